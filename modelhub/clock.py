@@ -1,0 +1,42 @@
+"""Where time comes in: layers read the hour and wait through a `Clock`, so that tests can bend both."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime, timezone
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """What a layer may know of time."""
+
+    def now(self) -> float:
+        """Seconds on a steady clock; only differences mean anything."""
+        ...
+
+    def wall(self) -> datetime:
+        """The hour by the calendar, aware, in UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Come back after *seconds*."""
+        ...
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock, the one the event loop uses too."""
+        return time.monotonic()
+
+    def wall(self) -> datetime:
+        """The system's hour in UTC."""
+        return datetime.now(timezone.utc)
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the task for *seconds*."""
+        await asyncio.sleep(seconds)

@@ -1,0 +1,418 @@
+"""Everything that can go wrong, each class with its verdict.
+
+ModelHubError
+├── ConfigError (ValueError)            the file or its values; every problem at once
+├── UnknownModel (KeyError)             no entry of that name
+├── HubClosed (RuntimeError)
+└── CallError                           a call failed; `verdict` says what may be done about it
+    ├── NotConfigured
+    ├── ConnectFailed (ConnectionError)
+    ├── ConnectionLost (ConnectionError)
+    ├── TimedOut (TimeoutError)
+    │   ├── ConnectTimeout
+    │   ├── FirstTokenTimeout
+    │   ├── IdleTimeout
+    │   └── TotalTimeout
+    ├── RateLimited
+    ├── QuotaExhausted
+    ├── Overloaded
+    ├── ServerError
+    ├── InvalidRequest (ValueError)
+    ├── UnsupportedFeature
+    ├── ModelNotFound
+    ├── AuthenticationFailed
+    ├── ContextTooLong
+    ├── ContentBlocked
+    ├── BadReply
+    ├── StreamBroken
+    ├── LimitRejected
+    ├── BudgetExceeded
+    ├── DeadlineExceeded (TimeoutError)
+    ├── UnknownFailure
+    └── AllModelsFailed (ExceptionGroup)
+
+The verdict stands on the class, the facts on the instance. A failure is classified once, where it enters (in the
+provider), by exception type, status and the vendor's error code; nobody reads message texts afterwards.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from modelhub.response import Attempt, ChatResponse
+
+__all__ = [
+    "ModelHubError",
+    "ConfigError",
+    "Problem",
+    "UnknownModel",
+    "HubClosed",
+    "CallError",
+    "Verdict",
+    "Retry",
+    "Breaker",
+    "Billed",
+    "NotConfigured",
+    "ConnectFailed",
+    "ConnectionLost",
+    "TimedOut",
+    "ConnectTimeout",
+    "FirstTokenTimeout",
+    "IdleTimeout",
+    "TotalTimeout",
+    "RateLimited",
+    "QuotaExhausted",
+    "Overloaded",
+    "ServerError",
+    "InvalidRequest",
+    "UnsupportedFeature",
+    "ModelNotFound",
+    "AuthenticationFailed",
+    "ContextTooLong",
+    "ContentBlocked",
+    "BadReply",
+    "StreamBroken",
+    "LimitRejected",
+    "BudgetExceeded",
+    "DeadlineExceeded",
+    "UnknownFailure",
+    "AllModelsFailed",
+    "failure_classes",
+]
+
+
+class Retry(enum.Enum):
+    """May the same model be asked again?"""
+
+    NO = "no"
+    YES = "yes"
+    ONCE = "once"
+    IF_LAST = "only if nobody is behind"
+    AS_ASKED = "after Retry-After, if short or nobody is behind"
+
+
+class Breaker(enum.Enum):
+    """What the failure means to the model's breaker."""
+
+    IGNORES = "-"
+    COUNTS = "counts"
+    COOLS = "cools"
+    OPENS = "opens"
+
+
+class Billed(enum.Enum):
+    """May the vendor have charged for the attempt?"""
+
+    NO = "no"
+    MAYBE = "maybe"
+    YES = "yes"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What may be done about a failure: the row of the failure table."""
+
+    what: str
+    retry: Retry = Retry.NO
+    fall_back: bool = True
+    breaker: Breaker = Breaker.IGNORES
+    billed: Billed = Billed.NO
+
+
+class ModelHubError(Exception):
+    """The root of the tree."""
+
+    def __str__(self) -> str:
+        # KeyError, one of the bases below, would print the message in quotes.
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Subclasses take keywords; pickle would call them with `args` alone.
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+def _revive(cls: type[ModelHubError], args: tuple[Any, ...], state: dict[str, Any]) -> ModelHubError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a file, and where.
+
+    `line` and `column` count from 1; `excerpt` is the marked source text, `hint` what was probably meant. `file` is
+    empty for configuration that came from a dict, and `line` 0 where no place is known.
+    """
+
+    message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    excerpt: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        first = f"{place}: {self.message}" if place else self.message
+        return "\n".join(part for part in (first, self.excerpt, "" if self.excerpt else self.hint) if part)
+
+
+class ConfigError(ModelHubError, ValueError):
+    """The configuration cannot be used. `problems` has every reason, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        found = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n\n".join(str(problem) for problem in found))
+        self.problems = found
+
+
+class UnknownModel(ModelHubError, KeyError):
+    """No model or chain has this name; the message says which names exist and which was probably meant."""
+
+
+class HubClosed(ModelHubError, RuntimeError):
+    """The hub was closed; its models can no longer be called."""
+
+
+class CallError(ModelHubError):
+    """A call, or one attempt of it, failed.
+
+    *message* says what, where and what to do, and never holds a key or a prompt. The facts, where known: *model* (the
+    entry's name), *provider* (its kind), *status* (HTTP), *code* (the vendor's error code), *request_id*,
+    *retry_after* (seconds the vendor asks to wait). `attempts` is the story of the call so far.
+    """
+
+    verdict: ClassVar[Verdict]
+    model: str | None
+    provider: str | None
+    status: int | None
+    code: str | None
+    request_id: str | None
+    retry_after: float | None
+    attempts: Sequence[Attempt]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.provider = provider
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.attempts = ()
+
+    @property
+    def kind(self) -> str:
+        """The class's name, as records and logs show it."""
+        return type(self).__name__
+
+
+class NotConfigured(CallError):
+    """A key or an SDK is missing; the message names the variable or the package."""
+
+    verdict = Verdict("key or SDK missing")
+
+
+class ConnectFailed(CallError, ConnectionError):
+    """Refused, no such host, TLS: the request was surely not sent."""
+
+    verdict = Verdict("refused, DNS, TLS: surely not sent", Retry.YES, breaker=Breaker.COUNTS)
+
+
+class ConnectionLost(CallError, ConnectionError):
+    """Reset or closed before the first byte of the answer."""
+
+    verdict = Verdict(
+        "reset or closed before the first byte", Retry.YES, breaker=Breaker.COUNTS, billed=Billed.MAYBE
+    )
+
+
+class TimedOut(CallError, TimeoutError):
+    """Silence."""
+
+    verdict = Verdict("silence", Retry.IF_LAST, breaker=Breaker.COUNTS, billed=Billed.MAYBE)
+
+
+class ConnectTimeout(TimedOut):
+    """No connection within `timeout.connect`."""
+
+    verdict = Verdict(
+        "no connection within `timeout.connect`", Retry.IF_LAST, breaker=Breaker.COUNTS, billed=Billed.NO
+    )
+
+
+class FirstTokenTimeout(TimedOut):
+    """No content within `timeout.first_token`."""
+
+
+class IdleTimeout(TimedOut):
+    """No further content within `timeout.idle`."""
+
+
+class TotalTimeout(TimedOut):
+    """The attempt took longer than `timeout.total`."""
+
+
+class RateLimited(CallError):
+    """The vendor says: too many requests or tokens. `retry_after` has its wish, in seconds."""
+
+    verdict = Verdict("429", Retry.AS_ASKED, breaker=Breaker.COOLS)
+
+
+class QuotaExhausted(CallError):
+    """The account has no credit or has met a spend limit; waiting does not help."""
+
+    verdict = Verdict("insufficient quota, spend limit, 402", breaker=Breaker.OPENS)
+
+
+class Overloaded(CallError):
+    """The vendor cannot take the request now."""
+
+    verdict = Verdict("503, 529", Retry.YES, breaker=Breaker.COUNTS)
+
+
+class ServerError(CallError):
+    """The vendor failed."""
+
+    verdict = Verdict("other 5xx, 408, 409", Retry.YES, breaker=Breaker.COUNTS, billed=Billed.MAYBE)
+
+
+class InvalidRequest(CallError, ValueError):
+    """The request is wrong and would be wrong anywhere."""
+
+    verdict = Verdict("400, 413, 422", fall_back=False)
+
+
+class UnsupportedFeature(CallError):
+    """The model or its vendor cannot do what the request needs; another may."""
+
+    verdict = Verdict("the model lacks tools, images, prefill, ...")
+
+
+class ModelNotFound(CallError):
+    """The vendor knows no such model, or does not show it to this key."""
+
+    verdict = Verdict("404", breaker=Breaker.OPENS)
+
+
+class AuthenticationFailed(CallError):
+    """The key is wrong, expired or not allowed to do this."""
+
+    verdict = Verdict("401, 403", breaker=Breaker.OPENS)
+
+
+class ContextTooLong(CallError):
+    """The messages do not fit the model's context window."""
+
+    verdict = Verdict("window exceeded")
+
+
+class ContentBlocked(CallError):
+    """The vendor refuses the content by its safety rules."""
+
+    verdict = Verdict("content filter", fall_back=False, billed=Billed.MAYBE)
+
+
+class BadReply(CallError):
+    """The answer cannot be used: undecodable, empty, of the wrong shape, or not of the wanted structure."""
+
+    verdict = Verdict(
+        "undecodable, empty, wrong shape, invalid structured output",
+        Retry.ONCE,
+        breaker=Breaker.COUNTS,
+        billed=Billed.YES,
+    )
+
+
+class StreamBroken(CallError):
+    """A stream failed after its first content. `partial` is the last snapshot, `__cause__` what broke it."""
+
+    verdict = Verdict(
+        "cut, stalled or garbled after commit", Retry.ONCE, breaker=Breaker.COUNTS, billed=Billed.YES
+    )
+    partial: ChatResponse | None = None
+
+
+class LimitRejected(CallError):
+    """Our own limit or queue says no."""
+
+    verdict = Verdict("our own limit or queue says no")
+
+
+class BudgetExceeded(CallError):
+    """Our own budget says no."""
+
+    verdict = Verdict("our own budget says no", fall_back=False)
+
+
+class DeadlineExceeded(CallError, TimeoutError):
+    """The whole call's time is over. `partial` is the last snapshot of a stream that was under way."""
+
+    verdict = Verdict("the whole call's time is over", fall_back=False, billed=Billed.MAYBE)
+    partial: ChatResponse | None = None
+
+
+class UnknownFailure(CallError):
+    """Nothing here knows this failure: it is not retried, and the original is `__cause__`."""
+
+    verdict = Verdict("anything unforeseen", breaker=Breaker.COUNTS, billed=Billed.MAYBE)
+
+
+class AllModelsFailed(CallError, ExceptionGroup[CallError]):
+    """No model of a chain answered: every model's error, in the order they were met; chains nest."""
+
+    verdict = Verdict("the chain's end: every error, in order")
+
+    def __new__(cls, message: str, errors: Sequence[CallError]) -> Self:
+        return super().__new__(cls, message, list(errors))
+
+    def __init__(self, message: str, errors: Sequence[CallError]) -> None:
+        CallError.__init__(self, message)
+        self.args = (message, list(errors))
+        waits = [error.retry_after for error in self.leaves() if error.retry_after is not None]
+        self.retry_after = min(waits, default=None)
+
+    def derive(self, excs: Sequence[Exception]) -> AllModelsFailed:  # type: ignore[override]
+        """A group of the same kind over *excs*: what `except*` and `split` use."""
+        group = AllModelsFailed(self.message, [exc for exc in excs if isinstance(exc, CallError)])
+        group.attempts = self.attempts
+        group.model = self.model
+        return group
+
+    def leaves(self) -> Iterator[CallError]:
+        """Every error that is not itself a group, in order."""
+        for error in self.exceptions:
+            if isinstance(error, AllModelsFailed):
+                yield from error.leaves()
+            elif isinstance(error, CallError):
+                yield error
+
+    @property
+    def dominant(self) -> CallError:
+        """The error to act on: of the kind met most often among models that were really asked, the last one."""
+        asked = [error for error in self.leaves() if not isinstance(error, NotConfigured)] or list(self.leaves())
+        counts: dict[type[CallError], int] = {}
+        for error in asked:
+            counts[type(error)] = counts.get(type(error), 0) + 1
+        return max(reversed(asked), key=lambda error: counts[type(error)])
+
+
+def failure_classes() -> list[type[CallError]]:
+    """Every class with a verdict, in the order of the failure table."""
+    return [cls for name in __all__ if isinstance(cls := globals()[name], type) and hasattr(cls, "verdict")]

@@ -1,0 +1,314 @@
+"""What a model gives back: `ChatResponse`, `ChatUsage`, and the `Attempt`s it took.
+
+All three are dicts whose declared keys are attributes too (`reply.content`, `reply["content"]`), so they copy, pickle,
+compare and turn into JSON as dicts do. A value that costs something to build (the content of a snapshot, the parsed
+arguments of a tool call) may be stored as `Later` and is built when it is first looked at.
+"""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+__all__ = ["Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Later", "Record"]
+
+Block = dict[str, Any]
+"""One piece of content, as the seed's API writes it: `{"type": "text", "text": ...}`, `thinking`, `tool_use`, ..."""
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error"]
+
+
+class Later:
+    """A value that is built when it is first read."""
+
+    __slots__ = ("build",)
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self.build = build
+
+
+class Record(dict[str, Any]):
+    """A dict whose keys are attributes too, and whose `Later` values are built when they are looked at."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        if type(value) is Later:
+            value = self[key] = value.build()
+        return value
+
+    def _built(self) -> Self:
+        for key, value in super().items():
+            if type(value) is Later:
+                self[key] = value.build()  # the key exists: the dict keeps its size while it is walked
+        return self
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of *key*, or *default*."""
+        return self[key] if key in self else default
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Take *key* out and give back its value."""
+        return super(Record, self._built()).pop(key, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last pair out."""
+        return super(Record, self._built()).popitem()
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The value of *key*, which becomes *default* if there was none."""
+        return super(Record, self._built()).setdefault(key, default)
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        """All pairs; `json.dumps` reads a dict's subclass through this."""
+        return super(Record, self._built()).items()
+
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
+        """All values."""
+        return super(Record, self._built()).values()
+
+    def __iter__(self) -> Iterator[str]:
+        # Defined so that dict(record) and {**record} go through __getitem__ instead of copying what is stored.
+        return super().__iter__()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Record):
+            other._built()
+        return super(Record, self._built()).__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        return {**self, **other}
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{key}={value!r}" for key, value in self.items() if value is not None)
+        return f"{type(self).__name__}({fields})"
+
+    def copy(self) -> Self:
+        """A shallow copy of the same class."""
+        new = type(self).__new__(type(self))
+        dict.update(new, self._built())
+        return new
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        dict.update(new, {key: copying.deepcopy(value, memo) for key, value in self.items()})
+        return new
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), dict(self.items()))
+
+
+def _rebuild(cls: type[Record], fields: dict[str, Any]) -> Record:
+    record = cls.__new__(cls)
+    dict.update(record, fields)
+    return record
+
+
+class ChatUsage(Record):
+    """What a call used.
+
+    `input_tokens` and `output_tokens` are totals, the same for every vendor, and add up to the call's total;
+    `cache_read_tokens` and `cache_write_tokens` are parts of the input, `reasoning_tokens` a part of the output.
+    `time` is in seconds from just before the request. `cost` is in US dollars, a Decimal (its JSON form, under the key
+    "cost", is text), or None where no price is known. `estimated` marks figures the vendor did not give.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    time: float
+    type: Literal["chat"]
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+
+    def __init__(
+        self,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        time: float = 0.0,
+        *,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        cost: Decimal | str | None = None,
+        estimated: bool = False,
+    ) -> None:
+        super().__init__(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            time=time,
+            type="chat",
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
+            reasoning_tokens=reasoning_tokens,
+            cost=None if cost is None else str(cost),
+            estimated=estimated,
+        )
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return int(self["input_tokens"]) + int(self["output_tokens"])
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What it cost in US dollars, or None where that is not known."""
+        return None if self["cost"] is None else Decimal(self["cost"])
+
+
+class Attempt(Record):
+    """One request that reached, or tried to reach, a provider.
+
+    `model` is the entry's name, `model_name` the vendor's. `outcome` is "ok", the name of an error class, "closed",
+    "cancelled", "abandoned", or None while it lasts. Times are in seconds: `started` since the call began, `wait`
+    spent waiting before this attempt, `first_token` and `duration` since the attempt began.
+    """
+
+    model: str
+    provider: str
+    model_name: str
+    outcome: str | None
+    message: str | None
+    status: int | None
+    code: str | None
+    request_id: str | None
+    retry_after: float | None
+    wait: float
+    started: float
+    first_token: float | None
+    duration: float | None
+    usage: ChatUsage | None
+
+    def __init__(
+        self, model: str, provider: str, model_name: str, *, started: float = 0.0, wait: float = 0.0
+    ) -> None:
+        super().__init__(
+            model=model,
+            provider=provider,
+            model_name=model_name,
+            outcome=None,
+            message=None,
+            status=None,
+            code=None,
+            request_id=None,
+            retry_after=None,
+            wait=wait,
+            started=started,
+            first_token=None,
+            duration=None,
+            usage=None,
+        )
+
+
+class ChatResponse(Record):
+    """A complete reply, or one snapshot of a stream: the whole answer so far.
+
+    *content* is a sequence of blocks (`text`, `thinking`, `tool_use`); *metadata* is the structured output, if one was
+    asked for. `model` is the entry that answered and `model_name` the vendor's name for it, `requested` the entry or
+    chain that was called, `attempts` the story of the call (one list, which grows while a stream goes on).
+
+    In a stream `delta` is the text that is new since the snapshot before, `is_last` marks the complete answer, and
+    `restarts` counts how often another model began the answer anew: when it goes up, the text before it is void.
+    """
+
+    content: Sequence[Block]
+    id: str
+    created_at: str
+    type: Literal["chat"]
+    usage: ChatUsage | None
+    metadata: Any
+    finish_reason: FinishReason | None
+    model: str | None
+    model_name: str | None
+    requested: str | None
+    attempts: list[Attempt]
+    restarts: int
+    is_last: bool
+    delta: str
+
+    def __init__(
+        self,
+        content: Sequence[Block] | Later,
+        id: str | None = None,  # noqa: A002 - the seed's name
+        created_at: str | None = None,
+        type: Literal["chat"] = "chat",  # noqa: A002 - the seed's name
+        usage: ChatUsage | None = None,
+        metadata: Any = None,
+        *,
+        finish_reason: FinishReason | None = None,
+        model: str | None = None,
+        model_name: str | None = None,
+        requested: str | None = None,
+        attempts: list[Attempt] | None = None,
+        restarts: int = 0,
+        is_last: bool = True,
+        delta: str | None = None,
+    ) -> None:
+        super().__init__(
+            content=content,
+            id=id or uuid4().hex,
+            created_at=created_at or datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            type=type,
+            usage=usage,
+            metadata=metadata,
+            finish_reason=finish_reason,
+            model=model,
+            model_name=model_name,
+            requested=requested,
+            attempts=[] if attempts is None else attempts,
+            restarts=restarts,
+            is_last=is_last,
+            delta=Later(lambda: _text_of(content)) if delta is None else delta,
+        )
+
+    @property
+    def text(self) -> str:
+        """All text blocks, joined."""
+        return _text_of(self["content"])
+
+    @property
+    def thinking(self) -> str:
+        """All thinking blocks, joined."""
+        return "".join(block["thinking"] for block in self["content"] if block["type"] == "thinking")
+
+    @property
+    def tool_calls(self) -> list[Block]:
+        """The `tool_use` blocks, in order: `id`, `name`, `input` (a dict), `raw_input` (the text as it came).
+
+        Arguments that are no JSON object leave `input` empty and set `error`; look at it before running a tool.
+        """
+        return [block for block in self["content"] if block["type"] == "tool_use"]
+
+
+def _text_of(content: Sequence[Block] | Later) -> str:
+    blocks = content.build() if isinstance(content, Later) else content
+    return "".join(block["text"] for block in blocks if block["type"] == "text")
