@@ -238,9 +238,7 @@ class ConnectFailed(CallError, ConnectionError):
 class ConnectionLost(CallError, ConnectionError):
     """Reset or closed before the first byte of the answer."""
 
-    verdict = Verdict(
-        "reset or closed before the first byte", Retry.YES, breaker=Breaker.COUNTS, billed=Billed.MAYBE
-    )
+    verdict = Verdict("reset or closed before the first byte", Retry.YES, breaker=Breaker.COUNTS, billed=Billed.MAYBE)
 
 
 class TimedOut(CallError, TimeoutError):
@@ -252,9 +250,7 @@ class TimedOut(CallError, TimeoutError):
 class ConnectTimeout(TimedOut):
     """No connection within `timeout.connect`."""
 
-    verdict = Verdict(
-        "no connection within `timeout.connect`", Retry.IF_LAST, breaker=Breaker.COUNTS, billed=Billed.NO
-    )
+    verdict = Verdict("no connection within `timeout.connect`", Retry.IF_LAST, breaker=Breaker.COUNTS, billed=Billed.NO)
 
 
 class FirstTokenTimeout(TimedOut):
@@ -343,9 +339,7 @@ class BadReply(CallError):
 class StreamBroken(CallError):
     """A stream failed after its first content. `partial` is the last snapshot, `__cause__` what broke it."""
 
-    verdict = Verdict(
-        "cut, stalled or garbled after commit", Retry.ONCE, breaker=Breaker.COUNTS, billed=Billed.YES
-    )
+    verdict = Verdict("cut, stalled or garbled after commit", Retry.ONCE, breaker=Breaker.COUNTS, billed=Billed.YES)
     partial: ChatResponse | None = None
 
 
@@ -380,6 +374,7 @@ class AllModelsFailed(CallError, ExceptionGroup[CallError]):
     verdict = Verdict("the chain's end: every error, in order")
 
     def __new__(cls, message: str, errors: Sequence[CallError]) -> Self:
+        """Build the group first: its errors are fixed when it is made."""
         return super().__new__(cls, message, list(errors))
 
     def __init__(self, message: str, errors: Sequence[CallError]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy as copying
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, Self
 from uuid import uuid4
@@ -65,7 +65,7 @@ class Record(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of *key*, or *default*."""
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401 - this is `get`
 
     def pop(self, key: str, *default: Any) -> Any:
         """Take *key* out and give back its value."""
@@ -99,7 +99,7 @@ class Record(dict[str, Any]):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         return {**self, **other}
@@ -179,6 +179,15 @@ class ChatUsage(Record):
         """Input and output together."""
         return int(self["input_tokens"]) + int(self["output_tokens"])
 
+    def add(self, other: ChatUsage) -> None:
+        """Count *other* in; a cost that is unknown on either side leaves the sum unknown."""
+        for key in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"):
+            self[key] += other[key]
+        self["time"] += other["time"]
+        mine, theirs = self.cost, other.cost
+        self["cost"] = None if mine is None or theirs is None else str(mine + theirs)
+        self["estimated"] = self["estimated"] or other["estimated"]
+
     @property
     def cost(self) -> Decimal | None:
         """What it cost in US dollars, or None where that is not known."""
@@ -208,9 +217,7 @@ class Attempt(Record):
     duration: float | None
     usage: ChatUsage | None
 
-    def __init__(
-        self, model: str, provider: str, model_name: str, *, started: float = 0.0, wait: float = 0.0
-    ) -> None:
+    def __init__(self, model: str, provider: str, model_name: str, *, started: float = 0.0, wait: float = 0.0) -> None:
         super().__init__(
             model=model,
             provider=provider,
@@ -276,7 +283,7 @@ class ChatResponse(Record):
         super().__init__(
             content=content,
             id=id or uuid4().hex,
-            created_at=created_at or datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            created_at=created_at or datetime.now(UTC).isoformat(timespec="milliseconds"),
             type=type,
             usage=usage,
             metadata=metadata,

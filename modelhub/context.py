@@ -1,0 +1,161 @@
+"""What a call carries on its way: time and chance from outside, its own story so far."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+from uuid import uuid4
+
+from modelhub.clock import Clock, SystemClock
+from modelhub.errors import CallError, DeadlineExceeded
+from modelhub.events import AttemptEnded, CallSettled, Event, Observer
+from modelhub.response import Attempt, ChatUsage
+from modelhub.stream import Outcome
+
+__all__ = ["CallContext", "Services"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What comes in through the door: time, chance, and whoever watches."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    random: random.Random = field(default_factory=random.Random)
+    observers: tuple[Observer, ...] = ()
+
+    def observe(self, event: Event) -> None:
+        """Tell every observer."""
+        for observer in self.observers:
+            observer(event)
+
+
+class CallContext:
+    """What belongs to one call, on its way through all layers and models.
+
+    `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None. `attempts` is
+    the call's story, which replies and errors share.
+    """
+
+    __slots__ = ("_wait", "attempts", "call_id", "deadline", "requested", "services", "started", "tags")
+
+    def __init__(
+        self,
+        services: Services,
+        requested: str,
+        *,
+        deadline: float | None = None,
+        tags: Mapping[str, str] = _NOTHING,
+    ) -> None:
+        self.services = services
+        self.requested = requested
+        self.call_id = uuid4().hex
+        self.started = services.clock.now()
+        self.deadline = None if deadline is None else self.started + deadline
+        self.tags = tags
+        self.attempts: list[Attempt] = []
+        self._wait = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds since the call began."""
+        return self.services.clock.now() - self.started
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline (not below 0), or None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - self.services.clock.now())
+
+    def observe(self, event: Event) -> None:
+        """Tell every observer."""
+        self.services.observe(event)
+
+    async def wait(self, seconds: float) -> None:
+        """Sleep, on the call's account: the next attempt says how long it was waited for.
+
+        Raises DeadlineExceeded at once, without sleeping, if the call's time would be over before.
+        """
+        remaining = self.remaining()
+        if remaining is not None and seconds >= remaining:
+            raise DeadlineExceeded(f"the call's time would be over before a wait of {seconds:.1f} s")
+        began = self.services.clock.now()
+        try:
+            await self.services.clock.sleep(seconds)
+        finally:
+            self._wait += self.services.clock.now() - began
+
+    def waited(self, seconds: float) -> None:
+        """Note time spent waiting elsewhere (in a limit's queue)."""
+        self._wait += seconds
+
+    def begin(self, model: str, provider: str, model_name: str) -> Attempt:
+        """Open the record of an attempt."""
+        attempt = Attempt(model, provider, model_name, started=self.elapsed(), wait=self._wait)
+        self._wait = 0.0
+        self.attempts.append(attempt)
+        return attempt
+
+    def end(self, attempt: Attempt, outcome: str, error: CallError | None = None) -> None:
+        """Close the record of *attempt*; who closes it first has the say."""
+        if attempt["outcome"] is not None:
+            return
+        attempt["outcome"] = outcome
+        attempt["duration"] = self.elapsed() - attempt["started"]
+        if error is not None:
+            attempt.update(
+                message=str(error),
+                status=error.status,
+                code=error.code,
+                request_id=error.request_id or attempt["request_id"],
+                retry_after=error.retry_after,
+            )
+        self.observe(AttemptEnded(self.call_id, attempt))
+
+    def fail_open_attempts(self, error: CallError) -> None:
+        """End what is still running: a layer above the provider has given up on it."""
+        for attempt in self.attempts:
+            self.end(attempt, error.kind, error)
+
+    def settle(self, outcome: Outcome) -> None:
+        """The call is finished: close what is open and tell the observers."""
+        for attempt in self.attempts:
+            self.end(attempt, outcome.how)
+        error = outcome.error
+        if isinstance(error, CallError):
+            error.attempts = self.attempts
+        if not self.services.observers:
+            return
+        answered = self.attempts[-1] if self.attempts else None
+        self.observe(
+            CallSettled(
+                call_id=self.call_id,
+                at=self.services.clock.wall(),
+                requested=self.requested,
+                model=answered["model"] if answered is not None else None,
+                how=outcome.how,
+                error=type(error).__name__ if error is not None else None,
+                duration=self.elapsed(),
+                first_token=_first_token(answered),
+                usage=_sum_usage(self.attempts),
+                attempts=tuple(self.attempts),
+                tags=self.tags,
+            )
+        )
+
+
+def _first_token(attempt: Attempt | None) -> float | None:
+    if attempt is None or attempt["first_token"] is None:
+        return None
+    return float(attempt["started"] + attempt["first_token"])
+
+
+def _sum_usage(attempts: Sequence[Attempt]) -> ChatUsage | None:
+    known = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
+    if not known:
+        return None
+    total: ChatUsage = known[0].copy()
+    for usage in known[1:]:
+        total.add(usage)
+    return total

@@ -1,0 +1,207 @@
+"""The seam: everything callable, a provider, a layer, a chain, is a `ChatModelBase`.
+
+The comfortable call is written once, here, above one abstract method, `send`. Its contract:
+
+1. The await is the commit point. It gives a complete `ChatResponse`, or a `ChatStream` whose first content is in hand.
+2. Before that, only `CallError`s come out, or `CancelledError`, untouched. After it, a failure comes out of the
+   iteration as `StreamBroken`, and only a chain may act on it.
+3. A request is frozen; a layer that needs another makes one with `replace`.
+4. What must happen when the reply is finished goes through `on_settled`.
+5. What belongs to one call is in its `CallContext`; what belongs to one model is in the layer; what is shared is built
+   outside and passed in.
+6. Layers own nothing and close nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from modelhub._sync import SyncStream, run_sync
+from modelhub.context import CallContext, Services
+from modelhub.events import How
+from modelhub.messages import (
+    Message,
+    Tool,
+    ToolChoice,
+    normalise_messages,
+    normalise_tool_choice,
+    normalise_tools,
+)
+from modelhub.response import ChatResponse
+from modelhub.stream import ChatStream, Outcome, Reply, on_settled
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["ChatModelBase", "ChatRequest", "Layer"]
+
+
+_DEFAULT_SERVICES = Services()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One call as every floor sees it.
+
+    `stream` is None where the caller left it to the model. `options` are the caller's further keywords, by the
+    vendor's names. `behind` tells whether another model will be asked if this one fails.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...]
+    tool_choice: ToolChoice | None
+    structured_model: type[BaseModel] | None
+    stream: bool | None
+    options: Mapping[str, Any]
+    context: CallContext
+    behind: bool = False
+
+    def replace(self, **changes: Any) -> ChatRequest:
+        """The same request with *changes*."""
+        return dataclasses.replace(self, **changes)
+
+
+class ChatModelBase(ABC):
+    """Everything that can be called.
+
+    *model_name* is the vendor's name of the model, *stream* whether a call gives a stream if it does not say.
+    """
+
+    model_name: str
+    stream: bool
+    services: Services = _DEFAULT_SERVICES
+
+    def __init__(self, model_name: str, stream: bool) -> None:
+        self.model_name = model_name
+        self.stream = stream
+
+    @property
+    def name(self) -> str:
+        """How replies and records call this model: the entry's name, or the vendor's where there is none."""
+        return self.model_name
+
+    @abstractmethod
+    async def send(self, request: ChatRequest) -> Reply:
+        """Answer *request*; the contract is at the top of this module."""
+
+    @overload
+    async def __call__(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | None = None,
+        *,
+        stream: Literal[True],
+        **kwargs: Any,
+    ) -> ChatStream: ...
+
+    @overload
+    async def __call__(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | None = None,
+        *,
+        stream: Literal[False],
+        **kwargs: Any,
+    ) -> ChatResponse: ...
+
+    @overload
+    async def __call__(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | None = None,
+        **kwargs: Any,
+    ) -> Any: ...
+
+    async def __call__(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | None = None,
+        **kwargs: Any,
+    ) -> Reply:
+        """Ask the model.
+
+        *messages* is a list of dicts, in OpenAI's form or with the blocks of a reply, or a string as one user message.
+        *tools* are JSON schemas in OpenAI's form, *tool_choice* is "auto", "none", "any", "required" or a tool's name.
+        *structured_model* is a pydantic class the answer must fit; the answer is then in `metadata`, and tools are
+        ignored, with a warning. `stream=` overrides the model's own; further keywords go to the vendor by its names.
+
+        Gives a `ChatResponse`, or a `ChatStream` of snapshots if streaming. Raises `InvalidRequest` for wrong input,
+        before anything is sent, and other `CallError`s as the module `modelhub.errors` lists them.
+        """
+        if structured_model is not None and (tools or tool_choice):
+            warnings.warn("structured_model is given: tools and tool_choice are ignored", stacklevel=2)
+            tools = tool_choice = None
+        neutral_tools = normalise_tools(tools)
+        context = self.open_context(kwargs)
+        request = ChatRequest(
+            messages=normalise_messages(messages),
+            tools=neutral_tools,
+            tool_choice=normalise_tool_choice(tool_choice, neutral_tools),
+            structured_model=structured_model,
+            stream=kwargs.pop("stream", None),
+            options=kwargs,
+            context=context,
+        )
+        try:
+            reply = await self.send(request)
+        except BaseException as error:
+            how: How = "failed" if isinstance(error, Exception) else "cancelled"
+            context.settle(Outcome(how, None, error))
+            raise
+        on_settled(reply, context.settle)
+        return reply
+
+    def sync(self, *args: Any, **kwargs: Any) -> Any:
+        """The same call for code without an event loop; a stream becomes a plain iterator.
+
+        All such calls share one loop in the background, so that connections are reused. Raises RuntimeError where a
+        loop is running: there, await the model.
+        """
+
+        async def call() -> Reply:
+            return await self(*args, **kwargs)
+
+        reply = run_sync(call())
+        return SyncStream(reply) if isinstance(reply, ChatStream) else reply
+
+    def open_context(self, kwargs: dict[str, Any]) -> CallContext:  # noqa: ARG002 - chains take keywords of their own
+        """The context of a new call; takes what is not the vendor's out of *kwargs*."""
+        return CallContext(self.services, self.name)
+
+
+class Layer(ChatModelBase):
+    """A model around a model: it passes the request on and does one thing more."""
+
+    def __init__(self, inner: ChatModelBase) -> None:
+        super().__init__(inner.model_name, inner.stream)
+        self.inner = inner
+        self.services = inner.services
+
+    @property
+    def name(self) -> str:
+        """The name of what is inside."""
+        return self.inner.name
+
+    def stack(self) -> Iterator[ChatModelBase]:
+        """This layer and everything below it, outermost first."""
+        model: ChatModelBase = self
+        while isinstance(model, Layer):
+            yield model
+            model = model.inner
+        yield model
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r})"

@@ -1,0 +1,105 @@
+"""Furniture for options: what every provider's and every layer's options are made of.
+
+Options are pydantic models. The file's schema, the editor's completion and the constructors all come from them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+__all__ = ["Duration", "LayerOptions", "Options", "ProviderOptions", "Secret", "duration"]
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
+
+
+class Options(BaseModel):
+    """The base: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
+    )
+
+
+def seconds(value: Any) -> Any:
+    """*value* in seconds: a number, or text such as "500ms", "5s", "2m", "1h"."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise PydanticCustomError("duration", "expected a duration such as 500ms, 5s, 2m or a number of seconds")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PydanticCustomError("duration", "expected a duration such as 500ms, 5s, 2m or a number of seconds")
+    return float(value)
+
+
+def duration(least: float, most: float) -> Any:
+    """The type of a duration between *least* and *most* seconds."""
+
+    def check(value: Any) -> float:
+        number: float = seconds(value)
+        if not least <= number <= most:
+            bound = f"over the limit of {most:g} s" if number > most else f"under the least of {least:g} s"
+            unit = "; a plain number is in seconds" if not isinstance(value, str) else ""
+            hint = f"{number / 1000:g}s" if least <= number / 1000 <= most and number >= 1000 else ""
+            raise PydanticCustomError(
+                "duration_range", "is {bound}{unit}", {"bound": bound, "unit": unit, "hint": hint}
+            )
+        return number
+
+    schema = {
+        "anyOf": [
+            {"type": "number", "minimum": least, "maximum": most},
+            {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h)?\s*$"},
+        ]
+    }
+    return Annotated[float, BeforeValidator(check), WithJsonSchema(schema)]
+
+
+Duration = duration(0, 86_400)
+"""A time span: "500ms", "5s", "2m", "1h", or a number of seconds. At most a day."""
+
+Secret = Annotated[SecretStr, WithJsonSchema({"type": "string", "format": "password"})]
+"""Text that no repr, log or error shows."""
+
+
+class LayerOptions(Options):
+    """What configures one layer."""
+
+
+class ProviderOptions(Options):
+    """What configures one provider: the part all of them share.
+
+    The other fields bear the names of the constructor's parameters (the seed's names), and are passed to it.
+    """
+
+    provider: str
+    """Which vendor's API this model speaks."""
+    model_name: str = Field(min_length=1)
+    """The vendor's name of the model."""
+    stream: bool = False
+    """Whether a call gives a stream of snapshots instead of one reply; a call may say otherwise."""
+    generate_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Parameters sent with every request, by the vendor's own names, such as `temperature`."""
+    context_window: Annotated[int, Field(gt=0)] | None = None
+    """How many tokens the model can hold; a chain then skips it for longer requests."""
+
+    def connect(self) -> Any:
+        """The provider these options describe: a `modelhub.providers` class, constructed. Opens nothing."""
+        raise NotImplementedError
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's keywords: every field that was set, but the kind and what only chains read."""
+        found = {name: getattr(self, name) for name in self.model_fields_set - {"provider", "context_window"}}
+        found["stream"] = self.stream
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in found.items()
+        }

@@ -1,0 +1,1 @@
+"""One file a vendor: pure encoding and decoding around one line of the official SDK."""

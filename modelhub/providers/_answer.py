@@ -1,0 +1,214 @@
+"""What has come in of one answer, and the snapshots made of it.
+
+Pieces are only ever appended. A snapshot notes how far each part had grown and builds its content when it is read, so
+that a long answer costs the same for each piece, however long it already is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable
+from typing import Any, Literal
+
+from pydantic_core import from_json
+
+from modelhub.response import Block, ChatResponse, ChatUsage, FinishReason, Later, Record
+
+__all__ = ["Answer", "ToolUse", "parse_arguments"]
+
+PartKind = Literal["text", "thinking", "tool_use"]
+
+
+class ToolUse(Record):
+    """A `tool_use` block: `id`, `name`, `input` (a dict, parsed when read), `raw_input`, and `error` if it is no JSON."""
+
+    __slots__ = ()
+
+
+class _Growing:
+    """Text that only grows, readable at every length it has had."""
+
+    __slots__ = ("_joined", "_length", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self._joined = ""
+        self._length = 0
+
+    def upto(self, length: int) -> str:
+        if length < self._length:
+            return "".join(self.pieces[:length])
+        if length > self._length:
+            self._joined = "".join((self._joined, *self.pieces[self._length : length]))
+            self._length = length
+        return self._joined
+
+
+class _Part:
+    """One block in the making. `fields` is replaced, never changed: snapshots hold on to what they saw."""
+
+    __slots__ = ("fields", "key", "kind", "text")
+
+    def __init__(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> None:
+        self.kind = kind
+        self.key = key
+        self.text = _Growing()
+        self.fields = fields
+
+
+def parse_arguments(raw: str) -> tuple[dict[str, Any], str | None]:
+    """The arguments in *raw* and None; or an empty dict and what is wrong with them. No text at all is no arguments."""
+    if not raw.strip():
+        return {}, None
+    try:
+        value = json.loads(raw)
+    except ValueError as error:
+        return {}, f"the arguments are not JSON: {error.msg if isinstance(error, json.JSONDecodeError) else error}"
+    if not isinstance(value, dict):
+        return {}, f"the arguments are no JSON object but {type(value).__name__}"
+    return value, None
+
+
+def _partial_arguments(raw: str) -> dict[str, Any]:
+    try:
+        value = from_json(raw, allow_partial="trailing-strings")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+class Answer:
+    """Collects the pieces of one answer, in the vendor's order.
+
+    Adjacent text is one block; thinking with different keys stays apart, because each block has its own signature.
+    """
+
+    def __init__(self, **facts: Any) -> None:
+        self._facts = facts  # what every snapshot says of itself: model, requested, attempts, ...
+        self._parts: list[_Part] = []
+        self._by_key: dict[tuple[str, Hashable], _Part] = {}
+        self._delta: list[str] = []
+        self.grown = False  # whether something came in since the last snapshot
+        self.finish_reason: FinishReason | None = None
+        self.usage: ChatUsage | None = None
+        self.metadata: Callable[[str], Any] | None = None  # how to read structured output out of what is there
+        self.id: str | None = None
+        self.created_at: str | None = None
+
+    # -- what comes in ---------------------------------------------------------------------------------------------
+
+    def text(self, piece: str, key: Hashable = None, **fields: Any) -> None:
+        """Add *piece* to the text; *fields* (a signature) belong to the block."""
+        if not piece and not fields:
+            return
+        self._part("text", key, fields).text.pieces.append(piece)
+        self._delta.append(piece)
+        self.grown = True
+
+    def thinking(self, piece: str, key: Hashable = None, **fields: Any) -> None:
+        """Add *piece* to the thinking; *fields* (`signature`, `data`, `provider`) belong to the block."""
+        if not piece and not fields:
+            return
+        self._part("thinking", key, fields).text.pieces.append(piece)
+        self.grown = True
+
+    def tool(self, key: Hashable, *, id: str | None = None, name: str | None = None, **fields: Any) -> None:  # noqa: A002
+        """Open the call *key*, or add what was not known of it yet."""
+        part = self._by_key.get(("tool_use", key))
+        if part is None:
+            part = self._open("tool_use", key, {"id": "", "name": ""})
+        known = {"id": id, "name": name, **fields}
+        part.fields = part.fields | {field: value for field, value in known.items() if value}
+        self.grown = True
+
+    def arguments(self, key: Hashable, piece: str) -> None:
+        """Add *piece* to the arguments of the call *key*, which is open."""
+        if piece:
+            self._by_key[("tool_use", key)].text.pieces.append(piece)
+            self.grown = True
+
+    def _part(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> _Part:
+        last = self._parts[-1] if self._parts else None
+        if last is None or last.kind != kind or (kind == "thinking" and last.key != key):
+            found = self._by_key.get((kind, key)) if key is not None else None
+            last = found or self._open(kind, key, {})
+        if fields:
+            last.fields = last.fields | fields
+        return last
+
+    def _open(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> _Part:
+        part = _Part(kind, key, fields)
+        self._parts.append(part)
+        self._by_key[(kind, key)] = part
+        return part
+
+    # -- what goes out ---------------------------------------------------------------------------------------------
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has come in."""
+        return not self._parts
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether a tool is asked for."""
+        return any(part.kind == "tool_use" for part in self._parts)
+
+    def whole_text(self) -> str:
+        """All text so far."""
+        return "".join(part.text.upto(len(part.text.pieces)) for part in self._parts if part.kind == "text")
+
+    def snapshot(self) -> ChatResponse:
+        """The answer so far; its content is built when it is read."""
+        marks = [(part, len(part.text.pieces), part.fields) for part in self._parts]
+        delta, self._delta = "".join(self._delta), []
+        self.grown = False
+        return ChatResponse(
+            Later(lambda: [_block(*mark) for mark in marks]),
+            self.id,
+            self.created_at,
+            metadata=None if self.metadata is None else Later(lambda: self._partial_metadata(marks)),
+            is_last=False,
+            delta=delta,
+            **self._facts,
+        )
+
+    def final(self, metadata: Any = None) -> ChatResponse:
+        """The complete answer. Arguments are parsed now: what is no JSON object is marked, never passed as empty."""
+        blocks = [_final_block(part) for part in self._parts]
+        broken = any(block.get("error") for block in blocks)
+        return ChatResponse(
+            blocks,
+            self.id,
+            self.created_at,
+            usage=self.usage,
+            metadata=metadata,
+            finish_reason="error" if broken else self.finish_reason,
+            delta="".join(self._delta),
+            **self._facts,
+        )
+
+    def _partial_metadata(self, marks: list[tuple[_Part, int, dict[str, Any]]]) -> Any:
+        raise NotImplementedError
+
+
+def _block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
+    if part.kind != "tool_use":
+        return {"type": part.kind, part.kind: part.text.upto(length), **fields}
+    return ToolUse(
+        type="tool_use",
+        **fields,
+        input=Later(lambda: _partial_arguments(part.text.upto(length))),
+        raw_input=Later(lambda: part.text.upto(length)),
+    )
+
+
+def _final_block(part: _Part) -> Block:
+    text = part.text.upto(len(part.text.pieces))
+    if part.kind != "tool_use":
+        return {"type": part.kind, part.kind: text, **part.fields}
+    value, wrong = parse_arguments(text)
+    block = ToolUse(type="tool_use", **part.fields, input=value, raw_input=text)
+    if wrong:
+        block["error"] = wrong
+    return block

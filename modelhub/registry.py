@@ -1,0 +1,108 @@
+"""What exists: every provider by its kind, every layer by its key, in order.
+
+Built-in rooms stand in two tables; third parties add theirs through the entry-point groups `modelhub.providers` and
+`modelhub.middleware`. Nothing is imported before it is asked for, and no SDK ever is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from modelhub.errors import ConfigError
+from modelhub.options import ProviderOptions
+
+if TYPE_CHECKING:
+    from modelhub.model import Layer
+
+__all__ = ["LAYERS", "PROVIDERS", "LayerSpec", "layers", "provider_kinds", "provider_options"]
+
+PROVIDERS: dict[str, str] = {
+    "openai": "modelhub.providers.openai:OpenAIOptions",
+    "scripted": "modelhub.providers.scripted:ScriptedOptions",
+}
+"""Kind to options class. A provider is one file and one line here."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """A layer: its key in the file and where its class is."""
+
+    key: str
+    target: str
+
+    def load(self) -> type[Layer]:
+        """The layer's class."""
+        found: type[Layer] = _load(self.target)
+        return found
+
+
+LAYERS: tuple[LayerSpec, ...] = (
+    LayerSpec("usage", "modelhub.middleware.usage:Usage"),
+    LayerSpec("deadline", "modelhub.middleware.deadline:Deadline"),
+    LayerSpec("retry", "modelhub.middleware.retry:Retry"),
+    LayerSpec("breaker", "modelhub.middleware.breaker:Breaker"),
+    LayerSpec("limit", "modelhub.middleware.limit:Limit"),
+    LayerSpec("timeout", "modelhub.middleware.timeout:Timeout"),
+)
+"""The one tuple of layer order, outermost first; a chain stands above it and a provider below. A layer is one file
+and one line here. Layers of third parties stand just below `usage`, in the order of their names."""
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@cache
+def _plugins(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def provider_kinds() -> list[str]:
+    """Every kind a file may name under `provider:`."""
+    return sorted({*PROVIDERS, *_plugins("modelhub.providers")})
+
+
+@cache
+def provider_options(kind: str) -> type[ProviderOptions]:
+    """The options class of *kind*.
+
+    Raises ConfigError for an unknown kind, with the known ones and what was probably meant, and for a plug-in that
+    cannot be loaded.
+    """
+    if kind in PROVIDERS:
+        found = _load(PROVIDERS[kind])
+    elif kind in (plugins := _plugins("modelhub.providers")):
+        found = _load_plugin(plugins[kind])
+    else:
+        kinds = provider_kinds()
+        close = difflib.get_close_matches(kind, kinds, 1)
+        meant = f"; did you mean `{close[0]}`?" if close else ""
+        raise ConfigError(f"unknown provider `{kind}`{meant} (providers: {', '.join(kinds)})")
+    if not (isinstance(found, type) and issubclass(found, ProviderOptions)):
+        raise ConfigError(f"provider `{kind}`: its entry point must name a ProviderOptions class, not {found!r}")
+    return found
+
+
+def layers() -> tuple[LayerSpec, ...]:
+    """All layers, outermost first, those of third parties included."""
+    known = {spec.key for spec in LAYERS}
+    extra = tuple(
+        LayerSpec(name, point.value)
+        for name, point in sorted(_plugins("modelhub.middleware").items())
+        if name not in known
+    )
+    return LAYERS[:1] + extra + LAYERS[1:]
+
+
+def _load_plugin(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        owner = point.dist.name if point.dist is not None else point.value
+        raise ConfigError(f"the plug-in `{point.name}` of {owner} cannot be loaded: {error}") from error
