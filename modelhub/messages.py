@@ -3,13 +3,49 @@
 `normalise_messages` accepts OpenAI-style dicts and the seed's blocks, mixed, and gives frozen `Message`s whose blocks
 every provider translates. `normalise_tools` and `normalise_tool_choice` do the same for tools. The caller's own objects
 are read, never changed, and nothing of them is shared with a provider.
+
+What has nothing to send is left out: empty text, thinking without text or signature, messages without blocks, keys
+whose value is None, and keys that only describe a message (`id`, `created_at`, `timestamp`, `metadata`; on assistant
+messages `annotations`; what a whole reply says about itself). Any other unknown key is refused, never dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Literal
+
+from modelhub._normalise import (
+    Base64Source,
+    ContentBlock,
+    Json,
+    MediaBlock,
+    PathSource,
+    Placed,
+    Source,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UrlSource,
+    as_mapping,
+    as_sequence,
+    check_keys,
+    copied,
+    optional_text,
+    read_arguments,
+    read_content,
+    read_output,
+    required_name,
+    required_text,
+    shown,
+    suggestion,
+    unknown,
+    wrong,
+)
+from modelhub.errors import InvalidRequest
 
 __all__ = [
     "Base64Source",
@@ -26,94 +62,12 @@ __all__ = [
     "ToolResultBlock",
     "ToolUseBlock",
     "UrlSource",
+    "normalise_messages",
+    "normalise_tool_choice",
+    "normalise_tools",
 ]
 
 Role = Literal["system", "user", "assistant"]
-
-
-@dataclass(frozen=True, slots=True)
-class UrlSource:
-    """Media at an address the vendor fetches itself."""
-
-    url: str
-    media_type: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Base64Source:
-    """Media in the message."""
-
-    data: str
-    media_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class PathSource:
-    """Media in a local file, read when the request is encoded."""
-
-    path: str
-    media_type: str
-
-
-Source = UrlSource | Base64Source | PathSource
-
-
-@dataclass(frozen=True, slots=True)
-class TextBlock:
-    """Text. `signature` is a Gemini thought signature that must go back with it; `cache` an Anthropic cache mark."""
-
-    text: str
-    signature: str | None = None
-    provider: str | None = None
-    cache: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ThinkingBlock:
-    """What a model thought. `signature` and `data` (redacted thinking) are the vendor's, named in `provider`."""
-
-    thinking: str
-    signature: str | None = None
-    data: str | None = None
-    provider: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolUseBlock:
-    """The model's wish to run a tool."""
-
-    id: str
-    name: str
-    input: Mapping[str, Any]
-    signature: str | None = None
-    provider: str | None = None
-    raw_input: str | None = None
-    cache: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MediaBlock:
-    """An image, a sound, a film or a document."""
-
-    kind: Literal["image", "audio", "video", "document"]
-    source: Source
-    name: str | None = None
-    detail: str | None = None
-    cache: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResultBlock:
-    """What a tool gave back: text and media. `name` is the tool's, taken from the call it answers."""
-
-    id: str
-    name: str
-    output: tuple[TextBlock | MediaBlock, ...]
-    is_error: bool = False
-    cache: Mapping[str, Any] | None = None
-
-
-ContentBlock = TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock | MediaBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +95,348 @@ class ToolChoice:
 
     mode: Literal["auto", "none", "required", "tool"]
     name: str | None = None
+
+
+def normalise_messages(messages: str | Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    """The conversation in the neutral form.
+
+    *messages* is text (one user message) or a list of dicts: OpenAI's, the seed's, Anthropic's blocks, our own replies,
+    mixed. Vendors' reply objects are read through their `model_dump`. Tool calls without an id get one, results without
+    one answer the first open call of their name, and every result bears its call's name. Consecutive `tool` messages
+    become one `user` message; results in an assistant or system message become a `user` message at that place.
+
+    Raises `InvalidRequest`, with the place and what was expected, for a wrong shape, an unknown key, a result without a
+    call, a call without a result (unless nothing follows it), or a conversation with nothing in it.
+    """
+    if isinstance(messages, str):
+        messages = ({"role": "user", "content": messages},)
+    talk = _Conversation()
+    for index, message in enumerate(as_sequence(messages, "messages", "a string or a list of messages")):
+        plain = _plain(message)
+        if plain is not None and not talk.open:
+            talk.turns.append(plain)
+            talk.ends_in_tools = False
+        else:
+            _read_message(talk, message, f"messages[{index}]")
+    if not talk.turns:
+        raise InvalidRequest("messages: there is nothing to send" if messages else "messages: the list is empty")
+    return tuple(talk.turns)
+
+
+def _plain(message: Any) -> Message | None:
+    # Most messages are a role and a text: they skip everything below.
+    if type(message) is dict and len(message) == 2:
+        content, role = message.get("content"), message.get("role")
+        if type(content) is str and content and type(role) is str and role in _PLAIN_ROLES:
+            return Message(_PLAIN_ROLES[role], (TextBlock(content),))
+    return None
+
+
+_PLAIN_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+
+def _read_message(talk: _Conversation, message: object, at: str) -> None:
+    found = as_mapping(message, at, "a dict with `role` and `content`")
+    kind, role = found.get("type"), found.get("role")
+    if role is None and kind == "chat":
+        role = "assistant"
+    if not isinstance(role, str) or role not in _ROLES:
+        raise unknown(f"{at}.role", "role", role, _ROLES)
+    keys, needs_content, read = _ROLES[role]
+    check_keys(found, keys | _REPLY_KEYS.get(kind, _NO_KEYS) if isinstance(kind, str) else keys, at)
+    if needs_content and "content" not in found:
+        raise InvalidRequest(f"{at}: `content` is missing")
+    name = optional_text(found, "name", at)
+    if role in _PLAIN_ROLES:
+        talk.add(_PLAIN_ROLES[role], read(found, at), name, at)
+    else:
+        talk.add_results(read(found, at))
+
+
+def _read_plain(message: Json, at: str) -> Placed:
+    found = read_content(message["content"], f"{at}.content")
+    for place, block in found:
+        if isinstance(block, (ThinkingBlock, ToolUseBlock)):
+            kind = "thinking" if isinstance(block, ThinkingBlock) else "tool_use"
+            raise InvalidRequest(f"{place}: a {kind} block belongs in an assistant message")
+    return found
+
+
+def _read_assistant(message: Json, at: str) -> Placed:
+    # Servers that write both spellings of the reasoning write the same text twice.
+    keys = ("reasoning_content", "reasoning", "thinking")
+    thoughts = {text: f"{at}.{key}" for key in keys if (text := optional_text(message, key, at))}
+    found: Placed = [(place, ThinkingBlock(text)) for text, place in thoughts.items()]
+    found += read_content(message.get("content"), f"{at}.content")
+    if refusal := optional_text(message, "refusal", at):
+        found.append((f"{at}.refusal", TextBlock(refusal)))
+    return found + _read_calls(message, at)
+
+
+def _read_calls(message: Json, at: str) -> Placed:
+    found: Placed = []
+    if (calls := message.get("tool_calls")) is not None:
+        for index, call in enumerate(as_sequence(calls, f"{at}.tool_calls", "a list of calls")):
+            place = f"{at}.tool_calls[{index}]"
+            found.append((place, _read_call(as_mapping(call, place, '{"id": ..., "function": ...}'), place)))
+    if (call := message.get("function_call")) is not None:
+        place = f"{at}.function_call"
+        found.append((place, _called("", as_mapping(call, place, _CALLED), place)))
+    return found
+
+
+_CALLED = '{"name": ..., "arguments": ...}'
+
+
+def _read_call(call: Json, at: str) -> ToolUseBlock:
+    check_keys(call, frozenset({"id", "type", "function", "index"}), at)
+    if call.get("type") not in (None, "function"):
+        raise unknown(f"{at}.type", "type", call["type"], ("function",))
+    function = as_mapping(call.get("function"), f"{at}.function", _CALLED)
+    return _called(optional_text(call, "id", at) or "", function, f"{at}.function")
+
+
+def _called(call_id: str, function: Json, at: str) -> ToolUseBlock:
+    check_keys(function, frozenset({"name", "arguments", "index"}), at)
+    arguments, raw = read_arguments(function.get("arguments"), f"{at}.arguments")
+    return ToolUseBlock(call_id, required_name(function, "name", at), arguments, raw_input=raw)
+
+
+def _read_tool(message: Json, at: str) -> Placed:
+    call_id = optional_text(message, "tool_call_id", at)
+    name = optional_text(message, "name", at) or optional_text(message, "tool_name", at)
+    if call_id is None and name is None:
+        found = read_content(message["content"], f"{at}.content")
+        if found and all(isinstance(block, ToolResultBlock) for _, block in found):
+            return found
+    return [(at, ToolResultBlock(call_id or "", name or "", read_output(message["content"], f"{at}.content")))]
+
+
+_DESCRIBING = frozenset({"role", "content", "name", "id", "created_at", "timestamp", "metadata"})
+_ASSISTANT_KEYS = frozenset(
+    {
+        *_DESCRIBING,
+        "tool_calls",
+        "function_call",
+        "reasoning_content",
+        "reasoning",
+        "thinking",
+        "refusal",
+        "annotations",
+    }
+)
+_ROLES: dict[str, tuple[frozenset[str], bool, Callable[[Json, str], Placed]]] = {
+    "system": (_DESCRIBING, True, _read_plain),
+    "developer": (_DESCRIBING, True, _read_plain),
+    "user": (_DESCRIBING, True, _read_plain),
+    "assistant": (_ASSISTANT_KEYS, False, _read_assistant),
+    "tool": (_DESCRIBING | {"tool_call_id", "tool_name"}, True, _read_tool),
+    "function": (_DESCRIBING, True, _read_tool),
+}
+# What a whole reply, ours (`chat`) or Anthropic's (`message`), says about itself.
+_NO_KEYS: frozenset[str] = frozenset()
+_REPLY_KEYS = {
+    "chat": frozenset(
+        {
+            "type",
+            "usage",
+            "finish_reason",
+            "model",
+            "model_name",
+            "requested",
+            "attempts",
+            "restarts",
+            "is_last",
+            "delta",
+        }
+    ),
+    "message": frozenset({"type", "usage", "model", "stop_reason", "stop_sequence"}),
+}
+
+
+class _Conversation:
+    """The messages so far, and the calls in them that still wait for their results."""
+
+    def __init__(self) -> None:
+        self.turns: list[Message] = []
+        self.open: dict[str, tuple[str, str]] = {}  # id: (the tool's name, the call's place)
+        self.ends_in_tools = False
+        self._answers: dict[str, str] = {}  # id: the place of the result
+        self._made = 0
+
+    def add(self, role: Role, found: Placed, name: str | None, at: str) -> None:
+        """Append a message; results in one that is not a user's become a user's message of their own."""
+        for is_result, run in _runs(role, found):
+            blocks = self._paired(role, run, at)
+            self.turns.append(Message("user", blocks) if is_result else Message(role, blocks, name))
+            self.ends_in_tools = False
+
+    def add_results(self, found: Placed) -> None:
+        """Append the results of a `tool` message, to the message before it if that came from one too."""
+        before = self.turns.pop().blocks if self.ends_in_tools else ()
+        self.turns.append(Message("user", (*before, *self._paired("user", found, ""))))
+        self.ends_in_tools = True
+
+    def _paired(self, role: Role, run: Placed, at: str) -> tuple[ContentBlock, ...]:
+        run = [(place, self._answer(b, place) if isinstance(b, ToolResultBlock) else b) for place, b in run]
+        if self.open and role != "system" and any(not isinstance(block, ToolResultBlock) for _, block in run):
+            call_id, (_, asked) = next(iter(self.open.items()))
+            raise InvalidRequest(f"{at}: call {shown(call_id)} ({asked}) has no result before this message")
+        given = {block.id for _, block in run if isinstance(block, ToolUseBlock)}
+        return tuple(self._ask(b, place, given) if isinstance(b, ToolUseBlock) else b for place, b in run)
+
+    def _ask(self, block: ToolUseBlock, place: str, given: set[str]) -> ToolUseBlock:
+        if not block.id:
+            block = replace(block, id=self._new_id(given))
+        if block.id in self.open:
+            raise InvalidRequest(f"{place}: id {shown(block.id)} is already that of {self.open[block.id][1]}")
+        # Some servers count from call_0 again in every turn: an id is free once its call is answered.
+        self._answers.pop(block.id, None)
+        self.open[block.id] = (block.name, place)
+        return block
+
+    def _new_id(self, given: set[str]) -> str:
+        while True:
+            self._made += 1
+            made = f"call_{self._made}"
+            if made not in given and made not in self._answers:
+                return made
+
+    def _answer(self, block: ToolResultBlock, place: str) -> ToolResultBlock:
+        call_id = block.id or self._first_open(block.name, place)
+        if call_id not in self.open:
+            before = self._answers.get(call_id)
+            which = f"which {before} has answered" if before else "which no message before it makes"
+            raise InvalidRequest(f"{place}: is a result for call {shown(call_id)}, {which}")
+        name, _ = self.open.pop(call_id)
+        self._answers[call_id] = place
+        return replace(block, id=call_id, name=name)
+
+    def _first_open(self, wanted: str, place: str) -> str:
+        ids = [call_id for call_id, (name, _) in self.open.items() if name == wanted or not wanted]
+        if not ids:
+            of = f" of {shown(wanted)}" if wanted else ""
+            raise InvalidRequest(f"{place}: is a result, but no call{of} before it waits for one")
+        if not wanted and len(ids) > 1:
+            raise InvalidRequest(f"{place}: does not say which of {len(ids)} calls it answers: an id is missing")
+        return ids[0]
+
+
+def _runs(role: Role, found: Placed) -> Iterator[tuple[bool, Placed]]:
+    if role == "user":
+        return iter([(False, found)] if found else [])
+    runs = groupby(found, key=lambda pair: isinstance(pair[1], ToolResultBlock))
+    return ((is_result, list(run)) for is_result, run in runs)
+
+
+# Tools
+
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
+_TOOL = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}'
+_FUNCTION_KEYS = frozenset({"name", "description", "parameters", "strict"})
+
+
+def normalise_tools(tools: Sequence[Mapping[str, Any]] | None) -> tuple[Tool, ...]:
+    """The tools in the neutral form, from OpenAI's form or the flat one (`name`, `description`, `input_schema`).
+
+    Raises `InvalidRequest`, with the place and what was expected, for a wrong shape, an unknown key, an unusable or
+    repeated name.
+    """
+    if tools is None:
+        return ()
+    seen: dict[str, int] = {}
+    read = []
+    for index, tool in enumerate(as_sequence(tools, "tools", "a list of tools")):
+        one = _read_one_tool(tool, f"tools[{index}]")
+        if seen.setdefault(one.name, index) != index:
+            raise InvalidRequest(f"tools[{index}]: `{one.name}` is already the name of tools[{seen[one.name]}]")
+        read.append(one)
+    return tuple(read)
+
+
+def _read_one_tool(tool: object, at: str) -> Tool:
+    found = as_mapping(tool, at, _TOOL)
+    if found.get("type") not in (None, "function", "custom"):
+        raise unknown(f"{at}.type", "type", found["type"], ("function",))
+    if "function" in found:
+        check_keys(found, frozenset({"type", "function"}), at)
+        at = f"{at}.function"
+        found = as_mapping(found["function"], at, '{"name": ..., "description": ..., "parameters": ...}')
+        check_keys(found, _FUNCTION_KEYS, at)
+    else:
+        check_keys(found, _FUNCTION_KEYS | {"type", "input_schema"}, at)
+    return Tool(_tool_name(found, at), optional_text(found, "description", at) or "", *_tool_details(found, at))
+
+
+def _tool_name(found: Json, at: str) -> str:
+    name = required_text(found, "name", at)
+    if not _TOOL_NAME.fullmatch(name):
+        raise InvalidRequest(f"{at}.name: expected 1 to 128 letters, digits or any of `_.:-`")
+    return name
+
+
+def _tool_details(found: Json, at: str) -> tuple[dict[str, Any], bool | None]:
+    key = "input_schema" if found.get("input_schema") is not None else "parameters"
+    schema = {} if found.get(key) is None else copied(found[key], f"{at}.{key}")
+    if schema.setdefault("type", "object") != "object":
+        raise InvalidRequest(f'{at}.{key}.type: expected "object": tools take named arguments')
+    schema.setdefault("properties", {})
+    strict = found.get("strict")
+    if strict is not None and not isinstance(strict, bool):
+        raise wrong(f"{at}.strict", "true or false", strict)
+    return schema, strict
+
+
+_MODES: dict[str, Literal["auto", "none", "required"]] = {
+    "auto": "auto",
+    "none": "none",
+    "any": "required",
+    "required": "required",
+}
+
+
+def normalise_tool_choice(tool_choice: str | Mapping[str, Any] | None, tools: tuple[Tool, ...]) -> ToolChoice | None:
+    """The choice in the neutral form; None where nothing is chosen or there is nothing to choose from.
+
+    *tool_choice* is `auto`, `none`, `any` or `required` (the same), a tool's name, or OpenAI's or Anthropic's dict.
+    Raises `InvalidRequest` if it is anything else, names no tool of *tools*, or demands a tool where there is none.
+    """
+    if tool_choice is None:
+        return None
+    choice = _chosen(tool_choice)
+    if not tools and choice.mode in ("auto", "none"):
+        return None
+    if not tools:
+        raise InvalidRequest("tool_choice: demands a tool, but no tools are given")
+    names = [tool.name for tool in tools]
+    if choice.name is not None and choice.name not in names:
+        hint = suggestion(choice.name, [*names, *_MODES])
+        known = ", ".join(names)
+        raise InvalidRequest(f"tool_choice: no tool is named {shown(choice.name)}{hint} (tools: {known})")
+    return choice
+
+
+def _chosen(tool_choice: object) -> ToolChoice:
+    if isinstance(tool_choice, str):
+        mode = _MODES.get(tool_choice)
+        return ToolChoice("tool", tool_choice) if mode is None else ToolChoice(mode)
+    expected = '"auto", "none", "required", a tool\'s name or {"type": "function", "function": {"name": ...}}'
+    found = as_mapping(tool_choice, "tool_choice", expected)
+    kind = found.get("type", "function")
+    if kind == "function":
+        check_keys(found, frozenset({"type", "function"}), "tool_choice")
+        function = as_mapping(found.get("function"), "tool_choice.function", '{"name": ...}')
+        check_keys(function, frozenset({"name"}), "tool_choice.function")
+        return ToolChoice("tool", required_name(function, "name", "tool_choice.function"))
+    if kind == "tool":
+        check_keys(found, frozenset({"type", "name"}), "tool_choice")
+        return ToolChoice("tool", required_name(found, "name", "tool_choice"))
+    if not isinstance(kind, str) or kind not in _MODES:
+        raise unknown("tool_choice.type", "type", kind, ("function", "tool", *_MODES))
+    check_keys(found, frozenset({"type"}), "tool_choice")
+    return ToolChoice(_MODES[kind])

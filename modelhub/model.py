@@ -172,9 +172,10 @@ class ChatModelBase(ABC):
         """
 
         async def call() -> Reply:
-            return await self(*args, **kwargs)
+            reply: Reply = await self(*args, **kwargs)
+            return reply
 
-        reply = run_sync(call())
+        reply: Reply = run_sync(call())
         return SyncStream(reply) if isinstance(reply, ChatStream) else reply
 
     def open_context(self, kwargs: dict[str, Any]) -> CallContext:  # noqa: ARG002 - chains take keywords of their own

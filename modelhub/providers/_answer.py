@@ -7,11 +7,12 @@ that a long answer costs the same for each piece, however long it already is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic_core import from_json
 
+from modelhub.providers._structured import Structured
 from modelhub.response import Block, ChatResponse, ChatUsage, FinishReason, Later, Record
 
 __all__ = ["Answer", "ToolUse", "parse_arguments"]
@@ -20,7 +21,7 @@ PartKind = Literal["text", "thinking", "tool_use"]
 
 
 class ToolUse(Record):
-    """A `tool_use` block: `id`, `name`, `input` (a dict, parsed when read), `raw_input`, and `error` if it is no JSON."""
+    """A `tool_use` block: `id`, `name`, `input` (a dict, parsed when read), `raw_input`; `error` if it is no JSON."""
 
     __slots__ = ()
 
@@ -81,19 +82,24 @@ class Answer:
     """Collects the pieces of one answer, in the vendor's order.
 
     Adjacent text is one block; thinking with different keys stays apart, because each block has its own signature.
+    *facts* are what every snapshot says of itself; *structured* is the structure that was asked for, if any.
     """
 
-    def __init__(self, **facts: Any) -> None:
-        self._facts = facts  # what every snapshot says of itself: model, requested, attempts, ...
+    def __init__(self, facts: Mapping[str, Any], structured: Structured | None = None) -> None:
+        self._facts = facts
+        self._structured = structured
         self._parts: list[_Part] = []
         self._by_key: dict[tuple[str, Hashable], _Part] = {}
         self._delta: list[str] = []
-        self.grown = False  # whether something came in since the last snapshot
+        self.grown = False
+        """Whether something came in since the last snapshot."""
+        self.complete = False
+        """Whether the vendor's own mark of the end has been seen."""
         self.finish_reason: FinishReason | None = None
         self.usage: ChatUsage | None = None
-        self.metadata: Callable[[str], Any] | None = None  # how to read structured output out of what is there
         self.id: str | None = None
-        self.created_at: str | None = None
+        self.model_name: str | None = None
+        """The model's name as the vendor gives it in the answer."""
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
@@ -145,51 +151,63 @@ class Answer:
     # -- what goes out ---------------------------------------------------------------------------------------------
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing has come in."""
-        return not self._parts
-
-    @property
     def has_tools(self) -> bool:
         """Whether a tool is asked for."""
         return any(part.kind == "tool_use" for part in self._parts)
 
-    def whole_text(self) -> str:
-        """All text so far."""
-        return "".join(part.text.upto(len(part.text.pieces)) for part in self._parts if part.kind == "text")
+    @property
+    def has_content(self) -> bool:
+        """Whether there is anything to give back yet."""
+        return bool(self._parts)
 
     def snapshot(self) -> ChatResponse:
         """The answer so far; its content is built when it is read."""
         marks = [(part, len(part.text.pieces), part.fields) for part in self._parts]
         delta, self._delta = "".join(self._delta), []
         self.grown = False
+        structured = self._structured
         return ChatResponse(
             Later(lambda: [_block(*mark) for mark in marks]),
-            self.id,
-            self.created_at,
-            metadata=None if self.metadata is None else Later(lambda: self._partial_metadata(marks)),
+            metadata=Later(lambda: structured.partial(_raw(structured, marks))) if structured else None,
             is_last=False,
             delta=delta,
-            **self._facts,
+            **self._identity(),
         )
 
-    def final(self, metadata: Any = None) -> ChatResponse:
-        """The complete answer. Arguments are parsed now: what is no JSON object is marked, never passed as empty."""
-        blocks = [_final_block(part) for part in self._parts]
+    def final(self) -> ChatResponse:
+        """The complete answer.
+
+        Arguments are parsed now: what is no JSON object is marked, never passed as empty. Raises BadReply if the
+        answer does not have the structure that was asked for.
+        """
+        marks = [(part, len(part.text.pieces), part.fields) for part in self._parts]
+        blocks = [_final_block(*mark) for mark in marks]
         broken = any(block.get("error") for block in blocks)
         return ChatResponse(
             blocks,
-            self.id,
-            self.created_at,
             usage=self.usage,
-            metadata=metadata,
+            metadata=self._structured.read(_raw(self._structured, marks))
+            if self._structured is not None and self._wants_structure()
+            else None,
             finish_reason="error" if broken else self.finish_reason,
             delta="".join(self._delta),
-            **self._facts,
+            **self._identity(),
         )
 
-    def _partial_metadata(self, marks: list[tuple[_Part, int, dict[str, Any]]]) -> Any:
-        raise NotImplementedError
+    def _wants_structure(self) -> bool:
+        # What was cut off, blocked or refused says so in its finish reason: that it does not fit is not the news.
+        return self._structured is not None and self.finish_reason in (None, "stop", "tool_calls", "error")
+
+    def _identity(self) -> dict[str, Any]:
+        return {**self._facts, "id": self.id, "model_name": self.model_name or self._facts.get("model_name")}
+
+
+_Mark = tuple[_Part, int, dict[str, Any]]
+
+
+def _raw(structured: Structured, marks: Sequence[_Mark]) -> str:
+    wanted = "tool_use" if structured.method == "tool" else "text"
+    return "".join(part.text.upto(length) for part, length, _ in marks if part.kind == wanted)
 
 
 def _block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
@@ -203,12 +221,12 @@ def _block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
     )
 
 
-def _final_block(part: _Part) -> Block:
-    text = part.text.upto(len(part.text.pieces))
+def _final_block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
+    text = part.text.upto(length)
     if part.kind != "tool_use":
-        return {"type": part.kind, part.kind: text, **part.fields}
+        return {"type": part.kind, part.kind: text, **fields}
     value, wrong = parse_arguments(text)
-    block = ToolUse(type="tool_use", **part.fields, input=value, raw_input=text)
+    block = ToolUse(type="tool_use", **fields, input=value, raw_input=text)
     if wrong:
         block["error"] = wrong
     return block

@@ -1,0 +1,229 @@
+"""What all providers share: one attempt, from a frozen request to a committed reply.
+
+A provider is pure encoding and decoding around one line of SDK. It says how to write a request (`encode`), how to send
+it (`call`, `events`), how to read what comes back (`decode`, `decode_event`) and what its failures mean (`failure`).
+Everything else, files, structure, commit, end marks, records, is done here, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from modelhub.context import CallContext
+from modelhub.errors import BadReply, CallError, NotConfigured, StreamBroken, UnknownFailure
+from modelhub.messages import TextBlock
+from modelhub.model import ChatModelBase, ChatRequest
+from modelhub.providers._answer import Answer
+from modelhub.providers._errors import network_failure, redact
+from modelhub.providers._media import with_files_read
+from modelhub.providers._structured import Method, Structured
+from modelhub.response import Attempt, ChatResponse
+from modelhub.stream import ChatStream, Outcome, Reply, on_settled
+
+__all__ = ["Payload", "Provider"]
+
+Payload = dict[str, Any]
+
+
+class Provider(ChatModelBase):
+    """The adapter to one vendor's API; see the module's text for what a subclass says."""
+
+    kind: ClassVar[str]
+    """The provider's name in the file."""
+    end_mark: ClassVar[str]
+    """What ends a stream, as an error about its absence calls it."""
+
+    entry: str | None = None
+    """The entry's name in the file, where there is one."""
+    connect_timeout: float = 5.0
+    """Seconds until a connection must stand."""
+
+    @property
+    def name(self) -> str:
+        """The entry's name, or the vendor's name of the model."""
+        return self.entry or self.model_name
+
+    # -- what a subclass says --------------------------------------------------------------------------------------
+
+    def missing(self) -> str | None:
+        """What must be set or installed before this model can be called, or None."""
+        return None
+
+    def secrets(self) -> Iterable[str]:
+        """Texts that no message may show."""
+        return ()
+
+    def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002 - some decide by the request
+        """How this vendor is asked for structured output."""
+        return "native"
+
+    @abstractmethod
+    def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:
+        """The vendor's parameters for *request*. Pure. Raises UnsupportedFeature for what the vendor cannot take."""
+
+    @abstractmethod
+    async def call(self, payload: Payload) -> Any:
+        """Send *payload* and give back the whole answer, as the wire had it."""
+
+    @abstractmethod
+    def events(self, payload: Payload) -> AsyncGenerator[Any, None]:
+        """Send *payload* and give each event of the answer, as the wire has it; closing it ends the connection."""
+
+    @abstractmethod
+    def decode(self, body: Any, answer: Answer) -> None:
+        """Read a whole answer. Pure. Raises BadReply, or the failure that the body speaks of."""
+
+    @abstractmethod
+    def decode_event(self, event: Any, answer: Answer) -> None:
+        """Read one event. Pure. Sets `answer.complete` at the end mark."""
+
+    def failure(self, error: Exception) -> CallError | None:  # noqa: ARG002 - the common part needs no more
+        """What an SDK's exception means, or None where only the network knows."""
+        return None
+
+    async def aclose(self) -> None:
+        """Give back connections. Who made the provider calls this: the hub, or you."""
+
+    # -- one attempt -----------------------------------------------------------------------------------------------
+
+    async def send(self, request: ChatRequest) -> Reply:
+        """One attempt, not more: nothing here or below asks twice."""
+        context = request.context
+        stream = self.stream if request.stream is None else request.stream
+        attempt = context.begin(self.name, self.kind, self.model_name)
+        try:
+            if (missing := self.missing()) is not None:
+                raise NotConfigured(missing)
+            request = await with_files_read(request)
+            structured = self._structured(request)
+            payload = self.encode(request, structured, stream)
+            answer = Answer(self._facts(context), structured)
+            if not stream:
+                return self._respond(answer, await self.call(payload), attempt, context)
+            reply = await ChatStream.open(self._snapshots(answer, payload, attempt, request))
+        except Exception as error:
+            failure = self._classified(error, request)
+            context.end(attempt, failure.kind, failure)
+            if failure is error:
+                raise
+            raise failure from failure.__cause__
+        on_settled(reply, lambda outcome: _end(context, attempt, outcome))
+        return reply
+
+    def _respond(self, answer: Answer, body: Any, attempt: Attempt, context: CallContext) -> ChatResponse:
+        self.decode(body, answer)
+        reply = self._finished(answer, attempt, context)
+        attempt["first_token"] = context.elapsed() - attempt["started"]
+        context.end(attempt, "ok")
+        return reply
+
+    async def _snapshots(
+        self, answer: Answer, payload: Payload, attempt: Attempt, request: ChatRequest
+    ) -> AsyncGenerator[ChatResponse, None]:
+        context, last = request.context, None
+        try:
+            try:
+                async with aclosing(self.events(payload)) as events:
+                    async for event in events:
+                        self.decode_event(event, answer)
+                        if answer.grown and answer.has_content:
+                            if last is None:
+                                attempt["first_token"] = context.elapsed() - attempt["started"]
+                            last = answer.snapshot()
+                            yield last
+            except Exception:
+                # The answer was all there before the connection broke: that is no failure.
+                if not answer.complete:
+                    raise
+            if not answer.complete:
+                raise BadReply(f"the stream ended without {self.end_mark}")
+            # The connection is given back by now: a reader may stop at the last snapshot.
+            final = self._finished(answer, attempt, context)
+        except Exception as error:
+            failure = self._classified(error, request)
+            if last is None:
+                if failure is error:
+                    raise
+                raise failure from failure.__cause__
+            attempt["usage"] = answer.usage
+            raise self._broken(failure, last) from failure
+        yield final
+
+    def _finished(self, answer: Answer, attempt: Attempt, context: CallContext) -> ChatResponse:
+        if answer.usage is not None:
+            answer.usage["time"] = context.elapsed() - attempt["started"]
+            attempt["usage"] = answer.usage.copy()  # counted even if what follows rejects the answer
+        attempt["request_id"] = attempt["request_id"] or answer.id
+        return answer.final()
+
+    def _broken(self, failure: CallError, last: ChatResponse) -> StreamBroken:
+        broken = StreamBroken(
+            f"the stream broke: {failure}",
+            model=self.name,
+            provider=self.kind,
+            status=failure.status,
+            code=failure.code,
+            request_id=failure.request_id,
+            retry_after=failure.retry_after,
+        )
+        broken.partial = last
+        return broken
+
+    def _structured(self, request: ChatRequest) -> Structured | None:
+        if request.structured_model is None:
+            return None
+        return Structured(request.structured_model, self.structured_method(request))
+
+    def _facts(self, context: CallContext) -> Mapping[str, Any]:
+        return {
+            "created_at": context.services.clock.wall().isoformat(timespec="milliseconds"),
+            "model": self.name,
+            "model_name": self.model_name,
+            "requested": context.requested,
+            "attempts": context.attempts,
+        }
+
+    def _classified(self, error: Exception, request: ChatRequest) -> CallError:
+        """*error* as one of our classes, with this model's name on it and no secret in it."""
+        if isinstance(error, CallError):
+            failure = error
+        else:
+            failure = self.failure(error) or network_failure(error) or _unknown(error)
+            # A vendor may echo the key: such an original must not be printed below ours in a traceback.
+            shown = "".join(str(part) for part in error.args)
+            failure.__cause__ = None if any(secret in shown for secret in self.secrets() if secret) else error
+        failure.args = (redact(str(failure), self.secrets(), _contents(request)), *failure.args[1:])
+        failure.model = failure.model or self.name
+        failure.provider = failure.provider or self.kind
+        return failure
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model_name!r})"
+
+
+def _unknown(error: Exception) -> CallError:
+    return UnknownFailure(f"{type(error).__name__}: {error}")
+
+
+def _contents(request: ChatRequest) -> Iterable[str]:
+    return (block.text for message in request.messages for block in message.blocks if isinstance(block, TextBlock))
+
+
+def _end(context: CallContext, attempt: Attempt, outcome: Outcome) -> None:
+    if isinstance(outcome.error, asyncio.CancelledError):
+        return  # whoever cancelled it, a clock of ours or the caller, knows what to call it
+    error = outcome.error if isinstance(outcome.error, CallError) else None
+    context.end(attempt, "ok" if outcome.how == "complete" else error.kind if error else outcome.how, error)
