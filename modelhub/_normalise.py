@@ -20,6 +20,7 @@ from modelhub.errors import InvalidRequest
 
 Json = Mapping[str, Any]
 Placed = list[tuple[str, "ContentBlock"]]
+Kind = Literal["image", "audio", "video", "document"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class ToolUseBlock:
 class MediaBlock:
     """An image, a sound, a film or a document."""
 
-    kind: Literal["image", "audio", "video", "document"]
+    kind: Kind
     source: Source
     name: str | None = None
     detail: str | None = None
@@ -110,7 +111,7 @@ ContentBlock = TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock | Medi
 # What an error may show: a name. Anything else could be a piece of somebody's prompt.
 _NAME = re.compile(r"[\w.:+/-]{1,64}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(;.*)?")
 
 # Values under otherwise unknown keys that only spell out what is meant without them.
 _HARMLESS: Json = {"prefix": False, "caller": {"type": "direct"}}
@@ -145,6 +146,8 @@ def suggestion(value: object, options: Iterable[str]) -> str:
 def unknown(at: str, what: str, value: object, options: Iterable[str]) -> InvalidRequest:
     """The error for a *value* that is none of *options*."""
     names = sorted(options)
+    if not isinstance(value, str):
+        return wrong(at, f"one of {', '.join(names)}", value)
     hint = suggestion(value, names) or f" (known: {', '.join(names)})"
     return InvalidRequest(f"{at}: unknown {what} {shown(value)}{hint}")
 
@@ -200,6 +203,15 @@ def required_name(found: Json, key: str, at: str) -> str:
     if not value:
         raise InvalidRequest(f"{at}.{key}: is empty")
     return value
+
+
+def either(found: Json, one: str, other: str, at: str) -> str:
+    """Which of two keys for the same thing is used; saying different things under both is an error."""
+    if found.get(one) is None:
+        return other
+    if found.get(other) is not None and found[one] != found[other]:
+        raise InvalidRequest(f"{at}: `{one}` and `{other}` mean the same here, and differ")
+    return one
 
 
 def copied(value: object, at: str) -> dict[str, Any]:
@@ -259,7 +271,7 @@ _SOURCE = '{"type": "url", "url": ...} or {"type": "base64", "media_type": ..., 
 
 
 def _media_type(given: str | None, at: str) -> str | None:
-    if given is None or _MEDIA_TYPE.match(given):
+    if given is None or _MEDIA_TYPE.fullmatch(given):
         return given
     raise InvalidRequest(f"{at}.media_type: expected a media type such as `image/png`")
 
@@ -268,7 +280,7 @@ def _from_data_url(url: str, at: str, media_type: str | None = None) -> Base64So
     head, _, data = url.partition(",")
     given, *parameters = head[len("data:") :].split(";")
     found = media_type or given
-    if not data or "base64" not in parameters or not _MEDIA_TYPE.match(found):
+    if not data or "base64" not in parameters or not _MEDIA_TYPE.fullmatch(found):
         raise InvalidRequest(f"{at}: expected a data URL of the form `data:image/png;base64,...`")
     return Base64Source(data, found)
 
@@ -276,7 +288,9 @@ def _from_data_url(url: str, at: str, media_type: str | None = None) -> Base64So
 def _from_path(path: str, at: str, media_type: str | None = None) -> PathSource:
     found = media_type or mimetypes.guess_type(path, strict=False)[0]
     if found is None:
-        raise InvalidRequest(f"{at}: the file's name does not tell its media type; give `media_type` too")
+        raise InvalidRequest(
+            f"{at}: is no address and no `data:` URL, and as a file its name tells no media type: give `media_type`"
+        )
     return PathSource(path, found)
 
 
@@ -344,7 +358,7 @@ def _cache(block: Json, at: str) -> Json | None:
 
 def _signed(block: Json, at: str, usual: str) -> tuple[str | None, str | None]:
     # A signature without its provider was not written by us: then only the vendor who writes this kind is meant.
-    signature = optional_text(block, "signature", at) or optional_text(block, "thought_signature", at)
+    signature = optional_text(block, either(block, "signature", "thought_signature", at), at)
     return signature, optional_text(block, "provider", at) or (usual if signature else None)
 
 
@@ -385,12 +399,12 @@ def _tool_use(block: Json, at: str) -> ToolUseBlock:
 
 
 def _tool_result(block: Json, at: str) -> ToolResultBlock:
-    key = "output" if block.get("output") is not None else "content"
+    key = either(block, "output", "content", at)
     failed = block.get("is_error")
     if failed is not None and not isinstance(failed, bool):
         raise wrong(f"{at}.is_error", "true or false", failed)
     return ToolResultBlock(
-        optional_text(block, "tool_use_id", at) or optional_text(block, "id", at) or "",
+        optional_text(block, either(block, "tool_use_id", "id", at), at) or "",
         optional_text(block, "name", at) or "",
         read_output(block.get(key), f"{at}.{key}"),
         failed or False,
@@ -398,25 +412,24 @@ def _tool_result(block: Json, at: str) -> ToolResultBlock:
     )
 
 
-def _media(kind: Literal["image", "audio", "video", "document"]) -> Reader:
+def _media(kind: Kind) -> Reader:
     def read(block: Json, at: str) -> MediaBlock:
-        name = optional_text(block, "name", at) or optional_text(block, "title", at)
+        name = optional_text(block, either(block, "name", "title", at), at)
         return MediaBlock(kind, _source(block, at), name, optional_text(block, "detail", at), _cache(block, at))
 
     return read
 
 
 def _file(block: Json, at: str) -> MediaBlock:
-    if block.get("file") is not None:
+    if either(block, "file", "source", at) == "file":
         return _openai_file(block, at)
     source = _source(block, at)
-    name = optional_text(block, "name", at) or optional_text(block, "filename", at)
+    name = optional_text(block, either(block, "name", "filename", at), at)
     return MediaBlock(_kind_of(source), source, name, cache=_cache(block, at))
 
 
-def _kind_of(source: Source) -> Literal["image", "audio", "video", "document"]:
-    major = (source.media_type or "").partition("/")[0]
-    return major if major in ("image", "audio", "video") else "document"  # type: ignore[return-value]
+def _kind_of(source: Source) -> Kind:
+    return _KINDS.get((source.media_type or "").partition("/")[0], "document")
 
 
 def _openai_file(block: Json, at: str) -> MediaBlock:
@@ -430,7 +443,7 @@ def _openai_file(block: Json, at: str) -> MediaBlock:
     return MediaBlock(_kind_of(source), source, name, cache=_cache(block, at))
 
 
-def _openai_url(key: str, kind: Literal["image", "video"]) -> Reader:
+def _openai_url(key: str, kind: Kind) -> Reader:
     def read(block: Json, at: str) -> MediaBlock:
         inner, found = f"{at}.{key}", block.get(key)
         if isinstance(found, str):
@@ -456,6 +469,7 @@ def _input_audio(block: Json, at: str) -> MediaBlock:
     return MediaBlock("audio", Base64Source(data, media_type), cache=_cache(block, at))
 
 
+_KINDS: dict[str, Kind] = {"image": "image", "audio": "audio", "video": "video"}
 Reader = Callable[[Json, str], "ContentBlock | None"]
 _SIGNED = {"type", "signature", "thought_signature", "provider"}
 _MEDIA = frozenset({"type", "source", "name", "title", "detail", "cache_control"})

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from modelhub.clock import Clock, SystemClock
-from modelhub.errors import CallError, DeadlineExceeded
+from modelhub.errors import CallError
 from modelhub.events import AttemptEnded, CallSettled, Event, Observer
 from modelhub.response import Attempt, ChatUsage
 from modelhub.stream import Outcome
@@ -37,25 +37,16 @@ class Services:
 class CallContext:
     """What belongs to one call, on its way through all layers and models.
 
-    `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None. `attempts` is
-    the call's story, which replies and errors share.
+    `attempts` is the call's story, which replies and errors share.
     """
 
-    __slots__ = ("_wait", "attempts", "call_id", "deadline", "requested", "services", "started", "tags")
+    __slots__ = ("_wait", "attempts", "call_id", "requested", "services", "started", "tags")
 
-    def __init__(
-        self,
-        services: Services,
-        requested: str,
-        *,
-        deadline: float | None = None,
-        tags: Mapping[str, str] = _NOTHING,
-    ) -> None:
+    def __init__(self, services: Services, requested: str, *, tags: Mapping[str, str] = _NOTHING) -> None:
         self.services = services
         self.requested = requested
         self.call_id = uuid4().hex
         self.started = services.clock.now()
-        self.deadline = None if deadline is None else self.started + deadline
         self.tags = tags
         self.attempts: list[Attempt] = []
         self._wait = 0.0
@@ -64,30 +55,20 @@ class CallContext:
         """Seconds since the call began."""
         return self.services.clock.now() - self.started
 
-    def remaining(self) -> float | None:
-        """Seconds until the deadline (not below 0), or None without one."""
-        return None if self.deadline is None else max(0.0, self.deadline - self.services.clock.now())
-
     def observe(self, event: Event) -> None:
         """Tell every observer."""
         self.services.observe(event)
 
     async def wait(self, seconds: float) -> None:
-        """Sleep, on the call's account: the next attempt says how long it was waited for.
-
-        Raises DeadlineExceeded at once, without sleeping, if the call's time would be over before.
-        """
-        remaining = self.remaining()
-        if remaining is not None and seconds >= remaining:
-            raise DeadlineExceeded(f"the call's time would be over before a wait of {seconds:.1f} s")
+        """Sleep, on the call's account: the next attempt says how long it was waited for."""
         began = self.services.clock.now()
         try:
             await self.services.clock.sleep(seconds)
         finally:
-            self._wait += self.services.clock.now() - began
+            self.waited(self.services.clock.now() - began)
 
     def waited(self, seconds: float) -> None:
-        """Note time spent waiting elsewhere (in a limit's queue)."""
+        """Note time spent waiting, here or in a limit's queue."""
         self._wait += seconds
 
     def begin(self, model: str, provider: str, model_name: str) -> Attempt:

@@ -26,6 +26,7 @@ ModelHubError
     ├── BadReply
     ├── StreamBroken
     ├── LimitRejected
+    ├── BreakerOpen
     ├── BudgetExceeded
     ├── DeadlineExceeded (TimeoutError)
     ├── UnknownFailure
@@ -77,6 +78,7 @@ __all__ = [
     "BadReply",
     "StreamBroken",
     "LimitRejected",
+    "BreakerOpen",
     "BudgetExceeded",
     "DeadlineExceeded",
     "UnknownFailure",
@@ -349,6 +351,12 @@ class LimitRejected(CallError):
     verdict = Verdict("our own limit or queue says no")
 
 
+class BreakerOpen(CallError):
+    """The model failed lately and is left alone until `retry_after` seconds from now; `__cause__` is its failure."""
+
+    verdict = Verdict("failed lately, left alone for a while")
+
+
 class BudgetExceeded(CallError):
     """Our own budget says no."""
 
@@ -401,11 +409,16 @@ class AllModelsFailed(CallError, ExceptionGroup[CallError]):
     @property
     def dominant(self) -> CallError:
         """The error to act on: of the kind met most often among models that were really asked, the last one."""
-        asked = [error for error in self.leaves() if not isinstance(error, NotConfigured)] or list(self.leaves())
+        leaves = [_reason(error) for error in self.leaves()]
+        asked = [error for error in leaves if not isinstance(error, NotConfigured)] or leaves
         counts: dict[type[CallError], int] = {}
         for error in asked:
             counts[type(error)] = counts.get(type(error), 0) + 1
         return max(reversed(asked), key=lambda error: counts[type(error)])
+
+
+def _reason(error: CallError) -> CallError:
+    return error.__cause__ if isinstance(error, BreakerOpen) and isinstance(error.__cause__, CallError) else error
 
 
 def failure_classes() -> list[type[CallError]]:

@@ -34,6 +34,7 @@ from modelhub._normalise import (
     as_sequence,
     check_keys,
     copied,
+    either,
     optional_text,
     read_arguments,
     read_content,
@@ -209,7 +210,7 @@ def _called(call_id: str, function: Json, at: str) -> ToolUseBlock:
 
 def _read_tool(message: Json, at: str) -> Placed:
     call_id = optional_text(message, "tool_call_id", at)
-    name = optional_text(message, "name", at) or optional_text(message, "tool_name", at)
+    name = optional_text(message, either(message, "name", "tool_name", at), at)
     if call_id is None and name is None:
         found = read_content(message["content"], f"{at}.content")
         if found and all(isinstance(block, ToolResultBlock) for _, block in found):
@@ -381,7 +382,7 @@ def _tool_name(found: Json, at: str) -> str:
 
 
 def _tool_details(found: Json, at: str) -> tuple[dict[str, Any], bool | None]:
-    key = "input_schema" if found.get("input_schema") is not None else "parameters"
+    key = either(found, "input_schema", "parameters", at)
     schema = {} if found.get(key) is None else copied(found[key], f"{at}.{key}")
     if schema.setdefault("type", "object") != "object":
         raise InvalidRequest(f'{at}.{key}.type: expected "object": tools take named arguments')

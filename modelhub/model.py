@@ -19,7 +19,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from modelhub._sync import SyncStream, run_sync
 from modelhub.context import CallContext, Services
@@ -49,7 +49,8 @@ class ChatRequest:
     """One call as every floor sees it.
 
     `stream` is None where the caller left it to the model. `options` are the caller's further keywords, by the
-    vendor's names. `behind` tells whether another model will be asked if this one fails.
+    vendor's names. `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None.
+    `behind` tells whether another model will be asked if this one fails.
     """
 
     messages: tuple[Message, ...]
@@ -59,11 +60,16 @@ class ChatRequest:
     stream: bool | None
     options: Mapping[str, Any]
     context: CallContext
+    deadline: float | None = None
     behind: bool = False
 
     def replace(self, **changes: Any) -> ChatRequest:
         """The same request with *changes*."""
         return dataclasses.replace(self, **changes)
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline (not below 0), or None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - self.context.services.clock.now())
 
 
 class ChatModelBase(ABC):
@@ -75,6 +81,8 @@ class ChatModelBase(ABC):
     model_name: str
     stream: bool
     services: Services = _DEFAULT_SERVICES
+    configured: bool = True
+    """Whether it can be called at all; a chain passes over what is not."""
 
     def __init__(self, model_name: str, stream: bool) -> None:
         self.model_name = model_name
@@ -145,7 +153,7 @@ class ChatModelBase(ABC):
             warnings.warn("structured_model is given: tools and tool_choice are ignored", stacklevel=2)
             tools = tool_choice = None
         neutral_tools = normalise_tools(tools)
-        context = self.open_context(kwargs)
+        context = self.open_call(kwargs)
         request = ChatRequest(
             messages=normalise_messages(messages),
             tools=neutral_tools,
@@ -178,7 +186,7 @@ class ChatModelBase(ABC):
         reply: Reply = run_sync(call())
         return SyncStream(reply) if isinstance(reply, ChatStream) else reply
 
-    def open_context(self, kwargs: dict[str, Any]) -> CallContext:  # noqa: ARG002 - chains take keywords of their own
+    def open_call(self, kwargs: dict[str, Any]) -> CallContext:  # noqa: ARG002 - chains take keywords of their own
         """The context of a new call; takes what is not the vendor's out of *kwargs*."""
         return CallContext(self.services, self.name)
 
@@ -186,10 +194,19 @@ class ChatModelBase(ABC):
 class Layer(ChatModelBase):
     """A model around a model: it passes the request on and does one thing more."""
 
+    Options: ClassVar[Any] = None
+    """The type of the layer's key in the file, or None for a layer that is always there and has no options."""
+
+    @classmethod
+    def wrap(cls, inner: ChatModelBase, options: Any, shared: Any) -> ChatModelBase:  # noqa: ARG003 - see subclasses
+        """*inner* with this layer around it, as *options* (None if the file says nothing) want it."""
+        return cls(inner)
+
     def __init__(self, inner: ChatModelBase) -> None:
         super().__init__(inner.model_name, inner.stream)
         self.inner = inner
         self.services = inner.services
+        self.configured = inner.configured
 
     @property
     def name(self) -> str:

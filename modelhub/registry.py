@@ -42,7 +42,7 @@ class LayerSpec:
 
 
 LAYERS: tuple[LayerSpec, ...] = (
-    LayerSpec("usage", "modelhub.middleware.usage:Usage"),
+    LayerSpec("pricing", "modelhub.middleware.usage:Usage"),
     LayerSpec("deadline", "modelhub.middleware.deadline:Deadline"),
     LayerSpec("retry", "modelhub.middleware.retry:Retry"),
     LayerSpec("breaker", "modelhub.middleware.breaker:Breaker"),

@@ -1,10 +1,21 @@
-"""Attempt timeout: four clocks on every attempt."""
+"""Attempt timeout: four clocks on every attempt.
+
+`connect` is the provider's own; the others are kept here, because no SDK has them: their timeouts are per read, so that
+a stream of pings, or one word every twenty seconds, never ends.
+"""
 
 from __future__ import annotations
 
-from modelhub.options import LayerOptions, duration
+from typing import Any
 
-__all__ = ["TimeoutOptions"]
+from modelhub.errors import CallError, FirstTokenTimeout, IdleTimeout, StreamBroken, TimedOut, TotalTimeout
+from modelhub.middleware._watch import Expiry, in_time, watched
+from modelhub.model import ChatModelBase, ChatRequest, Layer
+from modelhub.options import LayerOptions, duration
+from modelhub.response import ChatResponse
+from modelhub.stream import ChatStream, Reply
+
+__all__ = ["Timeout", "TimeoutOptions"]
 
 
 class TimeoutOptions(LayerOptions):
@@ -13,8 +24,63 @@ class TimeoutOptions(LayerOptions):
     connect: duration(0.001, 600) = 5.0  # type: ignore[valid-type]
     """Until the connection stands."""
     first_token: duration(0.001, 600) = 30.0  # type: ignore[valid-type]
-    """Until the first content arrives, counted from sending the request; pings do not count."""
+    """Until a stream's first content arrives, counted from sending the request; pings do not count."""
     idle: duration(0.001, 600) = 30.0  # type: ignore[valid-type]
-    """Between one content and the next."""
+    """Between one content of a stream and the next."""
     total: duration(0.001, 86_400) = 120.0  # type: ignore[valid-type]
     """Until the attempt's answer is complete."""
+
+
+class Timeout(Layer):
+    """Gives up on an attempt that is silent, or takes, too long."""
+
+    Options = TimeoutOptions
+
+    def __init__(self, inner: ChatModelBase, options: TimeoutOptions | None = None) -> None:
+        super().__init__(inner)
+        self.options = options or TimeoutOptions()
+
+    @classmethod
+    def wrap(cls, inner: ChatModelBase, options: TimeoutOptions | None, shared: Any) -> ChatModelBase:  # noqa: ARG003
+        """Every model has its clocks, with the defaults where the file says nothing."""
+        return cls(inner, options)
+
+    async def send(self, request: ChatRequest) -> Reply:
+        """One attempt within its time. Raises FirstTokenTimeout or TotalTimeout; later StreamBroken from the like."""
+        clock = self.services.clock
+        ends = clock.now() + self.options.total
+        streaming = self.inner.stream if request.stream is None else request.stream
+        reply = await in_time(self.inner.send(request), self._until_commit(request, streaming))
+        if not isinstance(reply, ChatStream):
+            return reply
+
+        def expiry() -> Expiry:
+            left = ends - clock.now()
+            if left < self.options.idle:
+                return left, lambda: self._expired(request, TotalTimeout, "total")
+            return self.options.idle, lambda: self._expired(request, IdleTimeout, "idle")
+
+        return watched(reply, expiry, self._broken)
+
+    def _until_commit(self, request: ChatRequest, streaming: bool) -> Expiry:
+        if streaming and self.options.first_token <= self.options.total:
+            return self.options.first_token, lambda: self._expired(request, FirstTokenTimeout, "first_token")
+        return self.options.total, lambda: self._expired(request, TotalTimeout, "total")
+
+    def _expired(self, request: ChatRequest, cls: type[TimedOut], clock: str) -> TimedOut:
+        words = {
+            "first_token": "no content after",
+            "idle": "no further content for",
+            "total": "no complete answer after",
+        }
+        limit = getattr(self.options, clock)
+        failure = cls(f"{words[clock]} {limit:g} s (`timeout.{clock}`)", model=self.name)
+        # The provider was cancelled and left its record open, for us to say why.
+        request.context.fail_open_attempts(failure)
+        return failure
+
+    def _broken(self, failure: CallError, last: ChatResponse | None) -> StreamBroken:
+        broken = StreamBroken(f"the stream broke: {failure}", model=self.name)
+        broken.partial = last
+        broken.__cause__ = failure
+        return broken

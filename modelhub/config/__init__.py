@@ -1,0 +1,1 @@
+"""The file: YAML text with positions in, validated options out, every problem at once."""

@@ -1,0 +1,142 @@
+"""How a problem looks: the excerpt with its caret, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from modelhub.config.secrets import Range, apply_masks, guess_in_line
+from modelhub.errors import ConfigError, Problem
+
+__all__ = ["Report", "Source", "Span", "any_of", "did_you_mean", "names"]
+
+_CONTEXT = 2
+_WIDEST = 140
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the file; all counts from 1, the end is the first place after it."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text problems are shown in. `masks` has what is hidden of each line (counted from 1)."""
+
+    file: str
+    lines: list[str] = field(default_factory=list)
+    masks: dict[int, list[Range]] = field(default_factory=dict)
+
+    def hide(self, span: Span) -> None:
+        """Show nothing of *span* in any excerpt."""
+        for number in range(span.line, min(span.end_line, len(self.lines)) + 1):
+            line = self.lines[number - 1]
+            start = span.column - 1 if number == span.line else len(line) - len(line.lstrip())
+            end = span.end_column - 1 if number == span.end_line else len(line.rstrip())
+            if line[end:].lstrip().startswith("#"):
+                end = len(line.rstrip())  # "abc #def": what YAML takes for a comment may be half of the key
+            self.masks.setdefault(number, []).append((start, end))
+
+    def excerpt(self, span: Span, hint: str) -> str:
+        """The marked line, with up to two lines before it, and *hint* beside the caret."""
+        if not 1 <= span.line <= len(self.lines):
+            return ""
+        first = max(1, span.line - _CONTEXT)
+        while first < span.line and not self.lines[first - 1].strip():
+            first += 1
+        rows = [f"{number:>5} | {self._line(number)[0]}".rstrip() for number in range(first, span.line + 1)]
+        return "\n".join([*rows, self._caret(span, hint)])
+
+    def _caret(self, span: Span, hint: str) -> str:
+        line, moved = self._line(span.line)
+        start = _moved(span.column - 1, moved)
+        end = _moved(span.end_column - 1, moved) if span.end_line == span.line else len(line)
+        width = max(1, sum(map(_cells, line[start:end].rstrip())))
+        indent = sum(map(_cells, line[:start]))
+        return f"{'':>5} | {'' :>{indent}}{'^' * width} {hint}".rstrip()
+
+    def _line(self, number: int) -> tuple[str, list[tuple[Range, Range]]]:
+        raw = self.lines[number - 1]
+        known = self.masks.get(number, [])
+        guessed = [span for span in guess_in_line(raw) if not any(a <= span[0] < b for a, b in known)]
+        line, moved = apply_masks(raw, [*known, *guessed])
+        line = "".join(char if char.isprintable() else " " for char in line)
+        return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 3]}...", moved
+
+
+def _cells(char: str) -> int:
+    """How many columns of a terminal *char* takes."""
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in {"W", "F"} else 1
+
+
+def _moved(index: int, moved: list[tuple[Range, Range]]) -> int:
+    """Where *index* stands after masking; in the middle of a mask, at its nearer end."""
+    shift = 0
+    for (start, end), (new_start, new_end) in moved:
+        if index <= start:
+            break
+        if index < end:
+            return new_start
+        shift = new_end - end
+    return index + shift
+
+
+class Report:
+    """The problems found so far. One place tells one problem: what follows from it would only be noise."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._found: dict[tuple[int, int, str], tuple[Span | None, str, str]] = {}
+
+    def add(self, span: Span | None, message: str, hint: str = "") -> None:
+        """Note a problem at *span*; without a place (configuration from a dict) every message stands for itself."""
+        place = (0, 0, message) if span is None else (span.line, span.column, "")
+        self._found.setdefault(place, (span, message, hint))
+
+    def check(self) -> None:
+        """Raise ConfigError with every problem, in the order of the file, if there is any."""
+        if self._found:
+            raise ConfigError([self._problem(*self._found[at]) for at in sorted(self._found, key=lambda at: at[:2])])
+
+    def _problem(self, span: Span | None, message: str, hint: str) -> Problem:
+        # Only now is it known of every line what has to be hidden.
+        if span is None:
+            return Problem(message, self.source.file, hint=hint)
+        return Problem(message, self.source.file, span.line, span.column, self.source.excerpt(span, hint), hint)
+
+
+def did_you_mean(name: str, known: Collection[str], *, kind: str = "") -> str:
+    """What was probably meant by *name*, and, where *kind* is given or nothing is near, what there is."""
+    close = difflib.get_close_matches(name, known, 1) or [other for other in known if other.lower() == name.lower()]
+    meant = f"did you mean `{close[0]}`?" if close else ""
+    if close and not kind:
+        return meant
+    there_is = ", ".join(known)
+    listed = f"{kind}: {there_is}" if kind else f"known keys: {there_is}"
+    if not known:
+        return f"there are no {kind}" if kind else ""
+    return f"{meant} ({listed})" if meant else listed
+
+
+def names(values: Iterable[str]) -> str:
+    """*values* as a person lists them: `a`, `b` and `c`."""
+    return _listed(values, "and")
+
+
+def any_of(values: Iterable[str]) -> str:
+    """*values* as a choice: `a`, `b` or `c`."""
+    return _listed(values, "or")
+
+
+def _listed(values: Iterable[str], word: str) -> str:
+    quoted = [f"`{value}`" for value in values]
+    return f" {word} ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1]))) if quoted else ""

@@ -1,0 +1,272 @@
+"""YAML text to data, with the place of every key and value.
+
+Scalars are read as YAML 1.2 does: only `true` and `false` are booleans, `1:30` and `2025-01-01` are text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from modelhub.config import syntax
+from modelhub.config.problems import Report, Source, Span
+from modelhub.config.secrets import guess_in_file, is_reference, is_secret, shown
+
+__all__ = ["Document", "Path", "Place", "parse", "plain_value"]
+
+Path = tuple[str | int, ...]
+"""The keys that lead to a value."""
+
+_MOST_DEPTH = 40
+_MOST_VALUES = 50_000
+_NAMED = frozenset({"models", "chains", "limits"})
+_PREFIX = "tag:yaml.org,2002:"
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what YAML counts as one, so that the marks fit
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands. `written` is a scalar's text, None for a list or mapping; `plain` means without quotes."""
+
+    key: Span | None
+    value: Span
+    written: str | None = None
+    plain: bool = False
+    block: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The data of a file and the places of all of it. Of configuration from a dict, there are no places."""
+
+    source: Source
+    data: Any
+    places: dict[Path, Place] = field(default_factory=dict)
+    empty: set[Path] = field(default_factory=set)
+
+    def span(self, path: Path, *, key: bool = False) -> Span | None:
+        """Where to point for *path*: at its value, or its *key*; at the nearest thing around it if it is not there."""
+        while path and path not in self.places:
+            path, key = path[:-1], True
+        place = self.places.get(path)
+        if place is None:
+            return None
+        return place.key if place.key is not None and (key or place.block) else place.value
+
+    def line(self, path: Path) -> int:
+        """The line of *path*, or 0."""
+        span = self.span(path, key=True)
+        return span.line if span is not None else 0
+
+
+def parse(text: str, file: str) -> Document:
+    """The data in *text*. Raises ConfigError if it is no YAML, has a key twice, or what only YAML can express."""
+    text = text.removeprefix("\ufeff")
+    source = Source(file, _LINE_BREAK.split(text))
+    report = Report(source)
+    root = _compose(text, report)
+    _hide_secrets(root, source)
+    document = Document(source, None)
+    if root is None or (root.id == "scalar" and not root.value):
+        report.add(Span(1, 1, 1, 1), "the file is empty", "it needs at least `version: 1` and `models:`")
+    elif root.id != "mapping":
+        message = f"the file must be a mapping (`key: value`), not {'a list' if root.id == 'sequence' else 'text'}"
+        report.add(_span(root), message, "begin with `version: 1`")
+    report.check()
+    reader = _Reader(document, report)
+    data = reader.read(root, ())
+    report.check()
+    first = root.value[0][0] if root.value else root
+    document.places[()] = Place(_span(first), _span(root), block=True)
+    return Document(source, data, document.places, document.empty)
+
+
+def plain_value(text: str) -> Any:
+    """What *text* is when it stands in YAML without quotes: a number, a boolean, null, or text."""
+    for tag, pattern, _ in _SCALARS:
+        if pattern.fullmatch(text):
+            return _CONVERT[_PREFIX + tag](text)
+    return text
+
+
+def _compose(text: str, report: Report) -> Any:
+    import yaml
+
+    try:
+        return yaml.compose(text, Loader=_loader())
+    except yaml.YAMLError as fast:
+        error = fast
+    # The C parser says less than the one in Python; where they differ, the first one's word is taken.
+    try:
+        yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as slow:
+        error = slow
+    except RecursionError:
+        pass
+    for number, ranges in guess_in_file(report.source.lines).items():
+        report.source.masks[number + 1] = ranges
+    report.add(*syntax.explain(error, text))
+    return report.check()
+
+
+def _number(text: str) -> int:
+    digits = text.replace("_", "")
+    return int(digits, 0) if digits.lstrip("+-")[:2] in {"0x", "0o"} else int(digits)
+
+
+def _real(text: str) -> float:
+    return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+_SCALARS: tuple[tuple[str, re.Pattern[str], str | None], ...] = (
+    ("null", re.compile(r"~|null|Null|NULL|"), None),
+    ("bool", re.compile(r"(?i:true|false)"), "tTfF"),
+    ("int", re.compile(r"[-+]?[0-9][0-9_]*|0o[0-7_]+|0x[0-9a-fA-F_]+"), "-+0123456789"),
+    ("float", re.compile(r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?"), "-+.0123456789"),
+    ("float", re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"), "-+."),
+)
+
+_CONVERT: dict[str, Callable[[str], Any]] = {
+    _PREFIX + "null": lambda _text: None,
+    _PREFIX + "bool": _truth,
+    _PREFIX + "int": _number,
+    _PREFIX + "float": _real,
+    _PREFIX + "str": str,
+    _PREFIX + "merge": str,
+}
+
+
+@cache
+def _loader() -> Any:
+    """The loader, made when the first file is read: importing it costs more than reading a file."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # the base is known at run time
+        yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 - the name and its kind are PyYAML's
+
+    for tag, pattern, first in _SCALARS:
+        whole = re.compile(rf"(?:{pattern.pattern})\Z")
+        Loader.add_implicit_resolver(_PREFIX + tag, whole, list(first) if first else ["~", "n", "N", ""])
+    Loader.add_implicit_resolver(_PREFIX + "merge", re.compile(r"<<\Z"), ["<"])
+    return Loader
+
+
+def _hide_secrets(root: Any, source: Source) -> None:
+    """Hide every scalar under a key that holds a secret; models and the like may bear any name."""
+    todo: list[tuple[Any, tuple[str, ...], bool]] = [(root, (), False)]
+    seen: set[tuple[int, bool]] = set()
+    while todo:
+        node, path, secret = todo.pop()
+        if node is None or (id(node), secret) in seen:
+            continue
+        seen.add((id(node), secret))
+        if node.id == "scalar":
+            if secret and node.value and not is_reference(node.value):
+                source.hide(_span(node))
+        elif node.id == "sequence":
+            todo += [(item, (*path, "-"), secret) for item in node.value]
+        else:
+            for key, value in node.value:
+                name = str(key.value) if key.id == "scalar" else ""
+                named = len(path) == 1 and path[0] in _NAMED and value.id == "mapping"
+                todo.append((value, (*path[:2], name), secret or (not named and is_secret(name))))
+
+
+def _span(node: Any) -> Span:
+    start, end = node.start_mark, node.end_mark
+    return Span(start.line + 1, start.column + 1, end.line + 1, end.column + 1)
+
+
+class _Reader:
+    """One walk over the nodes of a file."""
+
+    def __init__(self, document: Document, report: Report) -> None:
+        self.document = document
+        self.report = report
+        self._count = 0
+        self._open: set[int] = set()
+
+    def read(self, node: Any, path: Path) -> Any:
+        """The data of *node*; notes the places of what is in it."""
+        self._count += 1
+        if id(node) in self._open:
+            return self._refuse(node, "an alias to what it stands in")
+        if len(path) > _MOST_DEPTH or self._count > _MOST_VALUES:
+            return self._refuse(node, "too deeply nested, or too many values")
+        if node.id == "scalar":
+            return self._scalar(node)
+        if node.tag not in {_PREFIX + "map", _PREFIX + "seq"}:
+            return self._refuse(node, "a tag (`!name`) is not supported")
+        self._open.add(id(node))
+        read = self._mapping if node.id == "mapping" else self._list
+        data = read(node, path)
+        self._open.discard(id(node))
+        return data
+
+    def _list(self, node: Any, path: Path) -> list[Any]:
+        return [self._entry(None, item, (*path, index)) for index, item in enumerate(node.value)]
+
+    def _mapping(self, node: Any, path: Path) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for name, key, value in self._pairs(node):
+            data[name] = self._entry(key, value, (*path, name))
+        return data
+
+    def _entry(self, key: Any, value: Any, path: Path) -> Any:
+        scalar = value.id == "scalar"
+        self.document.places[path] = Place(
+            None if key is None else _span(key),
+            _span(value),
+            value.value if scalar else None,
+            plain=scalar and value.style is None,
+            block=not scalar and not value.flow_style,
+        )
+        if scalar and value.style is None and value.value == "":
+            self.document.empty.add(path)
+        return self.read(value, path)
+
+    def _pairs(self, node: Any, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
+        """The keys of a mapping, then those it takes over from others (`<<`) and has not itself."""
+        seen: dict[str, Any] = {}
+        merged: list[Any] = []
+        for key, value in node.value:
+            if key.id != "scalar":
+                self._refuse(key, "a key must be a name, not a list or mapping")
+            elif key.tag == _PREFIX + "merge" and key.style is None:
+                merged += value.value if value.id == "sequence" else [value]
+            elif key.value in seen:
+                before = seen[key.value].start_mark.line + 1
+                self.report.add(_span(key), f"duplicate key `{shown(key.value)}`", f"it is already on line {before}")
+            else:
+                seen[key.value] = key
+                yield key.value, key, value
+        for other in merged:
+            if other.id != "mapping" or depth > _MOST_DEPTH:
+                self._refuse(other, "`<<` takes over a mapping (`*name`) or a list of them")
+                continue
+            for name, key, value in self._pairs(other, depth + 1):
+                if name not in seen:
+                    seen[name] = key
+                    yield name, key, value
+
+    def _scalar(self, node: Any) -> Any:
+        convert = _CONVERT.get(node.tag)
+        if convert is None:
+            return self._refuse(node, "a tag (`!name`) is not supported", "put quotes around text that begins with `!`")
+        try:
+            return convert(node.value)
+        except ValueError:
+            return self._refuse(node, f"this is no {node.tag.removeprefix(_PREFIX)}")
+
+    def _refuse(self, node: Any, message: str, hint: str = "") -> None:
+        self.report.add(_span(node), message, hint)
+

@@ -1,0 +1,92 @@
+"""What is wrong with text that is no YAML, in words that say what to do.
+
+The parser's own words are never repeated: they quote the text, which may be a secret.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modelhub.config.problems import Span
+
+if TYPE_CHECKING:
+    from yaml.error import Mark
+
+__all__ = ["explain"]
+
+_QUOTE = "put quotes around the text"
+
+_TABLE: tuple[tuple[str, str, str], ...] = (
+    (r"character '\t'", "a tab; YAML indents with spaces", "replace it by spaces"),
+    ("that cannot start any token", "text cannot begin with this character", _QUOTE),
+    ("could not find expected ':'", "a line without `key: value`", "is a `:` missing, or quotes around the text above?"),
+    ("undefined alias", "an alias (`*name`) whose anchor (`&name`) does not exist", _QUOTE),
+    ("duplicate anchor", "an anchor (`&name`) that was already given", "give it another name"),
+    ("undefined tag handle", "a tag (`!name`) is not supported", _QUOTE),
+    ("unknown escape character", "an unknown escape in double quotes", "use single quotes, or double the backslash"),
+    ("but found another document", "a second document (`---`)", "a file has one document"),
+    ("expected alphabetic or numeric", "an anchor (`&`) or alias (`*`) without a name", _QUOTE),
+    ("found '<block mapping start>'", "this indentation fits no line above", "align it with its neighbours"),
+    ("found '<block sequence start>'", "this indentation fits no line above", "align it with its neighbours"),
+    ("found '<scalar>'", "unexpected text after the value", "put quotes around the whole value"),
+    ("found '?'", "a key among list items", "begin it with `- `, or align it with another key"),
+    ("found '-'", "a list item among keys", "put a key above it, such as `models:`"),
+    ("found ']'", "a `]` that closes nothing", ""),
+    ("found '}'", "a `}` that closes nothing", ""),
+    ("found ','", "an unexpected `,`", ""),
+)
+
+
+def explain(error: Any, text: str) -> tuple[Span, str, str]:
+    """Where the parser stopped, what is wrong and what to do, from its *error*."""
+    position = getattr(error, "position", None)
+    if position is not None:
+        return _at_index(text, position), "a control character that YAML does not allow", "remove it"
+    mark, problem = error.problem_mark, f"{error.problem}"
+    for special in (_open_quote, _open_bracket, _stray_colon):
+        found = special(error, text)
+        if found is not None:
+            return found
+    for needle, message, hint in _TABLE:
+        if needle in problem:
+            return _span(mark), message, hint
+    return _span(mark), "this is not valid YAML", ""
+
+
+def _open_quote(error: Any, _text: str) -> tuple[Span, str, str] | None:
+    if "quoted scalar" not in f"{error.context}" or "unexpected end" not in f"{error.problem}":
+        return None
+    return _span(error.context_mark), "this quote is not closed", ""
+
+
+def _open_bracket(error: Any, _text: str) -> tuple[Span, str, str] | None:
+    """A flow list or mapping: not closed, if the trouble is on a later line; else something is missing between."""
+    for kind, bracket, closing in (("flow sequence", "[", "]"), ("flow mapping", "{", "}")):
+        if f"parsing a {kind}" in f"{error.context}":
+            if error.context_mark.line != error.problem_mark.line or "<stream end>" in f"{error.problem}":
+                return _span(error.context_mark), f"this `{bracket}` is not closed", f"add `{closing}`"
+            return _span(error.problem_mark), f"a `,` or `{closing}` is missing before this", ""
+    return None
+
+
+def _stray_colon(error: Any, text: str) -> tuple[Span, str, str] | None:
+    if "mapping values are not allowed" not in f"{error.problem}":
+        return None
+    line = text.splitlines()[error.problem_mark.line]
+    if ": " in line[: error.problem_mark.column]:
+        return _span(error.problem_mark), "a second `:` in one line", "put quotes around the value"
+    return (
+        _span(error.problem_mark),
+        "this line is indented too far, or the one above lacks its `:`",
+        "align it with its neighbours",
+    )
+
+
+def _span(mark: Mark) -> Span:
+    return Span(mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2)
+
+
+def _at_index(text: str, index: int) -> Span:
+    before = text[:index]
+    line, column = before.count("\n") + 1, index - (before.rfind("\n") + 1) + 1
+    return Span(line, column, line, column + 1)
