@@ -19,7 +19,7 @@ __all__ = ["Filled", "Unset", "fill"]
 
 _MARK = re.compile(r"\$\$\{|\$\{(?P<body>[^{}]*)\}|\$\{")
 _BODY = re.compile(r"file:(?P<file>.+)|(?P<name>[A-Za-z_]\w*)(?::-(?P<default>.*))?", re.DOTALL)
-_BARE = re.compile(r"\$([A-Za-z_]\w*)")
+_BARE = re.compile(r"\$[A-Z][A-Z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,8 @@ class _Filler:
         return data
 
     def _text(self, text: str, path: Path) -> str:
-        bare = _BARE.fullmatch(text)
-        if bare is not None and is_secret(_last_name(path)):
-            self._refuse(path, f"`{text}` is not replaced by the variable", f"did you mean `${{{bare[1]}}}`?")
+        if _BARE.fullmatch(text) and is_secret(_last_name(path)):
+            self._refuse(path, f"`{_last_name(path)}` looks like a variable without braces", "write it as ${NAME}")
         if "${" not in text:
             return text
         return _MARK.sub(lambda match: self._mark(match, path), text)

@@ -60,7 +60,7 @@ class Source:
         end = _moved(span.end_column - 1, moved) if span.end_line == span.line else len(line)
         width = max(1, sum(map(_cells, line[start:end].rstrip())))
         indent = sum(map(_cells, line[:start]))
-        return f"{'':>5} | {'' :>{indent}}{'^' * width} {hint}".rstrip()
+        return f"{'':>5} | {'':>{indent}}{'^' * width} {hint}".rstrip()
 
     def _line(self, number: int) -> tuple[str, list[tuple[Range, Range]]]:
         raw = self.lines[number - 1]

@@ -24,7 +24,6 @@ _MOST_DEPTH = 40
 _MOST_VALUES = 50_000
 _NAMED = frozenset({"models", "chains", "limits"})
 _PREFIX = "tag:yaml.org,2002:"
-_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what YAML counts as one, so that the marks fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Document:
 def parse(text: str, file: str) -> Document:
     """The data in *text*. Raises ConfigError if it is no YAML, has a key twice, or what only YAML can express."""
     text = text.removeprefix("\ufeff")
-    source = Source(file, _LINE_BREAK.split(text))
+    source = Source(file, syntax.LINE_BREAK.split(text))
     report = Report(source)
     root = _compose(text, report)
     _hide_secrets(root, source)
@@ -193,6 +192,7 @@ class _Reader:
         self.document = document
         self.report = report
         self._count = 0
+        self._cut = False
         self._open: set[int] = set()
 
     def read(self, node: Any, path: Path) -> Any:
@@ -201,7 +201,7 @@ class _Reader:
         if id(node) in self._open:
             return self._refuse(node, "an alias to what it stands in")
         if len(path) > _MOST_DEPTH or self._count > _MOST_VALUES:
-            return self._refuse(node, "too deeply nested, or too many values")
+            return self._too_much(node)
         if node.id == "scalar":
             return self._scalar(node)
         if node.tag not in {_PREFIX + "map", _PREFIX + "seq"}:
@@ -227,10 +227,10 @@ class _Reader:
             None if key is None else _span(key),
             _span(value),
             value.value if scalar else None,
-            plain=scalar and value.style is None,
+            plain=scalar and not value.style,
             block=not scalar and not value.flow_style,
         )
-        if scalar and value.style is None and value.value == "":
+        if scalar and not value.style and value.value == "":
             self.document.empty.add(path)
         return self.read(value, path)
 
@@ -241,7 +241,7 @@ class _Reader:
         for key, value in node.value:
             if key.id != "scalar":
                 self._refuse(key, "a key must be a name, not a list or mapping")
-            elif key.tag == _PREFIX + "merge" and key.style is None:
+            elif key.tag == _PREFIX + "merge" and not key.style:
                 merged += value.value if value.id == "sequence" else [value]
             elif key.value in seen:
                 before = seen[key.value].start_mark.line + 1
@@ -265,8 +265,12 @@ class _Reader:
         try:
             return convert(node.value)
         except ValueError:
-            return self._refuse(node, f"this is no {node.tag.removeprefix(_PREFIX)}")
+            return self._refuse(node, f"this is no {node.tag.removeprefix(_PREFIX)}, as its tag says")
+
+    def _too_much(self, node: Any) -> None:
+        if not self._cut:
+            self._refuse(node, "the file is nested too deeply, or its aliases make too many values of it")
+        self._cut = True
 
     def _refuse(self, node: Any, message: str, hint: str = "") -> None:
         self.report.add(_span(node), message, hint)
-

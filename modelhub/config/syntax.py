@@ -5,6 +5,7 @@ The parser's own words are never repeated: they quote the text, which may be a s
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from modelhub.config.problems import Span
@@ -12,14 +13,22 @@ from modelhub.config.problems import Span
 if TYPE_CHECKING:
     from yaml.error import Mark
 
-__all__ = ["explain"]
+__all__ = ["LINE_BREAK", "explain"]
 
+LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+"""What YAML counts as one, so that its line numbers fit ours."""
+
+_COLON = re.compile(r":(\s|$)")
 _QUOTE = "put quotes around the text"
 
 _TABLE: tuple[tuple[str, str, str], ...] = (
     (r"character '\t'", "a tab; YAML indents with spaces", "replace it by spaces"),
     ("that cannot start any token", "text cannot begin with this character", _QUOTE),
-    ("could not find expected ':'", "a line without `key: value`", "is a `:` missing, or quotes around the text above?"),
+    (
+        "could not find expected ':'",
+        "a line without `key: value`",
+        "is a `:` missing, or quotes around the text above?",
+    ),
     ("undefined alias", "an alias (`*name`) whose anchor (`&name`) does not exist", _QUOTE),
     ("duplicate anchor", "an anchor (`&name`) that was already given", "give it another name"),
     ("undefined tag handle", "a tag (`!name`) is not supported", _QUOTE),
@@ -33,6 +42,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("found '-'", "a list item among keys", "put a key above it, such as `models:`"),
     ("found ']'", "a `]` that closes nothing", ""),
     ("found '}'", "a `}` that closes nothing", ""),
+    ("found '<stream end>'", "the file ends here, but a list or mapping is still open", ""),
     ("found ','", "an unexpected `,`", ""),
 )
 
@@ -42,13 +52,13 @@ def explain(error: Any, text: str) -> tuple[Span, str, str]:
     position = getattr(error, "position", None)
     if position is not None:
         return _at_index(text, position), "a control character that YAML does not allow", "remove it"
-    mark, problem = error.problem_mark, f"{error.problem}"
+    mark = error.problem_mark
     for special in (_open_quote, _open_bracket, _stray_colon):
         found = special(error, text)
         if found is not None:
             return found
     for needle, message, hint in _TABLE:
-        if needle in problem:
+        if needle in f"{error.context} {error.problem}":
             return _span(mark), message, hint
     return _span(mark), "this is not valid YAML", ""
 
@@ -72,14 +82,19 @@ def _open_bracket(error: Any, _text: str) -> tuple[Span, str, str] | None:
 def _stray_colon(error: Any, text: str) -> tuple[Span, str, str] | None:
     if "mapping values are not allowed" not in f"{error.problem}":
         return None
-    line = text.splitlines()[error.problem_mark.line]
-    if ": " in line[: error.problem_mark.column]:
+    lines = LINE_BREAK.split(text)
+    number = error.problem_mark.line
+    if _COLON.search(lines[number][: error.problem_mark.column]):
         return _span(error.problem_mark), "a second `:` in one line", "put quotes around the value"
-    return (
-        _span(error.problem_mark),
-        "this line is indented too far, or the one above lacks its `:`",
-        "align it with its neighbours",
-    )
+    above = next((at for at in range(number - 1, -1, -1) if lines[at].split("#")[0].strip()), number)
+    if _COLON.search(lines[above]) or above == number:
+        return _whole(lines, number), "this line is indented too far", "align it with its neighbours"
+    return _whole(lines, above), "this line has no `:`", "write `key: value`, or `key:` above more indented lines"
+
+
+def _whole(lines: list[str], number: int) -> Span:
+    line = lines[number].rstrip()
+    return Span(number + 1, len(line) - len(line.lstrip()) + 1, number + 1, len(line) + 1)
 
 
 def _span(mark: Mark) -> Span:

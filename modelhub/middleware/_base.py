@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,13 @@ __all__ = ["Shared"]
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What `build` passes to the layers of one model: its services, the named pools, and room for state that several
-    models share (breakers), by key.
+    """What `build` passes to the layers of one model.
+
+    `identity` tells which vendor endpoint, key and model it is; `limits` are the named pools; `state` is room for what
+    several models have in common, by key.
     """
 
-    services: Services
+    services: Services = field(default_factory=Services)
+    identity: Hashable = None
     limits: Mapping[str, Any] = field(default_factory=dict)
     state: dict[Any, Any] = field(default_factory=dict)

@@ -61,7 +61,7 @@ class Retry(Layer):
     async def _again(self, request: ChatRequest, first: CallError) -> Reply:
         from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt
 
-        plan = _Plan(self, request)
+        plan = _Plan(self, request, first)
         pending: list[CallError] = [first]
 
         async def attempt() -> Reply:
@@ -70,10 +70,8 @@ class Retry(Layer):
             return await self.inner.send(request)
 
         def told(state: RetryCallState) -> None:
-            assert plan.error is not None
-            request.context.observe(
-                Waiting(request.context.call_id, self.name, plan.wait, state.attempt_number + 1, plan.error)
-            )
+            context = request.context
+            context.observe(Waiting(context.call_id, self.name, plan.wait, state.attempt_number + 1, plan.error))
 
         retrying = AsyncRetrying(
             sleep=request.context.wait,
@@ -95,11 +93,11 @@ class Retry(Layer):
 class _Plan:
     """Whether to ask again, and after which wait: tenacity's `retry` and `wait` of one call."""
 
-    def __init__(self, layer: Retry, request: ChatRequest) -> None:
+    def __init__(self, layer: Retry, request: ChatRequest, error: CallError) -> None:
         self.layer = layer
         self.request = request
         self.wait = 0.0
-        self.error: CallError | None = None
+        self.error = error
         self._once: set[type[CallError]] = set()
 
     def __call__(self, state: Any) -> bool:

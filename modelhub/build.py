@@ -1,0 +1,123 @@
+"""From a validated file to stacks that can be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from modelhub.context import Services
+from modelhub.errors import NotConfigured
+from modelhub.middleware._base import Shared
+from modelhub.middleware.chain import Chain
+from modelhub.middleware.limit import Pool
+from modelhub.model import ChatModelBase, ChatRequest
+from modelhub.options import ProviderOptions
+from modelhub.registry import layers
+from modelhub.stream import Reply
+
+if TYPE_CHECKING:
+    from modelhub.config.load import Loaded, ModelEntry
+
+__all__ = ["Builder", "Unconfigured"]
+
+
+class Unconfigured(ChatModelBase):
+    """Stands in for a model whose key or SDK is missing: it can be named and listed, and says what to do when called."""
+
+    configured = False
+
+    def __init__(self, name: str, model_name: str, missing: str) -> None:
+        super().__init__(model_name, stream=False)
+        self._name = name
+        self.missing = missing
+
+    @property
+    def name(self) -> str:
+        """The entry's name."""
+        return self._name
+
+    async def send(self, request: ChatRequest) -> Reply:  # noqa: ARG002 - there is nobody to ask
+        """Raises NotConfigured, always."""
+        raise NotConfigured(self.missing, model=self.name)
+
+    def __repr__(self) -> str:
+        return f"Unconfigured({self._name!r}: {self.missing})"
+
+
+@dataclass(slots=True)
+class Builder:
+    """Builds what a file describes, each model once, and keeps what must be closed.
+
+    *opened* hears of every provider that was made.
+    """
+
+    loaded: Loaded
+    services: Services
+    opened: Callable[[ChatModelBase], None]
+    _pools: dict[str, Pool] = field(default_factory=dict)
+    _state: dict[Any, Any] = field(default_factory=dict)
+    _stacks: dict[str, ChatModelBase] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._pools = {name: Pool(name, options) for name, options in self.loaded.limits.items()}
+
+    def chain(self, name: str) -> Chain:
+        """The chain *name*, or the model *name* as a chain of one."""
+        options = self.loaded.chains.get(name)
+        if options is None:
+            entry = self.loaded.models[name]
+            stream = entry.options.stream if entry.options is not None else False
+            return Chain(name, [self.stack(name)], stream=stream)
+        members = [
+            self.chain(member) if member in self.loaded.chains else self.stack(member) for member in options.models
+        ]
+        return Chain(
+            name,
+            members,
+            stream=options.stream,
+            deadline=options.deadline,
+            on_broken_stream=options.on_broken_stream,
+        )
+
+    def stack(self, name: str) -> ChatModelBase:
+        """The model *name* with its layers around it; the same object each time."""
+        if name not in self._stacks:
+            self._stacks[name] = self._stack(self.loaded.models[name])
+        return self._stacks[name]
+
+    def _stack(self, entry: ModelEntry) -> ChatModelBase:
+        if entry.options is None or entry.missing is not None:
+            return self._unconfigured(entry, entry.missing or "it is not configured")
+        model: ChatModelBase = entry.options.connect()
+        if (missing := getattr(model, "missing", lambda: None)()) is not None:
+            return self._unconfigured(entry, missing)
+        model.services = self.services
+        model.entry = entry.name  # type: ignore[attr-defined]  # every provider has it
+        if (timeout := entry.layers.get("timeout")) is not None:
+            model.connect_timeout = timeout.connect  # type: ignore[attr-defined]
+        self.opened(model)
+        shared = Shared(self.services, _identity(entry.options), self._pools, self._state)
+        for spec in reversed(layers()):
+            model = spec.load().wrap(model, entry.layers.get(spec.key), shared)
+        return model
+
+    def _unconfigured(self, entry: ModelEntry, missing: str) -> Unconfigured:
+        model_name = entry.options.model_name if entry.options is not None else entry.name
+        stand_in = Unconfigured(entry.name, model_name, missing)
+        stand_in.services = self.services
+        return stand_in
+
+
+def _identity(options: ProviderOptions) -> Hashable:
+    """What tells one vendor endpoint, key and model from another: not the host alone."""
+    told_apart = ("provider", "base_url", "base_http_api_url", "host", "organization", "api_key", "model_name")
+    values: Mapping[str, Any] = {name: getattr(options, name, None) for name in told_apart}
+    # Two scripted models have nothing in common; a secret is told by its hash, not kept.
+    own = id(options) if options.provider == "scripted" else None
+    return (
+        own,
+        *(hash(value.get_secret_value()) if isinstance(value, SecretStr) else value for value in values.values()),
+    )

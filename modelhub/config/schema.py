@@ -1,0 +1,163 @@
+"""The shape of the file: what its sections are, and what an entry may say.
+
+A model's entry is its provider's options plus one key for each layer. Its class is made when a file names the
+provider, so that nothing is imported that no file asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import AliasChoices, BaseModel, Discriminator, Field, Tag, create_model
+from pydantic.fields import FieldInfo
+
+from modelhub import registry
+from modelhub.errors import ConfigError
+from modelhub.middleware.chain import ChainOptions
+from modelhub.middleware.limit import LimitOptions
+from modelhub.options import LayerOptions, Options, ProviderOptions
+
+__all__ = [
+    "NAME",
+    "VERSIONS",
+    "HubConfig",
+    "LimitField",
+    "defaults_class",
+    "entry_class",
+    "free_fields",
+    "keys_of",
+    "layer_options",
+]
+
+VERSIONS = (1,)
+"""The versions of the file that are understood."""
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""What a model, a chain or a limit may be called."""
+
+
+def _limit_kind(value: Any) -> str:
+    return "pool" if isinstance(value, Mapping | LimitOptions) else "name"
+
+
+LimitField = Annotated[
+    Annotated[str, Tag("name")] | Annotated[LimitOptions, Tag("pool")],
+    Discriminator(_limit_kind),
+]
+"""The name of an entry of `limits:`, or what a pool of the model's own admits."""
+
+
+class HubConfig(Options):
+    """The file. A further section is one more field here."""
+
+    version: Literal[1]
+    """The version of this file's form."""
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    """What holds for every model that does not say otherwise, key by key."""
+    limits: dict[str, LimitOptions] = Field(default_factory=dict)
+    """Named pools; all models that name the same one share it."""
+    models: dict[str, Any] = Field(min_length=1)
+    """Every model by its name."""
+    chains: dict[str, ChainOptions] = Field(default_factory=dict)
+    """Every chain by its name: an ordered list of models, of which the first that answers is taken."""
+
+
+@cache
+def layer_options(*, builtin_only: bool = False) -> dict[str, type[LayerOptions]]:
+    """Every layer that can be set in the file, by its key, outermost first.
+
+    Raises ConfigError if a third party's layer cannot be loaded.
+    """
+    specs = registry.LAYERS if builtin_only else registry.layers()
+    found: dict[str, type[LayerOptions]] = {}
+    for spec in specs:
+        options = getattr(spec.load(), "Options", None)
+        if options is not None:
+            found[spec.key] = options
+    return found
+
+
+def _layer_fields(*, builtin_only: bool) -> dict[str, Any]:
+    return {
+        key: (_layer_type(key, options) | None, Field(default=None, description=_first_line(options)))
+        for key, options in layer_options(builtin_only=builtin_only).items()
+    }
+
+
+def _layer_type(key: str, options: type[LayerOptions]) -> Any:
+    return LimitField if key == "limit" else options
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().split("\n")[0]
+
+
+@cache
+def defaults_class(*, builtin_only: bool = False) -> type[Options]:
+    """The class of `defaults:`: every layer, and what is common to all providers and makes sense for many models."""
+    shared = {"stream": (bool, Field(default=False, description=_description(ProviderOptions, "stream")))}
+    return create_model(
+        "Defaults",
+        __base__=Options,
+        __doc__="What holds for every model that does not say otherwise, key by key.",
+        **_layer_fields(builtin_only=builtin_only),
+        **shared,
+    )
+
+
+@cache
+def entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderOptions]:
+    """The class of an entry of `models:` whose `provider` is *kind*.
+
+    Raises ConfigError for an unknown kind, and for a provider with an option that bears a layer's name.
+    """
+    options = registry.provider_options(kind)
+    fields = _layer_fields(builtin_only=builtin_only)
+    taken = sorted(set(fields) & set(keys_of(options)))
+    if taken:
+        raise ConfigError(f"provider `{kind}`: its option `{taken[0]}` bears the name of a layer")
+    provider = (Literal[kind], Field(description=_description(ProviderOptions, "provider")))
+    return create_model(
+        f"{options.__name__.removesuffix('Options')}Entry",
+        __base__=options,
+        __doc__=options.__doc__,
+        provider=provider,
+        **fields,
+    )
+
+
+def _description(cls: type[BaseModel], name: str) -> str | None:
+    return cls.model_fields[name].description
+
+
+def keys_of(cls: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Every key *cls* reads, other names of the same thing included."""
+    found: dict[str, FieldInfo] = {}
+    for name, info in cls.model_fields.items():
+        for key in _names_of(cls, name, info):
+            found.setdefault(key, info)
+    return found
+
+
+def _names_of(cls: type[BaseModel], name: str, info: FieldInfo) -> list[str]:
+    alias = info.validation_alias
+    if alias is None:
+        return [name]
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
+    return [*([name] if by_name else []), *(choice for choice in choices if isinstance(choice, str))]
+
+
+def free_fields(cls: type[BaseModel]) -> set[str]:
+    """The keys of *cls* below which anything may stand, such as `generate_kwargs`."""
+    return {key for key, info in keys_of(cls).items() if _is_free(info.annotation)}
+
+
+def _is_free(annotation: Any) -> bool:
+    if annotation is Any:
+        return True
+    if get_origin(annotation) in {dict, Mapping}:
+        return Any in get_args(annotation)
+    return any(_is_free(part) for part in get_args(annotation) if get_origin(annotation) is not Literal)

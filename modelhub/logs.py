@@ -1,0 +1,105 @@
+"""Events as log entries, by structlog, the way a library should: silent until the application configures logging.
+
+Entries go to structlog if the application has configured it, else to the standard logger "modelhub", which passes
+them to whatever handlers the application has set up. Nothing is configured here, and nothing is ever printed.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+from modelhub.events import AttemptEnded, CallSettled, Event, FellBack, Restarted, Waiting
+
+__all__ = ["LogObserver"]
+
+_standard = logging.getLogger("modelhub")
+_standard.addHandler(logging.NullHandler())
+
+
+@cache
+def _wrapped() -> Any:
+    import structlog
+
+    return structlog.wrap_logger(
+        _standard,
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[structlog.stdlib.render_to_log_kwargs],
+        context_class=dict,
+    )
+
+
+class LogObserver:
+    """An observer that writes one entry for each event; keys and contents of messages are never in it."""
+
+    def __call__(self, event: Event) -> None:
+        """Write *event*, if anybody listens at its level."""
+        level, name, fields = _ENTRIES[type(event)](event)
+        if self._configured():
+            import structlog
+
+            structlog.get_logger("modelhub").log(level, name, **fields)
+        elif _standard.isEnabledFor(level):
+            _wrapped().log(level, name, **fields)
+
+    def _configured(self) -> bool:
+        import sys
+
+        # An application that configured structlog has imported it: no need to pay for the import here.
+        structlog = sys.modules.get("structlog")
+        return structlog is not None and bool(structlog.is_configured())
+
+
+def _attempt(event: AttemptEnded) -> tuple[int, str, dict[str, Any]]:
+    attempt = event.attempt
+    keys = ("model", "provider", "model_name", "outcome", "status", "code", "request_id", "wait", "duration")
+    fields = {key: attempt[key] for key in keys if attempt[key] is not None}
+    level = logging.DEBUG if attempt["outcome"] == "ok" else logging.WARNING
+    return level, "attempt", {"call_id": event.call_id, **fields}
+
+
+def _waiting(event: Waiting) -> tuple[int, str, dict[str, Any]]:
+    fields = {"seconds": round(event.seconds, 3), "attempt": event.attempt, "reason": event.error.kind}
+    return logging.INFO, "wait", {"call_id": event.call_id, "model": event.model, **fields}
+
+
+def _fell_back(event: FellBack) -> tuple[int, str, dict[str, Any]]:
+    fields = {"chain": event.chain, "model": event.model, "to": event.to, "reason": event.error.kind}
+    return logging.WARNING, "fallback", {"call_id": event.call_id, **fields}
+
+
+def _restarted(event: Restarted) -> tuple[int, str, dict[str, Any]]:
+    fields = {"chain": event.chain, "model": event.model, "to": event.to, "reason": event.error.kind}
+    return logging.WARNING, "restart", {"call_id": event.call_id, **fields}
+
+
+def _settled(event: CallSettled) -> tuple[int, str, dict[str, Any]]:
+    usage = event.usage
+    fields = {
+        "requested": event.requested,
+        "model": event.model,
+        "how": event.how,
+        "error": event.error,
+        "duration": round(event.duration, 3),
+        "attempts": len(event.attempts),
+        "input_tokens": usage["input_tokens"] if usage is not None else None,
+        "output_tokens": usage["output_tokens"] if usage is not None else None,
+        "cost": usage["cost"] if usage is not None else None,
+        **event.tags,
+    }
+    level = logging.ERROR if event.how == "failed" else logging.INFO
+    return (
+        level,
+        "settle",
+        {"call_id": event.call_id} | {key: value for key, value in fields.items() if value is not None},
+    )
+
+
+_ENTRIES: dict[type, Any] = {
+    AttemptEnded: _attempt,
+    Waiting: _waiting,
+    FellBack: _fell_back,
+    Restarted: _restarted,
+    CallSettled: _settled,
+}
