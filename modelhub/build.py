@@ -25,7 +25,7 @@ __all__ = ["Builder", "Unconfigured"]
 
 
 class Unconfigured(ChatModelBase):
-    """Stands in for a model whose key or SDK is missing: it can be named and listed, and says what to do when called."""
+    """Stands in for a model whose key or SDK is missing: it can be listed, and says what to do when called."""
 
     configured = False
 

@@ -170,8 +170,14 @@ class ConfigError(ModelHubError, ValueError):
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         found = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
-        super().__init__("\n\n".join(str(problem) for problem in found))
+        super().__init__("\n\n".join([*map(str, found), *_count(found)]))
         self.problems = found
+
+
+def _count(problems: Sequence[Problem]) -> Iterator[str]:
+    """The last line: how many problems there are in the file."""
+    if problems and problems[0].file:
+        yield f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {problems[0].file}"
 
 
 class UnknownModel(ModelHubError, KeyError):

@@ -6,7 +6,8 @@ Options are pydantic models. The file's schema, the editor's completion and the 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -92,9 +93,20 @@ class ProviderOptions(Options):
     context_window: Annotated[int, Field(gt=0)] | None = None
     """How many tokens the model can hold; a chain then skips it for longer requests."""
 
+    key_variables: ClassVar[tuple[str, ...]] = ()
+    """The environment variables the provider takes its key from if none is given; empty if it needs none."""
+
     def connect(self) -> Any:
         """The provider these options describe: a `modelhub.providers` class, constructed. Opens nothing."""
         raise NotImplementedError
+
+    def missing(self, environ: Mapping[str, str]) -> str | None:
+        """What is to be done before the model can be called, such as "set OPENAI_API_KEY"; None if nothing."""
+        key = getattr(self, "api_key", None)
+        given = key.get_secret_value() if isinstance(key, SecretStr) else key
+        if given or not self.key_variables or any(environ.get(name) for name in self.key_variables):
+            return None
+        return f"set {' or '.join(self.key_variables)}"
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's keywords: every field that was set, but the kind and what only chains read."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["LAYERS", "PROVIDERS", "LayerSpec", "layers", "provider_kinds", "provider_options"]
 
 PROVIDERS: dict[str, str] = {
+    "anthropic": "modelhub.providers.anthropic:AnthropicOptions",
+    "dashscope": "modelhub.providers.dashscope:DashScopeOptions",
+    "ollama": "modelhub.providers.ollama:OllamaOptions",
+    "gemini": "modelhub.providers.gemini:GeminiOptions",
     "openai": "modelhub.providers.openai:OpenAIOptions",
     "scripted": "modelhub.providers.scripted:ScriptedOptions",
 }

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from modelhub.config.secrets import Range, apply_masks, guess_in_line
+from modelhub.config.secrets import MASK, Range, apply_masks, guess_in_line, shown
 from modelhub.errors import ConfigError, Problem
 
 __all__ = ["Report", "Source", "Span", "any_of", "did_you_mean", "names"]
@@ -44,6 +44,11 @@ class Source:
                 end = len(line.rstrip())  # "abc #def": what YAML takes for a comment may be half of the key
             self.masks.setdefault(number, []).append((start, end))
 
+    def name(self, key: str, span: Span | None) -> str:
+        """How a message calls *key*, which stands at *span*."""
+        masks = self.masks.get(span.line, []) if span is not None else []
+        return MASK if span is not None and any(a < span.column <= b for a, b in masks) else shown(key)
+
     def excerpt(self, span: Span, hint: str) -> str:
         """The marked line, with up to two lines before it, and *hint* beside the caret."""
         if not 1 <= span.line <= len(self.lines):
@@ -65,7 +70,10 @@ class Source:
     def _line(self, number: int) -> tuple[str, list[tuple[Range, Range]]]:
         raw = self.lines[number - 1]
         known = self.masks.get(number, [])
-        guessed = [span for span in guess_in_line(raw) if not any(a <= span[0] < b for a, b in known)]
+        # Where the tree knows better, a guess would hide too much.
+        guessed = [
+            (start, end) for start, end in guess_in_line(raw) if not any(a < end and start < b for a, b in known)
+        ]
         line, moved = apply_masks(raw, [*known, *guessed])
         line = "".join(char if char.isprintable() else " " for char in line)
         return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 3]}...", moved

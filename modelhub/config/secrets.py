@@ -19,11 +19,10 @@ Range = tuple[int, int]
 """A stretch of one line: from a column to before another, both counted from 0."""
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-_SECRET_WORDS = frozenset(
-    "apikey auth authorization bearer cookie cookies credential credentials key keys passphrase passwd password pwd "
-    "secret secrets token".split()
+_SECRET_WORDS = re.compile(
+    "api[_-]?key|auth|authorization|bearer|cookies?|credentials?|keys?|passphrase|passwd|password|pwd|secrets?|token"
 )
-_COUNTED = frozenset("first input last max min output total".split())
+_COUNTED = re.compile("first|input|last|max|min|output|total")
 """Before `token`, these make a count or a time of it: `first_token` is no secret."""
 _SPELLINGS = ("api_key", "apikey", "api-key", "authorization", "password", "passphrase", "secret", "credentials")
 
@@ -47,7 +46,7 @@ def is_secret(name: str) -> bool:
     """Whether a key of this *name*, or of one that was probably meant by it, holds a secret."""
     words = [word.lower() for word in _WORD.findall(name)]
     for before, word in zip(["", *words], words, strict=False):
-        if word in _SECRET_WORDS and not (word == "token" and before in _COUNTED):
+        if _SECRET_WORDS.fullmatch(word) and not (word == "token" and _COUNTED.fullmatch(before)):
             return True
     return name.lower().endswith("headers") or bool(difflib.get_close_matches(name.lower(), _SPELLINGS, 1, 0.75))
 
@@ -60,10 +59,9 @@ def is_reference(text: str) -> bool:
 def guess_in_line(line: str) -> list[Range]:
     """Where *line* has, by its look, secret text: the rest of the line after a secret key, or what looks like a key."""
     found = [match.span() for match in _LOOKS_SECRET.finditer(line)]
-    for pair in _PAIR.finditer(line):
-        if is_secret(pair[2]) and not _VALUE_IS_REFERENCE.match(line, pair.end()):
-            found.append((pair.end(), len(line.rstrip())))
-    return found
+    pairs = [pair for pair in _PAIR.finditer(line) if is_secret(pair[2])]
+    literal = [pair.end() for pair in pairs if not _VALUE_IS_REFERENCE.match(line, pair.end())]
+    return found + [(start, len(line.rstrip())) for start in literal]
 
 
 def guess_in_file(lines: Sequence[str]) -> dict[int, list[Range]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelhub.config import syntax
 from modelhub.config.problems import Report, Source, Span
-from modelhub.config.secrets import guess_in_file, is_reference, is_secret, shown
+from modelhub.config.secrets import guess_in_file, is_reference, is_secret
 
 __all__ = ["Document", "Path", "Place", "parse", "plain_value"]
 
@@ -28,12 +28,14 @@ _PREFIX = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value stands. `written` is a scalar's text, None for a list or mapping; `plain` means without quotes."""
+    """Where a value stands. `written` is a scalar's text, None for a list or mapping; `bare` means that no quotes say
+    it is text. Inside of `{}` and `[]` they do not: there, YAML itself demands them around `${VAR}`.
+    """
 
     key: Span | None
     value: Span
     written: str | None = None
-    plain: bool = False
+    bare: bool = False
     block: bool = False
 
 
@@ -61,26 +63,27 @@ class Document:
         return span.line if span is not None else 0
 
 
-def parse(text: str, file: str) -> Document:
-    """The data in *text*. Raises ConfigError if it is no YAML, has a key twice, or what only YAML can express."""
+def parse(text: str, file: str) -> tuple[Document, Report]:
+    """The data in *text*, and a report that has its keys given twice and what only YAML can express.
+
+    Raises ConfigError if it is no YAML, or no mapping.
+    """
     text = text.removeprefix("\ufeff")
     source = Source(file, syntax.LINE_BREAK.split(text))
     report = Report(source)
     root = _compose(text, report)
-    _hide_secrets(root, source)
-    document = Document(source, None)
     if root is None or (root.id == "scalar" and not root.value):
         report.add(Span(1, 1, 1, 1), "the file is empty", "it needs at least `version: 1` and `models:`")
     elif root.id != "mapping":
         message = f"the file must be a mapping (`key: value`), not {'a list' if root.id == 'sequence' else 'text'}"
         report.add(_span(root), message, "begin with `version: 1`")
     report.check()
-    reader = _Reader(document, report)
+    _hide_secrets(root, source)
+    reader = _Reader(report)
     data = reader.read(root, ())
-    report.check()
     first = root.value[0][0] if root.value else root
-    document.places[()] = Place(_span(first), _span(root), block=True)
-    return Document(source, data, document.places, document.empty)
+    reader.places[()] = Place(_span(first), _span(root), block=True)
+    return Document(source, data, reader.places, reader.empty), report
 
 
 def plain_value(text: str) -> Any:
@@ -175,9 +178,20 @@ def _hide_secrets(root: Any, source: Source) -> None:
             todo += [(item, (*path, "-"), secret) for item in node.value]
         else:
             for key, value in node.value:
+                if node.flow_style and _is_scrap(value) and (secret or _has_secret(node)):
+                    source.hide(_span(key))
                 name = str(key.value) if key.id == "scalar" else ""
                 named = len(path) == 1 and path[0] in _NAMED and value.id == "mapping"
                 todo.append((value, (*path[:2], name), secret or (not named and is_secret(name))))
+
+
+def _is_scrap(value: Any) -> bool:
+    """Whether a key of a flow mapping has no value: `{api_key: a,b}` has the key `b`, half of the secret."""
+    return bool(value.id == "scalar" and not value.value and not value.style)
+
+
+def _has_secret(node: Any) -> bool:
+    return any(key.id == "scalar" and is_secret(key.value) for key, _ in node.value)
 
 
 def _span(node: Any) -> Span:
@@ -188,9 +202,10 @@ def _span(node: Any) -> Span:
 class _Reader:
     """One walk over the nodes of a file."""
 
-    def __init__(self, document: Document, report: Report) -> None:
-        self.document = document
+    def __init__(self, report: Report) -> None:
         self.report = report
+        self.places: dict[Path, Place] = {}
+        self.empty: set[Path] = set()
         self._count = 0
         self._cut = False
         self._open: set[int] = set()
@@ -213,25 +228,25 @@ class _Reader:
         return data
 
     def _list(self, node: Any, path: Path) -> list[Any]:
-        return [self._entry(None, item, (*path, index)) for index, item in enumerate(node.value)]
+        return [self._entry(None, item, (*path, index), flow=node.flow_style) for index, item in enumerate(node.value)]
 
     def _mapping(self, node: Any, path: Path) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for name, key, value in self._pairs(node):
-            data[name] = self._entry(key, value, (*path, name))
+            data[name] = self._entry(key, value, (*path, name), flow=node.flow_style)
         return data
 
-    def _entry(self, key: Any, value: Any, path: Path) -> Any:
+    def _entry(self, key: Any, value: Any, path: Path, *, flow: bool) -> Any:
         scalar = value.id == "scalar"
-        self.document.places[path] = Place(
+        self.places[path] = Place(
             None if key is None else _span(key),
             _span(value),
             value.value if scalar else None,
-            plain=scalar and not value.style,
+            bare=scalar and (flow or not value.style),
             block=not scalar and not value.flow_style,
         )
         if scalar and not value.style and value.value == "":
-            self.document.empty.add(path)
+            self.empty.add(path)
         return self.read(value, path)
 
     def _pairs(self, node: Any, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
@@ -245,7 +260,8 @@ class _Reader:
                 merged += value.value if value.id == "sequence" else [value]
             elif key.value in seen:
                 before = seen[key.value].start_mark.line + 1
-                self.report.add(_span(key), f"duplicate key `{shown(key.value)}`", f"it is already on line {before}")
+                name = self.report.source.name(key.value, _span(key))
+                self.report.add(_span(key), f"duplicate key `{name}`", f"it is already on line {before}")
             else:
                 seen[key.value] = key
                 yield key.value, key, value

@@ -19,7 +19,8 @@ LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """What YAML counts as one, so that its line numbers fit ours."""
 
 _COLON = re.compile(r":(\s|$)")
-_QUOTE = "put quotes around the text"
+_REFERENCE = re.compile(r"\$\{[^{}]*\}?")
+_QUOTE = "put it in quotes"
 
 _TABLE: tuple[tuple[str, str, str], ...] = (
     (r"character '\t'", "a tab; YAML indents with spaces", "replace it by spaces"),
@@ -53,7 +54,7 @@ def explain(error: Any, text: str) -> tuple[Span, str, str]:
     if position is not None:
         return _at_index(text, position), "a control character that YAML does not allow", "remove it"
     mark = error.problem_mark
-    for special in (_open_quote, _open_bracket, _stray_colon):
+    for special in (_bare_reference, _open_quote, _open_bracket, _stray_colon):
         found = special(error, text)
         if found is not None:
             return found
@@ -61,6 +62,17 @@ def explain(error: Any, text: str) -> tuple[Span, str, str]:
         if needle in f"{error.context} {error.problem}":
             return _span(mark), message, hint
     return _span(mark), "this is not valid YAML", ""
+
+
+def _bare_reference(error: Any, text: str) -> tuple[Span, str, str] | None:
+    """`${VAR}` inside of a flow list or mapping, where a brace has a meaning of its own."""
+    at = error.problem_mark
+    line = LINE_BREAK.split(text)[at.line]
+    start = next((found for found in _REFERENCE.finditer(line) if found.start() < at.column <= found.end()), None)
+    if start is None or "parsing a flow" not in f"{error.context}":
+        return None
+    span = Span(at.line + 1, start.start() + 1, at.line + 1, start.end() + 1)
+    return span, "`${...}` needs quotes inside of `{}` or `[]`", 'write "${...}"'
 
 
 def _open_quote(error: Any, _text: str) -> tuple[Span, str, str] | None:

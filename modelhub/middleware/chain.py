@@ -132,16 +132,17 @@ class Chain(ChatModelBase):
 
     def _restarting(self, request: ChatRequest, reply: ChatStream, index: int, errors: list[CallError]) -> ChatStream:
         async def snapshots() -> AsyncGenerator[ChatResponse, None]:
-            current, at, restarts, last = reply, index, 0, None
+            current, at, restarts, seen = reply, index, 0, 0
             while True:
                 try:
-                    async for last in current:
-                        last["restarts"] += restarts
-                        yield last
+                    async for snapshot in current:
+                        # A chain below may have begun anew as well: the count only goes up.
+                        seen = snapshot["restarts"] = snapshot["restarts"] + restarts
+                        yield snapshot
                     return
                 except StreamBroken as error:
                     again, at = await self._anew(request, error, at, errors)
-                restarts += 1
+                restarts = seen + 1
                 if not isinstance(again, ChatStream):
                     again["restarts"] += restarts
                     yield again
@@ -164,7 +165,9 @@ class Chain(ChatModelBase):
         nobody_behind = not any(model.configured for model in self.models[index + 1 :])
         first_time = not any(isinstance(error, StreamBroken) for error in errors)
         errors.append(broken)
-        if nobody_behind and (isinstance(cause, TimedOut) or not first_time):
+        # A chain at the end of this one has asked its last model twice already.
+        ends_in_chain = isinstance(self.models[index], Chain)
+        if nobody_behind and (isinstance(cause, TimedOut) or not first_time or ends_in_chain):
             raise broken
         start = index if nobody_behind else index + 1
         try:

@@ -17,7 +17,8 @@ from modelhub.response import Block, ChatResponse, ChatUsage, FinishReason, Late
 
 __all__ = ["Answer", "ToolUse", "parse_arguments"]
 
-PartKind = Literal["text", "thinking", "tool_use"]
+PartKind = Literal["text", "thinking", "tool_use", "image", "audio", "video", "document"]
+_WRITTEN = ("text", "thinking")
 
 
 class ToolUse(Record):
@@ -98,8 +99,12 @@ class Answer:
         self.finish_reason: FinishReason | None = None
         self.usage: ChatUsage | None = None
         self.id: str | None = None
+        self.request_id: str | None = None
+        """The vendor's id of the request, where it is another than the answer's (a header)."""
         self.model_name: str | None = None
         """The model's name as the vendor gives it in the answer."""
+        self.notes: dict[str, Any] = {}
+        """What a provider has to remember from one event to the next."""
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
@@ -133,9 +138,14 @@ class Answer:
             self._by_key[("tool_use", key)].text.pieces.append(piece)
             self.grown = True
 
+    def media(self, kind: Literal["image", "audio", "video", "document"], **fields: Any) -> None:
+        """Add an image, a sound, a film or a document; *fields* has its `source`."""
+        self._open(kind, object(), fields)
+        self.grown = True
+
     def _part(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> _Part:
         last = self._parts[-1] if self._parts else None
-        if last is None or last.kind != kind or (kind == "thinking" and last.key != key):
+        if last is None or last.kind != kind or (kind == "thinking" and last.key != key) or _is_closed(last, key):
             found = self._by_key.get((kind, key)) if key is not None else None
             last = found or self._open(kind, key, {})
         if fields:
@@ -202,6 +212,11 @@ class Answer:
         return {**self._facts, "id": self.id, "model_name": self.model_name or self._facts.get("model_name")}
 
 
+def _is_closed(part: _Part, key: Hashable) -> bool:
+    # Without keys, a signature is the last word: what it signs may not be joined with what it does not.
+    return key is None and "signature" in part.fields
+
+
 _Mark = tuple[_Part, int, dict[str, Any]]
 
 
@@ -212,7 +227,7 @@ def _raw(structured: Structured, marks: Sequence[_Mark]) -> str:
 
 def _block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
     if part.kind != "tool_use":
-        return {"type": part.kind, part.kind: part.text.upto(length), **fields}
+        return _plain_block(part, length, fields)
     return ToolUse(
         type="tool_use",
         **fields,
@@ -221,10 +236,15 @@ def _block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
     )
 
 
+def _plain_block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
+    written: Block = {part.kind: part.text.upto(length)} if part.kind in _WRITTEN else {}
+    return {"type": part.kind, **written, **fields}
+
+
 def _final_block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
-    text = part.text.upto(length)
     if part.kind != "tool_use":
-        return {"type": part.kind, part.kind: text, **fields}
+        return _plain_block(part, length, fields)
+    text = part.text.upto(length)
     value, wrong = parse_arguments(text)
     block = ToolUse(type="tool_use", **fields, input=value, raw_input=text)
     if wrong:

@@ -158,7 +158,7 @@ class Provider(ChatModelBase):
         if answer.usage is not None:
             answer.usage["time"] = context.elapsed() - attempt["started"]
             attempt["usage"] = answer.usage.copy()  # counted even if what follows rejects the answer
-        attempt["request_id"] = attempt["request_id"] or answer.id
+        attempt["request_id"] = attempt["request_id"] or answer.request_id or answer.id
         return answer.final()
 
     def _broken(self, failure: CallError, last: ChatResponse) -> StreamBroken:

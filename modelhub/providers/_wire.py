@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Any
 
 from pydantic_core import from_json
@@ -68,13 +68,14 @@ class _Lines:
 
 
 class _Events:
-    """Events out of lines."""
+    """Events out of lines. *stray*, if given, gets the lines that are no part of any."""
 
-    __slots__ = ("data", "name")
+    __slots__ = ("data", "name", "stray")
 
-    def __init__(self) -> None:
+    def __init__(self, stray: list[bytes] | None) -> None:
         self.name = ""
         self.data: list[bytes] = []
+        self.stray = stray
 
     def take(self, line: bytes) -> tuple[str, bytes] | None:
         """The event that *line* completes, if it does."""
@@ -86,6 +87,8 @@ class _Events:
             self.data.append(value)
         elif field == b"event":
             self.name = value.decode("utf-8", "replace")
+        elif self.stray is not None and field not in (b"id", b"retry", b""):
+            self.stray.append(line)
         return None
 
     def end(self) -> tuple[str, bytes] | None:
@@ -94,13 +97,16 @@ class _Events:
         return (name, data[0] if len(data) == 1 else b"\n".join(data)) if data else None
 
 
-async def server_sent_events(pieces: AsyncIterable[bytes]) -> AsyncIterator[tuple[str, bytes]]:
+async def server_sent_events(
+    pieces: AsyncIterable[bytes], stray: list[bytes] | None = None
+) -> AsyncGenerator[tuple[str, bytes], None]:
     """Each event's name ("" if it has none) and data.
 
     What the stream's end cuts off is given too, where the standard would drop it: servers forget the last blank line,
-    and half an event must be seen to be broken, not overlooked.
+    and half an event must be seen to be broken, not overlooked. Lines that are no part of an event, an error that the
+    server could only write as it is, are added to *stray*.
     """
-    lines, events, first = _Lines(), _Events(), True
+    lines, events, first = _Lines(), _Events(stray), True
     async for piece in pieces:
         for line in lines.feed(piece):
             if first:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 __all__ = ["VirtualClock", "VirtualLoop", "run_virtual"]
 
 T = TypeVar("T")
+_PATIENCE = 5.0
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -26,12 +27,22 @@ class _Jumping(selectors.DefaultSelector):
         self._grace = grace
 
     def select(self, timeout: float | None = None) -> Any:
-        if timeout is None or timeout <= 0:
+        if timeout is None:
+            return self._wait_for_others()
+        if timeout <= 0:
             return super().select(timeout)
         # Threads (files, look-ups) and the kernel get a moment of real time before the hour jumps.
         ready = super().select(min(timeout, self._grace))
         if not ready:
             self.now += timeout
+        return ready
+
+
+    def _wait_for_others(self) -> Any:
+        # No timer is set: only a thread or a socket can go on. A test that waits for nobody must not hang.
+        ready = super().select(_PATIENCE)
+        if not ready:
+            raise RuntimeError(f"every task waits, no timer is set, and nothing came in for {_PATIENCE:g} real seconds")
         return ready
 
 

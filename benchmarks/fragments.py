@@ -1,0 +1,158 @@
+"""What a streamed answer costs by the number of its pieces, beside the bare SDK.
+
+    python benchmarks/fragments.py [--runs 5]
+
+A server in a process of its own streams 1000, 2000 and 4000 fragments of a tool call's arguments (10 characters each),
+or as many of text. Printed are CPU milliseconds (the median of the runs), microseconds a fragment, the ratio to half as
+many, and the longest that one fragment kept the event loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+from modelhub.providers.openai import OpenAIChatModel
+
+COUNTS = (1000, 2000, 4000)
+
+
+def events(kind: str, count: int) -> list[bytes]:
+    """The events of one stream."""
+    deltas: list[dict[str, object]] = [{"role": "assistant"}]
+    pieces = ['{"text": "', *["0123456789"] * count, '"}'] if kind == "tool" else ["0123456789"] * count
+    if kind == "tool":
+        deltas.append({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}]})
+        deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in pieces]
+    else:
+        deltas += [{"content": piece} for piece in pieces]
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    chunks = [{**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    chunks.append({**head, "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+    return [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks] + [b"data: [DONE]\n\n"]
+
+
+async def serve() -> None:
+    """Stream what the path asks for: /tool/4000/1/... is 4000 fragments, each in a packet of its own."""
+    ready: dict[str, list[bytes]] = {}
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(length)
+            path = head.split(b" ")[1].decode()
+            _, kind, count, together, *_ = path.split("/")
+            body = ready.setdefault(path, events(kind, int(count)))
+            size = int(together)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            for at in range(0, len(body), size):
+                piece = b"".join(body[at : at + size])
+                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                await writer.drain()
+                await asyncio.sleep(0)
+            writer.write(b"0\r\n\r\n")
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def ours(url: str, longest: list[float]) -> None:
+    """Read one stream through modelhub."""
+    async with OpenAIChatModel("m", "k", base_url=url) as model:
+        stream = await model("hi")
+        began = time.perf_counter()
+        async for _ in stream:
+            longest.append(time.perf_counter() - began)
+            began = time.perf_counter()
+
+
+async def bare(url: str, longest: list[float]) -> None:
+    """Read one stream through the SDK, joining the pieces."""
+    from openai import AsyncOpenAI
+
+    async with AsyncOpenAI(api_key="k", base_url=url, max_retries=0) as client:
+        messages = [{"role": "user", "content": "hi"}]
+        stream = await client.chat.completions.create(model="m", messages=messages, stream=True)  # type: ignore[arg-type]
+        pieces = []
+        began = time.perf_counter()
+        async for chunk in stream:
+            for choice in chunk.choices:
+                pieces.append(choice.delta.content)
+            longest.append(time.perf_counter() - began)
+            began = time.perf_counter()
+
+
+def longest_step(url: str) -> float:
+    """The longest that one fragment, in a packet of its own, kept the event loop, in ms."""
+    steps: list[float] = []
+    run = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        run(handle)
+        steps.append(time.thread_time() - began)
+
+    asyncio.Handle._run = timed  # type: ignore[method-assign]
+    try:
+        asyncio.run(ours(url, []))
+    finally:
+        asyncio.Handle._run = run  # type: ignore[method-assign]
+    return sorted(steps[200:])[-1] * 1000  # the first steps make the client and connect
+
+
+def measure(read: object, url: str, runs: int) -> float:
+    """CPU milliseconds of reading one stream: the median."""
+    found = []
+    for _ in range(runs):
+        gc.collect()
+        began = time.process_time()
+        asyncio.run(read(url, []))  # type: ignore[operator]
+        found.append((time.process_time() - began) * 1000)
+    return statistics.median(found)
+
+
+def main() -> None:
+    """Run all and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--serve", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.serve:
+        asyncio.run(serve())
+        return
+    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    port = server.stdout.readline().strip()
+    try:
+        report(f"http://127.0.0.1:{port}", arguments.runs)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def report(address: str, runs: int) -> None:
+    """Print the table."""
+    asyncio.run(ours(f"{address}/text/10/1", []))
+    asyncio.run(bare(f"{address}/text/10/1", []))
+    print(f"{'':22}{'fragments':>10}{'CPU ms':>9}{'us each':>9}{'x half':>8}{'longest step ms':>17}")
+    for kind in ("tool", "text"):
+        for name, read in (("modelhub", ours), ("bare SDK", bare)):
+            half = 0.0
+            for count in COUNTS:
+                spent = measure(read, f"{address}/{kind}/{count}/16", runs)
+                ratio = f"{spent / half:8.2f}" if half else " " * 8
+                step = f"{longest_step(f'{address}/{kind}/{count}/1'):17.2f}" if read is ours else ""
+                print(f"{kind:6}{name:16}{count:10}{spent:9.1f}{spent / count * 1000:9.1f}{ratio}{step}", flush=True)
+                half = spent
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What a file has, as `check`, `list` and `explain` show it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelhub.cli._output import counted
+from modelhub.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from modelhub.config.load import Loaded
+
+__all__ = ["Entry", "entries", "missing", "summary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model or a chain; `missing` says what keeps it from being called."""
+
+    name: str
+    kind: str
+    provider: str | None = None
+    model_name: str | None = None
+    models: tuple[str, ...] = ()
+    missing: str | None = None
+
+    @property
+    def what(self) -> tuple[str, str]:
+        """The provider and the model's name; of a chain, the order in which its models are asked."""
+        if self.kind == "chain":
+            return "chain", " > ".join(self.models)
+        return self.provider or "-", self.model_name or "-"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry as JSON has it: the keys that its kind has."""
+        others = {"provider", "model_name"} if self.kind == "chain" else {"models"}
+        return {key: value for key, value in asdict(self).items() if key not in others}
+
+
+def entries(loaded: Loaded, lacking: dict[str, str] | None = None) -> Iterator[Entry]:
+    """Every model, then every chain, in the order of the file; *lacking* has what models lack."""
+    lacking = lacking or {}
+    for name, entry in loaded.models.items():
+        model_name = entry.options.model_name if entry.options is not None else None
+        if model_name == entry.provider == "scripted":
+            model_name = None  # nobody gave it that name
+        yield Entry(name, "model", entry.provider, model_name, missing=lacking.get(name))
+    for name, chain in loaded.chains.items():
+        members = tuple(chain.models)
+        none = all(leaf in lacking for leaf in _leaves(loaded, name))
+        yield Entry(name, "chain", models=members, missing="none of its models is configured" if none else None)
+
+
+def _leaves(loaded: Loaded, name: str) -> Iterator[str]:
+    if name in loaded.chains:
+        for member in loaded.chains[name].models:
+            yield from _leaves(loaded, member)
+    else:
+        yield name
+
+
+def missing(loaded: Loaded) -> dict[str, str]:
+    """What each model lacks that cannot be called: a variable, a file, an SDK.
+
+    Raises ConfigError for models that the file describes well, but their provider refuses.
+    """
+    from modelhub.build import Unconfigured
+    from modelhub.hub import Hub
+
+    hub, found, problems = Hub(loaded), {}, []
+    for name, entry in loaded.models.items():
+        try:
+            model = hub.get(name).models[0]
+        except ConfigError as error:
+            problems.append(Problem(f"model `{name}`: {error}", loaded.file, entry.line))
+            continue
+        if isinstance(model, Unconfigured):
+            found[name] = model.missing
+    asyncio.run(hub.aclose())
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def summary(loaded: Loaded) -> str:
+    """`5 models, 2 chains, 1 limit`."""
+    parts = {"model": loaded.models, "chain": loaded.chains, "limit": loaded.limits}
+    return ", ".join(counted(len(found), thing) for thing, found in parts.items() if found)

@@ -1,0 +1,144 @@
+"""Shared printing: where text goes, what is coloured, columns, and numbers as people read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    Cell = Text | tuple[str, str] | str
+
+__all__ = [
+    "Cell",
+    "be_lenient",
+    "clean",
+    "columns",
+    "counted",
+    "line",
+    "money",
+    "names",
+    "print_json",
+    "say",
+    "span",
+    "took",
+]
+
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+
+
+def be_lenient() -> None:
+    """Print `?` for what the terminal's encoding lacks instead of failing over it."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def clean(text: str) -> str:
+    """*text* from outside without anything a terminal would obey."""
+    return text.translate(_CONTROLS)
+
+
+def say(*rows: Text | str, err: bool = False, end: str = "\n") -> None:
+    """Print each of *rows* on a line of its own, never wrapped: styled on a terminal, plain elsewhere."""
+    stream: TextIO | None = sys.stderr if err else sys.stdout
+    if stream is None:
+        return
+    from rich.console import Console
+
+    console = Console(
+        file=stream,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    # Captured, because rich would end the process by itself when the reader of a pipe has gone.
+    with console.capture() as captured:
+        for row in rows:
+            console.print(row, soft_wrap=True, end=end)
+    stream.write(captured.get())
+    stream.flush()
+
+
+def print_json(value: Any) -> None:
+    """Print *value* as JSON on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_jsonable), flush=True)  # noqa: T201
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Sequence):
+        return list(value)
+    return str(value)
+
+
+def line(*parts: tuple[str, str] | str) -> Text:
+    """One line of *parts*: text, or text and its style."""
+    from rich.text import Text
+
+    return Text.assemble(*((clean(part), "") if isinstance(part, str) else (clean(part[0]), part[1]) for part in parts))
+
+
+def columns(rows: Iterable[Sequence[Cell]], *, indent: int = 2, gap: int = 2) -> list[Text]:
+    """*rows* with their cells aligned; the last cell of a row takes what room it needs."""
+    from rich.cells import cell_len
+
+    texts = [[line(cell) if isinstance(cell, str | tuple) else cell for cell in row] for row in rows]
+    widths: dict[int, int] = {}
+    for row in texts:
+        for at, cell in enumerate(row[:-1]):
+            widths[at] = max(widths.get(at, 0), cell_len(cell.plain))
+    lines = []
+    for row in texts:
+        whole = line(" " * indent)
+        for at, cell in enumerate(row):
+            whole.append_text(cell)
+            if at < len(row) - 1:
+                whole.append(" " * (widths[at] - cell_len(cell.plain) + gap))
+        whole.rstrip()
+        lines.append(whole)
+    return lines
+
+
+def took(seconds: float) -> str:
+    """A measured time: 0.2 s, 12.3 s, 2 min 5 s."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def span(seconds: float) -> str:
+    """A time somebody set: 500 ms, 2.5 s, 120 s, 15 min, 2 h."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g} ms"
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 5 * 60 and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{round(seconds, 1):g} s"
+
+
+def counted(number: int, thing: str) -> str:
+    """1 model, 2 models."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def money(cost: Decimal) -> str:
+    """US dollars with as many digits as say something: $0.0018, $1.25."""
+    if not cost:
+        return "$0"
+    digits = 2 if cost >= 1 else 1 - cost.adjusted()
+    return f"${cost:,.{digits}f}"
+
+
+def names(found: Sequence[str], word: str = "and") -> str:
+    """A, b and c."""
+    return f" {word} ".join(filter(None, (", ".join(found[:-1]), found[-1]))) if found else ""

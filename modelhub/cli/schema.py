@@ -1,0 +1,40 @@
+"""`modelhub schema`: the JSON Schema of the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelhub.cli._output import print_json, say
+from modelhub.cli._report import reported
+
+__all__ = ["schema"]
+
+
+def schema(
+    write: Annotated[
+        Path | None, typer.Option("--write", "-w", metavar="PATH", help="Write it there instead of printing it.")
+    ] = None,
+) -> None:
+    """Print the file's JSON Schema.
+
+    Editors complete and check the file by it.
+
+    \b
+    Examples:
+      modelhub schema --write models.schema.json
+      # yaml-language-server: $schema=./models.schema.json   (the first line of models.yaml)
+    """
+    import json
+
+    from modelhub.config.jsonschema import file_schema
+
+    with reported():
+        if write is None:
+            print_json(file_schema())
+            return
+        write.parent.mkdir(parents=True, exist_ok=True)
+        write.write_text(json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        say(f"wrote {write}", err=True)

@@ -1,0 +1,107 @@
+"""What was probably meant: by an unknown key, by a missing one, by a value of the wrong kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from modelhub.config.problems import any_of, did_you_mean
+from modelhub.config.schema import VERSIONS, HubConfig, keys_of
+
+__all__ = ["misspelt", "missing_key", "model_in", "unknown_key", "wrong_value"]
+
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "model_name": ("model", "name", "model_id", "deployment"),
+    "api_key": ("key", "apikey", "token", "secret", "auth", "secret_key"),
+    "base_url": ("url", "api_base", "endpoint", "host", "base_http_api_url"),
+    "provider": ("type", "kind", "vendor", "backend"),
+    "client_args": ("client_kwargs", "client_options", "http_client"),
+    "generate_kwargs": ("options", "params", "parameters", "generation_config", "model_kwargs"),
+    "timeout": ("timeout_s", "request_timeout", "timeout_seconds"),
+    "retry": ("max_retries", "num_retries", "retry_policy"),
+    "limit": ("rate_limit", "rate_limits", "ratelimit"),
+    "max_attempts": ("attempts", "max_retries", "retries", "max_tries"),
+    "initial_wait": ("min_wait", "backoff", "base_delay", "initial_delay", "min_delay"),
+    "max_wait": ("max_delay", "max_backoff"),
+    "first_token": ("first", "read", "ttft"),
+    "requests_per_minute": ("rpm", "requests"),
+    "tokens_per_minute": ("tpm", "tokens"),
+    "concurrency": ("max_concurrency", "parallel", "max_parallel", "max_connections"),
+    "models": ("model", "members", "order", "fallbacks", "providers"),
+    "deadline": ("timeout", "total"),
+    "limits": ("rate_limits", "pools"),
+    "chains": ("fallback", "fallbacks", "routes"),
+}
+"""What other libraries call our keys."""
+
+_VENDORS_OWN = re.compile(
+    "temperature|top_[pk]|seed|stop|stop_sequences|max_(completion_|output_)?tokens|n|logprobs|logit_bias|user"
+    "|(frequency|presence)_penalty|num_(predict|ctx)|response_format"
+)
+"""What vendors call their own parameters."""
+
+_EXAMPLES = {
+    "version": f"version: {VERSIONS[-1]}",
+    "models": "models: {gpt: {provider: openai, model_name: gpt-5-mini}}",
+    "provider": "provider: openai",
+    "model_name": "model_name: gpt-5-mini",
+}
+_CHAIN_MODELS = "models: [gpt, claude]"
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The options class in *annotation*, such as the one in `RetryOptions | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := model_in(part)) is not None), None)
+
+
+def unknown_key(name: str, cls: type[BaseModel]) -> str:
+    """What was probably meant by *name* among the keys of *cls*."""
+    known = keys_of(cls)
+    synonyms = [key for key, others in _SYNONYMS.items() if name in others and key in known]
+    if synonyms:
+        return f"did you mean {any_of(synonyms[:1])}?"
+    owners = [key for key, info in known.items() if (inner := model_in(info.annotation)) and name in keys_of(inner)]
+    if _VENDORS_OWN.fullmatch(name) and "generate_kwargs" in known:
+        owners = ["generate_kwargs"]
+    if owners:
+        return f"it belongs under {any_of(owners)}"
+    hint = did_you_mean(name, list(known))
+    if "generate_kwargs" in known and "did you mean" not in hint:
+        return f"{hint}; the vendor's own parameters go under `generate_kwargs`"
+    return hint
+
+
+def misspelt(name: str, keys: Iterable[str], cls: type[BaseModel]) -> str | None:
+    """The one of *keys* that was probably meant to be *name*."""
+    known = keys_of(cls)
+    return next((key for key in keys if key not in known and unknown_key(key, cls) == f"did you mean `{name}`?"), None)
+
+
+def missing_key(name: str, cls: type[BaseModel]) -> str:
+    """An example line for *name*."""
+    if name == "models" and cls is not HubConfig:
+        return f"add `{_CHAIN_MODELS}`"
+    info = keys_of(cls).get(name)
+    if name in _EXAMPLES:
+        return f"add `{_EXAMPLES[name]}`"
+    if info is not None and info.examples:
+        return f"add `{name}: {info.examples[0]}`"
+    numeric = info is not None and any(kind in f"{info.annotation}" for kind in ("int", "float", "Decimal"))
+    return f"add `{name}: {'1' if numeric else '...'}`"
+
+
+def wrong_value(kind: str, value: Any, context: Mapping[str, Any]) -> str:
+    """What was probably meant by *value*."""
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return "put it in quotes"
+    if kind in {"literal_error", "enum"} and isinstance(value, str):
+        hint = did_you_mean(value, re.findall(r"'([^']*)'", f"{context.get('expected', '')}"))
+        return hint if hint.startswith("did you mean") else ""
+    if kind == "list_type" and isinstance(value, str):
+        return f"did you mean `[{value}]`?" if re.fullmatch(r"[\w.-]{1,40}", value) else ""
+    return ""

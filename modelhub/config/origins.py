@@ -1,0 +1,104 @@
+"""Where every value of a model or chain comes from: its entry, the defaults of the file, or those built in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, WithJsonSchema
+from pydantic.fields import FieldInfo
+
+from modelhub.config.check import Checker, View, is_secret_path
+from modelhub.config.schema import layer_options
+from modelhub.config.secrets import MASK, is_reference
+from modelhub.config.source import Path
+
+__all__ = ["Origin", "origins_of"]
+
+Where = Literal["entry", "defaults", "built-in default"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One value: its `path` in the entry ("retry.max_attempts"), how it is `shown` (as it is written; secrets are
+    `***`), and the `source` it comes from, with the `line` of the file (0 for what is built in, or without a file).
+    """
+
+    path: str
+    shown: str
+    source: Where
+    line: int = 0
+
+
+def origins_of(checker: Checker, view: View, config: BaseModel | None) -> tuple[Origin, ...]:
+    """Every value of *view*, then the built-in ones of *config*, its checked form."""
+    given = [_given(checker, view, path, value) for path, value in _leaves(view.data)]
+    return (*given, *(_built_in(config, ()) if config is not None else ()))
+
+
+def _given(checker: Checker, view: View, path: Path, value: Any) -> Origin:
+    place = view.in_file(path)
+    source: Where = "defaults" if place[0] == "defaults" else "entry"
+    return Origin(_dotted(path), _shown(checker, place, value), source, checker.document.line(place))
+
+
+def _shown(checker: Checker, place: Path, value: Any) -> str:
+    written = checker.document.places[place].written if place in checker.document.places else None
+    if is_secret_path(place):
+        return written if written is not None and is_reference(written) else MASK
+    text = checker.written(place)
+    if text is None:
+        return "{}" if isinstance(value, Mapping) else "[]"
+    if place in checker.filled.touched and re.fullmatch(r"-?[\d.]+ *[a-z]{0,2}|true|false", f"{value}".lower()):
+        return f"{value} ({text})"
+    return text
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, Mapping) and (value or not path):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    elif isinstance(value, list) and value:
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, (*path, index))
+    else:
+        yield path, value
+
+
+def _built_in(config: BaseModel, here: Path) -> Iterator[Origin]:
+    """The values nobody gave. A layer of which nothing is said has those it is built with."""
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        path = (*here, name)
+        if value is None and not here:
+            value = _default_layer(name)
+        if isinstance(value, BaseModel):
+            yield from _built_in(value, path)
+        elif name not in config.model_fields_set and value is not None and value not in ({}, [], ()):
+            yield Origin(_dotted(path), _written(value, info), "built-in default")
+
+
+def _default_layer(key: str) -> BaseModel | None:
+    cls = layer_options().get(key)
+    optional = cls is not None and not any(info.is_required() for info in cls.model_fields.values())
+    return cls() if cls is not None and optional and key != "limit" else None
+
+
+def _written(value: Any, info: FieldInfo) -> str:
+    """*value* as the file would have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and _is_duration(info):
+        return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:g}s"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_duration(info: FieldInfo) -> bool:
+    schemas = [part.json_schema for part in info.metadata if isinstance(part, WithJsonSchema)]
+    return any("ms|s|m|h" in f"{schema}" for schema in schemas)
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(str(part) for part in path)

@@ -1,0 +1,108 @@
+"""Names: what they may look like, that they are used once, and that they lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelhub.config.check import Checker, View
+from modelhub.config.problems import did_you_mean
+from modelhub.config.schema import NAME
+from modelhub.config.source import Path
+
+__all__ = ["check_chains", "check_limit", "check_names"]
+
+_NAME = re.compile(NAME)
+
+
+def check_names(checker: Checker, sections: Mapping[str, Mapping[str, Any]]) -> None:
+    """Names are plain, and no model bears the name of a chain."""
+    for section, entries in sections.items():
+        for name in entries:
+            if not _NAME.fullmatch(name):
+                message = (
+                    f"a name in `{section}` has letters, digits, `.`, `_` and `-`, and begins with a letter or digit"
+                )
+                checker.problem((section, name), message, key=True)
+    for name in sections["chains"]:
+        if name in sections["models"]:
+            _named_twice(checker, name)
+
+
+def _named_twice(checker: Checker, name: str) -> None:
+    model, chain = ("models", name), ("chains", name)
+    lines = checker.document.line(model), checker.document.line(chain)
+    later, first = (model, lines[1]) if lines[0] > lines[1] else (chain, lines[0])
+    other = "chain" if later is model else "model"
+    place = f"; the {other} is on line {first}" if first else ""
+    checker.problem(
+        later, f"`{name}` names both a model and a chain", f"give one of them another name{place}", key=True
+    )
+
+
+def check_limit(checker: Checker, view: View, limits: Mapping[str, Any]) -> None:
+    """A model's `limit` names an entry of `limits:`."""
+    place = view.in_file(("limit",))
+    name = view.data.get("limit")
+    if isinstance(name, str) and name not in limits and place not in checker.filled.unset:
+        message = f"unknown limit `{checker.written(place)}` in {_owner(view)}"
+        checker.problem(place, message, _meant(checker, place, name, sorted(limits), "limits"))
+
+
+def _owner(view: View) -> str:
+    place = view.in_file(("limit",))
+    return "`defaults`" if place[0] == "defaults" else f"model `{view.in_file(())[-1]}`"
+
+
+def check_chains(checker: Checker, chains: Mapping[str, Any], models: Mapping[str, Any]) -> None:
+    """Every member of a chain exists, stands in it once, and does not lead back to the chain."""
+    members = {name: _members(chain) for name, chain in chains.items()}
+    ways = {name: listed for name, listed in members.items() if name not in models}
+    for name, listed in members.items():
+        for index, member in enumerate(listed):
+            _check_member(checker, name, index, listed, sorted({*models, *chains} - {name}))
+            _check_cycle(checker, name, index, member, ways)
+
+
+def _members(chain: Any) -> list[Any]:
+    listed = chain.get("models") if isinstance(chain, Mapping) else None
+    return listed if isinstance(listed, list) else []
+
+
+def _check_member(checker: Checker, name: str, index: int, listed: Sequence[Any], known: Sequence[str]) -> None:
+    member = listed[index]
+    place: Path = ("chains", name, "models", index)
+    if not isinstance(member, str) or place in checker.filled.unset or member == name:
+        return
+    if member not in known:
+        message = f"chain `{name}` names an unknown model `{checker.written(place)}`"
+        checker.problem(place, message, _meant(checker, place, member, known, "models"))
+    elif member in listed[:index]:
+        checker.problem(place, f"chain `{name}` lists `{checker.written(place)}` twice", "remove one of them")
+
+
+def _meant(checker: Checker, place: Path, name: str, known: Sequence[str], kind: str) -> str:
+    return did_you_mean("" if place in checker.filled.touched else name, known, kind=kind)
+
+
+def _check_cycle(checker: Checker, name: str, index: int, member: Any, members: Mapping[str, list[Any]]) -> None:
+    """Report the way from *member* back to *name*: once for a cycle, at the first of its chains in the file."""
+    way = _way(member, name, members) if name in members and isinstance(member, str) else None
+    if way is not None and name == min(way, key=list(members).index):
+        message = f"chain cycle: {' > '.join([name, *way])}"
+        checker.problem(("chains", name, "models", index), message, "a chain cannot lead back to itself")
+
+
+def _way(start: str, goal: str, members: Mapping[str, list[Any]]) -> list[str] | None:
+    """The shortest way over chains from *start* to *goal*, both included."""
+    ways = [[start]]
+    seen: set[str] = set()
+    for way in ways:
+        if way[-1] == goal:
+            return way
+        if way[-1] in seen:
+            continue
+        seen.add(way[-1])
+        ways += [[*way, member] for member in members.get(way[-1], ()) if isinstance(member, str)]
+    return None

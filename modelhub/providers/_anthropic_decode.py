@@ -1,0 +1,339 @@
+"""What Anthropic's Messages API says: answers, events of a stream, and failures, from the wire's own JSON.
+
+Tools that Anthropic runs itself (`server_tool_use` and the like), their results, citations and compaction are its own
+affair: they are neither text nor calls for the client, and are passed over, as is whatever a later API may add.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from modelhub.errors import (
+    AuthenticationFailed,
+    BadReply,
+    CallError,
+    ContentBlocked,
+    ContextTooLong,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    QuotaExhausted,
+    RateLimited,
+    ServerError,
+    UnsupportedFeature,
+)
+from modelhub.providers._answer import Answer
+from modelhub.providers._anthropic_encode import KIND
+from modelhub.providers._errors import CODES, status_failure
+from modelhub.providers._wire import describe, loads
+from modelhub.response import ChatUsage, FinishReason
+
+__all__ = ["REQUEST_ID", "read_event", "read_message", "said"]
+
+REQUEST_ID = "request-id"
+"""The header with the request's id, and the event in front of a stream's own that tells it."""
+
+Json = Mapping[str, Any]
+
+# -- answers ---------------------------------------------------------------------------------------------------------
+
+_FINISH: dict[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "pause_turn": "length",  # Anthropic stopped its own tools half way: the answer is not whole
+    "compaction": "length",
+    "refusal": "refusal",
+}
+
+
+def read_message(body: Json, answer: Answer) -> None:
+    """Read a whole answer. Raises BadReply, or the failure the body speaks of."""
+    if body.get("type") == "error" or isinstance(body.get("error"), Mapping):
+        raise said(body, request_id=answer.request_id)
+    if not isinstance(body.get("content"), list):
+        raise BadReply("the answer has no content")
+    _message(body, answer)
+    if not answer.has_content and answer.finish_reason is None:
+        raise BadReply("the answer is empty")
+    answer.complete = True
+
+
+def _message(message: Json, answer: Answer) -> None:
+    answer.id = message.get("id") or answer.id
+    answer.model_name = message.get("model") or answer.model_name
+    for index, block in enumerate(message.get("content") or ()):
+        _block(("whole", index), block, answer)
+    _usage(message.get("usage"), answer)
+    _finish(message.get("stop_reason"), answer)
+
+
+def _finish(reason: str | None, answer: Answer) -> None:
+    if reason is not None:
+        finish = _FINISH.get(reason, "stop")
+        answer.finish_reason = "tool_calls" if finish == "stop" and answer.has_tools else finish
+
+
+def _usage(raw: Json | None, answer: Answer) -> None:
+    """Totals from counts that exclude each other. Later counts of a stream replace earlier ones; None says nothing."""
+    if raw is None:
+        return
+    known = answer.usage or ChatUsage()
+    fresh = known.input_tokens - known.cache_read_tokens - known.cache_write_tokens
+    read = _count(raw, "cache_read_input_tokens", known.cache_read_tokens)
+    write = _count(raw, "cache_creation_input_tokens", known.cache_write_tokens)
+    answer.usage = ChatUsage(
+        input_tokens=_count(raw, "input_tokens", fresh) + read + write,
+        output_tokens=_count(raw, "output_tokens", known.output_tokens),
+        cache_read_tokens=read,
+        cache_write_tokens=write,
+        reasoning_tokens=_count(raw.get("output_tokens_details") or {}, "thinking_tokens", known.reasoning_tokens),
+    )
+
+
+def _count(raw: Json, key: str, before: int) -> int:
+    value = raw.get(key)
+    return before if value is None else int(value)
+
+
+# -- blocks ----------------------------------------------------------------------------------------------------------
+
+_Key = tuple[str, int] | int
+
+
+def _block(key: _Key, block: Json, answer: Answer) -> None:
+    read = _BLOCKS.get(block["type"])
+    if read is not None:
+        read(key, block, answer)
+
+
+def _piece(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise TypeError("expected text")
+
+
+def _text(key: _Key, block: Json, answer: Answer) -> None:
+    answer.text(_piece(block.get("text")), key)
+
+
+def _thinking(key: _Key, block: Json, answer: Answer) -> None:
+    if text := _piece(block.get("thinking")):
+        answer.thinking(text, key, provider=KIND)
+    if signature := block.get("signature"):
+        answer.thinking("", key, provider=KIND, signature=signature)
+
+
+def _redacted_thinking(key: _Key, block: Json, answer: Answer) -> None:
+    answer.thinking("", key, provider=KIND, data=block["data"])
+
+
+def _tool_use(key: _Key, block: Json, answer: Answer) -> None:
+    answer.tool(key, id=block["id"], name=block["name"])
+    if (given := block.get("input")) is not None:
+        answer.arguments(key, json.dumps(given, ensure_ascii=False))
+
+
+_BLOCKS: dict[str, Callable[[_Key, Json, Answer], None]] = {
+    "text": _text,
+    "thinking": _thinking,
+    "redacted_thinking": _redacted_thinking,
+    "tool_use": _tool_use,
+}
+
+# -- streams ---------------------------------------------------------------------------------------------------------
+
+
+def read_event(name: str, data: bytes, answer: Answer) -> None:
+    """Read one event, called by the `type` in its data; *name*, the event's own, is not always sent.
+
+    Raises BadReply, or the failure the event speaks of.
+    """
+    if name == "ping":
+        return
+    if name == REQUEST_ID:
+        answer.request_id = data.decode() or None
+        return
+    try:
+        event = loads(data)
+    except BadReply:
+        if name == "error":
+            raise said(data.decode("utf-8", "replace"), request_id=answer.request_id) from None
+        raise
+    kind = event.get("type") or ("error" if "error" in event else name)
+    read = _EVENTS.get(kind)
+    if read is not None:
+        read(event, answer)
+
+
+def _start(event: Json, answer: Answer) -> None:
+    _message(event["message"], answer)
+
+
+def _block_start(event: Json, answer: Answer) -> None:
+    index, block = event["index"], event["content_block"]
+    if block["type"] not in _BLOCKS:
+        answer.notes[f"passed over {index}"] = True
+    if block["type"] == "tool_use":
+        # The arguments here count if no pieces follow: usually there are none, but some servers give them whole.
+        answer.notes[f"input {index}"] = block.get("input") or {}
+        block = {**block, "input": None}
+    _block(index, block, answer)
+
+
+def _block_stop(event: Json, answer: Answer) -> None:
+    index = event["index"]
+    if (given := answer.notes.pop(f"input {index}", None)) is not None:
+        answer.arguments(index, json.dumps(given, ensure_ascii=False))
+
+
+def _block_delta(event: Json, answer: Answer) -> None:
+    delta = event["delta"]
+    read = _DELTAS.get(delta["type"])
+    if read is not None:
+        read(event["index"], delta, answer)
+
+
+def _arguments(index: int, delta: Json, answer: Answer) -> None:
+    piece = _piece(delta["partial_json"])
+    if piece and f"passed over {index}" not in answer.notes:
+        answer.notes.pop(f"input {index}", None)
+        answer.arguments(index, piece)
+
+
+_DELTAS: dict[str, Callable[[Any, Json, Answer], None]] = {
+    "text_delta": _text,
+    "thinking_delta": _thinking,
+    "signature_delta": _thinking,
+    "input_json_delta": _arguments,
+}
+
+
+def _message_delta(event: Json, answer: Answer) -> None:
+    _usage(event.get("usage"), answer)
+    _finish(event["delta"].get("stop_reason"), answer)
+
+
+def _stop(event: Json, answer: Answer) -> None:  # noqa: ARG001 - one form for the table
+    answer.complete = True
+
+
+def _error(event: Json, answer: Answer) -> None:
+    raise said(event, request_id=answer.request_id)
+
+
+_EVENTS: dict[str, Callable[[Json, Answer], None]] = {
+    "message_start": _start,
+    "content_block_start": _block_start,
+    "content_block_delta": _block_delta,
+    "content_block_stop": _block_stop,
+    "message_delta": _message_delta,
+    "message_stop": _stop,
+    "error": _error,
+    "message": read_message,  # a server that does not stream gives the answer whole
+}
+
+# -- failures --------------------------------------------------------------------------------------------------------
+
+_CODES: dict[str, type[CallError]] = {
+    **CODES,
+    "authentication_error": AuthenticationFailed,
+    "permission_error": AuthenticationFailed,
+    "organization_on_hold": AuthenticationFailed,
+    "billing_error": QuotaExhausted,
+    "contract_spend_limit_reached": QuotaExhausted,
+    "enforced_spend_limit_reached": QuotaExhausted,
+    "not_found_error": ModelNotFound,
+    "request_too_large": InvalidRequest,
+    "rate_limit_error": RateLimited,
+    "overloaded_error": Overloaded,
+    "api_error": ServerError,
+    "timeout_error": ServerError,
+    "exceed_context_size_error": ContextTooLong,  # llama.cpp's server speaks this API too
+}
+"""Anthropic's `details.error_code` and `type`; not `invalid_request_error`, which comes with many statuses."""
+
+# The one exception to "by code, never by text": for these the API has only `invalid_request_error`, and what may be
+# done about them is not what may be done about a wrong request. Only the beginning of the message counts.
+_BEGINNINGS: tuple[tuple[str, type[CallError]], ...] = (
+    ("prompt is too long", ContextTooLong),
+    ("input length and `max_tokens` exceed context limit", ContextTooLong),
+    ("Your credit balance is too low", QuotaExhausted),
+    ("You have reached your specified", QuotaExhausted),  # ... (workspace) API usage limits
+    ("Output blocked by content filtering policy", ContentBlocked),
+    ("This model does not support assistant message prefill", UnsupportedFeature),
+    ("Thinking may not be enabled when tool_choice forces tool use", UnsupportedFeature),
+    ("Schema is too complex", UnsupportedFeature),
+    ("Schemas contains too many", UnsupportedFeature),
+)
+
+
+def said(
+    body: object,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    request_id: str | None = None,
+) -> CallError:
+    """The failure that an error *body*, whole, in a stream or inside a 200, speaks of."""
+    found = body if isinstance(body, Mapping) else {}
+    error = found.get("error")
+    error = error if isinstance(error, Mapping) else {}
+    kind = error.get("type") or (None if status else "api_error")
+    words = _words(body, found, error)
+    details = error.get("details")
+    codes = (details.get("error_code") if isinstance(details, Mapping) else None, error.get("code"), kind)
+    failure = status_failure(
+        status,
+        f"anthropic said {status or kind}: {words}",
+        codes=[code for code in codes if isinstance(code, str)],
+        table=_table(kind, words, status),
+        headers=headers,
+        request_id=request_id or found.get("request_id"),
+    )
+    if isinstance(failure, RateLimited) and failure.retry_after is None:
+        failure.retry_after = _reset(headers or {})
+    return failure
+
+
+def _table(kind: Any, words: str, status: int | None) -> Mapping[str, type[CallError]]:
+    if kind != "invalid_request_error":
+        return _CODES
+    cls = next((cls for beginning, cls in _BEGINNINGS if words.startswith(beginning)), None)
+    if cls is None and status is None:
+        cls = InvalidRequest
+    return _CODES if cls is None else {**_CODES, kind: cls}
+
+
+def _words(body: object, found: Json, error: Json) -> str:
+    for message in (error.get("message"), found.get("error"), found.get("message"), found.get("detail")):
+        if isinstance(message, str) and message:
+            return message
+    if isinstance(body, str):
+        return describe(body) if body.lstrip()[:1] in ("", "<", "{", "[") else body
+    return "no reason given"
+
+
+_LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
+
+
+def _reset(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the last of the exhausted limits is full again, where the API gives no `retry-after`."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    ends = [
+        lower.get(f"anthropic-ratelimit-{limit}-reset", "")
+        for limit in _LIMITS
+        if lower.get(f"anthropic-ratelimit-{limit}-remaining") == "0"
+    ]
+    try:
+        # The server's own clock, if it is given: ours may be wrong.
+        now = parsedate_to_datetime(lower["date"]) if "date" in lower else datetime.now(UTC)
+        waits = [(datetime.fromisoformat(end) - now).total_seconds() for end in ends if end]
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, *waits) if waits else None

@@ -1,0 +1,365 @@
+"""Requests to Anthropic's Messages API: blocks, turns, tools and schemas, as the API takes them.
+
+* The system prompt stands at the top of a request. System messages further down join it, in order: the models that
+  would take one in between are few, and the others refuse it.
+* Turns alternate: neighbours of one role become one, and in a user's turn the tool results come first.
+* Call ids are made of letters, digits, `_` and `-` and occur once: others are replaced, the same on both sides.
+* Thinking goes back unchanged and in its place if it is Anthropic's and signed (or redacted); all other is left out.
+* An assistant's turn at the end is the beginning of the answer (prefill), which models from 4.6 on refuse.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modelhub.errors import InvalidRequest, UnsupportedFeature
+from modelhub.messages import (
+    Base64Source,
+    MediaBlock,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    Tool,
+    ToolChoice,
+    ToolResultBlock,
+    ToolUseBlock,
+    UrlSource,
+)
+from modelhub.providers._answer import parse_arguments
+from modelhub.providers._anthropic_schema import native_schema
+from modelhub.providers._structured import Structured
+
+__all__ = ["KIND", "encode", "structured_natively", "thinks", "version"]
+
+Json = dict[str, Any]
+
+KIND = "anthropic"
+
+# -- models ----------------------------------------------------------------------------------------------------------
+
+_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+
+
+def version(model_name: str) -> tuple[int, int] | None:
+    """The generation in a Claude's name, such as (4, 5); None for other names and for those without one."""
+    found = _VERSION.search(model_name)
+    return (int(found[1]), int(found[2] or 0)) if found else None
+
+
+def structured_natively(model_name: str) -> bool:
+    """Whether the model takes a JSON schema for its answer: Claudes from 4.5 on, as far as the name tells."""
+    return (version(model_name) or (0, 0)) >= (4, 5)
+
+
+def _refuses_prefill(model_name: str) -> bool:
+    return (version(model_name) or (0, 0)) >= (4, 6)
+
+
+def thinks(options: Mapping[str, Any]) -> bool:
+    """Whether *options* switch thinking on with a budget: that excludes forced tools and prefill.
+
+    Adaptive thinking is left to the API: which models let it go with a forced tool is not written anywhere.
+    """
+    thinking = options.get("thinking")
+    return isinstance(thinking, Mapping) and thinking.get("type") == "enabled"
+
+
+# -- blocks ----------------------------------------------------------------------------------------------------------
+
+
+class _Ids:
+    """Call ids as the API takes them."""
+
+    _BAD = re.compile(r"[^a-zA-Z0-9_-]")
+
+    def __init__(self) -> None:
+        self._sent: dict[str, str] = {}
+        self._used: set[str] = set()
+
+    def ask(self, call_id: str) -> str:
+        plain = wire = self._plain(call_id)
+        count = 1
+        while wire in self._used:  # some servers count from call_0 again in every turn
+            count += 1
+            wire = f"{plain}_{count}"
+        self._used.add(wire)
+        self._sent[call_id] = wire
+        return wire
+
+    def answer(self, call_id: str) -> str:
+        return self._sent.get(call_id) or self._plain(call_id)
+
+    def _plain(self, call_id: str) -> str:
+        if call_id and not self._BAD.search(call_id):
+            return call_id
+        digest = hashlib.blake2s(call_id.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+        return f"{self._BAD.sub('_', call_id)[:40]}-{digest}"
+
+
+def _marked(block: Json, cache: Mapping[str, Any] | None) -> Json:
+    return block if cache is None else {**block, "cache_control": dict(cache)}
+
+
+def _text(block: TextBlock, ids: _Ids) -> Json | None:  # noqa: ARG001 - one form for the table
+    return _marked({"type": "text", "text": block.text}, block.cache) if block.text.strip() else None
+
+
+def _thinking(block: ThinkingBlock, ids: _Ids) -> Json | None:  # noqa: ARG001 - one form for the table
+    if block.provider != KIND:
+        return None
+    if block.data is not None:
+        return {"type": "redacted_thinking", "data": block.data}
+    if block.signature is None:
+        return None
+    return {"type": "thinking", "thinking": block.thinking, "signature": block.signature}
+
+
+def _tool_use(block: ToolUseBlock, ids: _Ids) -> Json:
+    arguments = dict(block.input)
+    if not arguments and block.raw_input is not None and parse_arguments(block.raw_input)[1] is not None:
+        # They were no JSON object: the wrapping that Anthropic's own manual gives for sending them back.
+        arguments = {"INVALID_JSON": block.raw_input}
+    found = {"type": "tool_use", "id": ids.ask(block.id), "name": _tool_name(block.name), "input": arguments}
+    return _marked(found, block.cache)
+
+
+def _tool_result(block: ToolResultBlock, ids: _Ids) -> Json:
+    found: Json = {"type": "tool_result", "tool_use_id": ids.answer(block.id)}
+    output = [part for piece in block.output if (part := _BLOCKS[type(piece)](piece, ids)) is not None]
+    if len(output) == 1 and output[0].keys() == {"type", "text"}:
+        found["content"] = output[0]["text"]
+    elif output:
+        found["content"] = output
+    if block.is_error:
+        found.setdefault("content", "error")  # the API wants words with a failure
+        found["is_error"] = True
+    return _marked(found, block.cache)
+
+
+_IMAGE_TYPES = {
+    "image/png": "image/png",
+    "image/jpeg": "image/jpeg",
+    "image/jpg": "image/jpeg",
+    "image/gif": "image/gif",
+    "image/webp": "image/webp",
+}
+_TEXT_TYPES = frozenset({"application/json", "application/xml", "application/yaml", "application/x-yaml"})
+
+
+def _bare(media_type: str | None) -> str:
+    return (media_type or "").partition(";")[0].strip().lower()
+
+
+def _image(block: MediaBlock) -> Json:
+    if isinstance(block.source, UrlSource):
+        return {"type": "image", "source": {"type": "url", "url": block.source.url}}
+    given = _bare(block.source.media_type)
+    if not isinstance(block.source, Base64Source) or given not in _IMAGE_TYPES:
+        raise UnsupportedFeature(f"anthropic cannot take an image of type {given}: png, jpeg, gif and webp only")
+    source = {"type": "base64", "media_type": _IMAGE_TYPES[given], "data": block.source.data}
+    return {"type": "image", "source": source}
+
+
+def _document(block: MediaBlock) -> Json:
+    found = {"type": "document", "source": _document_source(block)}
+    return found if block.name is None else {**found, "title": block.name}
+
+
+def _document_source(block: MediaBlock) -> Json:
+    source = block.source
+    given = _bare(source.media_type)
+    if isinstance(source, UrlSource) and given in ("", "application/pdf"):
+        return {"type": "url", "url": source.url}
+    if isinstance(source, Base64Source) and given == "application/pdf":
+        return {"type": "base64", "media_type": given, "data": source.data}
+    if isinstance(source, Base64Source) and (given.startswith("text/") or given in _TEXT_TYPES):
+        return {"type": "text", "media_type": "text/plain", "data": _decoded(source.data)}
+    where = " at an address" if isinstance(source, UrlSource) else ""
+    raise UnsupportedFeature(f"anthropic cannot take a document of type {given}{where}: PDF and plain text only")
+
+
+def _decoded(data: str) -> str:
+    try:
+        return base64.b64decode(data, validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError):
+        raise InvalidRequest("a text document is not UTF-8 in base64") from None
+
+
+def _media(block: MediaBlock, ids: _Ids) -> Json:  # noqa: ARG001 - one form for the table
+    if block.kind not in _MEDIA:
+        raise UnsupportedFeature(f"anthropic cannot take {block.kind}")
+    return _marked(_MEDIA[block.kind](block), block.cache)
+
+
+_MEDIA: dict[str, Callable[[MediaBlock], Json]] = {"image": _image, "document": _document}
+
+_BLOCKS: dict[type, Callable[[Any, _Ids], Json | None]] = {
+    TextBlock: _text,
+    ThinkingBlock: _thinking,
+    ToolUseBlock: _tool_use,
+    ToolResultBlock: _tool_result,
+    MediaBlock: _media,
+}
+
+# -- turns -----------------------------------------------------------------------------------------------------------
+
+
+def _turns(messages: Sequence[Message]) -> list[Json]:
+    turns: list[Json] = []
+    ids = _Ids()
+    for message in messages:
+        if message.role == "system":
+            continue
+        if message.role == "assistant":
+            _check_assistant(message)
+        content = [found for block in message.blocks if (found := _BLOCKS[type(block)](block, ids)) is not None]
+        if turns and turns[-1]["role"] == message.role:
+            turns[-1]["content"] += content
+        elif content:
+            turns.append({"role": message.role, "content": content})
+    for turn in turns:
+        turn["content"].sort(key=lambda found: found["type"] != "tool_result")
+    return _without_last_space(turns)
+
+
+def _check_assistant(message: Message) -> None:
+    for block in message.blocks:
+        if isinstance(block, MediaBlock):
+            raise UnsupportedFeature(f"anthropic cannot take {block.kind} in an assistant message")
+
+
+def _without_last_space(turns: list[Json]) -> list[Json]:
+    # The API refuses white space at the end of a prefill. Text that is nothing else was left out before.
+    last = turns[-1]["content"] if turns and turns[-1]["role"] == "assistant" else ()
+    if last and last[-1]["type"] == "text":
+        last[-1] = {**last[-1], "text": last[-1]["text"].rstrip()}
+    return turns
+
+
+def _system(messages: Sequence[Message], given: Any, wish: str | None) -> str | list[Json] | None:
+    blocks = [{"type": "text", "text": given}] if isinstance(given, str) else list(given or ())
+    for message in messages:
+        if message.role == "system":
+            blocks += [_system_block(block) for block in message.blocks]
+    blocks = [block for block in blocks if block["text"].strip()]
+    if wish is not None:
+        blocks.append({"type": "text", "text": wish})
+    if any(block.keys() != {"type", "text"} for block in blocks):
+        return blocks
+    return "\n\n".join(block["text"] for block in blocks) or None
+
+
+def _system_block(block: Any) -> Json:
+    if not isinstance(block, TextBlock):
+        raise UnsupportedFeature("anthropic takes text only in a system message")
+    return _marked({"type": "text", "text": block.text}, block.cache)
+
+
+# -- tools -----------------------------------------------------------------------------------------------------------
+
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+
+
+def _tool_name(name: str) -> str:
+    if not _TOOL_NAME.fullmatch(name):
+        raise UnsupportedFeature(f"anthropic cannot take the tool name `{name}`: letters, digits, `_` and `-` only")
+    return name
+
+
+def _tool(tool: Tool, model_name: str) -> Json:
+    schema = _rooted({"type": "object", **tool.parameters})
+    found: Json = {"name": _tool_name(tool.name), "input_schema": schema}
+    if tool.description:
+        found["description"] = tool.description
+    # Strictness is a guarantee on top: where the model or its grammar cannot give it, the tool works without.
+    if tool.strict and structured_natively(model_name) and (strict := native_schema(schema)) is not None:
+        found |= {"input_schema": strict, "strict": True}
+    return found
+
+
+def _rooted(schema: Json) -> Json:
+    # A recursive model's schema is only a reference; the API wants an object at the root.
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    target = schema.get("$defs", {}).get(name)
+    if target is None:
+        return schema
+    return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+
+
+_CHOICES = {"auto": "auto", "none": "none", "required": "any", "tool": "tool"}
+
+
+def _tool_choice(choice: ToolChoice, given: Any) -> Json:
+    found: Json = {**given} if isinstance(given, Mapping) else {}  # `disable_parallel_tool_use` stays
+    found["type"] = _CHOICES[choice.mode]
+    if choice.name is not None:
+        found["name"] = choice.name
+    return found
+
+
+# -- requests --------------------------------------------------------------------------------------------------------
+
+
+def encode(
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    choice: ToolChoice | None,
+    structured: Structured | None,
+    *,
+    model_name: str,
+    options: Mapping[str, Any],
+    interleaved: bool = False,
+) -> Json:
+    """The body of a request. *options* are parameters by the API's names; what must fit together is checked here.
+
+    *interleaved* thinking has a budget for all its parts together, which may be over `max_tokens`.
+
+    Raises UnsupportedFeature for what Anthropic cannot take, InvalidRequest for a thinking budget that leaves no room.
+    """
+    payload: Json = {"model": model_name, **options}
+    if structured is not None and structured.method == "tool":
+        tools, choice = (structured.tool(),), structured.tool_choice()
+    wish = structured.prompt() if structured is not None and structured.method == "prompt" else None
+    if (system := _system(messages, payload.pop("system", None), wish)) is not None:
+        payload["system"] = system
+    payload["messages"] = _turns(messages)
+    if tools:
+        payload["tools"] = [_tool(tool, model_name) for tool in tools] + list(payload.get("tools") or ())
+    if choice is not None:
+        payload["tool_choice"] = _tool_choice(choice, payload.get("tool_choice"))
+    if structured is not None and structured.method == "native":
+        form = {"type": "json_schema", "schema": native_schema(structured.schema)}
+        payload["output_config"] = {**(payload.get("output_config") or {}), "format": form}
+    _check(payload)
+    if thinks(payload) and not interleaved:
+        _check_budget(payload["thinking"].get("budget_tokens"), payload["max_tokens"])
+    return payload
+
+
+def _check(payload: Json) -> None:
+    if not payload["messages"]:
+        raise UnsupportedFeature("anthropic needs a user message beside the system prompt")
+    thinking = thinks(payload)
+    if thinking and _forces(payload.get("tool_choice")):
+        raise UnsupportedFeature("anthropic cannot force a tool while thinking is enabled")
+    if payload["messages"][-1]["role"] == "assistant":
+        if thinking:
+            raise UnsupportedFeature("anthropic cannot continue an assistant message while thinking is enabled")
+        if _refuses_prefill(payload["model"]):
+            raise UnsupportedFeature(f"{payload['model']} cannot continue an assistant message: end with a user's")
+
+
+def _forces(choice: Any) -> bool:
+    return isinstance(choice, Mapping) and choice.get("type") in ("any", "tool")
+
+
+def _check_budget(budget: Any, most: Any) -> None:
+    if isinstance(budget, int) and isinstance(most, int) and budget >= most:
+        raise InvalidRequest(
+            f"thinking.budget_tokens ({budget}) must be less than max_tokens ({most}): raise max_tokens or lower it"
+        )

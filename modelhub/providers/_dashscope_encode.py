@@ -1,0 +1,172 @@
+"""Requests to DashScope: messages and parameters of its own (native) API. Pure functions of values.
+
+The API has two endpoints: one takes text only, content being a string; the other one takes media too, and content is a
+list of `{"text": ...}`, `{"image": ...}` and so on. They differ in nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from modelhub.errors import UnsupportedFeature
+from modelhub.messages import (
+    Base64Source,
+    MediaBlock,
+    Message,
+    PathSource,
+    TextBlock,
+    ThinkingBlock,
+    Tool,
+    ToolChoice,
+    ToolResultBlock,
+    ToolUseBlock,
+    UrlSource,
+)
+
+__all__ = ["KIND", "encode_messages", "encode_parameters", "encode_tools", "is_multimodal", "must_stream"]
+
+KIND = "dashscope"
+
+Wire = dict[str, Any]
+
+_MULTIMODAL = re.compile(r"^qvq|-vl\b|-vl-|omni|-ocr|-audio|^gui-|^qwen3\.[5-9](?!.*(-max|-coder))")
+"""Models that live on the multimodal endpoint only, by their names: elsewhere they answer "url error"."""
+
+_STREAM_ONLY = re.compile(r"^qwq|^qvq|-thinking|omni|^qwen3(\.\d+)?-\d")
+"""Models that answer in streams only, or as long as they think: thinking-only, omni and open-weight Qwen3 models."""
+
+
+def must_stream(model_name: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether the vendor gives this model's answer as a stream only."""
+    return parameters.get("enable_thinking") is True or _STREAM_ONLY.search(model_name) is not None
+
+
+def is_multimodal(model_name: str, messages: Iterable[Message], multimodality: bool | None) -> bool:
+    """Which endpoint to take: as *multimodality* says, else by what is in the messages, else by the model's name."""
+    media = any(isinstance(block, MediaBlock) for message in messages for block in _flat(message.blocks))
+    if multimodality is False and media:
+        raise UnsupportedFeature("dashscope cannot take media with `multimodality: false`")
+    return multimodality if multimodality is not None else media or _MULTIMODAL.search(model_name) is not None
+
+
+def _flat(blocks: Iterable[Any]) -> Iterable[Any]:
+    for block in blocks:
+        yield from block.output if isinstance(block, ToolResultBlock) else (block,)
+
+
+# Messages
+
+
+def _text(block: TextBlock) -> Wire:
+    return {"text": block.text, **({"cache_control": dict(block.cache)} if block.cache else {})}
+
+
+def _media(block: MediaBlock) -> Wire:
+    if block.kind == "document":
+        raise UnsupportedFeature("dashscope cannot take documents, only text, images, audio and video")
+    part: Wire = {block.kind: _address(block.source)}
+    return part | ({"cache_control": dict(block.cache)} if block.cache else {})
+
+
+def _address(source: UrlSource | Base64Source | PathSource) -> str:
+    if isinstance(source, Base64Source):
+        return f"data:{source.media_type};base64,{source.data}"
+    # Nothing that the SDK or the vendor would read from a disk: files are in the message by now.
+    if isinstance(source, UrlSource) and source.url.lower().startswith(("http://", "https://")):
+        return source.url
+    raise UnsupportedFeature("dashscope cannot take media by an address that is not http:// or https://")
+
+
+_PARTS: dict[type, Callable[[Any], Wire]] = {TextBlock: _text, MediaBlock: _media}
+
+
+def _parts(blocks: Iterable[Any]) -> list[Wire]:
+    return [_PARTS[type(block)](block) for block in blocks if type(block) in _PARTS]
+
+
+def _content(parts: list[Wire], multimodal: bool, separator: str = "\n") -> Any:
+    # Cache marks stand on parts, which the text endpoint takes too.
+    if multimodal or any("cache_control" in part for part in parts):
+        return parts
+    return separator.join(part["text"] for part in parts)
+
+
+def encode_messages(messages: Sequence[Message], multimodal: bool, instruction: str | None) -> list[Wire]:
+    """The conversation. System messages go together to the front, where the vendor wants them, *instruction* last."""
+    system = [part for message in messages if message.role == "system" for part in _parts(message.blocks)]
+    system += [{"text": instruction}] if instruction else []
+    found: list[Wire] = [{"role": "system", "content": _content(system, multimodal, "\n\n")}] if system else []
+    for message in messages:
+        if message.role != "system":
+            found += _ROLES[message.role](message.blocks, multimodal)
+    return found
+
+
+def _user(blocks: Sequence[Any], multimodal: bool) -> list[Wire]:
+    results = [block for block in blocks if isinstance(block, ToolResultBlock)]
+    # A tool's message holds text; the media it gave back follow as the user's.
+    shown = [part for block in results for part in _parts(b for b in block.output if isinstance(b, MediaBlock))]
+    parts = [*shown, *_parts(blocks)]
+    user: list[Wire] = [{"role": "user", "content": _content(parts, multimodal)}] if parts else []
+    return [*(_result(block, multimodal) for block in results), *user]
+
+
+def _result(block: ToolResultBlock, multimodal: bool) -> Wire:
+    texts = _parts(part for part in block.output if isinstance(part, TextBlock))
+    return {"role": "tool", "tool_call_id": block.id, "name": block.name, "content": _content(texts, multimodal)}
+
+
+def _assistant(blocks: Sequence[Any], multimodal: bool) -> list[Wire]:
+    message: Wire = {"role": "assistant", "content": _content(_parts(blocks), multimodal)}
+    thoughts = [block for block in blocks if isinstance(block, ThinkingBlock) and block.provider in (None, KIND)]
+    if thoughts:
+        message["reasoning_content"] = "\n".join(block.thinking for block in thoughts)
+    if calls := [block for block in blocks if isinstance(block, ToolUseBlock)]:
+        message["tool_calls"] = [_call(index, block) for index, block in enumerate(calls)]
+    return [message] if len(message) > 2 or message["content"] else []
+
+
+def _call(index: int, block: ToolUseBlock) -> Wire:
+    function = {"name": block.name, "arguments": json.dumps(block.input, ensure_ascii=False)}
+    return {"id": block.id, "type": "function", "index": index, "function": function}
+
+
+_ROLES: dict[str, Callable[[Sequence[Any], bool], list[Wire]]] = {"user": _user, "assistant": _assistant}
+
+
+# Parameters
+
+
+def encode_parameters(generate_kwargs: Mapping[str, Any], options: Mapping[str, Any], thinking: bool | None) -> Wire:
+    """What is asked for beside the messages; a call's *options* win, and None takes a parameter out.
+
+    `incremental_output` is left to the SDK, which asks for pieces: they are put together here anyway.
+    """
+    found = {"enable_thinking": thinking, **generate_kwargs, **options}
+    return {key: value for key, value in found.items() if value is not None and key != "incremental_output"}
+
+
+def encode_tools(tools: Sequence[Tool], choice: ToolChoice | None, thinking: bool) -> Wire:
+    """The parameters that offer *tools*. Any tool cannot be demanded of this vendor, and none at all if it thinks."""
+    if not tools:
+        return {}
+    found: Wire = {"tools": [_tool(tool) for tool in tools]}
+    if choice is not None and choice.mode == "tool":
+        if thinking:
+            raise UnsupportedFeature(
+                f"dashscope cannot force the tool `{choice.name}` in thinking mode: set `enable_thinking: false`"
+            )
+        found["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    elif choice is not None:
+        found["tool_choice"] = "none" if choice.mode == "none" else "auto"
+    return found
+
+
+def _tool(tool: Tool) -> Wire:
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+    }

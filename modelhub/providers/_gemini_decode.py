@@ -1,0 +1,325 @@
+"""What Gemini writes, to our own terms: answers, streamed or whole, and errors.
+
+Pure functions of values. Answers of the Gemini API and of Vertex AI have one form, and so have whole answers and the
+pieces of a stream. Parts that only report what Google's own tools did (search, code execution) are no content.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any, Literal
+from uuid import uuid4
+
+from modelhub.errors import (
+    AuthenticationFailed,
+    BadReply,
+    CallError,
+    ContextTooLong,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    QuotaExhausted,
+    RateLimited,
+    ServerError,
+    UnknownFailure,
+    UnsupportedFeature,
+)
+from modelhub.providers._answer import Answer
+from modelhub.providers._errors import CODES as COMMON
+from modelhub.providers._errors import status_failure
+from modelhub.providers._gemini_encode import MADE, PROVIDER
+from modelhub.response import ChatUsage, FinishReason
+
+__all__ = ["CODES", "FINISH", "failure_in", "read_body", "read_event", "read_usage"]
+
+Json = Mapping[str, Any]
+_MediaKind = Literal["image", "audio", "video", "document"]
+
+FINISH: dict[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "CONTINUATION": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "LANGUAGE": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+    "MODEL_ARMOR": "content_filter",
+    "ESCALATION": "content_filter",
+    "PUP_LIMITED_DISABLED": "content_filter",
+    "FINISH_REASON_UNSPECIFIED": "error",
+    "OTHER": "error",
+    "IMAGE_OTHER": "error",
+    "NO_IMAGE": "error",
+    "MALFORMED_FUNCTION_CALL": "error",
+    "UNEXPECTED_TOOL_CALL": "error",
+    "TOO_MANY_TOOL_CALLS": "error",
+    "MISSING_THOUGHT_SIGNATURE": "error",
+    "MALFORMED_RESPONSE": "error",
+}
+"""Google's reasons to ours; one that is not here is an `error`."""
+
+_MEDIA: dict[str, _MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+def read_body(body: Any, answer: Answer) -> None:
+    """Read a whole answer. Raises BadReply for one without an answer in it, and the error it may hold instead."""
+    read_event(body, answer)
+    if not answer.complete and not answer.has_content:
+        raise BadReply("the answer has no candidates")
+    answer.complete = True
+
+
+def read_event(event: Any, answer: Answer) -> None:
+    """Read one piece of a stream. Raises BadReply for what is none, and the error it may hold instead."""
+    if not isinstance(event, dict):
+        raise BadReply(f"a part of the answer is no JSON object but {type(event).__name__}")
+    if event.get("error"):
+        raise failure_in(None, event)
+    try:
+        _read_identity(event, answer)
+        candidates = event.get("candidates") or ()
+        for candidate in candidates:
+            if not candidate.get("index"):  # of several candidates the first is the answer
+                _read_candidate(candidate, answer)
+        if not candidates and _is_blocked(event.get("promptFeedback") or {}):
+            answer.finish_reason = "content_filter"
+            answer.complete = True
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error
+
+
+def _read_identity(event: Json, answer: Answer) -> None:
+    answer.id = event.get("responseId") or answer.id
+    answer.model_name = event.get("modelVersion") or answer.model_name
+    answer.usage = read_usage(event.get("usageMetadata") or {}) or answer.usage
+
+
+def _is_blocked(feedback: Json) -> bool:
+    return bool(feedback.get("blockReason") or feedback.get("blockReasonMessage"))
+
+
+def _read_candidate(candidate: Json, answer: Answer) -> None:
+    for part in (candidate.get("content") or {}).get("parts") or ():
+        kind = next((key for key in _READERS if key in part), None)
+        if kind is not None:
+            _READERS[kind](part, answer)
+    if reason := candidate.get("finishReason"):
+        _end_partial(answer, cut_off=True)
+        finish = FINISH.get(reason, "error")
+        answer.finish_reason = "tool_calls" if finish == "stop" and answer.has_tools else finish
+        answer.complete = True
+
+
+def _signed(part: Json) -> dict[str, Any]:
+    signature = part.get("thoughtSignature")
+    return {"signature": signature, "provider": PROVIDER} if signature else {}
+
+
+def _read_text(part: Json, answer: Answer) -> None:
+    text, signed = part["text"], _signed(part)
+    if not isinstance(text, str):
+        raise TypeError("text")
+    if not part.get("thought"):
+        answer.text(text, **signed)
+    elif text or signed:
+        answer.thinking(text, **{"provider": PROVIDER, **signed})
+
+
+def _read_media(part: Json, answer: Answer) -> None:
+    data = part["inlineData"]
+    kind = _MEDIA.get(data["mimeType"].partition("/")[0], "document")
+    answer.media(kind, source={"type": "base64", "media_type": data["mimeType"], "data": data["data"]})
+
+
+def _read_call(part: Json, answer: Answer) -> None:
+    call, notes = part["functionCall"], answer.notes
+    key = notes.get("call")
+    if key is None or (call.get("name") and call.get("id") != key):
+        _end_partial(answer)
+        key = call.get("id") or f"{MADE}{uuid4().hex[:16]}"
+        if key in notes.setdefault("seen", set()):
+            return  # told twice
+        notes["seen"].add(key)
+        answer.tool(key, id=key, name=call["name"], **{"provider": PROVIDER, **_signed(part)})
+    if args := call.get("args"):
+        answer.arguments(key, json.dumps(args, ensure_ascii=False))
+    if call.get("partialArgs") or call.get("willContinue") or "call" in notes:
+        _read_partial(key, call, answer)
+
+
+_READERS: dict[str, Callable[[Json, Answer], None]] = {
+    "functionCall": _read_call,
+    "text": _read_text,
+    "inlineData": _read_media,
+}
+
+
+def read_usage(raw: Json) -> ChatUsage | None:
+    """Google's counts as totals: its own output leaves thoughts out, and its input what its tools were told."""
+    prompt, tools = raw.get("promptTokenCount") or 0, raw.get("toolUsePromptTokenCount") or 0
+    candidates, thoughts = raw.get("candidatesTokenCount") or 0, raw.get("thoughtsTokenCount") or 0
+    if not (prompt or tools or candidates or thoughts):
+        return None
+    return ChatUsage(
+        prompt + tools,
+        candidates + thoughts,
+        cache_read_tokens=raw.get("cachedContentTokenCount") or 0,
+        reasoning_tokens=thoughts,
+    )
+
+
+# -- arguments in pieces (Vertex AI, where the request asks for them) --------------------------------------------------
+
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(['\"])(.*?)\3\]")
+_VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
+
+
+def _read_partial(key: str, call: Json, answer: Answer) -> None:
+    """Collect the pieces of one call's arguments; they are only known, and given, when the call ends."""
+    arguments = answer.notes.setdefault("arguments", {})
+    answer.notes["call"] = key
+    for piece in call.get("partialArgs") or ():
+        for name in _VALUES:
+            if name in piece:
+                _place(arguments, _path(piece["jsonPath"]), None if name == "nullValue" else piece[name])
+    answer.grown = True  # a sign of life
+    if not call.get("willContinue"):
+        _end_partial(answer)
+
+
+def _end_partial(answer: Answer, *, cut_off: bool = False) -> None:
+    key, arguments = answer.notes.pop("call", None), answer.notes.pop("arguments", None)
+    if key is not None and (arguments or cut_off):
+        written = json.dumps(arguments, ensure_ascii=False)
+        answer.arguments(key, written[:-1] if cut_off else written)  # what is cut off must not look whole
+
+
+def _path(text: str) -> list[str | int]:
+    return [int(step[2]) if step[2] else step[1] or step[4] for step in _STEP.finditer(text)]
+
+
+def _place(root: dict[str, Any], path: list[str | int], value: Any) -> None:
+    node: Any = root
+    for step, after in pairwise(path):
+        node = _child(node, step, [] if isinstance(after, int) else {})
+    last = path[-1]
+    before = _child(node, last, "" if isinstance(value, str) else value)
+    node[last] = before + value if isinstance(before, str) and isinstance(value, str) else value
+
+
+def _child(node: Any, step: str | int, default: Any) -> Any:
+    if isinstance(node, dict):
+        return node.setdefault(step, default)
+    if step == len(node):
+        node.append(default)
+    return node[step]
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+CODES: dict[str, type[CallError]] = {
+    **COMMON,
+    # google.rpc.ErrorInfo.reason: more exact than the status, which is INVALID_ARGUMENT for a wrong key
+    "API_KEY_INVALID": AuthenticationFailed,
+    "API_KEY_EXPIRED": AuthenticationFailed,
+    "API_KEY_SERVICE_BLOCKED": AuthenticationFailed,
+    "API_KEY_HTTP_REFERRER_BLOCKED": AuthenticationFailed,
+    "API_KEY_IP_ADDRESS_BLOCKED": AuthenticationFailed,
+    "CREDENTIALS_MISSING": AuthenticationFailed,
+    "ACCESS_TOKEN_EXPIRED": AuthenticationFailed,
+    "IAM_PERMISSION_DENIED": AuthenticationFailed,
+    "SERVICE_DISABLED": AuthenticationFailed,
+    "CONSUMER_SUSPENDED": AuthenticationFailed,
+    "BILLING_DISABLED": QuotaExhausted,
+    "RATE_LIMIT_EXCEEDED": RateLimited,
+    # google.rpc.Code
+    "UNAUTHENTICATED": AuthenticationFailed,
+    "PERMISSION_DENIED": AuthenticationFailed,
+    "FAILED_PRECONDITION": AuthenticationFailed,  # no free tier or no service in the caller's country: not allowed
+    "NOT_FOUND": ModelNotFound,
+    "RESOURCE_EXHAUSTED": RateLimited,
+    "UNAVAILABLE": Overloaded,
+    "INTERNAL": ServerError,
+    "UNKNOWN": ServerError,
+    "DATA_LOSS": ServerError,
+    "DEADLINE_EXCEEDED": ServerError,
+    "ABORTED": ServerError,
+    "CANCELLED": ServerError,
+    "UNIMPLEMENTED": UnsupportedFeature,
+}
+
+# All of these come as INVALID_ARGUMENT, and only the text tells them from a wrong request.
+_TEXTS: tuple[tuple[re.Pattern[str], type[CallError]], ...] = (
+    (re.compile(r"input token count.{0,40}(exceeds the maximum|model only supports)"), ContextTooLong),
+    (re.compile(r"is not (enabled|supported) for (this model|models/)|[Uu]nsupported MIME type"), UnsupportedFeature),
+)
+
+
+def failure_in(status: int | None, body: Any, headers: Mapping[str, str] | None = None) -> CallError:
+    """The failure that an error's *body* speaks of; *status* is None inside of a stream."""
+    error = _error_of(body)
+    details = _objects(error.get("details"))
+    state = error.get("status") or ""
+    status = status or (error["code"] if isinstance(error.get("code"), int) else None)
+    text = str(error.get("message") or "no message")
+    failure = status_failure(
+        status,
+        f"gemini said {' '.join(str(word) for word in (status, state) if word) or 'error'}: {text}",
+        codes=[*_reasons(details), str(state)],
+        table=CODES,
+        headers=headers,
+    )
+    cls = _exact(type(failure), text, details)
+    if cls is not type(failure):
+        failure = cls(str(failure), status=status, code=failure.code, retry_after=failure.retry_after)
+    failure.retry_after = _retry_delay(details) if failure.retry_after is None else failure.retry_after
+    return failure
+
+
+def _error_of(body: Any) -> Json:
+    if isinstance(body, list) and body:  # streams without `alt=sse` are lists
+        body = body[0]
+    error = body.get("error", body) if isinstance(body, dict) else body
+    return error if isinstance(error, dict) else {"message": error if isinstance(error, str) else None}
+
+
+def _objects(value: Any) -> list[Json]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _reasons(details: list[Json]) -> Iterator[str]:
+    return (str(one["reason"]) for one in details if one.get("reason"))
+
+
+def _exact(cls: type[CallError], text: str, details: list[Json]) -> type[CallError]:
+    if cls is UnknownFailure:
+        return ServerError  # the vendor says that it failed, if not how
+    if cls is RateLimited and _is_spent(details):
+        return QuotaExhausted
+    if cls is InvalidRequest:
+        return next((exact for pattern, exact in _TEXTS if pattern.search(text)), cls)
+    return cls
+
+
+def _is_spent(details: list[Json]) -> bool:
+    """Whether a quota is met that seconds do not refill: one of the day, or one of 0 (JSON leaves that out)."""
+    violations = [found for one in details for found in _objects(one.get("violations")) if found.get("quotaId")]
+    return any("PerDay" in str(one["quotaId"]) or str(one.get("quotaValue", "0")) == "0" for one in violations)
+
+
+def _retry_delay(details: list[Json]) -> float | None:
+    for one in details:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(one.get("retryDelay")))
+        if match:
+            return float(match[1])
+    return None

@@ -1,0 +1,324 @@
+"""Requests in OpenAI's dialect: the neutral conversation, tools and wishes as parameters of chat completions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from modelhub.errors import UnsupportedFeature
+from modelhub.messages import (
+    Base64Source,
+    ContentBlock,
+    MediaBlock,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    Tool,
+    ToolChoice,
+    ToolResultBlock,
+    ToolUseBlock,
+    UrlSource,
+)
+from modelhub.model import ChatRequest
+from modelhub.providers._openai_dialect import PROVIDER
+from modelhub.providers._openai_quirks import Quirks
+from modelhub.providers._openai_schema import is_object, strict_schema
+from modelhub.providers._structured import Method, Structured
+
+__all__ = ["encode_messages", "encode_request", "structured_method"]
+
+Json = dict[str, Any]
+
+
+def encode_request(
+    model: str,
+    request: ChatRequest,
+    structured: Structured | None,
+    stream: bool,
+    *,
+    parameters: Mapping[str, Any],
+    quirks: Quirks,
+) -> Json:
+    """The parameters of one request. *parameters* are the caller's own, by the vendor's names."""
+    payload: Json = {"model": model, **_spelled(parameters, quirks)}
+    payload["messages"] = encode_messages(request.messages, quirks)
+    if request.tools:
+        payload |= _encode_tools(request.tools, request.tool_choice, quirks)
+    if structured is not None:
+        _ask_structured(payload, structured, quirks)
+    payload["stream"] = stream
+    if not stream:
+        payload.pop("stream_options", None)
+    elif quirks.stream_options:
+        payload["stream_options"] = {"include_usage": True, **payload.get("stream_options", {})}
+    return payload
+
+
+def _spelled(parameters: Mapping[str, Any], quirks: Quirks) -> Json:
+    """*parameters*, those that say nothing left out, and what has several names under the one the server knows."""
+    found = {name: value for name, value in parameters.items() if value is not None}
+    known = quirks.max_tokens
+    other = "max_tokens" if known == "max_completion_tokens" else "max_completion_tokens"
+    if known is not None and other in found and known not in found:
+        found[known] = found.pop(other)
+    effort = found.pop("reasoning_effort", None)
+    return found if effort is None else {**_THINKING[quirks.thinking](effort), **found}
+
+
+def _switch(effort: str) -> Json:
+    return {"thinking": {"type": "disabled" if effort == "none" else "enabled"}}
+
+
+_THINKING: Mapping[str, Callable[[str], Json]] = {
+    "reasoning_effort": lambda effort: {"reasoning_effort": effort},
+    "enable_thinking": lambda effort: {"enable_thinking": effort != "none"},
+    "chat_template_kwargs": lambda effort: {"chat_template_kwargs": {"enable_thinking": effort != "none"}},
+    "thinking": _switch,
+    "thinking+reasoning_effort": lambda effort: (
+        _switch(effort) | ({} if effort == "none" else {"reasoning_effort": effort})
+    ),
+    "reasoning": lambda effort: {"reasoning": {"effort": effort}},
+}
+"""How much to think, as each server wants to be told."""
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def encode_messages(messages: Iterable[Message], quirks: Quirks) -> list[Json]:
+    """The conversation. Media in the results of tools, which only a user may send, follow all results of the turn."""
+    written: list[Json] = []
+    shown: list[Json] = []
+    for message in messages:
+        results = [block for block in message.blocks if isinstance(block, ToolResultBlock)]
+        for result in results:
+            written.append(_tool_message(result, quirks))
+            shown += _shown_media(result, quirks)
+        rest = [block for block in message.blocks if not isinstance(block, ToolResultBlock)]
+        if not rest:
+            continue
+        if message.role == "assistant":
+            _flush(shown, written)
+            if (answer := _assistant_message(message, quirks)) is not None:
+                written.append(answer)
+        else:
+            parts = [_part(block, quirks) for block in rest]
+            if message.role == "user":
+                parts, shown = shown + parts, []
+            else:
+                _flush(shown, written)
+            written.append({"role": message.role, **_named(message, quirks), "content": _content(parts, quirks)})
+    _flush(shown, written)
+    return written
+
+
+def _flush(shown: list[Json], written: list[Json]) -> None:
+    if shown:
+        written.append({"role": "user", "content": list(shown)})
+        shown.clear()
+
+
+def _named(message: Message, quirks: Quirks) -> Json:
+    if message.name is None or not quirks.names:
+        return {}
+    return {"name": re.sub(r"[\s<|\\/>]", "_", message.name)[:64]}
+
+
+def _content(parts: list[Json], quirks: Quirks) -> str | list[Json]:
+    if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
+        text: str = parts[0]["text"]
+        return text
+    if quirks.text_only:
+        return "\n\n".join(part["text"] for part in parts)
+    return parts
+
+
+def _assistant_message(message: Message, quirks: Quirks) -> Json | None:
+    """The model's own message; None if there is nothing in it but thinking, which alone cannot be sent."""
+    for block in message.blocks:
+        if isinstance(block, MediaBlock):
+            raise UnsupportedFeature(f"openai cannot take {block.kind} in an assistant's message")
+    texts = [_part(block, quirks) for block in message.blocks if isinstance(block, TextBlock) and block.text]
+    calls = [_call(block, quirks) for block in message.blocks if isinstance(block, ToolUseBlock)]
+    if not texts and not calls:
+        return None
+    written: Json = {"role": "assistant", **_named(message, quirks)}
+    written["content"] = _content(texts, quirks) if texts else None
+    if calls:
+        written["tool_calls"] = calls
+        written |= _reasoning([block for block in message.blocks if isinstance(block, ThinkingBlock)], quirks)
+    return written
+
+
+def _reasoning(blocks: list[ThinkingBlock], quirks: Quirks) -> Json:
+    """What the model thought before it called a tool, for servers that want it back; only what came from here."""
+    ours = [block for block in blocks if block.provider in (None, PROVIDER)]
+    if quirks.reasoning == "reasoning_content":
+        # Demanded of every message with calls, also of one that another model wrote.
+        return {"reasoning_content": "".join(block.thinking for block in ours)}
+    if quirks.reasoning == "reasoning_details":
+        kept = [detail for block in ours if block.data for detail in json.loads(block.data)]
+        return {"reasoning_details": kept} if kept else {}
+    return {}
+
+
+def _call(block: ToolUseBlock, quirks: Quirks) -> Json:
+    arguments = json.dumps(dict(block.input), ensure_ascii=False) if block.input else block.raw_input or "{}"
+    function = {"name": block.name, "arguments": arguments}
+    call = {"id": _call_id(block.id, quirks), "type": "function", "function": function}
+    if block.signature and block.provider == PROVIDER:
+        call["extra_content"] = {"google": {"thought_signature": block.signature}}
+    return call
+
+
+def _call_id(given: str, quirks: Quirks) -> str:
+    """An id the server takes; the same for a call and its result, whoever made it."""
+    if quirks.tool_ids == "nine":
+        return given if re.fullmatch(r"[a-zA-Z0-9]{9}", given) else hashlib.sha256(given.encode()).hexdigest()[:9]
+    return given if len(given) <= 40 else "call_" + hashlib.sha256(given.encode()).hexdigest()[:32]
+
+
+def _tool_message(result: ToolResultBlock, quirks: Quirks) -> Json:
+    texts = [part.text for part in result.output if isinstance(part, TextBlock)]
+    kinds = [part.kind for part in result.output if isinstance(part, MediaBlock)]
+    if kinds:
+        texts.append(f"({', '.join(kinds)}: see the next message of the user)")
+    content = "\n".join(texts)
+    if result.is_error:
+        content = f"Error: {content}"
+    return {"role": "tool", "tool_call_id": _call_id(result.id, quirks), "content": content}
+
+
+def _shown_media(result: ToolResultBlock, quirks: Quirks) -> list[Json]:
+    media = [_part(part, quirks) for part in result.output if isinstance(part, MediaBlock)]
+    return [{"type": "text", "text": f"From the result of {result.name} ({result.id}):"}, *media] if media else []
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _part(block: ContentBlock, quirks: Quirks) -> Json:
+    if isinstance(block, TextBlock):
+        return {"type": "text", "text": block.text}
+    if not isinstance(block, MediaBlock):
+        raise UnsupportedFeature(f"openai cannot take a {type(block).__name__} here")
+    if quirks.text_only:
+        raise UnsupportedFeature(f"this server cannot take {block.kind}: it knows text only")
+    return _MEDIA[block.kind](block, quirks)
+
+
+def _url(block: MediaBlock) -> str:
+    if isinstance(block.source, UrlSource):
+        return block.source.url
+    if isinstance(block.source, Base64Source):
+        return f"data:{block.source.media_type};base64,{block.source.data}"
+    raise UnsupportedFeature(f"the file of this {block.kind} has not been read")
+
+
+def _image(block: MediaBlock, _: Quirks) -> Json:
+    return {
+        "type": "image_url",
+        "image_url": {"url": _url(block), **({"detail": block.detail} if block.detail else {})},
+    }
+
+
+_AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+
+
+def _audio(block: MediaBlock, quirks: Quirks) -> Json:
+    if not isinstance(block.source, Base64Source):
+        raise UnsupportedFeature("openai cannot take audio by its address: give the data or a file")
+    written = _AUDIO.get(block.source.media_type)
+    if written is None:
+        raise UnsupportedFeature(f"openai cannot take audio of type {block.source.media_type}: only wav and mp3")
+    data = f"data:;base64,{block.source.data}" if quirks.audio == "data_url" else block.source.data
+    return {"type": "input_audio", "input_audio": {"data": data, "format": written}}
+
+
+def _document(block: MediaBlock, _: Quirks) -> Json:
+    if not isinstance(block.source, Base64Source):
+        raise UnsupportedFeature("openai cannot take a document by its address: give the data or a file")
+    return {"type": "file", "file": {"filename": block.name or "document.pdf", "file_data": _url(block)}}
+
+
+def _video(block: MediaBlock, quirks: Quirks) -> Json:
+    if not quirks.video:
+        raise UnsupportedFeature("openai cannot take video")
+    return {"type": "video_url", "video_url": {"url": _url(block)}}
+
+
+_MEDIA: Mapping[str, Callable[[MediaBlock, Quirks], Json]] = {
+    "image": _image,
+    "audio": _audio,
+    "video": _video,
+    "document": _document,
+}
+
+# -- tools and structure -----------------------------------------------------------------------------------------------
+
+
+def _encode_tools(tools: Iterable[Tool], choice: ToolChoice | None, quirks: Quirks) -> Json:
+    """The tools and which may be called; what the server does not obey is had by offering fewer, or refused."""
+    offered = list(tools)
+    if choice is None:
+        return {"tools": [_tool(tool) for tool in offered]}
+    if choice.mode == "none" and "none" not in quirks.tool_choices:
+        return {}
+    if choice.mode == "tool" and "tool" not in quirks.tool_choices:
+        offered = [tool for tool in offered if tool.name == choice.name]
+        choice = ToolChoice("required")
+    if choice.mode == "required" and "required" not in quirks.tool_choices and len(offered) == 1:
+        choice = ToolChoice("tool", offered[0].name)
+    if choice.mode not in quirks.tool_choices:
+        raise UnsupportedFeature(f"this server cannot be made to call a tool: tool_choice {choice.mode} is not for it")
+    named = {"type": "function", "function": {"name": choice.name}}
+    return {"tools": [_tool(tool) for tool in offered], "tool_choice": named if choice.mode == "tool" else choice.mode}
+
+
+def _tool(tool: Tool) -> Json:
+    function: Json = {"name": tool.name, "parameters": dict(tool.parameters)}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def structured_method(request: ChatRequest, quirks: Quirks) -> Method:
+    """How the server is asked for structured output; a JSON mode gives objects only."""
+    model = request.structured_model
+    if quirks.structured == "prompt" or (model is not None and not is_object(model.model_json_schema())):
+        return "prompt"
+    methods: dict[str, Method] = {"json_schema": "native", "json_object": "prompt", "tool": "tool"}
+    return methods[quirks.structured]
+
+
+def _ask_structured(payload: Json, structured: Structured, quirks: Quirks) -> None:
+    if structured.method == "native":
+        payload["response_format"] = _json_schema(structured)
+    elif structured.method == "tool":
+        payload |= _encode_tools([structured.tool()], structured.tool_choice(), quirks)
+    else:
+        _ask_in_words(payload["messages"], structured.prompt())
+        if quirks.structured == "json_object" and is_object(structured.schema):
+            payload["response_format"] = {"type": "json_object"}
+
+
+def _ask_in_words(messages: list[Json], wish: str) -> None:
+    last = messages[-1]
+    if last["role"] != "user":
+        messages.append({"role": "user", "content": wish})
+    elif isinstance(last["content"], str):  # some servers take no two messages of a user in a row
+        last["content"] += "\n\n" + wish
+    else:
+        last["content"].append({"type": "text", "text": wish})
+
+
+def _json_schema(structured: Structured) -> Json:
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", structured.model.__name__)[:64]
+    strict = strict_schema(structured.schema)
+    schema = structured.schema if strict is None else strict
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict is not None}}

@@ -1,0 +1,244 @@
+"""Servers that speak OpenAI's dialect, and how each departs from it: a table, no code.
+
+A server is found by its host, or named with `compat`. What the table does not know is taken to speak like OpenAI.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from modelhub.errors import ConfigError
+from modelhub.options import Options
+
+__all__ = ["SERVERS", "Quirks", "Server", "find_server", "is_local", "with_overrides"]
+
+Choice = Literal["auto", "none", "required", "tool"]
+Thinking = Literal[
+    "reasoning_effort",
+    "enable_thinking",
+    "chat_template_kwargs",
+    "thinking",
+    "thinking+reasoning_effort",
+    "reasoning",
+]
+
+
+class Quirks(Options):
+    """How a server departs from OpenAI's chat completions."""
+
+    max_tokens: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """The only name it knows for the limit of the answer's tokens; None sends the name that was given."""
+    stream_options: bool = True
+    """Whether a stream can be asked for its usage."""
+    structured: Literal["json_schema", "json_object", "tool", "prompt"] = "json_schema"
+    """How it is asked for structured output: by JSON schema, JSON mode with a prompt, a forced tool, or in words."""
+    text_only: bool = False
+    """Whether content must be a string; parts are then joined, and media refused."""
+    reasoning: Literal["drop", "reasoning_content", "reasoning_details"] = "drop"
+    """Under which key thinking goes back in messages with tool calls, or that it does not."""
+    thinking: Thinking = "reasoning_effort"
+    """The parameters that `reasoning_effort` is sent as."""
+    tool_choices: tuple[Choice, ...] = ("auto", "none", "required", "tool")
+    """The kinds of `tool_choice` it obeys; the others are emulated where that is possible, else refused."""
+    tool_ids: Literal["any", "nine"] = "any"
+    """Whether ids of tool calls must have nine letters or digits."""
+    names: bool = True
+    """Whether messages may bear a name."""
+    video: bool = False
+    """Whether it takes `video_url` parts."""
+    audio: Literal["base64", "data_url"] = "base64"
+    """How the data of `input_audio` is written."""
+
+
+class Server(NamedTuple):
+    """A server: the hosts it is known by, its usual address, the variables of its key, its quirks."""
+
+    hosts: tuple[str, ...]
+    base_url: str
+    key_variables: tuple[str, ...]
+    quirks: Quirks
+
+
+SERVERS: dict[str, Server] = {
+    "openai": Server(
+        ("api.openai.com",),
+        "https://api.openai.com/v1",
+        ("OPENAI_API_KEY",),
+        Quirks(max_tokens="max_completion_tokens"),
+    ),
+    "azure": Server(
+        ("openai.azure.com", "cognitiveservices.azure.com", "services.ai.azure.com"),
+        "",
+        ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
+        Quirks(),
+    ),
+    "deepseek": Server(
+        ("api.deepseek.com",),
+        "https://api.deepseek.com",
+        ("DEEPSEEK_API_KEY",),
+        Quirks(
+            max_tokens="max_tokens",
+            structured="json_object",
+            text_only=True,
+            reasoning="reasoning_content",
+            thinking="thinking+reasoning_effort",
+        ),
+    ),
+    "dashscope": Server(
+        ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com", "maas.aliyuncs.com"),
+        "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        ("DASHSCOPE_API_KEY",),
+        Quirks(
+            max_tokens="max_tokens",
+            structured="json_object",
+            thinking="enable_thinking",
+            tool_choices=("auto", "none", "tool"),
+            video=True,
+            audio="data_url",
+        ),
+    ),
+    "openrouter": Server(
+        ("openrouter.ai",),
+        "https://openrouter.ai/api/v1",
+        ("OPENROUTER_API_KEY",),
+        Quirks(reasoning="reasoning_details", thinking="reasoning"),
+    ),
+    "groq": Server(
+        ("api.groq.com",),
+        "https://api.groq.com/openai/v1",
+        ("GROQ_API_KEY",),
+        Quirks(),
+    ),
+    "xai": Server(
+        ("api.x.ai",),
+        "https://api.x.ai/v1",
+        ("XAI_API_KEY",),
+        Quirks(),
+    ),
+    "mistral": Server(
+        ("api.mistral.ai",),
+        "https://api.mistral.ai/v1",
+        ("MISTRAL_API_KEY",),
+        Quirks(max_tokens="max_tokens", stream_options=False, tool_ids="nine", names=False),
+    ),
+    "gemini": Server(
+        ("generativelanguage.googleapis.com",),
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        Quirks(names=False),
+    ),
+    "moonshot": Server(
+        ("api.moonshot.ai", "api.moonshot.cn"),
+        "https://api.moonshot.ai/v1",
+        ("MOONSHOT_API_KEY",),
+        Quirks(
+            max_tokens="max_tokens",
+            structured="json_object",
+            reasoning="reasoning_content",
+            thinking="thinking",
+            tool_choices=("auto", "none"),
+        ),
+    ),
+    "zai": Server(
+        ("api.z.ai", "open.bigmodel.cn"),
+        "https://api.z.ai/api/paas/v4",
+        ("ZAI_API_KEY", "ZHIPUAI_API_KEY"),
+        Quirks(
+            max_tokens="max_tokens",
+            structured="json_object",
+            reasoning="reasoning_content",
+            thinking="thinking",
+            tool_choices=("auto",),
+        ),
+    ),
+    "together": Server(
+        ("api.together.xyz", "api.together.ai"),
+        "https://api.together.xyz/v1",
+        ("TOGETHER_API_KEY",),
+        Quirks(max_tokens="max_tokens"),
+    ),
+    "fireworks": Server(
+        ("api.fireworks.ai",),
+        "https://api.fireworks.ai/inference/v1",
+        ("FIREWORKS_API_KEY",),
+        Quirks(max_tokens="max_tokens"),
+    ),
+    "cerebras": Server(
+        ("api.cerebras.ai",),
+        "https://api.cerebras.ai/v1",
+        ("CEREBRAS_API_KEY",),
+        Quirks(max_tokens="max_completion_tokens"),
+    ),
+    "perplexity": Server(
+        ("api.perplexity.ai",),
+        "https://api.perplexity.ai",
+        ("PERPLEXITY_API_KEY",),
+        Quirks(max_tokens="max_tokens"),
+    ),
+    "ollama": Server(
+        (),
+        "http://localhost:11434/v1",
+        (),
+        Quirks(max_tokens="max_tokens", tool_choices=("auto",)),
+    ),
+    "vllm": Server(
+        (),
+        "http://localhost:8000/v1",
+        (),
+        Quirks(thinking="chat_template_kwargs", video=True),
+    ),
+    "lmstudio": Server(
+        (),
+        "http://localhost:1234/v1",
+        (),
+        Quirks(max_tokens="max_tokens", tool_choices=("auto", "none", "required")),
+    ),
+    "llamacpp": Server(
+        (),
+        "http://localhost:8080/v1",
+        (),
+        Quirks(max_tokens="max_tokens", thinking="chat_template_kwargs", tool_choices=("auto", "none", "required")),
+    ),
+    "generic": Server((), "", (), Quirks()),
+}
+"""Every server with a name; `generic` is whoever else speaks the dialect."""
+
+
+def _host(base_url: str) -> str:
+    return (urlsplit(base_url).hostname or "").lower()
+
+
+def find_server(base_url: str) -> str:
+    """The name of the server at *base_url*, by its host or a domain above it."""
+    host = _host(base_url)
+    for name, server in SERVERS.items():
+        if any(host == known or host.endswith("." + known) for known in server.hosts):
+            return name
+    return "generic"
+
+
+def is_local(base_url: str) -> bool:
+    """Whether *base_url* is on this machine or in a private network, where servers need no key."""
+    host = _host(base_url)
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or host.endswith((".local", ".localhost", ".internal")) or "." not in host
+
+
+def with_overrides(quirks: Quirks, overrides: Quirks | Mapping[str, Any] | None) -> Quirks:
+    """*quirks* with *overrides* in their place. Raises ConfigError for what is no quirk."""
+    if not overrides:
+        return quirks
+    try:
+        given = overrides if isinstance(overrides, Quirks) else Quirks.model_validate(dict(overrides))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        known = ", ".join(Quirks.model_fields)
+        raise ConfigError(f"quirks: {problems} (known: {known})") from None
+    return quirks.model_copy(update=given.model_dump(exclude_unset=True))

@@ -1,0 +1,149 @@
+"""Schemas as OpenAI's strict mode wants them: every key required, none besides, no defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["is_object", "rooted", "strict_schema"]
+
+Schema = dict[str, Any]
+
+_DROPPED = frozenset(
+    {
+        "default",
+        "title",
+        "examples",
+        "example",
+        "discriminator",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "$schema",
+        "$id",
+        "minLength",
+        "maxLength",
+        "minProperties",
+        "maxProperties",
+        "uniqueItems",
+        "contentEncoding",
+    }
+)
+"""What strict mode refuses and an answer can do without: we validate it afterwards anyway."""
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+_KNOWN = frozenset(
+    {
+        "type",
+        "description",
+        "enum",
+        "const",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "$ref",
+        "$defs",
+        "format",
+        "pattern",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minItems",
+        "maxItems",
+    }
+)
+
+
+class _Inexpressible(Exception):
+    pass
+
+
+def rooted(schema: Schema) -> Schema:
+    """*schema* with an object, not a reference, at its root: a model that contains itself begins with a reference."""
+    reference = schema.get("$ref")
+    if not isinstance(reference, str) or not reference.startswith("#/$defs/"):
+        return schema
+    return {**schema["$defs"][reference.removeprefix("#/$defs/")], "$defs": schema["$defs"]}
+
+
+def is_object(schema: Schema) -> bool:
+    """Whether an answer that fits *schema* is an object, as every JSON mode demands."""
+    return rooted(schema).get("type") == "object"
+
+
+def strict_schema(schema: Schema) -> Schema | None:
+    """*schema* for strict mode, or None if that cannot say it: free-form objects, tuples, anything goes."""
+    try:
+        return _strict(rooted(schema))
+    except _Inexpressible:
+        return None
+
+
+def _strict(schema: Any) -> Schema:
+    if not isinstance(schema, dict) or not schema:
+        raise _Inexpressible
+    if "$ref" in schema:
+        return _reference(schema)
+    kept = {key: value for key, value in schema.items() if key not in _DROPPED}
+    if not kept.keys() <= _KNOWN or not kept.keys() & {"type", "enum", "const", "anyOf", "oneOf", "allOf"}:
+        raise _Inexpressible
+    for key, rewrite in _REWRITES.items():
+        if key in kept:
+            value = kept.pop(key)
+            kept |= rewrite(value)
+    if kept.get("type") == "object":
+        kept |= _object(kept)
+    return kept
+
+
+def _reference(schema: Schema) -> Schema:
+    reference = {"$ref": schema["$ref"]}
+    description = schema.get("description")
+    # Nothing may stand beside a reference.
+    return {"anyOf": [reference], "description": description} if description else reference
+
+
+def _object(schema: Schema) -> Schema:
+    if schema.get("additionalProperties", False) is not False or "properties" not in schema:
+        raise _Inexpressible
+    return {"required": list(schema["properties"]), "additionalProperties": False}
+
+
+def _each(schemas: Any) -> Schema:
+    return {name: _strict(schema) for name, schema in schemas.items()}
+
+
+def _either(schemas: Any) -> Schema:
+    return {"anyOf": [_strict(schema) for schema in schemas]}
+
+
+def _only(schemas: Any) -> Schema:
+    if len(schemas) != 1:
+        raise _Inexpressible
+    return _strict(schemas[0])
+
+
+def _format(name: Any) -> Schema:
+    return {"format": name} if name in _FORMATS else {}
+
+
+def _pattern(pattern: Any) -> Schema:
+    # Its engine knows no look-around.
+    return {} if "(?" in str(pattern) else {"pattern": pattern}
+
+
+_REWRITES: Mapping[str, Callable[[Any], Schema]] = {
+    "properties": lambda value: {"properties": _each(value)},
+    "$defs": lambda value: {"$defs": _each(value)},
+    "items": lambda value: {"items": _strict(value)},
+    "anyOf": _either,
+    "oneOf": _either,
+    "allOf": _only,
+    "format": _format,
+    "pattern": _pattern,
+}

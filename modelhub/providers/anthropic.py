@@ -1,0 +1,350 @@
+"""Anthropic's Messages API, through its SDK: Claude, and servers that speak the same.
+
+The SDK owns the address, the key, the headers and its exceptions; bodies and events are read here from the bytes, so
+that what it lets pass (a cut stream, an empty body, HTML under 200, an error without a name) is noticed.
+
+Structured output is asked for natively (`output_config.format`) from Claude 4.5 on, if the schema can be said in the
+API's form; otherwise by a forced tool, or in words where thinking excludes that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, suppress
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+
+from modelhub.errors import BadReply, CallError, ConfigError, ConnectionLost
+from modelhub.model import ChatRequest
+from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._answer import Answer
+from modelhub.providers._anthropic_decode import REQUEST_ID, read_event, read_message, said
+from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
+from modelhub.providers._anthropic_schema import native_schema
+from modelhub.providers._base import Payload, Provider
+from modelhub.providers._errors import network_failure
+from modelhub.providers._http import PerLoop, tls_context
+from modelhub.providers._structured import Method, Structured
+from modelhub.providers._wire import json_body, server_sent_events
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+__all__ = ["AnthropicChatModel", "AnthropicOptions"]
+
+_ADDRESS = "https://api.anthropic.com"
+_CREDENTIALS = ("auth_token", "credentials", "config", "profile")
+_TIMEOUT = 601.0
+"""Seconds of silence; not 600, which the SDK takes for "none given" and then refuses long answers unless streamed."""
+_FAREWELL = 0.25
+"""Seconds to wait, after a stream's last event, for the server to end its answer, so that the connection can be used
+again."""
+
+
+class AnthropicOptions(ProviderOptions):
+    """A Claude model, or another behind a server that speaks Anthropic's Messages API."""
+
+    key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+
+    provider: Literal["anthropic"] = "anthropic"
+    """Anthropic's Messages API."""
+    api_key: Secret | None = None
+    """The API key; if not given, `ANTHROPIC_API_KEY`, which is sent to Anthropic's own address only."""
+    max_tokens: Annotated[int, Field(ge=0)] = 2048
+    """How many tokens the answer may have, thinking included."""
+    thinking: dict[str, Any] | None = None
+    """How Claude thinks: `{type: adaptive}`, `{type: enabled, budget_tokens: 1024}` or `{type: disabled}`."""
+    base_url: str | None = None
+    """Another address than https://api.anthropic.com, without `/v1`."""
+    client_args: dict[str, Any] | None = None
+    """Further keywords for the SDK's client, such as `default_headers` or `timeout` (seconds of silence)."""
+    client_kwargs: dict[str, Any] | None = None
+    """The same as `client_args`."""
+
+    def connect(self) -> AnthropicChatModel:
+        """The model these options describe. Opens nothing."""
+        return AnthropicChatModel(**self.arguments())
+
+    def missing(self, environ: Mapping[str, str]) -> str | None:
+        """The key, if there is none for the address."""
+        key = self.api_key.get_secret_value() if self.api_key is not None else None
+        client_args = {**(self.client_args or {}), **(self.client_kwargs or {})}
+        return _Access(client_args, key, self.base_url, environ).missing()
+
+
+class AnthropicChatModel(Provider):
+    """A model behind Anthropic's Messages API.
+
+    *max_tokens* limits the answer, *thinking* is sent as it is, *client_args* (or *client_kwargs*) go to the SDK's
+    `AsyncAnthropic`, *generate_kwargs* into every request; what the SDK has no parameter for (`temperature`) is sent
+    all the same.
+
+    Without *api_key* the key is `ANTHROPIC_API_KEY`, else `ANTHROPIC_AUTH_TOKEN`, and `ANTHROPIC_BASE_URL` is heeded.
+    As soon as another key or an address is given, the environment adds nothing to it: no other address, no headers, and
+    its key does not go to another host than Anthropic's. Keys are sent as `Authorization: Bearer`, to other hosts
+    as `x-api-key` too.
+    """
+
+    kind: ClassVar[str] = KIND
+    end_mark: ClassVar[str] = "message_stop"
+
+    def __init__(
+        self,
+        model_name: str,
+        api_key: str | None = None,
+        max_tokens: int = 2048,
+        stream: bool = True,
+        thinking: Mapping[str, Any] | None = None,
+        client_args: Mapping[str, Any] | None = None,
+        generate_kwargs: Mapping[str, Any] | None = None,
+        *,
+        base_url: str | None = None,
+        client_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model_name, stream)
+        self.max_tokens = max_tokens
+        self.thinking = thinking
+        self.generate_kwargs = dict(generate_kwargs or {})
+        self._client_args = {**(client_args or {}), **(client_kwargs or {})}
+        self._access = _Access(self._client_args, api_key, base_url, os.environ)
+        self._clients = PerLoop(self._open, self._close)
+
+    # -- what it needs ---------------------------------------------------------------------------------------------
+
+    def missing(self) -> str | None:
+        """The SDK or the key, if one is missing."""
+        if find_spec("anthropic") is None:
+            return "the Anthropic SDK is not installed: pip install 'modelhub[anthropic]'"
+        return self._access.missing()
+
+    def secrets(self) -> Iterable[str]:
+        """The key, and what the client's headers say."""
+        return self._access.secrets
+
+    def structured_method(self, request: ChatRequest) -> Method:
+        """Natively where model and schema allow it, else by a forced tool, or in words where that cannot be."""
+        schema = request.structured_model.model_json_schema() if request.structured_model is not None else {}
+        if structured_natively(self.model_name) and native_schema(schema) is not None:
+            return "native"
+        named = "$ref" in schema or schema.get("type") == "object"  # tools take named arguments only
+        return "tool" if named and not thinks(self._options(request)) else "prompt"
+
+    # -- the wire --------------------------------------------------------------------------------------------------
+
+    def _options(self, request: ChatRequest) -> dict[str, Any]:
+        given = {"max_tokens": self.max_tokens, **self.generate_kwargs, **request.options}
+        if self.thinking is not None:
+            given.setdefault("thinking", dict(self.thinking))
+        options = {name: value for name, value in given.items() if value is not None}
+        return {"max_tokens": self.max_tokens, **options}
+
+    def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:
+        """The body of the request, with the SDK's own parameters (`extra_headers`, `timeout`) beside it."""
+        options = self._options(request)
+        headers = (options.get("extra_headers"), self._access.headers)
+        return encode(
+            request.messages,
+            request.tools,
+            request.tool_choice,
+            structured,
+            model_name=self.model_name,
+            options={**options, "stream": True} if stream else options,
+            interleaved="interleaved-thinking" in str(headers),
+        )
+
+    async def call(self, payload: Payload) -> Any:
+        """The request's id and the whole answer."""
+        response = await self._create(payload)
+        return response.headers.get(REQUEST_ID), json_body(await response.read())
+
+    async def events(self, payload: Payload) -> AsyncGenerator[Any, None]:
+        """The request's id, then each event's name and data."""
+        response = await self._create(payload)
+        try:
+            yield REQUEST_ID, response.headers.get(REQUEST_ID, "").encode()
+            if "json" in response.headers.get("content-type", ""):
+                # No stream at all: an error, or the answer of a server that cannot stream.
+                yield "message", await response.read()
+                return
+            stray: list[bytes] = []
+            async with aclosing(response.iter_bytes()) as pieces, aclosing(server_sent_events(pieces, stray)) as events:
+                async for name, data in events:
+                    yield name, data
+                    if name == "message_stop" or data.startswith(b'{"type":"message_stop"'):
+                        await _read_out(events)
+                        return
+            if stray:
+                yield "message", b"\n".join(stray)  # JSON under the name of a stream
+        finally:
+            await response.close()
+
+    async def _create(self, payload: Payload) -> Any:
+        known = _parameters()
+        given = {name: value for name, value in payload.items() if name in known}
+        beside = {name: value for name, value in payload.items() if name not in known}
+        # `extra_body` wins over the parameters. The model's name goes there because the SDK warns about old models by
+        # their names, which is a failed call where warnings are errors.
+        given |= {"model": "", "extra_body": {**beside, "model": payload["model"], **(given.get("extra_body") or {})}}
+        return await self._clients.get().messages.with_raw_response.create(**given)
+
+    def decode(self, body: Any, answer: Answer) -> None:
+        """Read a whole answer."""
+        answer.request_id, message = body
+        try:
+            read_message(message, answer)
+        except CallError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BadReply("the answer has another shape than the API's") from error
+
+    def decode_event(self, event: Any, answer: Answer) -> None:
+        """Read one event."""
+        try:
+            name, data = event
+            read_event(name, data, answer)
+        except CallError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BadReply("an event has another shape than the API's") from error
+
+    def failure(self, error: Exception) -> CallError | None:
+        """What the SDK's exception means; only the network knows about one without a status."""
+        response = getattr(error, "response", None)
+        if response is not None and hasattr(error, "status_code"):
+            headers = response.headers
+            return said(getattr(error, "body", None), response.status_code, headers, headers.get(REQUEST_ID))
+        if any(cls.__name__ == "APIConnectionError" for cls in type(error).__mro__):
+            return network_failure(error) or ConnectionLost(f"the connection broke: {error.__cause__ or error}")
+        return None
+
+    # -- the client ------------------------------------------------------------------------------------------------
+
+    def _open(self) -> AsyncAnthropic:
+        import anthropic
+        import httpx2
+
+        timeout = httpx2.Timeout(_TIMEOUT, connect=self.connect_timeout)
+        arguments = {"timeout": timeout, **self._client_args, **self._access.arguments(anthropic.omit)}
+        if "http_client" not in arguments:
+            limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
+            # No redirects: they would make a second request, and carry the key to another host.
+            arguments["http_client"] = httpx2.AsyncClient(verify=tls_context(), timeout=timeout, limits=limits)
+        return anthropic.AsyncAnthropic(**arguments, max_retries=0)
+
+    async def _close(self, client: AsyncAnthropic) -> None:
+        if "http_client" not in self._client_args:  # one that was given belongs to the giver
+            await client.close()
+
+    async def aclose(self) -> None:
+        """Give back connections."""
+        await self._clients.aclose()
+
+
+class _Access:
+    """Where requests go and with which key, settled when the model is made."""
+
+    def __init__(
+        self, client_args: dict[str, Any], api_key: str | None, base_url: str | None, environ: Mapping[str, str]
+    ) -> None:
+        key = api_key or client_args.pop("api_key", None)
+        address = base_url or client_args.pop("base_url", None)
+        if client_args.pop("max_retries", 0):
+            warnings.warn("client_args: max_retries is ignored, retries are made by modelhub alone", stacklevel=4)
+        given = [name for name in _CREDENTIALS if client_args.get(name) is not None]
+        if key and given:
+            raise ConfigError(f"api_key and client_args.{given[0]} are both given: keep one")
+        self.headers = dict(client_args.pop("default_headers", None) or {})
+        # A key may also stand in a header; then the SDK must be kept from looking for one in the environment.
+        self._in_header = not key and any(name.lower() in _KEY_HEADERS for name in self.headers)
+        self._has_credential = bool(given) or self._in_header
+        # What the environment says of addresses and headers goes with the environment's key, and with no other.
+        self._alone = bool(address or self._has_credential or (key and key != environ.get("ANTHROPIC_API_KEY")))
+        self.address = _plain(address or (None if self._alone else environ.get("ANTHROPIC_BASE_URL")) or _ADDRESS)
+        self._foreign = not _is_anthropic(self.address)
+        self._key, self._token = _secret(key), None
+        if not (key or self._has_credential or (address and self._foreign)):
+            self._key = _secret(environ.get("ANTHROPIC_API_KEY"))
+            self._token = _secret(environ.get("ANTHROPIC_AUTH_TOKEN")) if self._key is None else None
+        self.secrets = self._secrets(client_args)
+
+    def missing(self) -> str | None:
+        if self._key is not None or self._token is not None or self._has_credential:
+            return None
+        if self._foreign and self._alone:
+            host = urlsplit(self.address).hostname
+            return f"no API key for {host}: give `api_key` (ANTHROPIC_API_KEY is sent to Anthropic's own address only)"
+        return "no API key: set ANTHROPIC_API_KEY, or give `api_key`"
+
+    def _secrets(self, client_args: Mapping[str, Any]) -> tuple[str, ...]:
+        own = [secret.get_secret_value() for secret in (self._key, self._token) if secret is not None]
+        given = [value for name, value in self.headers.items() if any(part in name.lower() for part in _SECRET)]
+        own += [value for value in (client_args.get("auth_token"), *given) if isinstance(value, str)]
+        return tuple(value.removeprefix("Bearer ") for value in own)
+
+    def arguments(self, omit: Any) -> dict[str, Any]:
+        """The client's keywords; *omit* is the SDK's word for a header that is not sent."""
+        found: dict[str, Any] = {"base_url": self.address}
+        headers: dict[str, Any] = self._without_environment(omit) if self._alone else {}
+        if self._key is not None:
+            found["api_key"] = self._key.get_secret_value()
+            if self._foreign:
+                headers["x-api-key"] = found["api_key"]
+        if self._token is not None:
+            found["auth_token"] = self._token.get_secret_value()
+        if self._in_header:
+            found["api_key"] = "none"
+            headers["Authorization"] = omit
+        ours = {name.lower() for name in self.headers}
+        left = {name: value for name, value in headers.items() if name.lower() not in ours}
+        found["default_headers"] = {**left, **self.headers}
+        return found
+
+    def _without_environment(self, omit: Any) -> dict[str, Any]:
+        # The SDK adds these whatever else it is given. Those that it sends itself must be written, not left out.
+        lines = os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").split("\n")
+        names = [line.partition(":")[0].strip() for line in lines if ":" in line]
+        headers = {name: omit for name in names if name.lower() not in _SDK_HEADERS}
+        if self._key is not None:
+            own = f"Bearer {self._key.get_secret_value()}"
+            headers |= {name: own for name in names if name.lower() == "authorization"}
+        return headers
+
+
+_KEY_HEADERS = frozenset({"authorization", "x-api-key"})
+_SECRET = ("auth", "key", "token", "secret", "cookie")
+_SDK_HEADERS = frozenset({"anthropic-version", "user-agent", "accept", "content-type"})
+
+
+def _secret(value: str | None) -> SecretStr | None:
+    return SecretStr(value.strip()) if value and value.strip() else None
+
+
+def _plain(address: str) -> str:
+    return address.rstrip("/").removesuffix("/v1")  # which the SDK appends
+
+
+def _is_anthropic(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    return host == "anthropic.com" or host.endswith(".anthropic.com")
+
+
+@cache
+def _parameters() -> frozenset[str]:
+    from anthropic.resources.messages import AsyncMessages
+
+    return frozenset(inspect.signature(AsyncMessages.create).parameters) - {"self"}
+
+
+async def _read_out(events: AsyncIterator[Any]) -> None:
+    with suppress(Exception):
+        async with asyncio.timeout(_FAREWELL):
+            async for _ in events:
+                pass

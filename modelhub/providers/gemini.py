@@ -1,0 +1,251 @@
+"""Google Gemini: `generateContent` of the Gemini API and of Vertex AI, through google-genai."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, SecretStr
+
+from modelhub.errors import AuthenticationFailed, BadReply, CallError, InvalidRequest, NotConfigured
+from modelhub.model import ChatRequest
+from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._answer import Answer
+from modelhub.providers._base import Payload, Provider
+from modelhub.providers._gemini_client import GeminiClient, connect, http_options, merged, snake
+from modelhub.providers._gemini_decode import failure_in, read_body, read_event
+from modelhub.providers._gemini_encode import request_body
+from modelhub.providers._http import PerLoop
+from modelhub.providers._structured import Structured
+from modelhub.providers._wire import describe, loads, server_sent_events
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["GeminiChatModel", "GeminiOptions"]
+
+_URL = "https://generativelanguage.googleapis.com/"
+# Fixed for every request, so that a call is one request.
+_OURS = ("automatic_function_calling", "automatic_continuation", "should_return_http_response")
+_SCHEMAS = ("response_schema", "response_json_schema", "response_mime_type")
+
+
+class GeminiOptions(ProviderOptions):
+    """A model of Google's Gemini API, or of Vertex AI."""
+
+    provider: Literal["gemini"] = "gemini"
+    """Which vendor's API this model speaks."""
+    api_key: Secret | None = None
+    """The key; if not given, GOOGLE_API_KEY or else GEMINI_API_KEY is read, in the SDK's order."""
+    thinking_config: dict[str, Any] | None = None
+    """How the model thinks: `include_thoughts`, `thinking_budget` (2.5) or `thinking_level` (3 and later)."""
+    base_url: str | None = None
+    """Where the API is, if not at Google's own address."""
+    client_args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the SDK's client: `http_options`, or for Vertex AI `vertexai`, `project`, `location`."""
+    client_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """The later name of `client_args`."""
+
+    key_variables: ClassVar[tuple[str, ...]] = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+
+    def missing(self, environ: Mapping[str, str]) -> str | None:
+        """What is to be done before the model can be called; Vertex AI needs no key."""
+        arguments = {**self.client_args, **self.client_kwargs}
+        return None if _is_vertex(arguments) or arguments.get("api_key") else super().missing(environ)
+
+    def connect(self) -> GeminiChatModel:
+        """The model."""
+        return GeminiChatModel(**self.arguments())
+
+
+def _is_vertex(client_args: Mapping[str, Any]) -> bool:
+    # `enterprise` is the SDK's new word for `vertexai`, and goes before it.
+    found = client_args.get("enterprise")
+    return bool(client_args.get("vertexai") if found is None else found)
+
+
+class GeminiChatModel(Provider):
+    """A model of Google's Gemini API, or of Vertex AI with `client_args={"vertexai": True, "project": ...}`.
+
+    *generate_kwargs* and a call's keywords bear the SDK's names (`GenerateContentConfig`); what the SDK does not know
+    yet can be sent with `http_options={"extra_body": {...}}`. The SDK's own retries, function calling and
+    continuations are off: a call is one request. `tools` among the keywords are Google's own tools (search, ...).
+    """
+
+    kind = "gemini"
+    end_mark = "a finishReason"
+
+    def __init__(
+        self,
+        model_name: str,
+        api_key: str | None = None,
+        stream: bool = True,
+        thinking_config: Mapping[str, Any] | None = None,
+        client_args: Mapping[str, Any] | None = None,
+        generate_kwargs: Mapping[str, Any] | None = None,
+        *,
+        base_url: str | None = None,
+        client_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model_name, stream)
+        arguments = {**(client_args or {}), **(client_kwargs or {})}
+        self._vertex = _is_vertex(arguments)
+        key = api_key or arguments.get("api_key")
+        default_url = None if self._vertex else _URL  # Vertex AI's depends on the location
+        if not key and not self._vertex:
+            key = next(_keys_in(os.environ), None)
+            # An address of the environment is meant for a key of the environment.
+            default_url = os.environ.get("GOOGLE_GEMINI_BASE_URL") or default_url
+        self._key = SecretStr(key) if key else None
+        # Vertex AI's client finds keys by itself: they are not to be shown either.
+        self._secrets = [SecretStr(found) for found in (key, *_keys_in(os.environ)) if found]
+        self._http_options = {"base_url": default_url, **http_options(arguments.pop("http_options", None))}
+        if base_url:
+            self._http_options["base_url"] = base_url
+        self._client_args = {name: arguments[name] for name in arguments.keys() - {"api_key", "enterprise"}}
+        self._thinking_config = None if thinking_config is None else dict(thinking_config)
+        self._generate_kwargs = dict(generate_kwargs or {})
+        self._clients = PerLoop(self._connect, GeminiClient.close)
+
+    # -- what must be there ----------------------------------------------------------------------------------------
+
+    def missing(self) -> str | None:
+        """The SDK, and a key unless it is Vertex AI's."""
+        if not _is_installed():
+            return "pip install 'modelhub[gemini]'"
+        if self._vertex or self._key is not None:
+            return None
+        return f"set {' or '.join(GeminiOptions.key_variables)}"
+
+    def secrets(self) -> Iterable[str]:
+        """The key, and those in the environment."""
+        return [secret.get_secret_value() for secret in self._secrets]
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:  # noqa: ARG002
+        """The SDK's `config` and HttpOptions, and the part of the body that is written here."""
+        config = {**_snaked(self._generate_kwargs), **_snaked(request.options)}
+        if self._thinking_config is not None:
+            config.setdefault("thinking_config", self._thinking_config)
+        body = request_body(request, structured, self.model_name, config.pop("tools", None))
+        if "system_instruction" in config and "systemInstruction" in body:
+            raise InvalidRequest("there are system messages and a `system_instruction`: only one can be sent")
+        if structured is not None:
+            config |= dict.fromkeys(_SCHEMAS)
+        options = http_options(config.pop("http_options", None))
+        body = merged(body, options.pop("extra_body", None) or {})
+        config = {key: value for key, value in config.items() if value is not None}
+        return {"config": config, "options": options, "body": body}
+
+    async def call(self, payload: Payload) -> Any:
+        """One `generateContent`: the answer's JSON."""
+        response = await self._open(payload, stream=False)
+        try:
+            return loads(await response.aread())
+        finally:
+            await response.aclose()
+
+    async def events(self, payload: Payload) -> AsyncGenerator[Any, None]:
+        """One `streamGenerateContent`: each piece's JSON."""
+        response = await self._open(payload, stream=True)
+        try:
+            stray: list[bytes] = []
+            async with (
+                aclosing(response.aiter_bytes()) as pieces,
+                aclosing(server_sent_events(pieces, stray)) as found,
+            ):
+                async for _, data in found:
+                    yield loads(data)
+            if stray:  # JSON as it is: an error in the middle, or all the pieces in one list
+                rest = loads(b"\n".join(stray))
+                for event in rest if isinstance(rest, list) else [rest]:
+                    yield event
+        finally:
+            await response.aclose()
+
+    async def _open(self, payload: Payload, stream: bool) -> httpx2.Response:
+        """Send *payload*; the vendor's own response, of status 200. The caller closes it."""
+        try:
+            client = self._clients.get()
+        except (ImportError, ValueError) as error:
+            raise NotConfigured(f"the client cannot be made: {error}") from error
+        response = await client.ask(self.model_name, payload, stream)
+        if response.status_code == 200:
+            return response
+        raise await _refusal(response)
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def decode(self, body: Any, answer: Answer) -> None:
+        """Read a whole answer."""
+        read_body(body, answer)
+
+    def decode_event(self, event: Any, answer: Answer) -> None:
+        """Read one piece of a stream."""
+        read_event(event, answer)
+
+    def failure(self, error: Exception) -> CallError | None:
+        """What Google's libraries raise themselves: signing in to Vertex AI, and the SDK's own errors."""
+        names = {cls.__name__ for cls in type(error).__mro__}
+        if "DefaultCredentialsError" in names:
+            return NotConfigured(f"Vertex AI: {error}")
+        if "GoogleAuthError" in names and "TransportError" not in names:
+            return AuthenticationFailed(f"Vertex AI: {error}")
+        if "APIError" in names:
+            return failure_in(getattr(error, "code", None), getattr(error, "details", None))
+        return None
+
+    # -- the client ------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> GeminiClient:
+        key = None if self._key is None else self._key.get_secret_value()
+        # `vertexai` is said either way: the environment could switch the backend.
+        arguments = {**self._client_args, "vertexai": self._vertex, "api_key": key}
+        return connect(arguments, self._http_options, self.connect_timeout)
+
+    async def aclose(self) -> None:
+        """Give back the connections."""
+        await self._clients.aclose()
+
+
+def _keys_in(environ: Mapping[str, str]) -> Iterator[str]:
+    """The keys of the environment, in the SDK's order."""
+    return filter(None, (environ.get("GOOGLE_API_KEY"), environ.get("GEMINI_API_KEY")))
+
+
+@cache
+def _is_installed() -> bool:
+    return find_spec("google") is not None and find_spec("google.genai") is not None
+
+
+def _snaked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """*options* with the SDK's names, none of them fixed here, and copied: the SDK changes some in place."""
+    return {
+        name: copy.deepcopy(value) if isinstance(value, (dict, list)) else value
+        for name, value in ((snake(key), value) for key, value in options.items())
+        if name not in _OURS
+    }
+
+
+async def _refusal(response: httpx2.Response) -> CallError:
+    """What a status other than 200 means, even if the body cannot be read."""
+    status = response.status_code
+    try:
+        data = await response.aread()
+    except Exception:
+        data = b""
+    finally:
+        await response.aclose()
+    if status < 400:
+        return BadReply(f"gemini said {status}, as no Gemini API does: look at the base URL", status=status)
+    try:
+        body = loads(data)
+    except BadReply:
+        body = describe(data)
+    return failure_in(status, body, response.headers)

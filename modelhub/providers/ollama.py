@@ -1,0 +1,332 @@
+"""Ollama: models on your own machine, and its cloud, by `/api/chat`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import suppress
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from pydantic import Field, SecretStr
+
+from modelhub.errors import (
+    BadReply,
+    CallError,
+    ConnectFailed,
+    ConnectTimeout,
+    ContextTooLong,
+    InvalidRequest,
+    ModelNotFound,
+    NotConfigured,
+    UnsupportedFeature,
+)
+from modelhub.model import ChatRequest
+from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._answer import Answer
+from modelhub.providers._base import Payload, Provider
+from modelhub.providers._errors import network_failure, parse_retry_after, status_failure
+from modelhub.providers._http import PerLoop
+from modelhub.providers._ollama_encode import KIND, encode_messages, encode_tools, set_parameters, wanted_tool
+from modelhub.providers._structured import Structured
+from modelhub.providers._wire import describe, json_body, json_lines
+from modelhub.response import ChatUsage, FinishReason
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["OllamaChatModel", "OllamaOptions"]
+
+
+class OllamaOptions(ProviderOptions):
+    """A model served by Ollama, on this machine, another one, or in Ollama's cloud."""
+
+    key_variables: ClassVar[tuple[str, ...]] = ()
+
+    provider: Literal["ollama"] = "ollama"
+    """Which vendor's API this model speaks."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Ollama's model options, such as `temperature`, `num_ctx` or `num_predict`."""
+    keep_alive: str | int | float | None = "5m"
+    """How long the server keeps the model in memory after a call: `5m`, `1h`, seconds, or -1 for ever."""
+    enable_thinking: bool | Literal["low", "medium", "high"] | None = None
+    """Whether the model thinks before it answers, or how hard; not said if not given."""
+    host: str | None = None
+    """The server's address; OLLAMA_HOST, or http://127.0.0.1:11434, if not given."""
+    base_url: str | None = None
+    """Another name for `host`."""
+    api_key: Secret | None = None
+    """The key of Ollama's cloud or of a gateway. OLLAMA_API_KEY is only ever sent to https://ollama.com."""
+    client_args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the HTTP client, such as `headers`, `timeout` or `verify`."""
+    client_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Another name for `client_args`."""
+
+    def connect(self) -> OllamaChatModel:
+        """The model."""
+        return OllamaChatModel(**self.arguments())
+
+
+class _Part(NamedTuple):
+    """A line or a whole body of an answer, and the tool that must be called in it (see `wanted_tool`)."""
+
+    value: Any
+    wanted: str | None
+
+
+_FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
+_NO_ANSWER = {"load": "the model was only loaded", "unload": "the model was unloaded"}
+
+# Ollama gives no error codes. Where the status does not tell either, these words of its own source are all there is.
+_UNCLEAR = (400, 404, 500)
+_BY_WORDS: tuple[tuple[str, type[CallError]], ...] = (
+    (r"exceeds? the (available )?context|context length exceeded|prompt is too long", ContextTooLong),
+    (r"does not support|only supports one image|missing data required for image", UnsupportedFeature),
+    (r"^model .* not found", ModelNotFound),
+)
+
+
+class OllamaChatModel(Provider):
+    """Chats with a model of Ollama.
+
+    *host* (or *base_url*) is the server's address, OLLAMA_HOST if not given. *options* are Ollama's model options;
+    the same names in *generate_kwargs* or in a call join them. *enable_thinking* is sent as `think`. Further keywords,
+    *client_args* and *client_kwargs* go to the HTTP client. An *api_key* is sent as a bearer token; OLLAMA_API_KEY only
+    to https://ollama.com.
+
+    Ollama cannot be told which tool to choose. "none" shows the model no tool; for "required" and a tool's name it
+    sees those tools only and is asked to call one, and an answer without such a call is a `BadReply`.
+    """
+
+    kind = KIND
+    end_mark = "`done`"
+
+    def __init__(
+        self,
+        model_name: str,
+        stream: bool = False,
+        options: Mapping[str, Any] | None = None,
+        keep_alive: str | float | None = "5m",
+        enable_thinking: bool | str | None = None,
+        host: str | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        generate_kwargs: Mapping[str, Any] | None = None,
+        client_args: Mapping[str, Any] | None = None,
+        client_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model_name, stream)
+        self.host = host or base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
+        self.options = dict(options or {})
+        self.keep_alive = keep_alive
+        self.enable_thinking = enable_thinking
+        self.generate_kwargs = dict(generate_kwargs or {})
+        key = api_key or (os.environ.get("OLLAMA_API_KEY") if _is_the_cloud(self.host) else None)
+        self._key = SecretStr(key or "")
+        self._client_args = {**(client_args or {}), **(client_kwargs or {}), **kwargs}
+        self._clients: PerLoop[httpx.AsyncClient] = PerLoop(self._open_client, lambda client: client.aclose())
+
+    def missing(self) -> str | None:
+        """The SDK, if it is not installed."""
+        return None if find_spec("ollama") else "the ollama SDK is missing: pip install 'modelhub[ollama]'"
+
+    def secrets(self) -> Iterable[str]:
+        """The key, and whatever else authorizes."""
+        yield self._key.get_secret_value()
+        for name, value in (self._client_args.get("headers") or {}).items():
+            if any(word in name.lower() for word in ("auth", "key", "token", "cookie")):
+                yield from (value, value.removeprefix("Bearer "))
+
+    # -- what goes out ---------------------------------------------------------------------------------------------
+
+    def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:
+        """The request's JSON, and the tool that must be called."""
+        wanted = wanted_tool(request.tool_choice)
+        body: Payload = {
+            "model": self.model_name,
+            "messages": encode_messages(request.messages, wanted),
+            "stream": stream,
+            "keep_alive": self.keep_alive,
+            "think": self.enable_thinking,
+        }
+        if tools := encode_tools(request.tools, request.tool_choice):
+            body["tools"] = tools
+        if structured is not None:
+            body["format"] = structured.schema
+        set_parameters(body, {"options": self.options}, self.generate_kwargs, request.options)
+        return {"body": body, "wanted": wanted}
+
+    # -- the line of SDK -------------------------------------------------------------------------------------------
+
+    def _open_client(self) -> httpx.AsyncClient:
+        args = dict(self._client_args)
+        if key := self._key.get_secret_value():
+            args["headers"] = {"authorization": f"Bearer {key}", **(args.get("headers") or {})}
+        client: httpx.AsyncClient = _sdk().http_client(args, self.connect_timeout)
+        return client
+
+    async def _open(self, payload: Payload) -> httpx.Response:
+        sdk = _sdk()
+        try:
+            body = json.dumps(payload["body"], allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"the parameters cannot be written as JSON: {error}") from error
+        response: httpx.Response = await sdk.open_answer(self._clients.get(), self.host, self.model_name, body)
+        if response.status_code < 300:
+            return response
+        try:
+            data = await response.aread()
+        finally:
+            await response.aclose()
+        if response.is_redirect:
+            raise NotConfigured(f"{self.host} redirects to {response.headers['location']}: use that address")
+        raise self._refused(response.status_code, data, response.headers)
+
+    async def call(self, payload: Payload) -> _Part:
+        """The whole answer's JSON object."""
+        response = await self._open(payload)
+        try:
+            return _Part(json_body(await response.aread()), payload["wanted"])
+        finally:
+            await response.aclose()
+
+    async def events(self, payload: Payload) -> AsyncGenerator[_Part, None]:
+        """The answer's lines, each a JSON object."""
+        response = await self._open(payload)
+        try:
+            lines = json_lines(response.aiter_bytes())
+            async for line in lines:
+                yield _Part(line, payload["wanted"])
+                if isinstance(line, dict) and line.get("done"):
+                    await _read_out(lines)
+                    return
+        finally:
+            await response.aclose()
+
+    async def aclose(self) -> None:
+        """Give back connections."""
+        await self._clients.aclose()
+
+    # -- what comes in ---------------------------------------------------------------------------------------------
+
+    def decode(self, body: _Part, answer: Answer) -> None:
+        """Read a whole answer, which is one line that says all."""
+        self.decode_event(body, answer)
+        if not answer.complete:
+            raise BadReply(f"the answer came without {self.end_mark}")
+
+    def decode_event(self, event: _Part, answer: Answer) -> None:
+        """Read a line: a piece of the message, an error, or the end with its counts."""
+        line, wanted = event
+        if not isinstance(line, dict):
+            raise BadReply(f"a line of the answer is no JSON object but {type(line).__name__}")
+        if line.get("error"):
+            raise self._said(_status(line), _text_of(line["error"]), {})
+        message = line.get("message")
+        if isinstance(message, dict):
+            answer.thinking(message.get("thinking") or "", **({"provider": KIND} if message.get("thinking") else {}))
+            answer.text(message.get("content") or "")
+            for call in message.get("tool_calls") or ():
+                _take_call(call, wanted, answer)
+        if line.get("done"):
+            _finish(line, wanted, answer)
+
+    # -- what its failures mean ------------------------------------------------------------------------------------
+
+    def failure(self, error: Exception) -> CallError | None:
+        """A refused connection names the host: the usual reason is that no server runs there."""
+        found = network_failure(error)
+        if isinstance(found, ConnectFailed | ConnectTimeout):
+            return type(found)(f"{found} to Ollama at {self.host}: is the server running (`ollama serve`)?")
+        return found
+
+    def _refused(self, status: int, data: bytes, headers: Mapping[str, str]) -> CallError:
+        try:
+            found = json.loads(data)
+        except ValueError:
+            found = None
+        if isinstance(found, dict) and found.get("error"):
+            return self._said(status, _text_of(found["error"]), headers)
+        shown = found if isinstance(found, str) else data.decode("utf-8", "replace")
+        return self._said(status, describe(data) if shown.lstrip()[:1] in ("", "<", "{", "[") else shown, headers)
+
+    def _said(self, status: int, text: str, headers: Mapping[str, str]) -> CallError:
+        message = f"ollama said {status}: {text}"
+        cls = next(
+            (cls for words, cls in _BY_WORDS if status in _UNCLEAR and re.search(words, text, re.IGNORECASE)), None
+        )
+        if cls is ModelNotFound:
+            message += f"; `ollama pull {self.model_name}` on {self.host} fetches it"
+        if cls is None:
+            return status_failure(status, message, headers=headers)
+        return cls(message, status=status, retry_after=parse_retry_after(headers))
+
+
+def _sdk() -> ModuleType:
+    try:
+        from modelhub.providers import _ollama_wire
+    except Exception as error:
+        # The SDK makes a client while it is imported, out of OLLAMA_HOST and the proxy variables.
+        raise NotConfigured(
+            f"the ollama SDK cannot be imported ({error}): look at OLLAMA_HOST and the proxy variables"
+        ) from error
+    return _ollama_wire
+
+
+def _is_the_cloud(host: str) -> bool:
+    parts = urlsplit(host)
+    name = parts.hostname or ""
+    return parts.scheme == "https" and (name == "ollama.com" or name.endswith(".ollama.com"))
+
+
+async def _read_out(lines: AsyncIterator[Any]) -> None:
+    # What follows the end is nothing but the end of the HTTP body; a connection read to there can be used again.
+    with suppress(Exception):
+        async with asyncio.timeout(0.5):
+            async for _ in lines:
+                pass
+
+
+def _status(line: Mapping[str, Any]) -> int:
+    # In the midst of a stream there is no status of HTTP left; what breaks there is the server.
+    found = line.get("status_code", line.get("status"))
+    return found if isinstance(found, int) and found >= 400 else 500
+
+
+def _text_of(error: Any) -> str:
+    found = error.get("message", error) if isinstance(error, dict) else error
+    return found if isinstance(found, str) else json.dumps(found)
+
+
+def _take_call(call: Any, wanted: str | None, answer: Answer) -> None:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadReply("a tool call in the answer has no name")
+    if wanted and function["name"] != wanted:
+        raise BadReply(f"the model called `{function['name']}`, not `{wanted}`")
+    arguments = function.get("arguments")
+    key = uuid4().hex
+    answer.tool(key, id=call.get("id") or f"call_{key}", name=function["name"])
+    answer.arguments(key, arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False))
+
+
+def _finish(line: Mapping[str, Any], wanted: str | None, answer: Answer) -> None:
+    answer.model_name = line.get("model") or answer.model_name
+    counts = line.get("prompt_eval_count"), line.get("eval_count")
+    if counts != (None, None):
+        answer.usage = ChatUsage(counts[0] or 0, counts[1] or 0)
+    reason = _FINISH.get(line.get("done_reason") or "stop", "stop")
+    if reason == "stop" and wanted is not None and not answer.has_tools:
+        raise BadReply(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
+    if reason == "stop" and not answer.has_content:
+        raise BadReply(_NO_ANSWER.get(line.get("done_reason") or "", "the answer is empty"))
+    answer.finish_reason = "tool_calls" if reason == "stop" and answer.has_tools else reason
+    answer.complete = True

@@ -1,0 +1,363 @@
+"""OpenAI's chat completions, and every server that speaks like it.
+
+The official SDK builds the request, signs it and raises its errors; the answer is read from the bytes it hands on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from modelhub.errors import CallError, ConfigError, ConnectionLost, NotConfigured
+from modelhub.model import ChatRequest
+from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._answer import Answer
+from modelhub.providers._base import Payload, Provider
+from modelhub.providers._errors import network_failure
+from modelhub.providers._http import PerLoop, tls_context
+from modelhub.providers._openai_dialect import read_body, read_event
+from modelhub.providers._openai_encode import encode_request, structured_method
+from modelhub.providers._openai_errors import http_failure
+from modelhub.providers._openai_place import ambient_headers, ambient_organization, find_place
+from modelhub.providers._openai_quirks import SERVERS, Quirks, with_overrides
+from modelhub.providers._structured import Method, Structured
+from modelhub.providers._wire import json_body, server_sent_events
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+__all__ = ["OpenAIChatModel", "OpenAIOptions"]
+
+Event = tuple[str, bytes]
+
+_REQUEST_ID = "x-request-id"
+_WHOLE = "whole"
+_DONE = b"[DONE]"
+_END = 0.1  # seconds that a connection may take to end behind the last event, to be used again
+
+
+class OpenAIChatModel(Provider):
+    """OpenAI's chat completions, and every server that speaks like it.
+
+    *model_name* is the model; *api_key* is read from OPENAI_API_KEY if not given; *stream* tells whether a call gives
+    a stream; *reasoning_effort* is sent unless a call says otherwise; *organization* is read from OPENAI_ORGANIZATION
+    or OPENAI_ORG_ID. *client_args* go to the SDK's client (`timeout`, `default_headers`, `http_client`, ...), its own
+    retries excepted, which stay off; *generate_kwargs* go with every request, and what a call says goes before them.
+
+    *base_url* is where the server is, *compat* its name, if its host does not tell (see `_openai_quirks`), *quirks*
+    corrections of what is known of it. *client_type* is "azure" for Azure's own addresses and API versions.
+    *client_kwargs* is another name for *client_args*; *stream_tool_parsing* is accepted, and has nothing to switch
+    here: arguments are parsed when they are read.
+
+    A key from the environment is sent only to the server it is for.
+    """
+
+    kind = "openai"
+    end_mark = "a finish_reason"
+
+    def __init__(
+        self,
+        model_name: str,
+        api_key: str | None = None,
+        stream: bool = True,
+        reasoning_effort: str | None = None,
+        organization: str | None = None,
+        client_args: Mapping[str, Any] | None = None,
+        generate_kwargs: Mapping[str, Any] | None = None,
+        *,
+        base_url: str | None = None,
+        client_kwargs: Mapping[str, Any] | None = None,
+        client_type: Literal["openai", "azure"] | None = None,
+        compat: str | None = None,
+        quirks: Quirks | Mapping[str, Any] | None = None,
+        stream_tool_parsing: bool = True,  # noqa: ARG002 - a later name of the seed's
+    ) -> None:
+        super().__init__(model_name, stream)
+        if client_args and client_kwargs:
+            raise ConfigError("client_args and client_kwargs are two names of the same: give one of them")
+        self._args = _without_retries(client_args or client_kwargs or {})
+        self._azure = client_type == "azure"
+        base_url = base_url or self._args.pop("base_url", None)
+        self.place = find_place(base_url, api_key, compat, self._azure, os.environ)
+        """The server, and the key to it."""
+        self._organization = organization or self._args.pop("organization", None)
+        self.quirks = with_overrides(SERVERS[self.place.server].quirks, quirks)
+        """How the server departs from OpenAI."""
+        self._parameters = dict(generate_kwargs or {})
+        self._effort = reasoning_effort
+        self._owns_http = "http_client" not in self._args
+        self._clients: PerLoop[AsyncOpenAI] = PerLoop(self._make_client, self._close_client)
+
+    # -- what is missing, what is secret -------------------------------------------------------------------------------
+
+    def missing(self) -> str | None:
+        """The SDK or the key that is not there."""
+        if not _has_sdk():
+            return "the OpenAI SDK is not installed: pip install 'modelhub[openai]'"
+        if not self._brings_credentials() and (problem := self.place.missing_key()) is not None:
+            return problem
+        return self._missing_azure() if self._azure else None
+
+    def _missing_azure(self) -> str | None:
+        if not (self.place.base_url or self._args.get("azure_endpoint") or os.environ.get("AZURE_OPENAI_ENDPOINT")):
+            return "no Azure endpoint: give `base_url`, or set AZURE_OPENAI_ENDPOINT"
+        if not (self._args.get("api_version") or os.environ.get("OPENAI_API_VERSION")):
+            return "no Azure API version: give `client_args: {api_version: ...}`, or set OPENAI_API_VERSION"
+        return None
+
+    def _brings_credentials(self) -> bool:
+        own = ("api_key", "workload_identity", "provider", "azure_ad_token", "azure_ad_token_provider")
+        return any(name in self._args for name in own) or "authorization" in _lower(self._headers())
+
+    def secrets(self) -> Iterable[str]:
+        """The key, and whatever else authorizes."""
+        if (key := self._key()) is not None:
+            yield key
+        for name in ("api_key", "azure_ad_token"):
+            if isinstance(value := self._args.get(name), str):
+                yield value
+        for name, value in _lower(self._headers()).items():
+            if isinstance(value, str) and any(word in name for word in ("auth", "key", "token", "secret", "cookie")):
+                yield value
+                yield value.removeprefix("Bearer ")
+
+    def _key(self) -> str | None:
+        return None if self.place.key is None else self.place.key.get_secret_value()
+
+    def _is_unsigned(self) -> bool:
+        return self.place.key is None and not self._brings_credentials()
+
+    def _headers(self) -> dict[str, Any]:
+        return dict(self._args.get("default_headers") or {})
+
+    # -- the client ----------------------------------------------------------------------------------------------------
+
+    def _make_client(self) -> AsyncOpenAI:
+        try:
+            from openai import AsyncAzureOpenAI, AsyncOpenAI
+
+            arguments = self._client_arguments()
+            client = AsyncAzureOpenAI(**arguments) if self._azure else AsyncOpenAI(**arguments)
+        except Exception as error:
+            raise NotConfigured(f"the OpenAI client cannot be made: {error}") from error
+        ambient = self.place.ambient  # the SDK fills these from the environment for whatever server
+        client.organization = self._organization or (ambient_organization(os.environ) if ambient else None)
+        client.project = self._args.get("project") or (client.project if ambient else None)
+        client.admin_api_key = None
+        return client
+
+    def _client_arguments(self) -> dict[str, Any]:
+        import httpx2
+
+        timeout = self._args.get("timeout", httpx2.Timeout(600, connect=self.connect_timeout))
+        arguments = {**self._args, "timeout": timeout, "max_retries": 0, "default_headers": self._sent_headers()}
+        if self._owns_http:
+            # No redirects: they would send the conversation a second time, to a place that nobody chose.
+            limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
+            arguments["http_client"] = httpx2.AsyncClient(verify=tls_context(), limits=limits, follow_redirects=False)
+        if (key := self._key()) is not None:
+            is_token = self._azure and key == os.environ.get("AZURE_OPENAI_AD_TOKEN")
+            arguments["azure_ad_token" if is_token else "api_key"] = key
+        elif self._is_unsigned():
+            arguments["api_key"] = "none"
+        if self.place.base_url:
+            arguments["azure_endpoint" if self._is_resource() else "base_url"] = self.place.base_url
+        return arguments
+
+    def _is_resource(self) -> bool:
+        """Whether `base_url` is an Azure resource's address, to which the SDK adds the path."""
+        return self._azure and "/openai" not in self.place.base_url
+
+    def _sent_headers(self) -> dict[str, Any]:
+        """The client's own headers; those that the SDK would add from the environment are taken out again."""
+        headers, known, key = self._headers(), _lower(self._headers()), self._key()
+        for name in () if self.place.ambient else ambient_headers(os.environ):
+            if name.lower() not in known:
+                signs = name.lower() == "authorization" and key is not None and not self._azure
+                headers[name] = f"Bearer {key}" if signs else _omit()
+        return headers
+
+    async def _close_client(self, client: AsyncOpenAI) -> None:
+        if self._owns_http:
+            await client.close()
+
+    async def aclose(self) -> None:
+        """Close the connections. A client that was handed in as `http_client` stays open."""
+        await self._clients.aclose()
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def structured_method(self, request: ChatRequest) -> Method:
+        """By JSON schema, or as the server's quirks say."""
+        return structured_method(request, self.quirks)
+
+    def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:
+        """The parameters of chat completions, those that the SDK does not know in `extra_body`."""
+        parameters = {**self._parameters, **request.options}
+        if self._effort is not None and "reasoning_effort" not in parameters:
+            parameters["reasoning_effort"] = self._effort
+        return encode_request(self.model_name, request, structured, stream, parameters=parameters, quirks=self.quirks)
+
+    async def _open(self, payload: Payload) -> httpx2.Response:
+        completions = self._clients.get().chat.completions
+        known = _sdk_parameters()
+        extra = {name: value for name, value in payload.items() if name not in known}
+        arguments = {name: value for name, value in payload.items() if name in known}
+        if extra:
+            arguments["extra_body"] = {**extra, **(arguments.get("extra_body") or {})}
+        if self._is_unsigned():
+            arguments["extra_headers"] = {"Authorization": _omit(), **(arguments.get("extra_headers") or {})}
+        raw = await completions.with_raw_response.create(**arguments)
+        response: httpx2.Response = raw.http_response
+        return response
+
+    async def call(self, payload: Payload) -> Event:
+        """The request's id and the body."""
+        response = await self._open(payload)
+        return response.headers.get(_REQUEST_ID, ""), response.content
+
+    async def events(self, payload: Payload) -> AsyncGenerator[Event, None]:
+        """The request's id, then each event's name and data; a body that is no stream comes as one `whole` event."""
+        response = await self._open(payload)
+        try:
+            yield _REQUEST_ID, response.headers.get(_REQUEST_ID, "").encode()
+            pieces = response.aiter_bytes()
+            start = await _start(pieces)
+            if start.lstrip()[:1] in (b"{", b"[", b"<"):
+                yield _WHOLE, start + b"".join([piece async for piece in pieces])
+                return
+            events = server_sent_events(_chained(start, pieces))
+            async for event in events:
+                if event[1] == _DONE:
+                    break
+                yield event
+            with suppress(Exception):
+                async with asyncio.timeout(_END):
+                    async for _ in events:
+                        pass
+        finally:
+            await response.aclose()
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def decode(self, body: Event, answer: Answer) -> None:
+        """Read a whole completion."""
+        answer.request_id = body[0] or None
+        read_body(json_body(body[1]), answer)
+
+    def decode_event(self, event: Event, answer: Answer) -> None:
+        """Read one chunk of a completion."""
+        name, data = event
+        if name == _REQUEST_ID:
+            answer.request_id = data.decode() or None
+        elif name == _WHOLE:
+            read_body(json_body(data), answer)
+        else:
+            read_event(name, data, answer)
+
+    def failure(self, error: Exception) -> CallError | None:
+        """What the SDK's errors mean: those with an answer by what it says, the others by what the network met."""
+        response, status = getattr(error, "response", None), getattr(error, "status_code", None)
+        if response is not None and isinstance(status, int):
+            host = urlsplit(str(response.url)).hostname or self.place.server
+            return http_failure(host, status, response.content, response.headers)
+        if any(cls.__name__ == "APIConnectionError" for cls in type(error).__mro__):
+            return network_failure(error) or ConnectionLost(f"the connection broke: {error}")
+        return None
+
+
+def _without_retries(client_args: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(client_args)
+    if found.pop("max_retries", 0):
+        warnings.warn("client_args: max_retries is ignored, retries are made by modelhub alone", stacklevel=4)
+    return found
+
+
+def _omit() -> Any:
+    """What takes a header out that the SDK would send."""
+    from openai import Omit
+
+    return Omit()
+
+
+def _lower(headers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+@cache
+def _has_sdk() -> bool:
+    return importlib.util.find_spec("openai") is not None
+
+
+@cache
+def _sdk_parameters() -> frozenset[str]:
+    """The parameters that the SDK's method knows; it refuses any other."""
+    import inspect
+
+    from openai.resources.chat.completions import AsyncCompletions
+
+    return frozenset(inspect.signature(AsyncCompletions.create).parameters) - {"self"}
+
+
+async def _start(pieces: AsyncIterator[bytes]) -> bytes:
+    """The first bytes of *pieces* that are not blank, and what was before them."""
+    start = b""
+    async for piece in pieces:
+        start += piece
+        if start.lstrip(b" \t\r\n\xef\xbb\xbf"):
+            break
+    return start
+
+
+async def _chained(start: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield start
+    async for piece in pieces:
+        yield piece
+
+
+class OpenAIOptions(ProviderOptions):
+    """A model of OpenAI, or of a server that speaks like it."""
+
+    provider: Literal["openai"] = "openai"
+    """Which vendor's API this model speaks."""
+    api_key: Secret | None = None
+    """The key; OPENAI_API_KEY if not given, or the variable of the server that `compat` or `base_url` names."""
+    base_url: str | None = None
+    """Where the server is, such as https://api.deepseek.com or http://localhost:8000/v1."""
+    reasoning_effort: str | None = None
+    """How much a reasoning model thinks: none, minimal, low, medium, high, ..."""
+    organization: str | None = None
+    """The organization's id; OPENAI_ORGANIZATION or OPENAI_ORG_ID if not given."""
+    client_args: dict[str, Any] | None = None
+    """Further arguments of the SDK's client, such as `default_headers` or `timeout`."""
+    client_kwargs: dict[str, Any] | None = None
+    """Another name for `client_args`."""
+    client_type: Literal["openai", "azure"] | None = None
+    """`azure` for Azure's own addresses; then `client_args: {api_version: ...}` is needed too."""
+    compat: str | None = None
+    """The server's name, where its host does not tell: vllm, lmstudio, llamacpp, ollama, deepseek, openrouter, ..."""
+    quirks: Quirks | None = None
+    """Corrections of what is known of the server."""
+    stream_tool_parsing: bool = True
+    """Accepted for its name; arguments are parsed when they are read."""
+
+    key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
+
+    def missing(self, environ: Mapping[str, str]) -> str | None:
+        """The variable to set for this server's key; None if there is a key, or none is needed."""
+        arguments = self.client_args or self.client_kwargs or {}
+        base_url = self.base_url or arguments.get("base_url")
+        key = self.api_key.get_secret_value() if self.api_key is not None else arguments.get("api_key")
+        return find_place(base_url, key, self.compat, self.client_type == "azure", environ).missing_key()
+
+    def connect(self) -> OpenAIChatModel:
+        """The provider these options describe."""
+        return OpenAIChatModel(**self.arguments())

@@ -1,0 +1,365 @@
+"""What a broken file says: the first line, the caret, the hint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from modelhub.config.load import load_dict, load_file, load_text
+from modelhub.errors import ConfigError
+
+Refuse = Callable[..., ConfigError]
+
+GPT = "version: 1\nmodels:\n  gpt: {provider: acme, model_name: a}\n"
+OPEN = "version: 1\nmodels:\n  gpt:\n    provider: acme\n    model_name: a\n"
+
+TABLE = [
+    # not even YAML
+    ("", "1:1: the file is empty", "it needs at least `version: 1` and `models:`"),
+    ("# only this\n", "1:1: the file is empty", "it needs at least `version: 1` and `models:`"),
+    ("- a\n", "1:1: the file must be a mapping (`key: value`), not a list", "begin with `version: 1`"),
+    ("version\n", "1:1: the file must be a mapping (`key: value`), not text", "begin with `version: 1`"),
+    ("version: 1\n\tmodels:\n", "2:1: a tab; YAML indents with spaces", "replace it by spaces"),
+    ("version: 1\nmodels: [a, b\nchains: {}\n", "2:9: this `[` is not closed", "add `]`"),
+    ("version: 1\nmodels: {a: {b: c}\n", "2:9: this `{` is not closed", "add `}`"),
+    ("version: 1\nmodels: 'a\n", "2:9: this quote is not closed", ""),
+    ("version: 1\nmodels: a: b\n", "2:10: a second `:` in one line", "put quotes around the value"),
+    ("version: 1\n  models: {}\n", "2:3: this line is indented too far", "align it with its neighbours"),
+    ("version\nmodels: {}\n", "1:1: this line has no `:`", "write `key: value`, or `key:` above more indented lines"),
+    (
+        "version: 1\nmodels:\n    a: {}\n  b: {}\n",
+        "4:3: this indentation fits no line above",
+        "align it with its neighbours",
+    ),
+    ("version: *one\n", "1:10: an alias (`*name`) whose anchor (`&name`) does not exist", "put it in quotes"),
+    ("version: @one\n", "1:10: text cannot begin with this character", "put it in quotes"),
+    ("version: 1\n---\nmodels: {}\n", "2:1: a second document (`---`)", "a file has one document"),
+    ("version: 1\nmodels: {a: ${B}}\n", "2:13: `${...}` needs quotes inside of `{}` or `[]`", 'write "${...}"'),
+    ("version: \x00\n", "1:10: a control character that YAML does not allow", "remove it"),
+    (GPT + "chains: &v {a: *v}\n", "4:9: an alias to what it stands in", ""),
+    (
+        GPT.replace("1", "!env X"),
+        "1:10: a tag (`!name`) is not supported",
+        "put quotes around text that begins with `!`",
+    ),
+    (GPT + "? [a]\n: 1\n", "4:3: a key must be a name, not a list or mapping", ""),
+    (GPT + "<<: 2\n", "4:5: `<<` takes over a mapping (`*name`) or a list of them", ""),
+    (GPT + "version: 1\n", "4:1: duplicate key `version`", "it is already on line 1"),
+    # the sections
+    ("models: {a: {provider: scripted, reply: x}}\n", "1:1: the file has no `version`", "add `version: 1`"),
+    (GPT.replace("1", "2"), "1:10: `version: 2` is not supported (supported: 1)", "did you mean `version: 1`?"),
+    (GPT.replace("1", '"1"'), "1:10: `version: 1` is not supported (supported: 1)", "did you mean `version: 1`?"),
+    (GPT.replace("1", ""), "1:1: `version` has no value", "add `version: 1`"),
+    (
+        "version: 1\n",
+        "1:1: the file has no `models`",
+        "add `models: {gpt: {provider: openai, model_name: gpt-5-mini}}`",
+    ),
+    (
+        "version: 1\nmodels: {}\n",
+        "2:1: `models` is empty",
+        "add `models: {gpt: {provider: openai, model_name: gpt-5-mini}}`",
+    ),
+    ("version: 1\nmodels:\n", "2:1: `models` is empty", "indent what belongs to it, or remove it"),
+    (
+        "version: 1\nmodels: [a]\n",
+        "2:9: `models` must be a mapping (`key: value`), not a list",
+        "",
+    ),
+    (GPT + "modles: {}\n", "4:1: unknown key `modles` in the file", "did you mean `models`?"),
+    (
+        GPT + "colour: red\n",
+        "4:1: unknown key `colour` in the file",
+        "known keys: version, defaults, limits, models, chains",
+    ),
+    (
+        GPT + "claude: {provider: acme}\n",
+        "4:1: unknown key `claude` in the file",
+        "a model belongs under `models:`",
+    ),
+    (GPT + "spare: {models: [gpt]}\n", "4:1: unknown key `spare` in the file", "a chain belongs under `chains:`"),
+    # models
+    ("version: 1\nmodels:\n  gpt:\n", "3:3: model `gpt` is empty", "indent what belongs to it, or remove it"),
+    (
+        "version: 1\nmodels:\n  gpt: acme\n",
+        "3:8: model `gpt` must be a mapping (`key: value`), not a single value",
+        "",
+    ),
+    (
+        "version: 1\nmodels:\n  g$t: {provider: acme, model_name: a}\n",
+        "3:3: a name in `models` has letters, digits, `.`, `_` and `-`, and begins with a letter or digit",
+        "",
+    ),
+    (GPT.replace(", model_name: a", ""), "3:3: model `gpt` has no `model_name`", "add `model_name: gpt-5-mini`"),
+    (GPT.replace("model_name: a", "model_name: 5"), "3:37: `model_name: 5` must be text", "put it in quotes"),
+    (GPT.replace("model_name: a", 'model_name: ""'), "3:37: `model_name` is empty", ""),
+    (OPEN + "    retires: {}\n", "6:5: unknown key `retires` in model `gpt`", "did you mean `retry`?"),
+    (OPEN + "    model: b\n", "6:5: unknown key `model` in model `gpt`", "did you mean `model_name`?"),
+    (
+        OPEN.replace("model_name", "model_nam"),
+        "5:5: unknown key `model_nam` in model `gpt`",
+        "did you mean `model_name`?",
+    ),
+    (OPEN.replace("provider", "providr"), "4:5: unknown key `providr` in model `gpt`", "did you mean `provider`?"),
+    (OPEN.replace("provider", "vendor"), "4:5: unknown key `vendor` in model `gpt`", "did you mean `provider`?"),
+    (GPT.replace("version", "verison"), "1:1: unknown key `verison` in the file", "did you mean `version`?"),
+    (GPT.replace("models", "modles"), "2:1: unknown key `modles` in the file", "did you mean `models`?"),
+    (OPEN + "    url: b\n", "6:5: unknown key `url` in model `gpt`", "did you mean `base_url`?"),
+    (OPEN + "    max_retries: 2\n", "6:5: unknown key `max_retries` in model `gpt`", "did you mean `retry`?"),
+    (
+        OPEN + "    temperature: 1\n",
+        "6:5: unknown key `temperature` in model `gpt`",
+        "it belongs under `generate_kwargs`",
+    ),
+    (OPEN + "    first_token: 3\n", "6:5: unknown key `first_token` in model `gpt`", "it belongs under `timeout`"),
+    (
+        OPEN + "    timeout: {totl: 3}\n",
+        "6:15: unknown key `totl` in `timeout` of model `gpt`",
+        "did you mean `total`?",
+    ),
+    (OPEN + "    timeout:\n", "6:5: `timeout` has no value", "give it one, or remove it"),
+    (OPEN + "    timeout: 5s\n", "6:14: `timeout: 5s` must be a mapping (`key: value`)", ""),
+    (
+        OPEN + "    timeout: {total: soon}\n",
+        "6:22: `total: soon` must be a duration such as 500ms, 5s, 2m, or a number of seconds",
+        "",
+    ),
+    (
+        OPEN + "    timeout: {first_token: 30000}\n",
+        "6:28: `first_token: 30000` is over the limit of 600 s; a plain number is in seconds",
+        "did you mean `30s`?",
+    ),
+    (
+        OPEN + "    timeout: {idle: 0}\n",
+        "6:21: `idle: 0` is under the least of 0.001 s; a plain number is in seconds",
+        "",
+    ),
+    (OPEN + "    stream: yes\n", "6:13: `stream: yes` must be true or false", "did you mean `true`?"),
+    (OPEN + "    stream: 1\n", "6:13: `stream: 1` must be true or false", "did you mean `true`?"),
+    (OPEN + "    stream: maybe\n", "6:13: `stream: maybe` must be true or false", ""),
+    (OPEN + "    max_tokens: many\n", "6:17: `max_tokens: many` must be a whole number", ""),
+    (OPEN + "    max_tokens: 1.5\n", "6:17: `max_tokens: 1.5` must be a whole number", ""),
+    (OPEN + "    max_tokens: true\n", "6:17: `max_tokens: true` must be a number", ""),
+    (OPEN + "    max_tokens: 0\n", "6:17: `max_tokens: 0` must be at least 1", ""),
+    (OPEN + "    max_tokens: [1]\n", "6:17: `max_tokens` must be a whole number, not a list", ""),
+    (OPEN + "    effort: hihg\n", "6:13: `effort: hihg` must be `low` or `high`", "did you mean `high`?"),
+    (OPEN + "    api_key: 12\n", "6:14: `api_key` must be text, not a number", "put it in quotes"),
+    (OPEN + "    api_key: $ACME_KEY\n", "6:14: `api_key` looks like a variable without braces", "write it as ${NAME}"),
+    (
+        OPEN + "    base_url: ${A\n",
+        "6:15: `${` does not begin a reference",
+        "write ${VAR}, ${VAR:-default} or ${file:/path}; $${ stands for ${ itself",
+    ),
+    (
+        OPEN + "    generate_kwargs:\n      - a\n",
+        "6:5: `generate_kwargs` must be a mapping (`key: value`), not a list",
+        "",
+    ),
+    # defaults
+    (GPT + "defaults:\n  retires: {}\n", "5:3: unknown key `retires` in `defaults`", "did you mean `retry`?"),
+    (
+        GPT + "defaults:\n  retry: {max_attempts: 50}\n",
+        "5:25: `max_attempts: 50` must be at most 20",
+        "",
+    ),
+    # limits
+    (
+        OPEN + "    limit: teir\nlimits: {tier: {concurrency: 1}}\n",
+        "6:12: unknown limit `teir` in model `gpt`",
+        "did you mean `tier`? (limits: tier)",
+    ),
+    (OPEN + "    limit: tier\n", "6:12: unknown limit `tier` in model `gpt`", "there are no limits"),
+    (
+        GPT + "limits: {tier: {}}\n",
+        "4:10: limit `tier` bounds nothing",
+        "add `requests_per_minute`, `tokens_per_minute` or `concurrency`",
+    ),
+    (
+        GPT + "limits: {tier: {rpm: 5}}\n",
+        "4:17: unknown key `rpm` in limit `tier`",
+        "did you mean `requests_per_minute`?",
+    ),
+    (
+        GPT + "limits: {tier: {concurrency: '${N}'}}\n",
+        "4:30: `concurrency: ${N}` cannot be filled in: set N",
+        "or give a default: ${VAR:-default}",
+    ),
+    # chains
+    (
+        GPT + "chains:\n  a: {models: [gtp]}\n",
+        "5:16: chain `a` names an unknown model `gtp`",
+        "did you mean `gpt`? (models: gpt)",
+    ),
+    (GPT + "chains:\n  a: {models: [gpt, gpt]}\n", "5:21: chain `a` lists `gpt` twice", "remove one of them"),
+    (GPT + "chains:\n  a: {models: []}\n", "5:15: `models` is empty", ""),
+    (
+        GPT + "chains:\n  a: [gpt]\n",
+        "5:6: chain `a` must be a mapping (`key: value`), not a list",
+        "did you mean `models: [...]`?",
+    ),
+    (GPT + "chains:\n  a: {}\n", "5:3: chain `a` has no `models`", "add `models: [gpt, claude]`"),
+    (GPT + "chains:\n  a: {models: gpt}\n", "5:15: `models: gpt` must be a list", "did you mean `[gpt]`?"),
+    (GPT + "chains:\n  a: {models: [gpt, 5]}\n", "5:21: `5` in `models` must be text", "put it in quotes"),
+    (
+        GPT + "chains:\n  a:\n    models:\n    - gpt\n    -\n",
+        "8:6: item 2 of `models` has no value",
+        "give it one, or remove it",
+    ),
+    (GPT + "chains:\n  a: {models: [a]}\n", "5:16: chain cycle: a > a", "a chain cannot lead back to itself"),
+    (
+        GPT + "chains:\n  a: {models: [gpt, b]}\n  b: {models: [c]}\n  c: {models: [gpt, a]}\n",
+        "5:21: chain cycle: a > b > c > a",
+        "a chain cannot lead back to itself",
+    ),
+    (
+        GPT + "chains:\n  gpt: {models: [gpt]}\n",
+        "5:3: `gpt` names both a model and a chain",
+        "give one of them another name; the model is on line 3",
+    ),
+    (
+        GPT + "chains:\n  a: {models: [gpt], on_broken_stream: restrat}\n",
+        "5:40: `on_broken_stream: restrat` must be `restart` or `raise`",
+        "did you mean `restart`?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "first", "hint"), TABLE)
+def test_first_problem(refuse: Refuse, text: str, first: str, hint: str) -> None:
+    """The first problem says what is wrong, where, and what to do."""
+    problem = refuse(text).problems[0]
+    assert f"models.yaml:{first}" == str(problem).splitlines()[0]
+    assert hint == problem.hint
+
+
+@pytest.mark.parametrize("text", [text for text, _, _ in TABLE])
+def test_one_mistake_is_one_problem(refuse: Refuse, text: str) -> None:
+    """A mistake is told once, without what follows from it."""
+    assert len(refuse(text).problems) == 1
+
+
+def test_looks() -> None:
+    """A file with three mistakes tells all of them, with two lines above each, carets and the count."""
+    text = dedent("""\
+        version: 1
+        models:
+          gpt:
+            provider: acme
+            retires: {max_attempts: 3}
+            model_name: a
+            timeout: {first_token: 30000}
+
+        chains:
+          primary:
+            models: [gtp]
+        """)
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, environ={})
+    assert str(caught.value) == dedent("""\
+        models.yaml:5:5: unknown key `retires` in model `gpt`
+            3 |   gpt:
+            4 |     provider: acme
+            5 |     retires: {max_attempts: 3}
+              |     ^^^^^^^ did you mean `retry`?
+
+        models.yaml:7:28: `first_token: 30000` is over the limit of 600 s; a plain number is in seconds
+            5 |     retires: {max_attempts: 3}
+            6 |     model_name: a
+            7 |     timeout: {first_token: 30000}
+              |                            ^^^^^ did you mean `30s`?
+
+        models.yaml:11:14: chain `primary` names an unknown model `gtp`
+            9 | chains:
+           10 |   primary:
+           11 |     models: [gtp]
+              |              ^^^ did you mean `gpt`? (models: gpt)
+
+        3 problems in models.yaml""")
+
+
+def test_caret_under_wide_text(refuse: Refuse) -> None:
+    """The caret stands where the reader sees the place, also after wide characters and tabs in text."""
+    excerpt = (
+        refuse("version: 1\nmodels:\n  gpt: {provider: acme, model_name: 模型é, streem: true}\n").problems[0].excerpt
+    )
+    line, caret = excerpt.splitlines()[-2:]
+    assert line.endswith("模型é, streem: true}")
+    assert caret.index("^") == line.index("streem") + 2
+    assert "^^^^^^ did you mean `stream`?" in caret
+
+
+def test_long_line_is_cut(refuse: Refuse) -> None:
+    """A long line above does not fill the screen."""
+    text = OPEN + f"    generate_kwargs: {{prompt: '{'x y ' * 200}'}}\n    streem: true\n"
+    assert max(map(len, refuse(text).problems[0].excerpt.splitlines())) < 160
+
+
+def test_problems_of_a_dict_say_where() -> None:
+    """Configuration from a dict has no lines: the message names the place."""
+    with pytest.raises(ConfigError) as caught:
+        load_dict(
+            {
+                "version": 1,
+                "models": {"gpt": {"provider": "acme", "model_name": "a", "retry": {"max_attempts": 0, "foo": 1}}},
+                "chains": {"c": {"models": ["gtp"]}},
+            },
+            environ={},
+        )
+    first, second, third = caught.value.problems
+    assert first.message == "`retry` of model `gpt`: `max_attempts: 0` must be at least 1"
+    assert str(second).startswith("unknown key `foo` in `retry` of model `gpt`\nknown keys: max_attempts,")
+    assert str(third) == "chain `c` names an unknown model `gtp`\ndid you mean `gpt`? (models: gpt)"
+
+
+@pytest.mark.parametrize("data", [[], "text", None, 5])
+def test_dict_must_be_one(data: object) -> None:
+    """What is no mapping at all is said to be none."""
+    with pytest.raises(ConfigError, match="the configuration must be a mapping"):
+        load_dict(data, environ={})  # type: ignore[arg-type]
+
+
+def test_problem_in_defaults_is_told_once(refuse: Refuse) -> None:
+    """A wrong default is one problem, however many models inherit it."""
+    text = "version: 1\ndefaults:\n  retry: {max_attempts: 50}\nmodels:\n"
+    text += "".join(f"  m{number}: {{provider: acme, model_name: a}}\n" for number in range(5))
+    assert [problem.line for problem in refuse(text).problems] == [3]
+
+
+def test_file_that_is_not_there(tmp_path: Path) -> None:
+    """A missing file is an error of the configuration, and names the file."""
+    with pytest.raises(ConfigError) as caught:
+        load_file(tmp_path / "none.yaml", environ={})
+    assert str(caught.value) == (
+        f"{tmp_path / 'none.yaml'}: the file cannot be read: no such file or directory\n\n"
+        f"1 problem in {tmp_path / 'none.yaml'}"
+    )
+
+
+def test_file_that_is_no_text(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 are refused with their line."""
+    path = tmp_path / "models.yaml"
+    path.write_bytes(b"version: 1\nmodels: \xff\n")
+    with pytest.raises(ConfigError, match=r"models\.yaml:2: this line is not UTF-8 text"):
+        load_file(path, environ={})
+
+
+def test_byte_order_mark(tmp_path: Path) -> None:
+    """The mark some editors write at the front is no part of the first key."""
+    path = tmp_path / "models.yaml"
+    path.write_text(GPT, encoding="utf-8-sig")
+    assert list(load_file(path, environ={}).models) == ["gpt"]
+
+
+def test_many_aliases_do_not_explode(refuse: Refuse) -> None:
+    """A file whose aliases would make millions of values is refused at once."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdef", "bcdefg", strict=True)]
+    assert "aliases make too many values" in str(refuse("\n".join(lines)))
+
+
+def test_deep_nesting(refuse: Refuse) -> None:
+    """Very deep nesting is a problem, not a crash."""
+    assert "nested too deeply" in str(refuse("a: " + "[" * 900 + "]" * 900))

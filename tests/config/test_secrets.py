@@ -1,0 +1,190 @@
+"""A secret is never shown, however broken the file is."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelhub.config.load import load_text
+from modelhub.config.secrets import is_secret, shown
+from modelhub.errors import ConfigError
+
+Refuse = Callable[..., ConfigError]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_key",
+        "apiKey",
+        "apikey",
+        "api_kye",
+        "ap_key",
+        "azure_ad_token",
+        "client_secret",
+        "password",
+        "passwrod",
+        "Authorization",
+        "Authorisation",
+        "x-api-key",
+        "X-Auth",
+        "default_headers",
+        "extra_headers",
+        "token",
+        "credentials",
+    ],
+)
+def test_secret_names(name: str) -> None:
+    """These keys hold secrets, also when they are misspelt."""
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "max_tokens",
+        "first_token",
+        "tokens_per_minute",
+        "budget_tokens",
+        "model_name",
+        "base_url",
+        "provider",
+        "retry",
+        "keep_alive",
+        "api_version",
+        "organization",
+        "timeout",
+        "monkey",
+    ],
+)
+def test_other_names(name: str) -> None:
+    """These keys hold none: hiding them would hide the mistake."""
+    assert not is_secret(name)
+
+
+def test_mask_keeps_the_columns_before(refuse: Refuse) -> None:
+    """The line is shown with `***` for the key's value, and the caret where the mistake is."""
+    text = 'version: 1\nmodels:\n  gpt: {provider: acme, api_key: "very secret thing", model_name: a, streem: true}\n'
+    line, caret = refuse(text).problems[0].excerpt.splitlines()[-2:]
+    assert line == "    3 |   gpt: {provider: acme, api_key: ***, model_name: a, streem: true}"
+    assert caret.index("^") == line.index("streem")
+
+
+def test_references_are_shown(refuse: Refuse) -> None:
+    """`${VAR}` is no secret, and helps; its default may be one."""
+    text = (
+        "version: 1\nmodels:\n  gpt:\n    provider: acme\n    api_key: ${ACME_KEY}   # from the vault\n    streem: 1\n"
+    )
+    assert "    5 |     api_key: ${ACME_KEY}   # from the vault\n" in str(refuse(text))
+    assert "hunter2" not in str(refuse(text.replace("${ACME_KEY}", "${ACME_KEY:-hunter2}")))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "    api_key: |\n      hunter2-hunter2\n    streem: true\n",
+        "    api_key: >-\n      hunter2-hunter2\n    streem: true\n",
+        "    api_key: hunter\n      hunter2-hunter2\n    streem: true\n",
+        "    api_key: 'hunter\n      hunter2-hunter2'\n    streem: true\n",
+        '    api_key: "hunter\n    foo: hunter2-hunter2\n    bar: x"\n    streem: true\n',
+        "    client_args: {default_headers: {X-Any: hunter2-hunter2}}\n    streem: true\n",
+        "    client_args:\n      default_headers:\n        X-Any: hunter2-hunter2\n    streem: true\n",
+        "    # api_key: hunter2-hunter2\n    streem: true\n",
+        "    api_key: abc #hunter2-hunter2\n    streem: true\n",
+        "    api_key: [hunter2-hunter2]\n    streem: true\n",
+        "    api_key: {env: hunter2-hunter2}\n",
+        "    api_kye: hunter2-hunter2\n",
+        "    secret: hunter2-hunter2\n",
+        "    api_key: !hunter2-hunter2 x\n",
+        "    api_key: *hunter2-hunter2\n",
+        "    api_key: &hunter2-hunter2\n",
+        "    api_key: @hunter2-hunter2\n",
+        "    api_key: %hunter2-hunter2\n",
+        "    api_key: hunter: hunter2-hunter2\n",
+        "    api_key: 'hunter2-hunter2\n",
+        "    api_key:hunter2-hunter2\n    streem: true\n",
+        "    api_key: ${hunter2-hunter2}\n",
+        "    api_key: $HUNTER\n    password: x${hunter2-hunter2\n",
+        "   api_key: hunter2-hunter2\n",
+        "      api_key: hunter2-hunter2\n",
+        "\tapi_key: hunter2-hunter2\n",
+        "    api_key: a\n    api_key: |\n      x\n      hunter2-hunter2\n    streem: 1\n",
+        "    base_url: https://user:hunter2-hunter2@host/\n    streem: true\n",
+        "    base_url: https://host/?api_key=hunter2-hunter2\n    streem: true\n",
+        "    x: Bearer hunter2-hunter2\n",
+        "    x: sk-hunter2-hunter2\n",
+    ],
+)
+def test_shapes_of_secrets(refuse: Refuse, lines: str) -> None:
+    """A secret in any shape YAML has, or in a file that is no YAML, is not shown."""
+    text = (
+        f"version: 1\nmodels:\n  gpt:\n    provider: acme\n    model_name: a\n{lines}chains: {{c: {{models: [x]}}}}\n"
+    )
+    assert "hunter2-hunter2" not in str(refuse(text))
+
+
+def test_interpolated_values_are_not_shown(refuse: Refuse) -> None:
+    """What a variable holds is in no message, only how it was written."""
+    text = (
+        "version: 1\nmodels:\n  gpt:\n    provider: ${A}\n    model_name: a\n"
+        "  two:\n    provider: acme\n    model_name: b\n    max_tokens: ${A}\n    effort: ${A}\n    limit: ${A}\n"
+        "    stream: ${A}\n    timeout: {total: '${A}'}\n    retry: {max_attempts: 'x${A}'}\n"
+        "limits: {t: {concurrency: '${A}'}}\n"
+        "chains:\n  c:\n    models: ['${A}']\n"
+    )
+    told = str(refuse(text, {"A": "hunter2"}))
+    assert "hunter2" not in told
+    assert "9 problems" in told
+    assert "`max_tokens: ${A}` must be a whole number" in told
+    assert "unknown provider `${A}`" in told
+
+
+def test_duration_hint_does_not_tell_a_variable(refuse: Refuse) -> None:
+    """The suggestion is made of the value, so it is left out where the value came from outside."""
+    text = "version: 1\nmodels:\n  gpt: {provider: acme, model_name: a, timeout: {total: '${T}'}}\n"
+    assert "234" not in str(refuse(text, {"T": "234000000"}))
+
+
+def test_secrets_are_hidden_in_reprs(load: Callable[..., object]) -> None:
+    """What was loaded does not show the key when printed."""
+    text = "version: 1\nmodels:\n  gpt: {provider: acme, model_name: a, api_key: hunter2, client_args: {}}\n"
+    assert "hunter2" not in repr(load(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("plain text", "plain text"),
+        ("a  b\nc", "a b c"),
+        ("x" * 80, "x" * 57 + "..."),
+        ("api_key: abc", "api_key: ***"),
+    ],
+)
+def test_shown(text: str, safe: str) -> None:
+    """Text in a message is short, on one line and without secrets."""
+    assert safe == shown(text)
+
+
+SECRETS = st.text(string.ascii_letters + string.digits + "-_+/=.:#&*!%@{}[]'\"|>, ", min_size=9, max_size=40).map(
+    lambda text: f"Zq9{text}7vX"
+)
+PLACES = ["    api_key: {}", "    client_args: {{default_headers: {{Authorization: {}}}}}", "    password: {}"]
+QUOTES = ["{}", "'{}'", '"{}"', "|\n      {}", "{}  # comment", "'{}"]
+BREAKS = ["    streem: true", "   odd: 1", "    - x", "    x: 'y", "    {", "\tx: 1", "    provider: acme", "  y"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(SECRETS, st.sampled_from(PLACES), st.sampled_from(QUOTES), st.sampled_from(BREAKS), st.booleans())
+def test_any_secret_in_any_broken_file(secret: str, place: str, quote: str, broken: str, above: bool) -> None:
+    """Neither end of a secret is in the error of a broken file, whatever it is made of and whatever is broken."""
+    line = place.format(quote.format(secret))
+    body = f"{broken}\n{line}\n" if above else f"{line}\n{broken}\n"
+    text = f"version: 1\nmodels:\n  gpt:\n    provider: acme\n    model_name: a\n{body}chains: {{c: {{models: [x]}}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, environ={})
+    assert "Zq9" not in str(caught.value)
+    assert "7vX" not in str(caught.value)

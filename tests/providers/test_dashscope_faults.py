@@ -1,0 +1,373 @@
+"""What DashScope, its gateway or the network can do wrong, and the one class of ours that comes out."""
+
+import asyncio
+import gc
+import json
+import socket
+import traceback
+
+import pytest
+
+from modelhub.errors import (
+    AuthenticationFailed,
+    BadReply,
+    ConnectFailed,
+    ConnectionLost,
+    ContentBlocked,
+    ContextTooLong,
+    InvalidRequest,
+    ModelNotFound,
+    NotConfigured,
+    Overloaded,
+    QuotaExhausted,
+    RateLimited,
+    ServerError,
+    StreamBroken,
+    TimedOut,
+    UnknownFailure,
+    UnsupportedFeature,
+)
+from modelhub.providers.dashscope import DashScopeChatModel
+
+JSON, EVENTS, HTML = "application/json", "text/event-stream;charset=UTF-8", "text/html"
+KEY = "sk-0123456789abcdef"
+
+
+def body(content="", reason="null", **fields):
+    """What is in an event, or a whole answer."""
+    message = {"role": "assistant", "content": content}
+    return {
+        "output": {"choices": [{"message": message, "finish_reason": reason}]},
+        "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+        "request_id": "req-1",
+        **fields,
+    }
+
+
+def event(data, name="result", status=200):
+    """An event as the vendor frames it."""
+    data = data if isinstance(data, str) else json.dumps(data)
+    return f"id:1\nevent:{name}\n:HTTP_STATUS/{status}\ndata:{data}\n\n"
+
+
+HALF = [event(body("half ")), event(body("an answer "))]
+END = event(body("", "stop"))
+
+
+def model_at(server, stream=False, **kwargs):
+    """A model of the scripted server."""
+    return DashScopeChatModel("qwen-plus", KEY, stream, base_url=f"{server.url}/api/v1", **kwargs)
+
+
+def told(code, message="a reason"):
+    """An error as the vendor writes it."""
+    return {"code": code, "message": message, "request_id": "req-1"}
+
+
+LENGTH = "Range of input length should be [1, 30720]"
+FORCED = "The tool_choice parameter does not support being set to required or object in thinking mode"
+STATUSES = [
+    (400, told("InvalidParameter"), InvalidRequest),
+    (400, told("InvalidParameter", LENGTH), ContextTooLong),
+    (400, told("InvalidParameter", f"<400> InternalError.Algo.InvalidParameter: {LENGTH}"), ContextTooLong),
+    (400, told("InvalidParameter", FORCED), UnsupportedFeature),
+    (400, told("InvalidParameter", "parameter.enable_thinking only support stream call"), UnsupportedFeature),
+    (400, told("InvalidParameter", "This model does not support enable_search."), UnsupportedFeature),
+    (400, told("InvalidParameter", "url error, please check url"), UnsupportedFeature),
+    (400, told("DataInspectionFailed"), ContentBlocked),
+    (400, told("data_inspection_failed"), ContentBlocked),
+    (400, told("Arrearage"), QuotaExhausted),
+    (400, told("BadRequest.EmptyInput"), InvalidRequest),
+    (401, told("InvalidApiKey"), AuthenticationFailed),
+    (403, told("AccessDenied.Unpurchased"), AuthenticationFailed),
+    (403, told("AllocationQuota.FreeTierOnly"), QuotaExhausted),
+    (403, told("Model.AccessDenied"), ModelNotFound),
+    (404, told("ModelNotFound"), ModelNotFound),
+    (404, {"error": {"code": "model_not_found", "message": "no"}}, ModelNotFound),
+    (408, told("RequestTimeOut"), ServerError),
+    (409, told("Conflict"), ServerError),
+    (413, told("BadRequest.TooLarge"), InvalidRequest),
+    (422, told("Strange"), InvalidRequest),
+    (429, told("Throttling"), RateLimited),
+    (429, told("Throttling.RateQuota"), RateLimited),
+    (429, told("Throttling.AllocationQuota"), RateLimited),
+    (429, told("CommodityNotPurchased"), QuotaExhausted),
+    (429, told("LimitRequests"), RateLimited),
+    (500, told("InternalError"), ServerError),
+    (500, told("InternalError.Algo"), ServerError),
+    (500, told("InternalError.Timeout"), ServerError),
+    (503, told("ModelServingError"), Overloaded),
+    (503, told("ServiceUnavailable"), Overloaded),
+    (529, told("Strange"), Overloaded),
+    (502, "<html><body>Bad gateway</body></html>", ServerError),
+    (500, b"", ServerError),
+    (400, b'{"code": ', InvalidRequest),
+    (400, b'"a text"', InvalidRequest),
+    (400, b"[1]", InvalidRequest),
+    (400, b"\xff\xfe", InvalidRequest),
+    (400, event(told("InvalidParameter", LENGTH), "error", 400), ContextTooLong),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("status", "answer", "wanted"), STATUSES)
+async def test_a_refusal_is_told_by_its_code_and_status(loopback, status, answer, wanted, stream):
+    """A status over 400, with whatever body, is one of our classes, with the status on it and one request made."""
+    kind = HTML if isinstance(answer, str) and "<" in answer else JSON
+    loopback.answers(answer, status=status, content_type=kind, retry_after="7")
+    async with model_at(loopback, stream) as model:
+        with pytest.raises(wanted) as caught:
+            await model("hi")
+    assert type(caught.value) is wanted
+    assert (caught.value.status, caught.value.provider, caught.value.model) == (status, "dashscope", "qwen-plus")
+    assert caught.value.retry_after == 7
+    assert str(caught.value).startswith(f"dashscope said {status}")
+    if isinstance(answer, dict) and "code" in answer:
+        assert (caught.value.code, caught.value.request_id) == (answer["code"], "req-1")
+    assert len(loopback.asked) == 1
+
+
+async def test_the_wrong_endpoint_comes_with_what_to_do(loopback):
+    """The vendor only says that the address is wrong."""
+    loopback.answers(told("InvalidParameter", "url error, please check url"), status=400)
+    async with model_at(loopback) as model:
+        with pytest.raises(UnsupportedFeature, match="see `multimodality`"):
+            await model("hi")
+
+
+WHOLE = [
+    (b'{"output": {"choices"', BadReply),
+    (b"<html><body>a proxy</body></html>", BadReply),
+    (b"", BadReply),
+    (b"[]", BadReply),
+    (b"{}", BadReply),
+    (b'{"output": null}', BadReply),
+    (b'{"output": {"choices": []}}', BadReply),
+    (b'{"output": {"choices": [null]}}', BadReply),
+    (b'{"output": {"choices": [{"message": "text", "finish_reason": "stop"}]}}', BadReply),
+    (b'{"output": {"choices": [{"message": {"tool_calls": ["x"]}, "finish_reason": "stop"}]}}', BadReply),
+    (json.dumps(body("cut off", "null")).encode(), BadReply),
+    (json.dumps(body("", "stop")).encode(), BadReply),
+    (json.dumps(told("Throttling.RateQuota")).encode(), RateLimited),
+    (b'{"error": {"type": "rate_limit_exceeded", "message": "slow down"}}', RateLimited),
+    (json.dumps(told("NeverHeardOf")).encode(), UnknownFailure),
+]
+
+
+async def asked(model):
+    """The reply of *model*, complete."""
+    reply = await model("hi")
+    return await reply.final() if model.stream else reply
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("answer", "wanted"), WHOLE)
+async def test_an_unusable_answer_is_no_success(loopback, answer, wanted, stream):
+    """A 200 with anything but a complete answer in it is an error, also where a stream was asked for."""
+    loopback.answers(answer)
+    async with model_at(loopback, stream) as model:
+        with pytest.raises((wanted, StreamBroken)) as caught:
+            await asked(model)
+    cause = caught.value.__cause__ if isinstance(caught.value, StreamBroken) else caught.value
+    assert type(cause) is wanted
+    assert len(loopback.asked) == 1
+
+
+async def test_a_whole_answer_in_the_place_of_a_stream_is_taken(loopback):
+    """Gateways that overlook the wish for a stream still answer."""
+    loopback.answers(body("fine", "stop"))
+    async with model_at(loopback, True) as model:
+        reply = await (await model("hi")).final()
+    assert (reply.text, reply.finish_reason) == ("fine", "stop")
+
+
+STREAMS = [
+    ([], "clean", BadReply),
+    (["<html>a proxy</html>"], "clean", BadReply),
+    ([event(told("Throttling.RateQuota"), "error", 429)], "clean", RateLimited),
+    ([event(told("DataInspectionFailed"), "result", 400)], "clean", ContentBlocked),
+    ([event(told("InvalidParameter", LENGTH), "error", 400)], "clean", ContextTooLong),
+    ([event({"message": "no code"}, "error", 500)], "clean", UnknownFailure),
+    ([event("plain text", "error", 500)], "clean", BadReply),
+    ([event("[]")], "clean", BadReply),
+    ([event('{"output": ')], "clean", BadReply),
+    ([event(body("half"))[:-20]], "clean", BadReply),
+    ([END], "clean", BadReply),
+    ([], "cut", ConnectionLost),
+    ([], "reset", ConnectionLost),
+]
+
+
+@pytest.mark.parametrize(("pieces", "end", "wanted"), STREAMS)
+async def test_a_stream_without_content_fails_before_it_is_handed_out(loopback, pieces, end, wanted):
+    """Until the first content a stream's fault comes out of the call itself, with its own class."""
+    loopback.streams(*pieces, end=end, content_type=EVENTS)
+    async with model_at(loopback, True) as model:
+        with pytest.raises(wanted) as caught:
+            await model("hi")
+        assert type(caught.value) is wanted
+        assert len(loopback.asked) == 1
+
+
+BROKEN = [
+    ([], "clean", BadReply),
+    ([event(body("half"))[:-20]], "clean", BadReply),
+    ([event('{"output": ')], "clean", BadReply),
+    ([event("null")], "clean", BadReply),
+    ([event(told("InternalError.Algo"), "error", 500)], "clean", ServerError),
+    ([event(told("DataInspectionFailed"), "error", 400)], "clean", ContentBlocked),
+    ([], "cut", ConnectionLost),
+    ([], "reset", ConnectionLost),
+]
+
+
+@pytest.mark.parametrize(("pieces", "end", "cause"), BROKEN)
+async def test_a_stream_that_breaks_keeps_what_came(loopback, pieces, end, cause):
+    """After the first content a fault is a broken stream, with the answer so far and the reason."""
+    loopback.streams(*HALF, *pieces, end=end, content_type=EVENTS)
+    async with model_at(loopback, True) as model:
+        stream = await model("hi")
+        with pytest.raises(StreamBroken) as caught:
+            await stream.final()
+        assert caught.value.partial.text == "half an answer "
+        assert type(caught.value.__cause__) is cause
+        assert len(loopback.asked) == 1
+
+
+@pytest.mark.parametrize(("pieces", "end", "cause"), [*STREAMS, *(([*HALF, *row[0]], *row[1:]) for row in BROKEN)])
+async def test_a_collected_stream_fails_as_itself(loopback, pieces, end, cause):
+    """A plain call whose answer is streamed inside is whole or an error: nobody has seen a part of it."""
+    loopback.streams(*pieces, end=end, content_type=EVENTS)
+    async with model_at(loopback, enable_thinking=True) as model:
+        with pytest.raises(cause) as caught:
+            await model("hi")
+        assert type(caught.value) is cause
+        assert len(loopback.asked) == 1
+
+
+async def test_what_follows_the_end_does_not_matter(loopback):
+    """A connection that breaks after the last event has broken no answer."""
+    loopback.streams(*HALF, END, "garbage", end="cut", content_type=EVENTS)
+    async with model_at(loopback, True) as model:
+        reply = await (await model("hi")).final()
+    assert (reply.text, reply.finish_reason, reply.usage.total_tokens) == ("half an answer ", "stop", 5)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("end", ["cut", "reset"])
+async def test_a_connection_closed_without_a_word_is_lost(loopback, stream, end):
+    """The request may have arrived: this is not a failure to connect."""
+    loopback.breaks(end=end)
+    async with model_at(loopback, stream) as model:
+        with pytest.raises(ConnectionLost):
+            await model("hi")
+    assert len(loopback.asked) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_silence_is_a_timeout_if_the_client_has_one(loopback, stream):
+    """A timeout given for the client is the client's, also over our own HTTP client."""
+    loopback.breaks(end="hang")
+    async with model_at(loopback, stream, client_args={"timeout": 0.1}) as model:
+        with pytest.raises(TimedOut):
+            await model("hi")
+    await loopback.idle()
+
+
+async def test_silence_in_a_stream_is_a_timeout_too(loopback):
+    """The SDK leaves this one unwrapped."""
+    loopback.streams(*HALF, end="hang", content_type=EVENTS)
+    async with model_at(loopback, True, client_args={"timeout": 0.1}) as model:
+        stream = await model("hi")
+        with pytest.raises(StreamBroken) as caught:
+            await stream.final()
+    assert type(caught.value.__cause__) is TimedOut
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_refused_connection_is_a_failure_to_connect(stream):
+    """Nothing was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    async with DashScopeChatModel("qwen-plus", KEY, stream, base_url=f"http://127.0.0.1:{port}/api/v1") as model:
+        with pytest.raises(ConnectFailed):
+            await model("hi")
+
+
+async def test_a_redirect_is_not_followed(loopback):
+    """The conversation and the key go where they were meant to go, and nowhere else."""
+    loopback.answers("", status=307, location="http://127.0.0.1:1/elsewhere")
+    async with model_at(loopback) as model:
+        with pytest.raises(NotConfigured, match=r"redirects to http://127\.0\.0\.1:1/elsewhere"):
+            await model("hi")
+    assert len(loopback.asked) == 1
+
+
+@pytest.mark.parametrize("how", ["break", "cancel", "forget"])
+async def test_a_stream_left_early_leaves_no_connection(loopback, how):
+    """The connection goes when the reader goes, whatever way he goes."""
+    loopback.streams(*HALF, end="hang", content_type=EVENTS)
+    async with model_at(loopback, True) as model:
+        stream = await model("hi")
+        assert loopback.open == 1
+        if how == "break":
+            async with stream:
+                async for _ in stream:
+                    break
+        elif how == "cancel":
+            task = asyncio.create_task(stream.final())
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            with pytest.warns(ResourceWarning, match="never read"):
+                stream = None
+            gc.collect()
+        await loopback.idle()
+
+
+@pytest.mark.parametrize("thinking", [None, True], ids=["whole", "collected"])
+async def test_a_cancelled_call_leaves_no_connection(loopback, thinking):
+    """Cancelling while the server is silent gives the connection back and raises nothing else."""
+    loopback.streams(*HALF, end="hang", content_type=EVENTS)
+    async with model_at(loopback, enable_thinking=thinking) as model:
+        task = asyncio.create_task(model("hi"))
+        while not loopback.asked:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await loopback.idle()
+
+
+async def test_connections_are_reused_and_closed(loopback):
+    """Calls and streams read to their end share one connection; `aclose` closes it."""
+    loopback.streams(*HALF, END, content_type=EVENTS)
+    model = model_at(loopback, True)
+    for _ in range(3):
+        await (await model("hi")).final()
+    assert (len(loopback.asked), loopback.open) == (3, 1)
+    await model.aclose()
+    await loopback.idle()
+
+
+def test_one_model_serves_several_event_loops():
+    """Connections belong to a loop; a model does not."""
+    model = DashScopeChatModel("qwen-plus", KEY, False, base_url="http://127.0.0.1:1/api/v1")
+    for _ in range(2):
+        with pytest.raises(ConnectFailed):
+            asyncio.run(model("hi"))
+
+
+async def test_the_key_is_never_shown(loopback):
+    """The vendor may repeat the key in its error; no message, repr or traceback does."""
+    loopback.answers(told("InvalidApiKey", f"Incorrect API key provided: {KEY}"), status=401)
+    async with model_at(loopback) as model:
+        with pytest.raises(AuthenticationFailed) as caught:
+            await model("hi")
+        shown = [str(caught.value), repr(caught.value), repr(model), *traceback.format_exception(caught.value)]
+    assert loopback.asked[0].headers["authorization"] == f"Bearer {KEY}"
+    assert "***" in str(caught.value)
+    assert not [text for text in shown if KEY in text]
