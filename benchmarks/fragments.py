@@ -40,11 +40,16 @@ def events(kind: str, count: int) -> list[bytes]:
 
 
 async def serve() -> None:
-    """Stream what the path asks for: /tool/4000/1/... is 4000 fragments, each in a packet of its own."""
+    """Stream what the path asks for: /tool/4000/16 is 4000 fragments, 16 to a packet; by 1, the packets are paced."""
     ready: dict[str, list[bytes]] = {}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readuntil(b"\r\n\r\n"):
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                writer.close()
+                return
             length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             await reader.readexactly(length)
             path = head.split(b" ")[1].decode()
@@ -56,7 +61,7 @@ async def serve() -> None:
                 piece = b"".join(body[at : at + size])
                 writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 await writer.drain()
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.0005 if size == 1 else 0)
             writer.write(b"0\r\n\r\n")
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)

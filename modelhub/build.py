@@ -29,9 +29,10 @@ class Unconfigured(ChatModelBase):
 
     configured = False
 
-    def __init__(self, name: str, model_name: str, missing: str) -> None:
+    def __init__(self, name: str, kind: str, model_name: str, missing: str) -> None:
         super().__init__(model_name, stream=False)
         self._name = name
+        self.kind = kind
         self.missing = missing
 
     @property
@@ -105,8 +106,8 @@ class Builder:
         return model
 
     def _unconfigured(self, entry: ModelEntry, missing: str) -> Unconfigured:
-        model_name = entry.options.model_name if entry.options is not None else entry.name
-        stand_in = Unconfigured(entry.name, model_name, missing)
+        kind, model_name = ("?", entry.name) if entry.options is None else (entry.options.provider, entry.options.model_name)
+        stand_in = Unconfigured(entry.name, kind, model_name, missing)
         stand_in.services = self.services
         return stand_in
 

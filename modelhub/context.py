@@ -94,6 +94,10 @@ class CallContext:
             )
         self.observe(AttemptEnded(self.call_id, attempt))
 
+    def skip(self, model: str, provider: str, model_name: str, error: CallError) -> None:
+        """Note that *model* was passed over without being asked, and why."""
+        self.end(self.begin(model, provider, model_name), error.kind, error)
+
     def fail_open_attempts(self, error: CallError) -> None:
         """End what is still running: a layer above the provider has given up on it."""
         for attempt in self.attempts:

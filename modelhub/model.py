@@ -80,6 +80,8 @@ class ChatModelBase(ABC):
 
     model_name: str
     stream: bool
+    kind: str = "model"
+    """What it is: a provider's name in the file, or "chain"."""
     services: Services = _DEFAULT_SERVICES
     configured: bool = True
     """Whether it can be called at all; a chain passes over what is not."""
@@ -205,6 +207,7 @@ class Layer(ChatModelBase):
     def __init__(self, inner: ChatModelBase) -> None:
         super().__init__(inner.model_name, inner.stream)
         self.inner = inner
+        self.kind = inner.kind
         self.services = inner.services
         self.configured = inner.configured
 

@@ -198,7 +198,8 @@ class Attempt(Record):
     """One request that reached, or tried to reach, a provider.
 
     `model` is the entry's name, `model_name` the vendor's. `outcome` is "ok", the name of an error class, "closed",
-    "cancelled", "abandoned", or None while it lasts. Times are in seconds: `started` since the call began, `wait`
+    "cancelled", "abandoned", or None while it lasts. A model that was passed over (not configured, its breaker open)
+    has a record too, which took no time. Times are in seconds: `started` since the call began, `wait`
     spent waiting before this attempt, `first_token` and `duration` since the attempt began.
     """
 

@@ -127,20 +127,35 @@ class Plan:
         if self.chain is not None:
             return self._worst_chain(self.name, stream=stream, behind=False)
         once = self._worst_model(self.name, behind=False)
-        return once + once if stream else once
+        return once + once if stream and not self.members[0].never_fails else once
 
     def _worst_chain(self, name: str, *, stream: bool, behind: bool) -> Worst:
         chain = self.loaded.chains[name]
+        asked = self._asked(chain.models)
         total = last = Worst()
-        callable_ = [member for member in chain.models if self._callable(member)]
-        for member in callable_:
-            more = behind or member != callable_[-1]
-            nested = member in self.loaded.chains
-            last = self._worst_chain(member, stream=stream, behind=more) if nested else self._worst_model(member, more)
+        for member in asked:
+            more = behind or member != asked[-1]
+            if member in self.loaded.chains:
+                last = self._worst_chain(member, stream=stream, behind=more)
+            else:
+                last = self._worst_model(member, more)
             total += last
-        if stream and chain.on_broken_stream == "restart":
+        if stream and chain.on_broken_stream == "restart" and asked and not self._never_fails(asked[-1]):
             total += last  # nobody is behind the last one: it may begin again itself
         return total.within(chain.deadline)
+
+    def _asked(self, models: list[str]) -> list[str]:
+        """Those of *models* that can be called, up to the first that always answers."""
+        asked: list[str] = []
+        for name in models:
+            if self._callable(name):
+                asked.append(name)
+            if self._never_fails(name):
+                break
+        return asked
+
+    def _never_fails(self, name: str) -> bool:
+        return name in self.loaded.models and self._model(name, 1, 0).never_fails
 
     def _callable(self, name: str) -> bool:
         if name in self.loaded.chains:

@@ -29,13 +29,15 @@ def _vendors(plan: Plan) -> Iterator[str]:
         return
     left = _left(plan)
     if len(_distinct(real)) == 1:
-        only = "is the only model" if len(plan.models) == 1 else "is the only vendor's model that is configured"
-        yield f"{real[0].name} {only}: its outage leaves {left}"
+        if plan.chain is not None:
+            yield f"{real[0].name} is the only model of a vendor that is configured: its outage leaves {left}"
         return
     who, provider = names(_distinct(real)), real[0].vendor[0]
     same_key = len({member.access for member in real}) == 1
-    shared = "share one key and endpoint" if same_key else "are at one endpoint"
-    yield f"{who} {shared} ({provider}): its outage leaves {left}"
+    if same_key:
+        yield f"{who} share one endpoint and key ({provider}): one outage, or one revoked key, leaves {left}"
+    else:
+        yield f"{who} share one endpoint ({provider}): one outage leaves {left}"
 
 
 def _left(plan: Plan) -> str:

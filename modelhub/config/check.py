@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,14 +12,13 @@ from modelhub.config.hints import missing_key, misspelt, model_in, unknown_key, 
 from modelhub.config.interpolate import Filled
 from modelhub.config.problems import Report
 from modelhub.config.schema import free_fields, keys_of
-from modelhub.config.secrets import MASK, is_secret, shown
+from modelhub.config.secrets import MASK, shown
 from modelhub.config.source import Document, Path
+from modelhub.config.view import View, followed, is_secret_path, nulls, texts, value_at, where
 
-__all__ = ["Checker", "View", "is_secret_path", "where"]
+__all__ = ["Checker"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-_NAMED = {"models": "model", "chains": "chain", "limits": "limit"}
 
 _WHOLE = "a whole number"
 _NUMBER = "a number"
@@ -56,52 +54,6 @@ _EXPECTED: dict[str, str] = {
 _EMPTY = frozenset({"string_too_short", "too_short"})
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """Data to validate, and where its parts stand in the file: `sources` has the paths that came from elsewhere."""
-
-    data: dict[str, Any]
-    sources: Mapping[Path, Path] = field(default_factory=dict)
-
-    def in_file(self, path: Path) -> Path:
-        """The path in the file of *path* in the data."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.sources:
-                return self.sources[path[:length]] + path[length:]
-        return path
-
-    def without(self, paths: Iterable[Path]) -> View:
-        """The same, without the values at *paths*; a list without one of its items would be another list."""
-        gone = {path[:-1] if path and isinstance(path[-1], int) else path for path in paths}
-        return View(_without(self.data, gone, ()), self.sources)
-
-
-def _without(data: Any, paths: set[Path], here: Path) -> Any:
-    if isinstance(data, dict):
-        kept = ((key, value) for key, value in data.items() if (*here, key) not in paths)
-        return {key: _without(value, paths, (*here, key)) for key, value in kept}
-    if isinstance(data, list):
-        return [_without(value, paths, (*here, index)) for index, value in enumerate(data)]
-    return data
-
-
-def where(path: Path) -> str:
-    """How a message calls the mapping at *path*."""
-    if not path:
-        return "the file"
-    if path[0] in _NAMED and len(path) > 1:
-        owner = f"{_NAMED[str(path[0])]} `{path[1]}`"
-        inside = ".".join(str(part) for part in path[2:])
-        return f"`{inside}` of {owner}" if inside else owner
-    return f"`{'.'.join(str(part) for part in path)}`"
-
-
-def is_secret_path(path: Path) -> bool:
-    """Whether the value at *path* must not be shown."""
-    inside = path[2:] if path and path[0] in _NAMED else path
-    return any(is_secret(part) for part in inside if isinstance(part, str))
-
-
 class Checker:
     """What every check of one file needs: its text, its data and the problems found so far."""
 
@@ -126,7 +78,7 @@ class Checker:
         place = self.document.places.get(path)
         if place is not None:
             return None if place.written is None else shown(place.written)
-        value = self._value(self.document.data, path)
+        value = value_at(self.document.data, path)
         if isinstance(value, bool):
             return f"{value}".lower()
         return shown(f"{value}") if isinstance(value, str | int | float) else None
@@ -148,8 +100,8 @@ class Checker:
             try:
                 instance = cls.model_validate(view.data)
             except ValidationError as error:
-                found = error.errors(include_url=False)
-                left_out.update(self._report(details, cls, view, left_out) for details in found)
+                found = _by_place(error, view.data)
+                left_out.update(self._report(path, told, cls, view, left_out) for path, told in found.items())
             else:
                 self._refuse_coerced(instance, view, ())
                 return instance
@@ -158,23 +110,24 @@ class Checker:
     def _refuse_empty(self, cls: type[BaseModel], view: View) -> Iterator[Path]:
         """Report every key with nothing behind it: a line may be lost. Where anything may stand, null may as well."""
         free = free_fields(cls)
-        for path in _nothing(view.data):
+        for path in nulls(view.data):
             at = view.in_file(path)
             if at in self.document.empty and (path[0] not in free or len(path) == 1):
                 self.problem(at, f"{self.subject(at)} has no value", "give it one, or remove it", key=True)
                 yield path
 
-    def _report(self, details: ErrorDetails, cls: type[BaseModel], view: View, left_out: set[Path]) -> Path:
-        """Report one finding, unless it is one with what was left out; gives the path to leave out next."""
-        kind = details["type"]
-        path = _followed(details["loc"], view.data, missing=kind == "missing")
+    def _report(
+        self, path: Path, told: list[ErrorDetails], cls: type[BaseModel], view: View, left_out: set[Path]
+    ) -> Path:
+        """Report what was found at *path*, unless it follows from what was left out; gives the path to leave out."""
+        kind = told[0]["type"]
         at = view.in_file(path)
         filled_in = at not in self.filled.unset or kind == "extra_forbidden"
         if not filled_in or any(_meet(path, known) for known in left_out):
             return path  # what is not there is told elsewhere, and what is wrong is told already
         if kind == "missing":
             name = str(path[-1])
-            if misspelt(name, self._value(view.data, path[:-1]), _class_at(cls, path[:-1])):
+            if misspelt(name, value_at(view.data, path[:-1]), _class_at(cls, path[:-1])):
                 return path
             message = f"{where(at[:-1])} has no `{name}`"
             self.problem(at[:-1], message, missing_key(name, _class_at(cls, path[:-1])), key=True)
@@ -182,14 +135,15 @@ class Checker:
         if kind == "extra_forbidden":
             self.unknown(at, _class_at(cls, path[:-1]))
             return path
-        message, hint = self._wrong_value(details, at)
+        message, hint = self._wrong_value(told, at)
         if self.document.span(at) is None and len(at) > 1:
             message = f"{where(at[:-1])}: {message}"
         self.problem(at, message, hint)
         return path
 
-    def _wrong_value(self, details: ErrorDetails, at: Path) -> tuple[str, str]:
-        kind, context, subject = details["type"], details.get("ctx") or {}, self.subject(at)
+    def _wrong_value(self, told: list[ErrorDetails], at: Path) -> tuple[str, str]:
+        details, subject = told[0], self.subject(at)
+        kind, context = details["type"], details.get("ctx") or {}
         foreign = at in self.filled.touched or is_secret_path(at)
         if kind == "duration_range":
             meant = context.get("hint") if not foreign else ""
@@ -197,17 +151,17 @@ class Checker:
         if kind in _EMPTY:
             return f"{subject} is empty", ""
         if kind not in _EXPECTED:
-            return f"{subject}: {self._scrubbed(details['msg'], at)}", ""
-        expected = _EXPECTED[kind].format(**context).replace("'", "`")
-        value = self._value(self.filled.data, at)
-        got = _kind_of(value)
-        told = f", not {got}" if self.written(at) in {None, MASK} and got not in expected else ""
+            hint = "" if foreign else f"{context.get('hint', '')}"
+            return f"{subject}: {self._scrubbed(details['msg'], at)}", hint
+        value = value_at(self.filled.data, at)
+        expected, got = _expected(told), _kind_of(value)
+        not_that = f", not {got}" if self.written(at) in {None, MASK} and got not in expected else ""
         hint = wrong_value(kind, value, context) if not (foreign and isinstance(value, str)) else ""
-        return f"{subject} must be {expected}{told}", hint
+        return f"{subject} must be {expected}{not_that}", hint
 
     def _scrubbed(self, message: str, at: Path) -> str:
         """A third party's *message* without values that came from outside or are secret."""
-        for path, value in _texts(self._value(self.filled.data, at), at):
+        for path, value in texts(value_at(self.filled.data, at), at):
             if value and (path in self.filled.touched or is_secret_path(path)):
                 message = message.replace(value, MASK)
         return message.removeprefix("Value error, ")
@@ -216,7 +170,7 @@ class Checker:
         """Only `true` and `false` are booleans, and they are no numbers, though pydantic would take them for such."""
         for key, info in keys_of(type(instance)).items():
             path = (*here, key)
-            raw = self._value(view.data, path)
+            raw = value_at(view.data, path)
             name = next(name for name, other in type(instance).model_fields.items() if other is info)
             value = getattr(instance, name)
             if isinstance(value, BaseModel) and isinstance(raw, dict):
@@ -233,53 +187,27 @@ class Checker:
         elif not isinstance(value, list | dict):
             self.problem(at, f"{self.subject(at)} must be {_NUMBER}")
 
-    def _value(self, data: Any, path: Path) -> Any:
-        for part in path:
-            try:
-                data = data[part]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return data
+
+def _by_place(error: ValidationError, data: Any) -> dict[Path, list[ErrorDetails]]:
+    """pydantic's findings by their path: every branch of a union has its own for one value."""
+    found: dict[Path, list[ErrorDetails]] = {}
+    for details in error.errors(include_url=False):
+        path = followed(details["loc"], data, missing=details["type"] == "missing")
+        found.setdefault(path, []).append(details)
+    return found
+
+
+def _expected(told: list[ErrorDetails]) -> str:
+    """What a value must be, by all branches that were tried."""
+    known = [details for details in told if details["type"] in _EXPECTED]
+    kinds = [_EXPECTED[details["type"]].format(**details.get("ctx") or {}) for details in known]
+    return ", or ".join(dict.fromkeys(kinds)).replace("'", "`")
 
 
 def _meet(one: Path, other: Path) -> bool:
     """Whether one of the two leads through the other."""
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]
-
-
-def _nothing(data: Any, here: Path = ()) -> Iterator[Path]:
-    """The path of every null in *data*."""
-    if data is None:
-        yield here
-    elif isinstance(data, dict):
-        for key, value in data.items():
-            yield from _nothing(value, (*here, key))
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from _nothing(value, (*here, index))
-
-
-def _texts(data: Any, here: Path) -> Iterator[tuple[Path, str]]:
-    if isinstance(data, str):
-        yield here, data
-    elif isinstance(data, dict):
-        for key, value in data.items():
-            yield from _texts(value, (*here, key))
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from _texts(value, (*here, index))
-
-
-def _followed(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
-    """*loc* without what pydantic puts between the keys: the names of a union's branches."""
-    path: list[str | int] = []
-    for part in loc[:-1] if missing else loc:
-        inside = isinstance(data, dict) and part in data
-        if inside or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
-            data = data[part]
-            path.append(part)
-    return (*path, loc[-1]) if missing else tuple(path)
 
 
 def _class_at(cls: type[BaseModel], path: Path) -> type[BaseModel]:

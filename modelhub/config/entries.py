@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelhub.config.check import Checker, View, is_secret_path, where
+from modelhub.config.check import Checker
 from modelhub.config.hints import missing_key, misspelt
 from modelhub.config.interpolate import Unset
 from modelhub.config.problems import did_you_mean
 from modelhub.config.schema import defaults_class, entry_class, free_fields, keys_of, layer_options
 from modelhub.config.source import Path, plain_value
+from modelhub.config.view import View, is_secret_path, where
 from modelhub.errors import ConfigError
-from modelhub.options import LayerOptions, Options, ProviderOptions
+from modelhub.options import Options, ProviderOptions
 from modelhub.registry import provider_kinds, provider_options
 
 __all__ = ["ModelEntry", "Resolved", "merged", "resolve"]
@@ -31,8 +32,8 @@ class ModelEntry:
 
     name: str
     provider: str
-    options: ProviderOptions | None
-    layers: Mapping[str, LayerOptions | str | None]
+    options: ProviderOptions | None = field(repr=False)  # a client's headers may be a secret
+    layers: Mapping[str, Any]
     missing: str | None = None
     unset: tuple[Unset, ...] = ()
     line: int = 0
@@ -82,9 +83,9 @@ def resolve(checker: Checker, name: str, entry: dict[str, Any], environ: Mapping
         rest = {key: value for key, value in view.data.items() if key in defaults_class().model_fields}
         checker.validate(defaults_class(), View(rest, view.sources))
     else:
-        view = View(_typed(checker, view, cls), view.sources).without(_no_secrets(checker, view, cls))
-        config = checker.validate(cls, view)
-        own = View({key: value for key, value in view.data.items() if key not in layer_options()}, view.sources)
+        ready = View(_typed(checker, view, cls), view.sources).without(_no_secrets(checker, view, cls))
+        config = checker.validate(cls, ready)
+        own = View({key: value for key, value in ready.data.items() if key not in layer_options()}, view.sources)
         options = checker.validate(provider_options(kind), own) if config is not None else None
     layers = {key: getattr(config, key, None) for key in layer_options()}
     missing = _missing(unset, options, environ)

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from modelhub.config import source
-from modelhub.config.check import Checker, View, where
+from modelhub.config.check import Checker
 from modelhub.config.entries import ModelEntry, Resolved, resolve
 from modelhub.config.hints import missing_key, misspelt, model_in
 from modelhub.config.interpolate import Unset, fill
@@ -21,6 +21,7 @@ from modelhub.config.problems import Report, Source
 from modelhub.config.references import check_chains, check_limit, check_names
 from modelhub.config.schema import VERSIONS, HubConfig, defaults_class
 from modelhub.config.source import Document, Path
+from modelhub.config.view import View, where
 from modelhub.errors import ConfigError, Problem, UnknownModel
 from modelhub.middleware.chain import ChainOptions
 from modelhub.middleware.limit import LimitOptions
@@ -35,7 +36,7 @@ class Loaded:
     """A file that can be used. `file` is its name, empty for configuration from a dict."""
 
     file: str
-    config: HubConfig
+    config: HubConfig = field(repr=False)
     models: Mapping[str, ModelEntry]
     chains: Mapping[str, ChainOptions]
     limits: Mapping[str, LimitOptions]
@@ -71,7 +72,8 @@ def _decoded(content: bytes, name: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ConfigError([Problem("this line is not UTF-8 text", name, line, hint="save the file as UTF-8")]) from None
+    # Not raised inside: that error holds the whole file, keys and all.
+    raise ConfigError([Problem("this line is not UTF-8 text", name, line, hint="save the file as UTF-8")])
 
 
 def load_text(text: str, file: str = "models.yaml", *, environ: Mapping[str, str] | None = None) -> Loaded:

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from modelhub.config.check import Checker, View, is_secret_path
+from modelhub.config.check import Checker
 from modelhub.config.schema import layer_options
 from modelhub.config.secrets import MASK, is_reference
 from modelhub.config.source import Path
+from modelhub.config.view import View, is_secret_path
 
 __all__ = ["Origin", "origins_of"]
 

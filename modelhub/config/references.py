@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelhub.config.check import Checker, View
+from modelhub.config.check import Checker
 from modelhub.config.problems import did_you_mean
 from modelhub.config.schema import NAME
 from modelhub.config.source import Path
+from modelhub.config.view import View
 
 __all__ = ["check_chains", "check_limit", "check_names"]
 

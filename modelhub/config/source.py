@@ -23,6 +23,7 @@ Path = tuple[str | int, ...]
 _MOST_DEPTH = 40
 _MOST_VALUES = 50_000
 _NAMED = frozenset({"models", "chains", "limits"})
+_TOO_DEEP = "the file is nested too deeply, or its aliases make too many values of it"
 _PREFIX = "tag:yaml.org,2002:"
 
 
@@ -101,6 +102,9 @@ def _compose(text: str, report: Report) -> Any:
         return yaml.compose(text, Loader=_loader())
     except yaml.YAMLError as fast:
         error = fast
+    except RecursionError:
+        report.add(Span(1, 1, 1, 1), _TOO_DEEP)
+        return report.check()
     # The C parser says less than the one in Python; where they differ, the first one's word is taken.
     try:
         yaml.compose(text, Loader=yaml.SafeLoader)
@@ -285,7 +289,7 @@ class _Reader:
 
     def _too_much(self, node: Any) -> None:
         if not self._cut:
-            self._refuse(node, "the file is nested too deeply, or its aliases make too many values of it")
+            self._refuse(node, _TOO_DEEP)
         self._cut = True
 
     def _refuse(self, node: Any, message: str, hint: str = "") -> None:

@@ -44,6 +44,7 @@ class Chain(ChatModelBase):
     or text such as "30s") and `tags=` (a dict of strings for the usage record).
     """
 
+    kind = "chain"
     closed = False
 
     def __init__(
@@ -106,10 +107,13 @@ class Chain(ChatModelBase):
         for index in range(start, len(self.models)):
             model = self.models[index]
             behind = request.behind or any(other.configured for other in self.models[index + 1 :])
+            before = len(request.context.attempts)
             try:
                 return await model.send(request.replace(behind=behind)), index
             except CallError as error:
                 errors.append(error)
+                if len(request.context.attempts) == before:
+                    request.context.skip(model.name, model.kind, model.model_name, error)
                 if not error.verdict.fall_back or len(self.models) == 1:
                     raise
                 self._fell_back(request, index, error)

@@ -33,7 +33,7 @@ Payload = dict[str, Any]
 class Provider(ChatModelBase):
     """The adapter to one vendor's API; see the module's text for what a subclass says."""
 
-    kind: ClassVar[str]
+    kind: str
     """The provider's name in the file."""
     end_mark: ClassVar[str]
     """What ends a stream, as an error about its absence calls it."""

@@ -27,6 +27,7 @@ from modelhub.messages import (
     UrlSource,
 )
 from modelhub.model import ChatRequest
+from modelhub.providers._answer import parse_arguments
 from modelhub.providers._gemini_schema import gemini_schema
 from modelhub.providers._structured import Structured
 
@@ -135,8 +136,8 @@ def _signature(block: TextBlock | ThinkingBlock | ToolUseBlock) -> Json:
 
 
 def _write_call(block: ToolUseBlock, turn: _Turn) -> None:
-    arguments = dict(block.input) if block.raw_input is None else {"unreadable": block.raw_input}
-    call: Json = {"name": block.name, "args": arguments}
+    broken = not block.input and block.raw_input and parse_arguments(block.raw_input)[1]
+    call: Json = {"name": block.name, "args": {"unreadable": block.raw_input} if broken else dict(block.input)}
     if block.provider == PROVIDER and not block.id.startswith(MADE):
         call["id"] = block.id
     signed = _signature(block)

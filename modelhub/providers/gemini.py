@@ -118,9 +118,10 @@ class GeminiChatModel(Provider):
         """The SDK, and a key unless it is Vertex AI's."""
         if not _is_installed():
             return "pip install 'modelhub[gemini]'"
-        if self._vertex or self._key is not None:
-            return None
-        return f"set {' or '.join(GeminiOptions.key_variables)}"
+        if self._key is not None:
+            sendable = self._key.get_secret_value().strip()
+            return None if sendable.isascii() and sendable.isprintable() else "the key has characters that no key has"
+        return None if self._vertex else f"set {' or '.join(GeminiOptions.key_variables)}"
 
     def secrets(self) -> Iterable[str]:
         """The key, and those in the environment."""

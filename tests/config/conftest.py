@@ -32,6 +32,8 @@ class AcmeOptions(ProviderOptions):
     """The most tokens of an answer."""
     effort: Literal["low", "high"] | None = None
     """How hard to think."""
+    think: bool | Literal["low", "high"] | None = None
+    """Whether, or how hard, to think."""
     client_args: dict[str, Any] = Field(
         default_factory=dict, validation_alias=AliasChoices("client_args", "client_kwargs")
     )

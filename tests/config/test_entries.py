@@ -155,6 +155,12 @@ def test_origins_show_numbers_from_outside(load: Load) -> None:
     assert (shown["model_name"], shown["max_tokens"], shown["timeout.total"]) == ("${M}", "5 (${N})", "9s (${T})")
 
 
+def test_origins_of_what_is_not_there(load: Load, sample: str) -> None:
+    """A reference that leads nowhere has its place too."""
+    told = {origin.path: (origin.shown, origin.line) for origin in load(sample).origins("gpt")}
+    assert told["api_key"] == ("${ACME_KEY}", 15)
+
+
 def test_origins_of_nobody(load: Load, sample: str) -> None:
     """An unknown name says what was probably meant."""
     with pytest.raises(UnknownModel, match="no model or chain `gtp`; did you mean `gpt`"):

@@ -146,6 +146,16 @@ TABLE = [
     (OPEN + "    max_tokens: 0\n", "6:17: `max_tokens: 0` must be at least 1", ""),
     (OPEN + "    max_tokens: [1]\n", "6:17: `max_tokens` must be a whole number, not a list", ""),
     (OPEN + "    effort: hihg\n", "6:13: `effort: hihg` must be `low` or `high`", "did you mean `high`?"),
+    (
+        OPEN + "    think: maybe\n",
+        "6:12: `think: maybe` must be true or false, or `low` or `high`",
+        "",
+    ),
+    (
+        OPEN.replace("acme", "scripted") + "    steps:\n      - say: a\n        wiat: 5\n",
+        "8:9: unknown key `wiat` in item 1 of `steps` of model `gpt`",
+        "did you mean `wait`?",
+    ),
     (OPEN + "    api_key: 12\n", "6:14: `api_key` must be text, not a number", "put it in quotes"),
     (OPEN + "    api_key: $ACME_KEY\n", "6:14: `api_key` looks like a variable without braces", "write it as ${NAME}"),
     (
@@ -363,3 +373,19 @@ def test_many_aliases_do_not_explode(refuse: Refuse) -> None:
 def test_deep_nesting(refuse: Refuse) -> None:
     """Very deep nesting is a problem, not a crash."""
     assert "nested too deeply" in str(refuse("a: " + "[" * 900 + "]" * 900))
+
+
+def test_without_the_fast_parser(monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
+    """Where PyYAML has no C parser, its own says the same."""
+    import yaml
+
+    from modelhub.config import source
+
+    monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    source._loader.cache_clear()
+    try:
+        for text, first, _ in TABLE:
+            assert str(refuse(text)).startswith(f"models.yaml:{first}")
+        assert "nested too deeply" in str(refuse("a: " + "[" * 900 + "]" * 900))
+    finally:
+        source._loader.cache_clear()

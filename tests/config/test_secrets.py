@@ -151,7 +151,8 @@ def test_duration_hint_does_not_tell_a_variable(refuse: Refuse) -> None:
 
 def test_secrets_are_hidden_in_reprs(load: Callable[..., object]) -> None:
     """What was loaded does not show the key when printed."""
-    text = "version: 1\nmodels:\n  gpt: {provider: acme, model_name: a, api_key: hunter2, client_args: {}}\n"
+    text = "version: 1\nmodels:\n  gpt:\n    provider: acme\n    model_name: a\n    api_key: hunter2\n"
+    text += "    client_args: {headers: {A: hunter2}}\n"
     assert "hunter2" not in repr(load(text))
 
 

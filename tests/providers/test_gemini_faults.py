@@ -107,7 +107,11 @@ STATUSES = [
     (400, b"\xff\xfe", InvalidRequest),
     (400, {"error": "a text"}, InvalidRequest),
     (400, {"error": {"code": "x", "message": {"odd": 1}, "details": [1, {"violations": "x"}]}}, InvalidRequest),
-    (429, {"error": {"details": [{"violations": [1, {"quotaId": 1}]}, {"retryDelay": 7}]}}, RateLimited),
+    (
+        429,
+        {"error": {"details": [{"violations": [1, {"quotaId": 1, "quotaValue": 5}]}, {"retryDelay": 7}]}},
+        RateLimited,
+    ),
     (302, b"", BadReply),
     (201, piece("created", "STOP"), BadReply),
 ]

@@ -1,0 +1,183 @@
+"""`modelhub explain`: what a call would do, and whether that is true."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from modelhub.cli._exit import Exit
+from modelhub.cli._facts import missing
+from modelhub.cli._plan import Plan
+from modelhub.config.load import load_text
+from modelhub.errors import CallError, failure_classes
+from modelhub.hub import Hub
+
+
+def test_a_chain_is_told_member_by_member(run):
+    """Who is asked, in which order, with what limits; who is skipped and why."""
+    result = run("explain", "primary")
+    assert result.exit_code == Exit.OK
+    rows = result.stdout.splitlines()
+    assert rows[:7] == [
+        "primary  chain, deadline 90 s, broken streams restart on the next model",
+        "  1 keyless  scripted ${SCRIPT_NAME}  not configured (set SCRIPT_NAME): skipped",
+        "  2 limited  scripted script-1",
+        "             retry 3 attempts, 0 s to 0 s · connect 5 s · first token 30 s · idle 30 s · total 120 s",
+        "  3 flaky    scripted script-2        limit tier (500 requests/min, 200k tokens/min, 16 at once)",
+        "             retry 3 attempts, 0 s to 0 s · connect 5 s · first token 30 s · idle 30 s · total 120 s",
+        "  4 offline  scripted",
+    ]
+    assert "layers   chain > usage > deadline > retry > breaker > limit > timeout > provider" in rows
+    assert "at worst 7 attempts, 90 s" in rows
+
+
+def test_every_value_says_where_it_comes_from(run):
+    """What the defaults set is told once; what an entry sets, with its name."""
+    rows = run("explain", "primary").stdout.splitlines()
+    start = next(at for at, row in enumerate(rows) if row.startswith("where"))
+    assert rows[start] == "where    retry.max_attempts = 3   defaults, models.yaml:3"
+    assert "         flaky.limit = tier       models.yaml:15" in rows
+    assert rows[-1] == "         primary.deadline = 90s   models.yaml:28"
+
+
+def test_a_model_alone(run):
+    """A model is told like a chain of one, without a number."""
+    rows = run("explain", "thinker").stdout.splitlines()
+    assert rows[0] == "thinker  model  scripted"
+    assert rows[1].endswith("total 120 s · $3 in, $15 out a million tokens")
+    assert rows[3] == "at worst 1 attempt, 120 s; dearest call of 8k in, 2k out: $0.054"
+
+
+def test_chains_in_a_chain_are_indented(run):
+    """An inner chain's models stand below it."""
+    rows = run("explain", "nested").stdout.splitlines()
+    assert rows[1:3] == [
+        "  1 failing      chain",
+        "    1 keyless    scripted ${SCRIPT_NAME}  not configured (set SCRIPT_NAME): skipped",
+    ]
+    assert any(row.startswith("  2 down         scripted") for row in rows)
+
+
+def test_json_has_the_same(run):
+    """`--json` has members, layers, bounds, notes and origins."""
+    found = json.loads(run("explain", "primary", "--json").stdout)
+    assert [member["name"] for member in found["members"]] == ["keyless", "limited", "flaky", "offline"]
+    assert found["members"][2]["layers"]["limit"] == "tier"
+    assert found["layers"][0], found["layers"][-1] == ("chain", "provider")
+    assert found["worst"]["attempts"] == 7
+    assert {"path": "primary.deadline", "value": "90s", "source": "entry", "line": 28} in found["where"]
+
+
+VENDORS = """\
+version: 1
+limits: {tier: {concurrency: 4}}
+models:
+  gpt: {provider: openai, model_name: a, api_key: sk-one-1234567890, limit: tier}
+  mini: {provider: openai, model_name: b, api_key: sk-one-1234567890, limit: tier}
+  other: {provider: openai, model_name: c, api_key: sk-two-1234567890}
+  away: {provider: openai, model_name: d, api_key: sk-two-1234567890, base_url: "https://example.com/v1"}
+  unset: {provider: openai, model_name: e, api_key: "${NO_SUCH_KEY}"}
+  script: {provider: scripted}
+chains:
+  alone: {models: [gpt, unset, script], deadline: 60s}
+  one_key: {models: [gpt, mini], deadline: 60s}
+  one_endpoint: {models: [gpt, other], deadline: 60s}
+  two_vendors: {models: [gpt, away], deadline: 60s}
+  backwards: {models: [script, gpt], deadline: 60s}
+  nothing: {models: [unset], deadline: 60s}
+  scripts: {models: [unset, script], deadline: 60s}
+  no_end: {models: [gpt, away]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("chain", "notes"),
+    [
+        (
+            "alone",
+            ["gpt is the only model of a vendor that is configured: its outage leaves the scripted reply of script"],
+        ),
+        (
+            "one_key",
+            [
+                "gpt and mini share one endpoint and key (openai): one outage, or one revoked key, leaves no answer",
+                "gpt and mini share limit tier: while one waits for it, so do the others",
+            ],
+        ),
+        ("one_endpoint", ["gpt and other share one endpoint (openai): one outage leaves no answer"]),
+        ("two_vendors", []),
+        (
+            "backwards",
+            [
+                "gpt is the only model of a vendor that is configured: its outage leaves the scripted reply of script",
+                "script always answers: gpt behind it is never asked",
+            ],
+        ),
+        ("nothing", ["nothing is configured: every call fails until you set NO_SUCH_KEY"]),
+        ("scripts", ["no vendor is configured: only scripted models are asked"]),
+        ("no_end", ["no deadline: a call may wait as long as a vendor or a limit makes it; add `deadline:`"]),
+    ],
+)
+def test_single_points_of_failure_are_named(run, config, chain, notes):
+    """Each `watch` note stands where it is due, and only there; no key is ever shown."""
+    config.write_text(VENDORS)
+    result = run("explain", chain, "--json")
+    assert json.loads(result.stdout)["watch"] == notes
+    assert "sk-one" not in result.output
+    assert "sk-one" not in run("explain", chain).output
+
+
+WORST = """\
+version: 1
+defaults: {retry: {max_attempts: 3, initial_wait: 0, max_wait: 0}, breaker: {failures: 1000}}
+models:
+  a: {provider: scripted, steps: [{fail: Overloaded}]}
+  b: {provider: scripted, steps: [{fail: Overloaded}, {fail: Overloaded}, {say: one two, break_after: 1},
+      {fail: Overloaded}, {fail: Overloaded}, {say: one two, break_after: 1}]}
+chains:
+  inner: {models: [a, b]}
+  both: {models: [inner, a]}
+  raising: {models: [a, b], on_broken_stream: raise}
+"""
+
+
+@pytest.mark.parametrize("name", ["a", "b", "inner", "raising"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_worst_case_is_a_bound(name, stream):
+    """No call makes more attempts than `at worst` says, and a script that does its worst makes as many."""
+    loaded = load_text(WORST)
+    bound = Plan(loaded, name, missing(loaded) if False else {}).worst(stream=stream).attempts
+    attempts = 0
+    async with Hub(loaded) as hub:
+        try:
+            reply = await hub.get(name)("hi", stream=stream)
+            if stream:
+                await reply.final()
+            attempts = len(reply["attempts"])
+        except CallError as error:
+            attempts = len(error.attempts)
+    assert attempts <= bound
+    if name in {"inner", "b"} and stream:
+        assert attempts == bound
+
+
+def test_the_failure_table_has_every_class(run):
+    """Every class with a verdict has its row, as text, Markdown and JSON."""
+    names = [cls.__name__ for cls in failure_classes()]
+    text = run("explain", "--failures").stdout.splitlines()
+    assert [row.split()[0] for row in text[1:]] == names
+    assert text[9].split("  ")[0] == "RateLimited"
+    markdown = run("explain", "--failures", "--markdown").stdout.splitlines()
+    assert markdown[0] == "| class | what | retry same model | fall back | breaker | may have cost money |"
+    assert "| `Overloaded` | 503, 529 | yes | yes | counts | no |" in markdown
+    assert "| `IdleTimeout` | no further content within `timeout.idle` |" in "\n".join(markdown)
+    assert len(markdown) == len(names) + 2
+    as_json = json.loads(run("explain", "--failures", "--json").stdout)
+    assert as_json[0]["retry_same_model"] == "no"
+
+
+@pytest.mark.parametrize("arguments", [[], ["primary", "--failures"], ["primary", "--markdown"]])
+def test_a_name_or_the_table(run, arguments):
+    """Both, or neither, is a usage error."""
+    assert run("explain", *arguments).exit_code == Exit.USAGE

@@ -1,0 +1,167 @@
+"""The command as a process of its own: pipes, terminals, signals, exit statuses."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import modelhub
+from modelhub.cli._exit import Exit
+
+ESCAPE = b"\x1b"
+
+
+def on_a_terminal(spawn, *arguments, **env):
+    """What a command prints on a terminal, and its exit status."""
+    leader, follower = pty.openpty()
+    process = spawn(*arguments, env={"TERM": "xterm-256color", **env}, stdout=follower, stderr=follower)
+    os.close(follower)
+    printed = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # Linux says so at the end of a terminal
+            break
+        if not piece:
+            break
+        printed += piece
+    os.close(leader)
+    return printed.replace(b"\r\n", b"\n"), process.wait()
+
+
+def finished(process):
+    """A process's output, errors and status."""
+    stdout, stderr = process.communicate(timeout=60)
+    return stdout.decode(), stderr.decode(), process.returncode
+
+
+def test_a_terminal_gets_colour_and_a_blank_line_before_the_footer(spawn):
+    """On a terminal the footer is dim and stands apart."""
+    printed, status = on_a_terminal(spawn, "chat", "offline", "hi")
+    assert status == Exit.OK
+    assert printed.startswith(b"Blue light scatters.\n\n  \x1b[2mscripted via offline")
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colour_where_it_is_not_wanted(spawn, env):
+    """NO_COLOR and a dumb terminal get plain text."""
+    printed, _ = on_a_terminal(spawn, "check", **env)
+    assert b"not configured: set SCRIPT_NAME" in printed
+    assert ESCAPE not in printed
+
+
+def test_no_colour_and_no_wrapping_in_a_pipe(spawn):
+    """What is piped is plain, and its lines are whole, however narrow the terminal is said to be."""
+    stdout, stderr, _ = finished(spawn("explain", "primary", env={"COLUMNS": "20"}))
+    assert "\x1b" not in stdout + stderr
+    assert "primary  chain, deadline 90 s, broken streams restart on the next model\n" in stdout
+
+
+def test_an_answer_cannot_steer_the_terminal(spawn):
+    """Control characters are shown on a terminal, not obeyed; a pipe gets them as they are."""
+    printed, _ = on_a_terminal(spawn, "chat", "escape", "hi")
+    assert printed.startswith("a␛[31mb\n".encode())
+    assert finished(spawn("chat", "escape", "hi"))[0] == "a\x1b[31mb\n"
+
+
+@pytest.mark.parametrize(
+    "command", [("chat", "slow", "hi", "--stream"), ("list",), ("explain", "primary"), ("schema",)]
+)
+def test_a_reader_that_goes_away_is_no_error_to_speak_of(spawn, command):
+    """`| head -1` ends the command quietly, with the status of a closed pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = spawn(*command, stdout=writing)
+    os.close(writing)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (Exit.PIPE_CLOSED, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")  # noqa: PTH110
+def test_a_full_disk_is_told_in_one_line(spawn):
+    """What cannot be written is said, without a traceback."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        _, stderr, status = finished(spawn("list", stdout=full))
+    assert status == Exit.FAILED
+    assert stderr == "Error: cannot write the output: no space left on device\n"
+
+
+def test_ctrl_c_keeps_what_has_come_and_leaves_with_130(spawn):
+    """An interrupt ends the stream on a line of its own."""
+    process = spawn("chat", "slow", "hi", "--stream", env={"PYTHONUNBUFFERED": "1"})
+    assert process.stdout.read(3) == b"one"
+    process.send_signal(signal.SIGINT)
+    stdout, stderr, status = finished(process)
+    assert status == Exit.INTERRUPTED
+    assert stdout.endswith("\n")
+    assert stderr == "interrupted\n"
+
+
+def test_a_terminal_without_a_question_is_a_usage_error(spawn):
+    """Without a prompt and without a pipe nothing is waited for."""
+    leader, follower = pty.openpty()
+    _, stderr, status = finished(spawn("chat", "offline", stdin=follower))
+    os.close(follower)
+    os.close(leader)
+    assert status == Exit.USAGE
+    assert "there is nothing to ask: write it after the name, or pipe it in" in stderr
+
+
+def test_what_comes_through_a_pipe_is_asked(spawn):
+    """`cat file | modelhub chat NAME` works."""
+    process = spawn("chat", "offline", "--json", stdin=subprocess.PIPE)
+    stdout, _ = process.communicate(b"Why is the sky blue?\n", timeout=60)
+    assert b'"input_tokens": 5' in stdout
+
+
+def test_a_poor_encoding_loses_signs_not_the_answer(spawn):
+    """A terminal without UTF-8 gets question marks."""
+    _, stderr, status = finished(spawn("chat", "offline", "hi", env={"PYTHONIOENCODING": "ascii"}))
+    assert status == Exit.OK
+    assert "scripted via offline ? 0.0 s" in stderr
+
+
+def test_help_loads_no_sdk_and_nothing_heavy():
+    """Help is quick: it imports neither an SDK nor pydantic nor rich."""
+    code = (
+        "import sys\nfrom modelhub.cli._app import app\n"
+        "try: app(['chat', '--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'openai', 'anthropic', 'dashscope', 'ollama', 'google.genai', 'pydantic', 'rich', 'httpx'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.stderr, result.returncode) == ("", 0)
+    assert "Usage: " in result.stdout
+
+
+def test_the_exit_statuses_are_in_the_help(run):
+    """Every status of the enumeration is documented."""
+    text = run("--help").stdout
+    for status in Exit:
+        assert f" {status.value}  " in text
+
+
+@pytest.mark.parametrize("command", ["chat", "check", "list", "explain", "schema"])
+def test_every_command_has_an_example(run, command):
+    """Help shows how a command is used."""
+    text = run(command, "--help").stdout
+    assert f"    modelhub {command}" in text
+
+
+def test_version(run):
+    """`--version` prints the package's version."""
+    assert run("--version").stdout == f"modelhub {modelhub.__version__}\n"
+
+
+def test_start_is_quick(spawn):
+    """`--help` answers in well under a second; the bound is generous for slow machines."""
+    began = time.monotonic()
+    _, _, status = finished(spawn("--help"))
+    assert status == Exit.OK
+    assert time.monotonic() - began < 5
