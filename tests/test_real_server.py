@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -76,7 +77,7 @@ async def test_a_streamed_answer(model):
     arguments = {"temperature": 0, "max_tokens": 24}
     snapshots = [snapshot async for snapshot in await model("Say something.", **arguments)]
     assert len(snapshots) > 2
-    assert all(later.text.startswith(former.text) for former, later in zip(snapshots, snapshots[1:], strict=False))
+    assert all(later.text.startswith(former.text) for former, later in pairwise(snapshots))
     assert "".join(snapshot.delta for snapshot in snapshots) == snapshots[-1].text
     assert snapshots[-1].usage.output_tokens > 0
     whole = await model("Say something.", stream=False, **arguments)

@@ -112,7 +112,8 @@ def _short(number: int) -> str:
 def _details(member: Member) -> Iterator[str]:
     retry, timeout = member.retry, member.timeout
     if retry.max_attempts > 1:
-        yield f"retry {retry.max_attempts} attempts, {span(retry.initial_wait)} to {span(retry.max_wait)}"
+        waits = f"{span(retry.initial_wait)} to {span(retry.max_wait)}" if retry.max_wait else "at once"
+        yield f"retry {retry.max_attempts} attempts, {waits}"
     else:
         yield "no retry"
     for name in ("connect", "first_token", "idle", "total"):

@@ -17,6 +17,9 @@ __all__ = ["Part", "Story"]
 _SAID_BY_STATUS = frozenset({"RateLimited", "Overloaded", "ServerError"})
 """Kinds of which the status says all; the vendor's words would add nothing."""
 
+_NOT_ASKED = frozenset({"NotConfigured", "BreakerOpen", "LimitRejected"})
+"""Outcomes of records that stand for no request: the model was passed over."""
+
 
 def _now() -> datetime:
     return datetime.now().astimezone()
@@ -118,8 +121,9 @@ class Story:
         """Note *event*."""
         if isinstance(event, AttemptEnded):
             part = self._turn(event.attempt["model"])
-            part.attempts.append(event.attempt)
             part.ended = _now()
+            if event.attempt["outcome"] not in _NOT_ASKED:
+                part.attempts.append(event.attempt)
         elif isinstance(event, FellBack | Restarted) and not isinstance(event.error, AllModelsFailed):
             self._turn(event.model).error = event.error
             del self._open[event.model]

@@ -101,7 +101,7 @@ class Checker:
                 instance = cls.model_validate(view.data)
             except ValidationError as error:
                 found = _by_place(error, view.data)
-                left_out.update(self._report(path, told, cls, view, left_out) for path, told in found.items())
+                left_out |= {self._report(path, told, cls, view, left_out) for path, told in found.items()}
             else:
                 self._refuse_coerced(instance, view, ())
                 return instance
@@ -166,17 +166,18 @@ class Checker:
                 message = message.replace(value, MASK)
         return message.removeprefix("Value error, ")
 
-    def _refuse_coerced(self, instance: BaseModel, view: View, here: Path) -> None:
+    def _refuse_coerced(self, value: Any, view: View, here: Path) -> None:
         """Only `true` and `false` are booleans, and they are no numbers, though pydantic would take them for such."""
-        for key, info in keys_of(type(instance)).items():
-            path = (*here, key)
-            raw = value_at(view.data, path)
-            name = next(name for name, other in type(instance).model_fields.items() if other is info)
-            value = getattr(instance, name)
-            if isinstance(value, BaseModel) and isinstance(raw, dict):
-                self._refuse_coerced(value, view, path)
-            elif raw is not None and isinstance(raw, bool) != isinstance(value, bool) and not isinstance(value, str):
-                self._refuse_truth(view.in_file(path), value)
+        raw = value_at(view.data, here)
+        if isinstance(value, BaseModel) and isinstance(raw, dict):
+            for name, info in type(value).model_fields.items():
+                for key in [key for key, other in keys_of(type(value)).items() if other is info and key in raw]:
+                    self._refuse_coerced(getattr(value, name), view, (*here, key))
+        elif isinstance(value, list) and isinstance(raw, list):
+            for index, item in enumerate(value):
+                self._refuse_coerced(item, view, (*here, index))
+        elif isinstance(raw, bool) != isinstance(value, bool) and isinstance(value, bool | int | float):
+            self._refuse_truth(view.in_file(here), value)
 
     def _refuse_truth(self, at: Path, value: Any) -> None:
         if at in self.filled.touched:
@@ -184,7 +185,7 @@ class Checker:
         if isinstance(value, bool):
             meant = f"did you mean `{str(value).lower()}`?"
             self.problem(at, f"{self.subject(at)} must be {_TRUTH}", meant)
-        elif not isinstance(value, list | dict):
+        else:
             self.problem(at, f"{self.subject(at)} must be {_NUMBER}")
 
 

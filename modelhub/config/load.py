@@ -18,7 +18,7 @@ from modelhub.config.hints import missing_key, misspelt, model_in
 from modelhub.config.interpolate import Unset, fill
 from modelhub.config.origins import Origin, origins_of
 from modelhub.config.problems import Report, Source
-from modelhub.config.references import check_chains, check_limit, check_names
+from modelhub.config.references import check_chains, check_limit, check_names, check_pool
 from modelhub.config.schema import VERSIONS, HubConfig, defaults_class
 from modelhub.config.source import Document, Path
 from modelhub.config.view import View, where
@@ -209,20 +209,9 @@ def _config(checker: Checker, sections: Mapping[str, Mapping[str, Any]], resolve
 def _checked(checker: Checker, path: Path, cls: type[BaseModel]) -> BaseModel | None:
     data = _mapping(checker, path)
     options = checker.validate(cls, View(data, {(): path}))
-    if cls is LimitOptions and _bounds_nothing(data):
-        checker.problem(
-            path,
-            f"{where(path)} bounds nothing",
-            "add `requests_per_minute`, `tokens_per_minute` or `concurrency`",
-            key=True,
-        )
+    if cls is LimitOptions:
+        check_pool(checker, path, data)
     return options
-
-
-def _bounds_nothing(data: Mapping[str, Any]) -> bool:
-    known = set(LimitOptions.model_fields)
-    bounds = known - {"max_queue"}
-    return known.issuperset(data) and all(data.get(key) is None for key in bounds)
 
 
 def _refuse_unset(checker: Checker) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from modelhub.config.secrets import MASK, Range, apply_masks, guess_in_line, shown
 from modelhub.errors import ConfigError, Problem
 
-__all__ = ["Report", "Source", "Span", "any_of", "did_you_mean", "names"]
+__all__ = ["Report", "Source", "Span", "any_of", "did_you_mean"]
 
 _CONTEXT = 2
 _WIDEST = 140
@@ -135,16 +135,7 @@ def did_you_mean(name: str, known: Collection[str], *, kind: str = "") -> str:
     return f"{meant} ({listed})" if meant else listed
 
 
-def names(values: Iterable[str]) -> str:
-    """*values* as a person lists them: `a`, `b` and `c`."""
-    return _listed(values, "and")
-
-
 def any_of(values: Iterable[str]) -> str:
     """*values* as a choice: `a`, `b` or `c`."""
-    return _listed(values, "or")
-
-
-def _listed(values: Iterable[str], word: str) -> str:
-    quoted = [f"`{value}`" for value in values]
-    return f" {word} ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1]))) if quoted else ""
+    *first, last = [f"`{value}`" for value in values]
+    return f"{', '.join(first)} or {last}" if first else last

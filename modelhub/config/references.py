@@ -10,9 +10,10 @@ from modelhub.config.check import Checker
 from modelhub.config.problems import did_you_mean
 from modelhub.config.schema import NAME
 from modelhub.config.source import Path
-from modelhub.config.view import View
+from modelhub.config.view import View, where
+from modelhub.middleware.limit import LimitOptions
 
-__all__ = ["check_chains", "check_limit", "check_names"]
+__all__ = ["check_chains", "check_limit", "check_names", "check_pool"]
 
 _NAME = re.compile(NAME)
 
@@ -46,9 +47,19 @@ def check_limit(checker: Checker, view: View, limits: Mapping[str, Any]) -> None
     """A model's `limit` names an entry of `limits:`."""
     place = view.in_file(("limit",))
     name = view.data.get("limit")
+    if isinstance(name, dict):
+        check_pool(checker, place, name)
     if isinstance(name, str) and name not in limits and place not in checker.filled.unset:
         message = f"unknown limit `{checker.written(place)}` in {_owner(view)}"
         checker.problem(place, message, _meant(checker, place, name, sorted(limits), "limits"))
+
+
+def check_pool(checker: Checker, path: Path, data: Mapping[str, Any]) -> None:
+    """What a pool admits has a bound; where a key is misspelt, that is told instead."""
+    known = set(LimitOptions.model_fields)
+    if known.issuperset(data) and all(data.get(key) is None for key in known - {"max_queue"}):
+        hint = "add `requests_per_minute`, `tokens_per_minute` or `concurrency`"
+        checker.problem(path, f"{where(path)} bounds nothing", hint, key=True)
 
 
 def _owner(view: View) -> str:

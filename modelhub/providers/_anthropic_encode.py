@@ -34,7 +34,7 @@ from modelhub.providers._answer import parse_arguments
 from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._structured import Structured
 
-__all__ = ["KIND", "encode", "structured_natively", "thinks", "version"]
+__all__ = ["KIND", "encode", "structured_natively", "thinks"]
 
 Json = dict[str, Any]
 
@@ -45,7 +45,7 @@ KIND = "anthropic"
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 
 
-def version(model_name: str) -> tuple[int, int] | None:
+def _version(model_name: str) -> tuple[int, int] | None:
     """The generation in a Claude's name, such as (4, 5); None for other names and for those without one."""
     found = _VERSION.search(model_name)
     return (int(found[1]), int(found[2] or 0)) if found else None
@@ -53,20 +53,22 @@ def version(model_name: str) -> tuple[int, int] | None:
 
 def structured_natively(model_name: str) -> bool:
     """Whether the model takes a JSON schema for its answer: Claudes from 4.5 on, as far as the name tells."""
-    return (version(model_name) or (0, 0)) >= (4, 5)
+    return (_version(model_name) or (0, 0)) >= (4, 5)
 
 
 def _refuses_prefill(model_name: str) -> bool:
-    return (version(model_name) or (0, 0)) >= (4, 6)
+    return (_version(model_name) or (0, 0)) >= (4, 6)
 
 
-def thinks(options: Mapping[str, Any]) -> bool:
-    """Whether *options* switch thinking on with a budget: that excludes forced tools and prefill.
+def thinks(options: Mapping[str, Any], *, adaptively: bool = False) -> bool:
+    """Whether *options* switch thinking on with a budget (or, *adaptively*, in any way).
 
-    Adaptive thinking is left to the API: which models let it go with a forced tool is not written anywhere.
+    A budget excludes forced tools and prefill. The adaptive kind goes with a forced tool on some models; on others the
+    API refuses it, or the model may not call the tool after all.
     """
     thinking = options.get("thinking")
-    return isinstance(thinking, Mapping) and thinking.get("type") == "enabled"
+    kind = thinking.get("type") if isinstance(thinking, Mapping) else None
+    return kind not in (None, "disabled") if adaptively else kind == "enabled"
 
 
 # -- blocks ----------------------------------------------------------------------------------------------------------

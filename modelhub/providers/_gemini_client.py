@@ -99,7 +99,7 @@ def connect(arguments: Mapping[str, Any], options: Mapping[str, Any], connect_ti
     }
     # DebugConfig would else take from the environment that recordings are to be played back.
     sdk = genai.Client(
-        **{"debug_config": DebugConfig(client_mode=None), **arguments},
+        **{**arguments, "debug_config": DebugConfig(client_mode=None)},
         http_options=types.HttpOptions(**{"timeout": _LONGEST, **options, **fixed}),
     )
     return GeminiClient(sdk, http)

@@ -136,7 +136,7 @@ def _read_text(part: Json, answer: Answer) -> None:
 
 
 def _read_media(part: Json, answer: Answer) -> None:
-    data = part["inlineData"]
+    data = part["inlineData"]  # a signature on it is not kept: Google does not ask for those back
     kind = _MEDIA.get(data["mimeType"].partition("/")[0], "document")
     answer.media(kind, source={"type": "base64", "media_type": data["mimeType"], "data": data["data"]})
 

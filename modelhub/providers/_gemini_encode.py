@@ -1,7 +1,8 @@
 """Requests in Gemini's form: the JSON body of `generateContent`, written from the neutral one.
 
 Pure functions of values. `contents` alternate between `user` and `model`; the results of a turn's calls stand together
-right after it, in the order of the calls; what the vendor signed goes back on the part it came with.
+right after it, in the order of the calls; what the vendor signed goes back on the part it came with. Media go as data,
+or as an address that Google fetches itself: public or signed https, a registered gs:// object, a video on YouTube.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from mimetypes import guess_type
-from typing import Any
+from typing import Any, Literal
 
 from modelhub.errors import InvalidRequest, UnsupportedFeature
 from modelhub.messages import (
@@ -29,9 +30,9 @@ from modelhub.messages import (
 from modelhub.model import ChatRequest
 from modelhub.providers._answer import parse_arguments
 from modelhub.providers._gemini_schema import gemini_schema
-from modelhub.providers._structured import Structured
+from modelhub.providers._structured import Method, Structured
 
-__all__ = ["MADE", "PROVIDER", "SKIP_SIGNATURE", "request_body"]
+__all__ = ["MADE", "PROVIDER", "SKIP_SIGNATURE", "request_body", "structured_method"]
 
 Json = dict[str, Any]
 
@@ -46,6 +47,8 @@ SKIP_SIGNATURE = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 
 # Generations that know neither signatures that must be there nor media inside of tool results.
 _OLDER = re.compile(r"gemini-[12]\b|gemma|bison")
+# Gemma has no place for instructions but the user's turn, and no JSON mode.
+_NO_SYSTEM = re.compile(r"gemma-?[123]")
 _IN_RESULTS = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"})
 _MEDIA_TYPES = {"image/jpg": "image/jpeg", "audio/x-wav": "audio/wav", "audio/vnd.wave": "audio/wav"}
 _FETCHED = ("https://", "http://", "gs://")
@@ -56,19 +59,39 @@ def request_body(
     request: ChatRequest, structured: Structured | None, model_name: str, server_tools: Any = None
 ) -> Json:
     """The body for *request*; *server_tools* are the caller's own entries of `tools` (Google's search, ...)."""
-    body: Json = {"contents": _contents(request.messages, newer=not _OLDER.search(model_name))}
+    contents = _contents(request.messages, newer=not _OLDER.search(model_name))
+    body: Json = {"contents": contents}
     if system := _system(request.messages):
-        body["systemInstruction"] = {"parts": system}
+        if _NO_SYSTEM.search(model_name):
+            _in_turn(contents, 0, system)
+        else:
+            body["systemInstruction"] = {"parts": system}
     if tools := [*_server_tools(server_tools), *_declarations(request.tools)]:
         body["tools"] = tools
     if request.tool_choice is not None:
         body["toolConfig"] = {"functionCallingConfig": _calling(request.tool_choice)}
-    if structured is not None:
+    if structured is not None and structured.method == "prompt":
+        _in_turn(contents, -1, [{"text": structured.prompt()}])
+    elif structured is not None:
         body["generationConfig"] = {
             "responseMimeType": "application/json",
             "responseJsonSchema": gemini_schema(structured.schema),
         }
     return body
+
+
+def structured_method(model_name: str) -> Method:
+    """How *model_name* is asked for structured output: Gemma has no JSON mode."""
+    return "prompt" if "gemma" in model_name else "native"
+
+
+def _in_turn(contents: list[Json], place: Literal[0, -1], parts: list[Json]) -> None:
+    """Put *parts* at the beginning (0) or the end (-1) of the conversation, in the user's words."""
+    turn = contents[place]
+    if turn["role"] != "user":
+        contents.insert(0 if place == 0 else len(contents), {"role": "user", "parts": parts})
+    else:
+        turn["parts"] = [*parts, *turn["parts"]] if place == 0 else [*turn["parts"], *parts]
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------

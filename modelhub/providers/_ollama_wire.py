@@ -1,4 +1,4 @@
-"""Ollama's SDK around requests and answers of our own. Imported when the first call is made, since it needs the SDK.
+"""Ollama's SDK around requests and answers of our own.
 
 The SDK would drop most of a tool's schema, every call's id and all headers of an answer, and would read strings that
 happen to name a file. It is therefore only asked where a request goes and how it is addressed; the transport that it
@@ -8,13 +8,13 @@ is given sends our JSON in the place of its own, and keeps the answer for us as 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import httpx
-import ollama
+from typing import TYPE_CHECKING, Any
 
 from modelhub.errors import NotConfigured
 from modelhub.providers._http import tls_context
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["http_client", "open_answer"]
 
@@ -22,8 +22,8 @@ __all__ = ["http_client", "open_answer"]
 _KEPT = ("accept", "content-type", "user-agent")
 
 
-class _Exchange(httpx.AsyncBaseTransport):
-    """One request of the SDK: *body* goes out through *http*, and `response` is what came back, still unread."""
+class _Exchange:
+    """A transport for one request of the SDK: *body* goes out through *http*; `response` came back, still unread."""
 
     def __init__(self, http: httpx.AsyncClient, body: bytes) -> None:
         self._http = http
@@ -31,10 +31,15 @@ class _Exchange(httpx.AsyncBaseTransport):
         self.response: httpx.Response | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        import httpx
+
         headers = {name: request.headers[name] for name in _KEPT if name in request.headers}
         sent = self._http.build_request(request.method, request.url, headers=headers, content=self._body)
         self.response = await self._http.send(sent, stream=True)
         return httpx.Response(200, content=b"")  # for the SDK: a stream without a line
+
+    async def aclose(self) -> None:
+        """Nothing: the connections are those of *http*."""
 
 
 def http_client(client_args: Mapping[str, Any], connect_timeout: float) -> httpx.AsyncClient:
@@ -42,6 +47,8 @@ def http_client(client_args: Mapping[str, Any], connect_timeout: float) -> httpx
 
     It follows no redirects: they would send the conversation a second time, to a place that nobody chose.
     """
+    import httpx
+
     defaults: dict[str, Any] = {
         "timeout": httpx.Timeout(600.0, connect=connect_timeout),
         "limits": httpx.Limits(max_connections=1000, max_keepalive_connections=100),
@@ -53,13 +60,24 @@ def http_client(client_args: Mapping[str, Any], connect_timeout: float) -> httpx
 async def open_answer(http: httpx.AsyncClient, host: str, model_name: str, body: bytes) -> httpx.Response:
     """Send *body* as a chat request to *host*; the answer is open, and the caller's to close, whatever its status."""
     exchange = _Exchange(http, body)
-    try:
-        client = ollama.AsyncClient(host=host, transport=exchange)
-    except ValueError as error:
-        raise NotConfigured(f"the host `{host}` cannot be read: {error}") from error
+    client = _sdk_client(host, exchange)
     # As a stream: for plain calls the SDK hides what kept it from connecting.
     async for _ in await client.chat(model=model_name, stream=True):
         pass
     if exchange.response is None:
         raise RuntimeError("the ollama SDK sent nothing")
     return exchange.response
+
+
+def _sdk_client(host: str, exchange: _Exchange) -> Any:
+    try:
+        import ollama
+    except Exception as error:
+        # The SDK makes a client while it is imported, out of OLLAMA_HOST and the proxy variables.
+        raise NotConfigured(
+            f"the ollama SDK cannot be imported ({error}): look at OLLAMA_HOST and the proxy variables"
+        ) from error
+    try:
+        return ollama.AsyncClient(host=host, transport=exchange)
+    except ValueError as error:
+        raise NotConfigured(f"the host `{host}` cannot be read: {error}") from error

@@ -24,6 +24,8 @@ Json = Mapping[str, Any]
 PROVIDER = "openai"
 """What blocks with something of the vendor's own in them are marked with, to be replayed in this dialect only."""
 
+_SHAPES = (AttributeError, TypeError, KeyError, ValueError)
+"""What reading raises where a server writes one kind of value in the place of another."""
 _REASONING = "reasoning"
 """The key of the block for a message's reasoning: a whole message has one field of it, so a stream has one block."""
 
@@ -35,6 +37,15 @@ def read_body(body: Json, answer: Answer) -> None:
     choices = body.get("choices")
     if body.get("error") or (choices is None and is_flat_error(body)):
         raise error_in_answer(body)
+    try:
+        _read_choices(body, choices, answer)
+    except CallError:
+        raise
+    except _SHAPES as error:
+        raise BadReply("the answer has another shape than a completion") from error
+
+
+def _read_choices(body: Json, choices: Any, answer: Answer) -> None:
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise BadReply("the answer has no choices")
     choice = next((one for one in choices if isinstance(one, dict) and not one.get("index")), choices[0])
@@ -56,22 +67,32 @@ def read_event(name: str, data: bytes, answer: Answer) -> None:
     choices = chunk.get("choices")
     if name == "error" or chunk.get("error") or (choices is None and is_flat_error(chunk)):
         raise error_in_answer(chunk)
-    if answer.id is None:
-        _read_identity(chunk, answer)
-    if choices:
-        for choice in choices:
+    try:
+        if answer.id is None:
+            _read_identity(chunk, answer)
+        for choice in choices or ():
             if not choice.get("index"):  # with n > 1 the first answer is the answer
-                if delta := choice.get("delta") or choice.get("message"):
-                    _read_message(delta, answer)
-                if reason := choice.get("finish_reason"):
-                    _finish(choice, reason, answer)
-    if usage := chunk.get("usage"):
-        answer.usage = read_usage(usage)
+                _read_choice(choice, answer)
+        if usage := chunk.get("usage"):
+            answer.usage = read_usage(usage) or answer.usage
+    except CallError:
+        raise
+    except _SHAPES as error:
+        raise BadReply("an event of the stream has another shape than a chunk") from error
+
+
+def _read_choice(choice: Json, answer: Answer) -> None:
+    if delta := choice.get("delta") or choice.get("message"):
+        _read_message(delta, answer)
+    if (reason := choice.get("finish_reason")) and reason != "null":
+        _finish(choice, reason, answer)
 
 
 def _read_identity(body: Json, answer: Answer) -> None:
-    answer.id = body.get("id") or None
-    answer.model_name = body.get("model") or answer.model_name
+    if found := body.get("id"):
+        answer.id = str(found)
+    if found := body.get("model"):
+        answer.model_name = str(found)
 
 
 def _read_message(message: Json, answer: Answer) -> None:
@@ -214,6 +235,8 @@ def _name_call(call: _Call, name: str, call_id: str, given: Json, answer: Answer
         # A call is answered by its id: one that has none is given one, until a real one comes.
         made = f"call_{uuid4().hex[:24]}" if new and not call.id else None
         answer.tool(call.key, id=call.id or made, name=call.name, **fields)
+        if answer.finish_reason == "stop":
+            answer.finish_reason = "tool_calls"
 
 
 def _signature(given: Json) -> dict[str, Any]:

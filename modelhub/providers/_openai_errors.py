@@ -84,7 +84,7 @@ def http_failure(who: str, status: int, content: bytes, headers: Mapping[str, st
     try:
         body = loads(content)
     except BadReply:
-        body = None
+        body = _plain(content)
     message, codes = _told(body)
     if status == 400 and not any(code in CODES for code in codes):
         cls = next((cls for words, cls in _WORDS if words.search(message)), None)
@@ -93,6 +93,12 @@ def http_failure(who: str, status: int, content: bytes, headers: Mapping[str, st
             return cls(f"{who} said 400: {message}", status=400, code=codes[0] or None, request_id=request_id)
     text = f"{who} said {status}: {message or 'nothing that could be read'}"
     return status_failure(status, text, codes=codes, table=CODES, headers=headers, request_id=request_id)
+
+
+def _plain(content: bytes) -> str:
+    """The text that a gateway wrote in the place of JSON; pages of HTML say nothing."""
+    text = content[:300].decode("utf-8", "replace").strip()
+    return "" if text.startswith(("<", "{", "[")) else text
 
 
 def error_in_answer(body: Json) -> CallError:

@@ -93,8 +93,8 @@ class AnthropicChatModel(Provider):
     as `x-api-key` too.
     """
 
-    kind: ClassVar[str] = KIND
-    end_mark: ClassVar[str] = "message_stop"
+    kind = KIND
+    end_mark = "message_stop"
 
     def __init__(
         self,
@@ -115,6 +115,8 @@ class AnthropicChatModel(Provider):
         self.generate_kwargs = dict(generate_kwargs or {})
         self._client_args = {**(client_args or {}), **(client_kwargs or {})}
         self._access = _Access(self._client_args, api_key, base_url, os.environ)
+        self.base_url = self._access.address
+        """Where requests go."""
         self._clients = PerLoop(self._open, self._close)
 
     # -- what it needs ---------------------------------------------------------------------------------------------
@@ -135,7 +137,7 @@ class AnthropicChatModel(Provider):
         if structured_natively(self.model_name) and native_schema(schema) is not None:
             return "native"
         named = "$ref" in schema or schema.get("type") == "object"  # tools take named arguments only
-        return "tool" if named and not thinks(self._options(request)) else "prompt"
+        return "tool" if named and not thinks(self._options(request), adaptively=True) else "prompt"
 
     # -- the wire --------------------------------------------------------------------------------------------------
 

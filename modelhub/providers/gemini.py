@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from modelhub.errors import AuthenticationFailed, BadReply, CallError, InvalidRequest, NotConfigured
+from modelhub.errors import (
+    AuthenticationFailed,
+    BadReply,
+    CallError,
+    ConnectFailed,
+    InvalidRequest,
+    NotConfigured,
+)
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._gemini_client import GeminiClient, connect, http_options, merged, snake
 from modelhub.providers._gemini_decode import failure_in, read_body, read_event
-from modelhub.providers._gemini_encode import request_body
+from modelhub.providers._gemini_encode import request_body, structured_method
 from modelhub.providers._http import PerLoop
-from modelhub.providers._structured import Structured
+from modelhub.providers._structured import Method, Structured
 from modelhub.providers._wire import describe, loads, server_sent_events
 
 if TYPE_CHECKING:
@@ -127,6 +134,10 @@ class GeminiChatModel(Provider):
         """The key, and those in the environment."""
         return [secret.get_secret_value() for secret in self._secrets]
 
+    def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002
+        """By JSON schema, but Gemma in words."""
+        return structured_method(self.model_name)
+
     # -- requests --------------------------------------------------------------------------------------------------
 
     def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:  # noqa: ARG002
@@ -195,9 +206,10 @@ class GeminiChatModel(Provider):
         """What Google's libraries raise themselves: signing in to Vertex AI, and the SDK's own errors."""
         names = {cls.__name__ for cls in type(error).__mro__}
         if "DefaultCredentialsError" in names:
-            return NotConfigured(f"Vertex AI: {error}")
-        if "GoogleAuthError" in names and "TransportError" not in names:
-            return AuthenticationFailed(f"Vertex AI: {error}")
+            return NotConfigured(f"signing in to Vertex AI is not possible: {error}")
+        if "GoogleAuthError" in names:
+            cls = ConnectFailed if "TransportError" in names else AuthenticationFailed
+            return cls(f"signing in to Vertex AI failed: {error}")
         if "APIError" in names:
             return failure_in(getattr(error, "code", None), getattr(error, "details", None))
         return None

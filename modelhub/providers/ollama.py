@@ -9,7 +9,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -34,6 +33,7 @@ from modelhub.providers._base import Payload, Provider
 from modelhub.providers._errors import network_failure, parse_retry_after, status_failure
 from modelhub.providers._http import PerLoop
 from modelhub.providers._ollama_encode import KIND, encode_messages, encode_tools, set_parameters, wanted_tool
+from modelhub.providers._ollama_wire import http_client, open_answer
 from modelhub.providers._structured import Structured
 from modelhub.providers._wire import describe, json_body, json_lines
 from modelhub.response import ChatUsage, FinishReason
@@ -170,16 +170,17 @@ class OllamaChatModel(Provider):
         args = dict(self._client_args)
         if key := self._key.get_secret_value():
             args["headers"] = {"authorization": f"Bearer {key}", **(args.get("headers") or {})}
-        client: httpx.AsyncClient = _sdk().http_client(args, self.connect_timeout)
-        return client
+        try:
+            return http_client(args, self.connect_timeout)
+        except Exception as error:
+            raise NotConfigured(f"the HTTP client cannot be made: {error}") from error
 
     async def _open(self, payload: Payload) -> httpx.Response:
-        sdk = _sdk()
         try:
             body = json.dumps(payload["body"], allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"the parameters cannot be written as JSON: {error}") from error
-        response: httpx.Response = await sdk.open_answer(self._clients.get(), self.host, self.model_name, body)
+        response = await open_answer(self._clients.get(), self.host, self.model_name, body)
         if response.status_code < 300:
             return response
         try:
@@ -268,17 +269,6 @@ class OllamaChatModel(Provider):
         if cls is None:
             return status_failure(status, message, headers=headers)
         return cls(message, status=status, retry_after=parse_retry_after(headers))
-
-
-def _sdk() -> ModuleType:
-    try:
-        from modelhub.providers import _ollama_wire
-    except Exception as error:
-        # The SDK makes a client while it is imported, out of OLLAMA_HOST and the proxy variables.
-        raise NotConfigured(
-            f"the ollama SDK cannot be imported ({error}): look at OLLAMA_HOST and the proxy variables"
-        ) from error
-    return _ollama_wire
 
 
 def _is_the_cloud(host: str) -> bool:

@@ -10,7 +10,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -234,15 +234,12 @@ class OpenAIChatModel(Provider):
             if start.lstrip()[:1] in (b"{", b"[", b"<"):
                 yield _WHOLE, start + b"".join([piece async for piece in pieces])
                 return
-            events = server_sent_events(_chained(start, pieces))
-            async for event in events:
-                if event[1] == _DONE:
-                    break
-                yield event
-            with suppress(Exception):
-                async with asyncio.timeout(_END):
-                    async for _ in events:
-                        pass
+            async with aclosing(server_sent_events(_Rejoined(start, pieces))) as events:
+                async for event in events:
+                    if event[1] == _DONE:
+                        break
+                    yield event
+                await _read_on(events)
         finally:
             await response.aclose()
 
@@ -317,10 +314,29 @@ async def _start(pieces: AsyncIterator[bytes]) -> bytes:
     return start
 
 
-async def _chained(start: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield start
-    async for piece in pieces:
-        yield piece
+class _Rejoined:
+    """*pieces* with the *start* that was taken off them."""
+
+    def __init__(self, start: bytes, pieces: AsyncIterator[bytes]) -> None:
+        self._start = start
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._start:
+            start, self._start = self._start, b""
+            return start
+        return await anext(self._pieces)
+
+
+async def _read_on(events: AsyncIterator[Event]) -> None:
+    """Wait a moment for the connection to end in order, so that it can be used again."""
+    with suppress(Exception):
+        async with asyncio.timeout(_END):
+            async for _ in events:
+                pass
 
 
 class OpenAIOptions(ProviderOptions):

@@ -36,7 +36,7 @@ def test_schema_is_one(schema: dict[str, Any]) -> None:
 
 
 def test_shipped_schema_is_not_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shipped file is what would be written now; if not, `make schema` writes it."""
+    """The shipped file is what would be written now; if not, `make fix` writes it."""
     monkeypatch.delitem(registry.PROVIDERS, "acme")
     write(tmp_path / "models.schema.json")
     assert (tmp_path / "models.schema.json").read_bytes() == SHIPPED.read_bytes()

@@ -15,6 +15,7 @@ Refuse = Callable[..., ConfigError]
 
 GPT = "version: 1\nmodels:\n  gpt: {provider: acme, model_name: a}\n"
 OPEN = "version: 1\nmodels:\n  gpt:\n    provider: acme\n    model_name: a\n"
+BOUNDS = "add `requests_per_minute`, `tokens_per_minute` or `concurrency`"
 
 TABLE = [
     # not even YAML
@@ -143,6 +144,17 @@ TABLE = [
     (OPEN + "    max_tokens: many\n", "6:17: `max_tokens: many` must be a whole number", ""),
     (OPEN + "    max_tokens: 1.5\n", "6:17: `max_tokens: 1.5` must be a whole number", ""),
     (OPEN + "    max_tokens: true\n", "6:17: `max_tokens: true` must be a number", ""),
+    (
+        OPEN.replace("acme", "scripted") + "    steps:\n      - {say: a, status: true}\n",
+        "7:26: `status: true` must be at least 100",
+        "",
+    ),
+    (
+        OPEN.replace("acme", "scripted") + "    steps:\n      - {say: a, break_after: true}\n",
+        "7:31: `break_after: true` must be a number",
+        "",
+    ),
+    (OPEN + "    limit: {max_queue: 5}\n", "6:5: `limit` of model `gpt` bounds nothing", BOUNDS),
     (OPEN + "    max_tokens: 0\n", "6:17: `max_tokens: 0` must be at least 1", ""),
     (OPEN + "    max_tokens: [1]\n", "6:17: `max_tokens` must be a whole number, not a list", ""),
     (OPEN + "    effort: hihg\n", "6:13: `effort: hihg` must be `low` or `high`", "did you mean `high`?"),
@@ -185,7 +197,7 @@ TABLE = [
     (
         GPT + "limits: {tier: {}}\n",
         "4:10: limit `tier` bounds nothing",
-        "add `requests_per_minute`, `tokens_per_minute` or `concurrency`",
+        BOUNDS,
     ),
     (
         GPT + "limits: {tier: {rpm: 5}}\n",

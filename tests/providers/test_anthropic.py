@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import traceback
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from modelhub.errors import (
     NotConfigured,
     UnsupportedFeature,
 )
+from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers.anthropic import AnthropicChatModel, AnthropicOptions
 from modelhub.registry import provider_options
 
@@ -592,6 +594,10 @@ async def test_structure_in_words_where_nothing_can_be_forced(loopback):
     body = await sent(loopback, talk, None, None, Person, reply=PERSON, model_name=name, more=more)
     assert body["system"].startswith("Be kind.\n\nAnswer with one JSON object")
     assert not body.keys() & {"tools", "tool_choice", "output_config"}
+    free = message({"type": "text", "text": '{"scores": {"a": 1}}'})
+    adaptive = {"thinking": {"type": "adaptive"}}
+    body = await sent(loopback, "Which?", None, None, Scores, reply=free, model_name="claude-opus-5", more=adaptive)
+    assert not body.keys() & {"tools", "output_config"}
     many = message({"type": "text", "text": "[1, 2]"})
     body = await sent(loopback, "Which?", None, None, RootModel[list[int]], reply=many, model_name="kimi-k2")
     assert "tools" not in body
@@ -607,6 +613,40 @@ async def test_too_many_options_are_not_asked_natively(loopback):
         body = await sent(loopback, "?", None, None, wide, reply=message(call, stop="tool_use"))
         assert "output_config" not in body
         assert "tools" in body
+
+
+class Pet(BaseModel):
+    kind: Literal["pet"]
+    legs: int = Field(ge=0, le=8)
+
+
+class Robot(BaseModel):
+    kind: Literal["robot"]
+    parts: list[str] = Field(min_length=1, max_length=3)
+
+
+class Household(BaseModel):
+    """Who lives there."""
+
+    people: list[Person]
+    first: Person = Field(description="The eldest.")
+    other: Pet | Robot = Field(discriminator="kind")
+    since: datetime
+    pets: list[Pet] = Field(min_length=2)
+    warm: bool = True
+
+
+def test_the_native_form_is_the_sdks_own():
+    """A schema in the native form is what the SDK's own helper makes of it, but for the words of descriptions."""
+    import anthropic
+
+    def without_words(part):
+        if isinstance(part, dict):
+            return {key: without_words(value) for key, value in part.items() if key != "description"}
+        return [without_words(value) for value in part] if isinstance(part, list) else part
+
+    found = native_schema(Household.model_json_schema())
+    assert without_words(found) == without_words(anthropic.transform_schema(Household))
 
 
 async def test_structure_that_does_not_fit_is_a_bad_reply(loopback):
@@ -830,7 +870,7 @@ async def test_the_environments_key_stays_at_home(loopback, monkeypatch):
 async def test_a_given_key_does_not_go_to_the_environments_address(monkeypatch):
     """ANTHROPIC_BASE_URL belongs to the environment's own key: another key goes to Anthropic itself."""
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-    assert AnthropicChatModel("m", KEY)._access.address == "https://api.anthropic.com"
+    assert AnthropicChatModel("m", KEY).base_url == "https://api.anthropic.com"
 
 
 @pytest.mark.parametrize(("variable", "carried"), [("ANTHROPIC_API_KEY", True), ("ANTHROPIC_AUTH_TOKEN", False)])

@@ -6,6 +6,7 @@ import json
 import socket
 import traceback
 
+import httpx
 import pytest
 
 from modelhub.errors import (
@@ -13,6 +14,7 @@ from modelhub.errors import (
     BadReply,
     ConnectFailed,
     ConnectionLost,
+    ConnectTimeout,
     ContentBlocked,
     ContextTooLong,
     InvalidRequest,
@@ -292,6 +294,20 @@ async def test_a_refused_connection_is_a_failure_to_connect(stream):
     async with DashScopeChatModel("qwen-plus", KEY, stream, base_url=f"http://127.0.0.1:{port}/api/v1") as model:
         with pytest.raises(ConnectFailed):
             await model("hi")
+
+
+async def test_a_pool_without_a_free_connection_is_a_failure_to_connect(loopback):
+    """Nothing was sent: all connections that the client may have are taken."""
+    loopback.streams(*HALF, end="hang", content_type=EVENTS)
+    async with (
+        httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as client,
+        model_at(loopback, True, client_args={"http_client": client, "timeout": 0.1}) as model,
+    ):
+        stream = await model("hi")
+        with pytest.raises(ConnectTimeout):
+            await model("hi")
+        await stream.aclose()
+    assert len(loopback.asked) == 1
 
 
 async def test_a_redirect_is_not_followed(loopback):

@@ -398,11 +398,16 @@ async def test_an_sdk_that_cannot_be_imported_is_not_configured(monkeypatch):
     """The SDK makes a client while it is imported, and a bad OLLAMA_HOST breaks that."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "ollama"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "modelhub.providers._ollama_wire", raising=False)
-    monkeypatch.delattr("modelhub.providers._ollama_wire", raising=False)
     monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:port")
     async with OllamaChatModel("tiny", host="http://127.0.0.1:1") as model:
         with pytest.raises(NotConfigured, match=r"cannot be imported.*OLLAMA_HOST"):
+            await model("hi")
+
+
+async def test_an_argument_the_client_does_not_know_is_not_configured():
+    """The seed has further keywords go to the client: a wrong one is told as such."""
+    async with OllamaChatModel("tiny", temperature=0.1) as model:
+        with pytest.raises(NotConfigured, match="temperature"):
             await model("hi")
 
 

@@ -6,6 +6,7 @@ import json
 import socket
 import traceback
 
+import httpx
 import pytest
 
 from modelhub.errors import (
@@ -13,6 +14,7 @@ from modelhub.errors import (
     BadReply,
     ConnectFailed,
     ConnectionLost,
+    ConnectTimeout,
     ContextTooLong,
     InvalidRequest,
     ModelNotFound,
@@ -206,6 +208,27 @@ async def test_silence_is_a_timeout_if_the_client_has_one(loopback, stream):
         with pytest.raises(TimedOut):
             await model("hi")
     await loopback.idle()
+
+
+async def test_a_pool_without_a_free_connection_is_a_failure_to_connect(loopback):
+    """Nothing was sent: all connections that the client may have are taken."""
+    loopback.streams(*HALF, end="hang")
+    limits = httpx.Limits(max_connections=1)
+    async with OllamaChatModel("tiny", True, host=loopback.url, limits=limits, timeout=0.1) as model:
+        stream = await model("hi")
+        with pytest.raises(ConnectTimeout):
+            await model("hi")
+        await stream.aclose()
+    assert len(loopback.asked) == 1
+
+
+async def test_a_redirect_is_not_followed(loopback):
+    """The conversation goes where it was meant to go, and nowhere else."""
+    loopback.answers("", status=307, location="http://127.0.0.1:1/elsewhere")
+    async with OllamaChatModel("tiny", host=loopback.url) as model:
+        with pytest.raises(NotConfigured, match=r"redirects to http://127\.0\.0\.1:1/elsewhere"):
+            await model("hi")
+    assert len(loopback.asked) == 1
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

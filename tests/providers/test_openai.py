@@ -8,9 +8,13 @@ import sys
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from modelhub.errors import ConfigError, NotConfigured
+from modelhub.errors import CallError, ConfigError, NotConfigured
+from modelhub.providers._answer import Answer
+from modelhub.providers._openai_dialect import read_body, read_event
 from modelhub.providers.openai import OpenAIChatModel, OpenAIOptions
 from modelhub.registry import provider_options
 
@@ -464,6 +468,32 @@ async def test_a_stream_and_a_whole_answer_are_the_same(loopback, streamed):
     async with OpenAIChatModel("m", "key-of-test", base_url=f"{loopback.url}/v1") as model:
         whole = await model("hi", stream=False)
     assert (whole.content, whole.finish_reason, whole.id) == (last.content, last.finish_reason, last.id)
+
+
+KEYS = ["id", "choices", "index", "delta", "message", "content", "tool_calls", "function", "name", "arguments", "usage"]
+KEYS += ["finish_reason", "reasoning", "reasoning_details", "refusal", "prompt_tokens", "error", "code", "text", "type"]
+LEAVES = st.none() | st.booleans() | st.integers(-3, 999) | st.sampled_from(["", "stop", "length", "a", "{}", "custom"])
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=20,
+)
+NOTHING = {"created_at": "", "model": "m", "model_name": "m", "requested": "m", "attempts": []}
+
+
+@given(st.lists(VALUES, max_size=5), VALUES)
+def test_no_value_is_too_odd(deltas, last):
+    """Whatever JSON stands where a delta or a chunk should: an answer, or an error of ours."""
+    answer = Answer(NOTHING)
+    try:
+        for delta in deltas:
+            read_event("", json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode(), answer)
+        read_event("", json.dumps(last).encode(), answer)
+        read_body({"choices": [{"message": last, "finish_reason": "stop"}]}, answer)
+    except CallError:
+        return
+    assert json.dumps(answer.snapshot())
+    assert json.dumps(answer.final())
 
 
 class Person(BaseModel):

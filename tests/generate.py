@@ -1,0 +1,71 @@
+"""Writes the generated parts of the README again; `tests/test_generated.py` checks that they are up to date.
+
+    python tests/generate.py
+"""
+
+import re
+from pathlib import Path
+
+from modelhub.errors import failure_classes
+from modelhub.registry import LAYERS, PROVIDERS, provider_options
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def failures():
+    rows = []
+    for cls in failure_classes():
+        verdict = cls.verdict
+        fall_back = "yes" if verdict.fall_back else "no"
+        row = [f"`{cls.__name__}`", verdict.what, verdict.retry.value, fall_back, verdict.breaker.value]
+        rows.append([*row, verdict.billed.value])
+    return table(["class", "what", "asked again", "falls back", "breaker", "may have cost money"], rows)
+
+
+def layers():
+    names = [spec.target.rpartition(":")[2].lower() for spec in LAYERS]
+    return f"```text\n{' > '.join(['chain', *names, 'provider'])}\n```"
+
+
+def providers():
+    rows = []
+    for kind in PROVIDERS:
+        options = provider_options(kind)
+        required = [name for name, field in options.model_fields.items() if field.is_required()]
+        extra = "" if kind == "scripted" else f'`pip install "modelhub[{kind}]"`'
+        keys = ", ".join(f"`{name}`" for name in required if name != "provider") or "-"
+        rows.append([f"`{kind}`", (options.__doc__ or "").strip().splitlines()[0], keys, extra or "-"])
+    return table(["provider", "what", "required keys", "install"], rows)
+
+
+def help_text():
+    """The commands, from the CLI's own help."""
+    import typer.main
+
+    from modelhub.cli import app
+
+    group = typer.main.get_command(app)
+    rows = []
+    for name, command in sorted(group.commands.items()):
+        arguments = " ".join(param.make_metavar(None) for param in command.params if param.param_type_name == "argument")
+        rows.append([f"`modelhub {name} {arguments}`".replace(" `", "`"), command.get_short_help_str(120)])
+    return table(["command", "what"], rows)
+
+
+PARTS = {"failures": failures, "layers": layers, "providers": providers, "help": help_text}
+
+
+def generated(text):
+    """*text* with every generated part as it should be now."""
+    return BLOCK.sub(lambda match: f"{match[1]}{PARTS[match[2]]()}\n{match[3]}", text)
+
+
+if __name__ == "__main__":
+    README.write_text(generated(README.read_text(encoding="utf-8")), encoding="utf-8")

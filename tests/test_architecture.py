@@ -1,0 +1,131 @@
+"""The house's own rules."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import modelhub
+from modelhub import errors
+from modelhub.registry import LAYERS, PROVIDERS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "modelhub"
+FLOORS = [
+    ["errors", "clock"],
+    ["response", "_normalise", "options"],
+    ["messages", "events"],
+    ["stream"],
+    ["context", "_sync"],
+    ["model"],
+    ["providers.*", "middleware.*", "accounting.*", "logs"],
+    ["registry"],
+    ["config.*"],
+    ["build"],
+    ["hub"],
+    ["testing.*"],
+    ["cli.*"],
+    ["__main__", "__init__"],
+]
+SDKS = {"openai", "anthropic", "dashscope", "ollama", "google"}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__" or len(parts) == 1), path
+
+
+def imported(path):
+    """Every name *path* imports at module level, but for type checking."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def floor(name):
+    for number, patterns in enumerate(FLOORS):
+        for pattern in patterns:
+            if re.fullmatch(pattern.replace(".", r"\.").replace("*", r"[\w.]*"), name):
+                return number
+            if pattern == f"{name}.*":
+                return number  # a package's own __init__
+    raise AssertionError(f"modelhub/{name}: no floor is named for it in {Path(__file__).name}")
+
+
+MODULES = dict(modules())
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_imports_only_lower_floors(name):
+    """A room knows what is below it; rooms of one floor do not know each other, except a folder's own furniture."""
+    own = floor(name)
+    for target in imported(MODULES[name]):
+        if not target.startswith("modelhub."):
+            continue
+        other = target.removeprefix("modelhub.")
+        folder = name if MODULES[name].stem == "__init__" else name.rpartition(".")[0]
+        neighbour = folder not in ("", "__init__") and f"{other}.".startswith(f"{folder}.")
+        free = folder not in ("providers", "middleware") or other.rpartition(".")[2].startswith("_")
+        assert floor(other) < own or (neighbour and free), f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_sdk_is_imported_with_a_module(name):
+    """SDKs are imported where they are used: a file that names one vendor does not load the others."""
+    for target in imported(MODULES[name]):
+        assert target.partition(".")[0] not in SDKS, f"{name} imports {target}"
+
+
+def test_importing_modelhub_loads_no_sdk():
+    """`import modelhub`, and loading a file, leave the vendors' SDKs alone."""
+    code = (
+        "import sys, modelhub; from modelhub import Hub; "
+        "Hub.from_dict({'version': 1, 'models': {'m': {'provider': 'openai', 'model_name': 'x', 'api_key': 'k'}}}); "
+        f"print(sorted(set(sys.modules) & {SDKS | {'httpx', 'httpx2', 'aiohttp'}!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_can_be_had():
+    """What `__all__` promises, the lazy package gives; `errors` leaves nothing out."""
+    for name in modelhub.__all__:
+        assert getattr(modelhub, name) is not None
+    plain = {"Problem", "Verdict", "Retry", "Breaker", "Billed", "failure_classes"}
+    assert set(errors.__all__) - plain <= set(modelhub.__all__)
+
+
+def test_the_tree_in_the_docstring_is_the_tree():
+    """The drawing at the top of `errors` shows every class below its base."""
+    drawn, path = {}, []
+    for line in errors.__doc__.splitlines():
+        match = re.match(r"^((?:[│ ]   )*)(?:[├└]── )?(\w+)(?: \((\w+)\))?", line)
+        if not match or not hasattr(errors, match[2]):
+            continue
+        depth = len(match[1]) // 4 + ("── " in line)
+        path[depth:] = [match[2]]
+        drawn[match[2]] = path[depth - 1] if depth else None
+    for name, base in drawn.items():
+        cls = getattr(errors, name)
+        assert base is None or getattr(errors, base) in cls.__bases__, name
+    assert set(drawn) == {"ModelHubError", "ConfigError", "UnknownModel", "HubClosed", "CallError"} | {
+        cls.__name__ for cls in errors.failure_classes()
+    }
+
+
+def test_the_order_of_layers_is_pinned():
+    """Outermost first: no permit is held while waiting to retry, and an open breaker is not retried."""
+    assert [spec.key for spec in LAYERS] == ["pricing", "deadline", "retry", "breaker", "limit", "timeout"]
+
+
+def test_every_provider_has_its_extra():
+    """Whoever names a provider in a file can install its SDK by that name."""
+    extras = set(importlib.metadata.metadata("modelhub").get_all("Provides-Extra") or ())
+    assert set(PROVIDERS) - {"scripted"} <= extras

@@ -1,0 +1,175 @@
+"""The hub opens, finds, owns and closes."""
+
+import asyncio
+import gc
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+
+from modelhub import ConfigError, Hub, HubClosed, NotConfigured, UnknownModel
+from modelhub.hub import config_path
+
+CONFIG = {
+    "version": 1,
+    "models": {
+        "one": {"provider": "scripted", "reply": "first"},
+        "two": {"provider": "scripted", "reply": "second words here"},
+        "gpt": {"provider": "openai", "model_name": "gpt-5-mini", "api_key": "${OPENAI_API_KEY}"},
+    },
+    "chains": {"primary": {"models": ["gpt", "one"]}, "outer": {"models": ["primary", "two"], "stream": True}},
+}
+
+
+@pytest.fixture(name="hub")
+def _hub():
+    with Hub.from_dict(CONFIG) as hub:
+        yield hub
+
+
+async def test_a_model_or_chain_is_found_by_name_and_made_once(hub):
+    """`get` gives the same object each time; the same model stands in every chain that names it."""
+    assert hub.get("primary") is hub.get("primary") is hub["primary"]
+    assert (await hub.get("primary")("hi")).text == "first"
+    assert (await hub.get("two")("hi")).requested == "two"
+    assert hub.get("one").models[0] is hub.get("primary").models[1]
+
+
+def test_the_hub_can_be_looked_at(hub):
+    """Names, membership, length and repr tell what is there."""
+    assert list(hub) == ["primary", "outer", "one", "two", "gpt"]
+    assert "primary" in hub
+    assert "nobody" not in hub
+    assert len(hub) == 5
+    assert repr(hub) == "<Hub from a dict, open [chains: primary, outer | models: one, two, gpt]>"
+
+
+def test_a_wrong_name_says_what_was_meant(hub):
+    """The error has the probable name and all that exist."""
+    with pytest.raises(UnknownModel, match=r"no model or chain is called `primry`; did you mean `primary`\? \(there are"):
+        hub.get("primry")
+
+
+async def test_a_model_without_a_key_says_what_to_set(hub):
+    """Called itself it raises NotConfigured; a chain passes over it and says so."""
+    with pytest.raises(NotConfigured, match="set OPENAI_API_KEY"):
+        await hub.get("gpt")("hi")
+    reply = await hub.get("primary")("hi")
+    assert [(attempt.model, attempt.outcome) for attempt in reply.attempts] == [("gpt", "NotConfigured"), ("one", "ok")]
+
+
+async def test_a_chains_stream_setting_holds_for_all_its_members(hub):
+    """What a call gives depends on the chain, not on who answers; `stream=` in a call overrides it."""
+    snapshots = [snapshot async for snapshot in await hub.get("outer")("hi")]
+    assert snapshots[-1].text == "first"
+    assert (await hub.get("outer")("hi", stream=False)).text == "first"
+
+
+async def test_a_closed_hub_says_so():
+    """After closing, neither `get` nor a model that was had before works; closing twice is fine."""
+    hub = Hub.from_dict(CONFIG)
+    model = hub.get("one")
+    await hub.aclose()
+    await hub.aclose()
+    with pytest.raises(HubClosed):
+        hub.get("one")
+    with pytest.raises(HubClosed):
+        await model("hi")
+    assert "closed" in repr(hub)
+
+
+def test_a_hub_works_across_several_loops_and_threads():
+    """Several `asyncio.run`, and several threads with a loop each, share one hub."""
+    hub = Hub.from_dict(CONFIG)
+
+    async def ask():
+        return (await hub.get("primary")("hi")).text
+
+    assert [asyncio.run(ask()) for _ in range(3)] == ["first"] * 3
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(asyncio.run(ask()))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == ["first"] * 4
+    hub.close()
+
+
+def test_scripts_without_a_loop_use_sync(hub):
+    """`sync` gives a reply, or a plain iterator of snapshots."""
+    assert hub.get("one").sync("hi").text == "first"
+    stream = hub.get("two").sync("hi", stream=True)
+    assert [snapshot.delta for snapshot in stream] == ["second", " words", " here", ""]
+    with hub.get("two").sync("hi", stream=True) as stream:
+        next(stream)
+    assert hub.get("two").sync("hi", stream=True).final().text == "second words here"
+    with pytest.raises(NotConfigured):
+        hub.get("gpt").sync("hi")
+
+
+async def test_sync_inside_a_loop_is_refused(hub):
+    """Blocking a running loop would hang it: the error says what to write."""
+    with pytest.raises(RuntimeError, match=r"await model"):
+        hub.get("one").sync("hi")
+
+
+def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
+    """A path, else $MODELHUB_CONFIG, else ./models.yaml; what is missing is said with what to do."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"there is no models\.yaml in .*: write one, or name another file"):
+        Hub.from_yaml()
+    (tmp_path / "other.yaml").write_text("version: 1\nmodels: {m: {provider: scripted}}\n")
+    assert config_path(environ={"MODELHUB_CONFIG": "other.yaml"}).name == "other.yaml"
+    assert list(Hub.from_yaml(environ={"MODELHUB_CONFIG": "other.yaml"})) == ["m"]
+    (tmp_path / "models.yaml").write_text("version: 1\nmodels: {n: {provider: scripted}}\n")
+    assert list(Hub.from_yaml(environ={})) == ["n"]
+    with pytest.raises(ConfigError, match=r"gone\.yaml \(from \$MODELHUB_CONFIG\) is not a file"):
+        config_path(environ={"MODELHUB_CONFIG": "gone.yaml"})
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml is not a file"):
+        Hub.from_yaml("nowhere.yaml")
+
+
+async def test_a_forgotten_stream_is_settled_and_says_so(hub):
+    """Dropping a stream gives back what it holds; Python's development mode shows a ResourceWarning."""
+    stream = await hub.get("two")("hi", stream=True)
+    await anext(stream)
+    with pytest.warns(ResourceWarning, match="never read to its end nor closed"):
+        del stream
+        gc.collect()
+    await asyncio.sleep(0)
+
+
+def test_forgetting_to_close_makes_no_noise_at_exit():
+    """A script that never closes its hub ends without a word on stderr."""
+    code = (
+        "import asyncio\n"
+        "from modelhub import Hub\n"
+        f"hub = Hub.from_dict({CONFIG!r})\n"
+        "print(asyncio.run(hub.get('primary')('hi')).text)\n"
+        "print(hub.get('two').sync('hi').text)\n"
+        "for snapshot in hub.get('two').sync('hi', stream=True): break\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.split("\n")[:2], done.stderr) == (["first", "second words here"], "")
+
+
+async def test_structured_output_makes_tools_void_with_a_warning(hub):
+    """Tools given with a structured_model are ignored, and a warning says so."""
+    from pydantic import BaseModel
+
+    class Greeting(BaseModel):
+        words: str
+
+    config = {"version": 1, "models": {"m": {"provider": "scripted", "steps": [{"data": {"words": "hello"}}]}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    async with Hub.from_dict(config) as other:
+        with pytest.warns(UserWarning, match="tools and tool_choice are ignored"):
+            reply = await other.get("m")("hi", tools=[tool], structured_model=Greeting)
+    assert reply.metadata == {"words": "hello"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with Hub.from_dict(config) as other:
+            await other.get("m")("hi", structured_model=Greeting)

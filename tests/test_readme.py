@@ -1,0 +1,76 @@
+"""The README and the examples do what they say."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+SNIPPETS = [code for language, code in BLOCKS if language == "python"]
+FILE = next(code for language, code in BLOCKS if language == "yaml")
+EXPECTED = {
+    "01_call": ["Good morning! What can I do for you?", "answered by greeter"],
+    "02_stream": ["Good morning! What can I do for you?", "finished: stop"],
+    "03_tools": ['get_weather({"city": "Oslo"}) -> 3 degrees and rain in Oslo', "Take an umbrella."],
+    "04_structured": ["Acme: 128.50 EUR, open"],
+    "05_job": ["flaky Overloaded, then flaky ok", "flaky RateLimited, then steady ok"],
+}
+
+
+@pytest.fixture(name="elsewhere")
+def _elsewhere(tmp_path, monkeypatch):
+    """A directory whose models.yaml is the README's."""
+    (tmp_path / "models.yaml").write_text(FILE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", SNIPPETS, ids=lambda code: f"snippet {SNIPPETS.index(code) + 1}")
+def test_snippets_run_and_print_what_is_shown(code, elsewhere, capsys):
+    """Every Python snippet runs; where the README shows its output, that is the output."""
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    printed = capsys.readouterr().out
+    assert printed
+    after = README.split(code)[1]
+    shown = re.match(r"```\n\nIt prints:\n\n```text\n(.*?)```", after, re.DOTALL)
+    if shown:
+        assert shown[1] == printed
+
+
+def test_the_first_call_is_answered_without_keys(elsewhere, capsys):
+    """With no key set and no local server the scripted model answers."""
+    exec(compile(SNIPPETS[0], "README.md", "exec"), {"__name__": "__main__"})
+    assert "Nobody else could be asked." in capsys.readouterr().out
+
+
+def test_the_broken_file_prints_what_is_shown(tmp_path):
+    """The README's example of a broken file is what the command prints."""
+    lines = FILE.splitlines()
+    shown = next(code for language, code in BLOCKS if language == "console" and "modelhub check" in code)
+    at = int(re.search(r"models\.yaml:(\d+):", shown)[1])
+    place = lines.index("    model_name: gpt-5-mini") + 1
+    lines.insert(place, "    retires: {max_attempts: 3}")
+    (tmp_path / "models.yaml").write_text("\n".join(lines), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "modelhub", "check"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    printed = re.sub(r"[ \t]+$", "", done.stdout + done.stderr, flags=re.MULTILINE)
+    expected = shown.split("\n", 1)[1].replace(f"yaml:{at}:", f"yaml:{place + 1}:")
+    numbers = iter(range(place - 1, place + 2))
+    expected = re.sub(r"^ +\d+ \|", lambda _: f"{next(numbers):5} |", expected, flags=re.MULTILINE)
+    assert expected.strip() in printed
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "examples").glob("*.py")))
+def test_examples_run(name, capsys):
+    """Every example runs as it stands and prints what its reader expects."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / "examples" / f"{name}.py")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    printed = capsys.readouterr().out
+    for line in EXPECTED[name]:
+        assert line in printed
