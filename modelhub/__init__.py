@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from modelhub.hub import Hub
     from modelhub.middleware.chain import Chain
     from modelhub.model import ChatModelBase, Layer
+    from modelhub.providers.anthropic import AnthropicChatModel
+    from modelhub.providers.dashscope import DashScopeChatModel
+    from modelhub.providers.gemini import GeminiChatModel
+    from modelhub.providers.ollama import OllamaChatModel
     from modelhub.providers.openai import OpenAIChatModel
     from modelhub.providers.scripted import ScriptedChatModel
     from modelhub.response import Attempt, ChatResponse, ChatUsage
@@ -58,6 +62,10 @@ __all__ = [
     "ChatUsage",
     "Chain",
     "OpenAIChatModel",
+    "AnthropicChatModel",
+    "DashScopeChatModel",
+    "OllamaChatModel",
+    "GeminiChatModel",
     "ScriptedChatModel",
     "AllModelsFailed",
     "AuthenticationFailed",
@@ -103,6 +111,10 @@ _ROOMS = {
     "ChatUsage": "modelhub.response",
     "Chain": "modelhub.middleware.chain",
     "OpenAIChatModel": "modelhub.providers.openai",
+    "AnthropicChatModel": "modelhub.providers.anthropic",
+    "DashScopeChatModel": "modelhub.providers.dashscope",
+    "OllamaChatModel": "modelhub.providers.ollama",
+    "GeminiChatModel": "modelhub.providers.gemini",
     "ScriptedChatModel": "modelhub.providers.scripted",
 }
 

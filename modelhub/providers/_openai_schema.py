@@ -133,8 +133,8 @@ def _format(name: Any) -> Schema:
 
 
 def _pattern(pattern: Any) -> Schema:
-    # Its engine knows no look-around.
-    return {} if "(?" in str(pattern) else {"pattern": pattern}
+    # Its engine knows groups, but no look-around and no flags.
+    return {} if "(?" in str(pattern).replace("(?:", "") else {"pattern": pattern}
 
 
 _REWRITES: Mapping[str, Callable[[Any], Schema]] = {

@@ -14,6 +14,7 @@ from modelhub.providers.gemini import GeminiChatModel
 
 KEY = "AIzaTest0123456789abcdef"
 PNG = base64.b64encode(b"\x89PNG not really").decode()
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 USAGE = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
 WEATHER = {
     "type": "function",

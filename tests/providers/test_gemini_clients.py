@@ -16,7 +16,6 @@ from modelhub.providers.gemini import GeminiChatModel, GeminiOptions
 from modelhub.registry import provider_options
 
 KEY = "AIzaTest0123456789abcdef"
-PNG = base64.b64encode(b"\x89PNG not really").decode()
 USAGE = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
 WEATHER = {
     "type": "function",
@@ -52,6 +51,19 @@ def model(loopback, name="gemini-3-flash", **more):
     return GeminiChatModel(name, KEY, **{"stream": False, "base_url": loopback.url, **more})
 
 
+@pytest.fixture
+def ask(loopback):
+    """Ask a model once and give back the request's body."""
+    loopback.answers(whole())
+
+    async def send(messages, *args, init=None, **more):
+        async with model(loopback, **(init or {})) as asked:
+            await asked(messages, *args, **more)
+        return loopback.asked[-1].json
+
+    return send
+
+
 # -- parameters --------------------------------------------------------------------------------------------------------
 
 
@@ -79,7 +91,7 @@ async def test_new_parameters_can_be_sent_by_their_wire_names(loopback):
         await asked("hi", temperature=0.5, http_options=extra)
     body = loopback.asked[0].json
     assert (body["generationConfig"], body["labels"]) == ({"temperature": 0.5, "novel": 1}, {"a": "b"})
-    assert body["contents"] == [user({"text": "hi"})]
+    assert body["contents"] == [{"role": "user", "parts": [{"text": "hi"}]}]
     assert loopback.asked[0].headers["x-team"] == "blue"
 
 

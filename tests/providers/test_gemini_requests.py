@@ -88,7 +88,8 @@ async def test_a_text_goes_to_the_models_address_with_the_key(loopback):
 
 async def test_a_stream_is_asked_for_as_events(loopback):
     """The default of the class is to stream."""
-    loopback.streams(*events([{"text": "Hel"}], [{"text": "lo."}]), content_type="text/event-stream")
+    pieces = [whole({"text": "Hel"}, finish=None), whole({"text": "lo."})]
+    loopback.streams(*(f"data: {json.dumps(one)}\r\n\r\n" for one in pieces), content_type="text/event-stream")
     async with GeminiChatModel("gemini-3-flash", KEY, base_url=loopback.url) as asked:
         texts = [snapshot.text async for snapshot in await asked("hi")]
     assert loopback.asked[0].target == "/v1/models/gemini-3-flash:streamGenerateContent?alt=sse"

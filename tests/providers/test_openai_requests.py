@@ -4,8 +4,9 @@ import base64
 import importlib.util
 import json
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel, Field, RootModel
@@ -42,6 +43,29 @@ class Node(BaseModel):
 
     value: int
     children: list["Node"] = []
+
+
+class Cat(BaseModel):
+    """One of two."""
+
+    kind: Literal["cat"]
+    lives: int = Field(9, ge=1, description="How many are left.")
+
+
+class Dog(BaseModel):
+    """The other."""
+
+    kind: Literal["dog"]
+    seen: datetime
+    code: str = Field(pattern=r"^(?:a|b)$")
+
+
+class Owner(BaseModel):
+    """Everything strict mode can say."""
+
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+    other: Cat = Field(description="The other one.")
+    all: list[Dog] = Field(default_factory=list, max_length=3)
 
 
 class Free(BaseModel):
@@ -447,6 +471,22 @@ async def test_a_model_that_contains_itself(loopback, sent):
     assert metadata == {"value": 1, "children": []}
     assert (schema["type"], schema["required"]) == ("object", ["value", "children"])
     assert schema["properties"]["children"]["items"] == {"$ref": "#/$defs/Node"}
+
+
+async def test_unions_references_and_bounds_survive(loopback, sent):
+    """What strict mode knows of a schema is kept, in the form it wants."""
+    pet = {"kind": "cat", "lives": 7}
+    _, body = await structured(loopback, sent, Owner, answer(json.dumps({"pet": pet, "other": pet, "all": []})))
+    written = body["response_format"]["json_schema"]
+    fields, parts = written["schema"]["properties"], written["schema"]["$defs"]
+    assert written["strict"] is True
+    assert fields["pet"] == {"anyOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}]}
+    assert fields["other"] == {"anyOf": [{"$ref": "#/$defs/Cat"}], "description": "The other one."}
+    assert fields["all"] == {"type": "array", "items": {"$ref": "#/$defs/Dog"}, "maxItems": 3}
+    lives = {"type": "integer", "minimum": 1, "description": "How many are left."}
+    assert (parts["Cat"]["properties"]["lives"], parts["Cat"]["required"]) == (lives, ["kind", "lives"])
+    assert parts["Dog"]["properties"]["seen"] == {"type": "string", "format": "date-time"}
+    assert parts["Dog"]["properties"]["code"] == {"type": "string", "pattern": "^(?:a|b)$"}
 
 
 async def test_what_strict_mode_cannot_say_is_asked_for_loosely(loopback, sent):
