@@ -203,6 +203,8 @@ class CallError(ModelHubError):
     code: str | None
     request_id: str | None
     retry_after: float | None
+    should_retry: bool | None = None
+    """What the vendor itself says of asking again, if it does (`x-should-retry`)."""
     attempts: Sequence[Attempt]
 
     def __init__(
@@ -383,7 +385,11 @@ class UnknownFailure(CallError):
 
 
 class AllModelsFailed(CallError, ExceptionGroup[CallError]):
-    """No model of a chain answered: every model's error, in the order they were met; chains nest."""
+    """No model of a chain answered: every model's error, in the order they were met; chains nest.
+
+    `message` is the first line of its text, which goes on with one line for each model. Catch it as such, as a
+    `CallError`, by its members with `except*`, or ask `dominant` which kind of failure it mostly was.
+    """
 
     verdict = Verdict("the chain's end: every error, in order")
 
@@ -396,6 +402,11 @@ class AllModelsFailed(CallError, ExceptionGroup[CallError]):
         self.args = (message, list(errors))
         waits = [error.retry_after for error in self.leaves() if error.retry_after is not None]
         self.retry_after = min(waits, default=None)
+
+    def __str__(self) -> str:
+        from modelhub._tree import tree_of
+
+        return "\n".join([self.message, *tree_of(self)])
 
     def derive(self, excs: Sequence[Exception]) -> AllModelsFailed:  # type: ignore[override]
         """A group of the same kind over *excs*: what `except*` and `split` use."""

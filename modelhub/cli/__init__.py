@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from modelhub.cli._app import app
+
+__all__ = ["app", "main"]
 
 
 def main() -> None:
@@ -17,3 +21,11 @@ def main() -> None:
         app(prog_name="modelhub")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module 'modelhub.cli' has no attribute {name!r}")
+    from modelhub.cli._app import app
+
+    return app

@@ -8,7 +8,10 @@ from typing import Any
 
 from modelhub.context import Services
 
-__all__ = ["Shared"]
+__all__ = ["LONGEST_WAIT", "Shared"]
+
+LONGEST_WAIT = 60.0
+"""How many seconds a call without a deadline waits at most for a model that asks to be left alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,23 @@
 """Breaker: leave a model alone for a while when it keeps failing.
 
-Failures that say the vendor is ill count, and enough of them in a row open the breaker; a wrong key, an empty account
-or an unknown model opens it at once; a rate limit cools the model until the vendor wants to be asked again. An open
-breaker fails at once with `BreakerOpen`, so that a chain moves on without waiting. After the pause a single call goes
-through as a probe: if it succeeds the breaker closes, else the next pause is longer.
+Failures that say the vendor is ill count: enough of them in a row, or too large a share of the last ones, open the
+breaker. A wrong key, an empty account or an unknown model opens it at once, and for longer; a rate limit cools the model
+until the vendor wants to be asked again. An open breaker fails at once with `BreakerOpen`, so that a chain moves on
+without waiting. After the pause a single call goes through as a probe: if it succeeds the breaker closes, else the next
+pause is longer. A breaker belongs to an endpoint, a key and a model, all three: entries that share them share it.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
 
 from modelhub.errors import Breaker as Verdict
-from modelhub.errors import BreakerOpen, CallError
+from modelhub.errors import BreakerOpen, CallError, TimedOut
 from modelhub.middleware._base import Shared
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions, duration
@@ -28,21 +31,29 @@ class BreakerOptions(LayerOptions):
 
     failures: Annotated[int, Field(ge=1, le=1000)] = 5
     """How many attempts must fail in a row before the model is left alone."""
-    pause: duration(0.01, 3600) = 5.0  # type: ignore[valid-type]
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Or which share of the attempts within `window`, if there were at least twice `failures`."""
+    window: duration(0.1, 3600) = 30.0  # type: ignore[valid-type]
+    """How long an attempt is remembered for the share."""
+    pause: duration(0.01, 3600) = 1.0  # type: ignore[valid-type]
     """How long the first pause is; it doubles each time the probe after it fails, and is jittered by a tenth."""
-    max_pause: duration(0.01, 3600) = 60.0  # type: ignore[valid-type]
-    """The longest pause."""
+    max_pause: duration(0.01, 3600) = 4.0  # type: ignore[valid-type]
+    """The longest pause after failures that pass by themselves; after silence it is as long as the silence was."""
+    long_pause: duration(0.01, 86_400) = 60.0  # type: ignore[valid-type]
+    """The pause after failures that somebody must mend: a wrong key, an empty account, an unknown model."""
 
 
 @dataclass(slots=True)
 class BreakerState:
-    """What is known of one endpoint, key and model; entries that have all three in common share it."""
+    """What is known of one endpoint, key and model."""
 
-    failures: int = 0
+    streak: int = 0
     openings: int = 0
     until: float = 0.0
     probing: bool = False
     cause: CallError | None = field(default=None, repr=False)
+    seen: deque[tuple[float, bool]] = field(default_factory=deque, repr=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 
 class Breaker(Layer):
@@ -65,60 +76,97 @@ class Breaker(Layer):
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply, if the model is not left alone. Raises BreakerOpen if it is."""
-        self._admit()
+        probe = self._admit()
+        began = self.services.clock.now()
         try:
             reply = await self.inner.send(request)
         except CallError as error:
-            self._failed(error)
+            self._failed(error, began, probe)
             raise
         except BaseException:
-            self.state.probing = False  # cancelled: it says nothing about the model
+            self._release(probe)  # cancelled: it says nothing about the model
             raise
-        on_settled(reply, self._settled)
+        on_settled(reply, lambda outcome: self._settled(outcome, began, probe))
         return reply
 
-    def _admit(self) -> None:
+    def _admit(self) -> bool:
+        """Let a call through; True if it is the probe after a pause, whose outcome the others wait for."""
         state = self.state
-        left = state.until - self.services.clock.now()
-        if left > 0 or state.probing:
-            reason = f" after {state.cause.kind}" if state.cause is not None else ""
-            wait = max(left, 0.0)
-            raise BreakerOpen(
-                f"`{self.name}` is left alone{reason}; it can be asked again in {wait:.1f} s",
-                model=self.name,
-                retry_after=wait,
-            ) from state.cause
-        # Whoever comes first after a pause is the probe; the others are turned away until it is back.
-        state.probing = state.openings > 0
+        with state.lock:
+            left = state.until - self.services.clock.now()
+            if left <= 0 and not state.probing:
+                state.probing = state.openings > 0
+                return state.probing
+            wait = left if left > 0 else self.options.pause
+        reason = f" after {state.cause.kind}" if state.cause is not None else ""
+        raise BreakerOpen(
+            f"`{self.name}` is left alone{reason}; it can be asked again in {wait:.1f} s",
+            model=self.name,
+            retry_after=wait,
+        ) from state.cause
 
-    def _settled(self, outcome: Outcome) -> None:
+    def _release(self, probe: bool) -> None:
+        if probe:
+            self.state.probing = False
+
+    def _settled(self, outcome: Outcome, began: float, probe: bool) -> None:
         if isinstance(outcome.error, CallError):
-            self._failed(outcome.error)
-        elif outcome.how == "complete":
-            self.state.failures = self.state.openings = 0
-            self.state.probing = False
-            self.state.cause = None
+            self._failed(outcome.error, began, probe)
+        elif outcome.how != "complete":
+            self._release(probe)
         else:
-            self.state.probing = False
+            self._answered(probe)
 
-    def _failed(self, error: CallError) -> None:
+    def _answered(self, probe: bool) -> None:
+        state = self.state
+        with state.lock:
+            state.streak = 0
+            if probe:
+                state.probing, state.openings, state.until, state.cause = False, 0, 0.0, None
+                state.seen.clear()
+            elif state.openings == 0:
+                self._remember(True)
+
+    def _failed(self, error: CallError, began: float, probe: bool) -> None:
         state, verdict = self.state, error.verdict.breaker
-        state.probing = False
-        if verdict is Verdict.COOLS:
-            self._leave_alone(error.retry_after or 0.0, error)
-        elif verdict is Verdict.COUNTS:
-            state.failures += 1
-        if verdict is Verdict.OPENS or (verdict is Verdict.COUNTS and self._enough()):
-            pause = min(self.options.max_pause, self.options.pause * 2**state.openings)
-            state.openings += 1
-            self._leave_alone(pause * self.services.random.uniform(0.9, 1.1), error)
+        now = self.services.clock.now()
+        with state.lock:
+            self._release(probe)
+            if verdict is Verdict.COOLS:
+                self._leave_alone(now, error.retry_after or 0.0, error)
+            elif verdict is Verdict.OPENS:
+                state.openings += 1
+                self._leave_alone(now, self._jittered(self.options.long_pause), error)
+            elif verdict is Verdict.COUNTS:
+                state.streak += 1
+                self._remember(False)
+                if probe or (state.openings == 0 and self._enough()):
+                    self._open(now, now - began, error)
+
+    def _open(self, now: float, took: float, error: CallError) -> None:
+        pause = min(self.options.max_pause, self.options.pause * 2**self.state.openings)
+        # Each probe of a silent model costs its caller that silence: at most half of the time may go into it.
+        silence = took if isinstance(error, TimedOut) or isinstance(error.__cause__, TimedOut) else 0.0
+        self.state.openings += 1
+        self._leave_alone(now, self._jittered(max(pause, silence)), error)
+
+    def _remember(self, answered: bool) -> None:
+        now, seen = self.services.clock.now(), self.state.seen
+        seen.append((now, answered))
+        while seen[0][0] < now - self.options.window:
+            seen.popleft()
 
     def _enough(self) -> bool:
-        # While it is being probed one failure is enough.
-        return self.state.failures >= self.options.failures or self.state.openings > 0
+        options, seen = self.options, self.state.seen
+        if self.state.streak >= options.failures:
+            return True
+        failed = sum(not answered for _, answered in seen)
+        return len(seen) >= 2 * options.failures and failed >= options.share * len(seen)
 
-    def _leave_alone(self, seconds: float, error: CallError) -> None:
+    def _jittered(self, seconds: float) -> float:
+        return seconds * self.services.random.uniform(1.0, 1.1)
+
+    def _leave_alone(self, now: float, seconds: float, error: CallError) -> None:
         # A pause is never shortened by a later, shorter one.
-        until = self.services.clock.now() + seconds
-        if until > self.state.until:
-            self.state.until, self.state.cause = until, error.with_traceback(None)
+        if now + seconds > self.state.until:
+            self.state.until, self.state.cause = now + seconds, error.with_traceback(None)

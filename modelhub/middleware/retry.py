@@ -3,6 +3,9 @@
 This is the only place that retries: the SDKs' own retries are off, and the order of layers is fixed. Waits grow
 exponentially with full jitter, and are never shorter than the vendor asked for.
 
+A hub has one budget for all its retries, so that an outage is not made worse by asking twice as much: each answer pays
+in a share of a retry, each retry takes one out.
+
 tenacity runs the loop, but only once something has failed: on the path where nothing fails nothing is paid for it.
 """
 
@@ -15,11 +18,48 @@ from pydantic import Field
 from modelhub.errors import CallError
 from modelhub.errors import Retry as Verdict
 from modelhub.events import Waiting
+from modelhub.middleware._base import LONGEST_WAIT, Shared
 from modelhub.model import ChatModelBase, ChatRequest, Layer
-from modelhub.options import LayerOptions, duration
+from modelhub.options import LayerOptions, Options, duration
 from modelhub.stream import Reply
 
-__all__ = ["Retry", "RetryOptions"]
+__all__ = ["Budget", "BudgetOptions", "Retry", "RetryOptions"]
+
+
+class BudgetOptions(Options):
+    """How many retries all calls of a hub may make together, as gRPC and Finagle bound them."""
+
+    share: Annotated[float, Field(ge=0, le=10)] = 0.2
+    """How many retries each answered call pays for."""
+    reserve: Annotated[int, Field(ge=0, le=100_000)] = 20
+    """How many retries may be made before any call was answered; used up, it comes back within a minute."""
+
+
+class Budget:
+    """What is left of a hub's retries. One for all models."""
+
+    def __init__(self, options: BudgetOptions | None = None) -> None:
+        self.options = options or BudgetOptions()
+        self.left = float(self.options.reserve)
+        self._seen: float | None = None
+
+    def answered(self) -> None:
+        """Pay in for an answer; what is not used is not hoarded without end."""
+        self.left = min(self.left + self.options.share, 10.0 * max(self.options.reserve, 1))
+
+    def take(self, now: float) -> bool:
+        """Take one retry out at *now* (seconds); False if none is left."""
+        if self._seen is not None and self.left < self.options.reserve:
+            refilled = self.left + (now - self._seen) * self.options.reserve / _REFILL
+            self.left = min(refilled, float(self.options.reserve))
+        self._seen = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+_REFILL = 60.0
 
 
 class RetryOptions(LayerOptions):
@@ -40,23 +80,28 @@ class Retry(Layer):
 
     Options = RetryOptions
 
-    def __init__(self, inner: ChatModelBase, options: RetryOptions | None = None) -> None:
+    def __init__(
+        self, inner: ChatModelBase, options: RetryOptions | None = None, budget: Budget | None = None
+    ) -> None:
         super().__init__(inner)
         self.options = options or RetryOptions()
+        self.budget = budget or Budget()
 
     @classmethod
-    def wrap(cls, inner: ChatModelBase, options: RetryOptions | None, shared: Any) -> ChatModelBase:  # noqa: ARG003
-        """Every model is retried, with the defaults where the file says nothing."""
-        return cls(inner, options)
+    def wrap(cls, inner: ChatModelBase, options: RetryOptions | None, shared: Shared) -> ChatModelBase:
+        """Every model is retried, with the defaults where the file says nothing, out of the hub's one budget."""
+        return cls(inner, options, shared.state.setdefault("retry budget", Budget()))
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply of the first attempt that commits. Raises the last attempt's failure."""
         try:
-            return await self.inner.send(request)
+            reply = await self.inner.send(request)
         except CallError as error:
             if self.options.max_attempts == 1 or error.verdict.retry is Verdict.NO:
                 raise
-            return await self._again(request, error)
+            reply = await self._again(request, error)
+        self.budget.answered()
+        return reply
 
     async def _again(self, request: ChatRequest, first: CallError) -> Reply:
         from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt
@@ -102,21 +147,28 @@ class _Plan:
 
     def __call__(self, state: Any) -> bool:
         error = state.outcome.exception() if state.outcome.failed else None
-        if not isinstance(error, CallError) or not self._allowed(error):
+        layer = self.layer
+        last = state.attempt_number >= layer.options.max_attempts
+        if last or not isinstance(error, CallError) or not self._allowed(error):
             return False
         self.error = error
-        self.wait = max(self.layer.backoff(state.attempt_number), error.retry_after or 0.0)
-        if error.retry_after is not None and self.request.behind and error.retry_after > self._patience():
-            return False
-        # A wait that ends after the deadline is not begun: what is left of the time belongs to the models behind.
-        remaining = self.request.remaining()
-        return remaining is None or self.wait < remaining
+        self.wait = max(layer.backoff(state.attempt_number), error.retry_after or 0.0)
+        return self._in_time(error) and layer.budget.take(layer.services.clock.now())
 
-    def _patience(self) -> float:
-        return float(self.layer.options.max_retry_after)
+    def _in_time(self, error: CallError) -> bool:
+        # The vendor's wish is never undercut: if it is too long, the models behind are asked instead.
+        remaining = self.request.remaining()
+        if error.retry_after is not None and self.request.behind:
+            return error.retry_after <= self.layer.options.max_retry_after and (
+                remaining is None or self.wait < remaining
+            )
+        # A wait that would end after the deadline is not begun.
+        return self.wait < (LONGEST_WAIT if remaining is None else remaining)
 
     def _allowed(self, error: CallError) -> bool:
         retry = error.verdict.retry
+        if error.should_retry is False:
+            return False
         if retry is Verdict.IF_LAST:
             return not self.request.behind
         if retry is Verdict.ONCE:

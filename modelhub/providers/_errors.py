@@ -137,13 +137,16 @@ def status_failure(
     cls = next((table[code] for code in named if code in table), None)
     if cls is None:
         cls = _by_status(status)
-    return cls(
+    lower = {name.lower(): value for name, value in (headers or {}).items()}
+    failure = cls(
         message,
         status=status,
         code=named[0] if named else None,
         request_id=request_id,
-        retry_after=parse_retry_after(headers or {}, now),
+        retry_after=parse_retry_after(lower, now),
     )
+    failure.should_retry = {"true": True, "false": False}.get(lower.get("x-should-retry", "").lower())
+    return failure
 
 
 def _by_status(status: int | None) -> type[CallError]:

@@ -76,7 +76,9 @@ def read_body(body: Any, answer: Answer) -> None:
     read_event(body, answer)
     if not answer.complete and not answer.has_content:
         raise BadReply("the answer has no candidates")
-    answer.complete = True
+    if not answer.complete:  # a whole body is a whole answer, even if it does not say why it ends
+        answer.finish_reason = "tool_calls" if answer.has_tools else "stop"
+        answer.complete = True
 
 
 def read_event(event: Any, answer: Answer) -> None:

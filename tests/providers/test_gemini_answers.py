@@ -16,14 +16,6 @@ KEY = "AIzaTest0123456789abcdef"
 PNG = base64.b64encode(b"\x89PNG not really").decode()
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 USAGE = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "Tells the weather.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
 TIME = {"type": "function", "function": {"name": "time"}}
 
 
@@ -153,6 +145,13 @@ async def test_arguments_in_pieces_become_one_call(loopback):
     assert one["input"] == {"who": {"name": "Ada"}, "days": [1, None], "sure": True}
     assert (two["input"], reply.finish_reason) == ({}, "error")
     assert "not JSON" in two["error"]
+
+
+async def test_a_whole_answer_need_not_say_why_it_ends(loopback):
+    """Its body is complete, so it is."""
+    loopback.answers(whole({"functionCall": {"name": "time"}}, finish=None))
+    async with model(loopback) as asked:
+        assert (await asked("hi", [TIME])).finish_reason == "tool_calls"
 
 
 async def test_a_call_told_twice_is_one_call(loopback):

@@ -25,7 +25,6 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
-TIME = {"type": "function", "function": {"name": "time"}}
 
 
 def whole(*parts, finish="STOP", **more):
