@@ -14,7 +14,9 @@ def tree_of(group: AllModelsFailed) -> list[str]:
     """The lines below the group's own: model, class, what it said, request id, time; chains are indented."""
     rows = list(_rows(group, group.attempts, 1))
     widths = [max(len(row[column]) for row in rows) for column in range(4)] if rows else []
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
+    ]
 
 
 def _rows(group: AllModelsFailed, attempts: Sequence[Attempt], depth: int) -> Iterator[tuple[str, ...]]:

@@ -13,6 +13,7 @@ from modelhub.errors import NotConfigured
 from modelhub.middleware._base import Shared
 from modelhub.middleware.chain import Chain
 from modelhub.middleware.limit import Pool
+from modelhub.middleware.retry import Budget
 from modelhub.model import ChatModelBase, ChatRequest
 from modelhub.options import ProviderOptions
 from modelhub.registry import layers
@@ -64,6 +65,7 @@ class Builder:
 
     def __post_init__(self) -> None:
         self._pools = {name: Pool(name, options) for name, options in self.loaded.limits.items()}
+        self._state["retry budget"] = Budget(self.loaded.config.retry_budget)
 
     def chain(self, name: str) -> Chain:
         """The chain *name*, or the model *name* as a chain of one."""
@@ -75,13 +77,7 @@ class Builder:
         members = [
             self.chain(member) if member in self.loaded.chains else self.stack(member) for member in options.models
         ]
-        return Chain(
-            name,
-            members,
-            stream=options.stream,
-            deadline=options.deadline,
-            on_broken_stream=options.on_broken_stream,
-        )
+        return Chain(name, members, **options.model_dump(exclude={"models"}))
 
     def stack(self, name: str) -> ChatModelBase:
         """The model *name* with its layers around it; the same object each time."""
@@ -99,6 +95,7 @@ class Builder:
         model.entry = entry.name  # type: ignore[attr-defined]  # every provider has it
         if (timeout := entry.layers.get("timeout")) is not None:
             model.connect_timeout = timeout.connect  # type: ignore[attr-defined]
+        model.context_window = entry.options.context_window
         self.opened(model)
         shared = Shared(self.services, _identity(entry.options), self._pools, self._state)
         for spec in reversed(layers()):
@@ -106,8 +103,8 @@ class Builder:
         return model
 
     def _unconfigured(self, entry: ModelEntry, missing: str) -> Unconfigured:
-        kind, model_name = ("?", entry.name) if entry.options is None else (entry.options.provider, entry.options.model_name)
-        stand_in = Unconfigured(entry.name, kind, model_name, missing)
+        model_name = entry.options.model_name if entry.options is not None else entry.name
+        stand_in = Unconfigured(entry.name, entry.provider, model_name, missing)
         stand_in.services = self.services
         return stand_in
 

@@ -96,7 +96,9 @@ class CallContext:
 
     def skip(self, model: str, provider: str, model_name: str, error: CallError) -> None:
         """Note that *model* was passed over without being asked, and why."""
-        self.end(self.begin(model, provider, model_name), error.kind, error)
+        attempt = self.begin(model, provider, model_name)
+        attempt["skipped"] = True
+        self.end(attempt, error.kind, error)
 
     def fail_open_attempts(self, error: CallError) -> None:
         """End what is still running: a layer above the provider has given up on it."""
@@ -112,7 +114,7 @@ class CallContext:
             error.attempts = self.attempts
         if not self.services.observers:
             return
-        answered = self.attempts[-1] if self.attempts else None
+        answered = next((attempt for attempt in reversed(self.attempts) if not attempt["skipped"]), None)
         self.observe(
             CallSettled(
                 call_id=self.call_id,

@@ -50,7 +50,8 @@ class ChatRequest:
 
     `stream` is None where the caller left it to the model. `options` are the caller's further keywords, by the
     vendor's names. `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None.
-    `behind` tells whether another model will be asked if this one fails.
+    `behind` tells whether another model will be asked if this one fails; `fallback` is False where the caller wants
+    the first model or nobody.
     """
 
     messages: tuple[Message, ...]
@@ -62,6 +63,7 @@ class ChatRequest:
     context: CallContext
     deadline: float | None = None
     behind: bool = False
+    fallback: bool = True
 
     def replace(self, **changes: Any) -> ChatRequest:
         """The same request with *changes*."""
@@ -85,6 +87,8 @@ class ChatModelBase(ABC):
     services: Services = _DEFAULT_SERVICES
     configured: bool = True
     """Whether it can be called at all; a chain passes over what is not."""
+    context_window: int | None = None
+    """How many tokens it can hold, where that is known; a chain does not try it with more."""
 
     def __init__(self, model_name: str, stream: bool) -> None:
         self.model_name = model_name
@@ -210,6 +214,7 @@ class Layer(ChatModelBase):
         self.kind = inner.kind
         self.services = inner.services
         self.configured = inner.configured
+        self.context_window = inner.context_window
 
     @property
     def name(self) -> str:

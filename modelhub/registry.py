@@ -11,13 +11,11 @@ import importlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelhub.errors import ConfigError
-from modelhub.options import ProviderOptions
-
-if TYPE_CHECKING:
-    from modelhub.model import Layer
+from modelhub.model import Layer
+from modelhub.options import LayerOptions, ProviderOptions
 
 __all__ = ["LAYERS", "PROVIDERS", "LayerSpec", "layers", "provider_kinds", "provider_options"]
 
@@ -34,14 +32,20 @@ PROVIDERS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
-    """A layer: its key in the file and where its class is."""
+    """A layer: its key in the file and where its class is; *plugin* is what brings it, if it is a third party's."""
 
     key: str
     target: str
+    plugin: EntryPoint | None = None
 
     def load(self) -> type[Layer]:
-        """The layer's class."""
-        found: type[Layer] = _load(self.target)
+        """The layer's class. Raises ConfigError for a plug-in that cannot be loaded, or is no layer."""
+        found = _load(self.target) if self.plugin is None else _load_plugin(self.plugin)
+        if not (isinstance(found, type) and issubclass(found, Layer)):
+            raise ConfigError(f"layer `{self.key}`: its entry point must name a Layer class, not {found!r}")
+        options = found.Options
+        if not (options is None or (isinstance(options, type) and issubclass(options, LayerOptions))):
+            raise ConfigError(f"layer `{self.key}`: its `Options` must be a LayerOptions class or None, not {options!r}")
         return found
 
 
@@ -97,7 +101,7 @@ def layers() -> tuple[LayerSpec, ...]:
     """All layers, outermost first, those of third parties included."""
     known = {spec.key for spec in LAYERS}
     extra = tuple(
-        LayerSpec(name, point.value)
+        LayerSpec(name, point.value, point)
         for name, point in sorted(_plugins("modelhub.middleware").items())
         if name not in known
     )

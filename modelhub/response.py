@@ -198,14 +198,15 @@ class Attempt(Record):
     """One request that reached, or tried to reach, a provider.
 
     `model` is the entry's name, `model_name` the vendor's. `outcome` is "ok", the name of an error class, "closed",
-    "cancelled", "abandoned", or None while it lasts. A model that was passed over (not configured, its breaker open)
-    has a record too, which took no time. Times are in seconds: `started` since the call began, `wait`
+    "cancelled", "abandoned", or None while it lasts. A model that was passed over without a request (not configured,
+    its breaker open, too small) has a record too, with `skipped`. Times are in seconds: `started` since the call began, `wait`
     spent waiting before this attempt, `first_token` and `duration` since the attempt began.
     """
 
     model: str
     provider: str
     model_name: str
+    skipped: bool
     outcome: str | None
     message: str | None
     status: int | None
@@ -223,6 +224,7 @@ class Attempt(Record):
             model=model,
             provider=provider,
             model_name=model_name,
+            skipped=False,
             outcome=None,
             message=None,
             status=None,

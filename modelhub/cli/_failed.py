@@ -34,9 +34,14 @@ def call_failed(error: CallError, story: Story) -> list[Text]:
 
 
 def _headline(error: CallError) -> Text:
-    message = str(error)
+    message = _message(error)
     named = error.model is None or f"`{error.model}`" in message
     return line((error.kind, "bold red"), ": ", message if named else f"{error.model}: {message}")
+
+
+def _message(error: CallError) -> str:
+    """The error's own words; of a group without the tree, which is told here in its own way."""
+    return error.message if isinstance(error, AllModelsFailed) else str(error)
 
 
 def _tree(group: AllModelsFailed, story: Story) -> list[Text]:
@@ -104,7 +109,7 @@ def before(parts: Sequence[Part]) -> list[Text]:
 def as_dict(error: CallError) -> dict[str, Any]:
     """*error* as JSON has it; a chain's error has those of its models."""
     keys = ("model", "provider", "status", "code", "request_id", "retry_after")
-    found: dict[str, Any] = {"kind": error.kind, "message": str(error)}
+    found: dict[str, Any] = {"kind": error.kind, "message": _message(error)}
     found |= {key: getattr(error, key) for key in keys}
     if isinstance(error, AllModelsFailed):
         found["errors"] = [as_dict(inner) for inner in error.exceptions if isinstance(inner, CallError)]

@@ -17,6 +17,7 @@ from modelhub import registry
 from modelhub.errors import ConfigError
 from modelhub.middleware.chain import ChainOptions
 from modelhub.middleware.limit import LimitOptions
+from modelhub.middleware.retry import BudgetOptions
 from modelhub.options import LayerOptions, Options, ProviderOptions
 
 __all__ = [
@@ -62,6 +63,8 @@ class HubConfig(Options):
     """Every model by its name."""
     chains: dict[str, ChainOptions] = Field(default_factory=dict)
     """Every chain by its name: an ordered list of models, of which the first that answers is taken."""
+    retry_budget: BudgetOptions = Field(default_factory=BudgetOptions)
+    """How many retries all calls together may make."""
 
 
 @cache

@@ -1,10 +1,10 @@
 """Breaker: leave a model alone for a while when it keeps failing.
 
 Failures that say the vendor is ill count: enough of them in a row, or too large a share of the last ones, open the
-breaker. A wrong key, an empty account or an unknown model opens it at once, and for longer; a rate limit cools the model
-until the vendor wants to be asked again. An open breaker fails at once with `BreakerOpen`, so that a chain moves on
-without waiting. After the pause a single call goes through as a probe: if it succeeds the breaker closes, else the next
-pause is longer. A breaker belongs to an endpoint, a key and a model, all three: entries that share them share it.
+breaker. A wrong key, an empty account or an unknown model opens it at once, and for longer; a rate limit cools the
+model until the vendor wants to be asked again. An open breaker fails at once with `BreakerOpen`, so that a chain moves
+on without waiting. After the pause a single call goes through as a probe: if it succeeds the breaker closes, else the
+next pause is longer. A breaker belongs to an endpoint, a key and a model, all three: entries that share them share it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from modelhub.options import LayerOptions, duration
 from modelhub.stream import Outcome, Reply, on_settled
 
 __all__ = ["Breaker", "BreakerOptions", "BreakerState"]
+
+
+_TICK = 0.001  # whoever slept until the pause was over may wake a hair too early
 
 
 class BreakerOptions(LayerOptions):
@@ -94,10 +97,10 @@ class Breaker(Layer):
         state = self.state
         with state.lock:
             left = state.until - self.services.clock.now()
-            if left <= 0 and not state.probing:
+            if left <= _TICK and not state.probing:
                 state.probing = state.openings > 0
                 return state.probing
-            wait = left if left > 0 else self.options.pause
+            wait = left if left > _TICK else self.options.pause
         reason = f" after {state.cause.kind}" if state.cause is not None else ""
         raise BreakerOpen(
             f"`{self.name}` is left alone{reason}; it can be asked again in {wait:.1f} s",

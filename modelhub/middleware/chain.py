@@ -8,20 +8,37 @@ whole answer so far, the next model begins anew, and the next snapshot simply is
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
+from modelhub import errors
 from modelhub.context import CallContext
-from modelhub.errors import AllModelsFailed, CallError, HubClosed, NotConfigured, StreamBroken, TimedOut
-from modelhub.events import FellBack, Restarted
+from modelhub.errors import (
+    AllModelsFailed,
+    BreakerOpen,
+    CallError,
+    ContextTooLong,
+    DeadlineExceeded,
+    HubClosed,
+    NotConfigured,
+    StreamBroken,
+    TimedOut,
+    TotalTimeout,
+)
+from modelhub.events import FellBack, Restarted, Waiting
+from modelhub.middleware._base import LONGEST_WAIT
+from modelhub.middleware._tokens import least_tokens
 from modelhub.model import ChatModelBase, ChatRequest
 from modelhub.options import LayerOptions, duration, seconds
 from modelhub.response import ChatResponse
 from modelhub.stream import ChatStream, Reply
 
 __all__ = ["Chain", "ChainOptions"]
+
+_FAILURES = {cls.__name__: cls for cls in errors.failure_classes()}
 
 
 class ChainOptions(LayerOptions):
@@ -35,13 +52,31 @@ class ChainOptions(LayerOptions):
     """Whether a call gives a stream of snapshots; holds for every model of the chain. A call may say otherwise."""
     on_broken_stream: Literal["restart", "raise"] = "restart"
     """What to do when a stream breaks after its first content: begin anew on the next model, or raise."""
+    fallback_on: list[str] = Field(default_factory=list)
+    """Failures after which the next model is asked although the table says no, such as `ContentBlocked`."""
+    no_fallback_on: list[str] = Field(default_factory=list)
+    """Failures after which nobody else is asked although the table says yes."""
+    sticky: duration(0, 86_400) = 0.0  # type: ignore[valid-type]
+    """How long the model that answered after a fallback is asked first, for the sake of its prompt cache."""
+
+    @field_validator("fallback_on", "no_fallback_on")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in _FAILURES:
+                known = ", ".join(_FAILURES)
+                raise PydanticCustomError(
+                    "failure", "unknown failure `{name}` (there are: {known})", {"name": name, "known": known}
+                )
+        return names
 
 
 class Chain(ChatModelBase):
     """Asks *models* in order until one commits.
 
-    *stream* and *deadline* (seconds) hold for calls that say nothing else. A call may also pass `deadline=` (seconds,
-    or text such as "30s") and `tags=` (a dict of strings for the usage record).
+    *stream* and *deadline* (seconds) hold for calls that say nothing else; the other options are those of
+    `ChainOptions`. A call may also pass `deadline=` (seconds, or text such as "30s"), `fallback=False` (the first
+    model or nobody) and `tags=` (a dict of strings for the usage record).
     """
 
     kind = "chain"
@@ -55,14 +90,21 @@ class Chain(ChatModelBase):
         stream: bool = False,
         deadline: float | None = None,
         on_broken_stream: Literal["restart", "raise"] = "restart",
+        fallback_on: Iterable[str] = (),
+        no_fallback_on: Iterable[str] = (),
+        sticky: float = 0.0,
     ) -> None:
         super().__init__(models[0].model_name, stream)
         self._name = name
         self.models = tuple(models)
         self.deadline = deadline
         self.on_broken_stream = on_broken_stream
+        self.sticky = sticky
         self.configured = any(model.configured for model in self.models)
         self.services = self.models[0].services
+        self._also = tuple(_FAILURES[failure] for failure in fallback_on)
+        self._never = tuple(_FAILURES[failure] for failure in no_fallback_on)
+        self._favourite = (0, 0.0)  # the model to ask first, and until when
 
     @property
     def name(self) -> str:
@@ -81,19 +123,25 @@ class Chain(ChatModelBase):
         Raises AllModelsFailed if no model answers (a chain of one: that model's own error), and at once what no
         other model could mend: a wrong request, blocked content, a deadline.
         """
-        request = self._prepared(request)
-        errors: list[CallError] = []
-        reply, index = await self._first(request, 0, errors)
+        prepared = self._prepared(request)
+        walk = _Walk(self, prepared)
+        try:
+            reply = await walk.first()
+        except DeadlineExceeded as error:
+            if request.deadline == prepared.deadline or not request.behind:
+                raise
+            # Only this chain's own time is over: the chain around it has time left, and others to ask.
+            raise TotalTimeout(f"chain `{self.name}` had no answer in its time", model=self.name) from error
         if isinstance(reply, ChatStream) and self.on_broken_stream == "restart":
-            return self._restarting(request, reply, index, errors)
+            return walk.restarting(reply)
         return reply
 
     def _prepared(self, request: ChatRequest) -> ChatRequest:
-        options = request.options
-        own = self.deadline
-        if "deadline" in options:
-            own = None if options["deadline"] is None else seconds(options["deadline"])
-            options = {key: value for key, value in options.items() if key != "deadline"}
+        own, fallback, options = self.deadline, request.fallback, request.options
+        if "deadline" in options or "fallback" in options:
+            own = _seconds(options["deadline"]) if "deadline" in options else own
+            fallback = options.get("fallback", fallback)
+            options = {key: value for key, value in options.items() if key not in ("deadline", "fallback")}
         ends = [request.deadline] if request.deadline is not None else []
         if own is not None:
             ends.append(self.services.clock.now() + own)
@@ -101,42 +149,133 @@ class Chain(ChatModelBase):
             options=options,
             deadline=min(ends, default=None),
             stream=self.stream if request.stream is None else request.stream,
+            fallback=fallback,
         )
 
-    async def _first(self, request: ChatRequest, start: int, errors: list[CallError]) -> tuple[Reply, int]:
-        for index in range(start, len(self.models)):
-            model = self.models[index]
-            behind = request.behind or any(other.configured for other in self.models[index + 1 :])
-            before = len(request.context.attempts)
-            try:
-                return await model.send(request.replace(behind=behind)), index
-            except CallError as error:
-                errors.append(error)
-                if len(request.context.attempts) == before:
-                    request.context.skip(model.name, model.kind, model.model_name, error)
-                if not error.verdict.fall_back or len(self.models) == 1:
-                    raise
-                self._fell_back(request, index, error)
-        raise self._failed(request, errors)
+    def order(self, request: ChatRequest) -> list[ChatModelBase]:
+        """The models in the order in which *request* asks them."""
+        if not request.fallback:
+            return [next((model for model in self.models if model.configured), self.models[0])]
+        first, until = self._favourite
+        if first == 0 or self.services.clock.now() >= until:
+            return list(self.models)
+        return [self.models[first], *self.models[:first], *self.models[first + 1 :]]
 
-    def _fell_back(self, request: ChatRequest, index: int, error: CallError) -> None:
+    def prefer(self, model: ChatModelBase) -> None:
+        """*model* has answered: ask it first for a while, if it was not the first anyway."""
+        if self.sticky:
+            self._favourite = (self.models.index(model), self.services.clock.now() + self.sticky)
+
+    def falls_back(self, error: CallError) -> bool:
+        """Whether another model is asked after *error*."""
+        if isinstance(error, (DeadlineExceeded, *self._never)):
+            return False
+        return error.verdict.fall_back or isinstance(error, self._also)
+
+    def names(self) -> Iterator[str]:
+        """The names of the models, in order."""
+        return (model.name for model in self.models)
+
+    def __repr__(self) -> str:
+        return f"Chain({self.name!r}, [{', '.join(repr(model) for model in self.models)}])"
+
+
+class _Walk:
+    """One call's way through a chain."""
+
+    def __init__(self, chain: Chain, request: ChatRequest) -> None:
+        self.chain = chain
+        self.request = request
+        self.models = chain.order(request)
+        self.at = 0
+        self.errors: list[CallError] = []
+        self.too_small = 0  # a context window of this size is known not to be enough
+
+    @property
+    def context(self) -> CallContext:
+        return self.request.context
+
+    async def first(self, start: int = 0) -> Reply:
+        """The first reply that commits, from the model at *start* on."""
+        while True:
+            refused, asked = len(self.errors), len(self.context.attempts)
+            for index in range(start, len(self.models)):
+                self.at = index
+                reply = await self._ask(index)
+                if reply is not None:
+                    self.chain.prefer(self.models[index])
+                    return reply
+            nobody_asked = all(attempt["skipped"] for attempt in self.context.attempts[asked:])
+            if not nobody_asked or not await self._back_soon(self.errors[refused:]):
+                break
+        if len(self.chain.models) == 1:
+            raise self.errors[-1]
+        raise self._failed()
+
+    async def _ask(self, index: int) -> Reply | None:
+        model = self.models[index]
+        before = len(self.context.attempts)
+        try:
+            self._fits(model)
+            return await model.send(self.request.replace(behind=self.request.behind or self._behind(index)))
+        except CallError as error:
+            self.errors.append(error)
+            if len(self.context.attempts) == before:
+                self.context.skip(model.name, model.kind, model.model_name, error)
+            if not self.chain.falls_back(error):
+                raise
+            if isinstance(error, ContextTooLong):
+                self.too_small = max(self.too_small, model.context_window or 0)
+            self._fell_back(index, error)
+            return None
+
+    def _behind(self, index: int) -> bool:
+        return any(model.configured for model in self.models[index + 1 :])
+
+    def _fits(self, model: ChatModelBase) -> None:
+        window = model.context_window
+        if window is None:
+            return
+        if window <= self.too_small or least_tokens(self.request) > window:
+            raise ContextTooLong(f"`{model.name}` holds {window} tokens, which is not enough", model=model.name)
+
+    def _fell_back(self, index: int, error: CallError) -> None:
         after = self.models[index + 1].name if index + 1 < len(self.models) else None
-        context = request.context
-        context.observe(FellBack(context.call_id, self.name, self.models[index].name, after, error))
+        context = self.context
+        context.observe(FellBack(context.call_id, self.chain.name, self.models[index].name, after, error))
 
-    def _failed(self, request: ChatRequest, errors: Sequence[CallError]) -> AllModelsFailed:
-        tried = sum(not isinstance(error, NotConfigured) for error in errors)
-        took = request.context.elapsed()
-        group = AllModelsFailed(f"no model of chain `{self.name}` answered ({tried} tried, {took:.1f} s)", errors)
-        group.model = self.name
-        group.attempts = request.context.attempts
+    async def _back_soon(self, refusals: Sequence[CallError]) -> bool:
+        """Where every model is left alone just now: wait for the first to come back, if there is time."""
+        refused = [error for error in refusals if not isinstance(error, NotConfigured)]
+        if self.request.behind or not refused or not all(isinstance(error, BreakerOpen) for error in refused):
+            return False
+        soonest = min(refused, key=lambda error: error.retry_after or 0.0)
+        wait = soonest.retry_after or 0.0
+        remaining = self.request.remaining()
+        if wait >= (LONGEST_WAIT - self.context.elapsed() if remaining is None else remaining):
+            return False
+        context = self.context
+        context.observe(Waiting(context.call_id, soonest.model or self.chain.name, wait, 1, soonest))
+        await context.wait(wait)
+        del self.errors[-len(refusals) :]
+        return True
+
+    def _failed(self) -> AllModelsFailed:
+        tried = sum(not isinstance(error, NotConfigured) for error in self.errors)
+        took = self.context.elapsed()
+        name = self.chain.name
+        group = AllModelsFailed(f"no model of chain `{name}` answered ({tried} tried, {took:.1f} s)", self.errors)
+        group.model = name
+        group.attempts = self.context.attempts
         return group
 
     # -- a stream that breaks --------------------------------------------------------------------------------------
 
-    def _restarting(self, request: ChatRequest, reply: ChatStream, index: int, errors: list[CallError]) -> ChatStream:
+    def restarting(self, reply: ChatStream) -> ChatStream:
+        """*reply*, which the next model begins anew if it breaks."""
+
         async def snapshots() -> AsyncGenerator[ChatResponse, None]:
-            current, at, restarts, seen = reply, index, 0, 0
+            current, restarts, seen = reply, 0, 0
             while True:
                 try:
                     async for snapshot in current:
@@ -145,50 +284,61 @@ class Chain(ChatModelBase):
                         yield snapshot
                     return
                 except StreamBroken as error:
-                    again, at = await self._anew(request, error, at, errors)
+                    again = await self._anew(error)
                 restarts = seen + 1
                 if not isinstance(again, ChatStream):
                     again["restarts"] += restarts
                     yield again
                     return
                 current = again
-                if (outer := stream()) is not None:
-                    outer.follow(current)
+                _follow(stream, current)
 
         wrapped = ChatStream(snapshots(), inner=reply)
         stream = weakref.ref(wrapped)  # no cycle: a stream that is forgotten must be collected at once
         return wrapped
 
-    async def _anew(
-        self, request: ChatRequest, broken: StreamBroken, index: int, errors: list[CallError]
-    ) -> tuple[Reply, int]:
+    async def _anew(self, broken: StreamBroken) -> Reply:
         """Begin the answer again: on the next model, or once more on the last one if it did not stall."""
-        cause = broken.__cause__
-        if isinstance(cause, CallError) and not cause.verdict.fall_back:
+        start = self._where_to_restart(broken)
+        self.errors.append(broken)
+        if start is None:
             raise broken
-        nobody_behind = not any(model.configured for model in self.models[index + 1 :])
-        first_time = not any(isinstance(error, StreamBroken) for error in errors)
-        errors.append(broken)
-        # A chain at the end of this one has asked its last model twice already.
-        ends_in_chain = isinstance(self.models[index], Chain)
-        if nobody_behind and (isinstance(cause, TimedOut) or not first_time or ends_in_chain):
-            raise broken
-        start = index if nobody_behind else index + 1
+        broke = self.models[self.at].name
         try:
-            reply, at = await self._first(request, start, errors)
+            reply = await self.first(start)
         except CallError as error:
-            if not error.verdict.fall_back:
+            if not self.chain.falls_back(error):
                 raise
             lost = StreamBroken(f"{broken}; no other model answered", model=broken.model, provider=broken.provider)
             lost.partial = broken.partial
             raise lost from error
-        context = request.context
-        context.observe(Restarted(context.call_id, self.name, self.models[index].name, self.models[at].name, broken))
-        return reply, at
+        context = self.context
+        context.observe(Restarted(context.call_id, self.chain.name, broke, self.models[self.at].name, broken))
+        return reply
 
-    def names(self) -> Iterable[str]:
-        """The names of the models, in order."""
-        return (model.name for model in self.models)
+    def _where_to_restart(self, broken: StreamBroken) -> int | None:
+        cause = broken.__cause__
+        if isinstance(cause, CallError) and not self.chain.falls_back(cause):
+            return None
+        if self._behind(self.at):
+            return self.at + 1
+        once = not any(isinstance(error, StreamBroken) for error in self.errors)
+        stalled = isinstance(cause, TimedOut)
+        # With a model behind this chain, or a chain at its end (which has asked twice itself), somebody else acts.
+        elsewhere = self.request.behind or isinstance(self.models[self.at], Chain)
+        return self.at if once and not stalled and not elsewhere else None
 
-    def __repr__(self) -> str:
-        return f"Chain({self.name!r}, [{', '.join(repr(model) for model in self.models)}])"
+
+def _follow(stream: weakref.ref[ChatStream], inner: ChatStream) -> None:
+    if (outer := stream()) is not None:
+        outer.follow(inner)
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        found: float = seconds(value)
+    except PydanticCustomError as error:
+        raise errors.InvalidRequest(f"deadline: {error.message()}") from None
+    return found

@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
-from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
 from modelhub.errors import LimitRejected
-from modelhub.messages import Message, TextBlock, ToolResultBlock, ToolUseBlock
 from modelhub.middleware._base import Shared
+from modelhub.middleware._tokens import estimate_tokens
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions
 from modelhub.stream import Reply, on_settled
@@ -49,7 +48,7 @@ class Pool:
     def __init__(self, name: str, options: LimitOptions) -> None:
         self.name = name
         self.options = options
-        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = WeakKeyDictionary()
+        self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
 
     async def acquire(self, tokens: int) -> Callable[[], None]:
         """Wait for a place, a request and *tokens*; gives the function that gives the place back.
@@ -62,21 +61,26 @@ class Pool:
                 f"about {tokens} tokens can never fit limit `{self.name}` ({most} tokens a minute): "
                 "shorten the messages or lower max_tokens"
             )
-        loop = asyncio.get_running_loop()
-        lane = self._lanes.get(loop)
-        if lane is None:
-            lane = self._lanes[loop] = _Lane(self.options)
+        lane = self._lane(asyncio.get_running_loop())
         if self.options.max_queue is not None and lane.queued >= self.options.max_queue and lane.busy():
             raise LimitRejected(f"limit `{self.name}` is full and {lane.queued} attempts wait already (`max_queue`)")
         await lane.enter(tokens)
         return lane.leave
 
+    def _lane(self, loop: asyncio.AbstractEventLoop) -> _Lane:
+        lane = self._lanes.get(loop)
+        if lane is None:
+            self._lanes = {known: lane for known, lane in self._lanes.items() if not known.is_closed()}
+            lane = self._lanes[loop] = _Lane(self.options, loop)
+        return lane
+
 
 class _Lane:
     """One loop's share of a pool."""
 
-    def __init__(self, options: LimitOptions) -> None:
+    def __init__(self, options: LimitOptions, loop: asyncio.AbstractEventLoop) -> None:
         self.queued = 0
+        self._loop = loop
         self._places = asyncio.Semaphore(options.concurrency) if options.concurrency else None
         self._turn = asyncio.Lock()  # asyncio's lock is fair: first come, first served
         self._buckets = [
@@ -104,7 +108,8 @@ class _Lane:
             self.queued -= 1
 
     def leave(self) -> None:
-        if self._places is not None:
+        # A stream that is collected after its loop has ended gives its place back to nobody.
+        if self._places is not None and not self._loop.is_closed():
             self._places.release()
 
 
@@ -155,22 +160,3 @@ class Limit(Layer):
             raise
         on_settled(reply, lambda _: leave())
         return reply
-
-
-def estimate_tokens(request: ChatRequest) -> int:
-    """About how many tokens *request* will use: four characters of text a token, and what it may answer."""
-    characters = sum(_characters(message) for message in request.messages)
-    most = request.options.get("max_tokens") or request.options.get("max_completion_tokens") or 0
-    return characters // 4 + 1 + (most if isinstance(most, int) else 0)
-
-
-def _characters(message: Message) -> int:
-    total = 0
-    for block in message.blocks:
-        if isinstance(block, TextBlock):
-            total += len(block.text)
-        elif isinstance(block, ToolResultBlock):
-            total += sum(len(part.text) for part in block.output if isinstance(part, TextBlock))
-        elif isinstance(block, ToolUseBlock):
-            total += len(str(block.input))
-    return total

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from modelhub.errors import CallError
+from modelhub.errors import BreakerOpen, CallError
 from modelhub.errors import Retry as Verdict
 from modelhub.events import Waiting
 from modelhub.middleware._base import LONGEST_WAIT, Shared
@@ -80,9 +80,7 @@ class Retry(Layer):
 
     Options = RetryOptions
 
-    def __init__(
-        self, inner: ChatModelBase, options: RetryOptions | None = None, budget: Budget | None = None
-    ) -> None:
+    def __init__(self, inner: ChatModelBase, options: RetryOptions | None = None, budget: Budget | None = None) -> None:
         super().__init__(inner)
         self.options = options or RetryOptions()
         self.budget = budget or Budget()
@@ -126,7 +124,12 @@ class Retry(Layer):
             before_sleep=told,
             reraise=True,
         )
-        reply: Reply = await retrying(attempt)
+        try:
+            reply: Reply = await retrying(attempt)
+        except BreakerOpen as refused:
+            # The breaker opened while we waited: what happened is the failure before, and when to come back.
+            plan.error.retry_after = refused.retry_after
+            raise plan.error from plan.error.__cause__
         return reply
 
     def backoff(self, attempt: int) -> float:

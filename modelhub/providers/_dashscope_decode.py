@@ -173,7 +173,5 @@ def _finish(told: str, wanted: str | None, answer: Answer) -> None:
     reason = _FINISH.get(told, "stop")
     if reason in ("stop", "tool_calls") and wanted is not None and not answer.has_tools:
         raise BadReply(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
-    if reason == "stop" and not answer.has_content:
-        raise BadReply("the answer is empty")
     answer.finish_reason = "tool_calls" if reason == "stop" and answer.has_tools else reason
     answer.complete = True

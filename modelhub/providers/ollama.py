@@ -316,7 +316,7 @@ def _finish(line: Mapping[str, Any], wanted: str | None, answer: Answer) -> None
     reason = _FINISH.get(line.get("done_reason") or "stop", "stop")
     if reason == "stop" and wanted is not None and not answer.has_tools:
         raise BadReply(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
-    if reason == "stop" and not answer.has_content:
-        raise BadReply(_NO_ANSWER.get(line.get("done_reason") or "", "the answer is empty"))
+    if not answer.has_content and line.get("done_reason") in _NO_ANSWER:
+        raise BadReply(_NO_ANSWER[line["done_reason"]])
     answer.finish_reason = "tool_calls" if reason == "stop" and answer.has_tools else reason
     answer.complete = True

@@ -41,6 +41,7 @@ Event = tuple[str, bytes]
 _REQUEST_ID = "x-request-id"
 _WHOLE = "whole"
 _DONE = b"[DONE]"
+_CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "azure_ad_token", "azure_ad_token_provider"})
 _NOT_SENT = ("extra_headers", "extra_query", "extra_body", "timeout")
 _END = 0.1  # seconds that a connection may take to end behind the last event, to be used again
 
@@ -87,7 +88,11 @@ class OpenAIChatModel(Provider):
         self._args = _without_retries(client_args or client_kwargs or {})
         self._azure = client_type == "azure"
         base_url = base_url or self._args.pop("base_url", None)
-        self.place = find_place(base_url, api_key, compat, self._azure, os.environ)
+        if isinstance(self._args.get("api_key"), str):
+            api_key = api_key or self._args.pop("api_key")
+        # Credentials of another kind are the caller's choice: no key of the environment is put in their place.
+        environ = {} if self._brings_credentials() and not api_key else os.environ
+        self.place = find_place(base_url, api_key, compat, self._azure, environ)
         """The server, and the key to it."""
         self._organization = organization or self._args.pop("organization", None)
         self.quirks = with_overrides(SERVERS[self.place.server].quirks, quirks)
@@ -115,16 +120,14 @@ class OpenAIChatModel(Provider):
         return None
 
     def _brings_credentials(self) -> bool:
-        own = ("api_key", "workload_identity", "provider", "azure_ad_token", "azure_ad_token_provider")
-        return any(name in self._args for name in own) or "authorization" in _lower(self._headers())
+        return not self._args.keys().isdisjoint(_CREDENTIALS) or "authorization" in _lower(self._headers())
 
     def secrets(self) -> Iterable[str]:
         """The key, and whatever else authorizes."""
         if (key := self._key()) is not None:
             yield key
-        for name in ("api_key", "azure_ad_token"):
-            if isinstance(value := self._args.get(name), str):
-                yield value
+        if isinstance(token := self._args.get("azure_ad_token"), str):
+            yield token
         for name, value in _lower(self._headers()).items():
             if isinstance(value, str) and any(word in name for word in ("auth", "key", "token", "secret", "cookie")):
                 yield value
@@ -167,8 +170,8 @@ class OpenAIChatModel(Provider):
         if (key := self._key()) is not None:
             is_token = self._azure and key == os.environ.get("AZURE_OPENAI_AD_TOKEN")
             arguments["azure_ad_token" if is_token else "api_key"] = key
-        elif self._is_unsigned():
-            arguments["api_key"] = "none"
+        elif self._args.keys().isdisjoint(_CREDENTIALS):
+            arguments["api_key"] = "none"  # the SDK wants one; what is sent is the caller's header, or nothing
         if self.place.base_url:
             arguments["azure_endpoint" if self._is_resource() else "base_url"] = self.place.base_url
         return arguments

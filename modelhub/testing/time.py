@@ -7,6 +7,7 @@ only when none has anything to say.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import selectors
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
@@ -37,7 +38,6 @@ class _Jumping(selectors.DefaultSelector):
             self.now += timeout
         return ready
 
-
     def _wait_for_others(self) -> Any:
         # No timer is set: only a thread or a socket can go on. A test that waits for nobody must not hang.
         ready = super().select(_PATIENCE)
@@ -66,10 +66,13 @@ class VirtualClock:
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self.start = start
+        self._last = 0.0
 
     def now(self) -> float:
-        """The running loop's time."""
-        return asyncio.get_running_loop().time()
+        """The running loop's time; where none runs any more, its last."""
+        with contextlib.suppress(RuntimeError):
+            self._last = asyncio.get_running_loop().time()
+        return self._last
 
     def wall(self) -> datetime:
         """The hour: the start, and what has passed since."""

@@ -165,6 +165,23 @@ async def test_a_servers_own_key_and_address(anywhere, monkeypatch):
         assert sent.headers["authorization"] == "Bearer key-deep"
 
 
+async def test_credentials_among_the_clients_arguments(anywhere, monkeypatch):
+    """A key, a function that gives keys, or a header: each goes before the environment's key."""
+    monkeypatch.setenv("OPENAI_API_KEY", "key-env")
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.example/v1")
+
+    async def key():
+        return "key-called"
+
+    for arguments, value in (
+        ({"api_key": "key-arg"}, "Bearer key-arg"),
+        ({"api_key": key}, "Bearer key-called"),
+        ({"default_headers": {"Authorization": "Basic abc"}}, "Basic abc"),
+    ):
+        sent = await request_of(anywhere, "m", client_args=arguments)
+        assert (sent.headers["authorization"], sent.url.host) == (value, "api.openai.com")
+
+
 async def test_azure(anywhere, monkeypatch):
     """The resource's address, the deployment, the version and the key in Azure's own header."""
     monkeypatch.setenv("OPENAI_API_KEY", "key-env")

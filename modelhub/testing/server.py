@@ -1,0 +1,380 @@
+"""A server on loopback that speaks like the vendors and fails as it is told.
+
+    async with FaultServer() as server:
+        server.script("gpt", [faults.status(429, retry_after=2)], then="healthy")
+        model = OpenAIChatModel("gpt-5-mini", api_key="any", base_url=server.url("gpt"))
+
+Every *route* is one model's endpoint, with an address, a script and a log of its own. Which vendor is spoken is told by
+the path of the request. In a loop of its own choosing (`async with`) the server follows that loop's time, also if it is
+virtual; `with FaultServer().running()` runs it in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from modelhub.testing._exchange import Exchange, GoneError
+from modelhub.testing._http import Head, head_bytes, read_body, read_head
+from modelhub.testing.faults import Fault, Item, _Refused
+from modelhub.testing.wires import Answer, Wire, wire_at
+
+__all__ = ["FaultServer", "Recorded"]
+
+T = TypeVar("T")
+_HOST = "127.0.0.1"
+_SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Recorded:
+    """A request as it came. What authorizes it is not kept.
+
+    `at` is the server's time in seconds, `elapsed` the time since the route's script was set, `attempt` counts from 1
+    since then. `fault` is what was played. `gave_up_at` is when the client hung up before it was answered, if it did.
+    """
+
+    route: str
+    at: float
+    elapsed: float
+    attempt: int
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    wire: str = ""
+    stream: bool = False
+    body: Any = field(default=None, repr=False)
+    fault: Fault = field(default_factory=Fault)
+    gave_up_at: float | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it was answered as it should be."""
+        return type(self.fault) is Fault
+
+
+class _Script:
+    """What a route plays: one item for each request, then the last one again, or health."""
+
+    def __init__(self, items: Sequence[Item], then: str, answer: Answer, began: float) -> None:
+        self.items = items
+        self.then = then
+        self.answer = answer
+        self.began = began
+        self.played = 0
+
+    def item(self) -> Item:
+        """What is played for the next request."""
+        self.played += 1
+        if self.played <= len(self.items):
+            return self.items[self.played - 1]
+        return self.items[-1] if self.items and self.then == "repeat" else Fault()
+
+
+class _Door:
+    """A port of its own. When it is shut, connections are refused; nobody else can take the number meanwhile."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, welcome: Callable[[socket.socket], None]) -> None:
+        self._loop = loop
+        self._welcome = welcome
+        self._socket = _bound(0)
+        self._is_open = False
+        self.port: int = self._socket.getsockname()[1]
+
+    def open(self) -> None:
+        if not self._is_open:
+            self._socket.listen(128)
+            self._loop.add_reader(self._socket.fileno(), self._accept)
+            self._is_open = True
+
+    def shut(self) -> None:
+        if self._is_open:
+            self.close()
+            self._socket = _bound(self.port)
+            self._is_open = False
+
+    def close(self) -> None:
+        if self._is_open:
+            self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError, ConnectionError):
+            connection, _ = self._socket.accept()
+            connection.setblocking(False)
+            self._welcome(connection)
+
+
+def _bound(port: int) -> socket.socket:
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind((_HOST, port))
+    found.setblocking(False)
+    return found
+
+
+class _Route:
+    """One endpoint: its door, its script, its log, and the connections that stand."""
+
+    def __init__(self, name: str, door: _Door, script: _Script) -> None:
+        self.name = name
+        self.door = door
+        self.script = script
+        self.log: list[Recorded] = []
+        self.connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+
+class FaultServer:
+    """Speaks like the five vendors on loopback, and fails as it is told.
+
+    *answer* is what it says when nothing is wrong: an `Answer`, or its text.
+    """
+
+    def __init__(self, answer: Answer | str | None = None) -> None:
+        self.answer = _answer(answer) or Answer()
+        self._routes: dict[str, _Route] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._began = 0.0
+        self._numbers = count(1)
+        self._refused: socket.socket | None = None
+
+    # -- starting and stopping -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin, in the running loop and by its clock."""
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+
+    async def stop(self) -> None:
+        """End every connection and shut every port."""
+        tasks = [task for route in self._routes.values() for task in route.connections]
+        for route in self._routes.values():
+            route.door.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # closed transports let go of their sockets in the loop's next turn
+        if self._refused is not None:
+            self._refused.close()
+        self._routes, self._loop, self._refused = {}, None, None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """The same in a thread with a loop of its own, for code that has none."""
+        loop = asyncio.SelectorEventLoop()
+        thread = threading.Thread(target=loop.run_forever, name="fault server", daemon=True)
+        thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(self.start(), loop).result()
+            yield self
+        finally:
+            asyncio.run_coroutine_threadsafe(self.stop(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def _in_loop(self, work: Callable[[], T]) -> T:
+        """Do *work* in the server's thread, which may be this one."""
+        if self._loop is None:
+            raise RuntimeError("the fault server is not running: use `async with` or `running()`")
+        with suppress(RuntimeError):
+            if asyncio.get_running_loop() is self._loop:
+                return work()
+
+        async def done() -> T:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(done(), self._loop).result()
+
+    # -- what a test says and asks -------------------------------------------------------------------------------------
+
+    def url(self, name: str) -> str:
+        """The base address of the route *name*, which is healthy until a script says otherwise."""
+        return f"http://{_HOST}:{self._in_loop(lambda: self._route(name)).door.port}/{name}"
+
+    def refused_url(self) -> str:
+        """An address where nobody listens, nor will while the server runs."""
+        if self._refused is None:
+            self._refused = self._in_loop(lambda: _bound(0))
+        return f"http://{_HOST}:{self._refused.getsockname()[1]}"
+
+    def script(
+        self,
+        name: str,
+        faults: Item | Sequence[Item],
+        then: Literal["repeat", "healthy"] = "repeat",
+        *,
+        answer: Answer | str | None = None,
+    ) -> None:
+        """Play *faults* at the route *name*, one for each request from now on, and *then* the last one again, or none.
+
+        *answer* is what this route says when nothing is wrong. Raises ValueError if `refused()` is one of several.
+        """
+        items = [faults] if isinstance(faults, Fault) or not isinstance(faults, Sequence) else list(faults)
+        shut = any(isinstance(item, _Refused) for item in items)
+        if shut and len(items) > 1:
+            raise ValueError("refused() stands alone in a script: nobody can count connections that never came")
+        self._in_loop(lambda: self._set(name, _Script(items, then, _answer(answer) or self.answer, self.now()), shut))
+
+    def heal(self, name: str) -> None:
+        """Answer every request at the route *name* as it should be."""
+        self.script(name, ())
+
+    def requests(self, name: str | None = None) -> list[Recorded]:
+        """The requests at the route *name*, or at all routes, in the order they came."""
+        if name is not None:
+            return list(self._routes[name].log) if name in self._routes else []
+        return sorted((one for route in list(self._routes.values()) for one in route.log), key=lambda one: one.at)
+
+    @property
+    def connections(self) -> int:
+        """How many connections stand."""
+        return sum(len(route.connections) for route in list(self._routes.values()))
+
+    def now(self) -> float:
+        """Seconds since the server began, or was last reset."""
+        if self._loop is None:
+            raise RuntimeError("the fault server is not running: use `async with` or `running()`")
+        return self._loop.time() - self._began
+
+    def reset(self) -> None:
+        """Forget all requests and scripts, and begin the clock anew; addresses and connections stay."""
+        self._in_loop(self._forget)
+
+    # -- routes --------------------------------------------------------------------------------------------------------
+
+    def _route(self, name: str) -> _Route:
+        assert self._loop is not None  # noqa: S101 - `_in_loop` has seen to it
+        if name not in self._routes:
+            door = _Door(self._loop, lambda connection: self._welcome(name, connection))
+            self._routes[name] = _Route(name, door, _Script((), "healthy", self.answer, self.now()))
+            door.open()
+        return self._routes[name]
+
+    def _set(self, name: str, script: _Script, shut: bool) -> None:
+        route = self._route(name)
+        route.script = script
+        if not shut:
+            route.door.open()
+            return
+        route.door.shut()
+        for writer in route.connections.values():
+            writer.transport.abort()
+
+    def _forget(self) -> None:
+        assert self._loop is not None  # noqa: S101 - `_in_loop` has seen to it
+        self._began = self._loop.time()
+        for name, route in self._routes.items():
+            route.log.clear()
+            self._set(name, _Script((), "healthy", self.answer, 0.0), shut=False)
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    def _welcome(self, name: str, connection: socket.socket) -> None:
+        assert self._loop is not None  # noqa: S101 - a door is only open while the server runs
+        reader = asyncio.StreamReader(loop=self._loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
+        self._loop.create_task(self._meet(self._routes[name], connection, reader, protocol))
+
+    async def _meet(
+        self,
+        route: _Route,
+        connection: socket.socket,
+        reader: asyncio.StreamReader,
+        protocol: asyncio.StreamReaderProtocol,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine of a loop runs in a task
+        route.connections[task] = writer
+        try:
+            while await self._serve(route, reader, writer):
+                pass
+        except (GoneError, ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            del route.connections[task]
+            writer.close()
+
+    async def _serve(self, route: _Route, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request. Gives back whether the connection can be used again."""
+        head = await read_head(reader)
+        if head is None:
+            return False
+        wire = wire_at(head.path)
+        if wire is None or head.method != "POST":
+            await read_body(reader, head.headers)
+            writer.write(head_bytes(404, [("Content-Length", "0")]))
+            await writer.drain()
+            return head.keeps_alive
+        script = route.script
+        request = self._record(route, script, head, wire)
+        item = script.item()
+        if not isinstance(item, Fault) or item.reads_body:
+            request.body = _parsed(await read_body(reader, head.headers))
+        asked = wire.read(str(next(self._numbers)), head.path, head.headers, request.body or {})
+        request.stream = asked.stream
+        request.fault = (item if isinstance(item, Fault) else item(request)) or Fault()
+        await self._play(request, Exchange(reader, writer, wire, asked, script.answer))
+        return head.keeps_alive
+
+    def _record(self, route: _Route, script: _Script, head: Head, wire: Wire) -> Recorded:
+        now = self.now()
+        request = Recorded(
+            route=route.name,
+            at=now,
+            elapsed=now - script.began,
+            attempt=script.played + 1,
+            method=head.method,
+            path=_without_secrets(head.target),
+            headers={name: "***" if _SECRET.search(name) else value for name, value in head.headers.items()},
+            wire=wire.kind,
+        )
+        route.log.append(request)
+        return request
+
+    async def _play(self, request: Recorded, exchange: Exchange) -> None:
+        try:
+            await request.fault.play(exchange)
+        except GoneError:
+            if not exchange.broken_off:
+                request.gave_up_at = self.now()
+            raise
+
+
+def _answer(given: Answer | str | None) -> Answer | None:
+    return Answer(given) if isinstance(given, str) else given
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _without_secrets(target: str) -> str:
+    return re.sub(r"([?&][^=&]*(?:key|token|secret|auth)[^=&]*=)[^&]*", r"\1***", target, flags=re.IGNORECASE)
+
+

@@ -1,0 +1,132 @@
+"""Anthropic's messages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from modelhub.testing.wires._base import (
+    Answer,
+    Asked,
+    Frame,
+    Json,
+    Kind,
+    Refusal,
+    ToolCall,
+    Wire,
+    count_words,
+    event,
+)
+
+__all__ = ["AnthropicWire"]
+
+_WRONG = "invalid_request_error"
+_REFUSALS: dict[Kind, tuple[int, str, str]] = {
+    "rate_limit": (429, "rate_limit_error", "This request would exceed your organization's rate limit."),
+    "insufficient_quota": (400, _WRONG, "Your credit balance is too low to access the Anthropic API."),
+    "context_length": (400, _WRONG, "prompt is too long: 205120 tokens > 200000 maximum"),
+    "content_filter": (400, _WRONG, "Output blocked by content filtering policy"),
+    "auth": (401, "authentication_error", "invalid x-api-key"),
+    "not_found": (404, "not_found_error", "model: {model}"),
+    "overloaded": (529, "overloaded_error", "Overloaded"),
+    "server_error": (500, "api_error", "Internal server error"),
+    "invalid_request": (400, _WRONG, "max_tokens: must be a positive number"),
+    "no_prefill": (400, _WRONG, "This model does not support assistant message prefill."),
+}
+"""Status, type and words of every refusal."""
+
+
+class AnthropicWire(Wire):
+    """Anthropic's messages."""
+
+    kind = "anthropic"
+    path: ClassVar[re.Pattern[str]] = re.compile(r"/v1/messages$")
+    garbage = b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, "delta": {"te\n\n'
+
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> Asked:  # noqa: A002, ARG002
+        """What the request wants."""
+        messages = body.get("messages") or [{}]
+        form = (body.get("output_config") or {}).get("format") or {}
+        return Asked(
+            id=f"msg_{id}",
+            model=str(body.get("model", "")),
+            stream=bool(body.get("stream")),
+            words=count_words([message.get("content") for message in messages], body.get("system")),
+            last_role=messages[-1].get("role", "user"),
+            tools=bool(body.get("tools")),
+            schema=form.get("schema"),
+            forced=_forced(body.get("tools"), body.get("tool_choice") or {}),
+        )
+
+    def whole(self, answer: Answer, asked: Asked) -> Json:
+        """A message."""
+        taken, given = answer.usage
+        content = [{"type": "text", "text": answer.text}] if answer.text else []
+        content += [{**_call(call), "input": dict(call.arguments)} for call in answer.tool_calls]
+        return {**_message(asked, content, taken, given), "stop_reason": _stop(answer)}
+
+    def frames(self, answer: Answer, asked: Asked) -> Iterator[Frame]:
+        """The message, its blocks with their pieces, why it ends, `message_stop`."""
+        taken, given = answer.usage
+        yield _frame("opening", "message_start", message=_message(asked, [], taken, 1))
+        yield _frame("opening", "ping")
+        if answer.words:
+            yield _frame("opening", "content_block_start", index=0, content_block={"type": "text", "text": ""})
+            for word in answer.words:
+                yield _delta(0, {"type": "text_delta", "text": word})
+            yield _frame("closing", "content_block_stop", index=0)
+        for index, call in enumerate(answer.tool_calls, start=1 if answer.words else 0):
+            arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+            yield _frame("content", "content_block_start", index=index, content_block={**_call(call), "input": {}})
+            yield _delta(index, {"type": "input_json_delta", "partial_json": arguments}, part="closing")
+            yield _frame("closing", "content_block_stop", index=index)
+        delta = {"stop_reason": _stop(answer), "stop_sequence": None}
+        yield _frame("closing", "message_delta", delta=delta, usage={"output_tokens": given})
+        yield _frame("mark", "message_stop")
+
+    def refuse(self, refusal: Refusal, asked: Asked) -> tuple[int, Json]:
+        """An object of type `error`."""
+        status, kind, words = _REFUSALS[refusal.kind]
+        error = {"type": refusal.code or kind, "message": refusal.message or words.format(model=asked.model)}
+        return refusal.status or status, {"type": "error", "error": error, "request_id": f"req_{asked.id}"}
+
+    def refusal_event(self, refusal: Refusal, asked: Asked) -> bytes:
+        """The event `error`."""
+        return event(self.refuse(refusal, asked)[1], "error")
+
+
+def _forced(tools: Any, choice: Mapping[str, Any]) -> tuple[str, Json] | None:
+    offered = {tool.get("name"): tool.get("input_schema") or {} for tool in tools or ()}
+    name = next(iter(offered), None) if choice.get("type") == "any" else choice.get("name")
+    return (str(name), offered[name]) if name in offered else None
+
+
+def _message(asked: Asked, content: list[Json], taken: int, given: int) -> Json:
+    return {
+        "id": asked.id,
+        "type": "message",
+        "role": "assistant",
+        "model": asked.model,
+        "content": content,
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": taken, "output_tokens": given},
+    }
+
+
+def _frame(part: Any, kind: str, **fields: Any) -> Frame:
+    return Frame(part, event({"type": kind, **fields}, kind))
+
+
+def _delta(index: int, delta: Json, part: Any = "content") -> Frame:
+    return _frame(part, "content_block_delta", index=index, delta=delta)
+
+
+def _call(call: ToolCall) -> Json:
+    return {"type": "tool_use", "id": call.id, "name": call.name}
+
+
+def _stop(answer: Answer) -> str:
+    return "tool_use" if answer.tool_calls else "end_turn"

@@ -1,0 +1,106 @@
+"""DashScope's own (native) API."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from modelhub.testing.wires._base import Answer, Asked, Frame, Json, Kind, Refusal, Wire, count_words
+from modelhub.testing.wires.openai import forced_tool
+
+__all__ = ["DashScopeWire"]
+
+_REFUSALS: dict[Kind, tuple[int, str, str]] = {
+    "rate_limit": (429, "Throttling.RateQuota", "Requests rate limit exceeded, please try again later."),
+    "insufficient_quota": (400, "Arrearage", "Access denied, please make sure your account is in good standing."),
+    "context_length": (400, "InvalidParameter", "Range of input length should be [1, 30720]"),
+    "content_filter": (400, "DataInspectionFailed", "Input data may contain inappropriate content."),
+    "auth": (401, "InvalidApiKey", "Invalid API-key provided."),
+    "not_found": (404, "ModelNotFound", "The model `{model}` does not exist or you do not have access to it."),
+    "overloaded": (503, "ModelServingError", "Too many requests. Your requests are being throttled."),
+    "server_error": (500, "InternalError", "An internal error has occurred, please try again later."),
+    "invalid_request": (400, "InvalidParameter", "Required parameter missing or invalid."),
+    "no_prefill": (400, "InvalidParameter", "The last message must be the user's."),
+}
+"""Status, code and words of every refusal."""
+
+
+class DashScopeWire(Wire):
+    """DashScope's two endpoints, for text and for media."""
+
+    kind = "dashscope"
+    path: ClassVar[re.Pattern[str]] = re.compile(r"/services/aigc/(text|multimodal)-generation/generation$")
+    stream_type = "text/event-stream;charset=UTF-8"
+    garbage = b'id:0\nevent:result\n:HTTP_STATUS/200\ndata:{"output":{"choices":[{"mess\n\n'
+
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> Asked:  # noqa: A002
+        """What the request wants."""
+        messages = (body.get("input") or {}).get("messages") or [{}]
+        parameters = body.get("parameters") or {}
+        return Asked(
+            id=id,
+            model=str(body.get("model", "")),
+            stream=headers.get("x-dashscope-sse") == "enable",
+            words=count_words([message.get("content") for message in messages]),
+            last_role=messages[-1].get("role", "user"),
+            tools=bool(parameters.get("tools")),
+            forced=forced_tool(parameters.get("tools"), parameters.get("tool_choice")),
+            multimodal="/multimodal-generation/" in path,
+        )
+
+    def whole(self, answer: Answer, asked: Asked) -> Json:
+        """A whole answer."""
+        return _body(answer, asked, answer.text, list(answer.tool_calls), _finish(answer))
+
+    def frames(self, answer: Answer, asked: Asked) -> Iterator[Frame]:
+        """The words, the calls, and the event that says why it ends."""
+        for number, word in enumerate(answer.words, start=1):
+            yield Frame("content", _event(number, _body(answer, asked, word)))
+        number = len(answer.words) + 1
+        if answer.tool_calls:
+            yield Frame("content", _event(number, _body(answer, asked, "", list(answer.tool_calls))))
+        yield Frame("mark", _event(number + 1, _body(answer, asked, "", [], _finish(answer))))
+
+    def refuse(self, refusal: Refusal, asked: Asked) -> tuple[int, Json]:
+        """A flat object with `code` and `message`."""
+        status, code, words = _REFUSALS[refusal.kind]
+        message = refusal.message or words.format(model=asked.model)
+        return refusal.status or status, {
+            "code": refusal.code or code,
+            "message": message,
+            "request_id": asked.id,
+        }
+
+    def refusal_event(self, refusal: Refusal, asked: Asked) -> bytes:
+        """The event `error`, with the status beside it."""
+        status, body = self.refuse(refusal, asked)
+        return _event(0, body, "error", status)
+
+
+def _finish(answer: Answer) -> str:
+    return "tool_calls" if answer.tool_calls else "stop"
+
+
+def _body(answer: Answer, asked: Asked, text: str, calls: list[Any] | None = None, finish: str = "null") -> Json:
+    message: Json = {"role": "assistant", "content": [{"text": text}] if asked.multimodal else text}
+    if calls:
+        message["tool_calls"] = [_call(index, call) for index, call in enumerate(calls)]
+    taken, given = answer.usage
+    usage = {"input_tokens": taken, "output_tokens": given, "total_tokens": taken + given}
+    return {
+        "output": {"choices": [{"message": message, "finish_reason": finish}]},
+        "usage": usage,
+        "request_id": asked.id,
+    }
+
+
+def _call(index: int, call: Any) -> Json:
+    function = {"name": call.name, "arguments": json.dumps(dict(call.arguments), ensure_ascii=False)}
+    return {"index": index, "id": call.id, "type": "function", "function": function}
+
+
+def _event(number: int, body: Json, name: str = "result", status: int = 200) -> bytes:
+    data = json.dumps(body, ensure_ascii=False)
+    return f"id:{number}\nevent:{name}\n:HTTP_STATUS/{status}\ndata:{data}\n\n".encode()

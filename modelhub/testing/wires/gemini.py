@@ -1,0 +1,132 @@
+"""Gemini's `generateContent`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from modelhub.testing.wires._base import Answer, Asked, Frame, Json, Kind, Refusal, Wire, count_words, event
+
+__all__ = ["GeminiWire"]
+
+_TYPE = "type.googleapis.com/google.rpc."
+
+
+def _reason(name: str) -> Json:
+    return {"@type": f"{_TYPE}ErrorInfo", "reason": name, "domain": "googleapis.com"}
+
+
+def _quota(name: str) -> Json:
+    return {"@type": f"{_TYPE}QuotaFailure", "violations": [{"quotaId": name, "quotaValue": "10"}]}
+
+
+_REFUSALS: dict[Kind, tuple[int, str, str, tuple[Json, ...]]] = {
+    "rate_limit": (
+        429,
+        "RESOURCE_EXHAUSTED",
+        "You exceeded your current quota: requests per minute.",
+        (_quota("GenerateRequestsPerMinutePerProjectPerModel"),),
+    ),
+    "insufficient_quota": (
+        429,
+        "RESOURCE_EXHAUSTED",
+        "You exceeded your current quota: requests per day.",
+        (_quota("GenerateRequestsPerDayPerProjectPerModel"),),
+    ),
+    "context_length": (
+        400,
+        "INVALID_ARGUMENT",
+        "The input token count (1051200) exceeds the maximum number of tokens allowed (1048576).",
+        (),
+    ),
+    "content_filter": (400, "INVALID_ARGUMENT", "The prompt was blocked.", ()),
+    "auth": (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", (_reason("API_KEY_INVALID"),)),
+    "not_found": (404, "NOT_FOUND", "models/{model} is not found for API version v1.", ()),
+    "overloaded": (503, "UNAVAILABLE", "The model is overloaded. Please try again later.", ()),
+    "server_error": (500, "INTERNAL", "An internal error has occurred.", ()),
+    "invalid_request": (400, "INVALID_ARGUMENT", "Request contains an invalid argument.", ()),
+    "no_prefill": (400, "INVALID_ARGUMENT", "Please ensure that the conversation ends with a user turn.", ()),
+}
+"""Status, name of the status, words and details of every refusal."""
+
+
+class GeminiWire(Wire):
+    """Gemini's `generateContent` and `streamGenerateContent`."""
+
+    kind = "gemini"
+    path: ClassVar[re.Pattern[str]] = re.compile(r"/models/(?P<model>[^/]+):(generateContent|streamGenerateContent)$")
+    garbage = b'data: {"candidates": [{"content": {"parts": [{"te\r\n\r\n'
+
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> Asked:  # noqa: A002, ARG002
+        """What the request wants."""
+        contents = body.get("contents") or [{}]
+        config = body.get("generationConfig") or {}
+        calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
+        found = self.path.search(path)
+        return Asked(
+            id=f"gemini-{id}",
+            model=found["model"] if found else "",
+            stream=path.endswith(":streamGenerateContent"),
+            words=count_words([content.get("parts") for content in contents], body.get("systemInstruction")),
+            last_role="assistant" if contents[-1].get("role") == "model" else "user",
+            tools=bool(body.get("tools")),
+            schema=config.get("responseJsonSchema") or config.get("responseSchema"),
+            forced=_forced(body.get("tools"), calling),
+        )
+
+    def whole(self, answer: Answer, asked: Asked) -> Json:
+        """A whole answer."""
+        parts = ([{"text": answer.text}] if answer.text else []) + _calls(answer)
+        return _piece(answer, asked, parts, "STOP")
+
+    def frames(self, answer: Answer, asked: Asked) -> Iterator[Frame]:
+        """The words, then the calls, then why it ends."""
+        for part in [{"text": word} for word in answer.words] + _calls(answer):
+            yield Frame("content", event(_piece(answer, asked, [part]), end="\r\n\r\n"))
+        yield Frame("mark", event(_piece(answer, asked, [{"text": ""}], "STOP"), end="\r\n\r\n"))
+
+    def refuse(self, refusal: Refusal, asked: Asked) -> tuple[int, Json]:
+        """An `error` object; what the filter stops is answered with 200 and no candidate, as Google does."""
+        if refusal.kind == "content_filter" and refusal.status is None:
+            blocked = {"blockReason": "PROHIBITED_CONTENT"}
+            return 200, {"promptFeedback": blocked, "modelVersion": asked.model, "responseId": asked.id}
+        status, state, words, details = _REFUSALS[refusal.kind]
+        status = refusal.status or status
+        if refusal.retry_after is not None:
+            details = (*details, {"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{refusal.retry_after:g}s"})
+        if refusal.code is not None:
+            details = (_reason(refusal.code), *details)
+        message = refusal.message or words.format(model=asked.model)
+        return status, {"error": {"code": status, "message": message, "status": state, "details": list(details)}}
+
+
+def _forced(tools: Any, calling: Mapping[str, Any]) -> tuple[str, Json] | None:
+    declared = [one for tool in tools or () for one in tool.get("functionDeclarations") or ()]
+    if calling.get("mode") != "ANY" or not declared:
+        return None
+    allowed = calling.get("allowedFunctionNames") or [declared[0].get("name")]
+    chosen = next((one for one in declared if one.get("name") in allowed), declared[0])
+    return str(chosen.get("name")), chosen.get("parametersJsonSchema") or chosen.get("parameters") or {}
+
+
+def _calls(answer: Answer) -> list[Json]:
+    return [
+        {"functionCall": {"id": call.id, "name": call.name, "args": dict(call.arguments)}} for call in answer.tool_calls
+    ]
+
+
+def _piece(answer: Answer, asked: Asked, parts: list[Json], finish: str | None = None) -> Json:
+    candidate: Json = {"content": {"role": "model", "parts": parts}, "index": 0}
+    if finish is not None:
+        candidate["finishReason"] = finish
+    taken, given = answer.usage
+    usage: Json = {"promptTokenCount": taken, "totalTokenCount": taken}
+    if finish is not None:
+        usage = {"promptTokenCount": taken, "candidatesTokenCount": given, "totalTokenCount": taken + given}
+    return {
+        "candidates": [candidate],
+        "usageMetadata": usage,
+        "modelVersion": asked.model,
+        "responseId": asked.id,
+    }

@@ -1,0 +1,95 @@
+"""Ollama's `/api/chat`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from modelhub.testing.wires._base import Answer, Asked, Frame, Json, Kind, Part, Refusal, Wire, count_words
+
+__all__ = ["OllamaWire"]
+
+_REFUSALS: dict[Kind, tuple[int, str]] = {
+    "rate_limit": (429, "too many requests"),
+    "insufficient_quota": (402, "your plan does not cover this request"),
+    "context_length": (400, "the request exceeds the available context size, try increasing it"),
+    "content_filter": (400, "the request was blocked"),
+    "auth": (401, "unauthorized"),
+    "not_found": (404, "model '{model}' not found"),
+    "overloaded": (503, "server busy, please try again. maximum pending requests exceeded"),
+    "server_error": (500, "llama runner process has terminated: exit status 2"),
+    "invalid_request": (400, "invalid options"),
+    "no_prefill": (400, "this model does not support a prefilled answer"),
+}
+"""Status and words of every refusal; Ollama has no codes."""
+
+
+class OllamaWire(Wire):
+    """Ollama's `/api/chat`."""
+
+    kind = "ollama"
+    path: ClassVar[re.Pattern[str]] = re.compile(r"/api/chat$")
+    stream_type = "application/x-ndjson"
+    garbage = b'{"model": "broken", "message": {"role": "assis\n'
+
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> Asked:  # noqa: A002, ARG002
+        """What the request wants."""
+        messages = body.get("messages") or [{}]
+        form = body.get("format")
+        return Asked(
+            id=id,
+            model=str(body.get("model", "")),
+            stream=bool(body.get("stream", True)),
+            words=count_words([message.get("content") for message in messages]),
+            last_role=messages[-1].get("role", "user"),
+            tools=bool(body.get("tools")),
+            schema=form if isinstance(form, dict) else None,
+        )
+
+    def whole(self, answer: Answer, asked: Asked) -> Json:
+        """One line that says all."""
+        message: Json = {"role": "assistant", "content": answer.text}
+        if answer.tool_calls:
+            message["tool_calls"] = _calls(answer)
+        return {**_head(asked), "message": message, **_end(answer)}
+
+    def frames(self, answer: Answer, asked: Asked) -> Iterator[Frame]:
+        """The words, the calls, and the line that says `done`."""
+
+        def line(part: Part, message: Json, **fields: object) -> Frame:
+            found = {**_head(asked), "message": {"role": "assistant", "content": "", **message}, "done": False, **fields}
+            return Frame(part, json.dumps(found, ensure_ascii=False).encode() + b"\n")
+
+        for word in answer.words:
+            yield line("content", {"content": word})
+        for call in _calls(answer):
+            yield line("content", {"tool_calls": [call]})
+        yield line("mark", {}, **_end(answer))
+
+    def refuse(self, refusal: Refusal, asked: Asked) -> tuple[int, Json]:
+        """A text under `error`."""
+        status, words = _REFUSALS[refusal.kind]
+        return refusal.status or status, {"error": refusal.message or words.format(model=asked.model)}
+
+    def refusal_event(self, refusal: Refusal, asked: Asked) -> bytes:
+        """The same as a line."""
+        return json.dumps(self.refuse(refusal, asked)[1]).encode() + b"\n"
+
+
+def _head(asked: Asked) -> Json:
+    return {"model": asked.model, "created_at": "2026-01-01T00:00:00.000000Z"}
+
+
+def _calls(answer: Answer) -> list[Json]:
+    return [
+        {"id": call.id, "function": {"name": call.name, "arguments": dict(call.arguments)}}
+        for call in answer.tool_calls
+    ]
+
+
+def _end(answer: Answer) -> Json:
+    taken, given = answer.usage
+    counts = {"prompt_eval_count": taken, "eval_count": given}
+    return {"done": True, "done_reason": "stop", "total_duration": 1_000_000, "load_duration": 1_000, **counts}
