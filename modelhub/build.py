@@ -92,7 +92,7 @@ class Builder:
         if (missing := getattr(model, "missing", lambda: None)()) is not None:
             return self._unconfigured(entry, missing)
         model.services = self.services
-        model.entry = entry.name  # type: ignore[attr-defined]  # every provider has it
+        model.entry = entry.name
         if (timeout := entry.layers.get("timeout")) is not None:
             model.connect_timeout = timeout.connect  # type: ignore[attr-defined]
         model.context_window = entry.options.context_window

@@ -132,8 +132,10 @@ class Hub:
             for chain in self._chains.values():
                 chain.closed = True
         for model in owned:
+            if (aclose := getattr(model, "aclose", None)) is None:
+                continue  # a provider of a third party that has nothing to give back
             try:
-                await model.aclose()  # type: ignore[attr-defined]  # only providers are owned
+                await aclose()
             except Exception:
                 logging.getLogger("modelhub").exception("closing %s failed", model.name)
 

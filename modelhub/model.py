@@ -84,6 +84,8 @@ class ChatModelBase(ABC):
     stream: bool
     kind: str = "model"
     """What it is: a provider's name in the file, or "chain"."""
+    entry: str | None = None
+    """The entry's name in the file, where there is one."""
     services: Services = _DEFAULT_SERVICES
     configured: bool = True
     """Whether it can be called at all; a chain passes over what is not."""
@@ -97,7 +99,7 @@ class ChatModelBase(ABC):
     @property
     def name(self) -> str:
         """How replies and records call this model: the entry's name, or the vendor's where there is none."""
-        return self.model_name
+        return self.entry or self.model_name
 
     @abstractmethod
     async def send(self, request: ChatRequest) -> Reply:

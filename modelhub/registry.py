@@ -40,13 +40,17 @@ class LayerSpec:
 
     def load(self) -> type[Layer]:
         """The layer's class. Raises ConfigError for a plug-in that cannot be loaded, or is no layer."""
-        found = _load(self.target) if self.plugin is None else _load_plugin(self.plugin)
-        if not (isinstance(found, type) and issubclass(found, Layer)):
-            raise ConfigError(f"layer `{self.key}`: its entry point must name a Layer class, not {found!r}")
-        options = found.Options
-        if not (options is None or (isinstance(options, type) and issubclass(options, LayerOptions))):
-            raise ConfigError(f"layer `{self.key}`: its `Options` must be a LayerOptions class or None, not {options!r}")
-        return found
+        if self.plugin is None:
+            built_in: type[Layer] = _load(self.target)
+            return built_in
+        found = _load_plugin("modelhub.middleware", self.key, self.plugin)
+        whose = f"layer `{self.key}` of {_owner(self.plugin)}"
+        if not _is_a(found, Layer):
+            raise ConfigError(f"{whose}: its entry point must name a Layer class, not {found!r}")
+        if not (found.Options is None or _is_a(found.Options, LayerOptions)):
+            raise ConfigError(f"{whose}: its `Options` must be a LayerOptions class or None, not {found.Options!r}")
+        layer: type[Layer] = found
+        return layer
 
 
 LAYERS: tuple[LayerSpec, ...] = (
@@ -86,15 +90,17 @@ def provider_options(kind: str) -> type[ProviderOptions]:
     if kind in PROVIDERS:
         found = _load(PROVIDERS[kind])
     elif kind in (plugins := _plugins("modelhub.providers")):
-        found = _load_plugin(plugins[kind])
+        found = _load_plugin("modelhub.providers", kind, plugins[kind])
+        if not _is_a(found, ProviderOptions):
+            whose = f"provider `{kind}` of {_owner(plugins[kind])}"
+            raise ConfigError(f"{whose}: its entry point must name a ProviderOptions class, not {found!r}")
     else:
         kinds = provider_kinds()
         close = difflib.get_close_matches(kind, kinds, 1)
         meant = f"; did you mean `{close[0]}`?" if close else ""
         raise ConfigError(f"unknown provider `{kind}`{meant} (providers: {', '.join(kinds)})")
-    if not (isinstance(found, type) and issubclass(found, ProviderOptions)):
-        raise ConfigError(f"provider `{kind}`: its entry point must name a ProviderOptions class, not {found!r}")
-    return found
+    options: type[ProviderOptions] = found
+    return options
 
 
 def layers() -> tuple[LayerSpec, ...]:
@@ -108,9 +114,20 @@ def layers() -> tuple[LayerSpec, ...]:
     return LAYERS[:1] + extra + LAYERS[1:]
 
 
-def _load_plugin(point: EntryPoint) -> Any:
+def _load_plugin(group: str, name: str, point: EntryPoint) -> Any:
+    owners = sorted({_owner(one) for one in entry_points(group=group, name=name)})
+    if len(owners) > 1:
+        raise ConfigError(f"`{name}` is brought by {' and '.join(owners)}: uninstall all of them but one")
     try:
         return point.load()
     except Exception as error:
-        owner = point.dist.name if point.dist is not None else point.value
-        raise ConfigError(f"the plug-in `{point.name}` of {owner} cannot be loaded: {error}") from error
+        raise ConfigError(f"the plug-in `{name}` of {_owner(point)} cannot be loaded: {error}") from error
+
+
+def _owner(point: EntryPoint) -> str:
+    """The distribution that brings *point*."""
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _is_a(found: Any, base: type) -> bool:
+    return isinstance(found, type) and issubclass(found, base)

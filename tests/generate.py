@@ -6,7 +6,6 @@
 import re
 from pathlib import Path
 
-from modelhub.errors import failure_classes
 from modelhub.registry import LAYERS, PROVIDERS, provider_options
 
 ROOT = Path(__file__).parents[1]
@@ -15,26 +14,26 @@ BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(head, rows):
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def failures():
-    rows = []
-    for cls in failure_classes():
-        verdict = cls.verdict
-        fall_back = "yes" if verdict.fall_back else "no"
-        row = [f"`{cls.__name__}`", verdict.what, verdict.retry.value, fall_back, verdict.breaker.value]
-        rows.append([*row, verdict.billed.value])
-    return table(["class", "what", "asked again", "falls back", "breaker", "may have cost money"], rows)
+    """The failure table, as `modelhub explain --failures --markdown` prints it."""
+    from modelhub.cli._table import markdown
+
+    return markdown()
 
 
 def layers():
+    """The order of layers."""
     names = [spec.target.rpartition(":")[2].lower() for spec in LAYERS]
     return f"```text\n{' > '.join(['chain', *names, 'provider'])}\n```"
 
 
 def providers():
+    """The providers and what they need."""
     rows = []
     for kind in PROVIDERS:
         options = provider_options(kind)
@@ -54,7 +53,9 @@ def help_text():
     group = typer.main.get_command(app)
     rows = []
     for name, command in sorted(group.commands.items()):
-        arguments = " ".join(param.make_metavar(None) for param in command.params if param.param_type_name == "argument")
+        arguments = " ".join(
+            param._usage_display_name().strip("{}") for param in command.params if param.param_type_name == "argument"
+        )
         rows.append([f"`modelhub {name} {arguments}`".replace(" `", "`"), command.get_short_help_str(120)])
     return table(["command", "what"], rows)
 

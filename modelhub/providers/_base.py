@@ -8,14 +8,26 @@ Everything else, files, structure, commit, end marks, records, is done here, onc
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
+import sys
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
 
 from modelhub.context import CallContext
-from modelhub.errors import BadReply, CallError, NotConfigured, StreamBroken, UnknownFailure
+from modelhub.errors import (
+    BadReply,
+    CallError,
+    ConnectFailed,
+    ConnectTimeout,
+    NotConfigured,
+    StreamBroken,
+    UnknownFailure,
+)
 from modelhub.messages import TextBlock
 from modelhub.model import ChatModelBase, ChatRequest
 from modelhub.providers._answer import Answer
@@ -35,18 +47,13 @@ class Provider(ChatModelBase):
 
     kind: str
     """The provider's name in the file."""
+    sdk: ClassVar[str | None] = None
+    """The module of the vendor's SDK."""
     end_mark: ClassVar[str]
     """What ends a stream, as an error about its absence calls it."""
 
-    entry: str | None = None
-    """The entry's name in the file, where there is one."""
     connect_timeout: float = 5.0
     """Seconds until a connection must stand."""
-
-    @property
-    def name(self) -> str:
-        """The entry's name, or the vendor's name of the model."""
-        return self.entry or self.model_name
 
     # -- what a subclass says --------------------------------------------------------------------------------------
 
@@ -57,6 +64,10 @@ class Provider(ChatModelBase):
     def secrets(self) -> Iterable[str]:
         """Texts that no message may show."""
         return ()
+
+    def address(self) -> str | None:
+        """The URL of the server, where it is known; errors name its host."""
+        return None
 
     def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002 - some decide by the request
         """How this vendor is asked for structured output."""
@@ -97,8 +108,9 @@ class Provider(ChatModelBase):
         stream = self.stream if request.stream is None else request.stream
         attempt = context.begin(self.name, self.kind, self.model_name)
         try:
-            if (missing := self.missing()) is not None:
+            if (missing := self.missing() or self._unusable_key()) is not None:
                 raise NotConfigured(missing)
+            await self._load_sdk()
             request = await with_files_read(request)
             structured = self._structured(request)
             payload = self.encode(request, structured, stream)
@@ -114,6 +126,12 @@ class Provider(ChatModelBase):
             raise failure from failure.__cause__
         on_settled(reply, lambda outcome: _end(context, attempt, outcome))
         return reply
+
+    async def _load_sdk(self) -> None:
+        # Importing an SDK takes up to a second, in which the loop, and everybody else's streams, would stand still.
+        if self.sdk is not None and self.sdk not in sys.modules:
+            with contextlib.suppress(Exception):  # where it is needed it is imported again, and says what is wrong
+                await asyncio.to_thread(importlib.import_module, self.sdk)
 
     def _respond(self, answer: Answer, body: Any, attempt: Attempt, context: CallContext) -> ChatResponse:
         self.decode(body, answer)
@@ -193,7 +211,7 @@ class Provider(ChatModelBase):
         if isinstance(error, CallError):
             failure = error
         else:
-            failure = self.failure(error) or network_failure(error) or _unknown(error)
+            failure = self.failure(error) or self.network_failure(error) or _unknown(error)
             # A vendor may echo the key: such an original must not be printed below ours in a traceback.
             shown = "".join(str(part) for part in error.args)
             failure.__cause__ = None if any(secret in shown for secret in self.secrets() if secret) else error
@@ -201,6 +219,20 @@ class Provider(ChatModelBase):
         failure.model = failure.model or self.name
         failure.provider = failure.provider or self.kind
         return failure
+
+    def network_failure(self, error: Exception) -> CallError | None:
+        """What the HTTP stack met, if *error* or its cause says so; a server that cannot be reached is named."""
+        failure = network_failure(error)
+        if isinstance(failure, ConnectFailed | ConnectTimeout) and (address := self.address()):
+            host = urlsplit(address).netloc.rpartition("@")[2] or address
+            failure.args = (f"{failure}: {host}",)
+        return failure
+
+    def _unusable_key(self) -> str | None:
+        # A header carries printable ASCII only; a key pasted with a line break or a dash from a document fails late.
+        if all(secret.isascii() and secret.isprintable() for secret in self.secrets()):
+            return None
+        return "the key holds a character that no key has (a line break, an accent, a typographic dash): set it again"
 
     async def __aenter__(self) -> Self:
         return self

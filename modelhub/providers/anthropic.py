@@ -30,7 +30,6 @@ from modelhub.providers._anthropic_decode import REQUEST_ID, read_event, read_me
 from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
 from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._base import Payload, Provider
-from modelhub.providers._errors import network_failure
 from modelhub.providers._http import PerLoop, tls_context
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._wire import json_body, server_sent_events
@@ -126,6 +125,10 @@ class AnthropicChatModel(Provider):
         if find_spec("anthropic") is None:
             return "the Anthropic SDK is not installed: pip install 'modelhub[anthropic]'"
         return self._access.missing()
+
+    def address(self) -> str | None:
+        """Where the server is."""
+        return self.base_url
 
     def secrets(self) -> Iterable[str]:
         """The key, and what the client's headers say."""
@@ -224,7 +227,7 @@ class AnthropicChatModel(Provider):
             headers = response.headers
             return said(getattr(error, "body", None), response.status_code, headers, headers.get(REQUEST_ID))
         if any(cls.__name__ == "APIConnectionError" for cls in type(error).__mro__):
-            return network_failure(error) or ConnectionLost(f"the connection broke: {error.__cause__ or error}")
+            return self.network_failure(error) or ConnectionLost(f"the connection broke: {error.__cause__ or error}")
         return None
 
     # -- the client ------------------------------------------------------------------------------------------------

@@ -166,6 +166,10 @@ class DashScopeChatModel(Provider):
             return "the dashscope SDK is missing: pip install 'modelhub[dashscope]'"
         return None if self._key else self._place.missing()
 
+    def address(self) -> str | None:
+        """Where the server is."""
+        return self.base_url
+
     def secrets(self) -> Iterable[str]:
         """The key."""
         return (self._key.get_secret_value(),)

@@ -130,6 +130,10 @@ class GeminiChatModel(Provider):
             return None if sendable.isascii() and sendable.isprintable() else "the key has characters that no key has"
         return None if self._vertex else f"set {' or '.join(GeminiOptions.key_variables)}"
 
+    def address(self) -> str | None:
+        """Where the server is."""
+        return self._http_options.get("base_url")
+
     def secrets(self) -> Iterable[str]:
         """The key, and those in the environment."""
         return [secret.get_secret_value() for secret in self._secrets]

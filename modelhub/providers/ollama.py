@@ -232,7 +232,9 @@ class OllamaChatModel(Provider):
         if line.get("error"):
             raise self._said(_status(line), _text_of(line["error"]), {})
         message = line.get("message")
-        if isinstance(message, dict):
+        if message is not None and not isinstance(message, dict):
+            raise BadReply(f"the answer's message is no object but {type(message).__name__}")
+        if message is not None:
             answer.thinking(message.get("thinking") or "", **({"provider": KIND} if message.get("thinking") else {}))
             answer.text(message.get("content") or "")
             for call in message.get("tool_calls") or ():

@@ -20,7 +20,6 @@ from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
-from modelhub.providers._errors import network_failure
 from modelhub.providers._http import PerLoop, tls_context
 from modelhub.providers._openai_dialect import read_body, read_event
 from modelhub.providers._openai_encode import encode_request, structured_method
@@ -63,6 +62,7 @@ class OpenAIChatModel(Provider):
     """
 
     kind = "openai"
+    sdk = "openai"
     end_mark = "a finish_reason"
 
     def __init__(
@@ -121,6 +121,10 @@ class OpenAIChatModel(Provider):
 
     def _brings_credentials(self) -> bool:
         return not self._args.keys().isdisjoint(_CREDENTIALS) or "authorization" in _lower(self._headers())
+
+    def address(self) -> str | None:
+        """Where the server is."""
+        return self.place.base_url or "https://api.openai.com/v1"
 
     def secrets(self) -> Iterable[str]:
         """The key, and whatever else authorizes."""
@@ -273,7 +277,7 @@ class OpenAIChatModel(Provider):
             host = urlsplit(str(response.url)).hostname or self.place.server
             return http_failure(host, status, response.content, response.headers)
         if any(cls.__name__ == "APIConnectionError" for cls in type(error).__mro__):
-            return network_failure(error) or ConnectionLost(f"the connection broke: {error}")
+            return self.network_failure(error) or ConnectionLost(f"the connection broke: {error}")
         return None
 
 

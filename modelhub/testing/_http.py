@@ -11,6 +11,7 @@ __all__ = ["LAST_CHUNK", "Head", "chunk", "head_bytes", "read_body", "read_head"
 
 LAST_CHUNK = b"0\r\n\r\n"
 """What ends a chunked body."""
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,7 @@ async def read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) ->
 
 def head_bytes(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """The head of an answer."""
-    phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Unknown"
-    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers)]
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}", *(f"{name}: {value}" for name, value in headers)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 

@@ -9,7 +9,7 @@ a stream is a body that is cut off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -61,6 +61,8 @@ class Fault:
 
     reads_body: ClassVar[bool] = True
     """Whether the server reads the request to its end."""
+    listens: ClassVar[bool] = True
+    """Whether anybody listens at all."""
 
     async def play(self, exchange: Exchange) -> None:
         """Answer."""
@@ -260,6 +262,8 @@ def half_open(seconds: float = _EVER) -> Fault:
 
 @dataclass(frozen=True, slots=True)
 class _Refused(Fault):
+    listens: ClassVar[bool] = False
+
     async def play(self, exchange: Exchange) -> None:
         exchange.reset()
 

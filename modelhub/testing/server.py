@@ -25,7 +25,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from modelhub.testing._exchange import Exchange, GoneError
 from modelhub.testing._http import Head, head_bytes, read_body, read_head
-from modelhub.testing.faults import Fault, Item, _Refused
+from modelhub.testing.faults import Fault, Item
 from modelhub.testing.wires import Answer, Wire, wire_at
 
 __all__ = ["FaultServer", "Recorded"]
@@ -130,7 +130,8 @@ class _Route:
         self.door = door
         self.script = script
         self.log: list[Recorded] = []
-        self.connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.writers: set[asyncio.StreamWriter] = set()
 
 
 class FaultServer:
@@ -156,7 +157,7 @@ class FaultServer:
 
     async def stop(self) -> None:
         """End every connection and shut every port."""
-        tasks = [task for route in self._routes.values() for task in route.connections]
+        tasks = [task for route in self._routes.values() for task in route.tasks]
         for route in self._routes.values():
             route.door.close()
         for task in tasks:
@@ -229,7 +230,7 @@ class FaultServer:
         *answer* is what this route says when nothing is wrong. Raises ValueError if `refused()` is one of several.
         """
         items = [faults] if isinstance(faults, Fault) or not isinstance(faults, Sequence) else list(faults)
-        shut = any(isinstance(item, _Refused) for item in items)
+        shut = any(isinstance(item, Fault) and not item.listens for item in items)
         if shut and len(items) > 1:
             raise ValueError("refused() stands alone in a script: nobody can count connections that never came")
         self._in_loop(lambda: self._set(name, _Script(items, then, _answer(answer) or self.answer, self.now()), shut))
@@ -247,7 +248,7 @@ class FaultServer:
     @property
     def connections(self) -> int:
         """How many connections stand."""
-        return sum(len(route.connections) for route in list(self._routes.values()))
+        return sum(len(route.writers) for route in list(self._routes.values()))
 
     def now(self) -> float:
         """Seconds since the server began, or was last reset."""
@@ -276,7 +277,7 @@ class FaultServer:
             route.door.open()
             return
         route.door.shut()
-        for writer in route.connections.values():
+        for writer in route.writers:
             writer.transport.abort()
 
     def _forget(self) -> None:
@@ -292,7 +293,10 @@ class FaultServer:
         assert self._loop is not None  # noqa: S101 - a door is only open while the server runs
         reader = asyncio.StreamReader(loop=self._loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
-        self._loop.create_task(self._meet(self._routes[name], connection, reader, protocol))
+        route = self._routes[name]
+        task = self._loop.create_task(self._meet(route, connection, reader, protocol))
+        route.tasks.add(task)
+        task.add_done_callback(route.tasks.discard)
 
     async def _meet(
         self,
@@ -304,16 +308,14 @@ class FaultServer:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine of a loop runs in a task
-        route.connections[task] = writer
+        route.writers.add(writer)
         try:
             while await self._serve(route, reader, writer):
                 pass
         except (GoneError, ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            del route.connections[task]
+            route.writers.discard(writer)
             writer.close()
 
     async def _serve(self, route: _Route, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -376,5 +378,3 @@ def _parsed(data: bytes) -> Any:
 
 def _without_secrets(target: str) -> str:
     return re.sub(r"([?&][^=&]*(?:key|token|secret|auth)[^=&]*=)[^&]*", r"\1***", target, flags=re.IGNORECASE)
-
-

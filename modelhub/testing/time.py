@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 __all__ = ["VirtualClock", "VirtualLoop", "run_virtual"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _PATIENCE = 5.0
 
 
@@ -25,6 +26,7 @@ class _Jumping(selectors.DefaultSelector):
     def __init__(self, grace: float) -> None:
         super().__init__()
         self.now = 0.0
+        self.threads = 0
         self._grace = grace
 
     def select(self, timeout: float | None = None) -> Any:
@@ -32,8 +34,8 @@ class _Jumping(selectors.DefaultSelector):
             return self._wait_for_others()
         if timeout <= 0:
             return super().select(timeout)
-        # Threads (files, look-ups) and the kernel get a moment of real time before the hour jumps.
-        ready = super().select(min(timeout, self._grace))
+        # The kernel gets a moment of real time before the hour jumps, a thread at work (files, look-ups) all it needs.
+        ready = super().select(_PATIENCE if self.threads else min(timeout, self._grace))
         if not ready:
             self.now += timeout
         return ready
@@ -59,6 +61,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual seconds."""
         return self._jumping.now
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """As ever, but time stands still while the thread is at work."""
+        future = super().run_in_executor(executor, func, *args)
+        self._jumping.threads += 1
+        future.add_done_callback(self._thread_is_done)
+        return future
+
+    def _thread_is_done(self, _: Any) -> None:
+        self._jumping.threads -= 1
 
 
 class VirtualClock:

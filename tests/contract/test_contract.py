@@ -7,7 +7,7 @@ import pytest
 
 from modelhub import registry
 from modelhub.providers.scripted import ScriptedChatModel
-from modelhub.testing.contract import ANSWERS, ERRORS, provider_contract
+from modelhub.testing.contract import provider_contract
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # The scripted provider asks nobody: its fixtures are the steps that it plays.

@@ -149,7 +149,6 @@ WHOLE = [
     (b'{"output": {"choices": [{"message": "text", "finish_reason": "stop"}]}}', BadReply),
     (b'{"output": {"choices": [{"message": {"tool_calls": ["x"]}, "finish_reason": "stop"}]}}', BadReply),
     (json.dumps(body("cut off", "null")).encode(), BadReply),
-    (json.dumps(body("", "stop")).encode(), BadReply),
     (json.dumps(told("Throttling.RateQuota")).encode(), RateLimited),
     (b'{"error": {"type": "rate_limit_exceeded", "message": "slow down"}}', RateLimited),
     (json.dumps(told("NeverHeardOf")).encode(), UnknownFailure),
@@ -194,7 +193,6 @@ STREAMS = [
     ([event("[]")], "clean", BadReply),
     ([event('{"output": ')], "clean", BadReply),
     ([event(body("half"))[:-20]], "clean", BadReply),
-    ([END], "clean", BadReply),
     ([], "cut", ConnectionLost),
     ([], "reset", ConnectionLost),
 ]
@@ -387,3 +385,11 @@ async def test_the_key_is_never_shown(loopback):
     assert loopback.asked[0].headers["authorization"] == f"Bearer {KEY}"
     assert "***" in str(caught.value)
     assert not [text for text in shown if KEY in text]
+
+
+async def test_an_empty_answer_that_is_complete_is_an_answer(loopback):
+    """A stream of nothing but the end mark gives one snapshot, which says why it is empty."""
+    loopback.streams(END, end="clean", content_type=EVENTS)
+    async with model_at(loopback, True) as model:
+        snapshots = [snapshot async for snapshot in await model("hi")]
+    assert [(snapshot.text, snapshot.finish_reason, snapshot.is_last) for snapshot in snapshots] == [("", "stop", True)]

@@ -113,7 +113,6 @@ WHOLE = [
     (b'{"error": "llama runner process has terminated"}', ServerError),
     (b'{"error": {"message": "odd"}}', ServerError),
     (line("cut off", done=False).encode(), BadReply),
-    (line("", done=True, done_reason="stop").encode(), BadReply),
     (line("", done=True, done_reason="load").encode(), BadReply),
     (line("", done=True, done_reason="unload").encode(), BadReply),
     (b'{"message": {"tool_calls": [{"function": {}}]}, "done": true}', BadReply),
@@ -139,7 +138,6 @@ STREAMS = [
     (['{"error": "the input length exceeds the context length", "status_code": 400}\n'], "clean", ContextTooLong),
     (['{"error": {"message": "odd"}}\n'], "clean", ServerError),
     (["[]\n"], "clean", BadReply),
-    ([END], "clean", BadReply),
     ([line("half")[:-9]], "clean", BadReply),
     ([], "cut", ConnectionLost),
     ([], "reset", ConnectionLost),
@@ -315,3 +313,11 @@ async def test_the_key_is_never_shown(loopback):
     assert loopback.asked[0].headers["authorization"] == f"Bearer {KEY}"
     assert "***" in str(caught.value)
     assert not [text for text in told if KEY in text]
+
+
+async def test_an_empty_answer_that_is_complete_is_an_answer(loopback):
+    """A stream of nothing but the end mark gives one snapshot, which says why it is empty."""
+    loopback.streams(END, end="clean")
+    async with OllamaChatModel("tiny", host=loopback.url, stream=True) as model:
+        snapshots = [snapshot async for snapshot in await model("hi")]
+    assert [(snapshot.text, snapshot.finish_reason, snapshot.is_last) for snapshot in snapshots] == [("", "stop", True)]

@@ -1,4 +1,4 @@
-"""What an answer, a refusal and a request are before a vendor's way of writing them, and what each such way must say."""
+"""What an answer, a refusal and a request are, whoever writes them, and what a vendor's way of writing must say."""
 
 from __future__ import annotations
 
@@ -194,13 +194,13 @@ def event(data: Json, name: str = "", end: str = "\n\n") -> bytes:
 
 
 def count_words(*values: Any) -> int:
-    """How many words there are in *values*, text being looked for at any depth."""
+    """How many words the messages in *values* have, whatever they are made of."""
     total = 0
     for value in values:
         if isinstance(value, str):
             total += len(value.split())
         elif isinstance(value, Mapping):
-            total += count_words(*value.values())
+            total += count_words(*(inner for key, inner in value.items() if key in ("text", "content", "parts")))
         elif isinstance(value, list):
             total += count_words(*value)
     return total

@@ -63,7 +63,7 @@ class AnthropicWire(Wire):
     def whole(self, answer: Answer, asked: Asked) -> Json:
         """A message."""
         taken, given = answer.usage
-        content = [{"type": "text", "text": answer.text}] if answer.text else []
+        content: list[Json] = [{"type": "text", "text": answer.text}] if answer.text else []
         content += [{**_call(call), "input": dict(call.arguments)} for call in answer.tool_calls]
         return {**_message(asked, content, taken, given), "stop_reason": _stop(answer)}
 

@@ -59,7 +59,12 @@ class OllamaWire(Wire):
         """The words, the calls, and the line that says `done`."""
 
         def line(part: Part, message: Json, **fields: object) -> Frame:
-            found = {**_head(asked), "message": {"role": "assistant", "content": "", **message}, "done": False, **fields}
+            found = {
+                **_head(asked),
+                "message": {"role": "assistant", "content": "", **message},
+                "done": False,
+                **fields,
+            }
             return Frame(part, json.dumps(found, ensure_ascii=False).encode() + b"\n")
 
         for word in answer.words:

@@ -108,7 +108,7 @@ def forced_tool(tools: Any, choice: Any) -> tuple[str, Json] | None:
     functions = [tool.get("function") or {} for tool in tools or ()]
     if wanted is None and choice == "required" and functions:
         wanted = functions[0].get("name")
-    return next(((wanted, one.get("parameters") or {}) for one in functions if one.get("name") == wanted), None)
+    return next(((str(wanted), one.get("parameters") or {}) for one in functions if one.get("name") == wanted), None)
 
 
 def _head(asked: Asked, kind: str) -> Json:

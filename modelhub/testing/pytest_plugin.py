@@ -1,0 +1,106 @@
+"""Fixtures for tests of apps that use modelhub: a fault server, and your own hub with its models at it.
+
+Load them from a `conftest.py`:
+
+    pytest_plugins = ["modelhub.testing.pytest_plugin"]
+
+and let models fail:
+
+    async def test_the_app_survives(hub_faults):
+        async with hub_faults.hub("models.yaml") as hub:
+            hub_faults.fail("gpt", 503)
+            reply = await hub.get("primary")("hi")
+        assert reply.model == "claude"
+        assert len(hub_faults.requests("gpt")) == 3
+
+No vendor is asked and no key is needed. The server runs in a thread and in real time; for virtual time open a
+`FaultServer` inside `run_virtual`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import pytest
+
+from modelhub.context import Services
+from modelhub.hub import Hub, config_path
+from modelhub.testing.faults import Item, status
+from modelhub.testing.reroute import rerouted
+from modelhub.testing.server import FaultServer, Recorded
+
+__all__ = ["HubFaults", "fault_server", "hub_faults"]
+
+
+class HubFaults:
+    """A hub whose models are at *server*, and the faults they meet there."""
+
+    def __init__(self, server: FaultServer) -> None:
+        self.server = server
+        self._hubs: list[Hub] = []
+        self._names: list[str] = []
+
+    def hub(
+        self,
+        config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        services: Services | None = None,
+    ) -> Hub:
+        """The hub of *config* (a path, a dict, or ./models.yaml), with every model's address at the server.
+
+        *environ* gives variables that matter; the others get a stand-in. Use it as a context manager, in the loop that
+        calls its models.
+        """
+        found = config if isinstance(config, Mapping) else config_path(config, environ or {})
+        hub = Hub.from_dict(rerouted(found, self.server, environ=environ), environ={}, services=services)
+        self._hubs.append(hub)
+        self._names += hub.loaded.models
+        return hub
+
+    def fail(
+        self, name: str, *faults: int | Item, then: Literal["repeat", "healthy"] = "repeat", **details: Any
+    ) -> None:
+        """Let the model *name* fail: with a status and *details* as in `faults.status`, or with faults of any kind.
+
+        Each is played once, *then* the last one again and again, or none.
+        """
+        if details and not any(isinstance(fault, int) for fault in faults):
+            raise TypeError(f"{', '.join(details)}: only statuses have details")
+        items = [status(fault, **details) if isinstance(fault, int) else fault for fault in faults]
+        self.server.script(self._known(name), items, then)
+
+    def heal(self, name: str) -> None:
+        """Let the model *name* answer."""
+        self.server.heal(self._known(name))
+
+    def requests(self, name: str | None = None) -> list[Recorded]:
+        """What the model *name*, or any model, was asked."""
+        return self.server.requests(None if name is None else self._known(name))
+
+    def _known(self, name: str) -> str:
+        if self._names and name not in self._names:
+            raise ValueError(f"no model is called `{name}` (there are: {', '.join(self._names)})")
+        return name
+
+    def close(self) -> None:
+        """Close every hub that is still open."""
+        for hub in self._hubs:
+            hub.close()
+
+
+@pytest.fixture
+def fault_server() -> Iterator[FaultServer]:
+    """A running `FaultServer`."""
+    with FaultServer().running() as server:
+        yield server
+
+
+@pytest.fixture
+def hub_faults(fault_server: FaultServer) -> Iterator[HubFaults]:
+    """Your own hub, with its models at the fault server."""
+    found = HubFaults(fault_server)
+    yield found
+    found.close()
