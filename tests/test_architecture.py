@@ -18,7 +18,7 @@ PACKAGE = ROOT / "modelhub"
 FLOORS = [
     ["errors", "clock"],
     ["response", "_normalise", "options"],
-    ["messages", "events"],
+    ["messages", "events", "_tree"],
     ["stream"],
     ["context", "_sync"],
     ["model"],

@@ -93,6 +93,7 @@ class AnthropicChatModel(Provider):
     """
 
     kind = KIND
+    sdk = "anthropic"
     end_mark = "message_stop"
 
     def __init__(

@@ -128,6 +128,7 @@ class DashScopeChatModel(Provider):
     """
 
     kind = KIND
+    sdk = "dashscope"
     end_mark = "a finish_reason"
 
     def __init__(

@@ -85,6 +85,7 @@ class GeminiChatModel(Provider):
     """
 
     kind = "gemini"
+    sdk = "google.genai"
     end_mark = "a finishReason"
 
     def __init__(

@@ -105,6 +105,7 @@ class OllamaChatModel(Provider):
     """
 
     kind = KIND
+    sdk = "ollama"
     end_mark = "`done`"
 
     def __init__(
