@@ -1,7 +1,7 @@
 """An answer while it comes in.
 
-Every snapshot is the whole answer so far (`snapshot.text`); `snapshot.delta` is what is new. If a stream breaks, a chain
-lets the next model begin anew: `snapshot.restarts` goes up, and what was shown before is void.
+Every snapshot is the whole answer so far (`snapshot.text`); `snapshot.delta` is what is new. If a stream breaks, a
+chain lets the next model begin anew: `snapshot.restarts` goes up, and what was shown before is void.
 """
 
 import asyncio

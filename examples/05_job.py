@@ -1,7 +1,7 @@
 """A production chain in a job that nobody watches: the first model has a bad day, and every report is summarised.
 
-What went wrong on the way is in `reply.attempts`; the log says it too, as soon as the app configures logging. A call that
-fails for good raises an error that says what each model answered, and the job goes on with the next report.
+What went wrong on the way is in `reply.attempts`; the log says it too, as soon as the app configures logging. A call
+that fails for good raises an error that says what each model answered, and the job goes on with the next report.
 """
 
 import asyncio

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from modelhub.errors import AllModelsFailed, CallError
-from modelhub.response import Attempt
 
 __all__ = ["tree_of"]
 
 
 def tree_of(group: AllModelsFailed) -> list[str]:
     """The lines below the group's own: model, class, what it said, request id, time; chains are indented."""
-    rows = list(_rows(group, group.attempts, 1))
+    rows = list(_rows(group, 1))
     widths = [max(len(row[column]) for row in rows) for column in range(4)] if rows else []
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
     ]
 
 
-def _rows(group: AllModelsFailed, attempts: Sequence[Attempt], depth: int) -> Iterator[tuple[str, ...]]:
+def _rows(group: AllModelsFailed, depth: int) -> Iterator[tuple[str, ...]]:
     for error in group.exceptions:
         indent = "  " * depth
         if isinstance(error, AllModelsFailed):
-            yield f"{indent}{error.model}", "chain", f"{len(error.exceptions)} failed", "", ""
-            yield from _rows(error, attempts, depth + 1)
+            yield f"{indent}{error.model or '?'}", "chain", f"{len(error.exceptions)} failed", "", ""
+            yield from _rows(error, depth + 1)
         elif isinstance(error, CallError):
-            yield _row(error, [attempt for attempt in attempts if attempt["model"] == error.model], indent)
+            yield _row(error, indent)
 
 
-def _row(error: CallError, own: Sequence[Attempt], indent: str) -> tuple[str, ...]:
-    tries = f"{len(own)} attempts" if len(own) > 1 else ""
+def _row(error: CallError, indent: str) -> tuple[str, ...]:
+    own = error.attempts  # inside a group an error has only what its own model did at this place
+    tries = sum(not attempt["skipped"] for attempt in own)
     again = f"come back in {error.retry_after:.0f} s" if error.retry_after else ""
     status = str(error.status) if error.status else ""
-    words = ", ".join(filter(None, (status, again, tries))) or str(error)[:60]
+    facts = (status, again, f"{tries} attempts" if tries > 1 else "")
+    words = ", ".join(filter(None, facts)) or " ".join(str(error).split())[:60]
     took = sum((attempt["duration"] or 0.0) + attempt["wait"] for attempt in own)
     request = error.request_id or ""
     short = request if len(request) <= 12 else f"{request[:10]}.."

@@ -199,8 +199,10 @@ class Attempt(Record):
 
     `model` is the entry's name, `model_name` the vendor's. `outcome` is "ok", the name of an error class, "closed",
     "cancelled", "abandoned", or None while it lasts. A model that was passed over without a request (not configured,
-    its breaker open, too small) has a record too, with `skipped`. Times are in seconds: `started` since the call began, `wait`
-    spent waiting before this attempt, `first_token` and `duration` since the attempt began.
+    its breaker open, too small) has a record too, with `skipped`.
+
+    Times are in seconds: `started` since the call began, `wait` spent waiting before this attempt, `first_token` and
+    `duration` since the attempt began.
     """
 
     model: str

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-KEY_WORDS = ("API_KEY", "AUTH_TOKEN", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "DASHSCOPE_", "OLLAMA_", "MODELHUB_")
+VENDORS = ("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "DASHSCOPE_", "OLLAMA_")
+KEY_WORDS = ("API_KEY", "AUTH_TOKEN", "MODELHUB_CONFIG", *VENDORS)
 
 
 @pytest.fixture(autouse=True)

@@ -129,3 +129,11 @@ def test_every_provider_has_its_extra():
     """Whoever names a provider in a file can install its SDK by that name."""
     extras = set(importlib.metadata.metadata("modelhub").get_all("Provides-Extra") or ())
     assert set(PROVIDERS) - {"scripted"} <= extras
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
+def test_every_test_says_what_it_tests(path):
+    """A test states one behaviour in one sentence."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"

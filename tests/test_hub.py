@@ -48,7 +48,8 @@ def test_the_hub_can_be_looked_at(hub):
 
 def test_a_wrong_name_says_what_was_meant(hub):
     """The error has the probable name and all that exist."""
-    with pytest.raises(UnknownModel, match=r"no model or chain is called `primry`; did you mean `primary`\? \(there are"):
+    meant = r"no model or chain is called `primry`; did you mean `primary`\? \(there are: primary, outer, one"
+    with pytest.raises(UnknownModel, match=meant):
         hub.get("primry")
 
 

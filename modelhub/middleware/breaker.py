@@ -9,6 +9,7 @@ next pause is longer. A breaker belongs to an endpoint, a key and a model, all t
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -21,12 +22,13 @@ from modelhub.errors import BreakerOpen, CallError, TimedOut
 from modelhub.middleware._base import Shared
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions, duration
-from modelhub.stream import Outcome, Reply, on_settled
+from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
 __all__ = ["Breaker", "BreakerOptions", "BreakerState"]
 
 
 _TICK = 0.001  # whoever slept until the pause was over may wake a hair too early
+_DOUBLINGS = 32  # of a pause; by then any pause is the longest
 
 
 class BreakerOptions(LayerOptions):
@@ -54,6 +56,7 @@ class BreakerState:
     openings: int = 0
     until: float = 0.0
     probing: bool = False
+    lease: float = math.inf  # until when the others wait for the probe's outcome
     cause: CallError | None = field(default=None, repr=False)
     seen: deque[tuple[float, bool]] = field(default_factory=deque, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -89,6 +92,9 @@ class Breaker(Layer):
         except BaseException:
             self._release(probe)  # cancelled: it says nothing about the model
             raise
+        if probe and isinstance(reply, ChatStream):
+            # It has begun to answer, and its reader may take his time: the others do not wait for him for ever.
+            self.state.lease = self.services.clock.now() + self.options.max_pause
         on_settled(reply, lambda outcome: self._settled(outcome, began, probe))
         return reply
 
@@ -96,9 +102,10 @@ class Breaker(Layer):
         """Let a call through; True if it is the probe after a pause, whose outcome the others wait for."""
         state = self.state
         with state.lock:
-            left = state.until - self.services.clock.now()
-            if left <= _TICK and not state.probing:
-                state.probing = state.openings > 0
+            now = self.services.clock.now()
+            left = state.until - now
+            if left <= _TICK and (not state.probing or now >= state.lease):
+                state.probing, state.lease = state.openings > 0, math.inf
                 return state.probing
             wait = left if left > _TICK else self.options.pause
         reason = f" after {state.cause.kind}" if state.cause is not None else ""
@@ -124,8 +131,9 @@ class Breaker(Layer):
         state = self.state
         with state.lock:
             state.streak = 0
-            if probe:
-                state.probing, state.openings, state.until, state.cause = False, 0, 0.0, None
+            self._release(probe)
+            if probe and state.until - self.services.clock.now() <= _TICK:  # no other failure wants a pause since
+                state.openings, state.cause = 0, None
                 state.seen.clear()
             elif state.openings == 0:
                 self._remember(True)
@@ -147,7 +155,7 @@ class Breaker(Layer):
                     self._open(now, now - began, error)
 
     def _open(self, now: float, took: float, error: CallError) -> None:
-        pause = min(self.options.max_pause, self.options.pause * 2**self.state.openings)
+        pause = min(self.options.max_pause, self.options.pause * 2.0 ** min(self.state.openings, _DOUBLINGS))
         # Each probe of a silent model costs its caller that silence: at most half of the time may go into it.
         silence = took if isinstance(error, TimedOut) or isinstance(error.__cause__, TimedOut) else 0.0
         self.state.openings += 1

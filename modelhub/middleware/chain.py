@@ -8,7 +8,7 @@ whole answer so far, the next model begins anew, and the next snapshot simply is
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -123,16 +123,12 @@ class Chain(ChatModelBase):
         Raises AllModelsFailed if no model answers (a chain of one: that model's own error), and at once what no
         other model could mend: a wrong request, blocked content, a deadline.
         """
-        prepared = self._prepared(request)
-        walk = _Walk(self, prepared)
+        walk = _Walk(self, self._prepared(request), request)
         try:
             reply = await walk.first()
         except DeadlineExceeded as error:
-            if request.deadline == prepared.deadline or not request.behind:
-                raise
-            # Only this chain's own time is over: the chain around it has time left, and others to ask.
-            raise TotalTimeout(f"chain `{self.name}` had no answer in its time", model=self.name) from error
-        if isinstance(reply, ChatStream) and self.on_broken_stream == "restart":
+            raise walk.told(error)  # noqa: B904 - it says its cause itself
+        if isinstance(reply, ChatStream) and (self.on_broken_stream == "restart" or walk.own_time):
             return walk.restarting(reply)
         return reply
 
@@ -163,12 +159,16 @@ class Chain(ChatModelBase):
 
     def prefer(self, model: ChatModelBase) -> None:
         """*model* has answered: ask it first for a while, if it was not the first anyway."""
-        if self.sticky:
-            self._favourite = (self.models.index(model), self.services.clock.now() + self.sticky)
+        index, now = self.models.index(model), self.services.clock.now()
+        first, until = self._favourite
+        # A while is not made longer by every answer: else a steady stream of calls would never go back.
+        if self.sticky and (index != first or now >= until):
+            self._favourite = (index, now + self.sticky)
 
     def falls_back(self, error: CallError) -> bool:
-        """Whether another model is asked after *error*."""
-        if isinstance(error, (DeadlineExceeded, *self._never)):
+        """Whether another model is asked after *error*; a model left alone stands for what it is left alone for."""
+        reason = error.__cause__ if isinstance(error, BreakerOpen) and error.__cause__ is not None else error
+        if isinstance(reason, (DeadlineExceeded, *self._never)):
             return False
         return error.verdict.fall_back or isinstance(error, self._also)
 
@@ -183,11 +183,12 @@ class Chain(ChatModelBase):
 class _Walk:
     """One call's way through a chain."""
 
-    def __init__(self, chain: Chain, request: ChatRequest) -> None:
+    def __init__(self, chain: Chain, request: ChatRequest, given: ChatRequest) -> None:
         self.chain = chain
         self.request = request
+        self.own_time = given.behind and given.deadline != request.deadline  # the chain around has more of it
         self.models = chain.order(request)
-        self.at = 0
+        self.at = self.began = 0  # the model that is asked, and which attempt was its first
         self.errors: list[CallError] = []
         self.too_small = 0  # a context window of this size is known not to be enough
 
@@ -197,37 +198,40 @@ class _Walk:
 
     async def first(self, start: int = 0) -> Reply:
         """The first reply that commits, from the model at *start* on."""
-        while True:
-            refused, asked = len(self.errors), len(self.context.attempts)
-            for index in range(start, len(self.models)):
-                self.at = index
-                reply = await self._ask(index)
-                if reply is not None:
-                    self.chain.prefer(self.models[index])
+        turn: Iterable[int] = range(start, len(self.models))
+        while turn:
+            refused: dict[int, CallError] = {}
+            for index in turn:
+                if (reply := await self._ask(index)) is not None:
+                    if self.request.fallback:
+                        self.chain.prefer(self.models[index])
                     return reply
-            nobody_asked = all(attempt["skipped"] for attempt in self.context.attempts[asked:])
-            if not nobody_asked or not await self._back_soon(self.errors[refused:]):
-                break
-        if len(self.chain.models) == 1:
-            raise self.errors[-1]
-        raise self._failed()
+                if any(_back_by_itself(self.errors[-1])):
+                    refused[index] = self.errors[-1]
+            turn = await self._back_soon(refused)
+        raise self.errors[-1] if len(self.chain.models) == 1 else self._failed()
 
     async def _ask(self, index: int) -> Reply | None:
         model = self.models[index]
-        before = len(self.context.attempts)
+        self.at, self.began = index, len(self.context.attempts)
         try:
             self._fits(model)
             return await model.send(self.request.replace(behind=self.request.behind or self._behind(index)))
         except CallError as error:
-            self.errors.append(error)
-            if len(self.context.attempts) == before:
+            if len(self.context.attempts) == self.began:
                 self.context.skip(model.name, model.kind, model.model_name, error)
+            self._met(error)
             if not self.chain.falls_back(error):
                 raise
             if isinstance(error, ContextTooLong):
                 self.too_small = max(self.too_small, model.context_window or 0)
             self._fell_back(index, error)
             return None
+
+    def _met(self, error: CallError) -> None:
+        # Until the call is settled an error has its own part of the story: a model may stand at several places.
+        error.attempts = self.context.attempts[self.began :]
+        self.errors.append(error)
 
     def _behind(self, index: int) -> bool:
         return any(model.configured for model in self.models[index + 1 :])
@@ -244,21 +248,24 @@ class _Walk:
         context = self.context
         context.observe(FellBack(context.call_id, self.chain.name, self.models[index].name, after, error))
 
-    async def _back_soon(self, refusals: Sequence[CallError]) -> bool:
-        """Where every model is left alone just now: wait for the first to come back, if there is time."""
-        refused = [error for error in refusals if not isinstance(error, NotConfigured)]
-        if self.request.behind or not refused or not all(isinstance(error, BreakerOpen) for error in refused):
-            return False
-        soonest = min(refused, key=lambda error: error.retry_after or 0.0)
+    async def _back_soon(self, refused: Mapping[int, CallError]) -> Iterable[int]:
+        """Wait until the first of the models that are left alone comes back; gives whom to ask again, if anybody.
+
+        Who was asked and failed is not asked again, and nobody waits for what somebody must mend.
+        """
+        alone = [leaf for error in refused.values() for leaf in _back_by_itself(error)]
+        if self.request.behind or not alone:
+            return ()
+        soonest = min(alone, key=lambda error: error.retry_after or 0.0)
         wait = soonest.retry_after or 0.0
         remaining = self.request.remaining()
         if wait >= (LONGEST_WAIT - self.context.elapsed() if remaining is None else remaining):
-            return False
+            return ()
         context = self.context
         context.observe(Waiting(context.call_id, soonest.model or self.chain.name, wait, 1, soonest))
         await context.wait(wait)
-        del self.errors[-len(refusals) :]
-        return True
+        self.errors = [error for error in self.errors if error not in refused.values()]
+        return refused
 
     def _failed(self) -> AllModelsFailed:
         tried = sum(not isinstance(error, NotConfigured) for error in self.errors)
@@ -268,6 +275,14 @@ class _Walk:
         group.model = name
         group.attempts = self.context.attempts
         return group
+
+    def told(self, error: DeadlineExceeded) -> CallError:
+        """*error*, as the chain around this one is told: where only our time is over, it can go on."""
+        if not self.own_time:
+            return error
+        late = TotalTimeout(f"chain `{self.chain.name}` had no answer in its time", model=self.chain.name)
+        late.__cause__ = error
+        return late
 
     # -- a stream that breaks --------------------------------------------------------------------------------------
 
@@ -285,6 +300,8 @@ class _Walk:
                     return
                 except StreamBroken as error:
                     again = await self._anew(error)
+                except DeadlineExceeded as error:
+                    raise self._late(error)  # noqa: B904 - it says its cause itself
                 restarts = seen + 1
                 if not isinstance(again, ChatStream):
                     again["restarts"] += restarts
@@ -300,15 +317,16 @@ class _Walk:
     async def _anew(self, broken: StreamBroken) -> Reply:
         """Begin the answer again: on the next model, or once more on the last one if it did not stall."""
         start = self._where_to_restart(broken)
-        self.errors.append(broken)
+        self._met(broken)
         if start is None:
             raise broken
         broke = self.models[self.at].name
         try:
             reply = await self.first(start)
+        except DeadlineExceeded as error:
+            error.partial = broken.partial
+            raise self._late(error)  # noqa: B904 - it says its cause itself
         except CallError as error:
-            if not self.chain.falls_back(error):
-                raise
             lost = StreamBroken(f"{broken}; no other model answered", model=broken.model, provider=broken.provider)
             lost.partial = broken.partial
             raise lost from error
@@ -316,9 +334,18 @@ class _Walk:
         context.observe(Restarted(context.call_id, self.chain.name, broke, self.models[self.at].name, broken))
         return reply
 
+    def _late(self, error: DeadlineExceeded) -> CallError:
+        told = self.told(error)
+        if told is error:
+            return error
+        broken = StreamBroken(f"the stream broke: {told}", model=told.model)
+        broken.partial, broken.__cause__ = error.partial, told
+        return broken
+
     def _where_to_restart(self, broken: StreamBroken) -> int | None:
         cause = broken.__cause__
-        if isinstance(cause, CallError) and not self.chain.falls_back(cause):
+        final = isinstance(cause, CallError) and not self.chain.falls_back(cause)
+        if final or self.chain.on_broken_stream == "raise":
             return None
         if self._behind(self.at):
             return self.at + 1
@@ -327,6 +354,15 @@ class _Walk:
         # With a model behind this chain, or a chain at its end (which has asked twice itself), somebody else acts.
         elsewhere = self.request.behind or isinstance(self.models[self.at], Chain)
         return self.at if once and not stalled and not elsewhere else None
+
+
+def _back_by_itself(error: CallError) -> Iterator[BreakerOpen]:
+    """The models that *error* tells to be left alone for a failure that passes by itself; chains nest."""
+    for leaf in error.leaves() if isinstance(error, AllModelsFailed) else (error,):
+        if isinstance(leaf, BreakerOpen):
+            cause = leaf.__cause__
+            if not isinstance(cause, CallError) or cause.verdict.breaker is not errors.Breaker.OPENS:
+                yield leaf
 
 
 def _follow(stream: weakref.ref[ChatStream], inner: ChatStream) -> None:

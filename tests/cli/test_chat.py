@@ -103,7 +103,7 @@ def test_chains_in_a_chain_are_told_as_a_tree(run):
     assert rows[1] == "  failing    chain          none of its 3 models answered"
     assert rows[2] == "    keyless  NotConfigured  set SCRIPT_NAME"
     assert rows[4].startswith("    down     ConnectFailed  3 attempts")
-    assert rows[5].startswith("  down       BreakerOpen    2 attempts")
+    assert rows[5].startswith("  down       ConnectFailed  come back in 1 s, 2 attempts")
 
 
 def test_one_models_failure_is_told_in_its_own_words(run):
@@ -189,7 +189,7 @@ def test_json_of_a_failure_has_the_tree_and_the_attempts(run):
     assert result.exit_code == Exit.FAILED
     error = json.loads(result.stdout)["error"]
     assert error["kind"] == "AllModelsFailed"
-    assert [inner["kind"] for inner in error["errors"]] == ["AllModelsFailed", "BreakerOpen"]
+    assert [inner["kind"] for inner in error["errors"]] == ["AllModelsFailed", "ConnectFailed"]
     inner = error["errors"][0]["errors"]
     assert [(one["model"], one["status"]) for one in inner] == [("keyless", None), ("limited", 429), ("down", None)]
     assert [one["model"] for one in error["attempts"]] == ["keyless", "limited", *["down"] * 5]

@@ -1,13 +1,15 @@
 """The same checks over every provider of the registry: whoever adds one writes its fixtures, and no test."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from modelhub import registry
+from modelhub.providers.openai import OpenAIChatModel
 from modelhub.providers.scripted import ScriptedChatModel
-from modelhub.testing.contract import provider_contract
+from modelhub.testing.contract import KEY, provider_contract
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # The scripted provider asks nobody: its fixtures are the steps that it plays.
@@ -16,14 +18,130 @@ CONNECT = {"scripted": lambda served: ScriptedChatModel(steps=[json.loads(served
 
 def contracts():
     """Every check of every registered provider."""
-    return [
-        check
-        for kind in sorted(registry.PROVIDERS)
-        for check in provider_contract(kind, FIXTURES / kind, CONNECT.get(kind))
-    ]
+    kinds = sorted(registry.PROVIDERS)
+    return [check for kind in kinds for check in provider_contract(kind, FIXTURES / kind, CONNECT.get(kind))]
 
 
 @pytest.mark.parametrize("check", contracts(), ids=str)
 async def test_every_provider_keeps_the_contract(check):
     """The same question gives the same reply, the same snapshots and the same errors, whoever answers."""
     await check()
+
+
+# -- the contract itself -----------------------------------------------------------------------------------------------
+
+
+async def verdicts(checks):
+    """What each of *checks* says: None, or why it fails."""
+    found = {}
+    for check in checks:
+        try:
+            await check()
+            found[check.name] = None
+        except (AssertionError, FileNotFoundError) as error:
+            found[check.name] = str(error)
+    return found
+
+
+async def test_a_provider_without_fixtures_is_told_which_are_missing(monkeypatch):
+    """One line in the registry is not enough: the first check names every file that must be written."""
+    monkeypatch.setitem(registry.PROVIDERS, "acme", "modelhub.providers.openai:OpenAIOptions")
+    first = next(check for check in contracts() if check.name == "acme-fixtures")
+    with pytest.raises(AssertionError) as caught:
+        await first()
+    told = str(caught.value)
+    assert f"missing in {FIXTURES / 'acme'}" in told
+    for name in ("contract.json", "text.json", "text.sse or text.ndjson", "refusal.json", "error_rate_limited.json"):
+        assert name in told
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda folder: (folder / "thinking.sse").unlink(), "thinking.sse or thinking.ndjson"),
+        (lambda folder: (folder / "thinkign.json").touch(), "thinkign.json is not wanted"),
+        (lambda folder: about(folder, lacks={"thinkign": "it cannot"}), "lacks `thinkign`, which is no case"),
+        (lambda folder: about(folder, lacks={"thinking": ""}), "no reason is given for `thinking`"),
+        (lambda folder: about(folder, lacks={"refusal": "it never does"}), "refusal.json is not wanted"),
+    ],
+    ids=["missing", "misspelt", "no case", "no reason", "lacking and there"],
+)
+async def test_the_folder_is_checked(tmp_path, change, told):
+    """A file that is misspelt, or left over, does not pass for one that is checked."""
+    folder = shutil.copytree(FIXTURES / "openai", tmp_path / "openai")
+    change(folder)
+    with pytest.raises(AssertionError, match=told):
+        await provider_contract("openai", folder)[0]()
+
+
+def about(folder, **changes):
+    """Change what `contract.json` says."""
+    path = folder / "contract.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def faulty(**methods):
+    """A way to make a model that breaks the contract with *methods*."""
+    cls = type("Faulty", (OpenAIChatModel,), methods)
+    return lambda served: cls("gpt-5-mini", KEY, base_url=served.url)
+
+
+async def asks_twice(self, payload):
+    """Retries on its own."""
+    await OpenAIChatModel.call(self, payload)
+    return await OpenAIChatModel.call(self, payload)
+
+
+def takes_any_end(self, event, answer):
+    """Takes a stream for complete as soon as there is content."""
+    OpenAIChatModel.decode_event(self, event, answer)
+    answer.complete = answer.complete or answer.has_content
+
+
+def forgets_usage(self, event, answer):
+    """Reads no usage in streams."""
+    OpenAIChatModel.decode_event(self, event, answer)
+    answer.usage = None
+
+
+def forgets_the_wait(self, error):
+    """Does not tell how long to wait."""
+    failure = OpenAIChatModel.failure(self, error)
+    failure.retry_after = None
+    return failure
+
+
+def calls_all_invalid(self, error):
+    """Has one class for all."""
+    from modelhub import InvalidRequest
+
+    failure = OpenAIChatModel.failure(self, error)
+    return failure and InvalidRequest(str(failure), status=failure.status, retry_after=failure.retry_after)
+
+
+def loses_a_call(self, event, answer):
+    """Reads the first call only."""
+    name, data = event
+    if b'"index": 1' not in data:
+        OpenAIChatModel.decode_event(self, (name, data), answer)
+
+
+FAULTS = {
+    "asks twice": ({"call": asks_twice}, {"text-plain", "round_trip", "empty-plain"}),
+    "takes any end": ({"decode_event": takes_any_end}, {"cut"}),
+    "forgets usage in streams": ({"decode_event": forgets_usage}, {"usage-streamed", "text-streamed"}),
+    "forgets the wait": ({"failure": forgets_the_wait}, {"error_rate_limited-plain", "error_rate_limited-streamed"}),
+    "calls all invalid": ({"failure": calls_all_invalid}, {"error_auth-plain", "error_context-streamed"}),
+    "loses a call": ({"decode_event": loses_a_call}, {"parallel-streamed", "in_small_pieces"}),
+    "shows the key": ({"secrets": lambda self: ()}, {"error_auth-plain", "error_auth-streamed"}),
+}
+
+
+@pytest.mark.parametrize(("methods", "fails"), FAULTS.values(), ids=FAULTS.keys())
+async def test_a_faulty_provider_does_not_pass(methods, fails):
+    """Each of the usual faults is found by the checks that are there for it, and sound ones are not found faulty."""
+    checks = {check.name: check for check in provider_contract("openai", FIXTURES / "openai", faulty(**methods))}
+    wanted = {f"openai-{name}" for name in fails}
+    found = await verdicts(checks[name] for name in sorted(wanted | {"openai-thinking-plain"}))
+    assert {name for name, why in found.items() if why is not None} >= wanted
+    assert found["openai-thinking-plain"] is None or "call" in methods

@@ -6,6 +6,7 @@ what the server saw. The primary speaks each of the five wires in turn, the fall
 """
 
 import asyncio
+import random
 from dataclasses import dataclass, field
 
 import pytest
@@ -154,8 +155,8 @@ async def play(hub, server, name):
     return run
 
 
-def config(server, kind):
-    """A primary of its own for each scenario, and one fallback for all."""
+def config(server, kind="openai", chain=None, **defaults):
+    """A primary of its own for each scenario, and one fallback for all; *chain* and *defaults* change the policy."""
     addresses = {"ollama": ("host", ""), "dashscope": ("base_http_api_url", "/api/v1"), "openai": ("base_url", "/v1")}
     key, path = addresses.get(kind, ("base_url", ""))
     primaries = {
@@ -168,17 +169,19 @@ def config(server, kind):
         "defaults": {
             "timeout": {"connect": "5s", "first_token": "10s", "idle": "10s"},
             "retry": {"max_attempts": 3},
+            **defaults,
         },
         "models": {**primaries, "fallback": fallback},
-        "chains": {f"chain-{name}": {"models": [name, "fallback"]} for name in SCENARIOS},
+        "chains": {f"chain-{name}": {"models": [name, "fallback"], **(chain or {})} for name in SCENARIOS},
     }
 
 
-async def play_all(kind):
+async def play_some(names, **policy):
+    """Play the scenarios *names*, in one hub."""
     async with FaultServer(Answer(interval=PAUSE)) as server:
-        services = Services(clock=VirtualClock())
-        async with Hub.from_dict(config(server, kind), environ={}, services=services) as hub:
-            return {name: await play(hub, server, name) for name in SCENARIOS}
+        services = Services(clock=VirtualClock(), random=random.Random(16))
+        async with Hub.from_dict(config(server, **policy), environ={}, services=services) as hub:
+            return {name: await play(hub, server, name) for name in names}
 
 
 # -- the score ---------------------------------------------------------------------------------------------------------
@@ -304,7 +307,7 @@ def runs():
 
     def of(kind):
         if kind not in found:
-            found[kind] = run_virtual(play_all(kind))
+            found[kind] = run_virtual(play_some(SCENARIOS, kind=kind))
         return found[kind]
 
     return of
@@ -318,3 +321,24 @@ def test_every_fault_is_survived(runs, kind, name):
     said, failed = verdict(name, run)
     story = f"{SCENARIOS[name][0]}: {len(run.primary)} primary, {len(run.fallback)} fallback, {run.calls[0]}"
     assert said == "pass", f"{said}: {failed}; {story}"
+
+
+SLOW = {"connect": "5s", "first_token": "30s", "idle": "30s"}
+ONCE = {"max_attempts": 1}
+WORSE = [
+    ("S01", "partial", {"retry": ONCE}),
+    ("S03", "partial", {"retry": ONCE}),
+    ("S07", "partial", {"timeout": SLOW}),
+    ("S08", "safe", {"chain": {"on_broken_stream": "raise"}}),
+    ("S09", "safe", {"chain": {"on_broken_stream": "raise"}}),
+    ("S13", "partial", {"chain": {"fallback_on": ["ContentBlocked"]}}),
+    ("S14", "safe", {"chain": {"on_broken_stream": "raise"}}),
+    ("S15", "fail", {"breaker": {"failures": 1, "pause": "10m", "max_pause": "10m"}}),
+]
+
+
+@pytest.mark.parametrize(("name", "expected", "policy"), WORSE)
+def test_the_score_tells_policies_apart(name, expected, policy):
+    """A worse policy scores worse: it is the policy that passes, not the score that is blind."""
+    runs = run_virtual(play_some([name], **policy))
+    assert verdict(name, runs[name])[0] == expected
