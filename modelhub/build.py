@@ -20,6 +20,7 @@ from modelhub.registry import layers
 from modelhub.stream import Reply
 
 if TYPE_CHECKING:
+    from modelhub.accounting.accounts import Accounts
     from modelhub.config.load import Loaded, ModelEntry
 
 __all__ = ["Builder", "Unconfigured"]
@@ -53,19 +54,22 @@ class Unconfigured(ChatModelBase):
 class Builder:
     """Builds what a file describes, each model once, and keeps what must be closed.
 
-    *opened* hears of every provider that was made.
+    *opened* hears of every provider that was made; *accounts* has the prices and budgets.
     """
 
     loaded: Loaded
     services: Services
     opened: Callable[[ChatModelBase], None]
+    accounts: Accounts | None = None
     _pools: dict[str, Pool] = field(default_factory=dict)
     _state: dict[Any, Any] = field(default_factory=dict)
     _stacks: dict[str, ChatModelBase] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._pools = {name: Pool(name, options) for name, options in self.loaded.limits.items()}
+        self._pools = {name: Pool(name, options, self.services.clock) for name, options in self.loaded.limits.items()}
         self._state["retry budget"] = Budget(self.loaded.config.retry_budget)
+        if self.accounts is not None:
+            self._state.update(self.accounts.state)
 
     def chain(self, name: str) -> Chain:
         """The chain *name*, or the model *name* as a chain of one."""

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
 from modelhub.clock import Clock, SystemClock
-from modelhub.errors import CallError
+from modelhub.errors import CallError, InvalidRequest
 from modelhub.events import AttemptEnded, CallSettled, Event, Observer
-from modelhub.response import Attempt, ChatUsage
+from modelhub.response import COUNTS, Attempt, ChatUsage, Later
 from modelhub.stream import Outcome
 
-__all__ = ["CallContext", "Services"]
+__all__ = ["CallContext", "Services", "Tags", "as_tags", "tagged"]
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+Tags = Mapping[str, str]
+_NOTHING: Tags = MappingProxyType({})
+_ambient: ContextVar[Tags] = ContextVar("modelhub_tags", default=_NOTHING)
+
+
+def as_tags(given: Any) -> Tags:
+    """*given* as tags: text to text; what is None is left out. Raises InvalidRequest if it is no mapping."""
+    if not given:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"tags must be a mapping of names to texts, not {type(given).__name__}")
+    return {str(key): str(value) for key, value in given.items() if value is not None}
+
+
+@contextmanager
+def tagged(given: Any) -> Iterator[None]:
+    """Every call that is opened inside, in this task and those it starts, has these tags too."""
+    before = _ambient.get()
+    _ambient.set({**before, **as_tags(given)})
+    try:
+        yield
+    finally:
+        _ambient.set(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +65,18 @@ class CallContext:
     `attempts` is the call's story, which replies and errors share.
     """
 
-    __slots__ = ("_wait", "attempts", "call_id", "requested", "services", "started", "tags")
+    __slots__ = ("_told", "_wait", "attempts", "call_id", "requested", "services", "started", "tags")
 
-    def __init__(self, services: Services, requested: str, *, tags: Mapping[str, str] = _NOTHING) -> None:
+    def __init__(self, services: Services, requested: str, *, tags: Tags = _NOTHING) -> None:
         self.services = services
         self.requested = requested
         self.call_id = uuid4().hex
         self.started = services.clock.now()
-        self.tags = tags
+        around = _ambient.get()
+        self.tags = {**around, **tags} if around else tags
         self.attempts: list[Attempt] = []
         self._wait = 0.0
+        self._told: Mapping[str, tuple[int, float]] | None = None
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -70,6 +97,18 @@ class CallContext:
     def waited(self, seconds: float) -> None:
         """Note time spent waiting, here or in a limit's queue."""
         self._wait += seconds
+
+    def tell_left(self, left: Mapping[str, tuple[int, float]]) -> None:
+        """Note what the vendor's headers say is left of its limits: how much, and for how many seconds that holds.
+
+        By `requests`, `tokens`, `input_tokens`, `output_tokens`; the limit around the attempt takes heed of it.
+        """
+        self._told = left
+
+    def take_left(self) -> Mapping[str, tuple[int, float]] | None:
+        """What was noted since this was last asked."""
+        told, self._told = self._told, None
+        return told
 
     def begin(self, model: str, provider: str, model_name: str) -> Attempt:
         """Open the record of an attempt."""
@@ -139,10 +178,18 @@ def _first_token(attempt: Attempt | None) -> float | None:
 
 
 def _sum_usage(attempts: Sequence[Attempt]) -> ChatUsage | None:
-    known = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
-    if not known:
-        return None
-    total: ChatUsage = known[0].copy()
-    for usage in known[1:]:
-        total.add(usage)
+    known: list[ChatUsage] = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    total = ChatUsage()
+    for usage in known:
+        for key in (*COUNTS, "time"):
+            total[key] += usage[key]
+        total["estimated"] = total["estimated"] or usage["estimated"]
+    total["cost"] = Later(lambda: _sum_cost(known))  # a cost may have to be looked up
     return total
+
+
+def _sum_cost(usages: Sequence[ChatUsage]) -> str | None:
+    costs = [usage.cost for usage in usages]
+    return None if None in costs else str(sum((cost for cost in costs if cost is not None), Decimal(0)))

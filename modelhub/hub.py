@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import logging
 import os
@@ -9,16 +10,20 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from modelhub._sync import run_sync
+from modelhub.accounting.accounts import Accounts
 from modelhub.build import Builder
 from modelhub.config.load import Loaded, load_dict, load_file
-from modelhub.context import Services
+from modelhub.context import Services, tagged
 from modelhub.errors import ConfigError, HubClosed, UnknownModel
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain import Chain
 from modelhub.model import ChatModelBase
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 __all__ = ["CONFIG_VARIABLE", "Hub", "config_path"]
 
@@ -51,9 +56,14 @@ class Hub:
 
     def __init__(self, loaded: Loaded, *, services: Services | None = None) -> None:
         self.loaded = loaded
-        self.services = services or Services(observers=(LogObserver(),))
+        given = services or Services(observers=(LogObserver(),))
+        config = loaded.config
+        accounts = Accounts(config.usage, config.budgets, folder=Path(loaded.file).parent, now=given.clock.wall())
+        self.usage = accounts.meter
+        """What all calls used and cost: totals, the ledger's health, the budgets."""
+        self.services = dataclasses.replace(given, observers=(self.usage, *given.observers))
         self._owned: list[ChatModelBase] = []
-        self._builder = Builder(loaded, self.services, self._owned.append)
+        self._builder = Builder(loaded, self.services, self._owned.append, accounts)
         self._chains: dict[str, Chain] = {}
         self._lock = threading.RLock()
         self._closed = False
@@ -101,6 +111,13 @@ class Hub:
 
     __getitem__ = get
 
+    def tags(self, given: Mapping[str, Any] | None = None, /, **tags: Any) -> AbstractContextManager[None]:
+        """Tags for every call begun inside: `with hub.tags(user="42"): ...`; for this task and those it starts.
+
+        `hub.get(name).with_tags(...)` and a call's own `tags=` come on top.
+        """
+        return tagged({**(given or {}), **tags})
+
     def _unknown(self, name: str) -> str:
         names = list(self)
         close = difflib.get_close_matches(str(name), names, 1)
@@ -138,6 +155,7 @@ class Hub:
                 await aclose()
             except Exception:
                 logging.getLogger("modelhub").exception("closing %s failed", model.name)
+        await self.usage.aclose()
 
     def close(self) -> None:
         """The same for code without an event loop."""

@@ -7,6 +7,7 @@ them to whatever handlers the application has set up. Nothing is configured here
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -35,13 +36,14 @@ class LogObserver:
 
     def __call__(self, event: Event) -> None:
         """Write *event*, if anybody listens at its level."""
-        level, name, fields = _ENTRIES[type(event)](event)
+        name, level_of, fields_of = _ENTRIES[type(event)]
+        level = level_of(event)
         if self._configured():
             import structlog
 
-            structlog.get_logger("modelhub").log(level, name, **fields)
+            structlog.get_logger("modelhub").log(level, name, **fields_of(event))
         elif _standard.isEnabledFor(level):
-            _wrapped().log(level, name, **fields)
+            _wrapped().log(level, name, **fields_of(event))
 
     def _configured(self) -> bool:
         import sys
@@ -51,30 +53,23 @@ class LogObserver:
         return structlog is not None and bool(structlog.is_configured())
 
 
-def _attempt(event: AttemptEnded) -> tuple[int, str, dict[str, Any]]:
+def _attempt(event: AttemptEnded) -> dict[str, Any]:
     attempt = event.attempt
     keys = ("model", "provider", "model_name", "outcome", "status", "code", "request_id", "wait", "duration")
-    fields = {key: attempt[key] for key in keys if attempt[key] is not None}
-    level = logging.DEBUG if attempt["outcome"] == "ok" else logging.WARNING
-    return level, "attempt", {"call_id": event.call_id, **fields}
+    return {"call_id": event.call_id} | {key: attempt[key] for key in keys if attempt[key] is not None}
 
 
-def _waiting(event: Waiting) -> tuple[int, str, dict[str, Any]]:
+def _waiting(event: Waiting) -> dict[str, Any]:
     fields = {"seconds": round(event.seconds, 3), "attempt": event.attempt, "reason": event.error.kind}
-    return logging.INFO, "wait", {"call_id": event.call_id, "model": event.model, **fields}
+    return {"call_id": event.call_id, "model": event.model, **fields}
 
 
-def _fell_back(event: FellBack) -> tuple[int, str, dict[str, Any]]:
+def _moved(event: FellBack | Restarted) -> dict[str, Any]:
     fields = {"chain": event.chain, "model": event.model, "to": event.to, "reason": event.error.kind}
-    return logging.WARNING, "fallback", {"call_id": event.call_id, **fields}
+    return {"call_id": event.call_id, **fields}
 
 
-def _restarted(event: Restarted) -> tuple[int, str, dict[str, Any]]:
-    fields = {"chain": event.chain, "model": event.model, "to": event.to, "reason": event.error.kind}
-    return logging.WARNING, "restart", {"call_id": event.call_id, **fields}
-
-
-def _settled(event: CallSettled) -> tuple[int, str, dict[str, Any]]:
+def _settled(event: CallSettled) -> dict[str, Any]:
     usage = event.usage
     fields = {
         "requested": event.requested,
@@ -88,18 +83,18 @@ def _settled(event: CallSettled) -> tuple[int, str, dict[str, Any]]:
         "cost": usage["cost"] if usage is not None else None,
         **event.tags,
     }
-    level = logging.ERROR if event.how == "failed" else logging.INFO
-    return (
-        level,
-        "settle",
-        {"call_id": event.call_id} | {key: value for key, value in fields.items() if value is not None},
-    )
+    return {"call_id": event.call_id} | {key: value for key, value in fields.items() if value is not None}
 
 
-_ENTRIES: dict[type, Any] = {
-    AttemptEnded: _attempt,
-    Waiting: _waiting,
-    FellBack: _fell_back,
-    Restarted: _restarted,
-    CallSettled: _settled,
+# Fields are only gathered for an entry that is written: a cost may have to be looked up.
+_ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, Any]]]] = {
+    AttemptEnded: (
+        "attempt",
+        lambda event: logging.DEBUG if event.attempt["outcome"] == "ok" else logging.WARNING,
+        _attempt,
+    ),
+    Waiting: ("wait", lambda _: logging.INFO, _waiting),
+    FellBack: ("fallback", lambda _: logging.WARNING, _moved),
+    Restarted: ("restart", lambda _: logging.WARNING, _moved),
+    CallSettled: ("settle", lambda event: logging.ERROR if event.how == "failed" else logging.INFO, _settled),
 }

@@ -14,12 +14,16 @@ from decimal import Decimal
 from typing import Any, Literal, Self
 from uuid import uuid4
 
-__all__ = ["Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Later", "Record"]
+__all__ = ["COUNTS", "Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Later", "Record"]
 
 Block = dict[str, Any]
 """One piece of content, as the seed's API writes it: `{"type": "text", "text": ...}`, `thinking`, `tool_use`, ..."""
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error"]
+
+
+COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+"""What is counted of a call; the last three are parts of the first two."""
 
 
 class Later:
@@ -181,7 +185,7 @@ class ChatUsage(Record):
 
     def add(self, other: ChatUsage) -> None:
         """Count *other* in; a cost that is unknown on either side leaves the sum unknown."""
-        for key in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"):
+        for key in COUNTS:
             self[key] += other[key]
         self["time"] += other["time"]
         mine, theirs = self.cost, other.cost

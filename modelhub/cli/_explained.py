@@ -94,12 +94,16 @@ def _limit(plan: Plan, member: Member) -> str:
         return ""
     pool: LimitOptions = plan.loaded.limits[limit] if isinstance(limit, str) else limit
     name = f"limit {limit}" if isinstance(limit, str) else "limit of its own"
-    bounds = (
-        (pool.requests_per_minute, "requests/min"),
-        (pool.tokens_per_minute, "tokens/min"),
-        (pool.concurrency, "at once"),
-    )
-    return f"{name} ({', '.join(f'{_short(number)} {what}' for number, what in bounds if number is not None)})"
+    return f"{name} ({', '.join(_bounds(pool))})"
+
+
+def _bounds(pool: LimitOptions) -> Iterator[str]:
+    for what, rate in pool.rates():
+        yield f"{_short(rate.amount)} {what.replace('_', ' ')}/{rate.unit}"
+    if pool.concurrency == "auto":
+        yield "as many at once as the vendor bears"
+    elif pool.concurrency is not None:
+        yield f"{_short(pool.concurrency)} at once"
 
 
 def _short(number: int) -> str:

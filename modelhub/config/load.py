@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from modelhub.config import source
+from modelhub.config.budgets import check_budgets
 from modelhub.config.check import Checker
 from modelhub.config.entries import ModelEntry, Resolved, resolve
 from modelhub.config.hints import missing_key, misspelt, model_in
@@ -28,7 +29,7 @@ from modelhub.middleware.limit import LimitOptions
 
 __all__ = ["Loaded", "ModelEntry", "Origin", "Unset", "load_dict", "load_file", "load_text"]
 
-_NAMED = ("models", "chains", "limits")
+_NAMED = ("models", "chains", "limits", "budgets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ def _load(document: Document, report: Report, environ: Mapping[str, str] | None,
         check_limit(checker, model.view, sections["limits"])
     check_names(checker, {section: sections[section] for section in _NAMED})
     check_chains(checker, sections["chains"], sections["models"])
+    check_budgets(checker, sections)
     _refuse_unset(checker)
     report.check()
     return _loaded(checker, config, resolved)

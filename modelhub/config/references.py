@@ -57,7 +57,7 @@ def check_limit(checker: Checker, view: View, limits: Mapping[str, Any]) -> None
 def check_pool(checker: Checker, path: Path, data: Mapping[str, Any]) -> None:
     """What a pool admits has a bound; where a key is misspelt, that is told instead."""
     known = set(LimitOptions.model_fields)
-    if known.issuperset(data) and all(data.get(key) is None for key in known - {"max_queue"}):
+    if known.issuperset(data) and all(data.get(key) is None for key in LimitOptions.BOUNDS):
         hint = "add `requests_per_minute`, `tokens_per_minute` or `concurrency`"
         checker.problem(path, f"{where(path)} bounds nothing", hint, key=True)
 

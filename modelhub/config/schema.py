@@ -14,6 +14,7 @@ from pydantic import AliasChoices, BaseModel, Discriminator, Field, Tag, create_
 from pydantic.fields import FieldInfo
 
 from modelhub import registry
+from modelhub.accounting.options import SpendingOptions, UsageOptions
 from modelhub.errors import ConfigError
 from modelhub.middleware.chain import ChainOptions
 from modelhub.middleware.limit import LimitOptions
@@ -65,6 +66,10 @@ class HubConfig(Options):
     """Every chain by its name: an ordered list of models, of which the first that answers is taken."""
     retry_budget: BudgetOptions = Field(default_factory=BudgetOptions)
     """How many retries all calls together may make."""
+    usage: UsageOptions = Field(default_factory=UsageOptions)
+    """What is counted, priced and kept of every call."""
+    budgets: dict[str, SpendingOptions] = Field(default_factory=dict)
+    """What may be spent in a period, in money or in tokens: on a model, a chain or a tag, or on everything."""
 
 
 @cache

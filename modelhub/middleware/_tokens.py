@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from modelhub.messages import ContentBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
-from modelhub.model import ChatRequest
+from modelhub.model import ChatModelBase, ChatRequest
 
-__all__ = ["characters", "estimate_tokens", "least_tokens"]
+__all__ = ["characters", "input_tokens", "least_tokens", "most_output"]
+
+_BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "num_predict")
+"""What vendors call the bound of an answer."""
 
 
-def estimate_tokens(request: ChatRequest) -> int:
-    """A fair guess: a token for four characters of text, and what the model may answer."""
-    most = request.options.get("max_tokens") or request.options.get("max_completion_tokens") or 0
-    return characters(request) // 4 + 1 + (most if isinstance(most, int) else 0)
+def input_tokens(request: ChatRequest) -> int:
+    """A fair guess: a token for four characters of text."""
+    return characters(request) // 4 + 1
+
+
+def most_output(request: ChatRequest, provider: ChatModelBase) -> int | None:
+    """How long the answer may be, as the call or the model's own parameters say; None if nothing says so."""
+    for parameters in _parameters(request, provider):
+        for name in _BOUNDS:
+            bound = parameters.get(name)
+            if isinstance(bound, int) and not isinstance(bound, bool) and bound > 0:
+                return bound
+    return None
+
+
+def _parameters(request: ChatRequest, provider: ChatModelBase) -> Iterator[Mapping[str, Any]]:
+    """What goes with the request: the call's own parameters, then those that go with every request of *provider*."""
+    own = vars(provider)
+    for found in (request.options, own.get("generate_kwargs"), own):
+        if isinstance(found, Mapping):
+            yield found
+            if isinstance(nested := found.get("options"), Mapping):
+                yield nested  # Ollama's are one level down
 
 
 def least_tokens(request: ChatRequest) -> int:

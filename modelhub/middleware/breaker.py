@@ -88,6 +88,8 @@ class Breaker(Layer):
             reply = await self.inner.send(request)
         except CallError as error:
             self._failed(error, began, probe)
+            if request.behind and self._is_ill(error):
+                error.should_retry = False  # asked again, it would only be told that the breaker is open
             raise
         except BaseException:
             self._release(probe)  # cancelled: it says nothing about the model
@@ -114,6 +116,9 @@ class Breaker(Layer):
             model=self.name,
             retry_after=wait,
         ) from state.cause
+
+    def _is_ill(self, error: CallError) -> bool:
+        return error.verdict.breaker is Verdict.COUNTS and self.state.until > self.services.clock.now()
 
     def _release(self, probe: bool) -> None:
         if probe:

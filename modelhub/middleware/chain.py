@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub import errors
-from modelhub.context import CallContext
+from modelhub.context import CallContext, as_tags
 from modelhub.errors import (
     AllModelsFailed,
     BreakerOpen,
@@ -30,6 +30,7 @@ from modelhub.errors import (
 )
 from modelhub.events import FellBack, Restarted, Waiting
 from modelhub.middleware._base import LONGEST_WAIT
+from modelhub.middleware._tagged import Tagged
 from modelhub.middleware._tokens import least_tokens
 from modelhub.model import ChatModelBase, ChatRequest
 from modelhub.options import LayerOptions, duration, seconds
@@ -115,7 +116,11 @@ class Chain(ChatModelBase):
         """The context of a new call. Raises HubClosed if the hub that made the chain was closed."""
         if self.closed:
             raise HubClosed(f"the hub of `{self.name}` is closed")
-        return CallContext(self.services, self.name, tags=kwargs.pop("tags", None) or {})
+        return CallContext(self.services, self.name, tags=as_tags(kwargs.pop("tags", None)))
+
+    def with_tags(self, given: Mapping[str, Any] | None = None, /, **tags: Any) -> Tagged:
+        """The same chain, every call of which has these tags: `chain.with_tags(user="42", job="nightly")`."""
+        return Tagged(self, {**(given or {}), **tags})
 
     async def send(self, request: ChatRequest) -> Reply:
         """The first reply that commits.
@@ -190,6 +195,7 @@ class _Walk:
         self.models = chain.order(request)
         self.at = self.began = 0  # the model that is asked, and which attempt was its first
         self.errors: list[CallError] = []
+        self.patience = LONGEST_WAIT
         self.too_small = 0  # a context window of this size is known not to be enough
 
     @property
@@ -259,8 +265,9 @@ class _Walk:
         soonest = min(alone, key=lambda error: error.retry_after or 0.0)
         wait = soonest.retry_after or 0.0
         remaining = self.request.remaining()
-        if wait >= (LONGEST_WAIT - self.context.elapsed() if remaining is None else remaining):
+        if wait >= (self.patience if remaining is None else remaining):
             return ()
+        self.patience -= wait
         context = self.context
         context.observe(Waiting(context.call_id, soonest.model or self.chain.name, wait, 1, soonest))
         await context.wait(wait)

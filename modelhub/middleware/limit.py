@@ -1,162 +1,209 @@
 """Limit: a named pool of requests, tokens and places, shared by all models that name it.
 
-aiolimiter's bucket lets a burst of its whole size through and then the whole rate again: up to twice the limit in one
-minute. Here the bucket is small and leaks so much slower that burst and leak together never exceed the limit, in any
-minute. Who came first is served first, whatever it asks for.
+In any period, wherever it begins, no more passes than the rate says, over all threads and event loops of the process.
+Attempts pass in the order in which they come. Each reserves what it may use before it is sent, and when its reply is
+finished, what it did not use is given back and what it used beyond is counted too. What cannot be had in the call's
+time, or never, is refused at once with LimitRejected, so that a chain can ask another model.
+
+A rate limit that the vendor reports pauses the pool for everybody in it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelhub.errors import LimitRejected
-from modelhub.middleware._base import Shared
-from modelhub.middleware._tokens import estimate_tokens
+from modelhub.errors import (
+    Billed,
+    CallError,
+    ConnectFailed,
+    ConnectTimeout,
+    InvalidRequest,
+    LimitRejected,
+    NotConfigured,
+    RateLimited,
+    UnsupportedFeature,
+)
+from modelhub.middleware._base import LONGEST_WAIT, Shared
+from modelhub.middleware._left import Left, RateLeft
+from modelhub.middleware._pool import Bill, Permit, Pool
+from modelhub.middleware._rates import MINUTE, Amounts, Rate, Rates, What
+from modelhub.middleware._tokens import input_tokens, most_output
 from modelhub.model import ChatModelBase, ChatRequest, Layer
-from modelhub.options import LayerOptions
-from modelhub.stream import Reply, on_settled
+from modelhub.options import LayerOptions, duration
+from modelhub.response import ChatResponse
+from modelhub.stream import Outcome, Reply, on_settled
 
-if TYPE_CHECKING:
-    from aiolimiter import AsyncLimiter
+__all__ = ["Amounts", "Bill", "Left", "Limit", "LimitOptions", "Permit", "Pool", "Rate", "RateLeft"]
 
-__all__ = ["Limit", "LimitOptions", "Pool"]
+_SHARE = {"requests": 0.1, "tokens": 0.5, "input_tokens": 0.5, "output_tokens": 0.5}
+_FEW = 5
+_SHORT_WAIT = 10.0  # how long a vendor's pause may be if another model is behind; retries draw the line there too
+_LEARNING = 0.2
 
-_MINUTE = 60.0
-_BURST = 0.1  # the share of a minute's rate that may pass at once
+_Requests = Annotated[int, Field(gt=0, le=10_000_000)]
+_Tokens = Annotated[int, Field(gt=0, le=10_000_000_000)]
 
 
 class LimitOptions(LayerOptions):
     """What a pool admits."""
 
-    requests_per_minute: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
+    BOUNDS: ClassVar[tuple[str, ...]] = (
+        "requests_per_minute",
+        "tokens_per_minute",
+        "input_tokens_per_minute",
+        "output_tokens_per_minute",
+        "requests",
+        "tokens",
+        "input_tokens",
+        "output_tokens",
+        "concurrency",
+    )
+    """The keys of which a pool needs at least one."""
+
+    requests_per_minute: _Requests | None = None
     """Attempts in any 60 seconds."""
-    tokens_per_minute: Annotated[int, Field(gt=0, le=10_000_000_000)] | None = None
-    """Input and output tokens in any 60 seconds, estimated before the request."""
-    concurrency: Annotated[int, Field(gt=0, le=100_000)] | None = None
-    """Attempts under way at the same time."""
+    tokens_per_minute: _Tokens | None = None
+    """Input and output tokens in any 60 seconds, estimated before the request and settled after it."""
+    input_tokens_per_minute: _Tokens | None = None
+    """Input tokens in any 60 seconds, for vendors that count them apart."""
+    output_tokens_per_minute: _Tokens | None = None
+    """Output tokens in any 60 seconds, for vendors that count them apart."""
+    requests: Rates | None = None
+    """Attempts in any other period: `10/s`, `100/10s`, `5000/day`; or a list of rates that all hold."""
+    tokens: Rates | None = None
+    """Input and output tokens in any other period, such as `100_000/day`."""
+    input_tokens: Rates | None = None
+    """Input tokens in any other period."""
+    output_tokens: Rates | None = None
+    """Output tokens in any other period."""
+    concurrency: Annotated[int, Field(gt=0, le=100_000)] | Literal["auto"] | None = None
+    """Attempts under way at the same time. `auto`: as many as the vendor bears; begins with 4, grows while they are all
+    in use, and is halved by a rate limit."""
+    burst: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Which share of a rate may pass at once after a rest; the rest is spread over the period. 1: all at once, 0: one by
+    one. If not given: a tenth of the requests, but at least 5; half of the tokens; all of a rate over a minute."""
     max_queue: Annotated[int, Field(ge=0)] | None = None
-    """How many attempts may wait for a place; one more is refused. No bound if not given."""
+    """How many attempts may wait; one more is refused. No bound if not given."""
+    max_wait: duration(0, 86_400) | None = None  # type: ignore[valid-type]
+    """How long an attempt may wait; what takes longer is refused, as soon as that is clear. If not given, an attempt
+    waits until the call's deadline; for a vendor's pause, or a rate over a minute that is used up, 60 s, or 10 s if
+    another model is behind."""
 
+    def rates(self) -> Iterator[tuple[What, Rate]]:
+        """Every rate, by what it counts."""
+        counted: tuple[What, ...] = ("requests", "tokens", "input_tokens", "output_tokens")
+        for what in counted:
+            per_minute = getattr(self, f"{what}_per_minute")
+            if per_minute is not None:
+                yield what, Rate(per_minute, MINUTE)
+            for rate in getattr(self, what) or ():
+                yield what, rate
 
-class Pool:
-    """One named limit. Every event loop has its own bucket and places: aiolimiter and asyncio bind them to one."""
-
-    def __init__(self, name: str, options: LimitOptions) -> None:
-        self.name = name
-        self.options = options
-        self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
-
-    async def acquire(self, tokens: int) -> Callable[[], None]:
-        """Wait for a place, a request and *tokens*; gives the function that gives the place back.
-
-        Raises LimitRejected at once for what can never fit, or where the queue is full.
-        """
-        most = self.options.tokens_per_minute
-        if most is not None and tokens > most:
-            raise LimitRejected(
-                f"about {tokens} tokens can never fit limit `{self.name}` ({most} tokens a minute): "
-                "shorten the messages or lower max_tokens"
-            )
-        lane = self._lane(asyncio.get_running_loop())
-        if self.options.max_queue is not None and lane.queued >= self.options.max_queue and lane.busy():
-            raise LimitRejected(f"limit `{self.name}` is full and {lane.queued} attempts wait already (`max_queue`)")
-        await lane.enter(tokens)
-        return lane.leave
-
-    def _lane(self, loop: asyncio.AbstractEventLoop) -> _Lane:
-        lane = self._lanes.get(loop)
-        if lane is None:
-            self._lanes = {known: lane for known, lane in self._lanes.items() if not known.is_closed()}
-            lane = self._lanes[loop] = _Lane(self.options, loop)
-        return lane
-
-
-class _Lane:
-    """One loop's share of a pool."""
-
-    def __init__(self, options: LimitOptions, loop: asyncio.AbstractEventLoop) -> None:
-        self.queued = 0
-        self._loop = loop
-        self._places = asyncio.Semaphore(options.concurrency) if options.concurrency else None
-        self._turn = asyncio.Lock()  # asyncio's lock is fair: first come, first served
-        self._buckets = [
-            (_bucket(rate), by_tokens)
-            for rate, by_tokens in ((options.requests_per_minute, False), (options.tokens_per_minute, True))
-            if rate is not None
-        ]
-
-    def busy(self) -> bool:
-        return self._turn.locked() or (self._places is not None and self._places.locked())
-
-    async def enter(self, tokens: int) -> None:
-        self.queued += 1
-        try:
-            async with self._turn:
-                if self._places is not None:
-                    await self._places.acquire()
-                try:
-                    for bucket, by_tokens in self._buckets:
-                        await _draw(bucket, tokens if by_tokens else 1)
-                except BaseException:
-                    self.leave()
-                    raise
-        finally:
-            self.queued -= 1
-
-    def leave(self) -> None:
-        # A stream that is collected after its loop has ended gives its place back to nobody.
-        if self._places is not None and not self._loop.is_closed():
-            self._places.release()
-
-
-def _bucket(rate: int) -> AsyncLimiter:
-    from aiolimiter import AsyncLimiter
-
-    # In any minute at most burst + leak = rate pass.
-    burst = max(1.0, rate * _BURST)
-    leak = rate - burst
-    return AsyncLimiter(burst, _MINUTE * burst / leak) if leak > 0 else AsyncLimiter(1.0, _MINUTE)
-
-
-async def _draw(bucket: AsyncLimiter, amount: int) -> None:
-    # The bucket takes no more than its size at once: a large amount is drawn in parts, nobody can come in between.
-    left = float(amount)
-    while left > 0:
-        part = min(left, bucket.max_rate)
-        await bucket.acquire(part)
-        left -= part
+    def burst_of(self, what: What, rate: Rate) -> float:
+        """How much of *rate* may pass at once."""
+        if self.burst is not None:
+            return self.burst * rate.amount
+        if rate.period > MINUTE:
+            return rate.amount
+        share = _SHARE[what] * rate.amount
+        return max(share, _FEW) if what == "requests" else share
 
 
 class Limit(Layer):
-    """Takes from a pool for every attempt, and holds its place until the reply is finished."""
+    """Takes from a pool for every attempt, and settles with it when the reply is finished."""
 
     Options = LimitOptions
 
     def __init__(self, inner: ChatModelBase, pool: Pool) -> None:
         super().__init__(inner)
         self.pool = pool
+        self._provider = list(self.stack())[-1]
+        self._usual = 0.0  # how long an answer is, where nothing bounds it
 
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: str | LimitOptions | None, shared: Shared) -> ChatModelBase:
         """A model that names a limit shares its pool; one that describes a limit has a pool of its own."""
         if options is None:
             return inner
-        pool = shared.limits[options] if isinstance(options, str) else Pool(inner.name, options)
+        pool = shared.limits[options] if isinstance(options, str) else Pool(inner.name, options, shared.services.clock)
         return cls(inner, pool)
 
     async def send(self, request: ChatRequest) -> Reply:
-        """The reply, when the pool admits it. Raises LimitRejected if it never will."""
-        clock, began = self.services.clock, self.services.clock.now()
-        leave = await self.pool.acquire(estimate_tokens(request))
-        request.context.waited(clock.now() - began)
+        """The reply, when the pool admits it. Raises LimitRejected if it never will, or not in time."""
+        context = request.context
+        permit = await self._permit(request)
+        before = len(context.attempts)
         try:
             reply = await self.inner.send(request)
-        except BaseException:
-            leave()
+        except BaseException as error:
+            permit.settle(self._bill(Outcome("failed", None, error), request, before))
             raise
-        on_settled(reply, lambda _: leave())
+        on_settled(reply, lambda outcome: permit.settle(self._bill(outcome, request, before)))
         return reply
+
+    async def _permit(self, request: ChatRequest) -> Permit:
+        clock, began = self.services.clock, self.services.clock.now()
+        try:
+            permit = await self.pool.acquire(
+                self._amounts(request), deadline=request.deadline, patience=_patience(request)
+            )
+        except LimitRejected as refusal:
+            refusal.model, refusal.provider = self.name, self.kind
+            raise
+        finally:
+            request.context.waited(clock.now() - began)
+        return permit
+
+    def _amounts(self, request: ChatRequest) -> Amounts:
+        tokens, most = input_tokens(request), most_output(request, self._provider)
+        if most is not None:
+            return Amounts(tokens, most)
+        # Nobody says how long the answer may be: as long as the last ones were. A guess is no reason to refuse.
+        room = [rate.amount - tokens for what, rate in self.pool.options.rates() if what == "tokens"]
+        room += [rate.amount for what, rate in self.pool.options.rates() if what == "output_tokens"]
+        return Amounts(tokens, max(0, min(round(self._usual), *room)) if room else 0)
+
+    def _bill(self, outcome: Outcome, request: ChatRequest, before: int) -> Bill:
+        """What an attempt took and what it says about the pool; *before*, this many attempts were recorded."""
+        error, told = outcome.error, request.context.take_left()
+        used = _used(outcome, request, before)
+        if outcome.how == "complete":
+            if used is not None:
+                self._usual += (used.output - self._usual) * (_LEARNING if self._usual else 1.0)
+            return Bill(used, answered=True, told=told)
+        limited = next((e for e in (error, getattr(error, "__cause__", None)) if isinstance(e, RateLimited)), None)
+        return Bill(
+            used,
+            sent=not _is_unsent(error),
+            limited=limited is not None,
+            retry_after=None if limited is None else limited.retry_after,
+            told=told,
+        )
+
+
+def _patience(request: ChatRequest) -> float | None:
+    """How long a call waits for a vendor's pause: briefly, if another model can answer."""
+    if request.behind:
+        return _SHORT_WAIT
+    return LONGEST_WAIT if request.deadline is None else None
+
+
+def _used(outcome: Outcome, request: ChatRequest, before: int) -> Amounts | None:
+    """What the vendor counted, nothing for what it does not charge for, None where nobody knows."""
+    usage = outcome.reply["usage"] if isinstance(outcome.reply, ChatResponse) else None
+    for attempt in request.context.attempts[before:]:
+        usage = usage or attempt["usage"]
+    if usage is not None:
+        return Amounts(usage["input_tokens"], usage["output_tokens"])
+    free = isinstance(outcome.error, CallError) and outcome.error.verdict.billed is Billed.NO
+    return Amounts() if free else None
+
+
+def _is_unsent(error: BaseException | None) -> bool:
+    """Whether the vendor surely never saw the request."""
+    if isinstance(error, NotConfigured | ConnectFailed | ConnectTimeout):
+        return True
+    return isinstance(error, UnsupportedFeature | InvalidRequest) and error.status is None

@@ -1,21 +1,33 @@
-"""Usage: what an answer cost, put on the answer itself and on the record of its attempt."""
+"""Usage: what an answer cost, put on the answer itself and on the records of its attempts.
+
+What the vendor may have charged for and gave no figures of, a broken or abandoned stream, an attempt that was given up,
+is estimated, and marked so. Costs are worked out when they are looked at.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
+from modelhub.errors import Billed, failure_classes
+from modelhub.middleware._base import Shared
+from modelhub.middleware._tokens import characters
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions
-from modelhub.response import ChatUsage
+from modelhub.response import Attempt, ChatResponse, ChatUsage, Later
 from modelhub.stream import Outcome, Reply, on_settled
 
 __all__ = ["PricingOptions", "Usage"]
 
 _Price = Annotated[Decimal, Field(ge=0)]
 _MILLION = Decimal(1_000_000)
+_FREE = {cls.__name__ for cls in failure_classes() if cls.verdict.billed is Billed.NO}
+_CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 class PricingOptions(LayerOptions):
@@ -30,10 +42,10 @@ class PricingOptions(LayerOptions):
     cache_write: _Price | None = None
     """Input tokens written to a cache; as `input` if not given."""
 
-    def cost(self, usage: ChatUsage) -> Decimal:
+    def cost(self, usage: ChatUsage, at: datetime | None = None) -> Decimal:  # noqa: ARG002 - these prices do not change
         """What *usage* costs in US dollars."""
         read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]
-        fresh = usage["input_tokens"] - read - written
+        fresh = max(0, usage["input_tokens"] - read - written)
         cost: Decimal = (
             fresh * self.input
             + read * (self.input if self.cache_read is None else self.cache_read)
@@ -43,34 +55,116 @@ class PricingOptions(LayerOptions):
         return cost
 
 
+class Price(Protocol):
+    """What prices usage: the entry's own `pricing`, or a published table."""
+
+    def cost(self, usage: ChatUsage, at: datetime | None = None) -> Decimal | None:
+        """What *usage* costs in US dollars at *at*, None if that is not known."""
+        ...
+
+
+class Book(Protocol):
+    """Where prices are found."""
+
+    def price(self, model: Any, own: Price | None = None) -> Price | None:
+        """The price of the provider *model*, whose entry has *own*."""
+        ...
+
+
+Settle = Callable[[Sequence[ChatUsage]], None]
+
+
+class Guard(Protocol):
+    """Budgets: *reserve* before, *settle* after."""
+
+    def reserve(self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Price | None) -> Settle:
+        """Set aside what the call may use. Raises BudgetExceeded."""
+        ...
+
+
 class Usage(Layer):
-    """Prices what the model below answers; without a price the cost is unknown, not nothing."""
+    """Prices what the model below answers, and keeps its budgets; without a price the cost is unknown, not nothing."""
 
     Options = PricingOptions
 
-    def __init__(self, inner: ChatModelBase, pricing: PricingOptions | None = None) -> None:
+    def __init__(self, inner: ChatModelBase, pricing: Price | None = None, guard: Guard | None = None) -> None:
         super().__init__(inner)
         self.pricing = pricing
+        self.guard = guard
+        self._answers = 0.0  # how long they have been lately, in tokens
 
     @classmethod
-    def wrap(cls, inner: ChatModelBase, options: PricingOptions | None, shared: Any) -> ChatModelBase:  # noqa: ARG003
-        """Only a model with a price needs the layer."""
-        return inner if options is None else cls(inner, options)
+    def wrap(cls, inner: ChatModelBase, options: PricingOptions | None, shared: Shared) -> ChatModelBase:
+        """Every model has the layer: its own `pricing` goes before the published price."""
+        book: Book | None = shared.state.get("prices")
+        *_, provider = inner.stack() if isinstance(inner, Layer) else (inner,)
+        return cls(inner, book.price(provider, options) if book is not None else options, shared.state.get("budgets"))
 
     async def send(self, request: ChatRequest) -> Reply:
-        """The reply, whose last snapshot's usage, and whose attempts, say what they cost."""
+        """The reply, whose last snapshot's usage, and whose attempts, say what they cost. Raises BudgetExceeded."""
         before = len(request.context.attempts)
-
-        def price(outcome: Outcome) -> None:
-            usages = [attempt["usage"] for attempt in request.context.attempts[before:]]
-            for usage in (*usages, outcome.reply["usage"] if outcome.reply is not None else None):
-                if usage is not None and self.pricing is not None and usage["cost"] is None:
-                    usage["cost"] = str(self.pricing.cost(usage))
-
+        settle: Settle | None = None
+        if self.guard is not None:
+            settle = self.guard.reserve(request, self.name, partial(self._guess, request), self.pricing)
         try:
             reply = await self.inner.send(request)
         except BaseException as error:
-            price(Outcome("failed", None, error))
+            self._settled(request, before, settle, Outcome("failed", None, error))
             raise
-        on_settled(reply, price)
+        on_settled(reply, partial(self._settled, request, before, settle))
         return reply
+
+    def _settled(self, request: ChatRequest, before: int, settle: Settle | None, outcome: Outcome) -> None:
+        attempts = request.context.attempts[before:]
+        for attempt in attempts:
+            _complete(attempt, request, _received(outcome) if attempt is attempts[-1] else None)
+        used = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
+        shown = outcome.reply["usage"] if outcome.reply is not None else None
+        if self.pricing is not None:
+            at = self.services.clock.wall()
+            for usage in used if shown is None else (*used, shown):
+                if dict.get(usage, "cost") is None:
+                    # The figures are copied: what is worked out later must not hold on to what shows it.
+                    usage["cost"] = Later(partial(_cost, self.pricing, usage.copy(), at))
+        if settle is not None:
+            for usage in used:
+                self._answers += (usage["output_tokens"] - self._answers) / (8 if self._answers else 1)
+            settle(used)
+
+    def _guess(self, request: ChatRequest) -> ChatUsage:
+        """What *request* may use: as much as it allows, else as much as the answers before it."""
+        caps = (request.options.get(name) for name in _CAPS)
+        cap = next((cap for cap in caps if isinstance(cap, int)), None)
+        return ChatUsage(characters(request) // 4 + 1, round(self._answers) if cap is None else cap, estimated=True)
+
+
+def _cost(price: Price, usage: ChatUsage, at: datetime) -> str | None:
+    cost = price.cost(usage, at)
+    return None if cost is None else format(cost, "f")
+
+
+def _complete(attempt: Attempt, request: ChatRequest, last: ChatResponse | None) -> None:
+    """Estimate what the vendor did not say of an attempt that it may have charged for."""
+    usage, how = attempt["usage"], attempt["outcome"]
+    if attempt["skipped"] or how in _FREE:
+        return
+    if usage is None:
+        attempt["usage"] = ChatUsage(characters(request) // 4 + 1, _tokens(last), estimated=True)
+    elif how != "ok" and not usage["estimated"]:
+        # Some give the input's figures first and the output's with the end, which never came.
+        received = _tokens(last)
+        if received > 2 * usage["output_tokens"] + 8:
+            usage.update(output_tokens=received, estimated=True)
+
+
+def _received(outcome: Outcome) -> ChatResponse | None:
+    return outcome.reply or getattr(outcome.error, "partial", None)
+
+
+def _tokens(reply: ChatResponse | None) -> int:
+    """About how many tokens have come in."""
+    if reply is None:
+        return 0
+    blocks = (block.get("text") or block.get("thinking") or block.get("raw_input") or "" for block in reply["content"])
+    length = sum(len(str(block)) for block in blocks)
+    return -(-length // 4)

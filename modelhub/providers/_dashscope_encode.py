@@ -25,6 +25,7 @@ from modelhub.messages import (
     ToolUseBlock,
     UrlSource,
 )
+from modelhub.providers._answer import parse_arguments
 
 __all__ = ["KIND", "encode_messages", "encode_parameters", "encode_tools", "is_multimodal", "must_stream"]
 
@@ -130,7 +131,9 @@ def _assistant(blocks: Sequence[Any], multimodal: bool) -> list[Wire]:
 
 
 def _call(index: int, block: ToolUseBlock) -> Wire:
-    function = {"name": block.name, "arguments": json.dumps(block.input, ensure_ascii=False)}
+    broken = not block.input and block.raw_input and parse_arguments(block.raw_input)[1]
+    arguments = {"unreadable": block.raw_input} if broken else dict(block.input)  # the vendor refuses what is no JSON
+    function = {"name": block.name, "arguments": json.dumps(arguments, ensure_ascii=False)}
     return {"id": block.id, "type": "function", "index": index, "function": function}
 
 

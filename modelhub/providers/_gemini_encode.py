@@ -132,6 +132,8 @@ def _contents(messages: Iterable[Message], *, newer: bool) -> list[Json]:
     contents = [turn.content() for turn in turns if turn.parts]
     if not contents:
         raise UnsupportedFeature("gemini needs at least one message besides system messages")
+    if contents[0]["role"] == "model":
+        contents.insert(0, {"role": "user", "parts": [{"text": ""}]})  # a call is taken only after a turn of the user
     return contents
 
 

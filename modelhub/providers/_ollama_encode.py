@@ -18,6 +18,7 @@ from modelhub.messages import (
     ToolResultBlock,
     ToolUseBlock,
 )
+from modelhub.providers._answer import parse_arguments
 
 __all__ = ["KIND", "encode_messages", "encode_tools", "set_parameters", "wanted_tool"]
 
@@ -68,7 +69,9 @@ def _add_thinking(turn: _Turn, block: ThinkingBlock) -> None:
 
 
 def _add_call(turn: _Turn, block: ToolUseBlock) -> None:
-    turn.calls.append({"id": block.id, "function": {"name": block.name, "arguments": dict(block.input)}})
+    broken = not block.input and block.raw_input and parse_arguments(block.raw_input)[1]
+    arguments = {"unreadable": block.raw_input} if broken else dict(block.input)
+    turn.calls.append({"id": block.id, "function": {"name": block.name, "arguments": arguments}})
 
 
 def _add_media(turn: _Turn, block: MediaBlock) -> None:

@@ -117,7 +117,7 @@ class GeminiChatModel(Provider):
             self._http_options["base_url"] = base_url
         self._client_args = {name: arguments[name] for name in arguments.keys() - {"api_key", "enterprise"}}
         self._thinking_config = None if thinking_config is None else dict(thinking_config)
-        self._generate_kwargs = dict(generate_kwargs or {})
+        self.generate_kwargs = dict(generate_kwargs or {})
         self._clients = PerLoop(self._connect, GeminiClient.close)
 
     # -- what must be there ----------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class GeminiChatModel(Provider):
 
     def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:  # noqa: ARG002
         """The SDK's `config` and HttpOptions, and the part of the body that is written here."""
-        config = {**_snaked(self._generate_kwargs), **_snaked(request.options)}
+        config = {**_snaked(self.generate_kwargs), **_snaked(request.options)}
         if self._thinking_config is not None:
             config.setdefault("thinking_config", self._thinking_config)
         body = request_body(request, structured, self.model_name, config.pop("tools", None))

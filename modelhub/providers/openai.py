@@ -97,7 +97,7 @@ class OpenAIChatModel(Provider):
         self._organization = organization or self._args.pop("organization", None)
         self.quirks = with_overrides(SERVERS[self.place.server].quirks, quirks)
         """How the server departs from OpenAI."""
-        self._parameters = dict(generate_kwargs or {})
+        self.generate_kwargs = dict(generate_kwargs or {})
         self._effort = reasoning_effort
         self._owns_http = "http_client" not in self._args
         self._clients: PerLoop[AsyncOpenAI] = PerLoop(self._make_client, self._close_client)
@@ -209,7 +209,7 @@ class OpenAIChatModel(Provider):
 
     def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:
         """The parameters of chat completions."""
-        parameters = {**self._parameters, **request.options}
+        parameters = {**self.generate_kwargs, **request.options}
         if self._effort is not None and "reasoning_effort" not in parameters:
             parameters["reasoning_effort"] = self._effort
         return encode_request(self.model_name, request, structured, stream, parameters=parameters, quirks=self.quirks)

@@ -125,9 +125,10 @@ class ScriptedChatModel(Provider):
         stream: bool = False,
         reply: str | None = None,
         steps: Sequence[Step | Mapping[str, Any]] | None = None,
-        generate_kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002 - accepted, so that any entry can be scripted
+        generate_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(model_name, stream)
+        self.generate_kwargs = dict(generate_kwargs or {})  # accepted, so that any entry can be scripted
         self.steps = [step if isinstance(step, Step) else Step(**step) for step in steps or ()]
         if reply is not None or not self.steps:
             self.steps.append(Step(say=reply if reply is not None else "This is a scripted answer."))

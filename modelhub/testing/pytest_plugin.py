@@ -93,8 +93,10 @@ class HubFaults:
 
 @pytest.fixture
 def fault_server() -> Iterator[FaultServer]:
-    """A running `FaultServer`."""
-    with FaultServer().running() as server:
+    """A running `FaultServer`, which clients reach past any proxy of the environment."""
+    with pytest.MonkeyPatch.context() as patch, FaultServer().running() as server:
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, ",".join(filter(None, (os.environ.get(name), "127.0.0.1"))))
         yield server
 
 

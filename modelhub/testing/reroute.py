@@ -111,6 +111,8 @@ def _plain(value: Any) -> Any:
         return STAND_IN_KEY
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, str):
+        return value.replace("${", "$${")  # what looks like a reference now is none, or leads nowhere
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 

@@ -1,4 +1,4 @@
-"""Sixteen faults of a provider, at the timings a public benchmark of fail-over publishes, and what a chain makes of them.
+"""Sixteen faults of a provider, at the timings that a public benchmark publishes, and what a chain makes of them.
 
 A chain of a primary and a fallback is asked once for each fault (twenty times for the one that comes and goes), as a
 stream, on real sockets and in virtual time. It is scored as that benchmark scores: from what the caller got and from
@@ -8,6 +8,7 @@ what the server saw. The primary speaks each of the five wires in turn, the fall
 import asyncio
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -108,7 +109,7 @@ class Run:
 
     def sizes_shrink(self):
         sizes = [len(str(one.body)) for one in self.primary]
-        return all(later < earlier for earlier, later in zip(sizes, sizes[1:], strict=False))
+        return all(later < earlier for earlier, later in pairwise(sizes))
 
 
 async def ask(chain, limit):
@@ -300,24 +301,22 @@ def verdict(name, run):
 # -- the test ----------------------------------------------------------------------------------------------------------
 
 
+async def play_all():
+    """Everything, the five kinds side by side; one hub for a kind's sixteen, as one app would have."""
+    return dict(zip(WIRES, await asyncio.gather(*(play_some(SCENARIOS, kind=kind) for kind in WIRES)), strict=True))
+
+
 @pytest.fixture(scope="module")
 def runs():
-    """Every scenario with a primary of each kind; one hub for a kind's sixteen, as one app would have."""
-    found = {}
-
-    def of(kind):
-        if kind not in found:
-            found[kind] = run_virtual(play_some(SCENARIOS, kind=kind))
-        return found[kind]
-
-    return of
+    """Every scenario with a primary of each kind."""
+    return run_virtual(play_all())
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("kind", WIRES)
 def test_every_fault_is_survived(runs, kind, name):
     """All sixteen, on all five wires, pass."""
-    run = runs(kind)[name]
+    run = runs[kind][name]
     said, failed = verdict(name, run)
     story = f"{SCENARIOS[name][0]}: {len(run.primary)} primary, {len(run.fallback)} fallback, {run.calls[0]}"
     assert said == "pass", f"{said}: {failed}; {story}"

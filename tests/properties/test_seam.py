@@ -170,7 +170,7 @@ async def read(chain, reader, deadline, world):
 
 
 async def play(scripts, layers, plan):
-    world, pool = World(), Pool("pool", LimitOptions(concurrency=1))
+    world, pool = World(), Pool("pool", LimitOptions(concurrency=1), VirtualClock())
     chain = build(world, scripts, layers, pool)
     for reader, deadline in plan:
         task = asyncio.ensure_future(read(chain, reader, deadline, world))
@@ -183,8 +183,8 @@ async def play(scripts, layers, plan):
         # A forgotten stream's connections are closed by the loop: give it its turn.
         await asyncio.sleep(1)
     # Nobody holds a place: a last call gets one.
-    async with asyncio.timeout(1):
-        (await pool.acquire(1))()
+    async with asyncio.timeout(200):  # a rate limit pauses the pool
+        (await pool.acquire()).settle()
     assert asyncio.all_tasks() == {asyncio.current_task()}
     return world
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from modelhub.testing.wires._base import PARAGRAPH, Answer, Asked, Frame, Kind, Refusal, ToolCall, Wire, kind_of
+from modelhub.testing.wires._base import (
+    PARAGRAPH,
+    Answer,
+    Asked,
+    Frame,
+    Kind,
+    Part,
+    Refusal,
+    ToolCall,
+    Wire,
+    kind_of,
+)
 from modelhub.testing.wires.anthropic import AnthropicWire
 from modelhub.testing.wires.dashscope import DashScopeWire
 from modelhub.testing.wires.gemini import GeminiWire
@@ -16,6 +27,7 @@ __all__ = [
     "Asked",
     "Frame",
     "Kind",
+    "Part",
     "Refusal",
     "ToolCall",
     "Wire",

@@ -1,0 +1,107 @@
+"""The full stack beside the bare SDKs, in one table.
+
+    python -m benchmarks [--quick] [--only openai,large:openai,imports]
+
+The full stack is a hub's chain with every layer: usage, deadline, retry, breaker, limit, timeout. Both sides talk to the
+same server on loopback, which costs next to nothing, in turns. Below 1 is better but where the unit is a rate. --quick
+runs every row once, to see that it works: its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.vendors import BARE
+
+PARTS = [*BARE, "large:openai", "imports"]
+_IMPORT = """
+import os, resource
+{line}
+used = resource.getrusage(resource.RUSAGE_SELF)
+pages = int(open("/proc/self/statm").read().split()[1])
+print(used.ru_utime + used.ru_stime, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+"""
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The address of a running server."""
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.server"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def rows(part: str, address: str, quick: bool) -> Iterator[dict[str, Any]]:
+    """The rows of one vendor, measured in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.rows", part, address, *(["--quick"] if quick else [])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        yield json.loads(line)
+    if process.wait():
+        raise SystemExit(f"{part} failed")
+
+
+def imports(quick: bool) -> Iterator[dict[str, Any]]:
+    """What an import costs in a fresh process, beside the SDK's; what Python itself costs is left out of the CPU."""
+    lines = {"python": "", "bare": "import openai", "ours": "from modelhub import Hub"}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in lines}
+    for _ in range(1 if quick else 7):
+        for name, line in lines.items():
+            command = [sys.executable, "-c", _IMPORT.format(line=line)]
+            cpu, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+            found[name].append((float(cpu), float(memory)))
+    cpu, memory = ({name: statistics.median(run[at] for run in runs) for name, runs in found.items()} for at in (0, 1))
+    bare, ours = ((cpu[name] - cpu["python"]) * 1000 for name in ("bare", "ours"))
+    ratios = [(o[0] - cpu["python"]) / (b[0] - cpu["python"]) for b, o in zip(found["bare"], found["ours"], strict=True)]
+    yield {"vendor": "openai", "what": "import", "unit": "ms CPU", "bare": bare, "ours": ours} | {
+        "ratio": statistics.median(ratios),
+        "least": min(ratios),
+        "largest": max(ratios),
+    }
+    yield {"vendor": "openai", "what": "import: memory", "unit": "MB", "bare": memory["bare"], "ours": memory["ours"]}
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row of Markdown."""
+    bare = "" if row["bare"] is None else _number(row["bare"])
+    ratio = row.get("ratio")
+    if ratio is None and row["bare"] and row["unit"] != "x":
+        ratio = row["ours"] / row["bare"]
+    spread = f"{row['least']:.2f} - {row['largest']:.2f}" if row.get("least") is not None else ""
+    cells = (row["vendor"], row["what"], row["unit"], bare, _number(row["ours"]), f"{ratio:.2f}" if ratio else "", spread)
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="every row once, to see that it works")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
+    arguments = parser.parse_args()
+    print("| vendor | what | unit | bare SDK | modelhub | ratio | spread |")
+    print("|---|---|---|---:|---:|---:|---|", flush=True)
+    with server() as address:
+        for part in arguments.only.split(","):
+            found = imports(arguments.quick) if part == "imports" else rows(part, address, arguments.quick)
+            for row in found:
+                print(line(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

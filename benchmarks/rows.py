@@ -1,0 +1,377 @@
+"""What is measured: each row pairs the bare SDK with the full stack, in turns, so that a busy machine slows both.
+
+Times are CPU time of this process (`time.process_time`), but for calls a second and the time to first content. A row
+gives both medians, the median of the rounds' ratios, and the least and largest ratio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import os
+import statistics
+import sys
+import time
+import tracemalloc
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from benchmarks import vendors
+
+Work = Callable[[], Awaitable[Any]]
+FRAGMENTS = ("openai", "anthropic", "dashscope")
+"""Who streams a call's arguments in fragments; the others send them whole."""
+
+
+class Scale(NamedTuple):
+    """How much is done: rounds, and work in each."""
+
+    rounds: int
+    calls: int
+    workers: int
+    hops: int
+    streams: int
+    first: int
+    kept: int
+    many: int
+    image: int
+
+
+FULL = Scale(rounds=9, calls=100, workers=3, hops=40, streams=2, first=15, kept=5000, many=1000, image=20_000_000)
+QUICK = Scale(rounds=1, calls=5, workers=1, hops=3, streams=1, first=2, kept=100, many=100, image=2_000_000)
+
+
+@dataclass
+class Row:
+    """One line of the table; *better* is the larger figure for rates."""
+
+    vendor: str
+    what: str
+    unit: str
+    bare: float | None
+    ours: float
+    ratio: float | None = None
+    least: float | None = None
+    largest: float | None = None
+
+    @classmethod
+    def of(cls, vendor: str, what: str, unit: str, pairs: list[tuple[float, float]]) -> Row:
+        ratios = [ours / bare for bare, ours in pairs]
+        bare, ours = (statistics.median(values) for values in zip(*pairs, strict=True))
+        return cls(vendor, what, unit, bare, ours, statistics.median(ratios), min(ratios), max(ratios))
+
+
+class Bench:
+    """One vendor's rows."""
+
+    def __init__(self, vendor: str, server: str, scale: Scale) -> None:
+        self.vendor, self.server, self.scale = vendor, f"{server}/{vendor}", scale
+        self.bare = vendors.BARE[vendor]
+
+    def rows(self) -> Iterator[Callable[[], Awaitable[list[Row]]]]:
+        yield self.calls
+        yield self.concurrent
+        yield self.hop
+        yield self.chunks
+        if self.vendor in FRAGMENTS:
+            yield self.fragments
+        yield self.first_content
+        yield self.memory
+
+    @asynccontextmanager
+    async def both(self, path: str, second: str | None = None) -> Any:
+        """A bare client and a chain, for the same address."""
+        url = f"{self.server}/{path}"
+        hub = vendors.hub(self.vendor, url, second and f"{self.server}/{second}")
+        client = self.bare.open(url)
+        try:
+            yield client, hub.get("chat")
+        finally:
+            await self.bare.close(client)
+            await hub.aclose()
+
+    async def pairs(self, bare: Work, ours: Work, count: int) -> list[tuple[float, float]]:
+        """CPU microseconds for each of *count* things done in one go."""
+        await bare()
+        await ours()
+        found = []
+        for round_ in range(self.scale.rounds):
+            order = (bare, ours) if round_ % 2 else (ours, bare)
+            spent = {work: await cpu(work) / count * 1e6 for work in order}
+            found.append((spent[bare], spent[ours]))
+        return found
+
+    async def calls(self) -> list[Row]:
+        count = self.scale.calls
+        async with self.both("text/1") as (client, chain):
+            found = await self.pairs(
+                repeated(lambda: self.bare.call(client), count), repeated(lambda: vendors.ours(chain), count), count
+            )
+        return [Row.of(self.vendor, "a call", "us CPU", found)]
+
+    async def concurrent(self) -> list[Row]:
+        each = self.scale.workers
+        async with self.both("text/1") as (client, chain):
+            bare = together(repeated(lambda: self.bare.call(client), each), 100)
+            ours = together(repeated(lambda: vendors.ours(chain), each), 100)
+            await bare()
+            await ours()
+            rates, spent = [], []
+            for _ in range(max(1, self.scale.rounds // 2)):
+                (b_wall, b_cpu), (o_wall, o_cpu) = await both_clocks(bare), await both_clocks(ours)
+                rates.append((100 * each / b_wall, 100 * each / o_wall))
+                spent.append((b_cpu / each * 1e4, o_cpu / each * 1e4))
+        return [
+            Row.of(self.vendor, "100 at once: calls", "a second", rates),
+            Row.of(self.vendor, "100 at once: a call", "us CPU", spent),
+        ]
+
+    async def hop(self) -> list[Row]:
+        count = self.scale.hops
+        async with self.both("refuse/1", "text/1") as (first, chain):
+            second = self.bare.open(f"{self.server}/text/1")
+
+            async def by_hand() -> str:
+                try:
+                    return await self.bare.call(first)
+                except Exception:
+                    return await self.bare.call(second)
+
+            found = await self.pairs(repeated(by_hand, count), repeated(lambda: vendors.ours(chain), count), count)
+            await self.bare.close(second)
+        return [Row.of(self.vendor, "a failed hop", "us CPU", found)]
+
+    async def chunks(self) -> list[Row]:
+        found = []
+        for count in (500, 4000):
+            async with self.both(f"text/{count}") as (client, chain):
+                times = max(1, self.scale.streams * 500 // count) if self.scale.rounds > 1 else 1
+                pairs = await self.pairs(
+                    repeated(lambda: vendors.joined(self.vendor, client), times),  # noqa: B023
+                    repeated(lambda: vendors.snapshots(chain), times),  # noqa: B023
+                    count * times,
+                )
+            found.append(Row.of(self.vendor, f"a chunk of {count}", "us CPU", pairs))
+        return found
+
+    async def fragments(self) -> list[Row]:
+        async with self.both("tool/2000") as (client, chain):
+            pairs = await self.pairs(
+                lambda: vendors.joined(self.vendor, client, "tool"), lambda: vendors.snapshots(chain, "tool"), 2000
+            )
+        return [Row.of(self.vendor, "a tool fragment", "us CPU", pairs)]
+
+    async def first_content(self) -> list[Row]:
+        async with self.both("paced/40") as (client, chain):
+
+            async def bare() -> float:
+                began = time.perf_counter()
+                async for piece in self.bare.pieces(client):
+                    if piece:
+                        return (time.perf_counter() - began) * 1000
+                raise AssertionError
+
+            async def ours() -> float:
+                began = time.perf_counter()
+                async with await chain(vendors.MESSAGES, stream=True) as stream:
+                    await anext(stream)
+                    return (time.perf_counter() - began) * 1000
+
+            pairs = [(await bare(), await ours()) for _ in range(self.scale.first + 1)][1:]
+        return [Row.of(self.vendor, "time to first content", "ms", pairs)]
+
+    async def memory(self) -> list[Row]:
+        """How much the process has grown by after many calls; the bare SDK goes first, on fresh memory."""
+        async with self.both("text/1") as (client, chain):
+            grown = []
+            for call in (lambda: self.bare.call(client), lambda: vendors.ours(chain)):
+                await repeated(call, 200)()
+                gc.collect()
+                before = resident()
+                await repeated(call, self.scale.kept)()
+                gc.collect()
+                grown.append((resident() - before) / 1e6)
+        return [Row(self.vendor, f"growth over {self.scale.kept} calls", "MB", *grown)]
+
+
+class Large(Bench):
+    """Rows about size, for the one vendor that all others resemble."""
+
+    def rows(self) -> Iterator[Callable[[], Awaitable[list[Row]]]]:
+        yield self.image
+        yield self.answer
+        yield self.arguments
+        yield self.streams
+
+    async def image(self) -> list[Row]:
+        """An image goes in, base64 in the message; its size is that of the file."""
+        size = self.scale.image
+        data = base64.b64encode(os.urandom(size)).decode()
+        url = f"data:image/png;base64,{data}"
+        message = {"role": "user", "content": [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}]}
+        what = f"{size // 1_000_000} MB in"
+        async with self.both("text/1") as (client, chain):
+            bare, ours = (lambda: self.bare.call(client, [message])), (lambda: vendors.ours(chain, [message]))
+            pairs = await self.pairs(bare, ours, 1000)
+            stalls = (await longest_step(bare), await longest_step(ours))
+            peaks = (await peak(bare) / size, await peak(ours) / size)
+        return [
+            Row.of(self.vendor, what, "ms CPU", pairs),
+            Row(self.vendor, f"{what}: longest step", "ms", *stalls),
+            Row(self.vendor, f"{what}: memory", "x payload", *peaks),
+        ]
+
+    async def answer(self) -> list[Row]:
+        async with self.both("big/1") as (client, chain):
+            bare, ours = (lambda: self.bare.call(client)), (lambda: vendors.ours(chain))
+            pairs = await self.pairs(bare, ours, 1000)
+            stalls, peaks = (await longest_step(bare), await longest_step(ours)), (await peak(bare), await peak(ours))
+        return [
+            Row.of(self.vendor, "1 MB out", "ms CPU", pairs),
+            Row(self.vendor, "1 MB out: longest step", "ms", *stalls),
+            Row(self.vendor, "1 MB out: memory", "x payload", *(found / 1e6 for found in peaks)),
+        ]
+
+    async def arguments(self) -> list[Row]:
+        """100,000 characters of arguments; then what twice as many cost."""
+        found = []
+        for count in (10_000, 20_000):
+            async with self.both(f"tool/{count}") as (client, chain):
+                pairs = await self.pairs(
+                    lambda: vendors.joined(self.vendor, client, "tool"), lambda: vendors.snapshots(chain, "tool"), 1000
+                )
+            found.append(Row.of(self.vendor, f"{count * 10:,} characters of arguments", "ms CPU", pairs))
+        half, whole = found
+        assert half.bare is not None and whole.bare is not None
+        return [*found, Row(self.vendor, "twice the arguments", "x", whole.bare / half.bare, whole.ours / half.ours)]
+
+    async def streams(self) -> list[Row]:
+        """Many streams at once: all must finish, and nobody long after the others."""
+        many = self.scale.many
+        async with self.both("text/40") as (_, chain):
+            await vendors.snapshots(chain)
+            gc.collect()
+            before, began, ends = resident(), time.perf_counter(), []
+            held: list[Any] = []
+
+            async def one() -> None:
+                async with await chain(vendors.MESSAGES, stream=True) as stream:
+                    held.append(None)
+                    if len(held) == many:
+                        held.append(resident())
+                    while len(held) < many:  # all streams stand at the same time
+                        await asyncio.sleep(0)
+                    assert len((await stream.final()).text) == 200
+                ends.append(time.perf_counter() - began)
+
+            await asyncio.gather(*(one() for _ in range(many)))
+        kilobytes = (max(entry for entry in held if entry) - before) / 1000 / many
+        return [
+            Row(self.vendor, f"{many} streams at once: finished", "", None, float(len(ends))),
+            Row(self.vendor, f"{many} streams at once: last after first", "x", None, max(ends) / min(ends)),
+            Row(self.vendor, f"{many} streams at once: a stream", "KB", None, kilobytes),
+        ]
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def repeated(work: Work, count: int) -> Work:
+    async def run() -> None:
+        for _ in range(count):
+            await work()
+
+    return run
+
+
+def together(work: Work, count: int) -> Work:
+    async def run() -> None:
+        await asyncio.gather(*(work() for _ in range(count)))
+
+    return run
+
+
+async def cpu(work: Work) -> float:
+    """CPU seconds."""
+    gc.collect()
+    began = time.process_time()
+    await work()
+    return time.process_time() - began
+
+
+async def both_clocks(work: Work) -> tuple[float, float]:
+    """Wall and CPU seconds."""
+    gc.collect()
+    began, spent = time.perf_counter(), time.process_time()
+    await work()
+    return time.perf_counter() - began, time.process_time() - spent
+
+
+async def longest_step(work: Work) -> float:
+    """The longest that one step kept the event loop, in ms of its CPU time; the least of three runs."""
+    found = []
+    for _ in range(3):
+        with steps() as taken:
+            await asyncio.sleep(0)  # what runs now began before
+            await work()
+        found.append(max(taken) * 1000)
+    return min(found)
+
+
+@contextmanager
+def steps() -> Iterator[list[float]]:
+    taken: list[float] = []
+    run = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        run(handle)
+        taken.append(time.thread_time() - began)
+
+    asyncio.Handle._run = timed  # type: ignore[method-assign]
+    try:
+        yield taken
+    finally:
+        asyncio.Handle._run = run  # type: ignore[method-assign]
+
+
+async def peak(work: Work) -> int:
+    """Bytes allocated at the peak."""
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    await work()
+    found = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    return found
+
+
+def resident() -> int:
+    """Bytes of memory that the process has now."""
+    with open("/proc/self/statm") as status:
+        return int(status.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def measure(bench: Bench) -> Iterator[dict[str, Any]]:
+    for row in bench.rows():
+        for found in await row():
+            yield asdict(found)
+
+
+async def main(vendor: str, server: str, quick: bool) -> None:
+    """Print every row as JSON."""
+    import json
+
+    warnings.simplefilter("ignore")
+    kind, _, name = vendor.rpartition(":")
+    bench = (Large if kind else Bench)(name, server, QUICK if quick else FULL)
+    async for row in measure(bench):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], "--quick" in sys.argv))

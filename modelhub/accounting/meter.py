@@ -1,0 +1,224 @@
+"""The meter: hears of every settled call and keeps totals by model, chain and tag; `hub.usage`.
+
+A call may be settled by the garbage collector, anywhere and in any thread, also in the midst of the code below. So
+what comes in is put in a tray, which whoever holds the lock empties, and nobody who reports a call ever waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
+
+from modelhub.accounting.budget import Budgets
+from modelhub.accounting.ledger import Health, Ledger
+from modelhub.accounting.prices import PriceBook
+from modelhub.accounting.totals import Sum
+from modelhub.events import CallSettled, Event
+from modelhub.response import ChatUsage, Later
+
+__all__ = ["Meter"]
+
+_MOST_CELLS = 20_000  # combinations of chain, model and tags
+_MOST_DEFERRED = 1024  # costs that wait for the table of prices to be loaded
+
+_log = logging.getLogger("modelhub")
+_Name = TypeVar("_Name", bound=Hashable)
+Key = tuple[str, str | None, tuple[tuple[str, str], ...]]
+Cells = list[tuple[Key, Sum]]
+
+
+class Meter:
+    """Totals of all calls of a hub, since it was made or since `reset`.
+
+    *prices* says whether a cost can be worked out at once, *ledger* gets every call, *budgets* are shown. Safe to use
+    from several threads. If there are more than 20 000 combinations of chain, model and tags, the further ones are
+    counted without their tags.
+    """
+
+    def __init__(self, prices: PriceBook, ledger: Ledger | None = None, budgets: Budgets | None = None) -> None:
+        self._prices = prices
+        self._ledger = ledger
+        self._budgets = budgets
+        self._lock = threading.Lock()
+        self._tray: deque[CallSettled] = deque()
+        self._cells: dict[Key, Sum] = {}
+        self._deferred: list[tuple[Sum, ChatUsage]] = []
+
+    def __call__(self, event: Event) -> None:
+        """Hear of *event*; everything but a settled call is passed over."""
+        if not isinstance(event, CallSettled):
+            return
+        if self._ledger is not None:
+            self._ledger.put(event)
+        self._tray.append(event)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._empty_tray()
+                self._price_what_can_be()
+            except Exception:
+                _log.exception("a call could not be counted")
+            finally:
+                self._lock.release()
+
+    # -- what there is to see --------------------------------------------------------------------------------------
+
+    @property
+    def total(self) -> Sum:
+        """All calls together."""
+        return _total(self._snapshot())
+
+    @property
+    def by_model(self) -> dict[str, Sum]:
+        """Calls by the model asked last, attempts by the model asked."""
+        return _by_model(self._snapshot())
+
+    @property
+    def by_chain(self) -> dict[str, Sum]:
+        """By what was asked for: a chain, or a model by its own name."""
+        return _by_chain(self._snapshot())
+
+    @property
+    def by_tag(self) -> dict[str, dict[str, Sum]]:
+        """By tag: `by_tag["user"]["42"]`."""
+        return _by_tag(self._snapshot())
+
+    @property
+    def health(self) -> Health:
+        """How the ledger is; without one, all is well."""
+        return self._ledger.health if self._ledger is not None else Health()
+
+    @property
+    def budgets(self) -> list[dict[str, Any]]:
+        """How far each budget is used."""
+        return self._budgets.as_list() if self._budgets is not None else []
+
+    def as_dict(self) -> dict[str, Any]:
+        """All totals as JSON can hold them."""
+        cells = self._snapshot()
+        return {
+            "total": _total(cells).as_dict(),
+            "models": _plain(_by_model(cells)),
+            "chains": _plain(_by_chain(cells)),
+            "tags": {tag: _plain(values) for tag, values in _by_tag(cells).items()},
+            "budgets": self.budgets,
+            "ledger": self.health.as_dict(),
+        }
+
+    def reset(self) -> None:
+        """Begin anew at nothing. The ledger and the budgets keep what they have."""
+        with self._lock:
+            self._empty_tray()
+            self._cells = {}
+            self._deferred = []
+
+    def flush(self) -> None:
+        """Write to the ledger what has not been written yet; waits for it, a few seconds at most."""
+        if self._ledger is not None:
+            self._ledger.flush()
+
+    async def aclose(self) -> None:
+        """Flush, and let go of the ledger's file. What is settled later is written at once."""
+        if self._ledger is not None:
+            await asyncio.to_thread(self._ledger.close)
+
+    def __repr__(self) -> str:
+        total = self.total
+        return f"<Meter: {total.calls} calls, {total.total_tokens} tokens>"
+
+    # -- inside; all of it with the lock held ----------------------------------------------------------------------
+
+    def _snapshot(self) -> Cells:
+        if not self._prices.ready:
+            self._prices.load()
+        with self._lock:
+            self._empty_tray()
+            self._price_what_can_be()
+            return [(key, dataclasses.replace(cell)) for key, cell in self._cells.items()]
+
+    def _empty_tray(self) -> None:
+        while self._tray:
+            self._count(self._tray.popleft())
+
+    def _count(self, event: CallSettled) -> None:
+        tags = tuple(sorted(event.tags.items())) if event.tags else ()
+        whole = self._cell((event.requested, event.model, tags))
+        whole.calls += 1
+        whole.failed += event.how == "failed"
+        for attempt in event.attempts:
+            if attempt["skipped"]:
+                continue
+            cell = self._cell((event.requested, attempt["model"], tags))
+            cell.attempts += 1
+            if attempt["usage"] is not None:
+                self._count_usage(cell, attempt["usage"])
+
+    def _count_usage(self, cell: Sum, usage: ChatUsage) -> None:
+        cell.input_tokens += usage["input_tokens"]
+        cell.output_tokens += usage["output_tokens"]
+        cell.cache_read_tokens += usage["cache_read_tokens"]
+        cell.cache_write_tokens += usage["cache_write_tokens"]
+        cell.reasoning_tokens += usage["reasoning_tokens"]
+        cell.estimated += usage["estimated"]
+        if type(dict.get(usage, "cost")) is Later:
+            self._deferred.append((cell, usage))
+        else:
+            _count_cost(cell, usage)
+
+    def _price_what_can_be(self) -> None:
+        if self._prices.ready:
+            while self._deferred:
+                _count_cost(*self._deferred.pop())
+        elif len(self._deferred) >= _MOST_DEFERRED:
+            self._prices.warm()
+
+    def _cell(self, key: Key) -> Sum:
+        cell = self._cells.get(key)
+        if cell is None:
+            if len(self._cells) >= _MOST_CELLS and key[2]:
+                return self._cell((key[0], key[1], ()))
+            cell = self._cells[key] = Sum()
+        return cell
+
+
+def _count_cost(cell: Sum, usage: ChatUsage) -> None:
+    cost = usage.cost
+    if cost is None:
+        cell.unpriced += 1
+    else:
+        cell.known_cost += cost
+
+
+def _merged(cells: Cells, names: Callable[[Key], Iterable[_Name]]) -> dict[_Name, Sum]:
+    found: dict[_Name, Sum] = {}
+    for key, cell in cells:
+        for name in names(key):
+            found.setdefault(name, Sum()).add(cell)
+    return found
+
+
+def _total(cells: Cells) -> Sum:
+    return _merged(cells, lambda _: [""]).get("", Sum())
+
+
+def _by_model(cells: Cells) -> dict[str, Sum]:
+    return _merged(cells, lambda key: [] if key[1] is None else [key[1]])
+
+
+def _by_chain(cells: Cells) -> dict[str, Sum]:
+    return _merged(cells, lambda key: [key[0]])
+
+
+def _by_tag(cells: Cells) -> dict[str, dict[str, Sum]]:
+    found: dict[str, dict[str, Sum]] = {}
+    for (tag, value), total in _merged(cells, lambda key: key[2]).items():
+        found.setdefault(tag, {})[value] = total
+    return found
+
+
+def _plain(totals: dict[str, Sum]) -> dict[str, dict[str, Any]]:
+    return {name: total.as_dict() for name, total in totals.items()}

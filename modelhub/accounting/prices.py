@@ -1,0 +1,215 @@
+"""Prices: what a model's tokens cost, from its entry in the file or from the published table of genai-prices.
+
+The table is big: it is loaded when a cost is first looked at, and each model is looked up in it once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+
+from modelhub.errors import ConfigError
+from modelhub.response import ChatUsage
+
+__all__ = ["OWN", "PriceBook", "Price", "Rates"]
+
+OWN = "pricing"
+"""What a record names as the source of a price that stands in the model's entry."""
+
+_log = logging.getLogger("modelhub")
+_HOME = {
+    "openai": ("openai", "https://api.openai.com"),
+    "anthropic": ("anthropic", "https://api.anthropic.com"),
+    "gemini": ("google", "https://generativelanguage.googleapis.com"),
+}
+"""Whose prices hold at a provider's own address; elsewhere the address tells."""
+_UNLISTED = {"scripted", "ollama", "dashscope"}
+"""Kinds that the table knows nothing of."""
+_MILLION = Decimal(1_000_000)
+_THOUSAND = Decimal(1_000)
+_Step = tuple[int, Decimal]
+
+
+class Price(Protocol):
+    """What prices usage."""
+
+    def cost(self, usage: ChatUsage, at: datetime | None = None) -> Decimal | None:
+        """What *usage* costs in US dollars at *at* (now if not given), None if that is not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Prices of a million tokens, each in steps by how long the input is: the last step it exceeds holds for all."""
+
+    input: tuple[_Step, ...] = ()
+    output: tuple[_Step, ...] = ()
+    cache_read: tuple[_Step, ...] = ()
+    cache_write: tuple[_Step, ...] = ()
+    reasoning: tuple[_Step, ...] = ()
+    request: Decimal = Decimal(0)
+    """What each request costs besides."""
+
+    def cost(self, usage: ChatUsage) -> Decimal | None:
+        """What *usage* costs; None where it has tokens of a kind without a price."""
+        total = usage["input_tokens"]
+        read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]
+        thought = min(usage["reasoning_tokens"], usage["output_tokens"])
+        sum_ = Decimal(0)
+        for count, steps in (
+            (max(0, total - read - written), self.input),
+            (read, self.cache_read or self.input),
+            (written, self.cache_write or self.input),
+            (usage["output_tokens"] - thought, self.output),
+            (thought, self.reasoning or self.output),
+        ):
+            if not count:
+                continue
+            if not steps:
+                return None
+            sum_ += count * _step(steps, total)
+        return sum_ / _MILLION + self.request
+
+
+def _step(steps: tuple[_Step, ...], total: int) -> Decimal:
+    return next(price for start, price in reversed(steps) if total > start or start == -1)
+
+
+class PriceBook:
+    """The prices of a hub's models. *mode* is the file's `usage.cost`.
+
+    Raises ConfigError if the table must be there and is not.
+    """
+
+    def __init__(self, mode: bool | Literal["auto"] = "auto") -> None:
+        self.mode = mode
+        self._lock = threading.RLock()
+        self._loading = False
+        self._table: _Table | None = None
+        self._asked = False
+        self._listed = False
+        self._sources: dict[str, Price] = {}
+        if mode is True and self.load() is None:
+            raise ConfigError("`usage.cost: true` needs the table of prices: pip install 'modelhub[prices]'")
+
+    @property
+    def ready(self) -> bool:
+        """Whether a cost can be had at once: the table is there, or nobody needs it."""
+        return self._asked or not self._listed
+
+    def price(self, model: Any, own: Price | None = None) -> Price | None:
+        """The price of *model*, a provider: *own* if its entry has one; None where there can be none."""
+        if self.mode is False:
+            return None
+        found: Price | None = own
+        if own is None and model.kind not in _UNLISTED:
+            self._listed = True
+            found = _Listed(self, model.kind, model.model_name, getattr(model, "address", lambda: None)())
+        if found is not None:
+            self._sources[model.name] = found
+        return found
+
+    def source(self, model: str) -> str | None:
+        """Where the price of the entry *model* comes from: `pricing`, the table and its version, or None."""
+        found = self._sources.get(model)
+        if not isinstance(found, _Listed):
+            return None if found is None else OWN
+        return self._table.version if self._table is not None and found.known else None
+
+    def load(self) -> _Table | None:
+        """The table, which is imported at the first call; None where it is not installed."""
+        if not self._asked:
+            with self._lock:
+                self._load()
+        return self._table
+
+    def _load(self) -> None:
+        if self._asked or self._loading:  # the garbage collector may come here while it is loaded
+            return
+        self._loading = True
+        self._table = _table()
+        self._asked = True
+
+    def warm(self) -> None:
+        """Load the table in the background."""
+        if not self._asked:
+            threading.Thread(target=self.load, name="modelhub-prices", daemon=True).start()
+
+
+class _Listed:
+    """A price that is looked up in the table when it is first wanted."""
+
+    def __init__(self, book: PriceBook, kind: str, model_name: str, address: str | None) -> None:
+        self._book = book
+        self._where = kind, model_name, address
+        self._found: Any = None
+        self._looked = False
+        self._rates: dict[int, Rates | None] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether the table has the model."""
+        return self._found is not None
+
+    def cost(self, usage: ChatUsage, at: datetime | None = None) -> Decimal | None:
+        """What *usage* costs by the table."""
+        if not self._looked:
+            table = self._book.load()
+            self._found = table.find(*self._where) if table is not None else None
+            self._looked = self._book.ready
+        if self._found is None:
+            return None
+        prices = self._found.get_prices(at or datetime.now(UTC))
+        rates = self._rates.get(id(prices))
+        if rates is None:  # the table keeps its prices for good: an id names one price
+            rates = self._rates[id(prices)] = _rates(vars(prices))
+        return rates.cost(usage)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    snapshot: Any
+    version: str
+
+    def find(self, kind: str, model_name: str, address: str | None) -> Any:
+        provider, home = _HOME.get(kind, (kind, ""))
+        at_home = address is None or (home and address.startswith(home))
+        try:
+            _, model = self.snapshot.find_provider_model(
+                model_name, None, provider if at_home else None, None if at_home else address
+            )
+        except LookupError:
+            return None
+        return model
+
+
+def _table() -> _Table | None:
+    try:
+        import genai_prices
+        from genai_prices.data_snapshot import get_snapshot
+    except ImportError:
+        _log.info("costs are unknown where an entry has no `pricing`: pip install 'modelhub[prices]'")
+        return None
+    return _Table(get_snapshot(), f"genai-prices {genai_prices.__version__}")
+
+
+def _rates(prices: Mapping[str, Any]) -> Rates:
+    def steps(key: str) -> tuple[_Step, ...]:
+        price = prices.get(key)
+        if price is None or isinstance(price, Decimal):
+            return () if price is None else ((-1, price),)
+        return ((-1, price.base), *((tier.start, tier.price) for tier in price.tiers))
+
+    return Rates(
+        input=steps("input_mtok"),
+        output=steps("output_mtok"),
+        cache_read=steps("cache_read_mtok"),
+        cache_write=steps("cache_write_mtok"),
+        reasoning=steps("output_reasoning_mtok"),
+        request=(prices.get("requests_kcount") or Decimal(0)) / _THOUSAND,
+    )

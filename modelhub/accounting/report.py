@@ -1,0 +1,94 @@
+"""What the ledger tells: sums by model, chain, tag or time, and what a budget has spent."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from modelhub.accounting.options import SpendingOptions
+from modelhub.accounting.store import connect_for_reading, instant
+from modelhub.accounting.totals import Sum
+
+__all__ = ["BY", "report", "spent"]
+
+BY = {
+    "model": ("c.model", "a.model"),
+    "vendor": ("c.vendor", "a.vendor"),
+    "chain": ("c.requested", "c.requested"),
+    "outcome": ("c.outcome", "c.outcome"),
+    "hour": ("substr(c.at, 1, 13)", "substr(c.at, 1, 13)"),
+    "day": ("substr(c.at, 1, 10)", "substr(c.at, 1, 10)"),
+    "month": ("substr(c.at, 1, 7)", "substr(c.at, 1, 7)"),
+    "all": ("''", "''"),
+}
+"""What a report may be by, besides `tag:NAME`; how calls and how attempts are told apart then."""
+
+_TAG = "(SELECT value FROM json_each(c.tags) WHERE key = :tag)"
+_CALLS = """SELECT {key} AS name, COUNT(*), SUM(c.outcome = 'failed') FROM calls c
+WHERE c.at >= :since AND c.at < :until GROUP BY name"""
+_ATTEMPTS = """SELECT {key} AS name, COUNT(*), SUM(a.input_tokens), SUM(a.output_tokens), SUM(a.cache_read_tokens),
+SUM(a.cache_write_tokens), SUM(a.reasoning_tokens), decimal_sum(a.cost), SUM(a.used AND a.cost IS NULL),
+SUM(a.estimated)
+FROM calls c JOIN attempts a ON a.call_id = c.call_id WHERE c.at >= :since AND c.at < :until GROUP BY name"""
+_SPENT = """SELECT {key} AS name, decimal_sum(a.cost), SUM(a.input_tokens + a.output_tokens),
+SUM(a.used AND a.cost IS NULL) FROM calls c JOIN attempts a ON a.call_id = c.call_id
+WHERE c.at >= :since AND {where} GROUP BY name"""
+_ALWAYS = "0000", "9999"
+
+
+def report(
+    ledger: str | os.PathLike[str], since: datetime | None = None, by: str = "model", *, until: datetime | None = None
+) -> dict[str, Sum]:
+    """What the calls in the file *ledger* from *since* on (and before *until*) used, by what *by* says.
+
+    *by* is a key of `BY`, or `tag:NAME`; what has no such tag, or no model, is under "". Times are in UTC. Sorted by
+    name. Raises ValueError for another *by*, and sqlite3.Error if *ledger* is no ledger.
+    """
+    tag = by.removeprefix("tag:") if by.startswith("tag:") else None
+    if tag is None and by not in BY:
+        raise ValueError(f"a report is by {', '.join(BY)} or tag:NAME, not by {by!r}")
+    calls, attempts = BY[by] if tag is None else (_TAG, _TAG)
+    values = {
+        "since": _ALWAYS[0] if since is None else instant(since),
+        "until": _ALWAYS[1] if until is None else instant(until),
+        "tag": tag,
+    }
+    found: dict[str, Sum] = {}
+    with closing(connect_for_reading(Path(ledger))) as connection:
+        connection.execute("BEGIN")  # both queries see the same file
+        for name, count, failed in connection.execute(_CALLS.format(key=calls), values):
+            found[name or ""] = Sum(count, failed)
+        for name, *sums in connection.execute(_ATTEMPTS.format(key=attempts), values):
+            found.setdefault(name or "", Sum()).add(_sum(*sums))
+    return dict(sorted(found.items()))
+
+
+def _sum(attempts: int, a: int, b: int, c: int, d: int, e: int, cost: str, unpriced: int, estimated: int) -> Sum:
+    return Sum(0, 0, attempts, a, b, c, d, e, Decimal(cost), unpriced, estimated)
+
+
+def spent(ledger: Path, options: SpendingOptions, since: datetime) -> Mapping[str, tuple[Decimal, int, int]]:
+    """What the budget *options* has spent since *since*, by its tag's value ("" for a budget with one account).
+
+    Dollars, tokens, and how many attempts have no known cost. Nothing where there is no file yet. Raises sqlite3.Error.
+    """
+    if not ledger.exists():
+        return {}
+    key, where, values = "''", "1", {"since": instant(since)}
+    if options.tag is not None:
+        tag, given, value = options.tag.partition("=")
+        where = f"{_TAG} = :value" if given else f"{_TAG} IS NOT NULL"
+        key = "''" if given else _TAG
+        values |= {"tag": tag, "value": value}
+    elif options.model is not None:
+        where, values["value"] = "a.model = :value", options.model
+    elif options.chain is not None:
+        where, values["value"] = "c.requested = :value", options.chain
+    with closing(connect_for_reading(ledger)) as connection:
+        rows: list[sqlite3.Row] = connection.execute(_SPENT.format(key=key, where=where), values).fetchall()
+    return {name: (Decimal(usd), tokens, unpriced) for name, usd, tokens, unpriced in rows}

@@ -1,0 +1,219 @@
+"""The ledger's file: an SQLite database with a row for each call and one for each of its attempts.
+
+Its form has a version, in `PRAGMA user_version`; an older file is brought up to date when it is opened for writing. The
+write-ahead log lets several processes write, and others read, at once; it needs a local disk.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from modelhub.accounting.record import AttemptUsage, UsageRecord
+
+__all__ = ["MIGRATIONS", "Store", "connect_for_reading", "instant"]
+
+_COUNTS = """
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cache_read_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    cost TEXT,
+    prices TEXT,
+    estimated INTEGER NOT NULL,"""
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        f"""CREATE TABLE calls (
+    call_id TEXT PRIMARY KEY,
+    at TEXT NOT NULL,
+    requested TEXT NOT NULL,
+    model TEXT,
+    vendor TEXT,
+    model_name TEXT,
+    outcome TEXT NOT NULL,
+    error TEXT,{_COUNTS}
+    first_token REAL,
+    duration REAL NOT NULL,
+    attempts INTEGER NOT NULL,
+    tags TEXT NOT NULL
+) WITHOUT ROWID""",
+        f"""CREATE TABLE attempts (
+    call_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    vendor TEXT NOT NULL,
+    model_name TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    used INTEGER NOT NULL,{_COUNTS}
+    started REAL NOT NULL,
+    duration REAL NOT NULL,
+    PRIMARY KEY (call_id, number)
+) WITHOUT ROWID""",
+        "CREATE INDEX calls_at ON calls (at)",
+    ),
+)
+"""What leads from each version of the file to the next. Cost is text, so that it is exact; times are in UTC."""
+
+_MOST_ROWS = 250  # in one statement
+
+
+class Store:
+    """A connection that writes. Opens, or makes, the file at *path*; *patience* is in seconds.
+
+    Raises sqlite3.Error, also for a file of a later version, and OSError.
+    """
+
+    def __init__(self, path: Path, patience: float) -> None:
+        # One thread at a time uses it, but not always the same one.
+        self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        run = self._connection.execute
+        if _version(self._connection) < len(MIGRATIONS):
+            run("PRAGMA journal_mode=WAL")
+        # The log survives the process's end without a sync for each commit; only a power failure may cost the last.
+        run("PRAGMA synchronous=NORMAL")
+        if _version(self._connection) == len(MIGRATIONS):
+            return
+        with self._transaction():
+            version = _version(self._connection)
+            if version > len(MIGRATIONS):
+                raise sqlite3.DatabaseError(f"the file has version {version}, this release knows {len(MIGRATIONS)}")
+            for step in MIGRATIONS[version:]:
+                for statement in step:
+                    run(statement)
+            run(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+    def add(self, records: Sequence[UsageRecord]) -> None:
+        """Write *records*, all or none; one that is there already is left as it is. Raises sqlite3.Error."""
+        calls = [_call(record) for record in records]
+        attempts = [
+            _attempt(record.call_id, number, part) for record in records for number, part in enumerate(record.parts)
+        ]
+        with self._transaction():
+            self._insert("calls", calls)
+            self._insert("attempts", attempts)
+
+    def _insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        # One statement for many rows: each step of a statement gives the interpreter's lock away.
+        for at in range(0, len(rows), _MOST_ROWS):
+            part = rows[at : at + _MOST_ROWS]
+            marks = ",".join([f"({','.join('?' * len(part[0]))})"] * len(part))
+            self._connection.execute(
+                f"INSERT OR IGNORE INTO {table} VALUES {marks}",  # noqa: S608 - our own table and marks
+                [value for row in part for value in row],
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def instant(at: datetime) -> str:
+    """*at* as the file has it: text that sorts by time."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _call(record: UsageRecord) -> tuple[Any, ...]:
+    return (
+        record.call_id,
+        instant(record.at),
+        record.requested,
+        record.model,
+        record.vendor,
+        record.model_name,
+        record.outcome,
+        record.error,
+        *_counts(record),
+        record.first_token,
+        record.duration,
+        record.attempts,
+        json.dumps(dict(record.tags)),
+    )
+
+
+def _attempt(call_id: str, number: int, part: AttemptUsage) -> tuple[Any, ...]:
+    return (
+        call_id,
+        number,
+        part.model,
+        part.vendor,
+        part.model_name,
+        part.outcome,
+        int(part.used),
+        *_counts(part),
+        part.started,
+        part.duration,
+    )
+
+
+def _counts(record: UsageRecord | AttemptUsage) -> tuple[Any, ...]:
+    return (
+        record.input_tokens,
+        record.output_tokens,
+        record.cache_read_tokens,
+        record.cache_write_tokens,
+        record.reasoning_tokens,
+        None if record.cost is None else format(record.cost, "f"),
+        record.prices,
+        int(record.estimated),
+    )
+
+
+class _DecimalSum:
+    """An exact sum of text that is a number; what is null is left out."""
+
+    def __init__(self) -> None:
+        self.total = Decimal(0)
+
+    def step(self, value: str | None) -> None:
+        if value is not None:
+            self.total += Decimal(value)
+
+    def finalize(self) -> str:
+        return format(self.total, "f")
+
+
+def connect_for_reading(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, with the function `decimal_sum`.
+
+    Raises sqlite3.Error if there is no such ledger.
+    """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+    connection.create_aggregate("decimal_sum", 1, _DecimalSum)  # type: ignore[arg-type]  # its finalize gives text
+    connection.row_factory = sqlite3.Row
+    try:
+        version = _version(connection)
+        if not 1 <= version <= len(MIGRATIONS):
+            raise sqlite3.DatabaseError(f"{path} is no ledger that this release can read (version {version})")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

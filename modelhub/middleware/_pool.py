@@ -1,0 +1,348 @@
+"""A pool: requests, tokens and places that models share, over all threads and event loops of a process.
+
+Whoever changes it leaves a note in the inbox and then works the inbox off, unless somebody is doing that already: then
+that one sees the note before it goes. So nobody ever waits for the lock, not even a reply that the garbage collector
+settles in the middle of somebody else's change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelhub.clock import Clock, SystemClock
+from modelhub.errors import LimitRejected
+from modelhub.middleware._adaptive import Adaptive, Places
+from modelhub.middleware._alarm import Alarm, on_loop
+from modelhub.middleware._left import Left, RateLeft
+from modelhub.middleware._meter import Hold, Meter
+from modelhub.middleware._rates import Amounts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelhub.middleware.limit import LimitOptions
+
+__all__ = ["Bill", "Permit", "Pool"]
+
+_NOTHING = Amounts()
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # after a rate limit without Retry-After; doubles while it goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What became of an attempt.
+
+    `used` is what it took, None if nobody knows; not `sent` means that the vendor never saw it. `answered` and
+    `limited` say what the vendor thought of it, and `retry_after` when it wants to be asked again. `told` is what the
+    vendor says is left: how much, and the seconds for which that holds.
+    """
+
+    used: Amounts | None = None
+    sent: bool = True
+    answered: bool = False
+    limited: bool = False
+    retry_after: float | None = None
+    told: Mapping[str, tuple[int, float]] | None = None
+
+
+_UNKNOWN = Bill()
+
+
+class _State(enum.Enum):
+    WAITING = enum.auto()
+    HELD = enum.auto()
+    REFUSED = enum.auto()
+    OVER = enum.auto()
+
+
+class Permit:
+    """One attempt's way through a pool. Who has got one gives it back with `settle`."""
+
+    __slots__ = ("amounts", "began", "future", "holds", "loop", "patience", "pool", "refusal", "state", "until")
+
+    def __init__(self, pool: Pool, amounts: Amounts, until: float | None, patience: float | None) -> None:
+        self.pool = pool
+        self.amounts = amounts
+        self.until = until
+        self.patience = patience
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self.loop.create_future()
+        self.state = _State.WAITING
+        self.refusal: LimitRejected | None = None
+        self.holds: list[Hold] = []
+        self.began = 0.0
+
+    def settle(self, bill: Bill = _UNKNOWN) -> None:
+        """The attempt is over: give back the place and what was not used. From any thread; only the first counts."""
+        self.pool.post(self.pool.settled, self, bill)
+
+    def wake(self) -> bool:
+        """Tell the task that waits; False if its loop is gone."""
+        return on_loop(self.loop, self._wake)
+
+    def _wake(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class Pool:
+    """One named limit.
+
+    First come, first served: whoever is first in the queue waits until everything it needs is there, and nobody
+    overtakes it.
+    """
+
+    def __init__(self, name: str, options: LimitOptions, clock: Clock | None = None) -> None:
+        self.name = name
+        self.options = options
+        self.clock: Clock = clock or SystemClock()
+        self.meters = [Meter(what, rate, options.burst_of(what, rate)) for what, rate in options.rates()]
+        self.places = Adaptive() if options.concurrency == "auto" else Places(options.concurrency)
+        self._queue: OrderedDict[Permit, None] = OrderedDict()
+        self._alarms: dict[asyncio.AbstractEventLoop, Alarm] = {}
+        self._now = -math.inf
+        self._paused_at = self._paused_until = -math.inf
+        self._pauses = 0
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._lock = threading.Lock()
+
+    async def acquire(
+        self, amounts: Amounts = _NOTHING, *, deadline: float | None = None, patience: float | None = None
+    ) -> Permit:
+        """Wait until *amounts* may pass and a place is free.
+
+        Raises LimitRejected at once for what can never fit, where the queue is full, and for what cannot be had before
+        *deadline* (an instant) or within `max_wait`; or, where *patience* (seconds) is given, not within it because the
+        vendor has asked for a pause or a quota over more than a minute is used up. Then or later: a pause may come
+        while it waits.
+        """
+        self._check_size(amounts)
+        most = self.options.max_wait
+        ends = [end for end in (deadline, None if most is None else self.clock.now() + most) if end is not None]
+        permit = Permit(self, amounts, min(ends, default=None), patience if most is None else None)
+        self.post(self._join, permit)
+        if permit.state is _State.WAITING:
+            await self._waited(permit)
+        if permit.refusal is not None:
+            raise permit.refusal
+        return permit
+
+    async def _waited(self, permit: Permit) -> None:
+        try:
+            async with asyncio.timeout(self.options.max_wait):
+                await permit.future
+        except TimeoutError:
+            self.post(self._quit, permit)
+            raise self._rejected(f"had no room within {self.options.max_wait:g} s (`max_wait`)") from None
+        except BaseException:
+            self.post(self._quit, permit)
+            raise
+
+    def left(self) -> Left:
+        """What may still pass, at this moment."""
+        with self._lock:
+            now = self._time()
+            found = Left(
+                name=self.name,
+                rates=tuple(RateLeft(meter.what, meter.rate, meter.left(now)) for meter in self.meters),
+                places=self.places.limit,
+                taken=self.places.taken,
+                waiting=len(self._queue),
+                paused=max(0.0, self._paused_until - now),
+            )
+        self._work_off()
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name}: {self.left()}>"
+
+    # -- one change at a time ------------------------------------------------------------------------------------------
+
+    def post(self, change: Callable[..., None], *args: Any) -> None:
+        """Have `change(now, *args)` done, here or by whoever is at work."""
+        self._inbox.append((change, args))
+        self._work_off()
+
+    def _work_off(self) -> None:
+        while self._inbox and self._lock.acquire(blocking=False):
+            try:
+                now = self._time()
+                while self._inbox:
+                    change, args = self._inbox.popleft()
+                    change(now, *args)
+                self._admit(now)
+            finally:
+                self._lock.release()
+
+    def _time(self) -> float:
+        # Never backwards, whatever loops the clock follows.
+        self._now = max(self._now, self.clock.now())
+        return self._now
+
+    # -- coming in -----------------------------------------------------------------------------------------------------
+
+    def _check_size(self, amounts: Amounts) -> None:
+        for meter in self.meters:
+            amount = amounts.of(meter.what)
+            if amount > meter.rate.amount:
+                words = meter.what.replace("_", " ")
+                raise self._rejected(
+                    f"can never admit about {amount} {words} at once (it admits {meter.rate}): "
+                    "shorten the messages, lower max_tokens or raise the limit"
+                )
+
+    def _join(self, now: float, permit: Permit) -> None:
+        if not self._queue and self._wait(permit, now) <= 0:
+            self._grant(permit, now)
+            return
+        most, waiting = self.options.max_queue, len(self._queue)
+        if most is not None and waiting >= most:
+            self._refuse(permit, self._rejected(f"is full, and {waiting} attempts wait already (`max_queue`)"))
+        elif (refusal := self._hopeless(permit, now)) is not None:
+            self._refuse(permit, refusal)
+        else:
+            self._enqueue(permit)
+
+    def _enqueue(self, permit: Permit) -> None:
+        self._queue[permit] = None
+        for meter in self.meters:
+            meter.queued += permit.amounts.of(meter.what)
+        if permit.loop not in self._alarms:
+            self._alarms[permit.loop] = Alarm(permit.loop, self._rings)
+        self._alarms[permit.loop].waiting += 1
+
+    def _dequeue(self, permit: Permit) -> None:
+        del self._queue[permit]
+        for meter in self.meters:
+            meter.queued -= permit.amounts.of(meter.what)
+        alarm = self._alarms[permit.loop]
+        alarm.waiting -= 1
+        if not alarm.waiting:
+            self._alarms.pop(permit.loop).stop()
+
+    def _rings(self) -> None:
+        self.post(self._nothing)
+
+    def _nothing(self, now: float) -> None:
+        """What is to be done when time has passed is done after every change."""
+
+    def _wait(self, permit: Permit, now: float) -> float:
+        """Seconds until *permit* may pass, as things stand; without end if somebody must give back a place first."""
+        if not self.places.free:
+            return math.inf
+        waits = [meter.wait(permit.amounts.of(meter.what), now) for meter in self.meters]
+        return max(self._paused_until - now, *waits, 0.0)
+
+    def _admit(self, now: float) -> None:
+        """Let in whoever is first, as long as that is possible."""
+        for loop in [loop for loop in self._alarms if loop.is_closed()]:
+            for permit in [permit for permit in self._queue if permit.loop is loop]:
+                self._quit(now, permit)
+        while self._queue:
+            permit = next(iter(self._queue))
+            wait = self._wait(permit, now)
+            if wait <= 0:
+                self._dequeue(permit)
+                self._grant(permit, now)
+            elif (refusal := self._hopeless(permit, now)) is not None:
+                self._refuse(permit, refusal)
+            else:
+                # Every loop that waits has a timer: none depends on another one to run.
+                for alarm in self._alarms.values() if wait < math.inf else ():
+                    alarm.set(wait, now)
+                return
+
+    def _grant(self, permit: Permit, now: float) -> None:
+        permit.holds = [meter.take(permit.amounts.of(meter.what), now) for meter in self.meters]
+        self.places.take()
+        permit.state, permit.began = _State.HELD, now
+        if not permit.wake():
+            self._quit(now, permit)
+
+    # -- refusing ------------------------------------------------------------------------------------------------------
+
+    def _hopeless(self, permit: Permit, now: float) -> LimitRejected | None:
+        """Why *permit* need not wait, if so."""
+        if permit.until is None and permit.patience is None:
+            return None
+        queued = permit in self._queue
+        pause = max(0.0, self._paused_until - now)
+        waits = [(meter.soonest(permit.amounts.of(meter.what), now, alone=queued), meter) for meter in self.meters]
+        soonest = max(pause, *(wait for wait, _ in waits), 0.0)
+        if permit.until is not None and now + soonest > permit.until:
+            left = max(0.0, permit.until - now)
+            return self._rejected(f"has no room for {soonest:.1f} s; only {left:.1f} s are left to wait", soonest)
+        if permit.patience is None:
+            return None
+        if pause > permit.patience:
+            return self._rejected(f"is paused for {pause:.1f} s, as the vendor asked", pause)
+        for wait, meter in waits:
+            if meter.is_quota and wait > permit.patience:
+                return self._rejected(f"has used up its {meter.what.replace('_', ' ')} ({meter.rate})", wait)
+        return None
+
+    def _refuse(self, permit: Permit, refusal: LimitRejected) -> None:
+        if permit in self._queue:
+            self._dequeue(permit)
+        permit.state, permit.refusal = _State.REFUSED, refusal
+        permit.wake()
+
+    def _rejected(self, why: str, retry_after: float | None = None) -> LimitRejected:
+        return LimitRejected(f"limit `{self.name}` {why}", retry_after=retry_after)
+
+    # -- going out -----------------------------------------------------------------------------------------------------
+
+    def _quit(self, now: float, permit: Permit) -> None:
+        """Whoever waited has gone: nothing was sent, and nothing of it stays."""
+        if permit in self._queue:
+            self._dequeue(permit)
+            permit.state = _State.OVER
+        else:
+            self.settled(now, permit, Bill(sent=False))
+
+    def settled(self, now: float, permit: Permit, bill: Bill) -> None:
+        """Take *permit* back; called through `post`."""
+        if permit.state is not _State.HELD:
+            return
+        permit.state = _State.OVER
+        if bill.answered:
+            self.places.answered(permit.began, now)
+            if permit.began > self._paused_at:
+                self._pauses = 0
+        if bill.limited:
+            self.places.limited(permit.began, now)
+            self._pause(now, permit.began, bill.retry_after)
+        self.places.give_back()
+        for hold in permit.holds:
+            if bill.sent:
+                hold.meter.settle(hold, None if bill.used is None else bill.used.of(hold.meter.what), now)
+            else:
+                hold.meter.undo(hold, now)
+        if bill.told is not None:
+            self._heed(now, bill.told)
+
+    def _pause(self, now: float, began: float, retry_after: float | None) -> None:
+        """Nobody passes until the vendor wants to be asked again; a later, shorter wish changes nothing."""
+        if retry_after is None:
+            if began <= self._paused_at:
+                return  # it was under way when the last pause began, and says nothing new
+            retry_after = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**self._pauses)
+            self._pauses += 1
+        self._paused_at = now
+        self._paused_until = max(self._paused_until, now + retry_after)
+        for permit in list(self._queue):
+            if (refusal := self._hopeless(permit, now)) is not None:
+                self._refuse(permit, refusal)
+
+    def _heed(self, now: float, told: Mapping[str, tuple[int, float]]) -> None:
+        for meter in self.meters:
+            if meter.what in told:
+                remaining, seconds = told[meter.what]
+                meter.claim(remaining, now + seconds, now)

@@ -1,0 +1,70 @@
+"""The standard list of a fire drill: what a chain, and a model on its own, make of every entry."""
+
+import asyncio
+import random
+
+import pytest
+
+from modelhub import Hub
+from modelhub.context import Services
+from modelhub.errors import CallError
+from modelhub.testing import FAULTS, Answer, FaultServer, VirtualClock, rerouted, run_virtual
+from modelhub.testing.wires import WIRES
+
+PLACES = ("chain", "alone")
+LONGEST = 300
+"""Seconds within which even a model on its own must have come to an end."""
+
+
+def config(kind):
+    """A model of *kind* before two others, and by itself."""
+    return {
+        "version": 1,
+        "defaults": {"timeout": {"first_token": "10s", "idle": "10s", "total": "60s"}, "retry": {"max_attempts": 2}},
+        "models": {
+            "first": {"provider": kind, "model_name": "m"},
+            "second": {"provider": "openai", "model_name": "m"},
+            "last": {"provider": "ollama", "model_name": "m"},
+        },
+        "chains": {"chain": {"models": ["first", "second", "last"]}, "alone": {"models": ["first"]}},
+    }
+
+
+async def drilled(kind, drill, place, stream):
+    """What a call of *place* gives while *drill* is played: `answer`, `error`, or what else happened."""
+    async with FaultServer() as server:
+        services = Services(clock=VirtualClock(), random=random.Random(1))
+        async with Hub.from_dict(rerouted(config(kind), server), environ={}, services=services) as hub:
+            server.script("first", drill.script, drill.then)
+            for name in ("second", "last"):
+                server.script(name, drill.others)
+            if drill.all_but_last:
+                server.script("second", drill.script, drill.then)
+            try:
+                async with asyncio.timeout(LONGEST):
+                    reply = await hub.get(place)("hi", stream=stream)
+                    reply = await reply.final() if stream else reply
+            except CallError:
+                return "error"
+            except TimeoutError:
+                return "hang"
+            if reply.finish_reason == "content_filter" and not reply.text:
+                return "error"
+            return "answer" if reply.text == Answer().text else f"truncated: {reply.text[-20:]!r}"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", FAULTS)
+def test_an_entry_comes_to_what_it_expects(name, place, stream):
+    """On every wire: an answer where one can be had, a clean error where none can; never a hang, never half a text."""
+    drill = FAULTS[name]
+
+    async def main():
+        found = await asyncio.gather(*(drilled(kind, drill, place, stream) for kind in WIRES))
+        return dict(zip(WIRES, found, strict=True))
+
+    expected = drill.expects if place == "chain" else drill.alone
+    if not stream and name == "no_end_mark":
+        expected = "answer"  # a plain answer has no mark of its end to lose
+    assert run_virtual(main()) == dict.fromkeys(WIRES, expected)

@@ -1,0 +1,209 @@
+"""Limits' promises, over random arrivals, amounts, pools, accidents and vendors, in virtual time."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelhub.errors import LimitRejected
+from modelhub.middleware.limit import Amounts, Bill, LimitOptions, Permit, Pool
+from modelhub.testing import VirtualClock, run_virtual
+
+# Small rates, so that a handful of attempts fills them.
+rates = st.builds(
+    lambda amount, period: f"{amount}/{period}", st.integers(1, 12), st.sampled_from(["1s", "10s", "m", "90s", "h"])
+)
+token_rates = st.builds(
+    lambda amount, period: f"{amount}/{period}", st.integers(40, 400), st.sampled_from(["10s", "m", "h"])
+)
+pools = st.fixed_dictionaries(
+    {},
+    optional={
+        "requests_per_minute": st.integers(1, 12),
+        "requests": st.lists(rates, min_size=1, max_size=2),
+        "tokens": st.lists(token_rates, min_size=1, max_size=2),
+        "input_tokens": token_rates,
+        "output_tokens": token_rates,
+        "concurrency": st.integers(1, 4),
+        "burst": st.sampled_from([0.0, 0.2, 1.0]),
+        "max_queue": st.integers(0, 8),
+        "max_wait": st.sampled_from([0.5, 30]),
+    },
+).map(lambda found: LimitOptions(**found))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One attempt: when it comes, what it takes, how long it lasts, and how it ends."""
+
+    after: float
+    input: int
+    output: int
+    lasts: float
+    used: float | None  # the share of the output that it really uses
+    end: str  # answered, failed, unsent, limited
+    cancel: float | None
+    deadline: float | None
+
+
+plans = st.lists(
+    st.builds(
+        Plan,
+        after=st.sampled_from([0, 0, 0, 0.01, 0.5, 7, 61]),
+        input=st.integers(0, 30),
+        output=st.integers(0, 60),
+        lasts=st.sampled_from([0, 0.5, 20]),
+        used=st.none() | st.floats(0, 1),
+        end=st.sampled_from(["answered", "answered", "answered", "failed", "unsent", "limited"]),
+        cancel=st.none() | st.sampled_from([0, 0.005, 1, 15]),
+        deadline=st.none() | st.sampled_from([0.5, 30, 600]),
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@dataclass
+class Diary:
+    """What happened, in order."""
+
+    asked: list = field(default_factory=list)
+    passed: list = field(default_factory=list)  # (number, time, amounts)
+    refused: list = field(default_factory=list)
+    gone: set = field(default_factory=set)
+    pauses: list = field(default_factory=list)
+    unsent: set = field(default_factory=set)
+    most_at_once: int = 0
+    at_once: int = 0
+
+
+def bill(plan):
+    """What the attempt's end says."""
+    used = None if plan.used is None else Amounts(plan.input, int(plan.output * plan.used))
+    return Bill(
+        used,
+        sent=plan.end != "unsent",
+        answered=plan.end == "answered",
+        limited=plan.end == "limited",
+        retry_after=5.0 if plan.end == "limited" else None,
+    )
+
+
+async def attempt(number, plan, pool, clock, diary):
+    diary.asked.append(number)
+    amounts = Amounts(plan.input, plan.output)
+    deadline = None if plan.deadline is None else clock.now() + plan.deadline
+    try:
+        permit = await pool.acquire(amounts, deadline=deadline)
+    except LimitRejected:
+        diary.refused.append(number)
+        return
+    except asyncio.CancelledError:
+        diary.gone.add(number)
+        raise
+    diary.passed.append((number, clock.now(), amounts))
+    diary.at_once += 1
+    diary.most_at_once = max(diary.most_at_once, diary.at_once)
+    try:
+        await asyncio.sleep(plan.lasts)
+    finally:
+        diary.at_once -= 1
+        if plan.end == "limited":
+            diary.pauses.append((clock.now(), clock.now() + 5))
+        if plan.end == "unsent":
+            diary.unsent.add(number)
+        permit.settle(bill(plan))
+        permit.settle(bill(plan))  # twice is once
+
+
+async def play(options, plans):
+    clock = VirtualClock()
+    pool, diary, tasks = Pool("pool", options, clock), Diary(), []
+    for number, plan in enumerate(plans):
+        await asyncio.sleep(plan.after)
+        task = asyncio.ensure_future(attempt(number, plan, pool, clock, diary))
+        if plan.cancel is not None:
+            asyncio.get_running_loop().call_later(plan.cancel, task.cancel)
+        tasks.append(task)
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    return pool, diary
+
+
+def fits(options, plan):
+    """Whether the attempt may pass at all."""
+    amounts = Amounts(plan.input, plan.output)
+    return all(amounts.of(what) <= rate.amount for what, rate in options.rates())
+
+
+@settings(max_examples=400, deadline=None)
+@given(pools, plans)
+def test_no_window_holds_more_than_the_rate_and_nobody_is_overtaken_or_forgotten(options, plans):
+    """Whatever comes, in whatever order: rates, places and the queue's order are kept, and all is given back."""
+    pool, diary = run_virtual(play(options, plans))
+    for what, rate in options.rates():
+        # Every window that could hold too much ends with an admission. What was used counts, or what was reserved
+        # where nobody knows; nobody used more here than was reserved.
+        counted = [
+            (at, of_use(plans[number], what, amounts)) for number, at, amounts in diary.passed if number not in diary.unsent
+        ]
+        for end in {at for at, _ in counted}:
+            held = sum(amount for at, amount in counted if end - rate.period <= at <= end)
+            assert held <= rate.amount, (what, rate, end)
+    if options.concurrency is not None:
+        assert diary.most_at_once <= options.concurrency
+    passed = [number for number, _, _ in diary.passed]
+    assert passed == sorted(passed)  # first come, first served
+    for began, until in diary.pauses:
+        assert not any(began < at < until - 1e-9 for _, at, _ in diary.passed)
+    # Everybody has passed, was refused, or has gone by itself.
+    assert sorted([*passed, *diary.refused, *diary.gone]) == sorted(diary.asked)
+    bounded = options.max_queue is not None or options.max_wait is not None
+    for number in diary.refused:
+        assert bounded or plans[number].deadline is not None or not fits(options, plans[number])
+    assert_empty(pool)
+
+
+def of_use(plan, what, amounts):
+    """How much of *what* the attempt has really used."""
+    if plan.used is None or what == "requests":
+        return amounts.of(what)
+    return Amounts(plan.input, int(plan.output * plan.used)).of(what)
+
+
+def assert_empty(pool):
+    """Nothing is reserved, nobody waits, no timer runs."""
+    assert pool.places.taken == 0
+    assert not pool._queue
+    assert not pool._alarms
+    assert not pool._inbox
+    assert all(meter.reserved == 0 and meter.queued == 0 for meter in pool.meters)
+    assert all(meter.window.used == sum(slot.amount for slot in meter.window._slots) for meter in pool.meters)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pools, st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60)), min_size=1, max_size=20))
+def test_whoever_waits_and_leaves_changes_nothing(options, amounts):
+    """A pool in which some waited and were cancelled admits the next exactly as if they had never come."""
+
+    async def last(crowd):
+        clock = VirtualClock()
+        pool = Pool("pool", options, clock)
+        held = await pool.acquire(Amounts())
+        tasks = [asyncio.ensure_future(pool.acquire(Amounts(*each))) for each in amounts] if crowd else []
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        for task in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(task, Permit):
+                task.settle(Bill(sent=False))  # it had passed at once
+        held.settle()
+        with contextlib.suppress(LimitRejected):
+            (await pool.acquire(Amounts(5, 5))).settle()
+        assert_empty(pool)
+        return clock.now(), str(pool.left())
+
+    assert run_virtual(last(crowd=True)) == run_virtual(last(crowd=False))
