@@ -64,7 +64,9 @@ def imports(quick: bool) -> Iterator[dict[str, Any]]:
             found[name].append((float(cpu), float(memory)))
     cpu, memory = ({name: statistics.median(run[at] for run in runs) for name, runs in found.items()} for at in (0, 1))
     bare, ours = ((cpu[name] - cpu["python"]) * 1000 for name in ("bare", "ours"))
-    ratios = [(o[0] - cpu["python"]) / (b[0] - cpu["python"]) for b, o in zip(found["bare"], found["ours"], strict=True)]
+    ratios = [
+        (o[0] - cpu["python"]) / (b[0] - cpu["python"]) for b, o in zip(found["bare"], found["ours"], strict=True)
+    ]
     yield {"vendor": "openai", "what": "import", "unit": "ms CPU", "bare": bare, "ours": ours} | {
         "ratio": statistics.median(ratios),
         "least": min(ratios),
@@ -80,7 +82,15 @@ def line(row: dict[str, Any]) -> str:
     if ratio is None and row["bare"] and row["unit"] != "x":
         ratio = row["ours"] / row["bare"]
     spread = f"{row['least']:.2f} - {row['largest']:.2f}" if row.get("least") is not None else ""
-    cells = (row["vendor"], row["what"], row["unit"], bare, _number(row["ours"]), f"{ratio:.2f}" if ratio else "", spread)
+    cells = (
+        row["vendor"],
+        row["what"],
+        row["unit"],
+        bare,
+        _number(row["ours"]),
+        f"{ratio:.2f}" if ratio else "",
+        spread,
+    )
     return f"| {' | '.join(cells)} |"
 
 

@@ -212,7 +212,10 @@ class Large(Bench):
         size = self.scale.image
         data = base64.b64encode(os.urandom(size)).decode()
         url = f"data:image/png;base64,{data}"
-        message = {"role": "user", "content": [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}]}
+        message = {
+            "role": "user",
+            "content": [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}],
+        }
         what = f"{size // 1_000_000} MB in"
         async with self.both("text/1") as (client, chain):
             bare, ours = (lambda: self.bare.call(client, [message])), (lambda: vendors.ours(chain, [message]))

@@ -12,9 +12,12 @@ __all__ = ["tree_of"]
 def tree_of(group: AllModelsFailed) -> list[str]:
     """The lines below the group's own: model, class, what it said, request id, time; chains are indented."""
     rows = list(_rows(group, 1))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)] if rows else []
+    # A column that nobody has anything for is left out.
+    columns = [column for column in zip(*rows, strict=True) if any(column)]
+    widths = [max(map(len, column)) for column in columns]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
     ]
 
 

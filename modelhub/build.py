@@ -61,12 +61,12 @@ class Builder:
     services: Services
     opened: Callable[[ChatModelBase], None]
     accounts: Accounts | None = None
-    _pools: dict[str, Pool] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=dict)
     _state: dict[Any, Any] = field(default_factory=dict)
     _stacks: dict[str, ChatModelBase] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._pools = {name: Pool(name, options, self.services.clock) for name, options in self.loaded.limits.items()}
+        self.pools = {name: Pool(name, options, self.services.clock) for name, options in self.loaded.limits.items()}
         self._state["retry budget"] = Budget(self.loaded.config.retry_budget)
         if self.accounts is not None:
             self._state.update(self.accounts.state)
@@ -101,7 +101,7 @@ class Builder:
             model.connect_timeout = timeout.connect  # type: ignore[attr-defined]
         model.context_window = entry.options.context_window
         self.opened(model)
-        shared = Shared(self.services, _identity(entry.options), self._pools, self._state)
+        shared = Shared(self.services, _identity(entry.options), self.pools, self._state)
         for spec in reversed(layers()):
             model = spec.load().wrap(model, entry.layers.get(spec.key), shared)
         return model

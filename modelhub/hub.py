@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from modelhub._sync import run_sync
@@ -20,6 +20,7 @@ from modelhub.context import Services, tagged
 from modelhub.errors import ConfigError, HubClosed, UnknownModel
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain import Chain
+from modelhub.middleware.limit import Pool
 from modelhub.model import ChatModelBase
 
 if TYPE_CHECKING:
@@ -123,6 +124,11 @@ class Hub:
         close = difflib.get_close_matches(str(name), names, 1)
         meant = f"; did you mean `{close[0]}`?" if close else ""
         return f"no model or chain is called `{name}`{meant} (there are: {', '.join(names)})"
+
+    @property
+    def limits(self) -> Mapping[str, Pool]:
+        """Every limit of the file by its name; `hub.limits["tier"].left()` tells what is left of it."""
+        return MappingProxyType(self._builder.pools)
 
     def __contains__(self, name: object) -> bool:
         return name in self.loaded.models or name in self.loaded.chains

@@ -179,13 +179,13 @@ class _Table:
     def find(self, kind: str, model_name: str, address: str | None) -> Any:
         provider, home = _HOME.get(kind, (kind, ""))
         at_home = address is None or (home and address.startswith(home))
+        name = model_name.rpartition("models/")[2]  # Google's full names
         try:
-            _, model = self.snapshot.find_provider_model(
-                model_name, None, provider if at_home else None, None if at_home else address
-            )
+            return self.snapshot.find_provider_model(
+                name, None, provider if at_home else None, None if at_home else address
+            )[1]
         except LookupError:
             return None
-        return model
 
 
 def _table() -> _Table | None:

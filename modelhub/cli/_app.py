@@ -10,6 +10,7 @@ from modelhub import __version__
 from modelhub.cli._exit import EPILOG
 from modelhub.cli.chat import chat
 from modelhub.cli.check import check
+from modelhub.cli.drill import drill
 from modelhub.cli.explain import explain
 from modelhub.cli.list import list_names
 from modelhub.cli.schema import schema
@@ -47,4 +48,5 @@ app.command("chat")(chat)
 app.command("check")(check)
 app.command("list")(list_names)
 app.command("explain")(explain)
+app.command("drill")(drill)
 app.command("schema")(schema)

@@ -12,7 +12,7 @@ class Exit(enum.IntEnum):
 
     OK = 0
     FAILED = 1
-    """The call failed, or what it gave could not be written."""
+    """The call failed, or what it gave could not be written; `drill`: a fault was not survived."""
     USAGE = 2
     """The command line is wrong."""
     CONFIG = 3
@@ -28,7 +28,7 @@ class Exit(enum.IntEnum):
 EPILOG = """\b
 Exit status:
     0  all is well
-    1  the call failed
+    1  the call failed; drill: a fault was not survived
     2  the command line is wrong
     3  the file is missing or broken, or has no entry of that name
     4  check --strict: a model is not configured

@@ -9,7 +9,7 @@ from modelhub.cli._output import columns, counted, line, money, span, took
 from modelhub.cli._plan import TOKENS, Member, Plan, Worst
 from modelhub.cli._watch import notes
 from modelhub.config.schema import layer_options
-from modelhub.middleware.limit import LimitOptions
+from modelhub.middleware.limit import LimitOptions, Pool
 from modelhub.options import LayerOptions
 from modelhub.registry import layers
 
@@ -33,6 +33,7 @@ def lines(plan: Plan) -> list[Text]:
         *(_one(plan) if plan.chain is None else (_header(plan, plan.chain), *_members(plan))),
         *_labelled("layers", [" > ".join(_layers())]),
         *_labelled("at worst", _worst(plan)),
+        *_labelled("left", [f"{pool.name}: {pool.left()} (in a new process)" for pool in _pools(plan)]),
         *_labelled("watch", notes(plan), "yellow"),
         *_where(plan),
     ]
@@ -159,6 +160,12 @@ def _labelled(label: str, texts: list[str], style: str = "") -> Iterator[Text]:
         yield line((f"{label if at == 0 else '':<{_LABEL}}", "bold"), (text, style))
 
 
+def _pools(plan: Plan) -> list[Pool]:
+    """The named limits of the plan, as a process that begins now would find them."""
+    used = dict.fromkeys(limit for member in plan.models if isinstance(limit := member.layer("limit"), str))
+    return [Pool(name, plan.loaded.limits[name]) for name in used]
+
+
 # -- where it is said --------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +215,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "may_wait_longer": plain.open,
             "dearest_call": None if dearest is None else {"cost": str(dearest[0]), "model": dearest[1]},
         },
+        "left": {pool.name: pool.left().as_dict() for pool in _pools(plan)},
         "watch": notes(plan),
         "where": [
             {"path": path, "value": origin.shown, "source": origin.source, "line": origin.line}

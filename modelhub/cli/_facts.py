@@ -12,8 +12,9 @@ from modelhub.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from modelhub.config.load import Loaded
+    from modelhub.hub import Hub
 
-__all__ = ["Entry", "entries", "missing", "summary"]
+__all__ = ["Entry", "entries", "missing", "missing_in", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +68,28 @@ def missing(loaded: Loaded) -> dict[str, str]:
 
     Raises ConfigError for models that the file describes well, but their provider refuses.
     """
-    from modelhub.build import Unconfigured
     from modelhub.hub import Hub
 
-    hub, found, problems = Hub(loaded), {}, []
-    for name, entry in loaded.models.items():
+    hub = Hub(loaded)
+    try:
+        return missing_in(hub)
+    finally:
+        asyncio.run(hub.aclose())
+
+
+def missing_in(hub: Hub) -> dict[str, str]:
+    """The same of all models of *hub*, which are made for it."""
+    from modelhub.build import Unconfigured
+
+    found, problems = {}, []
+    for name, entry in hub.loaded.models.items():
         try:
             model = hub.get(name).models[0]
         except ConfigError as error:
-            problems.append(Problem(f"model `{name}`: {error}", loaded.file, entry.line))
+            problems.append(Problem(f"model `{name}`: {error}", hub.loaded.file, entry.line))
             continue
         if isinstance(model, Unconfigured):
             found[name] = model.missing
-    asyncio.run(hub.aclose())
     if problems:
         raise ConfigError(problems)
     return found

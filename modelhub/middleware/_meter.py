@@ -28,7 +28,7 @@ def _slack(period: float) -> float:
 
     Requests that leave here a period apart arrive closer together than that when the first one was under way longer.
     """
-    return min(1.0, max(0.02 * period, min(0.03, 0.1 * period)))
+    return min(1.0, max(0.02 * period, min(0.04, 0.1 * period)))
 
 
 @dataclass(slots=True, eq=False)

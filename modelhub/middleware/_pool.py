@@ -8,88 +8,28 @@ settles in the middle of somebody else's change.
 from __future__ import annotations
 
 import asyncio
-import enum
 import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelhub.clock import Clock, SystemClock
 from modelhub.errors import LimitRejected
 from modelhub.middleware._adaptive import Adaptive, Places
-from modelhub.middleware._alarm import Alarm, on_loop
+from modelhub.middleware._alarm import Alarm
 from modelhub.middleware._left import Left, RateLeft
-from modelhub.middleware._meter import Hold, Meter
+from modelhub.middleware._meter import Meter
+from modelhub.middleware._permit import Bill, Permit, State
 from modelhub.middleware._rates import Amounts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from modelhub.middleware.limit import LimitOptions
 
-__all__ = ["Bill", "Permit", "Pool"]
+__all__ = ["Pool"]
 
 _NOTHING = Amounts()
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # after a rate limit without Retry-After; doubles while it goes on
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """What became of an attempt.
-
-    `used` is what it took, None if nobody knows; not `sent` means that the vendor never saw it. `answered` and
-    `limited` say what the vendor thought of it, and `retry_after` when it wants to be asked again. `told` is what the
-    vendor says is left: how much, and the seconds for which that holds.
-    """
-
-    used: Amounts | None = None
-    sent: bool = True
-    answered: bool = False
-    limited: bool = False
-    retry_after: float | None = None
-    told: Mapping[str, tuple[int, float]] | None = None
-
-
-_UNKNOWN = Bill()
-
-
-class _State(enum.Enum):
-    WAITING = enum.auto()
-    HELD = enum.auto()
-    REFUSED = enum.auto()
-    OVER = enum.auto()
-
-
-class Permit:
-    """One attempt's way through a pool. Who has got one gives it back with `settle`."""
-
-    __slots__ = ("amounts", "began", "future", "holds", "loop", "patience", "pool", "refusal", "state", "until")
-
-    def __init__(self, pool: Pool, amounts: Amounts, until: float | None, patience: float | None) -> None:
-        self.pool = pool
-        self.amounts = amounts
-        self.until = until
-        self.patience = patience
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self.loop.create_future()
-        self.state = _State.WAITING
-        self.refusal: LimitRejected | None = None
-        self.holds: list[Hold] = []
-        self.began = 0.0
-
-    def settle(self, bill: Bill = _UNKNOWN) -> None:
-        """The attempt is over: give back the place and what was not used. From any thread; only the first counts."""
-        self.pool.post(self.pool.settled, self, bill)
-
-    def wake(self) -> bool:
-        """Tell the task that waits; False if its loop is gone."""
-        return on_loop(self.loop, self._wake)
-
-    def _wake(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
 
 
 class Pool:
@@ -126,9 +66,9 @@ class Pool:
         self._check_size(amounts)
         most = self.options.max_wait
         ends = [end for end in (deadline, None if most is None else self.clock.now() + most) if end is not None]
-        permit = Permit(self, amounts, min(ends, default=None), patience if most is None else None)
+        permit = Permit(self._give_back, amounts, min(ends, default=None), patience if most is None else None)
         self.post(self._join, permit)
-        if permit.state is _State.WAITING:
+        if permit.state is State.WAITING:
             await self._waited(permit)
         if permit.refusal is not None:
             raise permit.refusal
@@ -262,7 +202,7 @@ class Pool:
     def _grant(self, permit: Permit, now: float) -> None:
         permit.holds = [meter.take(permit.amounts.of(meter.what), now) for meter in self.meters]
         self.places.take()
-        permit.state, permit.began = _State.HELD, now
+        permit.state, permit.began = State.HELD, now
         if not permit.wake():
             self._quit(now, permit)
 
@@ -291,7 +231,7 @@ class Pool:
     def _refuse(self, permit: Permit, refusal: LimitRejected) -> None:
         if permit in self._queue:
             self._dequeue(permit)
-        permit.state, permit.refusal = _State.REFUSED, refusal
+        permit.state, permit.refusal = State.REFUSED, refusal
         permit.wake()
 
     def _rejected(self, why: str, retry_after: float | None = None) -> LimitRejected:
@@ -303,15 +243,17 @@ class Pool:
         """Whoever waited has gone: nothing was sent, and nothing of it stays."""
         if permit in self._queue:
             self._dequeue(permit)
-            permit.state = _State.OVER
+            permit.state = State.OVER
         else:
-            self.settled(now, permit, Bill(sent=False))
+            self._settled(now, permit, Bill(sent=False))
 
-    def settled(self, now: float, permit: Permit, bill: Bill) -> None:
-        """Take *permit* back; called through `post`."""
-        if permit.state is not _State.HELD:
+    def _give_back(self, permit: Permit, bill: Bill) -> None:
+        self.post(self._settled, permit, bill)
+
+    def _settled(self, now: float, permit: Permit, bill: Bill) -> None:
+        if permit.state is not State.HELD:
             return
-        permit.state = _State.OVER
+        permit.state = State.OVER
         if bill.answered:
             self.places.answered(permit.began, now)
             if permit.began > self._paused_at:

@@ -88,8 +88,7 @@ class Breaker(Layer):
             reply = await self.inner.send(request)
         except CallError as error:
             self._failed(error, began, probe)
-            if request.behind and self._is_ill(error):
-                error.should_retry = False  # asked again, it would only be told that the breaker is open
+            self._tell(error)
             raise
         except BaseException:
             self._release(probe)  # cancelled: it says nothing about the model
@@ -117,8 +116,11 @@ class Breaker(Layer):
             retry_after=wait,
         ) from state.cause
 
-    def _is_ill(self, error: CallError) -> bool:
-        return error.verdict.breaker is Verdict.COUNTS and self.state.until > self.services.clock.now()
+    def _tell(self, error: CallError) -> None:
+        """Put on *error* that the model is left alone now: asked again at once, it would only be BreakerOpen."""
+        left = self.state.until - self.services.clock.now()
+        if error.verdict.breaker is Verdict.COUNTS and left > _TICK:
+            error.should_retry, error.retry_after = False, max(left, error.retry_after or 0.0)
 
     def _release(self, probe: bool) -> None:
         if probe:

@@ -18,6 +18,7 @@ from modelhub import errors
 from modelhub.context import CallContext, as_tags
 from modelhub.errors import (
     AllModelsFailed,
+    Breaker,
     BreakerOpen,
     CallError,
     ContextTooLong,
@@ -196,6 +197,7 @@ class _Walk:
         self.at = self.began = 0  # the model that is asked, and which attempt was its first
         self.errors: list[CallError] = []
         self.patience = LONGEST_WAIT
+        self.asked: set[int] = set()  # who was asked and failed, and may not be asked a third time
         self.too_small = 0  # a context window of this size is known not to be enough
 
     @property
@@ -212,7 +214,7 @@ class _Walk:
                     if self.request.fallback:
                         self.chain.prefer(self.models[index])
                     return reply
-                if any(_back_by_itself(self.errors[-1])):
+                if self._comes_back(index, self.errors[-1]):
                     refused[index] = self.errors[-1]
             turn = await self._back_soon(refused)
         raise self.errors[-1] if len(self.chain.models) == 1 else self._failed()
@@ -233,6 +235,17 @@ class _Walk:
                 self.too_small = max(self.too_small, model.context_window or 0)
             self._fell_back(index, error)
             return None
+
+    def _comes_back(self, index: int, error: CallError) -> bool:
+        """Whether the model may be asked again later in this call: if it was not really asked, or was so only once."""
+        at_the_end = isinstance(self.models[index], Chain) and not self._behind(index)  # it has waited itself
+        if at_the_end or not any(_pauses(leaf) for leaf in _leaves(error)):
+            return False
+        if all(isinstance(leaf, BreakerOpen | NotConfigured) for leaf in _leaves(error)):
+            return True
+        again = index not in self.asked
+        self.asked.add(index)
+        return again
 
     def _met(self, error: CallError) -> None:
         # Until the call is settled an error has its own part of the story: a model may stand at several places.
@@ -255,11 +268,8 @@ class _Walk:
         context.observe(FellBack(context.call_id, self.chain.name, self.models[index].name, after, error))
 
     async def _back_soon(self, refused: Mapping[int, CallError]) -> Iterable[int]:
-        """Wait until the first of the models that are left alone comes back; gives whom to ask again, if anybody.
-
-        Who was asked and failed is not asked again, and nobody waits for what somebody must mend.
-        """
-        alone = [leaf for error in refused.values() for leaf in _back_by_itself(error)]
+        """Wait until the first of the models that are left alone comes back; gives whom to ask again, if anybody."""
+        alone = [leaf for error in refused.values() for leaf in _leaves(error) if _pauses(leaf)]
         if self.request.behind or not alone:
             return ()
         soonest = min(alone, key=lambda error: error.retry_after or 0.0)
@@ -325,6 +335,7 @@ class _Walk:
         """Begin the answer again: on the next model, or once more on the last one if it did not stall."""
         start = self._where_to_restart(broken)
         self._met(broken)
+        self.asked.add(self.at)
         if start is None:
             raise broken
         broke = self.models[self.at].name
@@ -356,20 +367,24 @@ class _Walk:
             return None
         if self._behind(self.at):
             return self.at + 1
-        once = not any(isinstance(error, StreamBroken) for error in self.errors)
+        once = self.at not in self.asked and not any(isinstance(error, StreamBroken) for error in self.errors)
         stalled = isinstance(cause, TimedOut)
         # With a model behind this chain, or a chain at its end (which has asked twice itself), somebody else acts.
         elsewhere = self.request.behind or isinstance(self.models[self.at], Chain)
         return self.at if once and not stalled and not elsewhere else None
 
 
-def _back_by_itself(error: CallError) -> Iterator[BreakerOpen]:
-    """The models that *error* tells to be left alone for a failure that passes by itself; chains nest."""
-    for leaf in error.leaves() if isinstance(error, AllModelsFailed) else (error,):
-        if isinstance(leaf, BreakerOpen):
-            cause = leaf.__cause__
-            if not isinstance(cause, CallError) or cause.verdict.breaker is not errors.Breaker.OPENS:
-                yield leaf
+def _leaves(error: CallError) -> Iterable[CallError]:
+    return error.leaves() if isinstance(error, AllModelsFailed) else (error,)
+
+
+def _pauses(error: CallError) -> bool:
+    """Whether *error* says that its model is left alone for a while, and comes back by itself."""
+    if isinstance(error, BreakerOpen):
+        cause = error.__cause__
+        return not isinstance(cause, CallError) or cause.verdict.breaker is not Breaker.OPENS
+    # Its breaker has opened, or the vendor says the same. Who was silent is not waited for.
+    return error.should_retry is False and error.retry_after is not None and not isinstance(error, TimedOut)
 
 
 def _follow(stream: weakref.ref[ChatStream], inner: ChatStream) -> None:

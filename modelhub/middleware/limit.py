@@ -10,7 +10,7 @@ A rate limit that the vendor reports pauses the pool for everybody in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -28,7 +28,8 @@ from modelhub.errors import (
 )
 from modelhub.middleware._base import LONGEST_WAIT, Shared
 from modelhub.middleware._left import Left, RateLeft
-from modelhub.middleware._pool import Bill, Permit, Pool
+from modelhub.middleware._permit import Bill, Permit
+from modelhub.middleware._pool import Pool
 from modelhub.middleware._rates import MINUTE, Amounts, Rate, Rates, What
 from modelhub.middleware._tokens import input_tokens, most_output
 from modelhub.model import ChatModelBase, ChatRequest, Layer
@@ -83,8 +84,8 @@ class LimitOptions(LayerOptions):
     """Attempts under way at the same time. `auto`: as many as the vendor bears; begins with 4, grows while they are all
     in use, and is halved by a rate limit."""
     burst: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Which share of a rate may pass at once after a rest; the rest is spread over the period. 1: all at once, 0: one by
-    one. If not given: a tenth of the requests, but at least 5; half of the tokens; all of a rate over a minute."""
+    """Which share of a rate may pass at once after a rest; what is beyond is spread over the period. 1: all at once, 0:
+    one by one. If not given: a tenth of the requests, at least 5; half of the tokens; all of a rate over a minute."""
     max_queue: Annotated[int, Field(ge=0)] | None = None
     """How many attempts may wait; one more is refused. No bound if not given."""
     max_wait: duration(0, 86_400) | None = None  # type: ignore[valid-type]
@@ -121,6 +122,8 @@ class Limit(Layer):
         super().__init__(inner)
         self.pool = pool
         self._provider = list(self.stack())[-1]
+        # What is counted as sent now must not arrive a second later: the window at the vendor's would be another one.
+        self._prepare: Callable[[], Awaitable[None]] | None = getattr(self._provider, "prepare", None)
         self._usual = 0.0  # how long an answer is, where nothing bounds it
 
     @classmethod
@@ -134,6 +137,8 @@ class Limit(Layer):
     async def send(self, request: ChatRequest) -> Reply:
         """The reply, when the pool admits it. Raises LimitRejected if it never will, or not in time."""
         context = request.context
+        if self._prepare is not None:
+            await self._prepare()
         permit = await self._permit(request)
         before = len(context.attempts)
         try:

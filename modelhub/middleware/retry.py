@@ -102,7 +102,7 @@ class Retry(Layer):
         return reply
 
     async def _again(self, request: ChatRequest, first: CallError) -> Reply:
-        from tenacity import AsyncRetrying
+        from tenacity import AsyncRetrying, RetryCallState
 
         plan = _Plan(self, request, first)
         pending: list[CallError] = [first]
@@ -112,9 +112,9 @@ class Retry(Layer):
                 raise pending.pop()  # what has failed already is tenacity's first attempt
             return await self.inner.send(request)
 
-        def told(_: Any) -> None:
+        def told(state: RetryCallState) -> None:
             context = request.context
-            context.observe(Waiting(context.call_id, self.name, plan.wait, plan.asked + 1, plan.error))
+            context.observe(Waiting(context.call_id, self.name, plan.wait, state.attempt_number + 1, plan.error))
 
         retrying = AsyncRetrying(
             sleep=request.context.wait,
@@ -145,26 +145,21 @@ class _Plan:
         self.request = request
         self.wait = 0.0
         self.error = error
-        self.asked = 0
         self._patience = LONGEST_WAIT
         self._once: set[type[CallError]] = set()
 
     def __call__(self, state: Any) -> bool:
         error = state.outcome.exception() if state.outcome.failed else None
-        if not isinstance(error, CallError):
+        layer = self.layer
+        last = state.attempt_number >= layer.options.max_attempts
+        if last or not isinstance(error, CallError) or not self._allowed(error):
             return False
-        # A breaker that opened while we waited has asked nobody: what happened is the failure before.
-        refused = isinstance(error, BreakerOpen)
-        if not refused:
-            self.error = error
-            self.asked += 1
-        if self.asked >= self.layer.options.max_attempts or not self._allowed(error):
-            return False
-        self.wait = max(self.layer.backoff(self.asked), error.retry_after or 0.0)
+        self.error = error
+        self.wait = max(layer.backoff(state.attempt_number), error.retry_after or 0.0)
         if not self._in_time(error):
             return False
         self._patience -= self.wait
-        return refused or self.layer.budget.take(self.layer.services.clock.now())
+        return layer.budget.take(layer.services.clock.now())
 
     def _in_time(self, error: CallError) -> bool:
         # The vendor's wish is never undercut: if it is too long, the models behind are asked instead.
@@ -180,7 +175,7 @@ class _Plan:
         retry = error.verdict.retry
         if error.should_retry is False:
             return False
-        if retry is Verdict.IF_LAST or isinstance(error, BreakerOpen):
+        if retry is Verdict.IF_LAST:
             return not self.request.behind
         if retry is Verdict.ONCE:
             again = type(error) not in self._once

@@ -110,7 +110,7 @@ class Provider(ChatModelBase):
         try:
             if (missing := self.missing() or self._unusable_key()) is not None:
                 raise NotConfigured(missing)
-            await self._load_sdk()
+            await self.prepare()
             request = await with_files_read(request)
             structured = self._structured(request)
             payload = self.encode(request, structured, stream)
@@ -127,9 +127,10 @@ class Provider(ChatModelBase):
         on_settled(reply, lambda outcome: _end(context, attempt, outcome))
         return reply
 
-    async def _load_sdk(self) -> None:
+    async def prepare(self) -> None:
+        """Do what takes long before the first request; a limit has it done before it counts the request as sent."""
         # Importing an SDK takes up to a second, in which the loop, and everybody else's streams, would stand still.
-        if self.sdk is not None and self.sdk not in sys.modules:
+        if self.sdk is not None and not _is_loaded(self.sdk):
             with contextlib.suppress(Exception):  # where it is needed it is imported again, and says what is wrong
                 await asyncio.to_thread(importlib.import_module, self.sdk)
 
@@ -244,6 +245,12 @@ class Provider(ChatModelBase):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_name!r})"
+
+
+def _is_loaded(name: str) -> bool:
+    module = sys.modules.get(name)
+    # A module stands there as soon as its import begins; who used it then would wait for the import, and the loop too.
+    return module is not None and not getattr(module.__spec__, "_initializing", False)
 
 
 def _unknown(error: Exception) -> CallError:

@@ -1,15 +1,24 @@
-"""HTTP clients: one for each event loop, made when it is first needed, sharing one TLS context."""
+"""HTTP clients: one for each event loop, made when it is first needed, sharing one TLS context.
+
+The SDKs get httpx clients that send through connections of ours, unless a proxy is to be used.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 import threading
-from collections.abc import Awaitable, Callable
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from functools import cache
-from typing import Generic, TypeVar
+from types import ModuleType
+from typing import Any, Generic, TypeVar
 
-__all__ = ["PerLoop", "tls_context"]
+from modelhub.providers._incoming import Headers, Incoming, TransportError
+from modelhub.providers._transport import Head, Origin, Pool, written_head
+
+__all__ = ["GIVEN", "PerLoop", "http_client", "tls_context", "unpacked", "written"]
 
 T = TypeVar("T")
 
@@ -22,6 +31,106 @@ def tls_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
+
+
+GIVEN: ContextVar[Incoming | TransportError | None] = ContextVar("modelhub_given", default=None)
+"""What a client of ours answers in this context instead of sending: what came of a request that was sent already."""
+
+
+def http_client(library: ModuleType, **arguments: Any) -> tuple[Any, Pool | None]:
+    """An `AsyncClient` of *library*, httpx or httpx2, as *arguments* say, and the connections it sends through.
+
+    It follows no redirects: they would send the conversation a second time, to a place that nobody chose. With a proxy
+    in the environment, or anything in *arguments* about how to connect, the library has connections of its own.
+    """
+    if not urllib.request.getproxies() and arguments.keys().isdisjoint(_CONNECTING):
+        pool = Pool(tls_context)
+        return library.AsyncClient(transport=_transport_class(library)(pool), **arguments), pool
+    limits = library.Limits(max_connections=1000, max_keepalive_connections=100)
+    return library.AsyncClient(**{"verify": tls_context(), "limits": limits, **arguments}), None
+
+
+_CONNECTING = frozenset(
+    {"verify", "cert", "http1", "http2", "proxy", "proxies", "mounts", "limits", "transport", "app", "trust_env"}
+)
+
+
+def written(request: Any) -> Head:
+    """The head of a request of httpx's. Raises LocalProtocolError for what no header may hold."""
+    url = request.url
+    origin = Origin(
+        url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80), url.scheme == "https"
+    )
+    headers: Headers = request.headers.raw
+    start = written_head(request.method.encode("ascii"), url.raw_path, headers)
+    return Head(origin, start, request.extensions.get("timeout", {}), request.method == "HEAD")
+
+
+@cache
+def _transport_class(library: ModuleType) -> Callable[[Pool], Any]:
+    class Transport(library.AsyncBaseTransport):  # type: ignore[name-defined, misc]
+        """Sends requests of *library* through *pool*."""
+
+        def __init__(self, pool: Pool) -> None:
+            self.pool = pool
+
+        async def handle_async_request(self, request: Any) -> Any:
+            if request.url.scheme not in ("http", "https"):
+                raise library.UnsupportedProtocol(
+                    "Request URL is missing an 'http://' or 'https://' protocol.", request=request
+                )
+            body = await request.aread()
+            try:
+                given = GIVEN.get()
+                if isinstance(given, TransportError):
+                    raise given
+                incoming = given or await self.pool.send(written(request), body)
+            except TransportError as error:
+                raise _translated(library, error, request) from error
+            return unpacked(library, incoming, request)
+
+        async def aclose(self) -> None:
+            await self.pool.aclose()
+
+    return Transport
+
+
+@cache
+def _body_class(library: ModuleType) -> Callable[[Incoming, Any], Any]:
+    class Body(library.AsyncByteStream):  # type: ignore[name-defined, misc]
+        """The body of an answer, for *library*."""
+
+        def __init__(self, incoming: Incoming, request: Any) -> None:
+            self._incoming = incoming
+            self._request = request
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                async for piece in self._incoming.aiter_bytes():
+                    yield piece
+            except TransportError as error:
+                raise _translated(library, error, self._request) from error
+
+        async def aclose(self) -> None:
+            await self._incoming.aclose()
+
+    return Body
+
+
+def unpacked(library: ModuleType, incoming: Incoming, request: Any = None) -> Any:
+    """*incoming* as a response of *library*, which also undoes its compression."""
+    return library.Response(
+        incoming.status_code,
+        headers=incoming.raw_headers,
+        stream=_body_class(library)(incoming, request),
+        extensions={"http_version": b"HTTP/1.1"},
+        request=request,
+    )
+
+
+def _translated(library: ModuleType, error: TransportError, request: Any) -> Exception:
+    cls: Callable[..., Exception] = getattr(library, type(error).__name__)
+    return cls(str(error), request=request)
 
 
 class PerLoop(Generic[T]):

@@ -8,15 +8,20 @@ is given sends our JSON in the place of its own, and keeps the answer for us as 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelhub.errors import NotConfigured
-from modelhub.providers._http import tls_context
+from modelhub.providers._again import Again
+from modelhub.providers._http import http_client
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["http_client", "open_answer"]
+__all__ = ["OllamaClient", "connect"]
+
+_STEADY = frozenset({"headers", "timeout"})
+"""Keywords of the client with which its requests all have the same head."""
 
 # The SDK's `authorization` is not among them: it would be OLLAMA_API_KEY, whatever the host.
 _KEPT = ("accept", "content-type", "user-agent")
@@ -42,23 +47,28 @@ class _Exchange:
         """Nothing: the connections are those of *http*."""
 
 
-def http_client(client_args: Mapping[str, Any], connect_timeout: float) -> httpx.AsyncClient:
-    """The client that really sends: with our TLS context and time-outs, then what the user says.
-
-    It follows no redirects: they would send the conversation a second time, to a place that nobody chose.
-    """
+def connect(client_args: Mapping[str, Any], connect_timeout: float) -> OllamaClient:
+    """The client that really sends: with our time-outs, then what the user says."""
     import httpx
 
-    defaults: dict[str, Any] = {
-        "timeout": httpx.Timeout(600.0, connect=connect_timeout),
-        "limits": httpx.Limits(max_connections=1000, max_keepalive_connections=100),
-        "verify": tls_context(),
-    }
-    return httpx.AsyncClient(**(defaults | dict(client_args)))
+    arguments = {"timeout": httpx.Timeout(600.0, connect=connect_timeout), **client_args}
+    http, pool = http_client(httpx, **arguments)
+    return OllamaClient(http, Again(httpx, pool if client_args.keys() <= _STEADY else None, refusals=True))
 
 
-async def open_answer(http: httpx.AsyncClient, host: str, model_name: str, body: bytes) -> httpx.Response:
-    """Send *body* as a chat request to *host*; the answer is open, and the caller's to close, whatever its status."""
+@dataclass(frozen=True, slots=True)
+class OllamaClient:
+    """The HTTP client of one event loop, and what the SDK need not write again."""
+
+    http: httpx.AsyncClient
+    again: Again
+
+    async def open_answer(self, host: str, model_name: str, body: bytes) -> Any:
+        """Send *body* as a chat request to *host*; the answer is the caller's to close, whatever its status."""
+        return await self.again.send("chat", lambda: body, lambda: _ask(self.http, host, model_name, body))
+
+
+async def _ask(http: httpx.AsyncClient, host: str, model_name: str, body: bytes) -> httpx.Response:
     exchange = _Exchange(http, body)
     client = _sdk_client(host, exchange)
     # As a stream: for plain calls the SDK hides what kept it from connecting.

@@ -10,7 +10,14 @@ from pydantic_core import from_json
 
 from modelhub.errors import BadReply
 
-__all__ = ["json_body", "json_lines", "loads", "server_sent_events"]
+__all__ = ["dumps", "json_body", "json_lines", "loads", "server_sent_events"]
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def dumps(value: Any) -> bytes:
+    """*value* as JSON, as the SDKs write it. Raises TypeError or ValueError for what JSON does not have."""
+    return _encode(value).encode()
 
 
 def loads(data: bytes | str) -> Any:

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
@@ -25,14 +25,15 @@ from pydantic import Field, SecretStr
 from modelhub.errors import BadReply, CallError, ConfigError, ConnectionLost
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._anthropic_decode import REQUEST_ID, read_event, read_message, said
 from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
 from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._base import Payload, Provider
-from modelhub.providers._http import PerLoop, tls_context
+from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import json_body, server_sent_events
+from modelhub.providers._wire import dumps, json_body, server_sent_events
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -46,6 +47,19 @@ _TIMEOUT = 601.0
 _FAREWELL = 0.25
 """Seconds to wait, after a stream's last event, for the server to end its answer, so that the connection can be used
 again."""
+
+
+_STEADY = frozenset({"auth_token", "default_query", "timeout"})
+"""Keywords of the client with which its requests all have the same head."""
+_IN_HEAD = frozenset({"extra_headers", "extra_query", "timeout", "user_profile_id", "workspace_id"})
+"""Parameters of a request that are not of its body."""
+
+
+class _Client(NamedTuple):
+    """The SDK's client for one event loop, and what it need not write again."""
+
+    sdk: AsyncAnthropic
+    again: Again
 
 
 class AnthropicOptions(ProviderOptions):
@@ -169,7 +183,7 @@ class AnthropicChatModel(Provider):
     async def call(self, payload: Payload) -> Any:
         """The request's id and the whole answer."""
         response = await self._create(payload)
-        return response.headers.get(REQUEST_ID), json_body(await response.read())
+        return response.headers.get(REQUEST_ID), json_body(await response.aread())
 
     async def events(self, payload: Payload) -> AsyncGenerator[Any, None]:
         """The request's id, then each event's name and data."""
@@ -178,10 +192,13 @@ class AnthropicChatModel(Provider):
             yield REQUEST_ID, response.headers.get(REQUEST_ID, "").encode()
             if "json" in response.headers.get("content-type", ""):
                 # No stream at all: an error, or the answer of a server that cannot stream.
-                yield "message", await response.read()
+                yield "message", await response.aread()
                 return
             stray: list[bytes] = []
-            async with aclosing(response.iter_bytes()) as pieces, aclosing(server_sent_events(pieces, stray)) as events:
+            async with (
+                aclosing(response.aiter_bytes()) as pieces,
+                aclosing(server_sent_events(pieces, stray)) as events,
+            ):
                 async for name, data in events:
                     yield name, data
                     if name == "message_stop" or data.startswith(b'{"type":"message_stop"'):
@@ -190,16 +207,27 @@ class AnthropicChatModel(Provider):
             if stray:
                 yield "message", b"\n".join(stray)  # JSON under the name of a stream
         finally:
-            await response.close()
+            await response.aclose()
 
     async def _create(self, payload: Payload) -> Any:
-        known = _parameters()
-        given = {name: value for name, value in payload.items() if name in known}
-        beside = {name: value for name, value in payload.items() if name not in known}
-        # `extra_body` wins over the parameters. The model's name goes there because the SDK warns about old models by
-        # their names, which is a failed call where warnings are errors.
-        given |= {"model": "", "extra_body": {**beside, "model": payload["model"], **(given.get("extra_body") or {})}}
-        return await self._clients.get().messages.with_raw_response.create(**given)
+        client = self._clients.get()
+        extra = payload.get("extra_body") or {}
+
+        async def ask() -> Any:
+            known = _parameters()
+            given = {name: value for name, value in payload.items() if name in known}
+            beside = {name: value for name, value in payload.items() if name not in known}
+            # `extra_body` wins over the parameters. The model's name goes there because the SDK warns about old models
+            # by their names, which is a failed call where warnings are errors.
+            given |= {"model": "", "extra_body": {**beside, "model": payload["model"], **extra}}
+            raw = await client.sdk.messages.with_raw_response.create(**given)
+            return raw.http_response
+
+        def body() -> bytes:
+            return dumps({**{name: value for name, value in payload.items() if name != "extra_body"}, **extra})
+
+        key = payload.get("stream", False) if _IN_HEAD.isdisjoint(payload) else None
+        return await client.again.send(key, body, ask)
 
     def decode(self, body: Any, answer: Answer) -> None:
         """Read a whole answer."""
@@ -233,21 +261,21 @@ class AnthropicChatModel(Provider):
 
     # -- the client ------------------------------------------------------------------------------------------------
 
-    def _open(self) -> AsyncAnthropic:
+    def _open(self) -> _Client:
         import anthropic
         import httpx2
 
         timeout = httpx2.Timeout(_TIMEOUT, connect=self.connect_timeout)
         arguments = {"timeout": timeout, **self._client_args, **self._access.arguments(anthropic.omit)}
+        pool = None
         if "http_client" not in arguments:
-            limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
-            # No redirects: they would make a second request, and carry the key to another host.
-            arguments["http_client"] = httpx2.AsyncClient(verify=tls_context(), timeout=timeout, limits=limits)
-        return anthropic.AsyncAnthropic(**arguments, max_retries=0)
+            arguments["http_client"], pool = http_client(httpx2, timeout=timeout)
+        client = anthropic.AsyncAnthropic(**arguments, max_retries=0)
+        return _Client(client, Again(httpx2, pool if self._client_args.keys() <= _STEADY else None))
 
-    async def _close(self, client: AsyncAnthropic) -> None:
+    async def _close(self, client: _Client) -> None:
         if "http_client" not in self._client_args:  # one that was given belongs to the giver
-            await client.close()
+            await client.sdk.close()
 
     async def aclose(self) -> None:
         """Give back connections."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr
 from modelhub.errors import BadReply, CallError, InvalidRequest, NotConfigured
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._dashscope_decode import finish_reason, read_body, said
@@ -26,12 +27,9 @@ from modelhub.providers._dashscope_encode import (
     is_multimodal,
     must_stream,
 )
-from modelhub.providers._http import PerLoop, tls_context
+from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import json_body, server_sent_events
-
-if TYPE_CHECKING:
-    import httpx
+from modelhub.providers._wire import dumps, json_body, server_sent_events
 
 __all__ = ["DashScopeChatModel", "DashScopeOptions"]
 
@@ -107,6 +105,13 @@ class DashScopeOptions(ProviderOptions):
         return DashScopeChatModel(**{"api_key": None, **self.arguments()})
 
 
+class _Client(NamedTuple):
+    """The SDK's client for one event loop, and what it need not write again."""
+
+    sdk: Any
+    again: Again
+
+
 class _Part(NamedTuple):
     """An event or a whole body of an answer, and the tool that must be called in it: its name, "" for any, or None."""
 
@@ -154,7 +159,7 @@ class DashScopeChatModel(Provider):
         address = base_http_api_url or base_url or self._args.pop("base_url", None)
         self._place = _Place(api_key, address, self._args, os.environ)
         self._place.key, self._key = "", SecretStr(self._place.key)
-        self._clients: PerLoop[Any] = PerLoop(self._open_client, self._close_client)
+        self._clients: PerLoop[_Client] = PerLoop(self._open_client, self._close_client)
 
     @property
     def base_url(self) -> str:
@@ -208,16 +213,16 @@ class DashScopeChatModel(Provider):
 
     # -- the line of SDK -------------------------------------------------------------------------------------------
 
-    def _open_client(self) -> Any:
+    def _open_client(self) -> _Client:
         try:
             import dashscope
             import httpx
 
-            limits = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
-            http_client = self._args.get("http_client") or httpx.AsyncClient(verify=tls_context(), limits=limits)
+            theirs = self._args.get("http_client")
+            http, pool = (theirs, None) if theirs else http_client(httpx)
             # All that the SDK would look for in its environment and files is said.
             said_here = {
-                "http_client": http_client,
+                "http_client": http,
                 "api_key": self._key.get_secret_value(),
                 "base_url": self.base_url,
                 "region": self._place.region,
@@ -225,28 +230,34 @@ class DashScopeChatModel(Provider):
                 "max_retries": 0,
                 "config_path": os.devnull,
             }
-            return dashscope.AsyncClient(**(self._args | said_here))
+            sdk = dashscope.AsyncClient(**(self._args | said_here))
         except Exception as error:
             raise NotConfigured(f"the dashscope client cannot be made: {error}") from error
+        return _Client(sdk, Again(httpx, pool))
 
-    async def _close_client(self, client: Any) -> None:
-        await client.aclose()
+    async def _close_client(self, client: _Client) -> None:
+        await client.sdk.aclose()
         if not self._args.get("http_client"):
-            await client.transport.http_client.aclose()  # the SDK closes none that it was given
+            await client.sdk.transport.http_client.aclose()  # the SDK closes none that it was given
 
-    async def _open(self, payload: Payload) -> httpx.Response:
-        import httpx
-
+    async def _open(self, payload: Payload) -> Any:
         client = self._clients.get()
-        request = client.protocol.build_chat_request(
+        protocol = client.sdk.protocol
+        request = protocol.build_chat_request(
             model=self.model_name,
             messages=payload["messages"],
             stream=payload["stream"],
             extra_parameters=payload["parameters"],
-            path=client.protocol.MULTIMODAL_PATH if payload["multimodal"] else None,
+            path=protocol.MULTIMODAL_PATH if payload["multimodal"] else None,
         )
+        key = (request.path, *request.headers.items())
+        return await client.again.send(key, lambda: dumps(request.body), lambda: self._ask(client.sdk, request))
+
+    async def _ask(self, sdk: Any, request: Any) -> Any:
+        import httpx
+
         # The SDK's transport gives the answer as it came. Over a client of ours it sends only what is said here.
-        response: httpx.Response = await client.transport.open_stream(
+        return await sdk.transport.open_stream(
             "POST",
             request.path,
             json=request.body,
@@ -257,7 +268,6 @@ class DashScopeChatModel(Provider):
             sdk_module="aigc",
             timeout=self._args.get("timeout") or httpx.Timeout(600.0, connect=self.connect_timeout),
         )
-        return response
 
     async def call(self, payload: Payload) -> list[_Part]:
         """The whole answer: one body, or the events of a stream where the vendor gives nothing else."""
@@ -313,7 +323,7 @@ class DashScopeChatModel(Provider):
         return None
 
 
-def _checked(data: bytes, payload: Payload, response: httpx.Response, failed: bool = False) -> _Part:
+def _checked(data: bytes, payload: Payload, response: Any, failed: bool = False) -> _Part:
     body = json_body(data)
     if failed or body.get("code") or body.get("error"):
         raise said(body, response.headers)

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -33,13 +33,11 @@ from modelhub.providers._base import Payload, Provider
 from modelhub.providers._errors import network_failure, parse_retry_after, status_failure
 from modelhub.providers._http import PerLoop
 from modelhub.providers._ollama_encode import KIND, encode_messages, encode_tools, set_parameters, wanted_tool
-from modelhub.providers._ollama_wire import http_client, open_answer
+from modelhub.providers._ollama_wire import OllamaClient, connect
 from modelhub.providers._structured import Structured
 from modelhub.providers._wire import describe, json_body, json_lines
 from modelhub.response import ChatUsage, FinishReason
 
-if TYPE_CHECKING:
-    import httpx
 
 __all__ = ["OllamaChatModel", "OllamaOptions"]
 
@@ -133,7 +131,7 @@ class OllamaChatModel(Provider):
         key = api_key or (os.environ.get("OLLAMA_API_KEY") if _is_the_cloud(self.host) else None)
         self._key = SecretStr(key or "")
         self._client_args = {**(client_args or {}), **(client_kwargs or {}), **kwargs}
-        self._clients: PerLoop[httpx.AsyncClient] = PerLoop(self._open_client, lambda client: client.aclose())
+        self._clients: PerLoop[OllamaClient] = PerLoop(self._open_client, lambda client: client.http.aclose())
 
     def missing(self) -> str | None:
         """The SDK, if it is not installed."""
@@ -167,21 +165,21 @@ class OllamaChatModel(Provider):
 
     # -- the line of SDK -------------------------------------------------------------------------------------------
 
-    def _open_client(self) -> httpx.AsyncClient:
+    def _open_client(self) -> OllamaClient:
         args = dict(self._client_args)
         if key := self._key.get_secret_value():
             args["headers"] = {"authorization": f"Bearer {key}", **(args.get("headers") or {})}
         try:
-            return http_client(args, self.connect_timeout)
+            return connect(args, self.connect_timeout)
         except Exception as error:
             raise NotConfigured(f"the HTTP client cannot be made: {error}") from error
 
-    async def _open(self, payload: Payload) -> httpx.Response:
+    async def _open(self, payload: Payload) -> Any:
         try:
             body = json.dumps(payload["body"], allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"the parameters cannot be written as JSON: {error}") from error
-        response = await open_answer(self._clients.get(), self.host, self.model_name, body)
+        response = await self._clients.get().open_answer(self.host, self.model_name, body)
         if response.status_code < 300:
             return response
         try:

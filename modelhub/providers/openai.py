@@ -12,25 +12,26 @@ import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from modelhub.errors import CallError, ConfigError, ConnectionLost, NotConfigured
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
-from modelhub.providers._http import PerLoop, tls_context
+from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._openai_dialect import read_body, read_event
 from modelhub.providers._openai_encode import encode_request, structured_method
 from modelhub.providers._openai_errors import http_failure
 from modelhub.providers._openai_place import ambient_headers, ambient_organization, find_place
 from modelhub.providers._openai_quirks import SERVERS, Quirks, with_overrides
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import json_body, server_sent_events
+from modelhub.providers._transport import Pool
+from modelhub.providers._wire import dumps, json_body, server_sent_events
 
 if TYPE_CHECKING:
-    import httpx2
     from openai import AsyncOpenAI
 
 __all__ = ["OpenAIChatModel", "OpenAIOptions"]
@@ -42,7 +43,16 @@ _WHOLE = "whole"
 _DONE = b"[DONE]"
 _CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "azure_ad_token", "azure_ad_token_provider"})
 _NOT_SENT = ("extra_headers", "extra_query", "extra_body", "timeout")
+_STEADY = frozenset({"default_headers", "default_query", "timeout", "project", "azure_endpoint", "api_version"})
+"""Keywords of the client with which its requests all have the same head."""
 _END = 0.1  # seconds that a connection may take to end behind the last event, to be used again
+
+
+class _Client(NamedTuple):
+    """The SDK's client for one event loop, and what it need not write again."""
+
+    sdk: AsyncOpenAI
+    again: Again
 
 
 class OpenAIChatModel(Provider):
@@ -100,7 +110,7 @@ class OpenAIChatModel(Provider):
         self.generate_kwargs = dict(generate_kwargs or {})
         self._effort = reasoning_effort
         self._owns_http = "http_client" not in self._args
-        self._clients: PerLoop[AsyncOpenAI] = PerLoop(self._make_client, self._close_client)
+        self._clients: PerLoop[_Client] = PerLoop(self._make_client, self._close_client)
 
     # -- what is missing, what is secret -------------------------------------------------------------------------------
 
@@ -148,11 +158,12 @@ class OpenAIChatModel(Provider):
 
     # -- the client ----------------------------------------------------------------------------------------------------
 
-    def _make_client(self) -> AsyncOpenAI:
+    def _make_client(self) -> _Client:
         try:
+            import httpx2
             from openai import AsyncAzureOpenAI, AsyncOpenAI
 
-            arguments = self._client_arguments()
+            arguments, pool = self._client_arguments()
             client = AsyncAzureOpenAI(**arguments) if self._azure else AsyncOpenAI(**arguments)
         except Exception as error:
             raise NotConfigured(f"the OpenAI client cannot be made: {error}") from error
@@ -160,17 +171,16 @@ class OpenAIChatModel(Provider):
         client.organization = self._organization or (ambient_organization(os.environ) if ambient else None)
         client.project = self._args.get("project") or (client.project if ambient else None)
         client.admin_api_key = None
-        return client
+        return _Client(client, Again(httpx2, pool if self._args.keys() <= _STEADY else None))
 
-    def _client_arguments(self) -> dict[str, Any]:
+    def _client_arguments(self) -> tuple[dict[str, Any], Pool | None]:
         import httpx2
 
+        pool = None
         timeout = self._args.get("timeout", httpx2.Timeout(600, connect=self.connect_timeout))
         arguments = {**self._args, "timeout": timeout, "max_retries": 0, "default_headers": self._sent_headers()}
         if self._owns_http:
-            # No redirects: they would send the conversation a second time, to a place that nobody chose.
-            limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
-            arguments["http_client"] = httpx2.AsyncClient(verify=tls_context(), limits=limits, follow_redirects=False)
+            arguments["http_client"], pool = http_client(httpx2)
         if (key := self._key()) is not None:
             is_token = self._azure and key == os.environ.get("AZURE_OPENAI_AD_TOKEN")
             arguments["azure_ad_token" if is_token else "api_key"] = key
@@ -178,7 +188,7 @@ class OpenAIChatModel(Provider):
             arguments["api_key"] = "none"  # the SDK wants one; what is sent is the caller's header, or nothing
         if self.place.base_url:
             arguments["azure_endpoint" if self._is_resource() else "base_url"] = self.place.base_url
-        return arguments
+        return arguments, pool
 
     def _is_resource(self) -> bool:
         """Whether `base_url` is an Azure resource's address, to which the SDK adds the path."""
@@ -193,9 +203,9 @@ class OpenAIChatModel(Provider):
                 headers[name] = f"Bearer {key}" if signs else _omit()
         return headers
 
-    async def _close_client(self, client: AsyncOpenAI) -> None:
+    async def _close_client(self, client: _Client) -> None:
         if self._owns_http:
-            await client.close()
+            await client.sdk.close()
 
     async def aclose(self) -> None:
         """Close the connections. A client that was handed in as `http_client` stays open."""
@@ -214,25 +224,29 @@ class OpenAIChatModel(Provider):
             parameters["reasoning_effort"] = self._effort
         return encode_request(self.model_name, request, structured, stream, parameters=parameters, quirks=self.quirks)
 
-    async def _open(self, payload: Payload) -> httpx2.Response:
-        completions = self._clients.get().chat.completions
+    async def _open(self, payload: Payload) -> Any:
+        client = self._clients.get()
         sent = {name: value for name, value in payload.items() if name not in _NOT_SENT}
         arguments = {name: payload[name] for name in _NOT_SENT if name in payload}
         # All goes in `extra_body`: as arguments the SDK would refuse what it does not know, and walk through every
         # message to no effect, which costs more than all the rest of a call.
-        arguments["extra_body"] = {**sent, **(arguments.get("extra_body") or {})}
-        if self._is_unsigned():
-            arguments["extra_headers"] = {"Authorization": _omit(), **(arguments.get("extra_headers") or {})}
-        raw = await completions.with_raw_response.create(
-            model=payload["model"], messages=[], stream=payload["stream"], **arguments
-        )
-        response: httpx2.Response = raw.http_response
-        return response
+        body = {**sent, **(arguments.pop("extra_body", None) or {})}
+        key = None if arguments else (payload["model"], payload["stream"])
+
+        async def ask() -> Any:
+            if self._is_unsigned():
+                arguments["extra_headers"] = {"Authorization": _omit(), **(arguments.get("extra_headers") or {})}
+            raw = await client.sdk.chat.completions.with_raw_response.create(
+                model=payload["model"], messages=[], stream=payload["stream"], extra_body=body, **arguments
+            )
+            return raw.http_response
+
+        return await client.again.send(key, lambda: dumps(body), ask)
 
     async def call(self, payload: Payload) -> Event:
         """The request's id and the body."""
         response = await self._open(payload)
-        return response.headers.get(_REQUEST_ID, ""), response.content
+        return response.headers.get(_REQUEST_ID, ""), await response.aread()
 
     async def events(self, payload: Payload) -> AsyncGenerator[Event, None]:
         """The request's id, then each event's name and data; a body that is no stream comes as one `whole` event."""

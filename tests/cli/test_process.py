@@ -147,7 +147,7 @@ def test_the_exit_statuses_are_in_the_help(run):
         assert f" {status.value}  " in text
 
 
-@pytest.mark.parametrize("command", ["chat", "check", "list", "explain", "schema"])
+@pytest.mark.parametrize("command", ["chat", "check", "list", "explain", "drill", "schema"])
 def test_every_command_has_an_example(run, command):
     """Help shows how a command is used."""
     text = run(command, "--help").stdout

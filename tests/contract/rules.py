@@ -152,8 +152,11 @@ def is_base64(data):
         return False
 
 
-def pairing(turns):
-    """What is wrong with calls and results: *turns* are lists of ("call", id), ("result", id) and ("other", what)."""
+def pairing(turns, *, once=False):
+    """What is wrong with calls and results: *turns* are lists of ("call", id), ("result", id) and ("other", what).
+
+    With *once*, no id may occur again in the whole conversation, not even when its call is answered.
+    """
     waiting, seen = [], set()
     for number, turn in enumerate(turns):
         results = [value for what, value in turn if what == "result"]
@@ -166,12 +169,11 @@ def pairing(turns):
         if rest and waiting:
             yield f"turn {number}: {waiting} have no result before something else comes"
             waiting.clear()
-        for what, value in rest:
-            if what == "call":
-                if value in seen:
-                    yield f"turn {number}: the id `{value}` is used twice"
-                seen.add(value)
-                waiting.append(value)
+        for call in (value for what, value in rest if what == "call"):
+            if call in (seen if once else waiting):
+                yield f"turn {number}: the id `{call}` is used twice"
+            seen.add(call)
+            waiting.append(call)
 
 
 def choice_problems(name, tools):
@@ -292,7 +294,7 @@ def _anthropic(body, _target):
         yield from _anthropic_block(block, "system")
     for message in messages:
         yield from _anthropic_message(message)
-    yield from pairing([_anthropic_turn(message) for message in messages])
+    yield from pairing([_anthropic_turn(message) for message in messages], once=True)
     yield from _anthropic_tools(body, thinking)
     if body["max_tokens"] < 1 or (thinking == "enabled" and body["thinking"]["budget_tokens"] < 1024):
         yield "max_tokens or the thinking budget is too small"
@@ -435,7 +437,7 @@ def _gemini_part(part, role):
         "user": {"text", "inlineData", "fileData", "functionResponse"},
         "model": {"text", "inlineData", "functionCall"},
     }
-    if kind not in mine[role]:
+    if kind not in mine.get(role, ()):
         yield f"{kind} in a {role}'s turn"
     if kind == "text" and not part["text"] and "thoughtSignature" not in part:
         yield "an empty text part"

@@ -16,12 +16,18 @@ CALLS = [{"harbour": "Søby", "seats": 2}, {"harbour": "Faaborg", "seats": 2}]
 BOUND = {
     "anthropic": [THOUGHT, "c2lnbmVkLWJ5LWFudGhyb3BpYw==", "c2VhbGVkLWJ5LWFudGhyb3BpYw=="],
     "dashscope": [THOUGHT],
-    "gemini": [THOUGHT, "dGV4dC1zaWduZWQtYnktZ2VtaW5p", "Y2FsbC1zaWduZWQtYnktZ2VtaW5p"],
+    "gemini": [
+        THOUGHT,
+        "dGhvdWdodC1zaWduZWQtYnktZ2VtaW5p",
+        "dGV4dC1zaWduZWQtYnktZ2VtaW5p",
+        "Y2FsbC1zaWduZWQtYnktZ2VtaW5p",
+    ],
     "ollama": [THOUGHT],
     "openai": [],  # takes no thoughts back; servers that do are told by their quirks
 }
 BEGINNING = [
     {"role": "system", "content": "You know the timetables of all ferries."},
+    {"role": "developer", "content": "Be brief."},
     {
         "role": "user",
         "content": [
@@ -34,28 +40,34 @@ BEGINNING = [
 
 async def asked(vendor, model, messages):
     """The reply to *messages*, and the body that was sent; a history may have been kept as JSON in between."""
-    before = json.dumps(messages)
-    reply = await model(json.loads(before), [TOOL], stream=False)
-    assert json.dumps(messages) == before
+    kept = json.dumps(messages)
+    told = json.loads(kept)
+    reply = await model(told, [TOOL], stream=False)
+    assert json.dumps(told) == kept
     return reply, vendor.body
 
 
 def goes_on(messages, reply):
-    """The conversation with *reply*, the results of its calls, and a further question."""
+    """The conversation with *reply*, and all that follows in one message, in an order that no vendor takes."""
     first, second = reply.tool_calls
     return [
         *messages,
         {"role": "assistant", "content": reply.content},
-        {"role": "tool", "tool_call_id": first["id"], "content": "07:15, with room"},
-        {"role": "tool", "tool_call_id": second["id"], "content": [{"type": "text", "text": "09:40, full"}]},
-        {"role": "user", "content": "And back?"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "And back?"},
+                {"type": "tool_result", "id": second["id"], "output": [{"type": "text", "text": "09:40"}, "full"]},
+                {"type": "tool_result", "id": first["id"], "output": "07:15, with room"},
+            ],
+        },
     ]
 
 
 def turn(first_id):
     """What one round says, whoever says it: the calls have the numbers *first_id* and the next."""
     calls = [("call", first_id + place, "find_ferry", call) for place, call in enumerate(CALLS)]
-    results = [("result", first_id, "07:15,withroom"), ("result", first_id + 1, "09:40,full")]
+    results = [("result", first_id, "07:15,withroom"), ("result", first_id + 1, "09:40full")]
     return [
         ("assistant", [("text", "Ilookatbothharbours."), *calls]),
         ("user", [*results, ("text", "Andback?")]),
@@ -63,7 +75,7 @@ def turn(first_id):
 
 
 QUESTION = ("user", [("text", "Whichferrytakestwoofustotheislandonthismap?"), ("image", PIXEL)])
-SYSTEM = "Youknowthetimetablesofallferries."
+SYSTEM = "Youknowthetimetablesofallferries.Bebrief."
 
 
 @pytest.mark.parametrize("behind", KINDS)
@@ -85,17 +97,18 @@ async def test_a_conversation_goes_on_with_another_vendor(first, behind, rules, 
     assert wire.essence(wire.read(first, began)) == (SYSTEM, [QUESTION])
     assert wire.essence(wire.read(behind, went_on)) == (SYSTEM, [QUESTION, *turn(0)])
     assert wire.essence(wire.read(first, came_back)) == (SYSTEM, [QUESTION, *turn(0), *turn(2)])
-    assert bound(went_on, first) == (BOUND[first] if behind == first else [])
+    same, thinks = behind == first, THOUGHT in BOUND[first]
+    assert bound(went_on, first) == (BOUND[first] if same else [])
     assert bound(came_back, first) == BOUND[first]
-    assert thoughts(came_back) == len(BOUND[first][:1]) * (2 if behind == first else 1)
+    assert same or set(bound(came_back, behind)) <= {THOUGHT}  # the first vendor's own, in the same words
+    assert (thoughts(went_on), thoughts(came_back)) == (thinks and same, thinks * (1 + same))
     assert wire.tools(first, began) == wire.tools(behind, went_on)
 
 
 def bound(body, kind):
     """What of *kind*'s own there is in *body*."""
     text = json.dumps(body, ensure_ascii=False)
-    own = BOUND[kind] or [THOUGHT]
-    return [one for one in own if one in text]
+    return [one for one in BOUND[kind] if one in text]
 
 
 def thoughts(body):

@@ -117,7 +117,7 @@ BEYOND = {
         "media by an address that is not http": "frames of a film, or files on the vendor's own store",
     },
 }
-LEAST = {"openai": 320, "anthropic": 150, "gemini": 180, "ollama": 25, "dashscope": 20}
+LEAST = {"openai": 320, "anthropic": 140, "gemini": 180, "ollama": 25, "dashscope": 20}
 """How many conversations must have been compared."""
 
 

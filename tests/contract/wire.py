@@ -303,7 +303,8 @@ def _plain(item, ids):
     if what == "text":
         return ("text", _squeezed(item[1]))
     if what == "call":
-        ids[item[1]] = len(ids)  # the latest call of an id is the one that is answered
+        # The latest call of an id is the one that is answered; None counts the calls.
+        ids[None] = ids[item[1]] = ids.get(None, -1) + 1
         arguments = item[3]
         if isinstance(arguments, dict) and len(arguments) == 1 and arguments.keys() <= {"INVALID_JSON", "unreadable"}:
             (arguments,) = arguments.values()  # what was no JSON can only be sent as something else

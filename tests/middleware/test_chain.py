@@ -307,7 +307,10 @@ async def test_if_the_one_waited_for_fails_too_the_call_is_over(world, told):
     await chain("hi")
     with pytest.raises(AllModelsFailed) as caught:
         await chain("hi")
-    assert [(error.model, error.kind) for error in caught.value.exceptions] == [("b", "Overloaded"), ("a", "Overloaded")]
+    assert [(error.model, error.kind) for error in caught.value.exceptions] == [
+        ("b", "Overloaded"),
+        ("a", "Overloaded"),
+    ]
 
 
 async def test_a_nested_chain_is_waited_for_as_well(world, now):
@@ -424,7 +427,12 @@ async def test_the_last_model_of_an_inner_chain_is_not_asked_twice(world, told):
     """Somebody is behind, in the outer chain; and at the very end nobody asks an inner chain again."""
     hub = world.hub(
         {"a": CUT, "b": OK, "x": [CUT, CUT, OK]},
-        {"inner": {"models": ["a"]}, "outer": {"models": ["inner", "b"]}, "last": {"models": ["b", "deep"]}, "deep": {"models": ["x"]}},
+        {
+            "inner": {"models": ["a"]},
+            "outer": {"models": ["inner", "b"]},
+            "last": {"models": ["b", "deep"]},
+            "deep": {"models": ["x"]},
+        },
     )
     assert told((await read(hub.get("outer")))[-1].attempts) == [("a", "StreamBroken"), ("b", "ok")]
     hub = world.hub(

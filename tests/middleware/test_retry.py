@@ -275,17 +275,7 @@ async def test_a_breaker_that_opens_meanwhile_ends_the_retries(world, told, now)
     assert now() == reply.attempts[1].wait
 
 
-async def test_with_nobody_behind_the_breaker_is_waited_for(world, told, now):
-    """A call that has begun is not lost because others failed as well: it comes back after the pause."""
-    steps = [BUSY, BUSY, BUSY, OK]
-    hub = world.hub({"m": steps}, defaults={"breaker": {"failures": 3, "pause": 2}})
-    replies = await asyncio.gather(*[hub.get("m")("hi") for _ in range(3)])
-    assert [reply.text for reply in replies] == ["fine"] * 3
-    assert {attempt.outcome for reply in replies for attempt in reply.attempts} == {"Overloaded", "ok"}
-    assert 2 <= now() < 6
-
-
-async def test_a_breaker_that_stays_open_ends_the_retries(world, told):
+async def test_a_breaker_that_opened_ends_the_retries_of_a_lone_model_too(world, told):
     """The error is what this call met, not that it was then refused; it says when to come back."""
     hub = world.hub({"m": [BUSY]}, defaults={"breaker": {"failures": 2, "pause": 30, "max_pause": 30}})
     with pytest.raises(Overloaded) as caught:

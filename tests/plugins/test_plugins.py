@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from modelhub import ConfigError, Hub, registry
 from modelhub.config.jsonschema import file_schema
+from modelhub.testing.contract import provider_contract
 
 ROOT = Path(__file__).parents[2]
 
@@ -193,6 +194,46 @@ def test_check_and_explain_know_what_is_installed(installed, file):
     assert done.returncode == 0, done.stderr
     assert "shout" in done.stdout
     assert "k-acme-0001" not in done.stdout
+
+
+LIKE_OPENAI = '''
+    """A vendor that speaks like OpenAI."""
+
+    from typing import Literal
+
+    from modelhub import OpenAIChatModel
+    from modelhub.options import ProviderOptions, Secret
+
+
+    class LikeChatModel(OpenAIChatModel):
+        """Another name for the same."""
+
+        kind = "like"
+
+
+    class LikeOptions(ProviderOptions):
+        """A model of theirs."""
+
+        provider: Literal["like"] = "like"
+        """Theirs."""
+        api_key: Secret | None = None
+        """The key."""
+        base_url: str | None = None
+        """Where they are."""
+
+        def connect(self):
+            """The model."""
+            return LikeChatModel(**self.arguments())
+'''
+
+
+async def test_a_third_party_runs_the_contract_on_its_own(site):
+    """With a folder of fixtures, the same checks run over an installed provider as over those that are built in."""
+    site.install("like-openai", providers=["like = like_openai:LikeOptions"], like_openai=LIKE_OPENAI)
+    checks = provider_contract("like", ROOT / "tests" / "contract" / "fixtures" / "openai")
+    assert len(checks) > 40
+    for check in checks:
+        await check()
 
 
 BROKEN = {

@@ -148,7 +148,9 @@ def test_no_window_holds_more_than_the_rate_and_nobody_is_overtaken_or_forgotten
         # Every window that could hold too much ends with an admission. What was used counts, or what was reserved
         # where nobody knows; nobody used more here than was reserved.
         counted = [
-            (at, of_use(plans[number], what, amounts)) for number, at, amounts in diary.passed if number not in diary.unsent
+            (at, of_use(plans[number], what, amounts))
+            for number, at, amounts in diary.passed
+            if number not in diary.unsent
         ]
         for end in {at for at, _ in counted}:
             held = sum(amount for at, amount in counted if end - rate.period <= at <= end)

@@ -1,0 +1,86 @@
+"""Requests whose head an SDK has written, sent again with other bodies.
+
+An SDK takes longer to put together the address and the headers of a request than the whole stack takes for a call, and
+they are the same each time. So the SDK sends the first requests; once it has written the same head twice, that head is
+sent again as it is. Whatever goes wrong is handed to the SDK, as the answer to a request of its own, and its error is
+the one that is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from types import ModuleType
+from typing import Any
+
+from modelhub.providers._http import GIVEN, unpacked, written
+from modelhub.providers._incoming import Incoming, TransportError
+from modelhub.providers._transport import Head, Pool
+
+__all__ = ["Again"]
+
+_MOST = 64  # heads that are kept
+
+
+class Again:
+    """The heads of one client, whose connections are *pool*; without one, the SDK sends everything.
+
+    *library* is the client's, httpx or httpx2. *refusals* tells that answers of any status are to be given, and not
+    left to the SDK.
+    """
+
+    def __init__(self, library: ModuleType, pool: Pool | None, *, refusals: bool = False) -> None:
+        self._library = library
+        self._pool = pool
+        self._refusals = refusals
+        self._heads: dict[Hashable, Head] = {}
+        self._seen: dict[Hashable, Head] = {}
+
+    async def send(self, key: Hashable, body: Callable[[], bytes], ask: Callable[[], Awaitable[Any]]) -> Any:
+        """The answer to a request: *ask* lets the SDK send it, *body* is what it would send.
+
+        *key* is whatever its head depends on; None where that cannot be said. The answer is the HTTP library's
+        response, or an `Incoming`, which is used like it.
+        """
+        head = self._heads.get(key) if key is not None else None
+        data = None if head is None else _bytes(body)
+        if head is None or data is None or self._pool is None:
+            response = await ask()
+            if key is not None and self._pool is not None:
+                self._learn(key, response.request)
+            return response
+        found: Incoming | TransportError
+        try:
+            found = await self._pool.send(head, data)
+            if found.status_code < 300 or self._refusals:
+                return found if "content-encoding" not in found.headers else unpacked(self._library, found)
+        except TransportError as error:
+            found = error
+        token = GIVEN.set(found)
+        try:
+            return await ask()
+        finally:
+            GIVEN.reset(token)
+
+    def _learn(self, key: Hashable, request: Any) -> None:
+        # Twice the same: nothing in it was of that one request, like a nonce, a trace or a fresh token.
+        head = _without_cookies(written(request))
+        if self._seen.get(key) == head:
+            if len(self._heads) >= _MOST:
+                self._heads.clear()
+            self._heads[key] = head
+            self._seen.pop(key)
+        else:
+            self._seen = {key: head, **(self._seen if len(self._seen) < _MOST else {})}
+
+
+def _bytes(body: Callable[[], bytes]) -> bytes | None:
+    try:
+        return body()
+    except (TypeError, ValueError, RecursionError):
+        return None  # the SDK may know how to write it, or what to say
+
+
+def _without_cookies(head: Head) -> Head:
+    # They are the client's, who has them from the answers that it saw.
+    lines = head.start.split(b"\r\n")
+    return head._replace(start=b"\r\n".join(line for line in lines if not line.lower().startswith(b"cookie:")))

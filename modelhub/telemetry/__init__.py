@@ -1,0 +1,1 @@
+"""Telemetry: calls as OpenTelemetry's spans and metrics."""

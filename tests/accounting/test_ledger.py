@@ -1,0 +1,373 @@
+"""The ledger: nothing is lost, nothing is counted twice, and no call fails because of it.
+
+MODELHUB_LONG=1 runs the long versions: 200 kills, and three processes with 10 000 calls.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from modelhub import Hub
+from modelhub.accounting import ledger as room
+from modelhub.accounting.report import BY, report
+from modelhub.accounting.store import MIGRATIONS, Store
+
+LONG = bool(os.environ.get("MODELHUB_LONG"))
+CALLER = Path(__file__).with_name("caller.py")
+PRICE = {"input": 1, "output": 2}
+
+
+def hub_of(path, **usage):
+    models = {"m": {"provider": "scripted", "reply": "one two", "pricing": PRICE}}
+    usage = {"batch": 5, "max_delay": "50ms", **usage, "ledger": str(path)}
+    return Hub.from_dict({"version": 1, "models": models, "usage": usage})
+
+
+def ask(hub, times=1, **kwargs):
+    async def main():
+        for number in range(times):
+            reply = await hub.get("m").with_tags(n=number)("hello", **kwargs)
+            if kwargs.get("stream"):
+                await reply.final()
+
+    asyncio.run(main())
+
+
+def rows(path, query="SELECT * FROM calls"):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def start(ledger, name, *, calls=0, batch=50, delay=1):
+    command = [sys.executable, str(CALLER), str(ledger), name, str(calls), str(batch), str(delay)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+# -- exactly once ------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_process_loses_at_most_the_last_batch(tmp_path):
+    """Killed at any moment, with calls and streams under way: what was reported is there, once, and whole."""
+    ledger, chance = tmp_path / "usage.db", random.Random(7)
+    reported, most_missing = 0, 0
+    for turn in range(200 if LONG else 8):
+        batch = (0, 10, 50, 50)[turn % 4]
+        process = start(ledger, f"k{turn}", batch=batch)
+        finished = [process.stdout.readline() for _ in range(chance.randint(1, 400))]
+        process.send_signal(signal.SIGKILL)
+        finished += process.stdout.read().splitlines()
+        process.stdout.close()
+        assert process.wait() == -signal.SIGKILL
+        names = {line.strip().decode() for line in finished if line.strip()}
+        written = rows(ledger, f"SELECT json_extract(tags, '$.n') AS n FROM calls WHERE n LIKE 'k{turn}-%'")
+        missing = names - {name for (name,) in written}
+        assert len(missing) <= batch, (turn, batch)
+        assert len(written) == len(set(written)), "twice"
+        reported += len(names)
+        most_missing = max(most_missing, len(missing))
+    halves = rows(ledger, "SELECT c.call_id FROM calls c LEFT JOIN attempts a USING (call_id) WHERE a.call_id IS NULL")
+    assert halves == []
+    assert rows(ledger, "PRAGMA integrity_check") == [("ok",)]
+    print(f"{reported} calls reported, at most {most_missing} missing after a kill")
+
+
+def test_three_processes_share_one_file(tmp_path):
+    """Every call of each is there once; the totals are exact."""
+    ledger, calls = tmp_path / "usage.db", 3334 if LONG else 400
+    began = time.monotonic()
+    processes = [start(ledger, name, calls=calls) for name in "abc"]
+    for process in processes:
+        lines = process.stdout.read().splitlines()
+        process.stdout.close()
+        assert process.wait() == 0
+        assert len(lines) == calls
+    print(f"{3 * calls} calls in {time.monotonic() - began:.1f} s")
+    assert len(rows(ledger)) == 3 * calls
+    found = report(ledger, by="model")
+    assert (found["good"].calls, found["good"].attempts) == (3 * calls, 3 * calls)
+    # Two tokens in, three out, for every call: 2 x 1 + 3 x 2 millionths of a dollar.
+    assert found["good"].cost == Decimal(3 * calls * 8) / 1_000_000
+    assert found["down"].attempts == sum(number % 5 == 0 for number in range(calls)) * 3
+    assert found["down"].cost == 0
+
+
+def test_the_same_call_is_never_written_twice(tmp_path):
+    """Its id is made by us: a batch that is written again, after a failure in between, changes nothing."""
+    path, made = tmp_path / "usage.db", []
+    hub = hub_of(path, batch=0)
+    make = hub.usage._ledger._record
+    hub.usage._ledger._record = lambda event: made.append(make(event)) or made[-1]
+    ask(hub, 3)
+    with closing(Store(path, 1.0)) as store:
+        store.add(made)
+    hub.close()
+    assert len(rows(path)) == len(rows(path, "SELECT * FROM attempts")) == 3
+
+
+@pytest.mark.parametrize("usage", [{"batch": 0}, {"batch": 1}, {"max_delay": 0}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_without_a_batch_a_call_is_written_before_it_returns(tmp_path, usage, stream):
+    """And before the last snapshot of a stream is handed out."""
+    path = tmp_path / "usage.db"
+    hub = hub_of(path, **usage)
+
+    async def main():
+        reply = await hub.get("m")("hello", stream=stream)
+        if stream:
+            async for snapshot in reply:
+                assert len(rows(path)) == 1 if snapshot.is_last else not path.exists()
+        assert len(rows(path)) == 1
+
+    asyncio.run(main())
+    hub.close()
+
+
+def test_a_batch_is_written_in_its_time(tmp_path):
+    """A single call is there after the delay, half a batch at once."""
+    path = tmp_path / "usage.db"
+    with hub_of(path, batch=10, max_delay="30s") as hub:
+        ask(hub, 4)
+        assert hub.usage.health.pending == 4
+        ask(hub, 6)
+        until(lambda: len(rows(path)) >= 9)
+        hub.usage.flush()
+        assert hub.usage.health.as_dict()["written"] == 10
+    with hub_of(path, batch=10, max_delay="20ms") as hub:
+        ask(hub, 1)
+        until(lambda: len(rows(path)) == 11)
+
+
+def until(true, seconds=5):
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+
+
+def test_what_is_pending_is_written_when_the_hub_closes_and_at_exit(tmp_path):
+    """Closed, forgotten, or left open until the end of the process."""
+    path = tmp_path / "usage.db"
+    hub = hub_of(path, batch=100, max_delay="60s")
+    ask(hub, 3)
+    hub.close()
+    assert len(rows(path)) == 3
+    hub = hub_of(path, batch=100, max_delay="60s")
+    ask(hub, 2)
+    del hub
+    until(lambda: len(rows(path)) == 5)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_ledger as t; h = t.hub_of(sys.argv[2], "
+    code += "batch=100, max_delay='60s'); t.ask(h, 4)"
+    subprocess.run([sys.executable, "-c", code, str(CALLER.parent), str(path)], check=True)
+    assert len(rows(path)) == 9
+
+
+def test_what_is_settled_after_the_hub_has_closed_is_written_too(tmp_path):
+    """A stream that outlives its hub is counted when it ends."""
+    path = tmp_path / "usage.db"
+
+    async def main():
+        hub = hub_of(path)
+        stream = await hub.get("m")("hello", stream=True)
+        await hub.aclose()
+        await stream.aclose()
+        assert hub.usage.total.calls == 1
+
+    asyncio.run(main())
+    assert [row[0] for row in rows(path, "SELECT outcome FROM calls")] == ["closed"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_has_a_ledger_of_its_own(tmp_path):
+    """What the parent has not written yet is written by the parent alone."""
+    path = tmp_path / "usage.db"
+    hub = hub_of(path, batch=100, max_delay="60s")
+    ask(hub, 2)
+    child = os.fork()
+    if child == 0:
+        ask(hub, 3)
+        hub.usage._ledger.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(rows(path)) == 3
+    hub.close()
+    assert len(rows(path)) == 5
+
+
+# -- a ledger that fails -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("usage", [{}, {"batch": 0}])
+def test_a_ledger_that_cannot_be_opened_fails_no_call(tmp_path, usage, caplog):
+    """It is logged once and told by `health`; when it can be written, all is there."""
+    folder = tmp_path / "not yet"
+    hub = hub_of(folder / "usage.db", **usage)
+    ask(hub, 20)
+    until(lambda: not hub.usage.health.ok)
+    health = hub.usage.health
+    assert (health.pending, health.written, health.lost) == (20, 0, 0)
+    assert "unable to open" in health.error
+    folder.mkdir()
+    until(lambda: hub.usage.health.ok)
+    hub.close()
+    assert len(rows(folder / "usage.db")) == 20
+    told = [record.getMessage() for record in caplog.records if "ledger" in record.getMessage()]
+    assert ["cannot be written" in told[0], "again" in told[1], len(told)] == [True, True, 2]
+
+
+class ReadOnly(Store):
+    """As if the folder had become read-only."""
+
+    def __init__(self, path, patience):
+        self._connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+
+
+class Full(Store):
+    """As if the disk had become full."""
+
+    def __init__(self, path, patience):
+        super().__init__(path, patience)
+        self._connection.execute("PRAGMA max_page_count=1")
+
+
+@pytest.mark.parametrize("usage", [{}, {"batch": 0}])
+@pytest.mark.parametrize(("store", "words"), [(ReadOnly, "readonly"), (Full, "disk is full")])
+def test_a_ledger_that_can_no_longer_be_written_fails_no_call(tmp_path, usage, store, words, monkeypatch):
+    """The same, with SQLite's own errors, in the midst of work."""
+    path = tmp_path / "usage.db"
+    with hub_of(path) as hub:
+        ask(hub, 1)
+    hub = hub_of(path, **usage)
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "Store", store)
+        ask(hub, 200)
+        until(lambda: not hub.usage.health.ok)
+        assert words in hub.usage.health.error
+        ask(hub, 10)
+    until(lambda: hub.usage.health.ok)
+    hub.close()
+    assert len(rows(path)) == hub.usage.health.written + 1 == 211
+
+
+@pytest.mark.parametrize("usage", [{}, {"batch": 0}])
+def test_a_file_that_others_have_locked_holds_nobody_up(tmp_path, usage, monkeypatch):
+    """Calls go on while it is locked, and are written afterwards."""
+    monkeypatch.setattr(room, "_PATIENCE", 0.05)
+    monkeypatch.setattr(room, "_IMPATIENCE", 0.05)
+    path = tmp_path / "usage.db"
+    hub = hub_of(path, **usage)
+    ask(hub, 1)
+    hub.usage.flush()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        ask(hub, 30)
+        assert time.monotonic() - began < 2
+        until(lambda: not hub.usage.health.ok)
+        assert "locked" in hub.usage.health.error
+        other.execute("COMMIT")
+    until(lambda: hub.usage.health.ok)
+    hub.close()
+    assert len(rows(path)) == 31
+
+
+def test_a_file_that_is_no_ledger_fails_no_call(tmp_path):
+    """Nor does one of a later version; neither is touched."""
+    foreign, later = tmp_path / "notes.txt", tmp_path / "later.db"
+    foreign.write_bytes(b"this is no database at all" * 100)
+    with closing(sqlite3.connect(later)) as connection:
+        connection.execute("PRAGMA user_version=99")
+    for path, words in ((foreign, "not a database"), (later, "has version 99")):
+        hub = hub_of(path)
+        ask(hub, 2)
+        until(lambda hub=hub: not hub.usage.health.ok)
+        assert words in hub.usage.health.error
+        hub.close()
+        assert hub.usage.health.pending == 2
+    assert foreign.read_bytes() == b"this is no database at all" * 100
+
+
+def test_memory_is_bounded_while_the_ledger_fails(tmp_path, monkeypatch):
+    """The oldest records go first, and are told as lost."""
+    monkeypatch.setattr(room, "_MOST_KEPT", 10)
+    hub = hub_of(tmp_path / "nowhere" / "usage.db", batch=0)
+    ask(hub, 15)
+    health = hub.usage.health
+    assert (health.pending, health.lost) == (10, 5)
+    (tmp_path / "nowhere").mkdir()
+    hub.close()
+    assert [row[0] for row in rows(tmp_path / "nowhere" / "usage.db", "SELECT COUNT(*) FROM calls")] == [10]
+
+
+def test_a_record_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeypatch):
+    """It is lost, and told so."""
+    hub = hub_of(tmp_path / "usage.db", batch=0)
+    ledger = hub.usage._ledger
+    good, ledger._record = ledger._record, lambda event: 1 / 0
+    ask(hub, 1)
+    ledger._record = good
+    ask(hub, 1)
+    assert (hub.usage.health.lost, hub.usage.health.written, hub.usage.health.ok) == (1, 1, True)
+    hub.close()
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_lies_beside_the_file(tmp_path, monkeypatch):
+    """Whatever the current directory is."""
+    (tmp_path / "models.yaml").write_text(
+        "version: 1\nmodels: {m: {provider: scripted}}\nusage: {ledger: usage.db, batch: 0}\n", encoding="utf-8"
+    )
+    monkeypatch.chdir("/")
+    with Hub.from_yaml(tmp_path / "models.yaml") as hub:
+        assert not (tmp_path / "usage.db").exists(), "nothing is opened before the first call"
+        ask(hub)
+    assert len(rows(tmp_path / "usage.db")) == 1
+
+
+def test_the_file_has_a_version_and_older_ones_are_brought_up_to_date(tmp_path, monkeypatch):
+    """A migration keeps what is there."""
+    from modelhub.accounting import store
+
+    path = tmp_path / "usage.db"
+    with hub_of(path) as hub:
+        ask(hub, 2)
+    assert rows(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
+    assert rows(path, "PRAGMA journal_mode") == [("wal",)]
+    monkeypatch.setattr(store, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE more (x)",)))
+    with hub_of(path) as hub:
+        ask(hub, 1)
+    assert (len(rows(path)), rows(path, "SELECT * FROM more")) == (3, [])
+
+
+def test_a_report_sums_the_file_by_what_one_asks(tmp_path):
+    """By model, chain, day, tag; since and until."""
+    path = tmp_path / "usage.db"
+    with hub_of(path) as hub:
+        ask(hub, 3)
+        ask(hub, 1, stream=True)
+        totals, tags = hub.usage.total, hub.usage.by_tag["n"]
+    for by in BY:
+        assert list(report(path, by=by).values()) == [totals], by
+    assert report(path, by="tag:n") == tags
+    assert report(path, by="tag:other") == {"": totals}
+    (day,) = report(path, by="day")
+    assert len(day) == len("2026-01-01")
+    at = hub.services.clock.wall()
+    assert report(path, since=at) == {}
+    assert list(report(path, until=at).values()) == [totals]
+    with pytest.raises(ValueError, match="not by 'week'"):
+        report(path, by="week")
+    with pytest.raises(sqlite3.Error):
+        report(tmp_path / "nothing.db")

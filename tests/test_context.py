@@ -1,0 +1,165 @@
+"""What a call carries: its story, its waits, and those who watch."""
+
+import random
+
+import pytest
+
+from modelhub import Hub
+from modelhub.context import CallContext, Services
+from modelhub.errors import CallError, Overloaded
+from modelhub.events import AttemptEnded, CallSettled, FellBack, Restarted, Waiting
+from modelhub.response import ChatUsage
+from modelhub.stream import Outcome
+from modelhub.testing import VirtualClock, run_virtual
+
+OK = {"say": "fine"}
+BUSY = {"fail": "Overloaded"}
+
+
+def watched(steps, *, options=None, watchers=(), **models):
+    """A hub of scripted models in virtual time, and the list of what happens in it."""
+    seen = []
+    services = Services(VirtualClock(), random.Random(0), (seen.append, *watchers))
+    entries = {name: {"provider": "scripted", "steps": script} for name, script in {"a": steps, **models}.items()}
+    config = {"version": 1, "models": entries, "chains": {"main": {"models": list(entries)}}, **(options or {})}
+    return Hub.from_dict(config, services=services), seen
+
+
+def context(seen=None):
+    """A call of its own."""
+    return CallContext(Services(VirtualClock(), observers=(seen.append,) if seen is not None else ()), "main")
+
+
+def test_a_calls_events_tell_its_story_in_order():
+    """Attempt by attempt, wait, fallback, end: all with the same call id."""
+    hub, seen = watched([BUSY], b=[OK])
+
+    async def main():
+        await hub.get("main")("hi", tags={"user": "u1"})
+
+    run_virtual(main())
+    assert [type(event) for event in seen] == [
+        AttemptEnded, Waiting, AttemptEnded, Waiting, AttemptEnded, FellBack, AttemptEnded, CallSettled,
+    ]  # fmt: skip
+    assert len({event.call_id for event in seen}) == 1
+    end = seen[-1]
+    assert (end.requested, end.model, end.how, end.error) == ("main", "b", "complete", None)
+    assert end.tags == {"user": "u1"}
+    assert end.duration == pytest.approx(sum(event.seconds for event in seen if isinstance(event, Waiting)))
+    assert end.at.isoformat().startswith("2026-01-01T00:00:0")
+    assert [attempt.outcome for attempt in end.attempts] == ["Overloaded"] * 3 + ["ok"]
+
+
+def test_a_streams_events_come_when_it_ends():
+    """With its last snapshot, and not while it is read; a restart is told, and the first token's time is the answer's."""
+    hub, seen = watched(
+        [{"say": "one two", "break_after": 1, "wait": 2}], b=[{"say": "three four", "wait": 3, "pause": 1}]
+    )
+
+    async def main():
+        async for snapshot in await hub.get("main")("hi", stream=True):
+            assert any(isinstance(event, CallSettled) for event in seen) is snapshot.is_last
+
+    run_virtual(main())
+    assert [type(event) for event in seen] == [AttemptEnded, Restarted, AttemptEnded, CallSettled]
+    assert (seen[-1].model, seen[-1].first_token, seen[-1].duration) == ("b", 5, 6)
+
+
+def test_a_failed_call_names_its_error():
+    """The class of what was raised, and of each attempt."""
+    hub, seen = watched([BUSY], b=[{"fail": "InvalidRequest"}])
+
+    async def main():
+        await hub.get("main")("hi")
+
+    with pytest.raises(CallError) as caught:
+        run_virtual(main())
+    assert (seen[-1].how, seen[-1].error) == ("failed", "InvalidRequest")
+    assert seen[-1].attempts == tuple(caught.value.attempts)
+
+
+def test_wrong_input_is_a_call_that_failed_before_it_began():
+    """Nothing was asked, nothing is told."""
+    hub, seen = watched([OK])
+
+    async def main():
+        await hub.get("main")([{"role": "nobody", "content": "hi"}])
+
+    with pytest.raises(CallError):
+        run_virtual(main())
+    assert not any(isinstance(event, AttemptEnded) for event in seen)
+
+
+def test_usage_is_what_all_attempts_used():
+    """Summed; unknown where nothing is known."""
+    seen = []
+    call = context(seen)
+    for tokens in (1, 10, None):
+        attempt = call.begin("m", "scripted", "x")
+        attempt["usage"] = ChatUsage(tokens, 2 * tokens) if tokens else None
+        call.end(attempt, "ok")
+    call.settle(Outcome("complete", None))
+    assert (seen[-1].usage.input_tokens, seen[-1].usage.output_tokens) == (11, 22)
+    assert [attempt.usage.input_tokens for attempt in seen[-1].attempts[:2]] == [1, 10]
+    call = context(seen)
+    call.settle(Outcome("failed", None, Overloaded("busy")))
+    assert (seen[-1].usage, seen[-1].model, seen[-1].first_token) == (None, None, None)
+
+
+def test_who_ends_an_attempt_first_has_the_say():
+    """Its record is written once, and told once."""
+    seen = []
+    call = context(seen)
+    attempt = call.begin("m", "scripted", "x")
+    call.end(attempt, "Overloaded", Overloaded("busy", status=503, request_id="r1", retry_after=2))
+    call.end(attempt, "ok")
+    call.fail_open_attempts(CallError("too late"))
+    assert (attempt.outcome, attempt.status, attempt.request_id, attempt.retry_after) == ("Overloaded", 503, "r1", 2)
+    assert len(seen) == 1
+
+
+def test_what_is_open_at_the_end_is_closed():
+    """With the way the call ended."""
+    call = context()
+    attempt = call.begin("m", "scripted", "x")
+    call.settle(Outcome("abandoned", None))
+    assert (attempt.outcome, attempt.duration) == ("abandoned", 0)
+
+
+def test_waits_are_on_the_next_attempts_account():
+    """Each once: sleeping and standing in a queue."""
+
+    async def main():
+        call = context()
+        await call.wait(2)
+        call.waited(3)
+        return call.begin("m", "scripted", "x"), call.begin("m", "scripted", "x")
+
+    first, second = run_virtual(main())
+    assert (first.wait, first.started, second.wait) == (5, 2, 0)
+
+
+def test_a_wait_that_is_cut_short_counts_as_long_as_it_was():
+    """Also when the call goes on."""
+
+    async def main():
+        import asyncio
+
+        call = context()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await call.wait(60)
+        return call.begin("m", "scripted", "x").wait
+
+    assert run_virtual(main()) == 2
+
+
+def test_the_story_is_one_list():
+    """The reply's, the error's and the record's."""
+    hub, seen = watched([BUSY], b=[OK], options={"defaults": {"retry": {"max_attempts": 1}}})
+
+    async def main():
+        return await hub.get("main")("hi")
+
+    reply = run_virtual(main())
+    assert all(mine is theirs for mine, theirs in zip(reply.attempts, seen[-1].attempts, strict=True))

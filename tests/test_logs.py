@@ -1,0 +1,153 @@
+"""Log entries: silent until the application wants them, and never with a secret or a content in them."""
+
+import io
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+import structlog
+
+from modelhub import Hub
+from modelhub.context import Services
+from modelhub.errors import CallError
+from modelhub.logs import LogObserver
+from modelhub.testing import VirtualClock, run_virtual
+
+SECRET = "sk-verysecretkey1234567890"
+PROMPT = "the launch code is swordfish"
+ANSWER = "an answer nobody else may read"
+CONFIG = {
+    "version": 1,
+    "models": {
+        "a": {
+            "provider": "scripted",
+            "steps": [{"fail": "Overloaded", "message": f"{PROMPT} {SECRET}", "status": 503}],
+        },
+        "b": {"provider": "scripted", "steps": [{"say": ANSWER, "break_after": 3}]},
+        "x": {"provider": "scripted", "steps": [{"say": ANSWER}], "pricing": {"input": 1, "output": 1}},
+    },
+    "chains": {"main": {"models": ["a", "b", "x"]}, "bad": {"models": ["a"]}},
+}
+
+
+@pytest.fixture(autouse=True)
+def _unconfigured():
+    """Every test begins and ends without a configuration of structlog."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+def play():
+    """A call with a retry, a fallback, a restart and an end; and one that fails."""
+
+    async def main():
+        hub = Hub.from_dict(CONFIG, services=Services(VirtualClock(), observers=(LogObserver(),)))
+        await (await hub.get("main")(PROMPT, stream=True, tags={"team": "blue"})).final()
+        with pytest.raises(CallError):
+            await hub.get("bad")(PROMPT)
+
+    run_virtual(main())
+
+
+def test_structlog_gets_the_entries_if_it_is_configured():
+    """As events with fields, at the level that fits."""
+    with structlog.testing.capture_logs() as entries:
+        structlog.configure(processors=structlog.get_config()["processors"])
+        play()
+    names = [entry["event"] for entry in entries]
+    assert names[:9] == [
+        "attempt", "wait", "attempt", "wait", "attempt", "fallback", "attempt", "restart", "attempt",
+    ]  # fmt: skip
+    assert {entry["event"]: entry["log_level"] for entry in entries if entry.get("outcome") != "ok"} == {
+        "attempt": "warning",
+        "wait": "info",
+        "fallback": "warning",
+        "restart": "warning",
+        "settle": "error",
+    }
+    settles = [entry for entry in entries if entry["event"] == "settle"]
+    first, second = settles
+    assert (first["how"], first["model"], first["requested"], first["attempts"], first["team"]) == (
+        "complete", "x", "main", 5, "blue",
+    )  # fmt: skip
+    assert first["output_tokens"] >= 6
+    assert (second["how"], second["error"], second["log_level"]) == ("failed", "Overloaded", "error")
+
+
+def test_the_standard_logger_gets_them_if_it_is_not(caplog):
+    """With the fields as attributes of the record."""
+    with caplog.at_level(logging.DEBUG, "modelhub"):
+        play()
+    records = [record for record in caplog.records if record.name == "modelhub"]
+    assert {record.getMessage() for record in records} == {"attempt", "wait", "fallback", "restart", "settle"}
+    (fallback,) = [record for record in records if record.getMessage() == "fallback" and record.chain == "main"]
+    assert (fallback.model, fallback.to, fallback.reason, fallback.levelname) == ("a", "b", "Overloaded", "WARNING")
+
+
+def test_levels_are_the_applications(caplog):
+    """At WARNING there are no waits and no good attempts."""
+    with caplog.at_level(logging.WARNING, "modelhub"):
+        play()
+    assert {record.levelname for record in caplog.records} == {"WARNING", "ERROR"}
+    assert "wait" not in caplog.messages
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_no_secret_and_no_content_is_ever_in_them(configured, caplog):
+    """Not the prompt, not the answer, and not what a vendor wrote, which may echo both."""
+    written = io.StringIO()
+    if configured:
+        factory = structlog.PrintLoggerFactory(written)
+        structlog.configure(processors=[structlog.processors.JSONRenderer()], logger_factory=factory)
+    with caplog.at_level(logging.DEBUG):
+        play()
+    text = written.getvalue() + "".join(json.dumps(vars(record), default=repr) for record in caplog.records)
+    assert "settle" in text
+    for secret in (SECRET, PROMPT, "swordfish", ANSWER, "nobody else"):
+        assert secret not in text
+
+
+SCRIPT = """
+import asyncio, sys
+{setup}
+from modelhub import Hub
+hub = Hub.from_dict({config!r})
+async def main():
+    await (await hub.get("main")("hi", stream=True)).final()
+    try:
+        await hub.get("bad")("hi")
+    except Exception:
+        pass
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("setup", ["", "import structlog", "import logging; logging.getLogger().setLevel('DEBUG')"])
+def test_an_application_that_configures_nothing_sees_nothing(setup):
+    """Not a byte on stdout, not a byte on stderr."""
+    quick = CONFIG | {"defaults": {"retry": {"initial_wait": 0}}}
+    code = SCRIPT.format(setup=setup, config=quick)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_an_application_that_configures_logging_sees_them():
+    """`logging.basicConfig` is enough."""
+    setup = "import logging; logging.basicConfig(level='INFO', format='%(levelname)s %(name)s %(message)s')"
+    code = SCRIPT.format(setup=setup, config=CONFIG | {"defaults": {"retry": {"initial_wait": 0}}})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == ""
+    assert "ERROR modelhub settle" in done.stderr
+    assert "WARNING modelhub fallback" in done.stderr
+
+
+def test_structlog_is_not_imported_for_nobody():
+    """Who does not log does not pay for it."""
+    code = SCRIPT.format(setup="", config={**CONFIG, "chains": {"main": {"models": ["x"]}, "bad": {"models": ["x"]}}})
+    done = subprocess.run(
+        [sys.executable, "-c", code + "\nprint('structlog' in sys.modules)"], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,265 @@
+"""Streams of snapshots: what a reader may rely on, and the one way to hear that a reply is finished."""
+
+import asyncio
+import gc
+import logging
+import threading
+import warnings
+
+import pytest
+
+from modelhub import ChatResponse, ChatStream
+from modelhub.errors import BadReply, StreamBroken
+from modelhub.providers.scripted import ScriptedChatModel
+from modelhub.stream import Outcome, on_settled
+from modelhub.testing import run_virtual
+
+
+def snapshot(text, *, last=False):
+    """An answer so far."""
+    return ChatResponse([{"type": "text", "text": text}], is_last=last)
+
+
+async def words(*texts, error=None, closed=None):
+    """Snapshots that grow by a word; then a failure, or the end."""
+    try:
+        for number, _ in enumerate(texts):
+            yield snapshot(" ".join(texts[: number + 1]), last=error is None and number == len(texts) - 1)
+        if error is not None:
+            raise error
+    finally:
+        if closed is not None:
+            closed.append(True)
+
+
+def heard(stream, name="it", into=None):
+    """How *stream* was finished, each time anybody says so."""
+    found = [] if into is None else into
+    on_settled(stream, lambda outcome: found.append((name, outcome.how)))
+    return found
+
+
+async def test_it_is_iterated_like_any_generator():
+    """Every snapshot, the first one too, once."""
+    stream = await ChatStream.open(words("one", "two"))
+    assert [item.text async for item in stream] == ["one", "one two"]
+    assert [item async for item in stream] == []
+
+
+async def test_final_is_the_complete_answer():
+    """From the beginning, from the middle, and again."""
+    stream = await ChatStream.open(words("one", "two", "three"))
+    await anext(stream)
+    assert (await stream.final()).text == "one two three"
+    assert (await stream.final()).text == "one two three"
+
+
+async def test_opening_is_the_commit():
+    """A failure before the first content comes out of the await; so does emptiness."""
+    with pytest.raises(ConnectionError):
+        await ChatStream.open(words(error=ConnectionError("gone")))
+    with pytest.raises(BadReply, match="ended before any content"):
+        await ChatStream.open(words())
+
+
+async def test_settled_once_when_it_is_complete():
+    """With its last snapshot, which need not be asked for twice."""
+    stream = await ChatStream.open(words("one", "two"))
+    found = heard(stream)
+    await anext(stream)
+    assert (found, stream.settled) == ([], None)
+    await anext(stream)
+    assert found == [("it", "complete")]
+    assert [item async for item in stream] == []
+    await stream.aclose()
+    assert found == [("it", "complete")]
+    assert stream.settled.reply.text == "one two"
+
+
+async def test_settled_once_when_it_fails():
+    """With the error, and the last that was seen."""
+    stream = await ChatStream.open(words("one", error=StreamBroken("cut")))
+    found = heard(stream)
+    with pytest.raises(StreamBroken):
+        await stream.final()
+    await stream.aclose()
+    assert found == [("it", "failed")]
+    assert (stream.settled.reply.text, stream.settled.error.kind) == ("one", "StreamBroken")
+
+
+async def test_settled_once_when_it_is_closed():
+    """And what it reads from is closed too; closing twice is fine."""
+    closed = []
+    stream = await ChatStream.open(words("one", "two", closed=closed))
+    found = heard(stream)
+    await anext(stream)
+    await stream.aclose()
+    await stream.aclose()
+    assert (found, closed) == ([("it", "closed")], [True])
+
+
+async def test_leaving_the_with_block_closes_it():
+    """However it is left."""
+    stream = await ChatStream.open(words("one", "two"))
+    found = heard(stream)
+    with pytest.raises(KeyError):
+        async with stream:
+            await anext(stream)
+            raise KeyError("on purpose")
+    assert found == [("it", "closed")]
+
+
+async def test_settled_once_when_its_reader_is_cancelled():
+    """The cancellation goes on, untouched."""
+
+    async def endless():
+        yield snapshot("one")
+        await asyncio.Event().wait()
+
+    stream = await ChatStream.open(endless())
+    found = heard(stream)
+    reader = asyncio.ensure_future(stream.final())
+    await asyncio.sleep(0)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert found == [("it", "cancelled")]
+
+
+async def test_settled_once_when_it_is_forgotten():
+    """With a warning, as for a file that was never closed."""
+    stream = await ChatStream.open(words("one", "two"))
+    found = heard(stream)
+    with pytest.warns(ResourceWarning, match="never read to its end nor closed"):
+        del stream
+        gc.collect()
+    assert found == [("it", "abandoned")]
+
+
+async def test_forgotten_in_another_thread_it_is_settled_in_its_own():
+    """Callbacks touch what belongs to the loop."""
+    stream, threads = [await ChatStream.open(words("one", "two"))], []
+    on_settled(stream[0], lambda _: threads.append(threading.get_ident()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        thread = threading.Thread(target=stream.clear)
+        thread.start()
+        thread.join()
+    await asyncio.sleep(0)
+    assert threads == [threading.get_ident()]
+
+
+def test_forgotten_after_its_loop_ended_it_is_settled():
+    """A permit is given back even then."""
+
+    async def main():
+        return await ChatStream.open(words("one", "two"))
+
+    stream = asyncio.run(main())
+    found = heard(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del stream
+        gc.collect()
+    assert found == [("it", "abandoned")]
+
+
+async def test_a_stream_read_to_its_end_is_no_warning():
+    """Nor one that was closed, or failed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await (await ChatStream.open(words("one"))).final()
+        await (await ChatStream.open(words("one", "two"))).aclose()
+        gc.collect()
+
+
+async def test_inner_streams_hear_of_it_first():
+    """A permit is given back before the call is over."""
+    inner = await ChatStream.open(words("one", "two"))
+    outer = ChatStream(again(inner), inner=inner)
+    order = heard(inner, "inner")
+    heard(outer, "outer", order)
+    heard(outer, "outermost", order)
+    await anext(outer)
+    await outer.aclose()
+    assert order == [("inner", "closed"), ("outer", "closed"), ("outermost", "closed")]
+
+
+async def again(stream):
+    """The same snapshots."""
+    async for item in stream:
+        yield item
+
+
+async def test_a_callback_that_fails_keeps_nobody_from_hearing(caplog):
+    """It is logged."""
+    stream = await ChatStream.open(words("one"))
+    on_settled(stream, lambda _: 1 / 0)
+    found = heard(stream)
+    with caplog.at_level(logging.ERROR, "modelhub"):
+        await stream.final()
+    assert found == [("it", "complete")]
+    assert "a callback failed" in caplog.text
+
+
+async def test_a_late_listener_hears_at_once():
+    """For a stream that is settled, and for a whole reply."""
+    stream = await ChatStream.open(words("one"))
+    await stream.final()
+    assert heard(stream) == [("it", "complete")]
+    outcomes = []
+    reply = snapshot("one", last=True)
+    on_settled(reply, outcomes.append)
+    assert outcomes == [Outcome("complete", reply)]
+
+
+async def test_it_is_an_async_generator():
+    """`asend` gives the next snapshot, `athrow` closes and raises."""
+    stream = await ChatStream.open(words("one", "two"))
+    found = heard(stream)
+    assert (await stream.asend(None)).text == "one"
+    with pytest.raises(ValueError, match="on purpose"):
+        await stream.athrow(ValueError("on purpose"))
+    assert found == [("it", "closed")]
+    with pytest.raises(KeyError):
+        await (await ChatStream.open(words("one"))).athrow(KeyError)
+
+
+async def test_its_repr_says_how_it_is():
+    """Open, or how it ended."""
+    stream = await ChatStream.open(words("one"))
+    assert repr(stream) == "<ChatStream open>"
+    await stream.final()
+    assert repr(stream) == "<ChatStream complete>"
+
+
+async def test_each_snapshot_is_the_whole_answer_so_far():
+    """`delta` is what is new, and all deltas are the answer."""
+    stream = await ScriptedChatModel(reply="one two three")("hi", stream=True)
+    seen = [item async for item in stream]
+    assert [item.text for item in seen] == ["one", "one two", "one two three", "one two three"]
+    assert "".join(item.delta for item in seen) == seen[-1].text
+    assert [item.is_last for item in seen] == [False, False, False, True]
+    whole = await ScriptedChatModel(reply="one two three")("hi")
+    assert (seen[-1].content, seen[-1].finish_reason) == (whole.content, whole.finish_reason)
+
+
+async def test_snapshots_do_not_change_after_they_were_given():
+    """Who keeps them all has them all."""
+    stream = await ScriptedChatModel(reply="one two three")("hi", stream=True)
+    kept = [item async for item in stream]
+    assert [item.content[0]["text"] for item in reversed(kept)] == ["one two three", "one two three", "one two", "one"]
+
+
+def test_a_slow_reader_gets_everything():
+    """Nothing is dropped and nothing runs ahead."""
+
+    async def main():
+        model = ScriptedChatModel(steps=[{"say": "one two three", "pause": 1}])
+        found = []
+        async for item in await model("hi", stream=True):
+            found.append(item.delta)
+            await asyncio.sleep(60)
+        return found
+
+    assert run_virtual(main()) == ["one", " two", " three", ""]
