@@ -118,7 +118,6 @@ _HARMLESS: Json = {"prefix": False, "caller": {"type": "direct"}}
 _REASONS = {
     "file_id": "a file uploaded to one vendor is unknown to the others; send its data or an address",
     "audio": "an earlier spoken answer can only be named to the vendor who gave it; send its text",
-    "reasoning_details": "encrypted reasoning can only go back to where it came from; leave the key out",
 }
 
 
@@ -353,6 +352,8 @@ def _source(block: Json, at: str) -> Source:
 
 def _cache(block: Json, at: str) -> Json | None:
     mark = block.get("cache_control")
+    if mark is None and block.get("prompt_cache_breakpoint") is not None:
+        return {"type": "ephemeral"}  # OpenAI's way of marking the same place
     return None if mark is None else copied(mark, f"{at}.cache_control")
 
 
@@ -472,11 +473,12 @@ def _input_audio(block: Json, at: str) -> MediaBlock:
 _KINDS: dict[str, Kind] = {"image": "image", "audio": "audio", "video": "video"}
 Reader = Callable[[Json, str], "ContentBlock | None"]
 _SIGNED = {"type", "signature", "thought_signature", "provider"}
+_CACHE = ("cache_control", "prompt_cache_breakpoint")
 _MEDIA = frozenset({"type", "source", "name", "title", "detail", "cache_control"})
 
 # `annotations` and `citations` say where a model's text came from; `error` says why its arguments were unreadable.
 _PARTS: dict[str, tuple[frozenset[str], Reader]] = {
-    "text": (frozenset({*_SIGNED, "text", "cache_control", "annotations", "citations"}), _text),
+    "text": (frozenset({*_SIGNED, "text", *_CACHE, "annotations", "citations"}), _text),
     "refusal": (frozenset({"type", "refusal"}), _refusal),
     "thinking": (frozenset({*_SIGNED, "thinking", "data"}), _thinking),
     "redacted_thinking": (frozenset({"type", "data", "provider"}), _redacted_thinking),

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from modelhub.clock import Clock, SystemClock
 from modelhub.errors import CallError, InvalidRequest
 from modelhub.events import AttemptEnded, CallSettled, Event, Observer
 from modelhub.response import COUNTS, Attempt, ChatUsage, Later
-from modelhub.stream import Outcome
+from modelhub.stream import Outcome, Reply
 
-__all__ = ["CallContext", "Services", "Tags", "as_tags", "tagged"]
+if TYPE_CHECKING:
+    from modelhub.model import ChatRequest
+
+__all__ = ["CallContext", "Followed", "Follower", "Services", "Tags", "as_tags", "tagged"]
 
 Tags = Mapping[str, str]
 _NOTHING: Tags = MappingProxyType({})
@@ -45,6 +48,22 @@ def tagged(given: Any) -> Iterator[None]:
         _ambient.set(before)
 
 
+class Followed(Protocol):
+    """One call, as somebody follows it who must see more than its events: its request, its reply, where it was made."""
+
+    def committed(self, reply: Reply) -> None:
+        """A reply is in hand; told in the context in which the call was made, unless the call fails before."""
+        ...
+
+    def settled(self, event: CallSettled, outcome: Outcome) -> None:
+        """The call is finished; told once, anywhere."""
+        ...
+
+
+Follower = Callable[["ChatRequest"], Followed | None]
+"""Hears of a call when it is made, in its caller's context, and gives who is to hear of its end, if anybody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What comes in through the door: time, chance, and whoever watches."""
@@ -52,6 +71,7 @@ class Services:
     clock: Clock = field(default_factory=SystemClock)
     random: random.Random = field(default_factory=random.Random)
     observers: tuple[Observer, ...] = ()
+    followers: tuple[Follower, ...] = ()
 
     def observe(self, event: Event) -> None:
         """Tell every observer."""
@@ -65,7 +85,7 @@ class CallContext:
     `attempts` is the call's story, which replies and errors share.
     """
 
-    __slots__ = ("_told", "_wait", "attempts", "call_id", "requested", "services", "started", "tags")
+    __slots__ = ("_followed", "_told", "_wait", "attempts", "call_id", "requested", "services", "started", "tags")
 
     def __init__(self, services: Services, requested: str, *, tags: Tags = _NOTHING) -> None:
         self.services = services
@@ -76,6 +96,7 @@ class CallContext:
         self.tags = {**around, **tags} if around else tags
         self.attempts: list[Attempt] = []
         self._wait = 0.0
+        self._followed: Sequence[Followed] = ()
         self._told: Mapping[str, tuple[int, float]] | None = None
 
     def elapsed(self) -> float:
@@ -85,6 +106,17 @@ class CallContext:
     def observe(self, event: Event) -> None:
         """Tell every observer."""
         self.services.observe(event)
+
+    def follow(self, request: ChatRequest) -> None:
+        """The call is made: whoever wants to follow it does so from here."""
+        if self.services.followers:
+            found = (follower(request) for follower in self.services.followers)
+            self._followed = [followed for followed in found if followed is not None][::-1]
+
+    def commit(self, reply: Reply) -> None:
+        """A reply is in hand."""
+        for followed in self._followed:
+            followed.committed(reply)
 
     async def wait(self, seconds: float) -> None:
         """Sleep, on the call's account: the next attempt says how long it was waited for."""
@@ -151,24 +183,25 @@ class CallContext:
         error = outcome.error
         if isinstance(error, CallError):
             error.attempts = self.attempts
-        if not self.services.observers:
+        if not self.services.observers and not self._followed:
             return
         answered = next((attempt for attempt in reversed(self.attempts) if not attempt["skipped"]), None)
-        self.observe(
-            CallSettled(
-                call_id=self.call_id,
-                at=self.services.clock.wall(),
-                requested=self.requested,
-                model=answered["model"] if answered is not None else None,
-                how=outcome.how,
-                error=type(error).__name__ if error is not None else None,
-                duration=self.elapsed(),
-                first_token=_first_token(answered),
-                usage=_sum_usage(self.attempts),
-                attempts=tuple(self.attempts),
-                tags=self.tags,
-            )
+        event = CallSettled(
+            call_id=self.call_id,
+            at=self.services.clock.wall(),
+            requested=self.requested,
+            model=answered["model"] if answered is not None else None,
+            how=outcome.how,
+            error=type(error).__name__ if error is not None else None,
+            duration=self.elapsed(),
+            first_token=_first_token(answered),
+            usage=_sum_usage(self.attempts),
+            attempts=tuple(self.attempts),
+            tags=self.tags,
         )
+        self.observe(event)
+        for followed in self._followed:
+            followed.settled(event, outcome)
 
 
 def _first_token(attempt: Attempt | None) -> float | None:

@@ -354,7 +354,8 @@ class StreamBroken(CallError):
 
 
 class LimitRejected(CallError):
-    """Our own limit or queue says no."""
+    """Our own limit or queue says no; also if the wait would be longer than the call's time: another model may answer
+    in it. `retry_after` says when to come back, where that is known."""
 
     verdict = Verdict("our own limit or queue says no")
 

@@ -16,12 +16,13 @@ from modelhub._sync import run_sync
 from modelhub.accounting.accounts import Accounts
 from modelhub.build import Builder
 from modelhub.config.load import Loaded, load_dict, load_file
-from modelhub.context import Services, tagged
+from modelhub.context import Follower, Services, tagged
 from modelhub.errors import ConfigError, HubClosed, UnknownModel
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain import Chain
 from modelhub.middleware.limit import Pool
 from modelhub.model import ChatModelBase
+from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -62,12 +63,25 @@ class Hub:
         accounts = Accounts(config.usage, config.budgets, folder=Path(loaded.file).parent, now=given.clock.wall())
         self.usage = accounts.meter
         """What all calls used and cost: totals, the ledger's health, the budgets."""
-        self.services = dataclasses.replace(given, observers=(self.usage, *given.observers))
         self._owned: list[ChatModelBase] = []
+        self.services = dataclasses.replace(
+            given, observers=(self.usage, *given.observers), followers=self._followers(given)
+        )
         self._builder = Builder(loaded, self.services, self._owned.append, accounts)
         self._chains: dict[str, Chain] = {}
         self._lock = threading.RLock()
         self._closed = False
+
+    def _followers(self, given: Services) -> tuple[Follower, ...]:
+        options = self.loaded.config.telemetry
+        self._telemetry: Telemetry | None = None
+        if options.enabled is False or any(isinstance(follower, Telemetry) for follower in given.followers):
+            return given.followers
+        self._telemetry = Telemetry(content=options.content, required=options.enabled is True, find=self._provider)
+        return (*given.followers, self._telemetry)
+
+    def _provider(self, name: str) -> ChatModelBase | None:
+        return next((model for model in self._owned if model.entry == name), None)
 
     @classmethod
     def from_yaml(
@@ -161,6 +175,8 @@ class Hub:
                 await aclose()
             except Exception:
                 logging.getLogger("modelhub").exception("closing %s failed", model.name)
+        if self._telemetry is not None:
+            self._telemetry.flush()
         await self.usage.aclose()
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ messages `annotations`; what a whole reply says about itself). Any other unknown
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -173,10 +174,19 @@ def _read_assistant(message: Json, at: str) -> Placed:
     keys = ("reasoning_content", "reasoning", "thinking")
     thoughts = {text: f"{at}.{key}" for key in keys if (text := optional_text(message, key, at))}
     found: Placed = [(place, ThinkingBlock(text)) for text, place in thoughts.items()]
+    if details := message.get("reasoning_details"):
+        found = [_read_details(details, "".join(thoughts), f"{at}.reasoning_details")]
     found += read_content(message.get("content"), f"{at}.content")
     if refusal := optional_text(message, "refusal", at):
         found.append((f"{at}.refusal", TextBlock(refusal)))
     return found + _read_calls(message, at)
+
+
+def _read_details(details: object, thought: str, at: str) -> tuple[str, ThinkingBlock]:
+    """OpenRouter's form of reasoning: text that anybody may read, and data that only goes back where it came from."""
+    listed = [copied(detail, f"{at}[{index}]") for index, detail in enumerate(as_sequence(details, at, "a list"))]
+    told = "".join(str(detail.get("text") or detail.get("summary") or "") for detail in listed)
+    return at, ThinkingBlock(thought or told, data=json.dumps(listed, ensure_ascii=False), provider="openai")
 
 
 def _read_calls(message: Json, at: str) -> Placed:
@@ -226,6 +236,7 @@ _ASSISTANT_KEYS = frozenset(
         "function_call",
         "reasoning_content",
         "reasoning",
+        "reasoning_details",
         "thinking",
         "refusal",
         "annotations",

@@ -171,12 +171,14 @@ class ChatModelBase(ABC):
             options=kwargs,
             context=context,
         )
+        context.follow(request)
         try:
             reply = await self.send(request)
         except BaseException as error:
             how: How = "failed" if isinstance(error, Exception) else "cancelled"
             context.settle(Outcome(how, None, error))
             raise
+        context.commit(reply)
         on_settled(reply, context.settle)
         return reply
 

@@ -22,7 +22,7 @@ FLOORS = [
     ["stream"],
     ["context", "_sync"],
     ["model"],
-    ["providers.*", "middleware.*", "accounting.*", "logs"],
+    ["providers.*", "middleware.*", "accounting.*", "telemetry.*", "logs"],
     ["registry"],
     ["config.*"],
     ["build"],
@@ -31,7 +31,7 @@ FLOORS = [
     ["cli.*"],
     ["__main__", "__init__"],
 ]
-SDKS = {"openai", "anthropic", "dashscope", "ollama", "google"}
+SDKS = {"openai", "anthropic", "dashscope", "ollama", "google", "opentelemetry"}
 
 
 def modules():

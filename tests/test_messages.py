@@ -389,11 +389,8 @@ PARTS += "tool_result, tool_use, video, video_url"
             ),
         ),
         (
-            [{"role": "assistant", "reasoning_details": [{}]}],
-            (
-                "messages[0]: `reasoning_details` cannot be sent: encrypted reasoning can only go back to where it "
-                "came from; leave the key out"
-            ),
+            [{"role": "assistant", "reasoning_details": ["x"]}],
+            "messages[0].reasoning_details[0]: expected an object (a dict), got str",
         ),
         (
             [{"role": "assistant", "tool_calls": {}}],
@@ -874,3 +871,19 @@ def test_junk_is_refused_without_showing_it(messages: Any, tools: Any, choice: A
         except InvalidRequest as error:
             told = str(error)
         assert SECRET not in told
+
+
+def test_reasoning_details_are_thinking_with_data_of_their_own():
+    """What may be read is thinking; the whole goes back to the dialect it came from, and to no other."""
+    details = [{"type": "reasoning.summary", "summary": "Hm."}, {"type": "reasoning.encrypted", "data": "gAAA"}]
+    (message,) = normalise_messages([{"role": "assistant", "content": "Yes.", "reasoning_details": details}])
+    thinking, text = message.blocks
+    assert (thinking.thinking, json.loads(thinking.data), thinking.provider) == ("Hm.", details, "openai")
+    assert text == TextBlock("Yes.")
+
+
+def test_a_cache_mark_is_one_whatever_it_is_called():
+    """OpenAI's breakpoint and Anthropic's mark mean the same place."""
+    part = {"type": "text", "text": "long", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    (message,) = normalise_messages([{"role": "user", "content": [part]}])
+    assert message.blocks == (TextBlock("long", cache={"type": "ephemeral"}),)

@@ -7,7 +7,7 @@ import importlib
 import os
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from modelhub.errors import CallError
 from modelhub.events import CallSettled, Event, Waiting
 from modelhub.hub import Hub
 from modelhub.middleware.chain import Chain
+from modelhub.model import ChatModelBase, Layer
 from modelhub.response import Attempt, ChatResponse
 from modelhub.stream import ChatStream
 from modelhub.testing import Answer, FaultServer, VirtualClock, rerouted
@@ -81,9 +82,7 @@ class Stage:
             hub.get(name)
             plan = Plan(self.loaded, name, missing_in(hub))
             for member in plan.configured:
-                *_, provider = hub.get(member.name).models[0].stack()
-                if sdk := getattr(provider, "sdk", None):
-                    importlib.import_module(sdk)
+                _load_sdk(hub.get(member.name).models[0])
         return plan
 
     async def play(self, name: str, exercise: Exercise) -> Outcome:
@@ -129,6 +128,14 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         os.environ.update(before)
+
+
+def _load_sdk(model: ChatModelBase) -> None:
+    while isinstance(model, Layer):
+        model = model.inner
+    if sdk := getattr(model, "sdk", None):
+        with suppress(Exception):  # a call imports it again, and says what is wrong
+            importlib.import_module(sdk)
 
 
 async def _ask(chain: Chain, stream: bool, outcome: Outcome, expected: dict[str, str | None]) -> None:

@@ -20,6 +20,7 @@ from modelhub.middleware.chain import ChainOptions
 from modelhub.middleware.limit import LimitOptions
 from modelhub.middleware.retry import BudgetOptions
 from modelhub.options import LayerOptions, Options, ProviderOptions
+from modelhub.telemetry.options import TelemetryOptions
 
 __all__ = [
     "NAME",
@@ -70,6 +71,8 @@ class HubConfig(Options):
     """What is counted, priced and kept of every call."""
     budgets: dict[str, SpendingOptions] = Field(default_factory=dict)
     """What may be spent in a period, in money or in tokens: on a model, a chain or a tag, or on everything."""
+    telemetry: TelemetryOptions = Field(default_factory=TelemetryOptions)
+    """What OpenTelemetry gets to see of calls."""
 
 
 @cache

@@ -34,7 +34,6 @@ from modelhub.middleware._rates import MINUTE, Amounts, Rate, Rates, What
 from modelhub.middleware._tokens import input_tokens, most_output
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions, duration
-from modelhub.response import ChatResponse
 from modelhub.stream import Outcome, Reply, on_settled
 
 __all__ = ["Amounts", "Bill", "Left", "Limit", "LimitOptions", "Permit", "Pool", "Rate", "RateLeft"]
@@ -198,11 +197,14 @@ def _patience(request: ChatRequest) -> float | None:
 
 def _used(outcome: Outcome, request: ChatRequest, before: int) -> Amounts | None:
     """What the vendor counted, nothing for what it does not charge for, None where nobody knows."""
-    usage = outcome.reply["usage"] if isinstance(outcome.reply, ChatResponse) else None
+    reply = outcome.reply
+    usage = reply["usage"] if reply is not None else None
     for attempt in request.context.attempts[before:]:
         usage = usage or attempt["usage"]
     if usage is not None:
-        return Amounts(usage["input_tokens"], usage["output_tokens"])
+        # Of a stream that was left early the vendor has not told all.
+        seen = 0 if reply is None or outcome.how == "complete" else (len(reply.text) + len(reply.thinking)) // 4
+        return Amounts(usage["input_tokens"], max(seen, usage["output_tokens"]))
     free = isinstance(outcome.error, CallError) and outcome.error.verdict.billed is Billed.NO
     return Amounts() if free else None
 

@@ -8,9 +8,9 @@ the SDK an empty one. So every fault of the wire is seen, and a streamed piece c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from modelhub.errors import CallError, ConfigError, InvalidRequest
-from modelhub.providers._http import tls_context
+from modelhub.providers._again import Again
+from modelhub.providers._http import connecting, tls_context
+from modelhub.providers._wire import dumps, loads
 
 if TYPE_CHECKING:
     import httpx2
@@ -28,18 +30,38 @@ __all__ = ["GeminiClient", "connect", "http_options", "merged", "snake"]
 
 _LONGEST = 600_000
 """Milliseconds until the SDK gives up; the clocks of the layers are shorter."""
+_MOST_RESTS = 64
 _CAUGHT: ContextVar[list[Any]] = ContextVar("modelhub_gemini_caught")
 
 
 @dataclass(frozen=True, slots=True)
 class GeminiClient:
-    """The SDK's client and the HTTP client below it, for one event loop."""
+    """The SDK's client and the HTTP client below it, for one event loop; and what the SDK need not write again."""
 
     sdk: genai.Client
     http: httpx2.AsyncClient
+    again: Again
+    _rests: dict[Hashable, Mapping[str, Any] | None] = field(default_factory=dict)
+    """By what a request's head depends on: the part of its body that the SDK writes; None if that cannot be told."""
 
-    async def ask(self, model_name: str, payload: Mapping[str, Any], stream: bool) -> httpx2.Response:
-        """Let the SDK send *payload*, once, and give back the server's response, unread, for the caller to close."""
+    async def ask(self, model_name: str, payload: Mapping[str, Any], stream: bool) -> Any:
+        """Send *payload*, once; gives the server's response, unread, for the caller to close."""
+        key = _key(model_name, payload, stream)
+        rest = self._rests.get(key)
+        known = key if key not in self._rests or rest is not None else None
+
+        async def ask() -> httpx2.Response:
+            response = await self._caught(model_name, payload, stream)
+            if known is not None and known not in self._rests:
+                if len(self._rests) >= _MOST_RESTS:
+                    self._rests.clear()
+                self._rests[known] = _rest(response.request.content, payload["body"])
+            return response
+
+        return await self.again.send(known, lambda: dumps({**(rest or {}), **payload["body"]}), ask)
+
+    async def _caught(self, model_name: str, payload: Mapping[str, Any], stream: bool) -> httpx2.Response:
+        """Let the SDK send *payload*, and catch the response."""
         caught: list[httpx2.Response] = []
         token = _CAUGHT.set(caught)
         try:
@@ -83,14 +105,13 @@ def connect(arguments: Mapping[str, Any], options: Mapping[str, Any], connect_ti
     from google.genai.client import DebugConfig
 
     options = dict(options)
-    http_arguments = {
-        "verify": tls_context(),
-        "limits": httpx2.Limits(max_connections=None, max_keepalive_connections=100),
-        **(options.pop("async_client_args", None) or {}),
-    }
-    http_arguments.pop("ssl", None)  # means something to aiohttp only
+    given = dict(options.pop("async_client_args", None) or {})
+    given.pop("ssl", None)  # means something to aiohttp only
+    http_arguments, pool = connecting(httpx2, given)
     theirs = options.pop("httpx_async_client", None)
     http = _tap_class()(theirs=theirs, connect_timeout=connect_timeout, **http_arguments)
+    # Signing in to Vertex AI gives keys that end after an hour: those requests are not written again.
+    steady = theirs is None and not given and not arguments.get("vertexai")
     fixed: dict[str, Any] = {
         "retry_options": types.HttpRetryOptions(attempts=1),
         "httpx_async_client": http,
@@ -102,7 +123,24 @@ def connect(arguments: Mapping[str, Any], options: Mapping[str, Any], connect_ti
         **{**arguments, "debug_config": DebugConfig(client_mode=None)},
         http_options=types.HttpOptions(**{"timeout": _LONGEST, **options, **fixed}),
     )
-    return GeminiClient(sdk, http)
+    return GeminiClient(sdk, http, Again(httpx2, pool if steady else None, refusals=True))
+
+
+def _key(model_name: str, payload: Mapping[str, Any], stream: bool) -> Hashable:
+    """What a request's head and the SDK's part of its body depend on; None if it cannot be compared."""
+    try:
+        settings = dumps([payload["config"], payload["options"]])
+    except (TypeError, ValueError):
+        return None
+    return model_name, stream, settings, *payload["body"]
+
+
+def _rest(content: bytes, ours: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What of the body *content* the SDK has written; None if it has put something into what is ours."""
+    body = loads(content)
+    if any(body.get(key) != value for key, value in loads(dumps(ours)).items()):
+        return None
+    return {key: value for key, value in body.items() if key not in ours}
 
 
 @cache

@@ -9,7 +9,7 @@ import asyncio
 import ssl
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import cache
 from types import ModuleType
@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from modelhub.providers._incoming import Headers, Incoming, TransportError
 from modelhub.providers._transport import Head, Origin, Pool, written_head
 
-__all__ = ["GIVEN", "PerLoop", "http_client", "tls_context", "unpacked", "written"]
+__all__ = ["GIVEN", "PerLoop", "connecting", "http_client", "tls_context", "unpacked", "written"]
 
 T = TypeVar("T")
 
@@ -43,11 +43,17 @@ def http_client(library: ModuleType, **arguments: Any) -> tuple[Any, Pool | None
     It follows no redirects: they would send the conversation a second time, to a place that nobody chose. With a proxy
     in the environment, or anything in *arguments* about how to connect, the library has connections of its own.
     """
+    arguments, pool = connecting(library, arguments)
+    return library.AsyncClient(**arguments), pool
+
+
+def connecting(library: ModuleType, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Pool | None]:
+    """*arguments* for a client of *library*, with how to connect added; and its connections, if they are ours."""
     if not urllib.request.getproxies() and arguments.keys().isdisjoint(_CONNECTING):
         pool = Pool(tls_context)
-        return library.AsyncClient(transport=_transport_class(library)(pool), **arguments), pool
+        return {**arguments, "transport": _transport_class(library)(pool)}, pool
     limits = library.Limits(max_connections=1000, max_keepalive_connections=100)
-    return library.AsyncClient(**{"verify": tls_context(), "limits": limits, **arguments}), None
+    return {"verify": tls_context(), "limits": limits, **arguments}, None
 
 
 _CONNECTING = frozenset(

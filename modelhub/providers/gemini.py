@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
@@ -30,9 +30,6 @@ from modelhub.providers._gemini_encode import request_body, structured_method
 from modelhub.providers._http import PerLoop
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._wire import describe, loads, server_sent_events
-
-if TYPE_CHECKING:
-    import httpx2
 
 __all__ = ["GeminiChatModel", "GeminiOptions"]
 
@@ -186,7 +183,7 @@ class GeminiChatModel(Provider):
         finally:
             await response.aclose()
 
-    async def _open(self, payload: Payload, stream: bool) -> httpx2.Response:
+    async def _open(self, payload: Payload, stream: bool) -> Any:
         """Send *payload*; the vendor's own response, of status 200. The caller closes it."""
         try:
             client = self._clients.get()
@@ -251,7 +248,7 @@ def _snaked(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _refusal(response: httpx2.Response) -> CallError:
+async def _refusal(response: Any) -> CallError:
     """What a status other than 200 means, even if the body cannot be read."""
     status = response.status_code
     try:

@@ -38,7 +38,6 @@ from modelhub.providers._structured import Structured
 from modelhub.providers._wire import describe, json_body, json_lines
 from modelhub.response import ChatUsage, FinishReason
 
-
 __all__ = ["OllamaChatModel", "OllamaOptions"]
 
 

@@ -4,6 +4,7 @@ MODELHUB_LONG=1 runs the long versions: 200 kills, and three processes with 10 0
 """
 
 import asyncio
+import dataclasses
 import os
 import random
 import signal
@@ -78,7 +79,7 @@ def test_a_killed_process_loses_at_most_the_last_batch(tmp_path):
     halves = rows(ledger, "SELECT c.call_id FROM calls c LEFT JOIN attempts a USING (call_id) WHERE a.call_id IS NULL")
     assert halves == []
     assert rows(ledger, "PRAGMA integrity_check") == [("ok",)]
-    print(f"{reported} calls reported, at most {most_missing} missing after a kill")
+    sys.stdout.write(f"{reported} calls reported, at most {most_missing} missing after a kill\n")
 
 
 def test_three_processes_share_one_file(tmp_path):
@@ -91,7 +92,7 @@ def test_three_processes_share_one_file(tmp_path):
         process.stdout.close()
         assert process.wait() == 0
         assert len(lines) == calls
-    print(f"{3 * calls} calls in {time.monotonic() - began:.1f} s")
+    sys.stdout.write(f"{3 * calls} calls in {time.monotonic() - began:.1f} s\n")
     assert len(rows(ledger)) == 3 * calls
     found = report(ledger, by="model")
     assert (found["good"].calls, found["good"].attempts) == (3 * calls, 3 * calls)
@@ -202,6 +203,26 @@ def test_a_fork_has_a_ledger_of_its_own(tmp_path):
     assert len(rows(path)) == 3
     hub.close()
     assert len(rows(path)) == 5
+
+
+@pytest.mark.parametrize("usage", [{"batch": 2}, {"batch": 0}])
+def test_a_call_that_is_settled_in_the_midst_of_writing_is_written_too(tmp_path, usage):
+    """The garbage collector may settle a stream there: nobody waits for himself."""
+    path = tmp_path / "usage.db"
+    hub = hub_of(path, **usage)
+    ledger, seen = hub.usage._ledger, []
+    make = ledger._record
+
+    def record(event):
+        if not seen:
+            seen.append(event)
+            ledger.put(dataclasses.replace(event, call_id="another"))
+        return make(event)
+
+    ledger._record = record
+    ask(hub, 2)
+    hub.close()
+    assert len(rows(path)) == 3
 
 
 # -- a ledger that fails -----------------------------------------------------------------------------------------------

@@ -11,8 +11,12 @@ import pytest
 
 from modelhub import BadReply, CallError, Hub, InvalidRequest, StreamBroken
 from modelhub.accounting.record import UsageRecord
-from modelhub.context import Services
+from modelhub.context import CallContext, Services
 from modelhub.events import CallSettled
+from modelhub.messages import normalise_messages
+from modelhub.middleware.usage import _complete
+from modelhub.model import ChatRequest
+from modelhub.response import Attempt, ChatResponse, ChatUsage
 from modelhub.testing import VirtualClock, run_virtual
 
 PRICE = {"input": 1_000_000, "output": 10_000_000}  # a dollar for a token in, ten for one out
@@ -46,12 +50,12 @@ def ask(hub, name, *args, read=None, **kwargs):
         if not kwargs.get("stream"):
             return reply
         async with reply:
-            seen = 0
+            seen = []
             async for snapshot in reply:
-                seen += 1
-                if seen == read:
+                seen.append(snapshot)
+                if len(seen) == read:
                     break
-            return snapshot
+            return seen[-1]
 
     return run_virtual(main())
 
@@ -302,3 +306,37 @@ def test_what_is_not_logged_is_not_gathered(notes, caplog):
     (entry,) = [record for record in caplog.records if record.getMessage() == "settle"]
     assert (entry.user, entry.cost) == ("1", "51")
     assert hub.usage.total.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text", "figures", "expected"),
+    [
+        # The vendor gives the input first, and the output with an end that never came.
+        ("StreamBroken", "x" * 400, (9, 1), (9, 100, True)),
+        ("closed", "x" * 400, (9, 1), (9, 100, True)),
+        # It gives figures as it goes: about as many as the text has.
+        ("StreamBroken", "x" * 400, (9, 80), (9, 80, False)),
+        # Whole: its own figures are right, whatever the text looks like.
+        ("ok", "x" * 400, (9, 1), (9, 1, False)),
+        ("ok", "x" * 400, None, (4, 100, True)),
+        ("RateLimited", "", None, None),
+        (None, "", None, (4, 0, True)),
+    ],
+)
+def test_only_what_the_vendor_did_not_say_is_estimated(outcome, text, figures, expected):
+    """Its figures are kept as far as they go."""
+    attempt = Attempt("m", "scripted", "m")
+    attempt.update(outcome=outcome, usage=None if figures is None else ChatUsage(*figures))
+    message = next(iter(normalise_messages(TEXT)))
+    request = ChatRequest((message,), (), None, None, None, {}, CallContext(Services(), "m"))
+    _complete(attempt, request, ChatResponse([{"type": "text", "text": text}]))
+    usage = attempt["usage"]
+    assert expected == (usage and (usage.input_tokens, usage.output_tokens, usage.estimated))
+
+
+def test_a_call_that_is_settled_while_totals_are_read_waits_for_nobody(notes):
+    """The garbage collector may settle a stream anywhere, also in the midst of a sum."""
+    hub = hub_of(notes, {"a": {"reply": "one"}})
+    with hub.usage._lock:
+        ask(hub, "a", "hi")
+    assert hub.usage.total.calls == 1

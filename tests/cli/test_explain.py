@@ -29,6 +29,8 @@ def test_a_chain_is_told_member_by_member(run):
     ]
     assert "layers   chain > usage > deadline > retry > breaker > limit > timeout > provider" in rows
     assert "at worst 7 attempts, 90 s" in rows
+    left = "500 of 500 requests/min, 200000 of 200000 tokens/min, 16 of 16 places"
+    assert f"left     tier: {left} (in a new process)" in rows
 
 
 def test_every_value_says_where_it_comes_from(run):
@@ -65,6 +67,7 @@ def test_json_has_the_same(run):
     assert found["members"][2]["layers"]["limit"] == "tier"
     assert (found["layers"][0], found["layers"][-1]) == ("chain", "provider")
     assert found["worst"]["attempts"] == 7
+    assert found["left"]["tier"]["rates"]["requests/min"] == {"limit": 500, "left": 500}
     assert {"path": "primary.deadline", "value": "90s", "source": "entry", "line": 29} in found["where"]
 
 

@@ -74,7 +74,7 @@ TABLE = [
     (
         GPT + "colour: red\n",
         "4:1: unknown key `colour` in the file",
-        "known keys: version, defaults, limits, models, chains, retry_budget",
+        "known keys: version, defaults, limits, models, chains, retry_budget, usage, budgets",
     ),
     (
         GPT + "claude: {provider: acme}\n",

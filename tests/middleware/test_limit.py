@@ -88,6 +88,16 @@ async def test_what_is_beyond_the_burst_is_spread():
     assert times == pytest.approx([0] * 6 + [1, 2, 3, 4, 5, 6], abs=0.01)
 
 
+async def test_what_passed_close_together_is_counted_from_the_last():
+    """A long window is kept in parts; each leaves it as a whole, when its last admission does."""
+    pool, clock = make(requests="2/h"), VirtualClock()
+    await pool.acquire()
+    await asyncio.sleep(3)
+    await pool.acquire()
+    await pool.acquire()
+    assert clock.now() == pytest.approx(3604, abs=0.1)
+
+
 async def test_rates_hold_together():
     """Ten a second, and thirty a minute: both."""
     times = await crowd(make(requests=["10/s", "30/m"], burst=1), 70)

@@ -83,6 +83,18 @@ async def test_what_it_used_beyond_is_counted_from_then_on():
     assert clock.now() == pytest.approx(91, abs=0.1)
 
 
+async def test_what_comes_back_shortens_the_wait_of_who_is_first():
+    """Also where it is not enough to let it pass at once."""
+    clock = VirtualClock()
+    pool = Pool("t", LimitOptions(tokens_per_minute=600, burst=0.5), clock)  # 300 at once, then 10 a second
+    permit = await pool.acquire(Amounts(0, 300))
+    waiting = asyncio.ensure_future(pool.acquire(Amounts(0, 200)))  # in 20 s
+    await asyncio.sleep(1)
+    permit.settle(Bill(Amounts(0, 150), answered=True))
+    await waiting
+    assert clock.now() == pytest.approx(5, abs=0.1)
+
+
 FAILURES = [
     ("Overloaded", (0, 1)),  # seen, not charged
     ("RateLimited", (0, 1)),

@@ -51,7 +51,7 @@ class Plan:
 plans = st.lists(
     st.builds(
         Plan,
-        after=st.sampled_from([0, 0, 0, 0.01, 0.5, 7, 61]),
+        after=st.sampled_from([0, 0, 0, 0.01, 0.5, 3, 7, 61]),
         input=st.integers(0, 30),
         output=st.integers(0, 60),
         lasts=st.sampled_from([0, 0.5, 20]),
