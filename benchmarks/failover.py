@@ -3,7 +3,7 @@
     python -m benchmarks.failover [--quick] [--only S06,S15]
 
 The timings and the scoring are those that FailoverBench publishes (methodology 0.1, profile full): about two and a half
-minutes, most of which is S15's outage. --quick shortens silences and the outage: under a minute. The primary and the
+minutes, most of which is S15's outage. --quick shortens silences and the outage: about a minute. The primary and the
 fallback speak OpenAI's API, through the openai SDK, to our own fault server on loopback.
 """
 
@@ -34,11 +34,11 @@ chains:
 
 async def runs(names: list[str], timing: Timing) -> AsyncIterator[tuple[str, Run]]:
     """Each of *names*, played one after the other in one hub, as one app would have."""
-    async with FaultServer(Answer(interval=timing.pause)) as server:
-        async with Hub.from_dict(config(server), environ={}) as hub:
-            await hub.get("fallback")("Are you there?")  # the SDK is loaded before anything is timed
-            for name in names:
-                yield name, await play(hub, server, name, timing)
+    answer = Answer(interval=timing.pause)
+    async with FaultServer(answer) as server, Hub.from_dict(config(server), environ={}) as hub:
+        await hub.get("fallback")("Are you there?")  # the SDK is loaded before anything is timed
+        for name in names:
+            yield name, await play(hub, server, name, timing)
 
 
 def row(name: str, run: Run) -> tuple[str, str]:

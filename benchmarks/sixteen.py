@@ -37,7 +37,7 @@ SCENARIOS = {
     "S12": ("prompt too long", 20),
     "S13": ("content filter", 20),
     "S14": ("stream cut, and the fallback takes no prefill", 40),
-    "S15": ("down for a minute, then healthy", 200),
+    "S15": ("down for a while, then healthy", 200),
     "S16": ("503, always: is the fallback reported?", 40),
 }
 """What each is, and after how many seconds a call counts as hanging."""

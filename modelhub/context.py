@@ -199,9 +199,11 @@ class CallContext:
             attempts=tuple(self.attempts),
             tags=self.tags,
         )
-        self.observe(event)
-        for followed in self._followed:
-            followed.settled(event, outcome)
+        try:
+            self.observe(event)
+        finally:
+            for followed in self._followed:
+                followed.settled(event, outcome)
 
 
 def _first_token(attempt: Attempt | None) -> float | None:

@@ -1,5 +1,6 @@
 """What a call carries: its story, its waits, and those who watch."""
 
+import asyncio
 import random
 
 import pytest
@@ -51,7 +52,7 @@ def test_a_calls_events_tell_its_story_in_order():
 
 
 def test_a_streams_events_come_when_it_ends():
-    """With its last snapshot, and not while it is read; a restart is told, and the first token's time is the answer's."""
+    """With its last snapshot, and not before; a restart is told, and the first token's time is the answer's."""
     hub, seen = watched(
         [{"say": "one two", "break_after": 1, "wait": 2}], b=[{"say": "three four", "wait": 3, "pause": 1}]
     )
@@ -143,8 +144,6 @@ def test_a_wait_that_is_cut_short_counts_as_long_as_it_was():
     """Also when the call goes on."""
 
     async def main():
-        import asyncio
-
         call = context()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(2):

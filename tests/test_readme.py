@@ -19,6 +19,11 @@ EXPECTED = {
     "03_tools": ['get_weather({"city": "Oslo"}) -> 3 degrees and rain in Oslo', "Take an umbrella."],
     "04_structured": ["Acme: 128.50 EUR, open"],
     "05_job": ["flaky Overloaded, then flaky ok", "flaky RateLimited, then steady ok"],
+    "06_telemetry": [
+        "gen_ai_client_operation_duration_seconds_count 1 modelhub_model=flaky, error_type=Overloaded",
+        "gen_ai_client_token_usage_sum 7 modelhub_model=steady, gen_ai_token_type=output",
+        "modelhub_call_duration_seconds_count 1 modelhub_requested=job, modelhub_model=steady",
+    ],
 }
 
 

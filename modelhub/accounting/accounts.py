@@ -19,9 +19,14 @@ from modelhub.accounting.prices import PriceBook
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.report import spent
 
-__all__ = ["Accounts"]
+__all__ = ["Accounts", "ledger_path"]
 
 _log = logging.getLogger("modelhub")
+
+
+def ledger_path(usage: UsageOptions, folder: Path) -> Path | None:
+    """Where the ledger is, if there is one; *folder* is that of the file."""
+    return folder / Path(usage.ledger).expanduser() if usage.ledger is not None else None
 
 
 class Accounts:
@@ -35,7 +40,7 @@ class Accounts:
         self, usage: UsageOptions, budgets: Mapping[str, SpendingOptions], *, folder: Path, now: datetime
     ) -> None:
         self.prices = PriceBook(usage.cost)
-        path = folder / Path(usage.ledger).expanduser() if usage.ledger is not None else None
+        path = ledger_path(usage, folder)
         self.budgets = Budgets(budgets, now, None if path is None else _Restored(path)) if budgets else None
         ledger = None
         if path is not None:

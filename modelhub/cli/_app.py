@@ -14,6 +14,7 @@ from modelhub.cli.drill import drill
 from modelhub.cli.explain import explain
 from modelhub.cli.list import list_names
 from modelhub.cli.schema import schema
+from modelhub.cli.usage import usage
 
 __all__ = ["app"]
 
@@ -49,4 +50,5 @@ app.command("check")(check)
 app.command("list")(list_names)
 app.command("explain")(explain)
 app.command("drill")(drill)
+app.command("usage")(usage)
 app.command("schema")(schema)

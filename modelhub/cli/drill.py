@@ -45,11 +45,11 @@ def drill(
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:
-    """Try a chain in a fire drill.
+    """Tell what a caller would get under every fault.
 
-    Lets the first model of your own file fail in every way there is, then the first two and so on, and tells what a
-    caller would get. The models' addresses are replaced by a server in this process, and time is virtual: no vendor is
-    asked, no key is needed or used, and minutes take moments. Budgets and the usage ledger take no part.
+    A fire drill for your own file: lets its first model fail in every way there is, then the first two, and so on. The
+    models' addresses are replaced by a server in this process, and time is virtual: no vendor is asked, no key is
+    needed or used, and minutes take moments. Budgets and the usage ledger take no part.
 
     \b
     Examples:

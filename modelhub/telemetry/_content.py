@@ -28,7 +28,9 @@ _Part = dict[str, Any]
 
 def conversation(messages: tuple[Message, ...]) -> str:
     """What was asked, as JSON. Signatures and the bytes of media are left out."""
-    return _json([{"role": _role(message), "parts": [_part(block) for block in message.blocks]} for message in messages])
+    return _json(
+        [{"role": _role(message), "parts": [_part(block) for block in message.blocks]} for message in messages]
+    )
 
 
 def definitions(tools: tuple[Tool, ...]) -> str:
@@ -45,9 +47,7 @@ def answer(reply: ChatResponse) -> str:
     """What was answered, or as much of it as came, as JSON."""
     reason = reply["finish_reason"] or ""
     parts = [_answered(block) for block in reply["content"]]
-    return _json(
-        [{"role": "assistant", "parts": parts, "finish_reason": names.FINISH_REASONS.get(reason, reason)}]
-    )
+    return _json([{"role": "assistant", "parts": parts, "finish_reason": names.FINISH_REASONS.get(reason, reason)}])
 
 
 def _json(value: Any) -> str:

@@ -34,7 +34,7 @@ RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 RESPONSE_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 RESPONSE_ID: Final = "gen_ai.response.id"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
-TOKEN_TYPE: Final = "gen_ai.token.type"
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no password but a name
 USAGE_CACHE_READ: Final = "gen_ai.usage.cache_read.input_tokens"
 USAGE_CACHE_WRITE: Final = "gen_ai.usage.cache_creation.input_tokens"
 USAGE_INPUT: Final = "gen_ai.usage.input_tokens"
@@ -88,7 +88,7 @@ HOW: Final = "modelhub.how"
 ATTEMPTS: Final = "modelhub.attempts"
 RESTARTS: Final = "modelhub.restarts"
 STREAM: Final = "modelhub.stream"
-FIRST_TOKEN: Final = "modelhub.first_token"
+FIRST_TOKEN: Final = "modelhub.first_token"  # noqa: S105 - no password but a name
 FINISH_REASON: Final = "modelhub.finish_reason"
 INPUT_TOKENS: Final = "modelhub.usage.input_tokens"
 """Of all attempts together; `gen_ai.usage` stands on attempts only, so that nothing is counted twice."""
@@ -109,7 +109,7 @@ SKIPPED: Final = "modelhub.skipped"
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
-TOKEN_USAGE: Final = "gen_ai.client.token.usage"
+TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - no password but a name
 OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
 CALL_DURATION: Final = "modelhub.call.duration"

@@ -9,10 +9,11 @@ belongs to it. Attempts are told when the call is settled, with the times they h
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -123,8 +124,8 @@ class Telemetry:
 
 def _require() -> None:
     try:
-        import opentelemetry.metrics
-        import opentelemetry.trace  # noqa: F401 - the first call need not wait for it
+        for part in ("context", "metrics", "trace"):
+            importlib.import_module(f"opentelemetry.{part}")  # the first call need not wait for it
     except ImportError as error:
         raise ConfigError("`telemetry.enabled: true` needs OpenTelemetry: pip install 'modelhub[otel]'") from error
 
@@ -363,7 +364,7 @@ def _known(attributes: Attributes) -> Attributes:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def _tags(tags: Mapping[str, str]) -> Iterator[tuple[str, str]] | Attributes:
+def _tags(tags: Mapping[str, str]) -> Attributes:
     return {f"{names.TAG}{tag}": value for tag, value in tags.items()}
 
 

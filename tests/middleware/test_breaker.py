@@ -1,6 +1,7 @@
 """Breaker: a model that keeps failing is left alone for a while, and comes back by a single probe."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -334,10 +335,8 @@ def test_two_threads_let_one_probe_through():
     def knock():
         gate.wait()
         for _ in range(200):
-            try:
+            with contextlib.suppress(BreakerOpen):
                 admitted.append(breaker._admit())
-            except BreakerOpen:
-                pass
 
     threads = [threading.Thread(target=knock) for _ in range(8)]
     for thread in threads:

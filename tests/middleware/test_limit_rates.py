@@ -47,7 +47,7 @@ def test_every_way_of_writing_may_be_mixed():
         ("output_tokens", "5/min"),
     ]
     assert options.model_dump(mode="json")["requests"] == ["2/s"]
-    assert LimitOptions(**{**options.model_dump(mode="json")}) == options
+    assert LimitOptions(**options.model_dump(mode="json")) == options
 
 
 @pytest.mark.parametrize(

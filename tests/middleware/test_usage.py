@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+from pydantic import BaseModel
 
 from modelhub.errors import CallError, StreamBroken
 from modelhub.middleware.usage import PricingOptions
@@ -10,6 +11,12 @@ from modelhub.response import ChatUsage
 
 PRICE = {"input": "2.50", "output": 10}
 TEN = " ".join(["word"] * 10)
+
+
+class Named(BaseModel):
+    """What is asked for."""
+
+    name: str
 
 
 def priced(world, *steps, **pricing):
@@ -58,9 +65,7 @@ async def test_each_model_has_its_own_price(world):
         },
         {"c": {"models": ["a", "b"]}},
     )
-    from pydantic import create_model
-
-    reply = await hub.get("c")("hi", structured_model=create_model("Named", name=(str, ...)))
+    reply = await hub.get("c")("hi", structured_model=Named)
     first, second = (attempt.usage for attempt in reply.attempts)
     assert first.cost == Decimal(first.total_tokens) / 1_000_000
     assert second.cost == Decimal(second.total_tokens) / 10_000
@@ -77,9 +82,7 @@ async def test_a_part_without_a_price_leaves_the_sum_unknown(world):
         },
         {"c": {"models": ["a", "b"]}},
     )
-    from pydantic import create_model
-
-    await hub.get("c")("hi", structured_model=create_model("Named", name=(str, ...)))
+    await hub.get("c")("hi", structured_model=Named)
     assert world.settled().usage.cost is None
 
 

@@ -103,7 +103,7 @@ async def attempt(number, plan, pool, clock, diary):
     except asyncio.CancelledError:
         diary.gone.add(number)
         raise
-    diary.passed.append((number, clock.now(), amounts))
+    diary.passed.append((number, permit.began, amounts))
     diary.at_once += 1
     diary.most_at_once = max(diary.most_at_once, diary.at_once)
     try:
@@ -157,12 +157,12 @@ def test_no_window_holds_more_than_the_rate_and_nobody_is_overtaken_or_forgotten
             assert held <= rate.amount, (what, rate, end)
     if options.concurrency is not None:
         assert diary.most_at_once <= options.concurrency
-    passed = [number for number, _, _ in diary.passed]
-    assert passed == sorted(passed)  # first come, first served
+    passed = sorted((number, at) for number, at, _ in diary.passed)
+    assert [at for _, at in passed] == sorted(at for _, at in passed)  # first come, first served
     for began, until in diary.pauses:
         assert not any(began < at < until - 1e-9 for _, at, _ in diary.passed)
     # Everybody has passed, was refused, or has gone by itself.
-    assert sorted([*passed, *diary.refused, *diary.gone]) == sorted(diary.asked)
+    assert sorted([*(number for number, _ in passed), *diary.refused, *diary.gone]) == sorted(diary.asked)
     bounded = options.max_queue is not None or options.max_wait is not None
     for number in diary.refused:
         assert bounded or plans[number].deadline is not None or not fits(options, plans[number])

@@ -1,0 +1,76 @@
+"""The table of `modelhub usage`, with a bar for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from modelhub.accounting.totals import Sum
+from modelhub.cli._output import columns, counted, line, money
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from modelhub.cli._output import Cell
+
+__all__ = ["lines"]
+
+_WIDTH = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_HEADER = ("calls", "failed", "input", "cached", "output", "cost")
+
+
+def lines(found: Mapping[str, Sum], by: str, since: datetime | None) -> list[Text]:
+    """The rows, their sum, and what is behind the figures."""
+    began = "ever" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
+    if not found:
+        return [line(f"no calls {began}")]
+    whole = Sum()
+    for total in found.values():
+        whole.add(total)
+    # Bars show money where any is known, else tokens.
+    sizes = {name: total.known_cost or Decimal(0) for name, total in found.items()}
+    if not any(sizes.values()):
+        sizes = {name: Decimal(total.total_tokens) for name, total in found.items()}
+    most = max(sizes.values())
+    rows = [(name or "-", "bold", total, sizes[name]) for name, total in found.items()]
+    rows.append(("together", "", whole, Decimal(0)))
+    figures = _aligned([_HEADER, *(_figures(total) for _, _, total, _ in rows)])
+    table: list[list[Cell]] = [[(by, "dim"), *((cell, "dim") for cell in figures[0])]]
+    for (name, style, _, size), cells in zip(rows, figures[1:], strict=True):
+        table.append([(name, style), *cells, (_bar(size, most), "cyan")])
+    return [*columns(table, indent=0), *_notes(whole, began)]
+
+
+def _figures(total: Sum) -> tuple[str, ...]:
+    counts = (total.calls, total.failed, total.input_tokens, total.cache_read_tokens, total.output_tokens)
+    return (*(f"{count:,}" for count in counts), _cost(total))
+
+
+def _cost(total: Sum) -> str:
+    if not total.unpriced:
+        return money(total.known_cost)
+    return f"{money(total.known_cost)} + ?" if total.known_cost else "?"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[list[str]]:
+    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEADER))]
+    return [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+
+
+def _bar(size: Decimal, most: Decimal) -> str:
+    if not size or not most:
+        return ""
+    eighths = max(1, round(size / most * _WIDTH * 8))
+    return _EIGHTHS[8] * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+
+
+def _notes(whole: Sum, began: str) -> list[Text]:
+    notes = [began, counted(whole.attempts, "attempt")]
+    if whole.estimated:
+        notes.append(f"{whole.estimated:,} of them estimated")
+    if whole.unpriced:
+        notes.append(f"{whole.unpriced:,} without a known price (?)")
+    return [line((", ".join(notes), "dim"))]

@@ -1,0 +1,120 @@
+"""`modelhub usage`: what calls used and cost, from the ledger."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelhub.cli._exit import Exit
+from modelhub.cli._options import AsJson, ConfigFile
+from modelhub.cli._output import line, print_json, say
+from modelhub.cli._report import reported, usage_error
+
+if TYPE_CHECKING:
+    from modelhub.accounting.totals import Sum
+
+__all__ = ["usage"]
+
+_SPAN = re.compile(r"(\d{1,5})([mhd])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def usage(
+    since: Annotated[
+        str, typer.Option("--since", metavar="WHEN", help="A span (7d, 12h, 30m), a date (2026-01-31), or `ever`.")
+    ] = "7d",
+    by: Annotated[
+        str,
+        typer.Option("--by", metavar="WHAT", help="model, chain, tag:NAME, vendor, outcome, hour, day, month, or all."),
+    ] = "model",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: AsJson = False,
+    ledger: Annotated[
+        Path | None, typer.Option("--ledger", metavar="PATH", help="The ledger; else the file's `usage.ledger`.")
+    ] = None,
+    file: ConfigFile = None,
+) -> None:
+    """Tell what calls used and cost.
+
+    Reads the ledger, which the file names under `usage:`. A cost that is not known is never taken for nothing.
+
+    \b
+    Examples:
+      modelhub usage
+      modelhub usage --since 30d --by tag:user
+      modelhub usage --by day --csv > usage.csv
+    """
+    if as_csv and as_json:
+        usage_error("give one of --csv and --json", "--csv")
+    start = _start(since, datetime.now(UTC))
+    with reported(as_json=as_json):
+        found = _sums(ledger or _ledger_of(file), start, by)
+        if as_json:
+            print_json([{"name": name, **total.as_dict()} for name, total in found.items()])
+        elif as_csv:
+            _print_csv(found)
+        else:
+            from modelhub.cli._usage_table import lines
+
+            say(*lines(found, by, start))
+
+
+def _start(since: str, now: datetime) -> datetime | None:
+    if since == "ever":
+        return None
+    if (match := _SPAN.fullmatch(since)) is not None:
+        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        found = datetime.fromisoformat(since)
+    except ValueError:
+        usage_error("give a span such as 7d, a date such as 2026-01-31, or `ever`", "--since")
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _ledger_of(file: Path | None) -> Path:
+    from modelhub.accounting.accounts import ledger_path
+    from modelhub.config.load import load_file
+    from modelhub.errors import ConfigError
+    from modelhub.hub import config_path
+
+    path = config_path(file)
+    found = ledger_path(load_file(path).config.usage, path.parent)
+    if found is None:
+        raise ConfigError(f"{path} keeps no ledger: add `usage: {{ledger: usage.db}}`")
+    return found
+
+
+def _sums(ledger: Path, since: datetime | None, by: str) -> dict[str, Sum]:
+    import sqlite3
+
+    from modelhub.accounting.report import report
+
+    if not ledger.exists():
+        say(line(f"no calls yet: there is no {ledger}"), err=True)
+        return {}
+    try:
+        found = report(ledger, since, by)
+    except ValueError as error:
+        usage_error(str(error), "--by")
+    except sqlite3.Error as error:
+        say(line(("error", "bold red"), f": {ledger} cannot be read: {error}"), err=True)
+        raise typer.Exit(Exit.FAILED) from None
+    if by in {"hour", "day", "month"}:
+        return found
+    return dict(sorted(found.items(), key=lambda item: (-item[1].known_cost, -item[1].total_tokens, item[0])))
+
+
+def _print_csv(found: dict[str, Sum]) -> None:
+    import csv
+    import sys
+
+    from modelhub.accounting.totals import Sum
+
+    writer = csv.DictWriter(sys.stdout, ["name", *Sum().as_dict()], lineterminator="\n")
+    writer.writeheader()
+    for name, total in found.items():
+        writer.writerow({"name": name, **total.as_dict()})

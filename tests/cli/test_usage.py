@@ -1,0 +1,79 @@
+"""`modelhub usage`: what the ledger says, as a table, JSON or CSV."""
+
+import csv
+import io
+import json
+
+import pytest
+
+FILE = """\
+version: 1
+models:
+  dear: {provider: scripted, reply: one two three, pricing: {input: 1000, output: 10000}}
+  cheap: {provider: scripted, reply: one, pricing: {input: 1, output: 1}}
+  unknown: {provider: scripted, reply: one}
+usage: {ledger: usage.db, batch: 0}
+"""
+
+
+@pytest.fixture(name="used")
+def _used(config, run):
+    config.write_text(FILE, encoding="utf-8")
+    for name in ("dear", "cheap", "cheap", "unknown"):
+        assert run("chat", name, "hello there").exit_code == 0
+    return run
+
+
+def test_a_table_with_a_bar_for_each_row(used):
+    """The dearest first; what is not known is told, not taken for nothing."""
+    rows = used("usage").stdout.splitlines()
+    assert rows[0].split() == ["model", "calls", "failed", "input", "cached", "output", "cost"]
+    # 2 x 1000 + 3 x 10000 millionths of a dollar
+    assert rows[1].split()[:7] == ["dear", "1", "0", "2", "0", "3", "$0.032"]
+    assert rows[1].rstrip().endswith("█" * 24)
+    assert rows[2].split()[:7] == ["cheap", "2", "0", "4", "0", "2", "$0.0000060"]
+    assert rows[3].split()[-1] == "?"
+    assert rows[4].split()[0] == "together"
+    assert "+ ?" in rows[4]
+    assert rows[5].startswith("since 2")
+    assert "4 attempts, 4 of them estimated, 1 without a known price (?)" in rows[5]
+
+
+def test_json_and_csv_have_all_figures(used):
+    """The same rows, with nothing rounded."""
+    found = json.loads(used("usage", "--json", "--by", "chain").stdout)
+    assert [(row["name"], row["calls"], row["cost"]) for row in found] == [
+        ("dear", 1, "0.032"),
+        ("cheap", 2, "0.000006"),
+        ("unknown", 1, None),
+    ]
+    rows = list(csv.DictReader(io.StringIO(used("usage", "--csv", "--since", "ever").stdout)))
+    assert [(row["name"], row["output_tokens"], row["cost"]) for row in rows] == [
+        ("dear", "3", "0.032"),
+        ("cheap", "2", "0.000006"),
+        ("unknown", "1", ""),
+    ]
+
+
+def test_since_and_by_are_understood_or_told(used):
+    """A span, a date, `ever`; a wrong one is a mistake of the command line."""
+    for since in ("7d", "1h", "2020-01-01", "ever"):
+        assert len(json.loads(used("usage", "--json", "--since", since, "--by", "day").stdout)) == 1
+    assert "no calls since" in used("usage", "--since", "2100-01-01").stdout
+    for wrong in (("--since", "week"), ("--by", "colour"), ("--csv", "--json")):
+        assert used("usage", *wrong).exit_code == 2
+
+
+def test_without_a_ledger_one_is_told_what_to_do(run, config):
+    """The file keeps none; or there is none yet; or it is something else."""
+    done = run("usage")
+    assert done.exit_code == 3
+    assert "add `usage: {ledger: usage.db}`" in done.stderr
+    config.write_text(FILE, encoding="utf-8")
+    done = run("usage")
+    assert done.exit_code == 0
+    assert "no calls yet" in done.stderr
+    (config.parent / "other.db").write_text("no database", encoding="utf-8")
+    done = run("usage", "--ledger", "other.db")
+    assert done.exit_code == 1
+    assert "other.db cannot be read" in done.stderr
