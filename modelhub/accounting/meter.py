@@ -27,6 +27,7 @@ _MOST_CELLS = 20_000  # combinations of chain, model and tags
 _MOST_DEFERRED = 1024  # costs that wait for the table of prices to be loaded
 
 _log = logging.getLogger("modelhub")
+_stored = dict.__getitem__  # what a record holds, without building what is built later
 _Name = TypeVar("_Name", bound=Hashable)
 Key = tuple[str, str | None, tuple[tuple[str, str], ...]]
 Cells = list[tuple[Key, Sum]]
@@ -150,21 +151,22 @@ class Meter:
         whole.calls += 1
         whole.failed += event.how == "failed"
         for attempt in event.attempts:
-            if attempt["skipped"]:
+            if _stored(attempt, "skipped"):
                 continue
-            cell = self._cell((event.requested, attempt["model"], tags))
+            cell = self._cell((event.requested, _stored(attempt, "model"), tags))
             cell.attempts += 1
-            if attempt["usage"] is not None:
-                self._count_usage(cell, attempt["usage"])
+            usage: ChatUsage | None = _stored(attempt, "usage")
+            if usage is not None:
+                self._count_usage(cell, usage)
 
     def _count_usage(self, cell: Sum, usage: ChatUsage) -> None:
-        cell.input_tokens += usage["input_tokens"]
-        cell.output_tokens += usage["output_tokens"]
-        cell.cache_read_tokens += usage["cache_read_tokens"]
-        cell.cache_write_tokens += usage["cache_write_tokens"]
-        cell.reasoning_tokens += usage["reasoning_tokens"]
-        cell.estimated += usage["estimated"]
-        if type(dict.get(usage, "cost")) is Later:
+        cell.input_tokens += _stored(usage, "input_tokens")
+        cell.output_tokens += _stored(usage, "output_tokens")
+        cell.cache_read_tokens += _stored(usage, "cache_read_tokens")
+        cell.cache_write_tokens += _stored(usage, "cache_write_tokens")
+        cell.reasoning_tokens += _stored(usage, "reasoning_tokens")
+        cell.estimated += _stored(usage, "estimated")
+        if type(_stored(usage, "cost")) is Later:
             self._deferred.append((cell, usage))
         else:
             _count_cost(cell, usage)

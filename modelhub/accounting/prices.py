@@ -14,7 +14,6 @@ from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from modelhub.errors import ConfigError
-from modelhub.response import ChatUsage
 
 __all__ = ["OWN", "PriceBook", "Price", "Rates"]
 
@@ -38,7 +37,7 @@ _Step = tuple[int, Decimal]
 class Price(Protocol):
     """What prices usage."""
 
-    def cost(self, usage: ChatUsage, at: datetime | None = None) -> Decimal | None:
+    def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:
         """What *usage* costs in US dollars at *at* (now if not given), None if that is not known."""
         ...
 
@@ -55,7 +54,7 @@ class Rates:
     request: Decimal = Decimal(0)
     """What each request costs besides."""
 
-    def cost(self, usage: ChatUsage) -> Decimal | None:
+    def cost(self, usage: Mapping[str, Any]) -> Decimal | None:
         """What *usage* costs; None where it has tokens of a kind without a price."""
         total = usage["input_tokens"]
         read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]
@@ -156,7 +155,7 @@ class _Listed:
         """Whether the table has the model."""
         return self._found is not None
 
-    def cost(self, usage: ChatUsage, at: datetime | None = None) -> Decimal | None:
+    def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:
         """What *usage* costs by the table."""
         if not self._looked:
             table = self._book.load()

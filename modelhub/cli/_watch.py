@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from modelhub.cli._output import names
 from modelhub.cli._plan import Member, Plan
+from modelhub.middleware.timeout import TimeoutOptions
 
 __all__ = ["notes"]
 
 
 def notes(plan: Plan) -> list[str]:
     """One sentence for each thing to watch."""
-    return [*_vendors(plan), *_never_asked(plan), *_one_pool(plan), *_no_deadline(plan)]
+    return [*_vendors(plan), *_never_asked(plan), *_one_pool(plan), *_no_deadline(plan), *_no_turn(plan)]
 
 
 def _vendors(plan: Plan) -> Iterator[str]:
@@ -71,3 +72,18 @@ def _one_pool(plan: Plan) -> Iterator[str]:
 def _no_deadline(plan: Plan) -> Iterator[str]:
     if plan.chain is not None and plan.configured and plan.worst(stream=False).open:
         yield "no deadline: a call may wait as long as a vendor or a limit makes it; add `deadline:`"
+
+
+def _no_turn(plan: Plan) -> Iterator[str]:
+    deadline = plan.chain.deadline if plan.chain is not None else None
+    real = [member for member in plan.configured if not member.scripted]
+    if deadline is None or len(plan.configured) < 2:
+        return
+    for member in real[: len(plan.configured) - 1]:
+        total = (member.layer("timeout") or TimeoutOptions()).total
+        if total >= deadline:
+            yield (
+                f"{member.name} alone may use up the deadline ({total:g} of {deadline:g} s): if it is silent, nobody "
+                "behind it is asked; lower its `timeout.total`"
+            )
+            return

@@ -59,7 +59,7 @@ class BreakerState:
     lease: float = math.inf  # until when the others wait for the probe's outcome
     cause: CallError | None = field(default=None, repr=False)
     seen: deque[tuple[float, bool]] = field(default_factory=deque, repr=False)
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
 
 class Breaker(Layer):

@@ -6,7 +6,7 @@ is estimated, and marked so. Costs are worked out when they are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -27,6 +27,8 @@ __all__ = ["PricingOptions", "Usage"]
 _Price = Annotated[Decimal, Field(ge=0)]
 _MILLION = Decimal(1_000_000)
 _FREE = {cls.__name__ for cls in failure_classes() if cls.verdict.billed is Billed.NO}
+Figures = Mapping[str, Any]
+"""The counts of a `ChatUsage`."""
 _CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
@@ -42,7 +44,7 @@ class PricingOptions(LayerOptions):
     cache_write: _Price | None = None
     """Input tokens written to a cache; as `input` if not given."""
 
-    def cost(self, usage: ChatUsage, at: datetime | None = None) -> Decimal:  # noqa: ARG002 - these prices do not change
+    def cost(self, usage: Figures, at: datetime | None = None) -> Decimal:  # noqa: ARG002 - these prices do not change
         """What *usage* costs in US dollars."""
         read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]
         fresh = max(0, usage["input_tokens"] - read - written)
@@ -58,7 +60,7 @@ class PricingOptions(LayerOptions):
 class Price(Protocol):
     """What prices usage: the entry's own `pricing`, or a published table."""
 
-    def cost(self, usage: ChatUsage, at: datetime | None = None) -> Decimal | None:
+    def cost(self, usage: Figures, at: datetime | None = None) -> Decimal | None:
         """What *usage* costs in US dollars at *at*, None if that is not known."""
         ...
 
@@ -117,15 +119,16 @@ class Usage(Layer):
     def _settled(self, request: ChatRequest, before: int, settle: Settle | None, outcome: Outcome) -> None:
         attempts = request.context.attempts[before:]
         for attempt in attempts:
-            _complete(attempt, request, _received(outcome) if attempt is attempts[-1] else None)
+            if attempt["usage"] is None or attempt["outcome"] != "ok":
+                _complete(attempt, request, _received(outcome) if attempt is attempts[-1] else None)
         used = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
-        shown = outcome.reply["usage"] if outcome.reply is not None else None
         if self.pricing is not None:
             at = self.services.clock.wall()
+            shown = outcome.reply["usage"] if outcome.reply is not None else None
             for usage in used if shown is None else (*used, shown):
                 if dict.get(usage, "cost") is None:
                     # The figures are copied: what is worked out later must not hold on to what shows it.
-                    usage["cost"] = Later(partial(_cost, self.pricing, usage.copy(), at))
+                    usage["cost"] = Later(partial(_cost, self.pricing, dict.copy(usage), at))
         if settle is not None:
             for usage in used:
                 self._answers += (usage["output_tokens"] - self._answers) / (8 if self._answers else 1)
@@ -138,7 +141,7 @@ class Usage(Layer):
         return ChatUsage(characters(request) // 4 + 1, round(self._answers) if cap is None else cap, estimated=True)
 
 
-def _cost(price: Price, usage: ChatUsage, at: datetime) -> str | None:
+def _cost(price: Price, usage: Figures, at: datetime) -> str | None:
     cost = price.cost(usage, at)
     return None if cost is None else format(cost, "f")
 

@@ -82,13 +82,14 @@ models:
   unset: {provider: openai, model_name: e, api_key: "${NO_SUCH_KEY}"}
   script: {provider: scripted}
 chains:
-  alone: {models: [gpt, unset, script], deadline: 60s}
-  one_key: {models: [gpt, mini], deadline: 60s}
-  one_endpoint: {models: [gpt, other], deadline: 60s}
-  two_vendors: {models: [gpt, away], deadline: 60s}
-  backwards: {models: [script, gpt], deadline: 60s}
-  nothing: {models: [unset], deadline: 60s}
-  scripts: {models: [unset, script], deadline: 60s}
+  alone: {models: [gpt, unset, script], deadline: 5m}
+  one_key: {models: [gpt, mini], deadline: 5m}
+  one_endpoint: {models: [gpt, other], deadline: 5m}
+  two_vendors: {models: [gpt, away], deadline: 5m}
+  hurried: {models: [gpt, away], deadline: 60s}
+  backwards: {models: [script, gpt], deadline: 5m}
+  nothing: {models: [unset], deadline: 5m}
+  scripts: {models: [unset, script], deadline: 5m}
   no_end: {models: [gpt, away]}
 """
 
@@ -118,6 +119,13 @@ chains:
         ),
         ("nothing", ["nothing is configured: every call fails until you set NO_SUCH_KEY"]),
         ("scripts", ["no vendor is configured: only scripted models are asked"]),
+        (
+            "hurried",
+            [
+                "gpt alone may use up the deadline (120 of 60 s): if it is silent, nobody behind it is asked; lower its "
+                "`timeout.total`"
+            ],
+        ),
         ("no_end", ["no deadline: a call may wait as long as a vendor or a limit makes it; add `deadline:`"]),
     ],
 )

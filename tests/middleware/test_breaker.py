@@ -65,10 +65,8 @@ async def test_an_answer_ends_the_row(world):
 
 async def test_a_share_of_failures_opens_it(world):
     """Every other call fails: never three in a row, but half of the last six."""
-    model = lone(world, [BUSY, OK] * 10, failures=3, share=0.5)
-    found = await outcomes(model, 7)
-    assert found == ["Overloaded", "ok"] * 2 + ["Overloaded", "ok", "Overloaded"]
-    assert await outcomes(model, 1) == ["BreakerOpen"]
+    model = lone(world, [OK, BUSY] * 10, failures=3, share=0.5)
+    assert await outcomes(model, 7) == ["ok", "Overloaded"] * 3 + ["BreakerOpen"]
 
 
 async def test_a_share_below_the_bound_does_not(world):
@@ -218,8 +216,8 @@ async def test_a_stream_that_breaks_counts(world):
 @pytest.mark.parametrize("how", ["close", "cancel"])
 async def test_a_probe_that_is_given_up_lets_another_try(world, how):
     """A caller who leaves says nothing about the model, and holds no probe."""
-    model = lone(world, [BUSY, {"say": "one two three", "pause": 2, "wait": 1}, OK], failures=1, pause=1)
-    await outcomes(model, 1)
+    model = lone(world, [BUSY, BUSY, {"say": "one two three", "pause": 2, "wait": 1}, BUSY], failures=2, pause=1)
+    await outcomes(model, 2)
     await asyncio.sleep(1.2)
     if how == "close":
         stream = await model("hi", stream=True)
@@ -231,7 +229,7 @@ async def test_a_probe_that_is_given_up_lets_another_try(world, how):
         call.cancel()
         await asyncio.wait([call])
     assert not model.state.probing
-    assert await outcomes(model, 2) == ["ok", "ok"]
+    assert await outcomes(model, 2) == ["Overloaded", "BreakerOpen"]
 
 
 async def test_a_probes_reader_who_takes_his_time_holds_nobody_up_for_ever(world):

@@ -17,7 +17,7 @@ from modelhub.errors import (
     TotalTimeout,
     failure_classes,
 )
-from modelhub.events import Waiting
+from modelhub.events import FellBack, Waiting
 
 OK = {"say": "fine"}
 BUSY = {"fail": "Overloaded"}
@@ -273,6 +273,15 @@ async def test_a_breaker_that_opens_meanwhile_ends_the_retries(world, told, now)
     reply = await chain("hi")
     assert told(reply.attempts) == [("a", "Overloaded"), ("a", "Overloaded"), ("b", "ok")]
     assert now() == reply.attempts[1].wait
+
+
+async def test_a_breaker_that_another_call_opened_ends_the_retries(world, told):
+    """The chain moves on because of what this call met, not because it was then refused."""
+    chain = world.chain([BUSY], OK, entry={"breaker": {"failures": 3}})
+    replies = await asyncio.gather(*[chain("hi") for _ in range(3)])
+    assert all(told(reply.attempts) == [("a", "Overloaded"), ("b", "ok")] for reply in replies)
+    assert {event.error.kind for event in world.of(FellBack)} == {"Overloaded"}
+    assert all(event.error.retry_after > 0 for event in world.of(FellBack))
 
 
 async def test_a_breaker_that_opened_ends_the_retries_of_a_lone_model_too(world, told):

@@ -7,7 +7,8 @@ import pytest
 from modelhub import InvalidRequest
 from modelhub.testing import run_virtual
 
-TOOL = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}}
+SCHEMA = {"type": "object", "properties": {}}
+TOOL = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": SCHEMA}}
 TALK = [
     {"role": "system", "content": "be prim"},
     {"role": "user", "content": [{"type": "text", "text": "quokka?"}]},
@@ -27,7 +28,11 @@ TALK = [
         ],
     },
 ]
-ANSWER = {"think": "deep thought", "say": "it is cute", "call": {"name": "look", "arguments": {"at": "tail"}, "id": "c2"}}
+ANSWER = {
+    "think": "deep thought",
+    "say": "it is cute",
+    "call": {"name": "look", "arguments": {"at": "tail"}, "id": "c2"},
+}
 WORDS = ("quokka", "prim", "marsupial", "cute", "deep thought", "Looks", "tail")
 
 
@@ -81,7 +86,7 @@ def test_content_is_recorded_as_the_conventions_say(told):
         }
     ]
     assert json.loads(span.attributes["gen_ai.tool.definitions"]) == [
-        {"type": "function", "name": "look", "description": "Looks.", "parameters": {"type": "object"}}
+        {"type": "function", "name": "look", "description": "Looks.", "parameters": SCHEMA}
     ]
     assert "signed-by-vendor" not in told.everything()
     assert not [name for name in told.call().attributes if "messages" in name]
@@ -124,7 +129,7 @@ def test_of_a_server_the_host_and_the_port_are_told(told):
 
 
 def test_parameters_are_told_where_they_are_numbers(told):
-    """The call's own go before the entry's; the vendor's own spellings are understood; one choice goes without saying."""
+    """The call's own go before the entry's; vendors' spellings are understood; one choice goes without saying."""
     asked(told.hub(find=lambda _: Vendor(), a=[ANSWER]), temperature=0.25, max_completion_tokens=9, stop=["x"])
     found = {name: value for name, value in told.attempts()[0].attributes.items() if name.startswith("gen_ai.request.")}
     assert found == {

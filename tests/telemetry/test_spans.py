@@ -94,7 +94,9 @@ def test_nothing_is_counted_twice(told):
 
 def test_a_stream_that_begins_anew(told):
     """Both streams are attempts of one call, which says that it began anew."""
-    hub = told.hub(a=[{"say": "one two", "break_after": 1, "wait": 2}], b=[{"say": "three four", "wait": 3, "pause": 1}])
+    hub = told.hub(
+        a=[{"say": "one two", "break_after": 1, "wait": 2}], b=[{"say": "three four", "wait": 3, "pause": 1}]
+    )
 
     async def main():
         with told.inside("app"):
