@@ -26,8 +26,7 @@ LABELS = ("modelhub_requested", "modelhub_model", "error_type", "gen_ai_token_ty
 
 
 async def main() -> None:
-    provider = MeterProvider([PrometheusMetricReader()])
-    metrics.set_meter_provider(provider)
+    metrics.set_meter_provider(MeterProvider([PrometheusMetricReader()]))
     # In an app: prometheus_client.start_http_server(9464), and Prometheus comes and reads.
     async with Hub.from_yaml(CONFIG) as hub:
         for report in ("first report", "second report"):
@@ -37,7 +36,6 @@ async def main() -> None:
             if family.name in SHOWN and sample.name == f"{family.name}_{SHOWN[family.name]}":
                 labels = ", ".join(f"{name}={sample.labels[name]}" for name in LABELS if sample.labels.get(name))
                 print(f"{sample.name} {sample.value:.0f} {labels}")
-    provider.shutdown()
 
 
 asyncio.run(main())
