@@ -1,6 +1,6 @@
 """Writes the generated parts of the README again; `tests/test_generated.py` checks that they are up to date.
 
-    python tests/generate.py
+python tests/generate.py
 """
 
 import re

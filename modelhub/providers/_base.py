@@ -163,6 +163,9 @@ class Provider(ChatModelBase):
                 raise BadReply(f"the stream ended without {self.end_mark}")
             # The connection is given back by now: a reader may stop at the last snapshot.
             final = self._finished(answer, attempt, context)
+        except (asyncio.CancelledError, GeneratorExit):
+            attempt["usage"] = answer.usage  # some vendors give the figures of the input first
+            raise
         except Exception as error:
             failure = self._classified(error, request)
             if last is None:

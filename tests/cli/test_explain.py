@@ -122,8 +122,10 @@ chains:
         (
             "hurried",
             [
-                "gpt alone may use up the deadline (120 of 60 s): if it is silent, nobody behind it is asked; lower its "
-                "`timeout.total`"
+                (
+                    "gpt alone may use up the deadline (120 of 60 s): if it is silent, nobody behind it is asked; "
+                    "lower its `timeout.total`"
+                )
             ],
         ),
         ("no_end", ["no deadline: a call may wait as long as a vendor or a limit makes it; add `deadline:`"]),

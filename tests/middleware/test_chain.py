@@ -357,6 +357,38 @@ async def test_cancelled_while_it_waits_it_is_over(world):
     assert (world.asked("a"), world.asked("b")) == (1, 1)
 
 
+async def test_a_breaker_that_opens_in_this_call_is_waited_for_once(world, told, now):
+    """If nobody else answered: the model is asked once more when its pause is over, and not a third time."""
+    entry = {"breaker": {"failures": 1, "pause": 2}, **ONCE}
+    reply = await world.chain([BUSY, OK], [{"fail": "AuthenticationFailed"}], entry=entry)("hi")
+    assert told(reply.attempts) == [("a", "Overloaded"), ("b", "AuthenticationFailed"), ("a", "ok")]
+    assert 2 <= now() <= 2.3
+    with pytest.raises(Overloaded):
+        await world.hub({"m": BUSY}, defaults=entry).get("m")("hi")
+    assert world.asked("m") == 2
+
+
+async def test_an_inner_chain_at_the_end_has_waited_itself(world):
+    """The outer one does not do it again."""
+    hub = world.hub(
+        {"a": {"fail": "UnsupportedFeature"}, "m": BUSY},
+        {"inner": {"models": ["m"]}, "outer": {"models": ["a", "inner"]}},
+        defaults={"breaker": {"failures": 1}, **ONCE},
+    )
+    with pytest.raises(AllModelsFailed):
+        await hub.get("outer")("hi")
+    assert world.asked("m") == 2
+
+
+async def test_silence_that_opened_a_breaker_is_not_waited_for(world, now):
+    """Waiting twice for a silent model helps nobody."""
+    entry = {"breaker": {"failures": 1}, "timeout": {"total": 5}, **ONCE}
+    hub = world.hub({"m": {"say": "late", "wait": 50}}, defaults=entry)
+    with pytest.raises(CallError):
+        await hub.get("m")("hi")
+    assert (world.asked("m"), now()) == (1, 5)
+
+
 # -- a stream that breaks ----------------------------------------------------------------------------------------------
 
 
@@ -396,6 +428,27 @@ async def test_raise_raises(world):
         await read(chain)
     assert caught.value.partial.text == "one two"
     assert isinstance(caught.value.__cause__, ConnectionLost)
+    assert world.asked("b") == 0
+
+
+async def test_raise_holds_in_an_inner_chain_with_a_deadline_of_its_own(world, told):
+    """The outer chain, which restarts, asks its own next model."""
+    hub = world.hub(
+        {"a": CUT, "b": OK, "x": OK},
+        {
+            "inner": {"models": ["a", "b"], "on_broken_stream": "raise", "deadline": 50},
+            "outer": {"models": ["inner", "x"]},
+        },
+    )
+    last = (await read(hub.get("outer"), deadline=90))[-1]
+    assert told(last.attempts) == [("a", "StreamBroken"), ("x", "ok")]
+
+
+async def test_no_fallback_on_holds_for_what_broke_a_stream(world):
+    """Nobody else is asked after it, then as before."""
+    chain = world.chain(CUT, OK, no_fallback_on=["ConnectionLost"])
+    with pytest.raises(StreamBroken):
+        await read(chain)
     assert world.asked("b") == 0
 
 
