@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
+from uuid import uuid4
 
 from pydantic_core import from_json
 
@@ -92,6 +93,9 @@ class Answer:
         self._parts: list[_Part] = []
         self._by_key: dict[tuple[str, Hashable], _Part] = {}
         self._delta: list[str] = []
+        self._common: dict[str, Any] = {}
+        self._known: tuple[str | None, str | None] | None = None
+        self._own_id = uuid4().hex
         self.grown = False
         """Whether something came in since the last snapshot."""
         self.complete = False
@@ -175,14 +179,20 @@ class Answer:
         marks = [(part, len(part.text.pieces), part.fields) for part in self._parts]
         delta, self._delta = "".join(self._delta), []
         self.grown = False
-        structured = self._structured
-        return ChatResponse(
-            Later(lambda: [_block(*mark) for mark in marks]),
-            metadata=Later(lambda: structured.partial(_raw(structured, marks))) if structured else None,
-            is_last=False,
-            delta=delta,
-            **self._identity(),
-        )
+        fields = self._fields()
+        fields["content"] = Later(lambda: [_block(*mark) for mark in marks])
+        fields["delta"] = delta
+        if (structured := self._structured) is not None:
+            fields["metadata"] = Later(lambda: structured.partial(_raw(structured, marks)))
+        return ChatResponse.of(fields)
+
+    def _fields(self) -> dict[str, Any]:
+        """What all snapshots have in common, in a dict that is written anew only if the vendor says something new."""
+        known = (self.id, self.model_name)
+        if self._known != known:
+            self._known = known
+            self._common = dict(ChatResponse([], is_last=False, delta="", **self._identity()))
+        return self._common
 
     def final(self) -> ChatResponse:
         """The complete answer.
@@ -209,7 +219,11 @@ class Answer:
         return self._structured is not None and self.finish_reason in (None, "stop", "tool_calls", "error")
 
     def _identity(self) -> dict[str, Any]:
-        return {**self._facts, "id": self.id, "model_name": self.model_name or self._facts.get("model_name")}
+        return {
+            **self._facts,
+            "id": self.id or self._own_id,
+            "model_name": self.model_name or self._facts.get("model_name"),
+        }
 
 
 def _is_closed(part: _Part, key: Hashable) -> bool:

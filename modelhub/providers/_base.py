@@ -121,9 +121,7 @@ class Provider(ChatModelBase):
         except Exception as error:
             failure = self._classified(error, request)
             context.end(attempt, failure.kind, failure)
-            if failure is error:
-                raise
-            raise failure from failure.__cause__
+            raise failure  # noqa: B904 - it says its cause itself
         on_settled(reply, lambda outcome: _end(context, attempt, outcome))
         return reply
 
@@ -167,13 +165,9 @@ class Provider(ChatModelBase):
             attempt["usage"] = answer.usage  # some vendors give the figures of the input first
             raise
         except Exception as error:
-            failure = self._classified(error, request)
-            if last is None:
-                if failure is error:
-                    raise
-                raise failure from failure.__cause__
             attempt["usage"] = answer.usage
-            raise self._broken(failure, last) from failure
+            failure = self._classified(error, request)
+            raise failure if last is None else self._broken(failure, last)  # noqa: B904 - it says its cause itself
         yield final
 
     def _finished(self, answer: Answer, attempt: Attempt, context: CallContext) -> ChatResponse:
@@ -194,6 +188,7 @@ class Provider(ChatModelBase):
             retry_after=failure.retry_after,
         )
         broken.partial = last
+        broken.__cause__ = failure
         return broken
 
     def _structured(self, request: ChatRequest) -> Structured | None:

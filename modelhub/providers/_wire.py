@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
 from pydantic_core import from_json
@@ -59,70 +59,117 @@ class _Lines:
     def __init__(self) -> None:
         self._rest: list[bytes] = []
 
+    def is_plain(self, piece: bytes) -> bool:
+        """Whether the lines so far, and those in *piece*, end in LF alone."""
+        return b"\r" not in piece and not (self._rest and self._rest[-1].endswith(b"\r"))
+
+    def blocks(self, piece: bytes) -> list[bytes]:
+        """*piece*, which is plain, and what came before it, cut at blank lines; the last block may go on."""
+        return b"".join((*self._rest, piece)).split(b"\n\n") if self._rest else piece.split(b"\n\n")
+
+    def keep(self, rest: bytes) -> None:
+        """Begin the next piece with *rest*."""
+        self._rest = [rest] if rest else []
+
     def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that *piece* completes."""
         # A long line in small pieces is joined once, when its end is in sight.
-        if b"\n" not in piece and b"\r" not in piece and not (self._rest and self._rest[-1].endswith(b"\r")):
+        plain = self.is_plain(piece)
+        if plain and b"\n" not in piece:
             self._rest.append(piece)
             return []
-        lines = b"".join((*self._rest, piece)).splitlines(keepends=True)
+        data = b"".join((*self._rest, piece))
+        if plain:
+            *found, rest = data.split(b"\n")
+            self.keep(rest)
+            return found
+        lines = data.splitlines(keepends=True)
         # A CR at the very end may be half of a CRLF.
         self._rest = [lines.pop()] if not lines[-1].endswith(b"\n") else []
         return [line.rstrip(b"\r\n") for line in lines]
 
     def end(self) -> list[bytes]:
+        """What is left, as lines."""
         rest, self._rest = b"".join(self._rest), []
         return [line.rstrip(b"\r\n") for line in rest.splitlines(keepends=True)]
 
 
-class _Events:
-    """Events out of lines. *stray*, if given, gets the lines that are no part of any."""
+Event = tuple[str, bytes]
 
-    __slots__ = ("data", "name", "stray")
+
+class _Events:
+    """Events out of pieces. *stray*, if given, gets the lines that are no part of any."""
+
+    __slots__ = ("data", "lines", "name", "stray")
 
     def __init__(self, stray: list[bytes] | None) -> None:
+        self.lines = _Lines()
         self.name = ""
         self.data: list[bytes] = []
         self.stray = stray
 
-    def take(self, line: bytes) -> tuple[str, bytes] | None:
-        """The event that *line* completes, if it does."""
-        if not line:
-            return self.end()
-        field, _, value = line.partition(b":")
-        value = value[1:] if value[:1] == b" " else value
-        if field == b"data":
-            self.data.append(value)
-        elif field == b"event":
-            self.name = value.decode("utf-8", "replace")
-        elif self.stray is not None and field not in (b"id", b"retry", b""):
-            self.stray.append(line)
-        return None
+    def feed(self, piece: bytes) -> list[Event]:
+        """The events that *piece* completes."""
+        if not self.lines.is_plain(piece) or b"\n" not in piece:
+            return self._by_lines(self.lines.feed(piece))
+        *blocks, rest = self.lines.blocks(piece)
+        found: list[Event] = []
+        for block in blocks:
+            # Most events are one line.
+            if block[:6] == b"data: " and not self.data and not self.name and b"\n" not in block:
+                found.append(("", block[6:]))
+            else:
+                found += self._by_lines((*block.split(b"\n"), b""))
+        *whole, rest = rest.split(b"\n")
+        self.lines.keep(rest)
+        return found + self._by_lines(whole) if whole else found
 
-    def end(self) -> tuple[str, bytes] | None:
-        name, data = self.name, self.data
-        self.name, self.data = "", []
-        return (name, data[0] if len(data) == 1 else b"\n".join(data)) if data else None
+    def end(self) -> list[Event]:
+        """The events in what is left, cut off or not."""
+        return self._by_lines((*self.lines.end(), b""))
+
+    def _by_lines(self, lines: Iterable[bytes]) -> list[Event]:
+        found: list[Event] = []
+        for line in lines:
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                self.data.append(value[1:] if value[:1] == b" " else value)
+            elif field == b"event":
+                self.name = (value[1:] if value[:1] == b" " else value).decode("utf-8", "replace")
+            elif line:
+                if self.stray is not None and field not in (b"id", b"retry", b""):
+                    self.stray.append(line)
+            else:
+                if self.data:
+                    found.append((self.name, self.data[0] if len(self.data) == 1 else b"\n".join(self.data)))
+                self.name, self.data = "", []
+        return found
 
 
 async def server_sent_events(
     pieces: AsyncIterable[bytes], stray: list[bytes] | None = None
-) -> AsyncGenerator[tuple[str, bytes], None]:
+) -> AsyncGenerator[Event, None]:
     """Each event's name ("" if it has none) and data.
 
     What the stream's end cuts off is given too, where the standard would drop it: servers forget the last blank line,
     and half an event must be seen to be broken, not overlooked. Lines that are no part of an event, an error that the
     server could only write as it is, are added to *stray*.
     """
-    lines, events, first = _Lines(), _Events(stray), True
+    events = _Events(stray)
+    start: bytes | None = b""
     async for piece in pieces:
-        for line in lines.feed(piece):
-            if first:
-                line, first = line.removeprefix(b"\xef\xbb\xbf"), False  # noqa: PLW2901 - a byte order mark is no text
-            if (event := events.take(line)) is not None:
-                yield event
-    for line in (*lines.end(), b""):
-        if (event := events.take(line)) is not None:
+        if start is not None:
+            start += piece
+            if len(start) < len(_MARK) and _MARK.startswith(start):
+                continue
+            piece, start = start.removeprefix(_MARK), None  # noqa: PLW2901 - a byte order mark is no text
+        for event in events.feed(piece):
             yield event
+    for event in (*(events.feed(start) if start else ()), *events.end()):
+        yield event
+
+
+_MARK = b"\xef\xbb\xbf"
 
 
 async def json_lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[Any]:
@@ -130,8 +177,8 @@ async def json_lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[Any]:
     lines = _Lines()
     async for piece in pieces:
         for line in lines.feed(piece):
-            if line.strip():
+            if line and not line.isspace():
                 yield loads(line)
     for line in lines.end():
-        if line.strip():
+        if line and not line.isspace():
             yield loads(line)
