@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,7 +77,11 @@ class Services:
     def observe(self, event: Event) -> None:
         """Tell every observer."""
         for observer in self.observers:
-            observer(event)
+            try:
+                observer(event)
+            except Exception:
+                # Whoever watches must not be able to fail a call.
+                logging.getLogger("modelhub").exception("an observer failed at %s", type(event).__name__)
 
 
 class CallContext:

@@ -193,7 +193,8 @@ class CallError(ModelHubError):
 
     *message* says what, where and what to do, and never holds a key or a prompt. The facts, where known: *model* (the
     entry's name), *provider* (its kind), *status* (HTTP), *code* (the vendor's error code), *request_id*,
-    *retry_after* (seconds the vendor asks to wait). `attempts` is the story of the call so far.
+    *retry_after* (seconds the vendor asks to wait). `attempts` is the story of the call so far; for an error within
+    `AllModelsFailed` it is that model's own part.
     """
 
     verdict: ClassVar[Verdict]

@@ -49,8 +49,8 @@ class LogObserver:
         import sys
 
         # An application that configured structlog has imported it: no need to pay for the import here.
-        structlog = sys.modules.get("structlog")
-        return structlog is not None and bool(structlog.is_configured())
+        is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
+        return is_configured is not None and bool(is_configured())
 
 
 def _attempt(event: AttemptEnded) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _settled(event: CallSettled) -> dict[str, Any]:
         "input_tokens": usage["input_tokens"] if usage is not None else None,
         "output_tokens": usage["output_tokens"] if usage is not None else None,
         "cost": usage["cost"] if usage is not None else None,
-        **event.tags,
+        "tags": dict(event.tags) or None,
     }
     return {"call_id": event.call_id} | {key: value for key, value in fields.items() if value is not None}
 

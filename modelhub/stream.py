@@ -135,22 +135,23 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
                 settlement.settle("failed", error)
                 raise
         settlement.last = snapshot
-        if snapshot["is_last"]:
+        if dict.__getitem__(snapshot, "is_last"):  # the short way: this is done for each word
             # Whoever makes snapshots has let go of its connection before the last one.
             settlement.settle("complete")
         return snapshot
 
     async def final(self) -> ChatResponse:
-        """Read to the end and give back the complete answer."""
+        """Read to the end and give back the complete answer. Raises BadReply if the stream was closed before."""
         last: ChatResponse | None = self._settlement.last
         async for snapshot in self:
             last = snapshot
-        if last is None:
-            raise BadReply("the stream was closed before it was read")
+        if last is None or not last["is_last"]:
+            raise BadReply("the stream was closed before it was read to its end")
         return last
 
     async def aclose(self) -> None:
         """Stop: the connection is given back and the reply is settled. Safe to call twice."""
+        self._first = None  # who has closed it is given nothing more
         try:
             await self._snapshots.aclose()
             if self._inner is not None:

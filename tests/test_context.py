@@ -9,6 +9,7 @@ from modelhub import Hub
 from modelhub.context import CallContext, Services
 from modelhub.errors import CallError, Overloaded
 from modelhub.events import AttemptEnded, CallSettled, FellBack, Restarted, Waiting
+from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.response import ChatUsage
 from modelhub.stream import Outcome
 from modelhub.testing import VirtualClock, run_virtual
@@ -162,3 +163,15 @@ def test_the_story_is_one_list():
 
     reply = run_virtual(main())
     assert all(mine is theirs for mine, theirs in zip(reply.attempts, seen[-1].attempts, strict=True))
+
+
+async def test_an_observer_that_fails_does_not_fail_the_call(caplog):
+    """What goes wrong in whoever watches is logged, and the call goes on."""
+
+    def observer(event):
+        raise RuntimeError("cannot watch")
+
+    model = ScriptedChatModel(reply="hello")
+    model.services = Services(observers=(observer,))
+    assert (await model("x")).text == "hello"
+    assert "an observer failed at CallSettled" in caplog.text

@@ -70,7 +70,7 @@ def test_structlog_gets_the_entries_if_it_is_configured():
     }
     settles = [entry for entry in entries if entry["event"] == "settle"]
     first, second = settles
-    assert (first["how"], first["model"], first["requested"], first["attempts"], first["team"]) == (
+    assert (first["how"], first["model"], first["requested"], first["attempts"], first["tags"]["team"]) == (
         "complete", "x", "main", 5, "blue",
     )  # fmt: skip
     assert first["output_tokens"] >= 6
@@ -151,3 +151,14 @@ def test_structlog_is_not_imported_for_nobody():
         [sys.executable, "-c", code + "\nprint('structlog' in sys.modules)"], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.strip() == "False"
+
+
+async def test_tags_of_any_name_are_logged(caplog):
+    """A tag may be called as the logging machinery calls its own fields."""
+    caplog.set_level("DEBUG", logger="modelhub")
+    async with Hub.from_dict({"version": 1, "models": {"m": {"provider": "scripted"}}}) as hub:
+        await hub.get("m")("x", tags={"event": "a", "level": "b", "name": "c", "message": "d"})
+    assert any(
+        getattr(record, "tags", None) == {"event": "a", "level": "b", "name": "c", "message": "d"}
+        for record in caplog.records
+    )

@@ -264,3 +264,13 @@ def test_a_slow_reader_gets_everything():
         return found
 
     assert run_virtual(main()) == ["one", " two", " three", ""]
+
+
+async def test_a_closed_stream_gives_nothing_more():
+    """After `aclose` there is no snapshot left, and half an answer is not passed off as a whole one."""
+    stream = await ScriptedChatModel(reply="one two three")("x", stream=True)
+    await anext(stream)
+    await stream.aclose()
+    assert [snapshot async for snapshot in stream] == []
+    with pytest.raises(BadReply, match="closed before it was read to its end"):
+        await stream.final()

@@ -76,7 +76,8 @@ class ChainOptions(LayerOptions):
 class Chain(ChatModelBase):
     """Asks *models* in order until one commits.
 
-    *stream* and *deadline* (seconds) hold for calls that say nothing else; the other options are those of
+    *stream* and *deadline* (seconds; kept by the `Deadline` layer, which every model of a hub has) hold for calls that
+    say nothing else; the other options are those of
     `ChainOptions`. A call may also pass `deadline=` (seconds, or text such as "30s"), `fallback=False` (the first
     model or nobody) and `tags=` (a dict of strings for the usage record).
     """

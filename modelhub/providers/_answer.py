@@ -95,7 +95,7 @@ class Answer:
         self._delta: list[str] = []
         self._common: dict[str, Any] = {}
         self._known: tuple[str | None, str | None] | None = None
-        self._own_id = uuid4().hex
+        self._own_id: str | None = None
         self.grown = False
         """Whether something came in since the last snapshot."""
         self.complete = False
@@ -219,11 +219,10 @@ class Answer:
         return self._structured is not None and self.finish_reason in (None, "stop", "tool_calls", "error")
 
     def _identity(self) -> dict[str, Any]:
-        return {
-            **self._facts,
-            "id": self.id or self._own_id,
-            "model_name": self.model_name or self._facts.get("model_name"),
-        }
+        if self._own_id is None and not self.id:
+            self._own_id = uuid4().hex  # the vendor gives none: all snapshots have the same
+        model_name = self.model_name or self._facts.get("model_name")
+        return {**self._facts, "id": self.id or self._own_id, "model_name": model_name}
 
 
 def _is_closed(part: _Part, key: Hashable) -> bool:

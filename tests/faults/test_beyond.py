@@ -147,7 +147,7 @@ def test_in_a_long_outage_the_backup_has_all_the_calls(weather):
     assert max(call.ended - call.began for call in calls[20:]) < 0.7
 
 
-@pytest.mark.parametrize("hours", [0.1, 3])
+@pytest.mark.parametrize("hours", [0.1, 2])
 def test_after_any_outage_the_primary_is_back_within_seconds(weather, hours):
     """The pause does not grow with the outage."""
     end = hours * 3600
@@ -158,12 +158,12 @@ def test_after_any_outage_the_primary_is_back_within_seconds(weather, hours):
 
 
 def test_when_all_are_down_nobody_is_hammered(weather):
-    """Five minutes of nothing: each model sees its probes, and the calls that can wait are answered at the end."""
-    weather.up["primary"] = weather.up["backup"] = lambda now: now >= 300
-    calls = run_virtual(traffic(hub_of_two(deadline=30).get("main"), 330, rate=5), grace=0)
-    down = {name: [at for at in asked if at < 300] for name, asked in weather.asked.items()}
+    """Two minutes of nothing: each model sees its probes, and the calls that can wait are answered at the end."""
+    weather.up["primary"] = weather.up["backup"] = lambda now: now >= 120
+    calls = run_virtual(traffic(hub_of_two(deadline=30).get("main"), 150, rate=5), grace=0)
+    down = {name: [at for at in asked if at < 120] for name, asked in weather.asked.items()}
     for asked in down.values():
-        assert len(asked) <= 300 / 4 * 1.2 + 20
-    assert all(call.model is None for call in calls if call.ended < 300)
+        assert len(asked) <= 120 / 4 * 1.2 + 20
+    assert all(call.model is None for call in calls if call.ended < 120)
     assert all(call.ended - call.began <= 30.001 for call in calls)
-    assert all(call.model is not None for call in calls if call.began >= 280)
+    assert all(call.model is not None for call in calls if call.began >= 100)
