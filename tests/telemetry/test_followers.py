@@ -76,6 +76,5 @@ def test_followers_hear_of_the_end_though_an_observer_fails():
     def broken(event):
         raise RuntimeError("out of order")
 
-    with pytest.raises(RuntimeError):
-        call(hub_of({"say": "fine"}, Follower("a", notes), observers=(broken,)))
-    assert notes[-1][1] in {"complete", "failed"}
+    call(hub_of({"say": "fine"}, Follower("a", notes), observers=(broken,)))
+    assert notes[-1][1] == "complete"
