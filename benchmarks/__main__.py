@@ -2,9 +2,9 @@
 
     python -m benchmarks [--quick] [--only openai,large:openai,imports]
 
-The full stack is a hub's chain with every layer: usage, deadline, retry, breaker, limit, timeout. Both sides talk to the
-same server on loopback, which costs next to nothing, in turns. Below 1 is better but where the unit is a rate. --quick
-runs every row once, to see that it works: its figures mean nothing.
+The full stack is a hub's chain with every layer: usage, deadline, retry, breaker, limit, timeout. Both sides talk to
+the same server on loopback, which costs next to nothing, in turns. Below 1 is better but where the unit is a rate.
+--quick runs every row once, to see that it works: its figures mean nothing.
 """
 
 from __future__ import annotations

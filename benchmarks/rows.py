@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import vendors
@@ -151,8 +152,8 @@ class Bench:
             async with self.both(f"text/{count}") as (client, chain):
                 times = max(1, self.scale.streams * 500 // count) if self.scale.rounds > 1 else 1
                 pairs = await self.pairs(
-                    repeated(lambda: vendors.joined(self.vendor, client), times),  # noqa: B023
-                    repeated(lambda: vendors.snapshots(chain), times),  # noqa: B023
+                    repeated(lambda: vendors.joined(self.vendor, client), times),
+                    repeated(lambda: vendors.snapshots(chain), times),
                     count * times,
                 )
             found.append(Row.of(self.vendor, f"a chunk of {count}", "us CPU", pairs))
@@ -249,7 +250,8 @@ class Large(Bench):
                 )
             found.append(Row.of(self.vendor, f"{count * 10:,} characters of arguments", "ms CPU", pairs))
         half, whole = found
-        assert half.bare is not None and whole.bare is not None
+        assert half.bare is not None
+        assert whole.bare is not None
         return [*found, Row(self.vendor, "twice the arguments", "x", whole.bare / half.bare, whole.ours / half.ours)]
 
     async def streams(self) -> list[Row]:
@@ -355,7 +357,7 @@ async def peak(work: Work) -> int:
 
 def resident() -> int:
     """Bytes of memory that the process has now."""
-    with open("/proc/self/statm") as status:
+    with Path("/proc/self/statm").open() as status:
         return int(status.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
