@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +35,9 @@ def usage(
     ] = "model",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts, for a browser.")
+    ] = None,
     ledger: Annotated[
         Path | None, typer.Option("--ledger", metavar="PATH", help="The ledger; else the file's `usage.ledger`.")
     ] = None,
@@ -47,12 +52,18 @@ def usage(
       modelhub usage
       modelhub usage --since 30d --by tag:user
       modelhub usage --by day --csv > usage.csv
+      modelhub usage --since 30d --html usage.html
     """
-    if as_csv and as_json:
-        usage_error("give one of --csv and --json", "--csv")
-    start = _start(since, datetime.now(UTC))
+    if as_csv + as_json + (html is not None) > 1:
+        usage_error("give one of --csv, --json and --html", "--csv")
+    now = datetime.now(UTC)
+    start = _start(since, now)
     with reported(as_json=as_json):
-        found = _sums(ledger or _ledger_of(file), start, by)
+        path = ledger or _ledger_of(file)
+        if html is not None:
+            _write_page(html, path, start, now)
+            return
+        found = _sums(path, start, by)
         if as_json:
             print_json([{"name": name, **total.as_dict()} for name, total in found.items()])
         elif as_csv:
@@ -89,23 +100,47 @@ def _ledger_of(file: Path | None) -> Path:
 
 
 def _sums(ledger: Path, since: datetime | None, by: str) -> dict[str, Sum]:
-    import sqlite3
-
     from modelhub.accounting.report import report
 
-    if not ledger.exists():
-        say(line(f"no calls yet: there is no {ledger}"), err=True)
+    if not _exists(ledger):
         return {}
-    try:
-        found = report(ledger, since, by)
-    except ValueError as error:
-        usage_error(str(error), "--by")
-    except sqlite3.Error as error:
-        say(line(("error", "bold red"), f": {ledger} cannot be read: {error}"), err=True)
-        raise typer.Exit(Exit.FAILED) from None
+    with _readable(ledger):
+        try:
+            found = report(ledger, since, by)
+        except ValueError as error:
+            usage_error(str(error), "--by")
     if by in {"hour", "day", "month"}:
         return found
     return dict(sorted(found.items(), key=lambda item: (-item[1].known_cost, -item[1].total_tokens, item[0])))
+
+
+def _write_page(page: Path, ledger: Path, since: datetime | None, now: datetime) -> None:
+    from modelhub.cli import _usage_page
+
+    if _exists(ledger) and page.exists() and page.samefile(ledger):
+        usage_error("this is the ledger itself", "--html")
+    with _readable(ledger):
+        text = _usage_page.page(ledger, since, now)
+    page.write_text(text, encoding="utf-8", errors="replace")
+    say(line(f"wrote {page}"), err=True)
+
+
+def _exists(ledger: Path) -> bool:
+    if ledger.exists():
+        return True
+    say(line(f"no calls yet: there is no {ledger}"), err=True)
+    return False
+
+
+@contextmanager
+def _readable(ledger: Path) -> Iterator[None]:
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.Error as error:
+        say(line(("error", "bold red"), f": {ledger} cannot be read: {error}"), err=True)
+        raise typer.Exit(Exit.FAILED) from None
 
 
 def _print_csv(found: dict[str, Sum]) -> None:
