@@ -162,7 +162,8 @@ class Provider(ChatModelBase):
             # The connection is given back by now: a reader may stop at the last snapshot.
             final = self._finished(answer, attempt, context)
         except (asyncio.CancelledError, GeneratorExit):
-            attempt["usage"] = answer.usage  # some vendors give the figures of the input first
+            # Some vendors give the input's figures first. A forgotten stream has been counted already, by estimate.
+            attempt["usage"] = attempt["usage"] or answer.usage
             raise
         except Exception as error:
             attempt["usage"] = answer.usage

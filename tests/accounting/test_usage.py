@@ -304,7 +304,7 @@ def test_what_is_not_logged_is_not_gathered(notes, caplog):
     with caplog.at_level(logging.INFO, "modelhub"):
         asyncio.run(plain.get("a")("hi", tags={"user": "1"}))
     (entry,) = [record for record in caplog.records if record.getMessage() == "settle"]
-    assert (entry.user, entry.cost) == ("1", "51")
+    assert (entry.tags, entry.cost) == ({"user": "1"}, "51")
     assert hub.usage.total.calls == 0
 
 
