@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Hashable
 from types import ModuleType
 from typing import Any
 
-from modelhub.providers._http import GIVEN, unpacked, written
+from modelhub.providers._http import GIVEN, head_of, unpacked
 from modelhub.providers._incoming import Incoming, TransportError
 from modelhub.providers._transport import Head, Pool
+from modelhub.providers._wire import written
 
 __all__ = ["Again"]
 
@@ -35,16 +36,17 @@ class Again:
         self._heads: dict[Hashable, Head] = {}
         self._seen: dict[Hashable, Head] = {}
 
-    async def send(self, key: Hashable, body: Callable[[], bytes], ask: Callable[[], Awaitable[Any]]) -> Any:
-        """The answer to a request: *ask* lets the SDK send it, *body* is what it would send.
+    async def send(self, key: Hashable, body: Callable[[], Any], ask: Callable[[bool], Awaitable[Any]]) -> Any:
+        """The answer to a request: *ask* lets the SDK send it, *body* gives the JSON that it would send.
 
-        *key* is whatever its head depends on; None where that cannot be said. The answer is the HTTP library's
-        response, or an `Incoming`, which is used like it.
+        *key* is whatever its head depends on; None where that cannot be said. *ask* is told whether the answer is there
+        already: then any request to the same address will do. The answer is the HTTP library's response, or an
+        `Incoming`, which is used like it.
         """
         head = self._heads.get(key) if key is not None else None
-        data = None if head is None else _bytes(body)
+        data = await _written(body) if head is not None else None
         if head is None or data is None or self._pool is None:
-            response = await ask()
+            response = await ask(False)
             if key is not None and self._pool is not None:
                 self._learn(key, response.request)
             return response
@@ -57,13 +59,13 @@ class Again:
             found = error
         token = GIVEN.set(found)
         try:
-            return await ask()
+            return await ask(True)
         finally:
             GIVEN.reset(token)
 
     def _learn(self, key: Hashable, request: Any) -> None:
         # Twice the same: nothing in it was of that one request, like a nonce, a trace or a fresh token.
-        head = _without_cookies(written(request))
+        head = _without_cookies(head_of(request))
         if self._seen.get(key) == head:
             if len(self._heads) >= _MOST:
                 self._heads.clear()
@@ -73,9 +75,9 @@ class Again:
             self._seen = {key: head, **(self._seen if len(self._seen) < _MOST else {})}
 
 
-def _bytes(body: Callable[[], bytes]) -> bytes | None:
+async def _written(body: Callable[[], Any]) -> list[bytes] | None:
     try:
-        return body()
+        return await written(body())
     except (TypeError, ValueError, RecursionError):
         return None  # the SDK may know how to write it, or what to say
 

@@ -50,7 +50,7 @@ class GeminiClient:
         rest = self._rests.get(key)
         known = key if key not in self._rests or rest is not None else None
 
-        async def ask() -> httpx2.Response:
+        async def ask(_: bool) -> httpx2.Response:
             response = await self._caught(model_name, payload, stream)
             if known is not None and known not in self._rests:
                 if len(self._rests) >= _MOST_RESTS:
@@ -58,7 +58,7 @@ class GeminiClient:
                 self._rests[known] = _rest(response.request.content, payload["body"])
             return response
 
-        return await self.again.send(known, lambda: dumps({**(rest or {}), **payload["body"]}), ask)
+        return await self.again.send(known, lambda: {**(rest or {}), **payload["body"]}, ask)
 
     async def _caught(self, model_name: str, payload: Mapping[str, Any], stream: bool) -> httpx2.Response:
         """Let the SDK send *payload*, and catch the response."""

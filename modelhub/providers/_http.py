@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from modelhub.providers._incoming import Headers, Incoming, TransportError
 from modelhub.providers._transport import Head, Origin, Pool, written_head
 
-__all__ = ["GIVEN", "PerLoop", "connecting", "http_client", "tls_context", "unpacked", "written"]
+__all__ = ["GIVEN", "PerLoop", "connecting", "head_of", "http_client", "tls_context", "unpacked"]
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ _CONNECTING = frozenset(
 )
 
 
-def written(request: Any) -> Head:
+def head_of(request: Any) -> Head:
     """The head of a request of httpx's. Raises LocalProtocolError for what no header may hold."""
     url = request.url
     origin = Origin(
@@ -90,7 +90,7 @@ def _transport_class(library: ModuleType) -> Callable[[Pool], Any]:
                 given = GIVEN.get()
                 if isinstance(given, TransportError):
                     raise given
-                incoming = given or await self.pool.send(written(request), body)
+                incoming = given or await self.pool.send(head_of(request), [body])
             except TransportError as error:
                 raise _translated(library, error, request) from error
             return unpacked(library, incoming, request)

@@ -7,11 +7,12 @@ is given sends our JSON in the place of its own, and keeps the answer for us as 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelhub.errors import NotConfigured
+from modelhub.errors import InvalidRequest, NotConfigured
 from modelhub.providers._again import Again
 from modelhub.providers._http import http_client
 
@@ -63,13 +64,17 @@ class OllamaClient:
     http: httpx.AsyncClient
     again: Again
 
-    async def open_answer(self, host: str, model_name: str, body: bytes) -> Any:
+    async def open_answer(self, host: str, model_name: str, body: Mapping[str, Any]) -> Any:
         """Send *body* as a chat request to *host*; the answer is the caller's to close, whatever its status."""
-        return await self.again.send("chat", lambda: body, lambda: _ask(self.http, host, model_name, body))
+        return await self.again.send("chat", lambda: body, lambda _: _ask(self.http, host, model_name, body))
 
 
-async def _ask(http: httpx.AsyncClient, host: str, model_name: str, body: bytes) -> httpx.Response:
-    exchange = _Exchange(http, body)
+async def _ask(http: httpx.AsyncClient, host: str, model_name: str, body: Mapping[str, Any]) -> httpx.Response:
+    try:
+        written = json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"the parameters cannot be written as JSON: {error}") from error
+    exchange = _Exchange(http, written)
     client = _sdk_client(host, exchange)
     # As a stream: for plain calls the SDK hides what kept it from connecting.
     async for _ in await client.chat(model=model_name, stream=True):

@@ -14,7 +14,7 @@ import select
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from modelhub.providers._incoming import (
@@ -52,6 +52,9 @@ class Head(NamedTuple):
     times: Mapping[str, float | None]
     bodiless: bool = False
     """Whether the answer has no body, whatever it says."""
+
+    def __repr__(self) -> str:
+        return f"Head({self.origin})"  # what comes first holds the key
 
 
 _VALUE = re.compile(rb"(?:[^\x00\s](?:[^\x00\r\n\v\f]*[^\x00\s])?)?")
@@ -163,26 +166,28 @@ class Connection(asyncio.Protocol):
             return True
         return self._readable is not None and bool(self._readable(0))
 
-    async def ask(self, head: Head, body: bytes) -> Incoming:
+    async def ask(self, head: Head, body: Sequence[bytes]) -> Incoming:
         """Send a request; gives its answer when status and headers are there."""
         self._incoming = incoming = Incoming(self, head.times.get("read"), head.bodiless)
-        start = head.start + b"content-length: %d\r\n\r\n" % len(body)
-        if len(body) <= _AT_ONCE:
-            self._transport.write(start + body)
+        size = sum(map(len, body))
+        start = head.start + b"content-length: %d\r\n\r\n" % size
+        if size <= _AT_ONCE:
+            self._transport.write(b"".join((start, *body)))
         else:
             self._transport.write(start)
-            await self._write(memoryview(body), incoming, head.times.get("write"))
+            await self._write(body, incoming, head.times.get("write"))
         await incoming.headed()
         return incoming
 
-    async def _write(self, body: memoryview, incoming: Incoming, seconds: float | None) -> None:
+    async def _write(self, body: Sequence[bytes], incoming: Incoming, seconds: float | None) -> None:
         self._sent = False
-        for at in range(0, len(body), _AT_ONCE):
-            if self._full is not None:
-                await _until(self._full, seconds)
-            if self.lost or incoming.status_code:
-                return  # the server has heard enough: it has answered, or is gone
-            self._transport.write(body[at : at + _AT_ONCE])
+        for piece in body:
+            for at in range(0, len(piece), _AT_ONCE):
+                if self._full is not None:
+                    await _until(self._full, seconds)
+                if self.lost or incoming.status_code:
+                    return  # the server has heard enough: it has answered, or is gone
+                self._transport.write(memoryview(piece)[at : at + _AT_ONCE])
         self._sent = True
 
 
@@ -213,8 +218,11 @@ class Pool:
         self._busy: set[Connection] = set()
         self._closed = False
 
-    async def send(self, head: Head, body: bytes) -> Incoming:
-        """Send a request, once. The caller reads the answer to its end, or closes it. Raises TransportError."""
+    async def send(self, head: Head, body: Sequence[bytes]) -> Incoming:
+        """Send a request, once, its body in pieces. The caller reads the answer to its end, or closes it.
+
+        Raises TransportError.
+        """
         if self._closed:
             raise RuntimeError("Cannot send a request, as the client has been closed.")
         await self._place(head.times.get("pool"))

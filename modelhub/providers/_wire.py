@@ -2,22 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from typing import Any
+from uuid import uuid4
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from modelhub.errors import BadReply
 
-__all__ = ["dumps", "json_body", "json_lines", "loads", "server_sent_events"]
+__all__ = ["dumps", "json_body", "json_lines", "loads", "server_sent_events", "written"]
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+_LONG = 256 * 1024
 
 
 def dumps(value: Any) -> bytes:
     """*value* as JSON, as the SDKs write it. Raises TypeError or ValueError for what JSON does not have."""
     return _encode(value).encode()
+
+
+async def written(value: Any) -> list[bytes]:
+    """The same in pieces. A long text, such as an image, is written bit by bit, so that others get their turn."""
+    if not _has_long(value):
+        return [dumps(value)]
+    long: list[str] = []
+    mark = uuid4().hex
+    rest = dumps(_marked(value, mark, long))
+    pieces: list[bytes] = []
+    for number, text in enumerate(long):
+        before, _, rest = rest.partition(f"{mark}-{number}".encode())
+        pieces.append(before)
+        for at in range(0, len(text), _LONG):
+            pieces.append(to_json(text[at : at + _LONG])[1:-1])
+            await asyncio.sleep(0)
+    return [*pieces, rest]
+
+
+def _has_long(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return len(value) > _LONG
+    if kind is dict:
+        return any(map(_has_long, value.values()))
+    return kind is list and any(map(_has_long, value))
+
+
+def _marked(value: Any, mark: str, long: list[str]) -> Any:
+    """*value* with a mark in the place of each long text, which *long* gets."""
+    if isinstance(value, dict):
+        return {key: _marked(inner, mark, long) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_marked(inner, mark, long) for inner in value]
+    if isinstance(value, str) and len(value) > _LONG:
+        long.append(value)
+        return f"{mark}-{len(long) - 1}"
+    return value
 
 
 def loads(data: bytes | str) -> Any:

@@ -33,7 +33,7 @@ from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import dumps, json_body, server_sent_events
+from modelhub.providers._wire import json_body, server_sent_events
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -213,7 +213,11 @@ class AnthropicChatModel(Provider):
         client = self._clients.get()
         extra = payload.get("extra_body") or {}
 
-        async def ask() -> Any:
+        async def ask(answered: bool) -> Any:
+            if answered:
+                import httpx2
+
+                return await client.sdk.post("/v1/messages", cast_to=httpx2.Response, body={})
             known = _parameters()
             given = {name: value for name, value in payload.items() if name in known}
             beside = {name: value for name, value in payload.items() if name not in known}
@@ -223,8 +227,8 @@ class AnthropicChatModel(Provider):
             raw = await client.sdk.messages.with_raw_response.create(**given)
             return raw.http_response
 
-        def body() -> bytes:
-            return dumps({**{name: value for name, value in payload.items() if name != "extra_body"}, **extra})
+        def body() -> dict[str, Any]:
+            return {**{name: value for name, value in payload.items() if name != "extra_body"}, **extra}
 
         key = payload.get("stream", False) if _IN_HEAD.isdisjoint(payload) else None
         return await client.again.send(key, body, ask)

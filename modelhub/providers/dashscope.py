@@ -29,7 +29,7 @@ from modelhub.providers._dashscope_encode import (
 )
 from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import dumps, json_body, server_sent_events
+from modelhub.providers._wire import json_body, server_sent_events
 
 __all__ = ["DashScopeChatModel", "DashScopeOptions"]
 
@@ -251,16 +251,16 @@ class DashScopeChatModel(Provider):
             path=protocol.MULTIMODAL_PATH if payload["multimodal"] else None,
         )
         key = (request.path, *request.headers.items())
-        return await client.again.send(key, lambda: dumps(request.body), lambda: self._ask(client.sdk, request))
+        return await client.again.send(key, lambda: request.body, lambda given: self._ask(client.sdk, request, given))
 
-    async def _ask(self, sdk: Any, request: Any) -> Any:
+    async def _ask(self, sdk: Any, request: Any, answered: bool) -> Any:
         import httpx
 
         # The SDK's transport gives the answer as it came. Over a client of ours it sends only what is said here.
         return await sdk.transport.open_stream(
             "POST",
             request.path,
-            json=request.body,
+            json={} if answered else request.body,
             headers=request.headers,
             base_url=self.base_url,
             api_key=self._key.get_secret_value(),

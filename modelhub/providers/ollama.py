@@ -21,7 +21,6 @@ from modelhub.errors import (
     ConnectFailed,
     ConnectTimeout,
     ContextTooLong,
-    InvalidRequest,
     ModelNotFound,
     NotConfigured,
     UnsupportedFeature,
@@ -174,11 +173,7 @@ class OllamaChatModel(Provider):
             raise NotConfigured(f"the HTTP client cannot be made: {error}") from error
 
     async def _open(self, payload: Payload) -> Any:
-        try:
-            body = json.dumps(payload["body"], allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise InvalidRequest(f"the parameters cannot be written as JSON: {error}") from error
-        response = await self._clients.get().open_answer(self.host, self.model_name, body)
+        response = await self._clients.get().open_answer(self.host, self.model_name, payload["body"])
         if response.status_code < 300:
             return response
         try:

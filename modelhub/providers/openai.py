@@ -29,7 +29,7 @@ from modelhub.providers._openai_place import ambient_headers, ambient_organizati
 from modelhub.providers._openai_quirks import SERVERS, Quirks, with_overrides
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._transport import Pool
-from modelhub.providers._wire import dumps, json_body, server_sent_events
+from modelhub.providers._wire import json_body, server_sent_events
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -233,7 +233,12 @@ class OpenAIChatModel(Provider):
         body = {**sent, **(arguments.pop("extra_body", None) or {})}
         key = None if arguments else (payload["model"], payload["stream"])
 
-        async def ask() -> Any:
+        async def ask(answered: bool) -> Any:
+            if answered:
+                import httpx2
+
+                of = {"model": payload["model"]}  # Azure's address has it
+                return await client.sdk.post("/chat/completions", cast_to=httpx2.Response, body=of)
             if self._is_unsigned():
                 arguments["extra_headers"] = {"Authorization": _omit(), **(arguments.get("extra_headers") or {})}
             raw = await client.sdk.chat.completions.with_raw_response.create(
@@ -241,7 +246,7 @@ class OpenAIChatModel(Provider):
             )
             return raw.http_response
 
-        return await client.again.send(key, lambda: dumps(body), ask)
+        return await client.again.send(key, lambda: body, ask)
 
     async def call(self, payload: Payload) -> Event:
         """The request's id and the body."""
