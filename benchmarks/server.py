@@ -54,10 +54,8 @@ def _frames(vendor: str, kind: str, count: int) -> list[bytes]:
     found: list[bytes] = []
     for frame in wire.frames(call, _asked(True)):
         if written in frame.data:
-            found += [
-                _without_name(frame.data.replace(written, json.dumps(p).encode()), bool(n))
-                for n, p in enumerate(pieces)
-            ]
+            cut = [frame.data.replace(written, json.dumps(piece).encode()) for piece in pieces]
+            found += [_without_name(data, later=at > 0) for at, data in enumerate(cut)]
         else:
             found.append(frame.data)
     return found
@@ -68,9 +66,8 @@ def _without_name(data: bytes, later: bool) -> bytes:
 
 
 def _streamed(vendor: str, frames: list[bytes]) -> list[bytes]:
-    head = (
-        f"HTTP/1.1 200 OK\r\ncontent-type: {WIRES[vendor].stream_type}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
-    )
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {WIRES[vendor].stream_type}\r\n".encode()
+    head += b"transfer-encoding: chunked\r\n\r\n"
     chunks = [b"%x\r\n%s\r\n" % (len(frame), frame) for frame in frames]
     packets = [b"".join(chunks[at : at + TOGETHER]) for at in range(0, len(chunks), TOGETHER)]
     return [head + packets[0], *packets[1:], b"0\r\n\r\n"]

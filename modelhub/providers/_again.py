@@ -9,10 +9,11 @@ the one that is raised.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-from modelhub.providers._http import GIVEN, head_of, unpacked
+from modelhub.providers._http import GIVEN, SENT, head_of, unpacked
 from modelhub.providers._incoming import Incoming, TransportError
 from modelhub.providers._transport import Head, Pool
 from modelhub.providers._wire import written
@@ -46,10 +47,7 @@ class Again:
         head = self._heads.get(key) if key is not None else None
         data = await _written(body) if head is not None else None
         if head is None or data is None or self._pool is None:
-            response = await ask(False)
-            if key is not None and self._pool is not None:
-                self._learn(key, response.request)
-            return response
+            return await self.learning(key, ask)
         found: Incoming | TransportError
         try:
             found = await self._pool.send(head, data)
@@ -62,6 +60,20 @@ class Again:
             return await ask(True)
         finally:
             GIVEN.reset(token)
+
+    async def learning(self, key: Hashable, ask: Callable[[bool], Awaitable[Any]]) -> Any:
+        """The answer to a request that the SDK sends; the head that it writes is noted, whatever comes of it."""
+        if key is None or self._pool is None:
+            return await ask(False)
+        sent: list[Any] = []
+        token = SENT.set(sent)
+        try:
+            return await ask(False)
+        finally:
+            SENT.reset(token)
+            if len(sent) == 1:
+                with suppress(TransportError):  # a head that cannot be sent
+                    self._learn(key, sent[0])
 
     def _learn(self, key: Hashable, request: Any) -> None:
         # Twice the same: nothing in it was of that one request, like a nonce, a trace or a fresh token.

@@ -47,18 +47,18 @@ class GeminiClient:
     async def ask(self, model_name: str, payload: Mapping[str, Any], stream: bool) -> Any:
         """Send *payload*, once; gives the server's response, unread, for the caller to close."""
         key = _key(model_name, payload, stream)
-        rest = self._rests.get(key)
-        known = key if key not in self._rests or rest is not None else None
 
         async def ask(_: bool) -> httpx2.Response:
             response = await self._caught(model_name, payload, stream)
-            if known is not None and known not in self._rests:
+            if key is not None and key not in self._rests:
                 if len(self._rests) >= _MOST_RESTS:
                     self._rests.clear()
-                self._rests[known] = _rest(response.request.content, payload["body"])
+                self._rests[key] = _rest(response.request.content, payload["body"])
             return response
 
-        return await self.again.send(known, lambda: {**(rest or {}), **payload["body"]}, ask)
+        if (rest := self._rests.get(key)) is None:
+            return await self.again.learning(None if key in self._rests else key, ask)
+        return await self.again.send(key, lambda: {**rest, **payload["body"]}, ask)
 
     async def _caught(self, model_name: str, payload: Mapping[str, Any], stream: bool) -> httpx2.Response:
         """Let the SDK send *payload*, and catch the response."""

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from modelhub.providers._incoming import Headers, Incoming, TransportError
 from modelhub.providers._transport import Head, Origin, Pool, written_head
 
-__all__ = ["GIVEN", "PerLoop", "connecting", "head_of", "http_client", "tls_context", "unpacked"]
+__all__ = ["GIVEN", "SENT", "PerLoop", "connecting", "head_of", "http_client", "tls_context", "unpacked"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,9 @@ def tls_context() -> ssl.SSLContext:
 GIVEN: ContextVar[Incoming | TransportError | None] = ContextVar("modelhub_given", default=None)
 """What a client of ours answers in this context instead of sending: what came of a request that was sent already."""
 
+SENT: ContextVar[list[Any] | None] = ContextVar("modelhub_sent", default=None)
+"""Where a client of ours notes, in this context, the requests that it is given."""
+
 
 def http_client(library: ModuleType, **arguments: Any) -> tuple[Any, Pool | None]:
     """An `AsyncClient` of *library*, httpx or httpx2, as *arguments* say, and the connections it sends through.
@@ -44,7 +47,7 @@ def http_client(library: ModuleType, **arguments: Any) -> tuple[Any, Pool | None
     in the environment, or anything in *arguments* about how to connect, the library has connections of its own.
     """
     arguments, pool = connecting(library, arguments)
-    return library.AsyncClient(**arguments), pool
+    return (library.AsyncClient if pool is None else _client_class(library))(**arguments), pool
 
 
 def connecting(library: ModuleType, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Pool | None]:
@@ -73,6 +76,25 @@ def head_of(request: Any) -> Head:
 
 
 @cache
+def _client_class(library: ModuleType) -> Callable[..., Any]:
+    class Client(library.AsyncClient):  # type: ignore[name-defined, misc]
+        """Goes the short way where the answer is there already."""
+
+        def build_request(self, method: str, url: Any, **kwargs: Any) -> Any:
+            return super().build_request(method, url, **kwargs) if GIVEN.get() is None else library.Request(method, url)
+
+        async def send(self, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
+            if (given := GIVEN.get()) is None:
+                return await super().send(request, stream=stream, **kwargs)
+            response = _answered(library, given, request)
+            if not stream:
+                await response.aread()
+            return response
+
+    return Client
+
+
+@cache
 def _transport_class(library: ModuleType) -> Callable[[Pool], Any]:
     class Transport(library.AsyncBaseTransport):  # type: ignore[name-defined, misc]
         """Sends requests of *library* through *pool*."""
@@ -86,14 +108,14 @@ def _transport_class(library: ModuleType) -> Callable[[Pool], Any]:
                     "Request URL is missing an 'http://' or 'https://' protocol.", request=request
                 )
             body = await request.aread()
+            if (sent := SENT.get()) is not None:
+                sent.append(request)
+            found: Incoming | TransportError
             try:
-                given = GIVEN.get()
-                if isinstance(given, TransportError):
-                    raise given
-                incoming = given or await self.pool.send(head_of(request), [body])
+                found = GIVEN.get() or await self.pool.send(head_of(request), [body])
             except TransportError as error:
-                raise _translated(library, error, request) from error
-            return unpacked(library, incoming, request)
+                found = error
+            return _answered(library, found, request)
 
         async def aclose(self) -> None:
             await self.pool.aclose()
@@ -132,6 +154,13 @@ def unpacked(library: ModuleType, incoming: Incoming, request: Any = None) -> An
         extensions={"http_version": b"HTTP/1.1"},
         request=request,
     )
+
+
+def _answered(library: ModuleType, found: Incoming | TransportError, request: Any) -> Any:
+    """What *found* is for *library*: a response, or an error of its own, which is raised."""
+    if isinstance(found, Incoming):
+        return unpacked(library, found, request)
+    raise _translated(library, found, request) from found
 
 
 def _translated(library: ModuleType, error: TransportError, request: Any) -> Exception:

@@ -601,3 +601,13 @@ def test_a_pool_for_each_loop():
             return await asked(connections, port)
 
     assert [asyncio.run(run()) for _ in range(3)] == [b"ok"] * 3
+
+
+async def test_a_head_is_learnt_from_refused_requests_too():
+    """A server that only ever refuses costs no more than one that answers."""
+    async with repeating(says(b"HTTP/1.1 503 -\r\ncontent-length: 2\r\n\r\nno")) as (server, sdk, again):
+        for _ in range(4):
+            with pytest.raises(httpx2.HTTPStatusError):
+                await again.send("k", dict, sdk.ask({}))
+        assert sdk.asked == [False, False, True, True]
+        assert server.requests == 4
