@@ -3,7 +3,7 @@
 A `ChatStream` yields `ChatResponse`s, each the whole answer so far. It is committed: its first content was in hand
 before anybody saw it (`ChatStream.open`). What must happen when a reply is finished, give back a permit, count usage,
 goes through `on_settled`: exactly once, inner layer first, whether the reply is complete, fails, is closed, cancelled
-or simply forgotten.
+or simply forgotten. How long its reader waits at most is said by clocks (`ChatStream.watch`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from modelhub.events import How
 
-__all__ = ["ChatStream", "Outcome", "Reply", "on_settled"]
+__all__ = ["ChatStream", "Expiry", "Outcome", "Reply", "on_settled"]
 
 Snapshots = AsyncGenerator[ChatResponse, None]
+Expiry = tuple[float, Callable[[ChatResponse | None], Exception]]
+"""How many seconds are left, and what to raise when they are over; it is told the last snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,82 @@ class Outcome:
     error: BaseException | None = None
 
 
+class _Watch:
+    """The clocks of a stream, one timer for all of them.
+
+    To set a timer costs more than to read a word. So it is not set anew for each: when it rings, it looks whether the
+    wait that is going on has lasted too long. It knows nothing of the stream, which may be forgotten meanwhile.
+    """
+
+    __slots__ = ("_before", "_clocks", "_ends", "_failure", "_rang", "_task", "_timer")
+
+    def __init__(self, clock: Callable[[], Expiry]) -> None:
+        self._clocks = [clock]
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ends = 0.0
+        self._before = 0
+        self._rang = False
+
+    def add(self, clock: Callable[[], Expiry]) -> None:
+        """Heed *clock* too; of several that are over at the same time, the first one added speaks."""
+        self._clocks.append(clock)
+
+    def begin(self) -> None:
+        """The task waits from now on."""
+        seconds, self._failure = self._clocks[0]()
+        for clock in self._clocks[1:]:
+            fewer, failure = clock()
+            if fewer < seconds:
+                seconds, self._failure = fewer, failure
+        loop = asyncio.get_running_loop()
+        self._ends = ends = loop.time() + seconds
+        self._task = task = asyncio.current_task(loop)
+        self._before = task.cancelling() if task is not None else 0
+        if self._timer is None or self._timer.when() > ends:
+            self._set(ends, loop)
+
+    def end(self) -> Callable[[ChatResponse | None], Exception] | None:
+        """The task waits no longer; gives what to raise if that is because its time was over."""
+        task, self._task = self._task, None
+        if not self._rang or task is None:
+            return None
+        self._rang = False
+        # Somebody else may have cancelled the task too: then that is what it hears.
+        return self._failure if task.uncancel() <= self._before else None
+
+    def stop(self) -> None:
+        """Nobody will wait any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self, ends: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.stop()
+        self._timer = loop.call_at(ends, self._ring, ends, loop)
+
+    def _ring(self, at: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._task is None:
+            return
+        if self._ends > at:
+            self._set(self._ends, loop)
+        else:
+            self._rang = True
+            self._task.cancel()
+
+
 class _Settlement:
     """The part of a stream that outlives its reader: who wants to know, and whether they have been told."""
 
-    __slots__ = ("callbacks", "inner", "last", "loop", "outcome", "thread")
+    __slots__ = ("callbacks", "inner", "last", "loop", "outcome", "thread", "watch")
 
     def __init__(self, inner: _Settlement | None) -> None:
         self.callbacks: list[Callable[[Outcome], None]] = []
         self.inner = inner
         self.last: ChatResponse | None = None
         self.outcome: Outcome | None = None
+        self.watch: _Watch | None = None
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
 
@@ -56,6 +124,8 @@ class _Settlement:
         if self.outcome is not None:
             return
         self.outcome = outcome = Outcome(how, self.last, error)
+        if self.watch is not None:
+            self.watch.stop()
         if self.inner is not None:
             self.inner.settle(how, error)
         callbacks, self.callbacks = self.callbacks, []
@@ -118,27 +188,51 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         """How the stream was finished, or None while it lasts."""
         return self._settlement.outcome
 
+    def watch(self, clock: Callable[[], Expiry]) -> None:
+        """Give up on a snapshot that does not come in time.
+
+        *clock* says, at each wait, how long it may last. Whoever reads is told what the clock says then, and the stream
+        has failed.
+        """
+        if self._settlement.watch is None:
+            self._settlement.watch = _Watch(clock)
+        else:
+            self._settlement.watch.add(clock)
+
     async def __anext__(self) -> ChatResponse:
         settlement = self._settlement
         if self._first is not None:
             snapshot, self._first = self._first, None
         else:
+            if (watch := settlement.watch) is not None:
+                watch.begin()
             try:
                 snapshot = await self._snapshots.__anext__()
-            except StopAsyncIteration:
-                settlement.settle("complete")
-                raise
-            except (asyncio.CancelledError, GeneratorExit) as error:
-                settlement.settle("cancelled", error)
-                raise
             except BaseException as error:
-                settlement.settle("failed", error)
+                self._ended(error)
                 raise
+            if watch is not None:
+                watch.end()
         settlement.last = snapshot
         if dict.__getitem__(snapshot, "is_last"):  # the short way: this is done for each word
             # Whoever makes snapshots has let go of its connection before the last one.
             settlement.settle("complete")
         return snapshot
+
+    def _ended(self, error: BaseException) -> None:
+        """Settle, as *error* says. Raises what a clock says, if the error is only that it has cancelled the wait."""
+        settlement = self._settlement
+        failure = settlement.watch.end() if settlement.watch is not None else None
+        if isinstance(error, StopAsyncIteration):
+            settlement.settle("complete")
+        elif not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            settlement.settle("failed", error)
+        elif failure is None:
+            settlement.settle("cancelled", error)
+        else:
+            late = failure(settlement.last)
+            settlement.settle("failed", late)
+            raise late from late.__cause__
 
     async def final(self) -> ChatResponse:
         """Read to the end and give back the complete answer. Raises BadReply if the stream was closed before."""

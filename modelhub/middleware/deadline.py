@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelhub.errors import CallError, DeadlineExceeded
-from modelhub.middleware._watch import Expiry, in_time, watched
+from modelhub.middleware._watch import in_time
 from modelhub.model import ChatRequest, Layer
 from modelhub.response import ChatResponse
-from modelhub.stream import ChatStream, Reply
+from modelhub.stream import ChatStream, Expiry, Reply
 
 __all__ = ["Deadline"]
 
@@ -18,14 +20,20 @@ class Deadline(Layer):
         """The reply, in time. Raises DeadlineExceeded, also out of a stream, then with the partial answer."""
         if request.deadline is None:
             return await self.inner.send(request)
-
-        def expiry() -> Expiry:
-            return request.remaining() or 0.0, lambda: self._exceeded(request)
-
         if request.remaining() == 0.0:
             raise self._exceeded(request)
-        reply = await in_time(self.inner.send(request), expiry())
-        return watched(reply, expiry, _with_partial) if isinstance(reply, ChatStream) else reply
+        reply = await in_time(self.inner.send(request), request.remaining() or 0.0, lambda: self._exceeded(request))
+        if isinstance(reply, ChatStream):
+            reply.watch(self._clock(request))
+        return reply
+
+    def _clock(self, request: ChatRequest) -> Callable[[], Expiry]:
+        def late(last: ChatResponse | None) -> CallError:
+            failure = self._exceeded(request)
+            failure.partial = last
+            return failure
+
+        return lambda: (request.remaining() or 0.0, late)
 
     def _exceeded(self, request: ChatRequest) -> DeadlineExceeded:
         failure = DeadlineExceeded(
@@ -34,9 +42,3 @@ class Deadline(Layer):
         )
         request.context.fail_open_attempts(failure)
         return failure
-
-
-def _with_partial(failure: CallError, last: ChatResponse | None) -> CallError:
-    if isinstance(failure, DeadlineExceeded):
-        failure.partial = last
-    return failure

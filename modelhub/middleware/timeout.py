@@ -6,14 +6,15 @@ a stream of pings, or one word every twenty seconds, never ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from modelhub.errors import CallError, FirstTokenTimeout, IdleTimeout, StreamBroken, TimedOut, TotalTimeout
-from modelhub.middleware._watch import Expiry, in_time, watched
+from modelhub.middleware._watch import in_time
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions, duration
 from modelhub.response import ChatResponse
-from modelhub.stream import ChatStream, Reply
+from modelhub.stream import ChatStream, Expiry, Reply
 
 __all__ = ["Timeout", "TimeoutOptions"]
 
@@ -50,22 +51,33 @@ class Timeout(Layer):
         clock = self.services.clock
         ends = clock.now() + self.options.total
         streaming = self.inner.stream if request.stream is None else request.stream
-        reply = await in_time(self.inner.send(request), self._until_commit(request, streaming))
-        if not isinstance(reply, ChatStream):
-            return reply
+        seconds, failure = self._until_commit(request, streaming)
+        reply = await in_time(self.inner.send(request), seconds, failure)
+        if isinstance(reply, ChatStream):
+            reply.watch(self._clock(request, ends))
+        return reply
 
-        def expiry() -> Expiry:
-            left = ends - clock.now()
-            if left < self.options.idle:
-                return left, lambda: self._expired(request, TotalTimeout, "total")
-            return self.options.idle, lambda: self._expired(request, IdleTimeout, "idle")
-
-        return watched(reply, expiry, self._broken)
-
-    def _until_commit(self, request: ChatRequest, streaming: bool) -> Expiry:
+    def _until_commit(self, request: ChatRequest, streaming: bool) -> tuple[float, Callable[[], TimedOut]]:
         if streaming and self.options.first_token <= self.options.total:
             return self.options.first_token, lambda: self._expired(request, FirstTokenTimeout, "first_token")
         return self.options.total, lambda: self._expired(request, TotalTimeout, "total")
+
+    def _clock(self, request: ChatRequest, ends: float) -> Callable[[], Expiry]:
+        """The clocks of a committed stream: between two contents, and until *ends*."""
+
+        def silent(last: ChatResponse | None) -> StreamBroken:
+            return self._broken(self._expired(request, IdleTimeout, "idle"), last)
+
+        def late(last: ChatResponse | None) -> StreamBroken:
+            return self._broken(self._expired(request, TotalTimeout, "total"), last)
+
+        now, idle = self.services.clock.now, self.options.idle
+
+        def expiry() -> Expiry:
+            left = ends - now()
+            return (left, late) if left < idle else (idle, silent)
+
+        return expiry
 
     def _expired(self, request: ChatRequest, cls: type[TimedOut], clock: str) -> TimedOut:
         words = {
