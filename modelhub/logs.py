@@ -42,7 +42,7 @@ class LogObserver:
             import structlog
 
             structlog.get_logger("modelhub").log(level, name, **fields_of(event))
-        elif _standard.isEnabledFor(level):
+        elif _standard.isEnabledFor(level) and _is_heard():
             _wrapped().log(level, name, **fields_of(event))
 
     def _configured(self) -> bool:
@@ -51,6 +51,16 @@ class LogObserver:
         # An application that configured structlog has imported it: no need to pay for the import here.
         is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
         return is_configured is not None and bool(is_configured())
+
+
+def _is_heard() -> bool:
+    """Whether the application has a handler that an entry would come to: most failures are written for nobody."""
+    logger: logging.Logger | None = _standard
+    while logger is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 def _attempt(event: AttemptEnded) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         if self._first is not None:
             snapshot, self._first = self._first, None
         else:
-            if (watch := settlement.watch) is not None:
+            if (watch := settlement.watch) is not None and settlement.outcome is None:
                 watch.begin()
             try:
                 snapshot = await self._snapshots.__anext__()

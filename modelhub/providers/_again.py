@@ -2,8 +2,8 @@
 
 An SDK takes longer to put together the address and the headers of a request than the whole stack takes for a call, and
 they are the same each time. So the SDK sends the first requests; once it has written the same head twice, that head is
-sent again as it is. Whatever goes wrong is handed to the SDK, as the answer to a request of its own, and its error is
-the one that is raised.
+sent again as it is. Whatever goes wrong is handed to the SDK, as an answer to make an error of, or as the answer to a
+request of its own, and its error is the one that is raised.
 """
 
 from __future__ import annotations
@@ -11,30 +11,45 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelhub.providers._http import GIVEN, SENT, head_of, unpacked
 from modelhub.providers._incoming import Incoming, TransportError
 from modelhub.providers._transport import Head, Pool
 from modelhub.providers._wire import written
 
-__all__ = ["Again"]
+__all__ = ["Again", "maker"]
 
 _MOST = 64  # heads that are kept
+
+
+class _Known(NamedTuple):
+    """What the SDK has written twice, and the same request without what it sends, for its errors to name."""
+
+    head: Head
+    request: Any
 
 
 class Again:
     """The heads of one client, whose connections are *pool*; without one, the SDK sends everything.
 
     *library* is the client's, httpx or httpx2. *refusals* tells that answers of any status are to be given, and not
-    left to the SDK.
+    left to the SDK; *refused* is how it makes an error of an answer with a status of 400 or more.
     """
 
-    def __init__(self, library: ModuleType, pool: Pool | None, *, refusals: bool = False) -> None:
+    def __init__(
+        self,
+        library: ModuleType,
+        pool: Pool | None,
+        *,
+        refusals: bool = False,
+        refused: Callable[[Any], Exception] | None = None,
+    ) -> None:
         self._library = library
         self._pool = pool
         self._refusals = refusals
-        self._heads: dict[Hashable, Head] = {}
+        self._refused = refused
+        self._heads: dict[Hashable, _Known] = {}
         self._seen: dict[Hashable, Head] = {}
 
     async def send(self, key: Hashable, body: Callable[[], Any], ask: Callable[[bool], Awaitable[Any]]) -> Any:
@@ -44,17 +59,22 @@ class Again:
         already: then any request to the same address will do. The answer is the HTTP library's response, or an
         `Incoming`, which is used like it.
         """
-        head = self._heads.get(key) if key is not None else None
-        data = await _written(body) if head is not None else None
-        if head is None or data is None or self._pool is None:
+        known = self._heads.get(key) if key is not None else None
+        data = await _written(body) if known is not None else None
+        if known is None or data is None or self._pool is None:
             return await self.learning(key, ask)
         found: Incoming | TransportError
         try:
-            found = await self._pool.send(head, data)
-            if found.status_code < 300 or self._refusals:
-                return found if "content-encoding" not in found.headers else unpacked(self._library, found)
+            found = await self._pool.send(known.head, data)
         except TransportError as error:
             found = error
+        else:
+            if found.status_code < 300 or self._refusals:
+                return found if "content-encoding" not in found.headers else unpacked(self._library, found)
+            if found.status_code >= 400 and self._refused is not None:
+                response = unpacked(self._library, found, known.request)
+                await response.aread()
+                raise self._refused(response)
         token = GIVEN.set(found)
         try:
             return await ask(True)
@@ -81,10 +101,19 @@ class Again:
         if self._seen.get(key) == head:
             if len(self._heads) >= _MOST:
                 self._heads.clear()
-            self._heads[key] = head
+            self._heads[key] = _Known(head, self._library.Request(request.method, request.url))
             self._seen.pop(key)
         else:
             self._seen = {key: head, **(self._seen if len(self._seen) < _MOST else {})}
+
+
+def maker(client: Any) -> Callable[[Any], Exception] | None:
+    """How *client*, of OpenAI's or Anthropic's SDK, makes an error of an answer; None if it does not say.
+
+    It has no public name for it; a release that calls it otherwise is asked the long way.
+    """
+    found = getattr(client, "_make_status_error_from_response", None)
+    return found if callable(found) else None
 
 
 async def _written(body: Callable[[], Any]) -> list[bytes] | None:

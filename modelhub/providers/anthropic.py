@@ -25,7 +25,7 @@ from pydantic import Field, SecretStr
 from modelhub.errors import BadReply, CallError, ConfigError, ConnectionLost
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers._again import Again
+from modelhub.providers._again import Again, maker
 from modelhub.providers._answer import Answer
 from modelhub.providers._anthropic_decode import REQUEST_ID, read_event, read_message, said
 from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
@@ -275,7 +275,8 @@ class AnthropicChatModel(Provider):
         if "http_client" not in arguments:
             arguments["http_client"], pool = http_client(httpx2, timeout=timeout)
         client = anthropic.AsyncAnthropic(**arguments, max_retries=0)
-        return _Client(client, Again(httpx2, pool if self._client_args.keys() <= _STEADY else None))
+        pool = pool if self._client_args.keys() <= _STEADY else None
+        return _Client(client, Again(httpx2, pool, refused=maker(client)))
 
     async def _close(self, client: _Client) -> None:
         if "http_client" not in self._client_args:  # one that was given belongs to the giver

@@ -1,6 +1,8 @@
 """Attempt timeout and deadline: nothing takes longer than it may, and what is cut short says by which clock."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -15,7 +17,7 @@ from modelhub.errors import (
     StreamBroken,
     TotalTimeout,
 )
-from modelhub.events import AttemptEnded, Waiting
+from modelhub.events import AttemptEnded, CallSettled, Waiting
 from modelhub.providers.scripted import ScriptedChatModel, ScriptedOptions
 
 OK = {"say": "fine"}
@@ -328,3 +330,61 @@ def test_a_deadline_in_a_file_is_a_duration():
     }
     with pytest.raises(ValueError, match="over the limit of 86400 s"):
         Hub.from_dict(config)
+
+
+async def test_a_caller_who_cancels_at_the_clocks_end_is_cancelled(world):
+    """The clock does not take a cancellation for its own; and one that it made itself is not left on the task."""
+    stream = await model(world, {"say": "one two", "pause": 100})("hi", stream=True)
+    await anext(stream)
+    reading = asyncio.ensure_future(anext(stream))
+    asyncio.get_running_loop().call_at(asyncio.get_running_loop().time() + 5, reading.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+    async def breaks():
+        with pytest.raises(StreamBroken):
+            await (await model(world, {"say": "one two", "pause": 100})("hi", stream=True)).final()
+        return asyncio.current_task().cancelling()
+
+    assert await asyncio.create_task(breaks()) == 0
+
+
+async def test_the_clock_of_whoever_waits_holds(world, now):
+    """A stream that one task begins to read may be read on by another, whose wait is cut short and nobody else's."""
+    stream = await model(world, {"say": "one two three", "pause": 4}, {"say": "x"})("hi", stream=True)
+    assert (await asyncio.create_task(_next(stream))).text == "one"
+    assert (await asyncio.create_task(_next(stream))).text == "one two"
+    other = asyncio.create_task(asyncio.sleep(100))
+    assert (await asyncio.create_task(_next(stream))).text == "one two three"
+    await asyncio.create_task(_next(stream))
+    assert not other.cancelled()
+    assert now() == 8
+    other.cancel()
+
+
+async def _next(stream):
+    return await anext(stream)
+
+
+async def test_a_forgotten_stream_is_not_kept_by_its_clock(world):
+    """The timer that was set knows nothing of the stream: what it held is given back at once."""
+    hub = world.hub({"m": {"steps": [{"say": "one two three", "pause": 1}]}}, defaults={"timeout": CLOCKS})
+    stream = await hub.get("m")("hi", stream=True)
+    await anext(stream)
+    await anext(stream)
+    kept = weakref.ref(stream)
+    with pytest.warns(ResourceWarning, match="never read to its end"):
+        del stream
+        gc.collect()
+    assert kept() is None
+    assert [event.how for event in world.of(CallSettled)] == ["abandoned"]
+
+
+@pytest.mark.parametrize("end", ["final", "aclose"])
+async def test_no_timer_is_left_when_a_stream_is_over(world, end):
+    """A loop that has nothing else to do can end."""
+    stream = await model(world, {"say": "one two three", "pause": 1})("hi", stream=True, deadline=100)
+    await anext(stream)
+    await anext(stream)
+    await getattr(stream, end)()
+    assert not [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
