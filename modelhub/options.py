@@ -19,12 +19,12 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
 
 
 class Options(BaseModel):
-    """The base: frozen, and a key it does not know is an error."""
+    """The base: frozen, and a key it does not know is an error. The text below a field is its description."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
+        defer_build=True,  # most files use few of the classes
         protected_namespaces=(),
         hide_input_in_errors=True,
     )

@@ -12,9 +12,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from modelhub import registry
+from modelhub.config.docstrings import field_texts
 from modelhub.config.hints import model_in
 from modelhub.config.schema import NAME, VERSIONS, HubConfig, defaults_class, entry_class, keys_of
 from modelhub.errors import ConfigError
+from modelhub.options import ProviderOptions
 
 __all__ = ["file_schema", "write"]
 
@@ -66,7 +68,7 @@ def write(path: str | os.PathLike[str]) -> None:
 
 def _sections(definitions: dict[str, Any], *, builtin_only: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, info in HubConfig.model_fields.items():
-        described = {"description": info.description}
+        described = {"description": field_texts(HubConfig)[name]}
         cls = defaults_class(builtin_only=builtin_only) if name == "defaults" else model_in(info.annotation)
         if name == "version":
             yield name, {**described, "enum": list(VERSIONS)}
@@ -121,8 +123,12 @@ class _Generator(GenerateJsonSchema):
         made.pop("title", None)
         cls: type[BaseModel] = schema["cls"]
         properties = made.setdefault("properties", {})
+        # What a key means for a provider, it means among the defaults too.
+        texts = {**field_texts(ProviderOptions), **field_texts(cls)}
         for key, info in keys_of(cls).items():
             other = _shared_property(properties, cls, info)
+            if key in properties and (text := texts.get(key)) is not None:
+                properties[key].setdefault("description", text)
             if key not in properties and other is not None:
                 properties[key] = {**other, "deprecated": True}
         return made

@@ -108,13 +108,12 @@ def _first_line(cls: type) -> str:
 @cache
 def defaults_class(*, builtin_only: bool = False) -> type[Options]:
     """The class of `defaults:`: every layer, and what is common to all providers and makes sense for many models."""
-    stream = (bool, Field(default=False, description=_description(ProviderOptions, "stream")))
     made: type[Options] = create_model(
         "Defaults",
         __base__=Options,
         __doc__="What holds for every model that does not say otherwise, key by key.",
         **_layer_fields(builtin_only=builtin_only),
-        stream=stream,
+        stream=(bool, False),
     )
     return made
 
@@ -130,7 +129,7 @@ def entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderOption
     taken = sorted(set(fields) & set(keys_of(options)))
     if taken:
         raise ConfigError(f"provider `{kind}`: its option `{taken[0]}` bears the name of a layer")
-    provider: Any = (Literal[kind], Field(description=_description(ProviderOptions, "provider")))
+    provider: Any = (Literal[kind], ...)
     return create_model(
         f"{options.__name__.removesuffix('Options')}Entry",
         __base__=options,
@@ -138,10 +137,6 @@ def entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderOption
         provider=provider,
         **fields,
     )
-
-
-def _description(cls: type[BaseModel], name: str) -> str | None:
-    return cls.model_fields[name].description
 
 
 def keys_of(cls: type[BaseModel]) -> dict[str, FieldInfo]:
