@@ -52,13 +52,15 @@ def http_client(library: ModuleType, **arguments: Any) -> tuple[Any, Pool | None
 
 def connecting(library: ModuleType, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Pool | None]:
     """*arguments* for a client of *library*, with how to connect added; and its connections, if they are ours."""
-    if not urllib.request.getproxies() and arguments.keys().isdisjoint(_CONNECTING):
+    if _PROXIED.isdisjoint(urllib.request.getproxies()) and arguments.keys().isdisjoint(_CONNECTING):
         pool = Pool(tls_context)
         return {**arguments, "transport": _transport_class(library)(pool)}, pool
     limits = library.Limits(max_connections=1000, max_keepalive_connections=100)
     return {"verify": tls_context(), "limits": limits, **arguments}, None
 
 
+_PROXIED = frozenset({"http", "https", "all"})
+"""Whose proxies the libraries heed; `no` stands beside them, for NO_PROXY, and alone it says nothing."""
 _CONNECTING = frozenset(
     {"verify", "cert", "http1", "http2", "proxy", "proxies", "mounts", "limits", "transport", "app", "trust_env"}
 )

@@ -485,6 +485,17 @@ async def test_a_proxy_in_the_environment_is_left_to_the_library(variable, monke
     await client.aclose()
 
 
+async def test_who_has_no_proxy_needs_no_exception(monkeypatch):
+    """NO_PROXY alone, which many machines have, changes nothing."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    client, connections = http_client(httpx2)
+    assert connections is not None
+    await client.aclose()
+
+
 @pytest.mark.parametrize("argument", [{"http2": False}, {"verify": False}, {"limits": httpx2.Limits()}])
 async def test_who_says_how_to_connect_is_obeyed(argument):
     """Arguments about connections are the library's matter."""
