@@ -11,7 +11,7 @@ import math
 import mimetypes
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -33,10 +33,16 @@ class UrlSource:
 
 @dataclass(frozen=True, slots=True)
 class Base64Source:
-    """Media in the message."""
+    """Media in the message. `given` is the `data:` URL it came in, if that is how we would write it: it may be big."""
 
     data: str
     media_type: str
+    given: str | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def url(self) -> str:
+        """The same as a `data:` URL."""
+        return self.given or f"data:{self.media_type};base64,{self.data}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +287,7 @@ def _from_data_url(url: str, at: str, media_type: str | None = None) -> Base64So
     found = media_type or given
     if not data or "base64" not in parameters or not _MEDIA_TYPE.fullmatch(found):
         raise InvalidRequest(f"{at}: expected a data URL of the form `data:image/png;base64,...`")
-    return Base64Source(data, found)
+    return Base64Source(data, found, url if url.startswith(f"data:{found};base64,") else None)
 
 
 def _from_path(path: str, at: str, media_type: str | None = None) -> PathSource:

@@ -74,7 +74,7 @@ def _media(block: MediaBlock) -> Wire:
 
 def _address(source: UrlSource | Base64Source | PathSource) -> str:
     if isinstance(source, Base64Source):
-        return f"data:{source.media_type};base64,{source.data}"
+        return source.url
     # Nothing that the SDK or the vendor would read from a disk: files are in the message by now.
     if isinstance(source, UrlSource) and source.url.lower().startswith(("http://", "https://")):
         return source.url

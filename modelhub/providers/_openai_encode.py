@@ -211,10 +211,8 @@ def _part(block: ContentBlock, quirks: Quirks) -> Json:
 
 
 def _url(block: MediaBlock) -> str:
-    if isinstance(block.source, UrlSource):
+    if isinstance(block.source, UrlSource | Base64Source):
         return block.source.url
-    if isinstance(block.source, Base64Source):
-        return f"data:{block.source.media_type};base64,{block.source.data}"
     raise UnsupportedFeature(f"the file of this {block.kind} has not been read")
 
 
