@@ -188,6 +188,7 @@ class Connection(asyncio.Protocol):
                 if self.lost or incoming.status_code:
                     return  # the server has heard enough: it has answered, or is gone
                 self._transport.write(memoryview(piece)[at : at + _AT_ONCE])
+                await asyncio.sleep(0)  # a server that takes all at once must not have the loop to itself
         self._sent = True
 
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import zlib
 
 import httpx
@@ -360,6 +361,36 @@ async def test_a_large_request_arrives_whole():
         assert await asked(connections, port) == b"ok"
     assert server.bodies[0] == b"".join(pieces)
     assert server.connections == 1
+
+
+async def test_others_get_their_turn_while_a_large_request_is_written():
+    """Also if the server takes all of it at once, as one on this machine does."""
+    size, turns = 20_000_000, 0
+
+    def serve(door):
+        with door.accept()[0] as line:
+            left = size
+            while left > 0:
+                left -= len(line.recv(1_000_000))
+            line.sendall(OK)
+
+    async def others():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=serve, args=(door,))
+        thread.start()
+        task = asyncio.ensure_future(others())
+        async with pool() as connections:
+            answer = await connections.send(head(door.getsockname()[1]), [b"x" * size])
+            written_in = turns
+            assert await answer.aread() == b"ok"
+        task.cancel()
+        thread.join()
+    assert written_in >= size // 256 // 1024
 
 
 @pytest.mark.parametrize("reads_on", [True, False])
