@@ -22,18 +22,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from modelhub._sync import SyncStream, run_sync
+from modelhub.blocks import Message, Tool, ToolChoice
 from modelhub.context import CallContext, Services
 from modelhub.events import How
-from modelhub.messages import (
-    Message,
-    Tool,
-    ToolChoice,
-    normalise_messages,
-    normalise_tool_choice,
-    normalise_tools,
-)
+from modelhub.messages import normalise_messages
 from modelhub.response import ChatResponse
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
+from modelhub.tools import normalise_tool_choice, normalise_tools
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -17,8 +17,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "modelhub"
 FLOORS = [
     ["errors", "clock"],
-    ["response", "_normalise", "options"],
-    ["messages", "events", "_tree"],
+    ["response", "blocks", "_shapes", "options"],
+    ["_sources", "events", "_tree"],
+    ["_parts"],
+    ["messages", "tools"],
     ["stream"],
     ["context", "_sync"],
     ["model"],

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelhub.errors import InvalidRequest
-from modelhub.messages import (
+from modelhub.blocks import (
     Base64Source,
     ContentBlock,
     MediaBlock,
@@ -24,11 +23,11 @@ from modelhub.messages import (
     ToolResultBlock,
     ToolUseBlock,
     UrlSource,
-    normalise_messages,
-    normalise_tool_choice,
-    normalise_tools,
 )
+from modelhub.errors import InvalidRequest
+from modelhub.messages import normalise_messages
 from modelhub.response import Attempt, ChatResponse, ChatUsage, Later
+from modelhub.tools import normalise_tool_choice, normalise_tools
 
 CAT = "https://example.com/cat.png"
 

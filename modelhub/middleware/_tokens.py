@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelhub.messages import ContentBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
+from modelhub.blocks import ContentBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
 from modelhub.model import ChatModelBase, ChatRequest
 
 __all__ = ["characters", "input_tokens", "least_tokens", "most_output"]

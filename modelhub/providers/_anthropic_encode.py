@@ -17,8 +17,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modelhub.errors import InvalidRequest, UnsupportedFeature
-from modelhub.messages import (
+from modelhub.blocks import (
     Base64Source,
     MediaBlock,
     Message,
@@ -30,6 +29,7 @@ from modelhub.messages import (
     ToolUseBlock,
     UrlSource,
 )
+from modelhub.errors import InvalidRequest, UnsupportedFeature
 from modelhub.providers._answer import parse_arguments
 from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._structured import Structured

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
+from modelhub.blocks import TextBlock
 from modelhub.context import CallContext
 from modelhub.errors import (
     BadReply,
@@ -28,7 +29,6 @@ from modelhub.errors import (
     StreamBroken,
     UnknownFailure,
 )
-from modelhub.messages import TextBlock
 from modelhub.model import ChatModelBase, ChatRequest
 from modelhub.providers._answer import Answer
 from modelhub.providers._errors import network_failure, redact

@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from modelhub.errors import UnsupportedFeature
-from modelhub.messages import (
+from modelhub.blocks import (
     Base64Source,
     MediaBlock,
     Message,
@@ -25,6 +24,7 @@ from modelhub.messages import (
     ToolUseBlock,
     UrlSource,
 )
+from modelhub.errors import UnsupportedFeature
 from modelhub.providers._answer import parse_arguments
 
 __all__ = ["KIND", "encode_messages", "encode_parameters", "encode_tools", "is_multimodal", "must_stream"]

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from mimetypes import guess_type
 from typing import Any, Literal
 
-from modelhub.errors import InvalidRequest, UnsupportedFeature
-from modelhub.messages import (
+from modelhub.blocks import (
     Base64Source,
     ContentBlock,
     MediaBlock,
@@ -27,6 +26,7 @@ from modelhub.messages import (
     ToolUseBlock,
     UrlSource,
 )
+from modelhub.errors import InvalidRequest, UnsupportedFeature
 from modelhub.model import ChatRequest
 from modelhub.providers._answer import parse_arguments
 from modelhub.providers._gemini_schema import gemini_schema

@@ -7,8 +7,8 @@ import base64
 import dataclasses
 from pathlib import Path
 
+from modelhub.blocks import Base64Source, ContentBlock, MediaBlock, Message, PathSource, ToolResultBlock
 from modelhub.errors import InvalidRequest
-from modelhub.messages import Base64Source, ContentBlock, MediaBlock, Message, PathSource, ToolResultBlock
 from modelhub.model import ChatRequest
 
 __all__ = ["MOST_BYTES", "with_files_read"]

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelhub.errors import UnsupportedFeature
-from modelhub.messages import (
+from modelhub.blocks import (
     Base64Source,
     MediaBlock,
     Message,
@@ -18,6 +17,7 @@ from modelhub.messages import (
     ToolResultBlock,
     ToolUseBlock,
 )
+from modelhub.errors import UnsupportedFeature
 from modelhub.providers._answer import parse_arguments
 
 __all__ = ["KIND", "encode_messages", "encode_tools", "set_parameters", "wanted_tool"]

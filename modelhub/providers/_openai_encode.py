@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from modelhub.errors import UnsupportedFeature
-from modelhub.messages import (
+from modelhub.blocks import (
     Base64Source,
     ContentBlock,
     MediaBlock,
@@ -22,6 +21,7 @@ from modelhub.messages import (
     ToolUseBlock,
     UrlSource,
 )
+from modelhub.errors import UnsupportedFeature
 from modelhub.model import ChatRequest
 from modelhub.providers._openai_dialect import PROVIDER
 from modelhub.providers._openai_quirks import Quirks

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from modelhub.blocks import Tool, ToolChoice
 from modelhub.errors import BadReply
-from modelhub.messages import Tool, ToolChoice
 
 __all__ = ["TOOL_NAME", "Method", "Structured"]
 

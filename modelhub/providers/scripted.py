@@ -14,8 +14,8 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub import errors
+from modelhub.blocks import TextBlock
 from modelhub.errors import CallError, ConnectionLost
-from modelhub.messages import TextBlock
 from modelhub.model import ChatRequest
 from modelhub.options import Options, ProviderOptions, duration
 from modelhub.providers._answer import Answer

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelhub.messages import (
+from modelhub.blocks import (
     Base64Source,
     ContentBlock,
     MediaBlock,

@@ -1,0 +1,170 @@
+"""Reading what a caller wrote: the value, if it has the right shape, or an error that says where and what was expected.
+
+An error shows the type of what was found, or a plain name, never a text: that could be a piece of somebody's prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from modelhub.errors import InvalidRequest
+
+Json = Mapping[str, Any]
+
+# What an error may show: a name. Anything else could be a piece of somebody's prompt.
+_NAME = re.compile(r"[\w.:+/-]{1,64}")
+
+# Values under otherwise unknown keys that only spell out what is meant without them.
+_HARMLESS: Json = {"prefix": False, "caller": {"type": "direct"}}
+_REASONS = {
+    "file_id": "a file uploaded to one vendor is unknown to the others; send its data or an address",
+    "audio": "an earlier spoken answer can only be named to the vendor who gave it; send its text",
+}
+
+
+def named(value: object) -> str:
+    """The type of *value*, as errors show it."""
+    return "None" if value is None else type(value).__name__
+
+
+def shown(value: object) -> str:
+    """*value* in backticks if it is a plain name, else its type."""
+    return f"`{value}`" if isinstance(value, str) and _NAME.fullmatch(value) else named(value)
+
+
+def wrong(at: str, expected: str, value: object) -> InvalidRequest:
+    """The error for a *value* of the wrong shape."""
+    return InvalidRequest(f"{at}: expected {expected}, got {named(value)}")
+
+
+def suggestion(value: object, options: Iterable[str]) -> str:
+    """`; did you mean ...?` if one of *options* is close to *value*, else nothing."""
+    close = get_close_matches(value, list(options), 1) if isinstance(value, str) else []
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def unknown(at: str, what: str, value: object, options: Iterable[str]) -> InvalidRequest:
+    """The error for a *value* that is none of *options*."""
+    names = sorted(options)
+    if not isinstance(value, str):
+        return wrong(at, f"one of {', '.join(names)}", value)
+    hint = suggestion(value, names) or f" (known: {', '.join(names)})"
+    return InvalidRequest(f"{at}: unknown {what} {shown(value)}{hint}")
+
+
+def as_mapping(value: object, at: str, expected: str) -> Json:
+    """*value* as a mapping: a dict, or a vendor's reply object through its `model_dump`."""
+    if isinstance(value, Mapping):
+        return value
+    dump = None if isinstance(value, type) else getattr(value, "model_dump", None)
+    dumped = dump() if callable(dump) else None
+    if not isinstance(dumped, Mapping):
+        raise wrong(at, expected, value)
+    return dumped
+
+
+def as_sequence(value: object, at: str, expected: str) -> Sequence[Any]:
+    """*value* as a sequence; text and bytes are none."""
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
+        return value
+    raise wrong(at, expected, value)
+
+
+def check_keys(found: Json, allowed: frozenset[str], at: str) -> None:
+    """Raises `InvalidRequest` if *found* has a key that is not *allowed* and says something."""
+    if found.keys() <= allowed:
+        return
+    for key, value in found.items():
+        if key not in allowed and value is not None and not (key in _HARMLESS and value == _HARMLESS[key]):
+            if key in _REASONS:
+                raise InvalidRequest(f"{at}: `{key}` cannot be sent: {_REASONS[key]}")
+            raise unknown(at, "key", key, allowed)
+
+
+def optional_text(found: Json, key: str, at: str) -> str | None:
+    """The text under *key*; None if there is none or it is empty."""
+    value = found.get(key)
+    if value is None or isinstance(value, str):
+        return value or None
+    raise wrong(f"{at}.{key}", "a string", value)
+
+
+def required_text(found: Json, key: str, at: str) -> str:
+    """The text under *key*, which may be empty."""
+    value = found.get(key)
+    if isinstance(value, str):
+        return value
+    raise wrong(f"{at}.{key}", "a string", value)
+
+
+def required_name(found: Json, key: str, at: str) -> str:
+    """The text under *key*, which may not be empty."""
+    value = required_text(found, key, at)
+    if not value:
+        raise InvalidRequest(f"{at}.{key}: is empty")
+    return value
+
+
+def either(found: Json, one: str, other: str, at: str) -> str:
+    """Which of two keys for the same thing is used; saying different things under both is an error."""
+    if found.get(one) is None:
+        return other
+    if found.get(other) is not None and found[one] != found[other]:
+        raise InvalidRequest(f"{at}: `{one}` and `{other}` mean the same here, and differ")
+    return one
+
+
+def copied(value: object, at: str) -> dict[str, Any]:
+    """A deep copy of the JSON object *value*, of plain dicts and lists."""
+    if not isinstance(value, Mapping):
+        raise wrong(at, "an object (a dict)", value)
+    try:
+        return {_key(key): _copied(item) for key, item in value.items()}
+    except _NotJson as error:
+        raise InvalidRequest(f"{at}: expected JSON values only, found {error}") from None
+    except RecursionError:
+        raise InvalidRequest(f"{at}: is nested too deep, or contains itself") from None
+
+
+class _NotJson(Exception):
+    pass
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str):
+        return key
+    raise _NotJson(f"a key of type {named(key)}")
+
+
+def _copied(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, Mapping):
+        return {_key(key): _copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(item) for item in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise _NotJson("a float that is no number" if isinstance(value, float) else named(value))
+
+
+def read_arguments(arguments: object, at: str) -> tuple[dict[str, Any], str | None]:
+    """The arguments of a call, given as JSON text or as a dict, and the text itself where it is no JSON object."""
+    if not isinstance(arguments, str):
+        return ({}, None) if arguments is None else (copied(arguments, at), None)
+    if not arguments.strip():
+        return {}, None
+    try:
+        parsed = json.loads(arguments, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        parsed = None
+    return (parsed, None) if isinstance(parsed, dict) else ({}, arguments)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)  # NaN and Infinity are no JSON: a vendor would refuse them

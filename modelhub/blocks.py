@@ -1,0 +1,147 @@
+"""What a conversation is made of, in one neutral form: messages of blocks, media by where they are, tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "Base64Source",
+    "ContentBlock",
+    "MediaBlock",
+    "MediaKind",
+    "Message",
+    "PathSource",
+    "Role",
+    "Source",
+    "TextBlock",
+    "ThinkingBlock",
+    "Tool",
+    "ToolChoice",
+    "ToolResultBlock",
+    "ToolUseBlock",
+    "UrlSource",
+]
+
+MediaKind = Literal["image", "audio", "video", "document"]
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """Media at an address the vendor fetches itself."""
+
+    url: str
+    media_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Base64Source:
+    """Media in the message. `given` is the `data:` URL it came in, if that is how we would write it: it may be big."""
+
+    data: str
+    media_type: str
+    given: str | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def url(self) -> str:
+        """The same as a `data:` URL."""
+        return self.given or f"data:{self.media_type};base64,{self.data}"
+
+
+@dataclass(frozen=True, slots=True)
+class PathSource:
+    """Media in a local file, read when the request is encoded."""
+
+    path: str
+    media_type: str
+
+
+Source = UrlSource | Base64Source | PathSource
+
+
+@dataclass(frozen=True, slots=True)
+class TextBlock:
+    """Text. `signature` is a Gemini thought signature that must go back with it; `cache` an Anthropic cache mark."""
+
+    text: str
+    signature: str | None = None
+    provider: str | None = None
+    cache: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingBlock:
+    """What a model thought. `signature` and `data` (redacted thinking) are the vendor's, named in `provider`."""
+
+    thinking: str
+    signature: str | None = None
+    data: str | None = None
+    provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUseBlock:
+    """The model's wish to run a tool."""
+
+    id: str
+    name: str
+    input: Mapping[str, Any]
+    signature: str | None = None
+    provider: str | None = None
+    raw_input: str | None = None
+    cache: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaBlock:
+    """An image, a sound, a film or a document."""
+
+    kind: MediaKind
+    source: Source
+    name: str | None = None
+    detail: str | None = None
+    cache: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultBlock:
+    """What a tool gave back: text and media. `name` is the tool's, taken from the call it answers."""
+
+    id: str
+    name: str
+    output: tuple[TextBlock | MediaBlock, ...]
+    is_error: bool = False
+    cache: Mapping[str, Any] | None = None
+
+
+ContentBlock = TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock | MediaBlock
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `system` covers OpenAI's `developer`; a `tool` message becomes a `user` message with the result."""
+
+    role: Role
+    blocks: tuple[ContentBlock, ...]
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may ask for; *parameters* is its JSON Schema, always of type object."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """`auto`, `none`, `required` (any tool, but one), or `tool` with its *name*."""
+
+    mode: Literal["auto", "none", "required", "tool"]
+    name: str | None = None
