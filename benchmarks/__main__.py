@@ -17,11 +17,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
+from benchmarks.rows import Row
 from benchmarks.vendors import BARE
 
 PARTS = [*BARE, "large:openai", "imports"]
+IMPORTS = ("import modelhub", "from modelhub import Hub")
 _IMPORT = """
 import os, resource
 {line}
@@ -56,23 +59,21 @@ def rows(part: str, address: str, quick: bool) -> Iterator[dict[str, Any]]:
 
 def imports(quick: bool) -> Iterator[dict[str, Any]]:
     """What an import costs in a fresh process, beside the SDK's; what Python itself costs is left out of the CPU."""
-    lines = {"python": "", "bare": "import openai", "ours": "from modelhub import Hub"}
+    lines = {"python": "", "bare": "import openai"} | {line: line for line in IMPORTS}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in lines}
     for _ in range(1 if quick else 7):
         for name, line in lines.items():
             command = [sys.executable, "-c", _IMPORT.format(line=line)]
             cpu, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-            found[name].append((float(cpu), float(memory)))
-    cpu, memory = ({name: statistics.median(run[at] for run in runs) for name, runs in found.items()} for at in (0, 1))
-    took = {name: (cpu[name] - cpu["python"]) * 1000 for name in ("bare", "ours")}
-    runs = zip(found["bare"], found["ours"], strict=True)
-    ratios = [(ours[0] - cpu["python"]) / (bare[0] - cpu["python"]) for bare, ours in runs]
-    yield {"vendor": "openai", "what": "import", "unit": "ms CPU", **took} | {
-        "ratio": statistics.median(ratios),
-        "least": min(ratios),
-        "largest": max(ratios),
-    }
-    yield {"vendor": "openai", "what": "import: memory", "unit": "MB", "bare": memory["bare"], "ours": memory["ours"]}
+            found[name].append((float(cpu) * 1000, float(memory)))
+    python = statistics.median(cpu for cpu, _ in found["python"])
+    for line in IMPORTS:
+        pairs = [
+            (bare - python, ours - python) for (bare, _), (ours, _) in zip(found["bare"], found[line], strict=True)
+        ]
+        yield asdict(Row.of("openai", f"`{line}`", "ms CPU", pairs))
+        pairs = [(bare, ours) for (_, bare), (_, ours) in zip(found["bare"], found[line], strict=True)]
+        yield asdict(Row.of("openai", f"`{line}`: memory", "MB", pairs))
 
 
 def line(row: dict[str, Any]) -> str:

@@ -31,8 +31,10 @@ LARGE = (
     "20 streams at once: finished",
     "20 streams at once: last after first",
     "20 streams at once: a stream",
-    "import",
-    "import: memory",
+    "`import modelhub`",
+    "`import modelhub`: memory",
+    "`from modelhub import Hub`",
+    "`from modelhub import Hub`: memory",
 )
 FRAGMENTS = {"openai", "anthropic", "dashscope"}
 
