@@ -29,7 +29,7 @@ lint: $(READY) ## ruff and mypy
 	@$(BIN)/mypy
 
 test: lint ## lint, types and all tests
-	@$(BIN)/python -m pytest -q -n auto
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 fix: $(READY) ## format, and write again what is generated
 	@$(BIN)/ruff check --fix --quiet . || true
