@@ -156,7 +156,7 @@ def free_fields(cls: type[BaseModel]) -> frozenset[str]:
 
 
 def _known(cls: type[BaseModel]) -> tuple[Mapping[str, FieldInfo], frozenset[str]]:
-    # A class that names another of further below has its fields when it is first used, not before.
+    # A class that names another one which stands below it gets its fields when it is first used, or rebuilt.
     return _found_once(cls) if cls.__pydantic_complete__ else _found(cls)
 
 
