@@ -1,10 +1,18 @@
-"""No test opens a socket beyond loopback, and none sees the developer's keys."""
+"""No test opens a socket beyond loopback, and none sees the developer's keys.
+
+MODELHUB_LONG=1 runs the long versions: more calls, more random examples, every recording in single bytes.
+"""
 
 import ipaddress
 import os
 import socket
 
 import pytest
+from hypothesis import settings
+
+# Whoever says nothing else tries fifty examples; the profile must stand before the tests are imported.
+settings.register_profile("short", max_examples=50)
+settings.load_profile("default" if os.environ.get("MODELHUB_LONG") else "short")
 
 VENDORS = ("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "DASHSCOPE_", "OLLAMA_")
 KEY_WORDS = ("API_KEY", "AUTH_TOKEN", "MODELHUB_CONFIG", *VENDORS)

@@ -170,9 +170,10 @@ class Checker:
         """Only `true` and `false` are booleans, and they are no numbers, though pydantic would take them for such."""
         raw = value_at(view.data, here)
         if isinstance(value, BaseModel) and isinstance(raw, dict):
-            for name, info in type(value).model_fields.items():
-                for key in [key for key, other in keys_of(type(value)).items() if other is info and key in raw]:
-                    self._refuse_coerced(getattr(value, name), view, (*here, key))
+            known = keys_of(type(value))
+            names = {id(info): name for name, info in type(value).model_fields.items()}
+            for key in [key for key in raw if key in known]:
+                self._refuse_coerced(getattr(value, names[id(known[key])]), view, (*here, key))
         elif isinstance(value, list) and isinstance(raw, list):
             for index, item in enumerate(value):
                 self._refuse_coerced(item, view, (*here, index))

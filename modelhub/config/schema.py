@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel, Discriminator, Field, Tag, create_model
@@ -139,8 +140,32 @@ def entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderOption
     )
 
 
-def keys_of(cls: type[BaseModel]) -> dict[str, FieldInfo]:
+def keys_of(cls: type[BaseModel]) -> Mapping[str, FieldInfo]:
     """Every key *cls* reads, other names of the same thing included."""
+    return _known(cls)[0]
+
+
+def free_fields(cls: type[BaseModel]) -> frozenset[str]:
+    """The keys of *cls* below which anything may stand, such as `generate_kwargs`."""
+    return _known(cls)[1]
+
+
+def _known(cls: type[BaseModel]) -> tuple[Mapping[str, FieldInfo], frozenset[str]]:
+    # A class that names another one which stands below it gets its fields when it is first used, or rebuilt.
+    # Older releases of pydantic only say whether it has been used.
+    complete = getattr(cls, "__pydantic_fields_complete__", cls.__pydantic_complete__)
+    return _found_once(cls) if complete else _found(cls)
+
+
+def _found(cls: type[BaseModel]) -> tuple[Mapping[str, FieldInfo], frozenset[str]]:
+    keys = _keys(cls)
+    return MappingProxyType(keys), frozenset(key for key, info in keys.items() if _is_free(info.annotation))
+
+
+_found_once = cache(_found)
+
+
+def _keys(cls: type[BaseModel]) -> dict[str, FieldInfo]:
     found: dict[str, FieldInfo] = {}
     for name, info in cls.model_fields.items():
         for key in _names_of(cls, name, info):
@@ -155,11 +180,6 @@ def _names_of(cls: type[BaseModel], name: str, info: FieldInfo) -> list[str]:
     choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
     by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
     return [*([name] if by_name else []), *(choice for choice in choices if isinstance(choice, str))]
-
-
-def free_fields(cls: type[BaseModel]) -> set[str]:
-    """The keys of *cls* below which anything may stand, such as `generate_kwargs`."""
-    return {key for key, info in keys_of(cls).items() if _is_free(info.annotation)}
 
 
 def _is_free(annotation: Any) -> bool:

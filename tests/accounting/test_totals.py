@@ -120,7 +120,7 @@ def test_totals_are_the_sum_of_the_records(scripts, plan):
         ledger = Path(folder) / "usage.db"
         services = Services(clock=VirtualClock(), observers=(observe,))
         hub = Hub.from_dict(config(scripts, ledger), services=services)
-        run_virtual(play(hub, plan))
+        run_virtual(play(hub, plan), grace=0)
         hub.close()
         usage = hub.usage
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from modelhub import registry
 from modelhub.config.load import Loaded, load_dict, load_text
 from modelhub.config.schema import defaults_class, entry_class, keys_of, layer_options
 from modelhub.errors import ConfigError, UnknownModel
 from modelhub.middleware.limit import LimitOptions
+from modelhub.options import Options, ProviderOptions
 
 Load = Callable[..., Loaded]
 Refuse = Callable[..., ConfigError]
@@ -206,6 +208,30 @@ def test_option_with_the_name_of_a_layer(monkeypatch: pytest.MonkeyPatch, refuse
     monkeypatch.setattr("modelhub.registry._load", lambda target: Odd)
     error = refuse("version: 1\nmodels:\n  a: {provider: odd, model_name: a}\n")
     assert str(error).startswith("models.yaml:3:17: provider `odd`: its option `retry` bears the name of a layer")
+
+
+class LateOptions(ProviderOptions):
+    """A provider whose options name a class that stands below them."""
+
+    voice: LateVoice | None = None
+    """How it sounds."""
+
+
+class LateVoice(Options):
+    """How loud."""
+
+    loud: bool = False
+    """Whether it is."""
+
+
+def test_a_class_is_looked_at_anew_when_it_is_complete(monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
+    """What was known of it before is not kept: its values are checked like all others."""
+    monkeypatch.setitem(registry.PROVIDERS, "late", f"{__name__}:LateOptions")
+    assert "voice" in keys_of(LateOptions)
+    LateOptions.model_rebuild()
+    error = refuse("version: 1\nmodels:\n  a: {provider: late, model_name: a, voice: {loud: 1}}\n")
+    assert "`loud: 1` must be true or false" in str(error)
+    assert keys_of(LateOptions)["voice"] is LateOptions.model_fields["voice"]
 
 
 def test_import_is_light() -> None:

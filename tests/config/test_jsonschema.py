@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,15 @@ def mistakes(schema: dict[str, Any], text: str) -> list[str]:
     return [error.json_path for error in Draft202012Validator(schema).iter_errors(data)]
 
 
+@cache
+def made_once() -> dict[str, Any]:
+    return file_schema(builtin_only=True)
+
+
 @pytest.fixture(name="schema")
 def _schema() -> dict[str, Any]:
-    return file_schema(builtin_only=True)
+    """The schema of what is built in and the tests' own provider, which is there while a test runs."""
+    return made_once()
 
 
 def test_schema_is_one(schema: dict[str, Any]) -> None:

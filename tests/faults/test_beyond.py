@@ -1,7 +1,11 @@
-"""Beyond single faults: long outages, a wrong key, models that come and go, in hours of virtual time."""
+"""Beyond single faults: long outages, a wrong key, models that come and go, in hours of virtual time.
+
+MODELHUB_LONG=1 plays more calls, more cycles and a longer outage.
+"""
 
 import asyncio
 import contextlib
+import os
 import random
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,7 +20,10 @@ from modelhub.testing import VirtualClock, run_virtual
 
 ANSWER = Step(say="fine", wait=0.2)
 SEED = 1
+LONG = bool(os.environ.get("MODELHUB_LONG"))
 RATE = 20  # calls a second
+HOURLY = 2 if LONG else 0.5  # calls a second where an hour is played
+CYCLES = 10 if LONG else 3
 
 
 @dataclass
@@ -106,7 +113,7 @@ async def traffic(chain, seconds, rate=RATE):
 def test_a_wrong_key_is_tried_once_a_minute(weather):
     """For an hour every call is answered by the backup, and the primary sees at most one probe a minute."""
     weather.up["primary"], weather.failure = lambda _: False, "AuthenticationFailed"
-    calls = run_virtual(traffic(hub_of_two().get("main"), 3600, rate=2), grace=0)
+    calls = run_virtual(traffic(hub_of_two().get("main"), 3600, rate=HOURLY), grace=0)
     assert {call.model for call in calls} == {"backup"}
     asked = weather.asked["primary"]
     assert 50 <= len(asked) <= 61
@@ -123,11 +130,11 @@ def test_a_mended_key_is_noticed_within_two_minutes(weather):
 
 
 def test_out_of_phase_no_call_is_lost(weather):
-    """Ten minutes of two models of which one is always up: everybody gets an answer, soon, and from the right one."""
+    """Minutes of two models of which one is always up: everybody gets an answer, soon, and from the right one."""
     weather.up["primary"] = lambda now: now % 60 < 30
     weather.up["backup"] = lambda now: now % 60 >= 30
-    calls = run_virtual(traffic(hub_of_two().get("main"), 600), grace=0)
-    assert len(calls) == 600 * RATE
+    calls = run_virtual(traffic(hub_of_two().get("main"), 60 * CYCLES), grace=0)
+    assert len(calls) == 60 * CYCLES * RATE
     assert [call for call in calls if call.model is None] == []
     assert max(call.ended - call.began for call in calls) < 8
     assert sum(call.ended - call.began < 0.5 for call in calls) > 0.85 * len(calls)
@@ -140,14 +147,14 @@ def test_out_of_phase_no_call_is_lost(weather):
 def test_in_a_long_outage_the_backup_has_all_the_calls(weather):
     """An hour without the primary costs probes, not attempts, and nobody waits."""
     weather.up["primary"] = lambda now: False
-    calls = run_virtual(traffic(hub_of_two().get("main"), 3600, rate=2), grace=0)
+    calls = run_virtual(traffic(hub_of_two().get("main"), 3600, rate=HOURLY), grace=0)
     assert {call.model for call in calls} == {"backup"}
-    attempts = sum(map(len, weather.asked.values()))
-    assert attempts <= 1.2 * len(calls)
-    assert max(call.ended - call.began for call in calls[20:]) < 0.7
+    assert len(weather.asked["primary"]) <= 3600 / 4
+    assert len(weather.asked["backup"]) == len(calls)
+    assert max(call.ended - call.began for call in calls if call.began >= 10) < 0.7
 
 
-@pytest.mark.parametrize("hours", [0.1, 2])
+@pytest.mark.parametrize("hours", [0.1, 2 if LONG else 0.5])
 def test_after_any_outage_the_primary_is_back_within_seconds(weather, hours):
     """The pause does not grow with the outage."""
     end = hours * 3600
@@ -160,7 +167,7 @@ def test_after_any_outage_the_primary_is_back_within_seconds(weather, hours):
 def test_when_all_are_down_nobody_is_hammered(weather):
     """Two minutes of nothing: each model sees its probes, and the calls that can wait are answered at the end."""
     weather.up["primary"] = weather.up["backup"] = lambda now: now >= 120
-    calls = run_virtual(traffic(hub_of_two(deadline=30).get("main"), 150, rate=5), grace=0)
+    calls = run_virtual(traffic(hub_of_two(deadline=30).get("main"), 150, rate=5 if LONG else 2), grace=0)
     down = {name: [at for at in asked if at < 120] for name, asked in weather.asked.items()}
     for asked in down.values():
         assert len(asked) <= 120 / 4 * 1.2 + 20

@@ -1,7 +1,11 @@
-"""Ten thousand calls, two hundred at a time, against models that fail in every way, with callers that give up."""
+"""Thousands of calls, two hundred at a time, against models that fail in every way, with callers that give up.
+
+MODELHUB_LONG=1 makes ten thousand calls instead of two thousand.
+"""
 
 import asyncio
 import gc
+import os
 import random
 import tracemalloc
 from collections import Counter
@@ -17,7 +21,8 @@ from modelhub.middleware.breaker import Breaker
 from modelhub.providers.scripted import ScriptedChatModel, ScriptedOptions, Step
 from modelhub.testing import VirtualClock, run_virtual
 
-CALLS, AT_ONCE = 10_000, 200
+CALLS, AT_ONCE = 10_000 if os.environ.get("MODELHUB_LONG") else 2000, 200
+ROUND = CALLS // 5
 PLACES = {"wide": 60, "narrow": 12}
 TEXT = "one two three four five"
 WEIGHTS = {
@@ -157,10 +162,10 @@ class World:
 
 
 async def soak(world):
-    """All calls in rounds of a thousand; gives how many objects there are after each."""
+    """All calls in five rounds; gives how many objects there are after each."""
     dice, objects = random.Random(11), []
-    for _ in range(CALLS // 1000):
-        await world.round(1000, dice)
+    for _ in range(CALLS // ROUND):
+        await world.round(ROUND, dice)
         gc.collect()
         objects.append(len(gc.get_objects()))
     await asyncio.sleep(1)
@@ -181,16 +186,16 @@ async def check_places(hub):
         assert now() - began == pytest.approx(30)
 
 
-def test_ten_thousand_calls(hub):
+def test_thousands_of_calls(hub):
     """Each ends, as a success or as a failure with a name, and nothing is left of any of them."""
     objects = run_virtual(soak(hub), grace=0)
-    assert abs(objects[-1] - objects[0]) < 1000
+    assert abs(objects[-1] - objects[0]) < 500 + CALLS // 20
     extra = sum(2 * places + 1 for places in PLACES.values())
     assert hub.results.total() == CALLS
     assert hub.results["answered"] > 0.6 * CALLS
     assert hub.results["short"] == 0
     assert hub.results["UnknownFailure"] == 0
-    assert hub.results["cancelled"] > 100
+    assert hub.results["cancelled"] > 0.01 * CALLS
     assert hub.settled.total() == CALLS + extra
     assert hub.twice == 0
     assert hub.settled["abandoned"] == 0
@@ -205,7 +210,7 @@ def test_memory_is_flat(hub):
     async def rounds():
         used = []
         for _ in range(4):
-            await hub.round(400, random.Random(11))
+            await hub.round(AT_ONCE, random.Random(11))
             hub.ids.clear()
             gc.collect()
             used.append(tracemalloc.get_traced_memory()[0])
@@ -216,7 +221,7 @@ def test_memory_is_flat(hub):
         used = run_virtual(rounds(), grace=0)
     finally:
         tracemalloc.stop()
-    assert used[-1] - used[1] < 400 * 500  # a call that leaves its record behind leaves some thousand bytes
+    assert used[-1] - used[1] < AT_ONCE * 500  # a call that leaves its record behind leaves some thousand bytes
 
 
 def breaker_of(hub, name):

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -12,8 +13,8 @@ from modelhub.testing import VirtualClock, VirtualLoop
 
 
 def pytest_asyncio_loop_factories(config, item):
-    """Every test of this folder runs in virtual time."""
-    return {"virtual": VirtualLoop}
+    """Every test of this folder runs in virtual time, in which nobody waits for sockets: there are none."""
+    return {"virtual": partial(VirtualLoop, grace=0)}
 
 
 @dataclass

@@ -1,7 +1,11 @@
-"""Limits' promises, over random arrivals, amounts, pools, accidents and vendors, in virtual time."""
+"""Limits' promises, over random arrivals, amounts, pools, accidents and vendors, in virtual time.
+
+MODELHUB_LONG=1 tries twice as many.
+"""
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -11,6 +15,7 @@ from modelhub.errors import LimitRejected
 from modelhub.middleware.limit import Amounts, Bill, LimitOptions, Permit, Pool
 from modelhub.testing import VirtualClock, run_virtual
 
+MOST = 2 if os.environ.get("MODELHUB_LONG") else 1
 # Small rates, so that a handful of attempts fills them.
 rates = st.builds(
     lambda amount, period: f"{amount}/{period}", st.integers(1, 12), st.sampled_from(["1s", "10s", "m", "90s", "h"])
@@ -139,11 +144,11 @@ def fits(options, plan):
     return all(amounts.of(what) <= rate.amount for what, rate in options.rates())
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200 * MOST, deadline=None)
 @given(pools, plans)
 def test_no_window_holds_more_than_the_rate_and_nobody_is_overtaken_or_forgotten(options, plans):
     """Whatever comes, in whatever order: rates, places and the queue's order are kept, and all is given back."""
-    pool, diary = run_virtual(play(options, plans))
+    pool, diary = run_virtual(play(options, plans), grace=0)
     for what, rate in options.rates():
         # Every window that could hold too much ends with an admission. What was used counts, or what was reserved
         # where nobody knows; nobody used more here than was reserved.
@@ -186,7 +191,7 @@ def assert_empty(pool):
     assert all(meter.window.used == sum(slot.amount for slot in meter.window._slots) for meter in pool.meters)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50 * MOST, deadline=None)
 @given(pools, st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60)), min_size=1, max_size=20))
 def test_whoever_waits_and_leaves_changes_nothing(options, amounts):
     """A pool in which some waited and were cancelled admits the next exactly as if they had never come."""
@@ -208,4 +213,4 @@ def test_whoever_waits_and_leaves_changes_nothing(options, amounts):
         assert_empty(pool)
         return clock.now(), str(pool.left())
 
-    assert run_virtual(last(crowd=True)) == run_virtual(last(crowd=False))
+    assert run_virtual(last(crowd=True), grace=0) == run_virtual(last(crowd=False), grace=0)

@@ -1,8 +1,12 @@
-"""The seam's promises, over random scripts of models, layers, readers and accidents, in virtual time."""
+"""The seam's promises, over random scripts of models, layers, readers and accidents, in virtual time.
+
+MODELHUB_LONG=1 tries twice as many.
+"""
 
 import asyncio
 import contextlib
 import gc
+import os
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
@@ -25,6 +29,7 @@ from modelhub.providers.scripted import ScriptedChatModel, Step
 from modelhub.stream import ChatStream, on_settled
 from modelhub.testing import VirtualClock, run_virtual
 
+MOST = 2 if os.environ.get("MODELHUB_LONG") else 1
 REFUSALS = ["Overloaded", "RateLimited", "ConnectFailed", "BadReply", "AuthenticationFailed", "InvalidRequest"]
 
 
@@ -189,13 +194,13 @@ async def play(scripts, layers, plan):
     return world
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150 * MOST, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(models, stacks, calls)
 def test_nothing_leaks_and_nothing_is_counted_twice(scripts, layers, plan):
     """Whatever fails, is cut, closed, cancelled or forgotten: permits come back, records are written once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # forgotten streams say so
-        world = run_virtual(play(scripts, layers, plan))
+        world = run_virtual(play(scripts, layers, plan), grace=0)
     assert world.tally["open"] == 0
     assert None not in world.partials
     assert len(world.settled) == len(plan)

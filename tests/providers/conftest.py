@@ -31,6 +31,7 @@ class Loopback:
     def __init__(self):
         self.asked, self.open, self.url = [], 0, ""
         self._pieces, self._end = [b""], "keep"
+        self._left = asyncio.Event()
 
     def answers(self, body, status=200, content_type="application/json", **headers):
         """A whole answer; *body* is bytes, text, or what becomes JSON."""
@@ -77,6 +78,7 @@ class Loopback:
             pass
         finally:
             self.open -= 1
+            self._left.set()
             writer.close()
 
     async def _read(self, reader):
@@ -87,11 +89,13 @@ class Loopback:
 
     async def idle(self):
         """Wait until no connection stands any more."""
-        for _ in range(200):
-            if not self.open:
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError(f"{self.open} connections are still open")
+        try:
+            async with asyncio.timeout(2):
+                while self.open:
+                    self._left.clear()
+                    await self._left.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self.open} connections are still open") from None
 
     @asynccontextmanager
     async def running(self):

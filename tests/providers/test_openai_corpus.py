@@ -1,6 +1,10 @@
-"""Recorded traffic of OpenAI and of the servers that speak like it, through the real SDK."""
+"""Recorded traffic of OpenAI and of the servers that speak like it, through the real SDK.
+
+MODELHUB_LONG=1 reads the longest streams in single bytes too.
+"""
 
 import asyncio
+import os
 
 import httpx2
 
@@ -21,6 +25,8 @@ from modelhub.errors import (
 from modelhub.providers.openai import OpenAIChatModel
 
 AT_ONCE = 8
+LONGEST = 10**9 if os.environ.get("MODELHUB_LONG") else 12_000
+"""Of what is longer, nothing is read in single bytes: it takes three times as long as all the others together."""
 
 BY_STATUS = {
     400: InvalidRequest,
@@ -211,5 +217,8 @@ async def test_pieces_are_put_together_over_a_socket_too(replay):
 
 
 async def test_streams_survive_coming_byte_by_byte(replay):
-    """Every recorded stream, one byte at a time, is the same answer."""
-    assert await check_all([one for one in chats(replay) if "stream" in one["tags"]], in_memory(1)) == {}
+    """Every recorded stream but the longest, one byte at a time, is the same answer."""
+    streams = [one for one in chats(replay) if "stream" in one["tags"]]
+    short = [one for one in streams if len(one["response"]) <= LONGEST]
+    assert len(short) > 0.6 * len(streams)
+    assert await check_all(short, in_memory(1)) == {}

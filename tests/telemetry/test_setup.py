@@ -26,9 +26,9 @@ import asyncio, sys
 from modelhub import CallError, Hub
 
 key = "sk-very-secret-12345678"
-vendor = {{"provider": "openai", "model_name": "gpt-x", "api_key": key, "base_url": "http://127.0.0.1:9/v1"}}
-config = {{"version": 1, "telemetry": {options}, "models": {{"m": {{**vendor, "retry": {{"max_attempts": 1}},
-          "generate_kwargs": {{"temperature": 0.5}}}}}}}}
+vendor = {"provider": "openai", "model_name": "gpt-x", "api_key": key, "base_url": "http://127.0.0.1:9/v1"}
+entry = {**vendor, "retry": {"max_attempts": 1}, "generate_kwargs": {"temperature": 0.5}}
+config = {"version": 1, "models": {"m": entry}}
 
 async def call(hub):
     try:
@@ -36,7 +36,7 @@ async def call(hub):
     except CallError:
         pass
 
-hub = Hub.from_dict(config)
+hub, off = Hub.from_dict(config), Hub.from_dict({**config, "telemetry": {"enabled": False}})
 asyncio.run(call(hub))  # before OpenTelemetry is set up: nothing is recorded, nothing is wrong
 
 from opentelemetry import trace
@@ -47,10 +47,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 exporter = InMemorySpanExporter()
 trace.set_tracer_provider(TracerProvider())
 trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
+asyncio.run(call(off))
+print(len(exporter.get_finished_spans()), "of the hub that is off")
 asyncio.run(call(hub))
 asyncio.run(hub.aclose())
+asyncio.run(off.aclose())
 for span in exporter.get_finished_spans():
-    where = {{key: value for key, value in span.attributes.items() if key.startswith(("server", "gen_ai.request"))}}
+    where = {key: value for key, value in span.attributes.items() if key.startswith(("server", "gen_ai.request"))}
     print(span.name, span.attributes["error.type"], where)
     assert key not in span.to_json()
 """
@@ -67,17 +70,23 @@ def test_nothing_is_imported_where_nobody_has_set_it_up():
     assert printed(IMPORTED.format(config=ENTRY)) == ["[]"]
 
 
-def test_a_hub_that_was_made_before_begins_when_it_is_set_up():
+@pytest.fixture(name="set_up", scope="module")
+def _set_up():
+    """What a process prints that sets OpenTelemetry up after it has made two hubs, of which one is off."""
+    return printed(SET_UP)
+
+
+def test_a_hub_that_was_made_before_begins_when_it_is_set_up(set_up):
     """The application's global provider is found at the next call; the entry's address and parameters are told."""
     where = {"gen_ai.request.model": "gpt-x", "server.address": "127.0.0.1", "server.port": 9}
-    attempt, call = printed(SET_UP.format(options={}))
+    _, attempt, call = set_up
     assert call == "chat m ConnectFailed {}"
     assert attempt == f"chat gpt-x ConnectFailed { {**where, 'gen_ai.request.temperature': 0.5} }"
 
 
-def test_the_file_can_turn_it_off():
+def test_the_file_can_turn_it_off(set_up):
     """For an application that has its own instrumentation of the vendors' SDKs, say."""
-    assert printed(SET_UP.format(options={"enabled": False})) == []
+    assert set_up[0] == "0 of the hub that is off"
 
 
 def test_a_file_that_wants_it_needs_the_api(monkeypatch):

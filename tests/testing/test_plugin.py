@@ -30,7 +30,7 @@ USERS_TEST = """
     def test_without_a_loop(hub, hub_faults):
         hub_faults.fail("gpt", 503)
         reply = hub.get("primary").sync("hi")
-        assert reply.model == "claude"
+        assert reply.model == "spare"
         assert [request.attempt for request in hub_faults.requests("gpt")] == [1, 2]
 
     async def test_with_one(hub_faults):
@@ -109,8 +109,8 @@ def test_a_user_loads_it_by_one_line(pytester, monkeypatch):
         "defaults: {retry: {max_attempts: 2, initial_wait: 0}}\n"
         "models:\n"
         "  gpt: {provider: openai, model_name: gpt-5-mini, api_key: '${OPENAI_API_KEY}'}\n"
-        "  claude: {provider: anthropic, model_name: claude-sonnet-5, api_key: '${ANTHROPIC_API_KEY}'}\n"
-        "chains: {primary: {models: [gpt, claude]}}\n"
+        "  spare: {provider: openai, model_name: gpt-5-nano, api_key: '${SPARE_API_KEY}'}\n"
+        "chains: {primary: {models: [gpt, spare]}}\n"
     )
     pytester.makepyfile(USERS_TEST)
     pytester.runpytest_subprocess().assert_outcomes(passed=3)
