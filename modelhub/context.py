@@ -138,7 +138,8 @@ class CallContext:
     def tell_left(self, left: Mapping[str, tuple[int, float]]) -> None:
         """Note what the vendor's headers say is left of its limits: how much, and for how many seconds that holds.
 
-        By `requests`, `tokens`, `input_tokens`, `output_tokens`; the limit around the attempt takes heed of it.
+        By `requests`, `tokens`, `input_tokens`, `output_tokens`; the limit around the attempt takes heed of it when the
+        attempt has failed or its answer has begun.
         """
         self._told = left
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelhub.middleware._claims import Claims
 from modelhub.middleware._rates import MINUTE, Rate, What
 
 if TYPE_CHECKING:
@@ -33,11 +35,12 @@ def _slack(period: float) -> float:
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """What was admitted between two instants close together."""
+    """What was admitted between two instants close together; *total* is how much ever had been, at its end."""
 
     began: float
     ended: float
     amount: int
+    total: int
     gone: bool = False
 
 
@@ -48,9 +51,10 @@ class Window:
         self.limit = limit
         self.span = period + _slack(period)
         self.used = 0
+        self.total = 0
+        """How much was ever admitted, and never mind what was given back."""
         self._grain = period / _GRAINS
         self._slots: deque[Slot] = deque()
-        self._claim = (0, 0.0)  # what the vendor says others have used, and until when that holds
 
     def forget(self, now: float) -> None:
         """Let go of what is over."""
@@ -63,11 +67,12 @@ class Window:
     def add(self, amount: int, now: float) -> Slot:
         """Count *amount* as admitted now."""
         self.used += amount
+        self.total += amount
         last = self._slots[-1] if self._slots else None
         if last is not None and now - last.began < self._grain:
-            last.ended, last.amount = now, last.amount + amount
+            last.ended, last.amount, last.total = now, last.amount + amount, self.total
             return last
-        slot = Slot(now, now, amount)
+        slot = Slot(now, now, amount, self.total)
         self._slots.append(slot)
         return slot
 
@@ -77,25 +82,21 @@ class Window:
             slot.amount -= amount
             self.used -= amount
 
-    def claimed(self, now: float) -> int:
-        """How much others have used, as far as the vendor has told."""
-        return self._claim[0] if now < self._claim[1] else 0
-
-    def claim(self, left: int, until: float, now: float) -> None:
-        """The vendor says that no more than *left* may pass before *until*: that narrows, and never widens."""
-        self.forget(now)
-        self._claim = (max(0, self.limit - self.used - left), min(until, now + self.span))
+    def after(self, hold: Hold) -> Iterator[tuple[float, int]]:
+        """When and how much was admitted after the attempt of *hold*, the latest first, less what was given back."""
+        for slot in reversed(self._slots):
+            if slot is hold.slot:
+                yield slot.ended, max(0, min(slot.amount, slot.total - hold.total))
+                return
+            yield slot.ended, slot.amount
+        if hold.slot.gone and (forgotten := self.total - hold.total - self.used) > 0:
+            yield -math.inf, forgotten
 
     def wait(self, amount: float, now: float) -> float:
         """Seconds until *amount* fits, in the best case: what goes in meanwhile goes in at once."""
         self.forget(now)
-        over, claimed = self.used + amount - self.limit, self.claimed(now)
-        if over + claimed <= 0:
-            return 0.0
-        if not claimed:
-            return self._leaves(over, now) - now
-        freed = self._leaves(over, now) - now if over > 0 else 0.0
-        return min(self._leaves(over + claimed, now) - now, max(freed, self._claim[1] - now))
+        over = self.used + amount - self.limit
+        return self._leaves(over, now) - now if over > 0 else 0.0
 
     def _leaves(self, amount: float, now: float) -> float:
         """When *amount* of what was admitted, or will be from now on, has left the window."""
@@ -108,11 +109,13 @@ class Window:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """What one attempt has reserved of one meter."""
+    """What one attempt, the *number*th, has reserved of one meter, of which *total* had been admitted with it."""
 
     meter: Meter
     slot: Slot
     amount: int
+    number: int
+    total: int
 
 
 class Meter:
@@ -125,6 +128,8 @@ class Meter:
         self.what: What = what
         self.rate = rate
         self.window = Window(rate.amount, rate.period)
+        self.claims = Claims(self.window)
+        """What the vendor says is left."""
         self.reserved = 0
         """What attempts under way have taken and not yet settled."""
         self.queued = 0
@@ -133,6 +138,7 @@ class Meter:
         self._share = 1.0 if what == "requests" else 0.0
         self._learning = 1.0
         self._bucket = _bucket(rate, burst)
+        self._number = 0
 
     @property
     def is_quota(self) -> bool:
@@ -141,24 +147,25 @@ class Meter:
 
     def wait(self, amount: int, now: float) -> float:
         """Seconds until *amount* may pass, as things stand."""
-        wait = self.window.wait(amount, now)
+        wait = max(self.window.wait(amount, now), self.claims.wait(amount, now))
         return wait if self._bucket is None else max(wait, self._bucket.wait(amount, now))
 
     def soonest(self, amount: int, now: float, *, alone: bool) -> float:
         """Seconds until *amount* can be expected to pass, *alone* or behind all who wait.
 
-        What is reserved and, by experience, not used is expected to come back.
+        What is reserved and, by experience, not used is expected to come back; and whoever waits in front to bring news
+        of what is left at the vendor's.
         """
         ahead = (0 if alone else self.queued * self._share) - self.reserved * (1 - self._share)
-        wait = self.window.wait(amount + ahead, now)
+        wait = max(self.window.wait(amount + ahead, now), self.claims.wait(amount, now))
         return wait if self._bucket is None else max(wait, self._bucket.wait(amount, now, ahead))
 
     def take(self, amount: int, now: float) -> Hold:
         """Reserve *amount*."""
         self.reserved += amount
-        if self._bucket is not None:
-            self._bucket.pour(amount, now)
-        return Hold(self, self.window.add(amount, now), amount)
+        self._number += 1
+        self._pour(amount, now)
+        return Hold(self, self._add(amount, now), amount, self._number, self.window.total)
 
     def settle(self, hold: Hold, used: int | None, now: float) -> None:
         """Replace the reservation by what was *used*; None: nobody knows, it stays as it was."""
@@ -169,32 +176,43 @@ class Meter:
             share = min(1.0, used / hold.amount)
             self._share += (share - self._share) * self._learning
             self._learning = _LEARNING
-        self.window.forget(now)
-        more = used - hold.amount
-        if more < 0 and not hold.slot.gone:
-            self.window.give_back(hold.slot, -more)
-            self._pour(more, now)
-        elif more > 0:
+        if used <= hold.amount:
+            self._give_back(hold, hold.amount - used, now)
+        else:
             # It was used between then and now: counted from now on it is surely not forgotten too early.
-            self.window.add(more, now)
-            self._pour(more, now)
+            self.window.forget(now)
+            self._add(used - hold.amount, now)
+            self._pour(used - hold.amount, now)
 
     def undo(self, hold: Hold, now: float) -> None:
         """Take the reservation back: nothing was sent."""
         self.reserved -= hold.amount
-        self.window.forget(now)
-        if not hold.slot.gone:
-            self.window.give_back(hold.slot, hold.amount)
-            self._pour(-hold.amount, now)
+        self._give_back(hold, hold.amount, now)
 
-    def claim(self, left: int, until: float, now: float) -> None:
-        """The vendor says that no more than *left* may pass before *until*."""
-        self.window.claim(left, until, now)
+    def claim(self, source: str, hold: Hold, told: tuple[int, float], now: float) -> bool:
+        """The vendor told *source*, in the answer to the attempt of *hold*, how much is left and for how long.
+
+        Gives back whether that changes everything: now nothing is left.
+        """
+        left, seconds = told
+        self.window.forget(now)
+        return self.claims.hear(source, hold, left, seconds, now)
 
     def left(self, now: float) -> int:
         """How much may still pass in the current period; below 0 if more was used than reserved."""
         self.window.forget(now)
-        return self.rate.amount - self.window.used - self.window.claimed(now)
+        return self.claims.left(self.rate.amount - self.window.used, now)
+
+    def _add(self, amount: int, now: float) -> Slot:
+        self.claims.passed(amount, now)
+        return self.window.add(amount, now)
+
+    def _give_back(self, hold: Hold, amount: int, now: float) -> None:
+        self.window.forget(now)
+        self.claims.gave_back(hold, amount)
+        if not hold.slot.gone:
+            self.window.give_back(hold.slot, amount)
+            self._pour(-amount, now)
 
     def _pour(self, amount: int, now: float) -> None:
         if self._bucket is not None:

@@ -50,7 +50,19 @@ class State(enum.Enum):
 class Permit:
     """One attempt's way through a pool. Who has got one gives it back with `settle`."""
 
-    __slots__ = ("_give_back", "amounts", "began", "future", "holds", "loop", "patience", "refusal", "state", "until")
+    __slots__ = (
+        "_give_back",
+        "amounts",
+        "began",
+        "future",
+        "holds",
+        "loop",
+        "patience",
+        "refusal",
+        "source",
+        "state",
+        "until",
+    )
 
     def __init__(
         self,
@@ -58,9 +70,11 @@ class Permit:
         amounts: Amounts,
         until: float | None,
         patience: float | None,
+        source: str = "",
     ) -> None:
         self._give_back = give_back
         self.amounts = amounts
+        self.source = source
         self.until = until
         self.patience = patience
         self.loop = asyncio.get_running_loop()

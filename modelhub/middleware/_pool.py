@@ -54,19 +54,27 @@ class Pool:
         self._lock = threading.Lock()
 
     async def acquire(
-        self, amounts: Amounts = _NOTHING, *, deadline: float | None = None, patience: float | None = None
+        self,
+        amounts: Amounts = _NOTHING,
+        *,
+        deadline: float | None = None,
+        patience: float | None = None,
+        source: str = "",
     ) -> Permit:
         """Wait until *amounts* may pass and a place is free.
 
         Raises LimitRejected at once for what can never fit, where the queue is full, and for what cannot be had before
         *deadline* (an instant) or within `max_wait`; or, where *patience* (seconds) is given, not within it because the
-        vendor has asked for a pause or a quota over more than a minute is used up. Then or later: a pause may come
-        while it waits.
+        vendor has asked for a pause or says that too little is left, or a quota over more than a minute is used up.
+        Then or later: a pause may come while it waits.
+
+        *source* is who asks: what the vendor tells of its limits is kept apart for each.
         """
         self._check_size(amounts)
         most = self.options.max_wait
         ends = [end for end in (deadline, None if most is None else self.clock.now() + most) if end is not None]
-        permit = Permit(self._give_back, amounts, min(ends, default=None), patience if most is None else None)
+        patience = patience if most is None else None
+        permit = Permit(self._give_back, amounts, min(ends, default=None), patience, source)
         self.post(self._join, permit)
         if permit.state is State.WAITING:
             await self._waited(permit)
@@ -99,6 +107,10 @@ class Pool:
             )
         self._work_off()
         return found
+
+    def hear(self, permit: Permit, told: Mapping[str, tuple[int, float]]) -> None:
+        """The vendor has told, before the attempt of *permit* is over, what is left and for how many seconds."""
+        self.post(self._heed, permit, told)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {self.left()}>"
@@ -224,8 +236,12 @@ class Pool:
         if pause > permit.patience:
             return self._rejected(f"is paused for {pause:.1f} s, as the vendor asked", pause)
         for wait, meter in waits:
+            words = meter.what.replace("_", " ")
+            if (told := meter.claims.wait(permit.amounts.of(meter.what), now)) > permit.patience:
+                why = f"has only {max(0, meter.left(now))} {words} left, as the vendor said: no room for {told:.1f} s"
+                return self._rejected(why, told)
             if meter.is_quota and wait > permit.patience:
-                return self._rejected(f"has used up its {meter.what.replace('_', ' ')} ({meter.rate})", wait)
+                return self._rejected(f"has used up its {words} ({meter.rate})", wait)
         return None
 
     def _refuse(self, permit: Permit, refusal: LimitRejected) -> None:
@@ -268,7 +284,7 @@ class Pool:
             else:
                 hold.meter.undo(hold, now)
         if bill.told is not None:
-            self._heed(now, bill.told)
+            self._heed(now, permit, bill.told)
 
     def _pause(self, now: float, began: float, retry_after: float | None) -> None:
         """Nobody passes until the vendor wants to be asked again; a later, shorter wish changes nothing."""
@@ -279,12 +295,19 @@ class Pool:
             self._pauses += 1
         self._paused_at = now
         self._paused_until = max(self._paused_until, now + retry_after)
+        self._turn_away(now)
+
+    def _heed(self, now: float, permit: Permit, told: Mapping[str, tuple[int, float]]) -> None:
+        heard = [
+            hold.meter.claim(permit.source, hold, told[hold.meter.what], now)
+            for hold in permit.holds
+            if hold.meter.what in told
+        ]
+        if any(heard):
+            self._turn_away(now)
+
+    def _turn_away(self, now: float) -> None:
+        """Refuse those who need not wait any more."""
         for permit in list(self._queue):
             if (refusal := self._hopeless(permit, now)) is not None:
                 self._refuse(permit, refusal)
-
-    def _heed(self, now: float, told: Mapping[str, tuple[int, float]]) -> None:
-        for meter in self.meters:
-            if meter.what in told:
-                remaining, seconds = told[meter.what]
-                meter.claim(remaining, now + seconds, now)

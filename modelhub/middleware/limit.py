@@ -5,12 +5,13 @@ Attempts pass in the order in which they come. Each reserves what it may use bef
 finished, what it did not use is given back and what it used beyond is counted too. What cannot be had in the call's
 time, or never, is refused at once with LimitRejected, so that a chain can ask another model.
 
-A rate limit that the vendor reports pauses the pool for everybody in it.
+A rate limit that the vendor reports pauses the pool for everybody in it. What its headers say is left narrows the
+rates for everybody in it, as soon as an answer begins, and never widens them: see `_claims`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -34,7 +35,7 @@ from modelhub.middleware._rates import MINUTE, Amounts, Rate, Rates, What
 from modelhub.middleware._tokens import input_tokens, most_output
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions, duration
-from modelhub.stream import Outcome, Reply, on_settled
+from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
 __all__ = ["Amounts", "Bill", "Left", "Limit", "LimitOptions", "Permit", "Pool", "Rate", "RateLeft"]
 
@@ -43,12 +44,13 @@ _FEW = 5
 _SHORT_WAIT = 10.0  # how long a vendor's pause may be if another model is behind; retries draw the line there too
 _LEARNING = 0.2
 
+_Told = Mapping[str, tuple[int, float]]
 _Requests = Annotated[int, Field(gt=0, le=10_000_000)]
 _Tokens = Annotated[int, Field(gt=0, le=10_000_000_000)]
 
 
 class LimitOptions(LayerOptions):
-    """What a pool admits."""
+    """What a pool admits; or less, where the vendor's headers say that less is left."""
 
     BOUNDS: ClassVar[tuple[str, ...]] = (
         "requests_per_minute",
@@ -89,8 +91,8 @@ class LimitOptions(LayerOptions):
     """How many attempts may wait; one more is refused. No bound if not given."""
     max_wait: duration(0, 86_400) | None = None  # type: ignore[valid-type]
     """How long an attempt may wait; what takes longer is refused, as soon as that is clear. If not given, an attempt
-    waits until the call's deadline; for a vendor's pause, or a rate over a minute that is used up, 60 s, or 10 s if
-    another model is behind."""
+    waits until the call's deadline; for a vendor's pause, for what its headers say is used up, or for a rate over a
+    minute that is, 60 s, or 10 s if another model is behind."""
 
     def rates(self) -> Iterator[tuple[What, Rate]]:
         """Every rate, by what it counts."""
@@ -140,19 +142,24 @@ class Limit(Layer):
             await self._prepare()
         permit = await self._permit(request)
         before = len(context.attempts)
+        context.take_left()  # what nobody took was told to a model that is not in this pool
         try:
             reply = await self.inner.send(request)
         except BaseException as error:
-            permit.settle(self._bill(Outcome("failed", None, error), request, before))
+            permit.settle(self._bill(Outcome("failed", None, error), request, before, context.take_left()))
             raise
-        on_settled(reply, lambda outcome: permit.settle(self._bill(outcome, request, before)))
+        told = context.take_left()
+        if told is not None and isinstance(reply, ChatStream):
+            self.pool.hear(permit, told)  # it is true now, not when the stream is over
+            told = None
+        on_settled(reply, lambda outcome: permit.settle(self._bill(outcome, request, before, told)))
         return reply
 
     async def _permit(self, request: ChatRequest) -> Permit:
         clock, began = self.services.clock, self.services.clock.now()
         try:
             permit = await self.pool.acquire(
-                self._amounts(request), deadline=request.deadline, patience=_patience(request)
+                self._amounts(request), deadline=request.deadline, patience=_patience(request), source=self.name
             )
         except LimitRejected as refusal:
             refusal.model, refusal.provider = self.name, self.kind
@@ -170,9 +177,9 @@ class Limit(Layer):
         room += [rate.amount for what, rate in self.pool.options.rates() if what == "output_tokens"]
         return Amounts(tokens, max(0, min(round(self._usual), *room)) if room else 0)
 
-    def _bill(self, outcome: Outcome, request: ChatRequest, before: int) -> Bill:
+    def _bill(self, outcome: Outcome, request: ChatRequest, before: int, told: _Told | None) -> Bill:
         """What an attempt took and what it says about the pool; *before*, this many attempts were recorded."""
-        error, told = outcome.error, request.context.take_left()
+        error = outcome.error
         used = _used(outcome, request, before)
         if outcome.how == "complete":
             if used is not None:

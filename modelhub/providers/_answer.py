@@ -105,6 +105,8 @@ class Answer:
         self.id: str | None = None
         self.request_id: str | None = None
         """The vendor's id of the request, where it is another than the answer's (a header)."""
+        self.headers: Mapping[str, str] | None = None
+        """The answer's headers, by their names in lower case: they may say what is left of the vendor's limits."""
         self.model_name: str | None = None
         """The model's name as the vendor gives it in the answer."""
         self.notes: dict[str, Any] = {}

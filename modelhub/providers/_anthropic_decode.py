@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from modelhub.errors import (
@@ -29,13 +28,16 @@ from modelhub.errors import (
 from modelhub.providers._answer import Answer
 from modelhub.providers._anthropic_encode import KIND
 from modelhub.providers._errors import CODES, status_failure
+from modelhub.providers._left import left_of
 from modelhub.providers._wire import describe, loads
 from modelhub.response import ChatUsage, FinishReason
 
-__all__ = ["REQUEST_ID", "read_event", "read_message", "said"]
+__all__ = ["HEADERS", "REQUEST_ID", "read_event", "read_headers", "read_message", "said"]
 
 REQUEST_ID = "request-id"
-"""The header with the request's id, and the event in front of a stream's own that tells it."""
+"""The header with the request's id."""
+HEADERS = "headers"
+"""The name of the event in front of a stream's own, whose data are the answer's headers."""
 
 Json = Mapping[str, Any]
 
@@ -51,6 +53,12 @@ _FINISH: dict[str, FinishReason] = {
     "compaction": "length",
     "refusal": "refusal",
 }
+
+
+def read_headers(headers: Mapping[str, str], answer: Answer) -> None:
+    """Read what comes in front of a body."""
+    answer.headers = headers
+    answer.request_id = headers.get(REQUEST_ID) or None
 
 
 def read_message(body: Json, answer: Answer) -> None:
@@ -150,15 +158,15 @@ _BLOCKS: dict[str, Callable[[_Key, Json, Answer], None]] = {
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
-def read_event(name: str, data: bytes, answer: Answer) -> None:
+def read_event(name: str, data: Any, answer: Answer) -> None:
     """Read one event, called by the `type` in its data; *name*, the event's own, is not always sent.
 
     Raises BadReply, or the failure the event speaks of.
     """
     if name == "ping":
         return
-    if name == REQUEST_ID:
-        answer.request_id = data.decode() or None
+    if name == HEADERS:
+        read_headers(data, answer)
         return
     try:
         event = loads(data)
@@ -319,21 +327,10 @@ def _words(body: object, found: Json, error: Json) -> str:
     return "no reason given"
 
 
-_LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
-
-
 def _reset(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the last of the exhausted limits is full again, where the API gives no `retry-after`."""
-    lower = {name.lower(): value for name, value in headers.items()}
-    ends = [
-        lower.get(f"anthropic-ratelimit-{limit}-reset", "")
-        for limit in _LIMITS
-        if lower.get(f"anthropic-ratelimit-{limit}-remaining") == "0"
-    ]
-    try:
-        # The server's own clock, if it is given: ours may be wrong.
-        now = parsedate_to_datetime(lower["date"]) if "date" in lower else datetime.now(UTC)
-        waits = [(datetime.fromisoformat(end) - now).total_seconds() for end in ends if end]
-    except (ValueError, TypeError):
-        return None
-    return max(0.0, *waits) if waits else None
+    """Seconds until the last of the exhausted limits is full again, where the API gives no `retry-after`.
+
+    There may be room again sooner; but these limits are by the minute, so that it is never far off.
+    """
+    told = left_of(headers, datetime.now(UTC)) or {}
+    return max((seconds for left, seconds in told.values() if left == 0), default=None)

@@ -32,6 +32,7 @@ from modelhub.errors import (
 from modelhub.model import ChatModelBase, ChatRequest
 from modelhub.providers._answer import Answer
 from modelhub.providers._errors import network_failure, redact
+from modelhub.providers._left import left_of
 from modelhub.providers._media import with_files_read
 from modelhub.providers._structured import Method, Structured
 from modelhub.response import Attempt, ChatResponse
@@ -107,6 +108,7 @@ class Provider(ChatModelBase):
         context = request.context
         stream = self.stream if request.stream is None else request.stream
         attempt = context.begin(self.name, self.kind, self.model_name)
+        answer: Answer | None = None
         try:
             if (missing := self.missing() or self._unusable_key()) is not None:
                 raise NotConfigured(missing)
@@ -122,6 +124,9 @@ class Provider(ChatModelBase):
             failure = self._classified(error, request)
             context.end(attempt, failure.kind, failure)
             raise failure  # noqa: B904 - it says its cause itself
+        finally:
+            if answer is not None:
+                _tell_left(context, answer.headers)
         on_settled(reply, lambda outcome: _end(context, attempt, outcome))
         return reply
 
@@ -212,6 +217,7 @@ class Provider(ChatModelBase):
             failure = error
         else:
             failure = self.failure(error) or self.network_failure(error) or _unknown(error)
+            _tell_left(request.context, getattr(getattr(error, "response", None), "headers", None))
             # A vendor may echo the key: such an original must not be printed below ours in a traceback.
             shown = "".join(str(part) for part in error.args)
             failure.__cause__ = None if any(secret in shown for secret in self.secrets() if secret) else error
@@ -244,6 +250,11 @@ class Provider(ChatModelBase):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_name!r})"
+
+
+def _tell_left(context: CallContext, headers: Any) -> None:
+    if headers is not None and (left := left_of(headers, context.services.clock.wall())) is not None:
+        context.tell_left(left)
 
 
 def _is_loaded(name: str) -> bool:

@@ -17,7 +17,7 @@ from modelhub.providers._openai_errors import error_in_answer, is_flat_error
 from modelhub.providers._wire import loads
 from modelhub.response import ChatUsage, FinishReason
 
-__all__ = ["PROVIDER", "read_body", "read_event", "read_usage"]
+__all__ = ["PROVIDER", "read_body", "read_event", "read_headers", "read_usage"]
 
 Json = Mapping[str, Any]
 
@@ -30,6 +30,12 @@ _REASONING = "reasoning"
 """The key of the block for a message's reasoning: a whole message has one field of it, so a stream has one block."""
 
 # -- whole answers and events ------------------------------------------------------------------------------------------
+
+
+def read_headers(headers: Mapping[str, str], answer: Answer) -> None:
+    """Read what comes in front of a body: the request's id, and what is left of the server's limits."""
+    answer.headers = headers
+    answer.request_id = headers.get("x-request-id") or None
 
 
 def read_body(body: Json, answer: Answer) -> None:

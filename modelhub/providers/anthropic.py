@@ -27,7 +27,7 @@ from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._again import Again, maker
 from modelhub.providers._answer import Answer
-from modelhub.providers._anthropic_decode import REQUEST_ID, read_event, read_message, said
+from modelhub.providers._anthropic_decode import HEADERS, REQUEST_ID, read_event, read_headers, read_message, said
 from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
 from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._base import Payload, Provider
@@ -181,15 +181,15 @@ class AnthropicChatModel(Provider):
         )
 
     async def call(self, payload: Payload) -> Any:
-        """The request's id and the whole answer."""
+        """The headers and the whole answer."""
         response = await self._create(payload)
-        return response.headers.get(REQUEST_ID), json_body(await response.aread())
+        return response.headers, json_body(await response.aread())
 
     async def events(self, payload: Payload) -> AsyncGenerator[Any, None]:
-        """The request's id, then each event's name and data."""
+        """The headers, then each event's name and data."""
         response = await self._create(payload)
         try:
-            yield REQUEST_ID, response.headers.get(REQUEST_ID, "").encode()
+            yield HEADERS, response.headers
             if "json" in response.headers.get("content-type", ""):
                 # No stream at all: an error, or the answer of a server that cannot stream.
                 yield "message", await response.aread()
@@ -235,7 +235,8 @@ class AnthropicChatModel(Provider):
 
     def decode(self, body: Any, answer: Answer) -> None:
         """Read a whole answer."""
-        answer.request_id, message = body
+        headers, message = body
+        read_headers(headers, answer)
         try:
             read_message(message, answer)
         except CallError:

@@ -22,7 +22,7 @@ from modelhub.providers._again import Again, maker
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._http import PerLoop, http_client
-from modelhub.providers._openai_dialect import read_body, read_event
+from modelhub.providers._openai_dialect import read_body, read_event, read_headers
 from modelhub.providers._openai_encode import encode_request, structured_method
 from modelhub.providers._openai_errors import http_failure
 from modelhub.providers._openai_place import ambient_headers, ambient_organization, find_place
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAIChatModel", "OpenAIOptions"]
 
-Event = tuple[str, bytes]
+Event = tuple[str, Any]
 
-_REQUEST_ID = "x-request-id"
+_HEADERS = "headers"
 _WHOLE = "whole"
 _DONE = b"[DONE]"
 _CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "azure_ad_token", "azure_ad_token_provider"})
@@ -248,16 +248,16 @@ class OpenAIChatModel(Provider):
 
         return await client.again.send(key, lambda: body, ask)
 
-    async def call(self, payload: Payload) -> Event:
-        """The request's id and the body."""
+    async def call(self, payload: Payload) -> tuple[Mapping[str, str], bytes]:
+        """The headers and the body."""
         response = await self._open(payload)
-        return response.headers.get(_REQUEST_ID, ""), await response.aread()
+        return response.headers, await response.aread()
 
     async def events(self, payload: Payload) -> AsyncGenerator[Event, None]:
-        """The request's id, then each event's name and data; a body that is no stream comes as one `whole` event."""
+        """The headers, then each event's name and data; a body that is no stream comes as one `whole` event."""
         response = await self._open(payload)
         try:
-            yield _REQUEST_ID, response.headers.get(_REQUEST_ID, "").encode()
+            yield _HEADERS, response.headers
             pieces = response.aiter_bytes()
             start = await _start(pieces)
             if start.lstrip()[:1] in (b"{", b"[", b"<"):
@@ -274,16 +274,16 @@ class OpenAIChatModel(Provider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def decode(self, body: Event, answer: Answer) -> None:
+    def decode(self, body: tuple[Mapping[str, str], bytes], answer: Answer) -> None:
         """Read a whole completion."""
-        answer.request_id = body[0] or None
+        read_headers(body[0], answer)
         read_body(json_body(body[1]), answer)
 
     def decode_event(self, event: Event, answer: Answer) -> None:
         """Read one chunk of a completion."""
         name, data = event
-        if name == _REQUEST_ID:
-            answer.request_id = data.decode() or None
+        if name == _HEADERS:
+            read_headers(data, answer)
         elif name == _WHOLE:
             read_body(json_body(data), answer)
         else:

@@ -73,6 +73,7 @@ class Exchange:
         self._chunked = length is None
         framing = ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))
         own = [("Content-Type", self.wire.stream_type), ("Cache-Control", "no-cache"), framing]
+        own += self.answer.headers.items()
         await self.send(head_bytes(200, own))
 
     async def send_frames(self, frames: Iterable[Frame]) -> None:

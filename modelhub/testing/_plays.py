@@ -51,7 +51,7 @@ class Fault:
 
     async def plain(self, exchange: Exchange) -> None:
         """Answer a request for a whole answer."""
-        await exchange.reply(exchange.whole())
+        await exchange.reply(exchange.whole(), headers=exchange.answer.headers)
 
     async def stream(self, exchange: Exchange) -> None:
         """Answer a request for a stream."""

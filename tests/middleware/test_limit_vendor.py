@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from modelhub.errors import LimitRejected, RateLimited
-from modelhub.middleware.limit import Bill, Limit, LimitOptions, Pool
+from modelhub.middleware.limit import Amounts, Bill, Limit, LimitOptions, Pool
 from modelhub.testing import VirtualClock
 
 LIMITED = {"fail": "RateLimited"}
@@ -124,6 +124,146 @@ async def test_what_the_vendor_says_is_left_narrows_and_never_widens(now):
     assert now() == pytest.approx(5, abs=0.01)
     assert pool.left().rates[0].left == 6
     assert await told(5000, 60) == 5
+
+
+async def test_what_was_admitted_meanwhile_is_taken_off(now):
+    """The vendor may not have counted yet what was sent after the request that it answers."""
+    pool = make(requests_per_minute=100, burst=1)
+    first, *_ = [await pool.acquire() for _ in range(4)]
+    first.settle(Bill(answered=True, told={"requests": (5, 30)}))
+    assert pool.left().rates[0].left == 2
+    for _ in range(3):
+        await pool.acquire()
+    assert now() == pytest.approx(30, abs=0.01)
+
+
+async def test_what_leaves_our_window_gives_no_room_at_the_vendors(now):
+    """Until its reset no more passes than it said, also if our own minute is over before."""
+    pool = make(requests_per_minute=10, burst=1)
+    for _ in range(8):
+        (await pool.acquire()).settle()
+    await asyncio.sleep(50)
+    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (2, 40)}))
+    await asyncio.sleep(15)
+    for _ in range(2):
+        (await pool.acquire()).settle()
+    assert now() == 65
+    await pool.acquire()
+    assert now() == pytest.approx(90, abs=0.01)
+
+
+async def test_it_holds_longer_than_our_own_period(now):
+    """A pool that counts by the second does not forget in a second what holds for thirty."""
+    pool = make(requests="10/s")
+    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (12, 30)}))
+    passed = []
+    for _ in range(13):
+        (await pool.acquire()).settle()
+        passed.append(now())
+    assert passed[11] < 3
+    assert passed[12] == pytest.approx(30, abs=0.01)
+
+
+async def test_newer_news_replace_older(now):
+    """Each answer tells of what has flowed back; one to an earlier request, if it comes late, can only narrow."""
+    pool = make(requests_per_minute=100, burst=1)
+    early, late = [await pool.acquire() for _ in range(2)]
+    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (3, 50)}))
+    early.settle(Bill(answered=True, told={"requests": (40, 5)}))
+    assert pool.left().rates[0].left == 3
+    late.settle(Bill(answered=True, told={"requests": (2, 5)}))
+    assert pool.left().rates[0].left == 1  # one was admitted after it
+    await asyncio.sleep(6)
+    assert pool.left().rates[0].left == 3
+    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (60, 5)}))
+    assert (pool.left().rates[0].left, now()) == (60, 6)
+
+
+async def test_what_one_model_is_told_does_not_replace_what_another_was_told():
+    """A vendor has limits for each model; in one pool the narrowest holds for all, as long as it holds."""
+    pool = make(requests_per_minute=100, burst=1)
+    for source, told in (("a", (3, 20)), ("b", (50, 40))):
+        (await pool.acquire(source=source)).settle(Bill(answered=True, told={"requests": told}))
+    assert pool.left().rates[0].left == 2  # b was admitted since
+    await asyncio.sleep(20)
+    assert pool.left().rates[0].left == 50
+
+
+async def test_what_is_not_used_comes_back():
+    """Of what was admitted since, only what was really used is taken off."""
+    pool = make(tokens_per_minute=10_000, burst=1)
+    (await pool.acquire(Amounts(100))).settle(Bill(Amounts(100), told={"tokens": (5000, 30)}))
+    permit = await pool.acquire(Amounts(100, 4000))
+    assert pool.left().rates[0].left == 900
+    permit.settle(Bill(Amounts(100, 300)))
+    assert pool.left().rates[0].left == 4600
+    (await pool.acquire(Amounts(100))).settle(Bill(Amounts(600)))
+    assert pool.left().rates[0].left == 4000
+
+
+async def test_once_a_minute_somebody_asks_anew(now):
+    """A reset may be a day off, and there may be room long before: the answer to one attempt tells."""
+    pool = make(requests_per_minute=100, requests="5000/day", burst=1)
+    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (0, 80_000)}))
+    (await pool.acquire()).settle()
+    assert now() == pytest.approx(60, abs=0.01)
+    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (2, 80_000)}))
+    assert now() == pytest.approx(120, abs=0.02)
+    for _ in range(2):
+        (await pool.acquire()).settle()
+    assert now() == pytest.approx(120, abs=0.02)
+    (await pool.acquire()).settle()
+    assert now() == pytest.approx(180, abs=0.03)
+
+
+async def test_who_waits_behind_others_is_not_refused_for_what_they_will_use(now):
+    """Each of those in front brings news: what is left now says nothing about what will be when they are answered."""
+    pool = make(requests_per_minute=100, burst=1, concurrency=1)
+    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (2, 30)}))
+
+    async def one():
+        permit = await pool.acquire(deadline=20)
+        await asyncio.sleep(1)
+        permit.settle(Bill(answered=True, told={"requests": (2, 30)}))
+
+    await asyncio.gather(*(one() for _ in range(10)))
+    assert now() == 10
+
+
+async def test_who_waits_is_turned_away_when_nothing_is_left(now):
+    """Whoever has another model behind need not wait its turn to hear that there is nothing to wait for."""
+    pool = make(requests_per_minute=100, burst=0)
+    first = await pool.acquire()
+    patient, hasty = [asyncio.ensure_future(pool.acquire(patience=patience)) for patience in (None, 10)]
+    await asyncio.sleep(0.1)
+    first.settle(Bill(answered=True, told={"requests": (0, 30)}))
+    with pytest.raises(LimitRejected, match=r"has only 0 requests left, as the vendor said: no room for 30\.0 s"):
+        await hasty
+    assert now() == pytest.approx(0.1)
+    await patient
+    assert now() == pytest.approx(30.1, abs=0.01)
+
+
+async def test_alone_with_a_vendor_that_refills_one_is_not_slowed_down(now):
+    """Where the bucket flows back all the time, its headers cost no throughput, however late its answers come."""
+
+    async def drive(tells):
+        pool, began = make(tokens_per_minute=60_000), now()
+        level, since = 60_000.0, began
+
+        async def one():
+            nonlocal level, since
+            permit = await pool.acquire(Amounts(500, 500))
+            level, since = min(60_000, level + (now() - since) * 1000) - 1000, now()
+            assert level >= 0
+            left, reset = int(level), (60_000 - level) / 1000
+            await asyncio.sleep(20)
+            permit.settle(Bill(Amounts(500, 500), answered=True, told={"tokens": (left, reset)} if tells else None))
+
+        await asyncio.gather(*(one() for _ in range(300)))
+        return now() - began
+
+    assert await drive(tells=True) == pytest.approx(await drive(tells=False), rel=0.01)
 
 
 async def test_a_provider_tells_through_the_call(world):

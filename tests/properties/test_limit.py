@@ -51,6 +51,8 @@ class Plan:
     end: str  # answered, failed, unsent, limited
     cancel: float | None
     deadline: float | None
+    told: dict  # what the vendor says is left, and for how long
+    source: str
 
 
 plans = st.lists(
@@ -64,6 +66,8 @@ plans = st.lists(
         end=st.sampled_from(["answered", "answered", "answered", "failed", "unsent", "limited"]),
         cancel=st.none() | st.sampled_from([0, 0.005, 1, 15]),
         deadline=st.none() | st.sampled_from([0.5, 30, 600]),
+        told=st.just({}),
+        source=st.just(""),
     ),
     min_size=1,
     max_size=30,
@@ -76,6 +80,8 @@ class Diary:
 
     asked: list = field(default_factory=list)
     passed: list = field(default_factory=list)  # (number, time, amounts)
+    permits: dict = field(default_factory=dict)
+    told: list = field(default_factory=list)  # (number, time, how many attempts had been admitted by then)
     refused: list = field(default_factory=list)
     gone: set = field(default_factory=set)
     pauses: list = field(default_factory=list)
@@ -93,6 +99,7 @@ def bill(plan):
         answered=plan.end == "answered",
         limited=plan.end == "limited",
         retry_after=5.0 if plan.end == "limited" else None,
+        told=plan.told if plan.end != "unsent" else None,
     )
 
 
@@ -101,7 +108,7 @@ async def attempt(number, plan, pool, clock, diary):
     amounts = Amounts(plan.input, plan.output)
     deadline = None if plan.deadline is None else clock.now() + plan.deadline
     try:
-        permit = await pool.acquire(amounts, deadline=deadline)
+        permit = await pool.acquire(amounts, deadline=deadline, source=plan.source)
     except LimitRejected:
         diary.refused.append(number)
         return
@@ -109,6 +116,7 @@ async def attempt(number, plan, pool, clock, diary):
         diary.gone.add(number)
         raise
     diary.passed.append((number, permit.began, amounts))
+    diary.permits[number] = permit
     diary.at_once += 1
     diary.most_at_once = max(diary.most_at_once, diary.at_once)
     try:
@@ -119,6 +127,8 @@ async def attempt(number, plan, pool, clock, diary):
             diary.pauses.append((clock.now(), clock.now() + 5))
         if plan.end == "unsent":
             diary.unsent.add(number)
+        elif pool.meters:
+            diary.told.append((number, clock.now(), pool.meters[0]._number))
         permit.settle(bill(plan))
         permit.settle(bill(plan))  # twice is once
 
@@ -172,6 +182,57 @@ def test_no_window_holds_more_than_the_rate_and_nobody_is_overtaken_or_forgotten
     for number in diary.refused:
         assert bounded or plans[number].deadline is not None or not fits(options, plans[number])
     assert_empty(pool)
+
+
+# Rates that leave room, so that it is the vendor's word that counts.
+roomy = st.fixed_dictionaries(
+    {"requests": st.sampled_from(["100/s", "100/10s", "100/m", "9/m"])},
+    optional={"tokens": st.sampled_from(["1000/s", "1000/m"]), "concurrency": st.integers(1, 8)},
+).map(lambda found: LimitOptions(**found, burst=1))
+seconds = st.sampled_from([0.5, 5, 30, 59])
+told = st.builds(
+    Plan,
+    after=st.sampled_from([0, 0, 0.01, 0.5, 3, 7]),
+    input=st.integers(0, 5),
+    output=st.integers(0, 5),
+    lasts=st.sampled_from([0, 0.5, 3, 20]),
+    used=st.none() | st.floats(0, 1),
+    end=st.sampled_from(["answered", "answered", "answered", "failed", "unsent"]),
+    cancel=st.none(),
+    deadline=st.none(),
+    told=st.fixed_dictionaries(
+        {},
+        optional={"requests": st.tuples(st.integers(0, 8), seconds), "tokens": st.tuples(st.integers(0, 60), seconds)},
+    ),
+    source=st.sampled_from("aab"),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(roomy, st.lists(told, min_size=5, max_size=30))
+def test_until_its_reset_no_more_passes_than_the_vendor_said(options, plans):
+    """From the request that it answered on, whatever our own rates allow, unless the answer to a later one differs."""
+    _, diary = run_virtual(play(options, plans))
+    rank = {number: permit.holds[0].number for number, permit in diary.permits.items()}
+    for place, (number, heard, admitted) in enumerate(diary.told):
+        for what in plans[number].told.keys() & {what for what, _ in options.rates()}:
+            left, seconds = plans[number].told[what]
+            newer = [
+                at
+                for other, at, _ in diary.told[place + 1 :]
+                if rank[other] > rank[number]
+                and what in plans[other].told
+                and plans[other].source == plans[number].source
+            ]
+            ends = min([heard + seconds, *newer])
+            counted = [
+                (rank[other], of_use(plans[other], what, amounts))
+                for other, at, amounts in diary.passed
+                if rank[other] > rank[number] and ends - seconds < at < ends and other not in diary.unsent
+            ]
+            # What was admitted before anybody knew may have been too much.
+            if any(of > admitted for of, _ in counted):
+                assert sum(amount for _, amount in counted) <= left, (what, left, seconds)
 
 
 def of_use(plan, what, amounts):

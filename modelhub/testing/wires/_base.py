@@ -74,7 +74,8 @@ class Answer:
     """What the server says when nothing is wrong.
 
     The words of *text* are streamed one by one with *interval* seconds between them. *tool_calls* are made where the
-    request offers tools. Tokens are words, unless *input_tokens* or *output_tokens* say otherwise.
+    request offers tools. Tokens are words, unless *input_tokens* or *output_tokens* say otherwise. *headers* come with
+    the answer, whole or streamed.
     """
 
     text: str = PARAGRAPH
@@ -82,6 +83,7 @@ class Answer:
     interval: float = 0.0
     input_tokens: int | None = None
     output_tokens: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def words(self) -> list[str]:
