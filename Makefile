@@ -31,6 +31,9 @@ lint: $(READY) ## ruff and mypy
 test: lint ## lint, types and all tests
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
+bench: $(READY) ## what a call costs beside the bare SDKs, in six minutes
+	@$(BIN)/python -W ignore -m benchmarks
+
 fix: $(READY) ## format, and write again what is generated
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format --quiet .
@@ -44,4 +47,4 @@ lock: $(READY) ## bring requirements.lock up to date
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup run lint test fix lock clean
+.PHONY: help setup run lint test bench fix lock clean

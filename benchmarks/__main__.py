@@ -4,7 +4,7 @@
 
 The full stack is a hub's chain with every layer: usage, deadline, retry, breaker, limit, timeout. Both sides talk to
 the same server on loopback, which costs next to nothing, in turns. Below 1 is better but where the unit is a rate.
---quick runs a little of everything, to see that it works: its figures mean nothing.
+At the end are the ratios by vendor. --quick runs a little of everything, to see that it works: its figures say nothing.
 """
 
 from __future__ import annotations
@@ -95,6 +95,18 @@ def line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def ratios(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The ratios of all vendors side by side, as Markdown."""
+    vendors = [vendor for vendor in BARE if any(row["vendor"] == vendor for row in rows)]
+    found = {(row["vendor"], row["what"]): row["ratio"] for row in rows if row.get("ratio")}
+    whats = {what: None for _, what in found if sum((vendor, what) in found for vendor in vendors) > 1}
+    yield f"| ratio to the bare SDK | {' | '.join(vendors)} |"
+    yield f"|---|{'---:|' * len(vendors)}"
+    for what in whats:
+        cells = (f"{found[vendor, what]:.2f}" if (vendor, what) in found else "" for vendor in vendors)
+        yield f"| {what} | {' | '.join(cells)} |"
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
 
@@ -112,9 +124,13 @@ def main() -> None:
         def measured(part: str) -> list[dict[str, Any]]:
             return list(imports(arguments.quick) if part == "imports" else rows(part, address, arguments.quick))
 
+        measured_rows = []
         for found in pool.map(measured, arguments.only.split(",")):
+            measured_rows += found
             for row in found:
                 print(line(row), flush=True)
+    if len({row["vendor"] for row in measured_rows}) > 1:
+        print("", *ratios(measured_rows), sep="\n")
 
 
 if __name__ == "__main__":
