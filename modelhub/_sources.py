@@ -29,12 +29,12 @@ def _media_type(given: str | None, at: str) -> str | None:
 
 def from_data_url(url: str, at: str, media_type: str | None = None) -> Base64Source:
     """The media in a `data:` URL."""
-    head, _, data = url.partition(",")
-    given, *parameters = head[len("data:") :].split(";")
+    start = url.find(",") + 1
+    given, *parameters = url[len("data:") : max(0, start - 1)].split(";")
     found = media_type or given
-    if not data or "base64" not in parameters or not _MEDIA_TYPE.fullmatch(found):
+    if not 0 < start < len(url) or "base64" not in parameters or not _MEDIA_TYPE.fullmatch(found):
         raise InvalidRequest(f"{at}: expected a data URL of the form `data:image/png;base64,...`")
-    return Base64Source(data, found, url if url.startswith(f"data:{found};base64,") else None)
+    return Base64Source(url, found, start)
 
 
 def _from_path(path: str, at: str, media_type: str | None = None) -> PathSource:

@@ -35,18 +35,39 @@ class UrlSource:
     media_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Base64Source:
-    """Media in the message. `given` is the `data:` URL it came in, if that is how we would write it: it may be big."""
+    """Media in the message: *text* is its data in base64, or a `data:` URL in which they begin at *start*.
 
-    data: str
+    An image may be as big as everything else in a process. So the URL is kept as it came, and taken apart for vendors
+    who want it so.
+    """
+
+    text: str
     media_type: str
-    given: str | None = field(default=None, repr=False, compare=False)
+    start: int = 0
+
+    @property
+    def data(self) -> str:
+        """The data, in base64."""
+        return self.text[self.start :]
 
     @property
     def url(self) -> str:
         """The same as a `data:` URL."""
-        return self.given or f"data:{self.media_type};base64,{self.data}"
+        head = f"data:{self.media_type};base64,"
+        return self.text if self.start and self.text.startswith(head) else head + self.data
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Base64Source):
+            return NotImplemented
+        return (self.media_type, self.data) == (other.media_type, other.data)
+
+    def __hash__(self) -> int:
+        return hash((self.media_type, self.data))
+
+    def __repr__(self) -> str:
+        return f"Base64Source({len(self.text) - self.start} characters, {self.media_type!r})"
 
 
 @dataclass(frozen=True, slots=True)
