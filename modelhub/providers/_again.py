@@ -13,10 +13,10 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from modelhub.providers._http import GIVEN, SENT, head_of, unpacked
+from modelhub.providers._http import GIVEN, MARKED, SENT, head_of, unpacked
 from modelhub.providers._incoming import Incoming, TransportError
 from modelhub.providers._transport import Head, Pool
-from modelhub.providers._wire import written
+from modelhub.providers._wire import Marked, written
 
 __all__ = ["Again", "maker"]
 
@@ -52,17 +52,23 @@ class Again:
         self._heads: dict[Hashable, _Known] = {}
         self._seen: dict[Hashable, Head] = {}
 
-    async def send(self, key: Hashable, body: Callable[[], Any], ask: Callable[[bool], Awaitable[Any]]) -> Any:
-        """The answer to a request: *ask* lets the SDK send it, *body* gives the JSON that it would send.
+    async def send(
+        self,
+        key: Hashable,
+        value: Any,
+        ask: Callable[[Any], Awaitable[Any]],
+        body: Callable[[Any], Any] = lambda value: value,
+    ) -> Any:
+        """The answer to a request for *value*: *ask* lets the SDK send it, *body* gives the JSON that it would send.
 
-        *key* is whatever its head depends on; None where that cannot be said. *ask* is told whether the answer is there
-        already: then any request to the same address will do. The answer is the HTTP library's response, or an
-        `Incoming`, which is used like it.
+        *key* is whatever its head depends on; None where that cannot be said. *ask* gets None instead of the value if
+        the answer is there already: then any request to the same address will do. The answer is the HTTP library's
+        response, or an `Incoming`, which is used like it.
         """
         known = self._heads.get(key) if key is not None else None
-        data = await _written(body) if known is not None else None
+        data = await _written(value, body) if known is not None else None
         if known is None or data is None or self._pool is None:
-            return await self.learning(key, ask)
+            return await self.learning(key, value, ask)
         found: Incoming | TransportError
         try:
             found = await self._pool.send(known.head, data)
@@ -77,21 +83,26 @@ class Again:
                 raise self._refused(response)
         token = GIVEN.set(found)
         try:
-            return await ask(True)
+            return await ask(None)
         finally:
             GIVEN.reset(token)
 
-    async def learning(self, key: Hashable, ask: Callable[[bool], Awaitable[Any]]) -> Any:
-        """The answer to a request that the SDK sends; the head that it writes is noted, whatever comes of it."""
-        if key is None or self._pool is None:
-            return await ask(False)
+    async def learning(self, key: Hashable, value: Any, ask: Callable[[Any], Awaitable[Any]]) -> Any:
+        """The answer to a request that the SDK sends; the head that it writes is noted, whatever comes of it.
+
+        It would write a long text in one go, which keeps the loop from everybody else: it gets marks for them.
+        """
+        if self._pool is None:
+            return await ask(value)
         sent: list[Any] = []
-        token = SENT.set(sent)
+        marked = Marked.of(value)
+        tokens = SENT.set(sent), MARKED.set(marked)
         try:
-            return await ask(False)
+            return await ask(value if marked is None else marked.value)
         finally:
-            SENT.reset(token)
-            if len(sent) == 1:
+            SENT.reset(tokens[0])
+            MARKED.reset(tokens[1])
+            if key is not None and len(sent) == 1:
                 with suppress(TransportError):  # a head that cannot be sent
                     self._learn(key, sent[0])
 
@@ -116,9 +127,9 @@ def maker(client: Any) -> Callable[[Any], Exception] | None:
     return found if callable(found) else None
 
 
-async def _written(body: Callable[[], Any]) -> list[bytes] | None:
+async def _written(value: Any, body: Callable[[Any], Any]) -> list[bytes] | None:
     try:
-        return await written(body())
+        return await written(body(value))
     except (TypeError, ValueError, RecursionError):
         return None  # the SDK may know how to write it, or what to say
 

@@ -48,17 +48,17 @@ class GeminiClient:
         """Send *payload*, once; gives the server's response, unread, for the caller to close."""
         key = _key(model_name, payload, stream)
 
-        async def ask(_: bool) -> httpx2.Response:
-            response = await self._caught(model_name, payload, stream)
-            if key is not None and key not in self._rests:
+        async def ask(body: Mapping[str, Any] | None) -> httpx2.Response:
+            response = await self._caught(model_name, {**payload, "body": body or {}}, stream)
+            if body is not None and key is not None and key not in self._rests:
                 if len(self._rests) >= _MOST_RESTS:
                     self._rests.clear()
-                self._rests[key] = _rest(response.request.content, payload["body"])
+                self._rests[key] = _rest(response.request.content, body)
             return response
 
         if (rest := self._rests.get(key)) is None:
-            return await self.again.learning(None if key in self._rests else key, ask)
-        return await self.again.send(key, lambda: {**rest, **payload["body"]}, ask)
+            return await self.again.learning(None if key in self._rests else key, payload["body"], ask)
+        return await self.again.send(key, payload["body"], ask, lambda body: {**rest, **body})
 
     async def _caught(self, model_name: str, payload: Mapping[str, Any], stream: bool) -> httpx2.Response:
         """Let the SDK send *payload*, and catch the response."""

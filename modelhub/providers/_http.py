@@ -17,8 +17,9 @@ from typing import Any, Generic, TypeVar
 
 from modelhub.providers._incoming import Headers, Incoming, TransportError
 from modelhub.providers._transport import Head, Origin, Pool, written_head
+from modelhub.providers._wire import Marked
 
-__all__ = ["GIVEN", "SENT", "PerLoop", "connecting", "head_of", "http_client", "tls_context", "unpacked"]
+__all__ = ["GIVEN", "MARKED", "SENT", "PerLoop", "connecting", "head_of", "http_client", "tls_context", "unpacked"]
 
 T = TypeVar("T")
 
@@ -38,6 +39,9 @@ GIVEN: ContextVar[Incoming | TransportError | None] = ContextVar("modelhub_given
 
 SENT: ContextVar[list[Any] | None] = ContextVar("modelhub_sent", default=None)
 """Where a client of ours notes, in this context, the requests that it is given."""
+
+MARKED: ContextVar[Marked | None] = ContextVar("modelhub_marked", default=None)
+"""Where there are marks, in this context, in the bodies that a client of ours is given, and for which texts."""
 
 
 def http_client(library: ModuleType, **arguments: Any) -> tuple[Any, Pool | None]:
@@ -114,7 +118,7 @@ def _transport_class(library: ModuleType) -> Callable[[Pool], Any]:
                 sent.append(request)
             found: Incoming | TransportError
             try:
-                found = GIVEN.get() or await self.pool.send(head_of(request), [body])
+                found = GIVEN.get() or await self.pool.send(head_of(request), await _unmarked(body))
             except TransportError as error:
                 found = error
             return _answered(library, found, request)
@@ -123,6 +127,10 @@ def _transport_class(library: ModuleType) -> Callable[[Pool], Any]:
             await self.pool.aclose()
 
     return Transport
+
+
+async def _unmarked(body: bytes) -> list[bytes]:
+    return [body] if (marked := MARKED.get()) is None else await marked.filled(body)
 
 
 @cache

@@ -66,7 +66,7 @@ class OllamaClient:
 
     async def open_answer(self, host: str, model_name: str, body: Mapping[str, Any]) -> Any:
         """Send *body* as a chat request to *host*; the answer is the caller's to close, whatever its status."""
-        return await self.again.send("chat", lambda: body, lambda _: _ask(self.http, host, model_name, body))
+        return await self.again.send("chat", body, lambda body: _ask(self.http, host, model_name, body or {}))
 
 
 async def _ask(http: httpx.AsyncClient, host: str, model_name: str, body: Mapping[str, Any]) -> httpx.Response:

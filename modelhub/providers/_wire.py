@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +15,7 @@ from pydantic_core import from_json, to_json
 
 from modelhub.errors import BadReply
 
-__all__ = ["dumps", "json_body", "json_lines", "loads", "server_sent_events", "written"]
+__all__ = ["Marked", "dumps", "json_body", "json_lines", "loads", "server_sent_events", "written"]
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -27,19 +30,37 @@ def dumps(value: Any) -> bytes:
 
 async def written(value: Any) -> list[bytes]:
     """The same in pieces. A long text, such as an image, is written bit by bit, so that others get their turn."""
-    if not _has_long(value):
-        return [dumps(value)]
-    long: list[str] = []
-    mark = uuid4().hex
-    rest = dumps(_marked(value, mark, long))
-    pieces: list[bytes] = []
-    for number, text in enumerate(long):
-        before, _, rest = rest.partition(f"{mark}-{number}".encode())
-        pieces.append(before)
-        for at in range(0, len(text), _LONG):
-            pieces.append(to_json(text[at : at + _LONG])[1:-1])
-            await asyncio.sleep(0)
-    return [*pieces, rest]
+    marked = Marked.of(value)
+    return [dumps(value)] if marked is None else await marked.filled(dumps(marked.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """*value* with a mark in the place of each long text, whoever writes it; *texts* are those, by number."""
+
+    value: Any
+    mark: str
+    texts: list[str]
+
+    @classmethod
+    def of(cls, value: Any) -> Marked | None:
+        """*value* with marks; None if no text in it is long."""
+        if not _has_long(value):
+            return None
+        mark, texts = uuid4().hex, list[str]()
+        return cls(_marked(value, mark, texts), mark, texts)
+
+    async def filled(self, data: bytes) -> list[bytes]:
+        """The JSON *data*, in which the marks are, in pieces, with the texts in their places."""
+        pieces: list[bytes] = []
+        parts = re.split(rb"%s-(\d+)-" % self.mark.encode(), data)
+        for between, number in zip_longest(parts[::2], parts[1::2]):
+            pieces.append(between)
+            text = self.texts[int(number)] if number is not None else ""
+            for at in range(0, len(text), _LONG):
+                pieces.append(to_json(text[at : at + _LONG])[1:-1])
+                await asyncio.sleep(0)
+        return pieces
 
 
 def _has_long(value: Any) -> bool:
@@ -51,15 +72,14 @@ def _has_long(value: Any) -> bool:
     return kind is list and any(map(_has_long, value))
 
 
-def _marked(value: Any, mark: str, long: list[str]) -> Any:
-    """*value* with a mark in the place of each long text, which *long* gets."""
+def _marked(value: Any, mark: str, texts: list[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _marked(inner, mark, long) for key, inner in value.items()}
+        return {key: _marked(inner, mark, texts) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_marked(inner, mark, long) for inner in value]
+        return [_marked(inner, mark, texts) for inner in value]
     if isinstance(value, str) and len(value) > _LONG:
-        long.append(value)
-        return f"{mark}-{len(long) - 1}"
+        texts.append(value)
+        return f"{mark}-{len(texts) - 1}-"
     return value
 
 

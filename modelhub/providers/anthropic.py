@@ -211,10 +211,9 @@ class AnthropicChatModel(Provider):
 
     async def _create(self, payload: Payload) -> Any:
         client = self._clients.get()
-        extra = payload.get("extra_body") or {}
 
-        async def ask(answered: bool) -> Any:
-            if answered:
+        async def ask(payload: Payload | None) -> Any:
+            if payload is None:
                 import httpx2
 
                 return await client.sdk.post("/v1/messages", cast_to=httpx2.Response, body={})
@@ -223,15 +222,12 @@ class AnthropicChatModel(Provider):
             beside = {name: value for name, value in payload.items() if name not in known}
             # `extra_body` wins over the parameters. The model's name goes there because the SDK warns about old models
             # by their names, which is a failed call where warnings are errors.
-            given |= {"model": "", "extra_body": {**beside, "model": payload["model"], **extra}}
-            raw = await client.sdk.messages.with_raw_response.create(**given)
+            extra = {**beside, "model": payload["model"], **(payload.get("extra_body") or {})}
+            raw = await client.sdk.messages.with_raw_response.create(**given | {"model": "", "extra_body": extra})
             return raw.http_response
 
-        def body() -> dict[str, Any]:
-            return {**{name: value for name, value in payload.items() if name != "extra_body"}, **extra}
-
         key = payload.get("stream", False) if _IN_HEAD.isdisjoint(payload) else None
-        return await client.again.send(key, body, ask)
+        return await client.again.send(key, payload, ask, _body)
 
     def decode(self, body: Any, answer: Answer) -> None:
         """Read a whole answer."""
@@ -374,6 +370,12 @@ def _plain(address: str) -> str:
 def _is_anthropic(address: str) -> bool:
     host = urlsplit(address).hostname or ""
     return host == "anthropic.com" or host.endswith(".anthropic.com")
+
+
+def _body(payload: Payload) -> Payload:
+    """The JSON that the SDK makes of *payload*, where nothing in it goes elsewhere."""
+    extra = payload.get("extra_body") or {}
+    return {**{name: value for name, value in payload.items() if name != "extra_body"}, **extra}
 
 
 @cache

@@ -251,16 +251,16 @@ class DashScopeChatModel(Provider):
             path=protocol.MULTIMODAL_PATH if payload["multimodal"] else None,
         )
         key = (request.path, *request.headers.items())
-        return await client.again.send(key, lambda: request.body, lambda given: self._ask(client.sdk, request, given))
+        return await client.again.send(key, request.body, lambda body: self._ask(client.sdk, request, body or {}))
 
-    async def _ask(self, sdk: Any, request: Any, answered: bool) -> Any:
+    async def _ask(self, sdk: Any, request: Any, body: Any) -> Any:
         import httpx
 
         # The SDK's transport gives the answer as it came. Over a client of ours it sends only what is said here.
         return await sdk.transport.open_stream(
             "POST",
             request.path,
-            json={} if answered else request.body,
+            json=body,
             headers=request.headers,
             base_url=self.base_url,
             api_key=self._key.get_secret_value(),

@@ -233,8 +233,8 @@ class OpenAIChatModel(Provider):
         body = {**sent, **(arguments.pop("extra_body", None) or {})}
         key = None if arguments else (payload["model"], payload["stream"])
 
-        async def ask(answered: bool) -> Any:
-            if answered:
+        async def ask(body: Payload | None) -> Any:
+            if body is None:
                 import httpx2
 
                 of = {"model": payload["model"]}  # Azure's address has it
@@ -246,7 +246,7 @@ class OpenAIChatModel(Provider):
             )
             return raw.http_response
 
-        return await client.again.send(key, lambda: body, ask)
+        return await client.again.send(key, body, ask)
 
     async def call(self, payload: Payload) -> tuple[Mapping[str, str], bytes]:
         """The headers and the body."""
