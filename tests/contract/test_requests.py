@@ -1,6 +1,8 @@
 """Recorded conversations, sent to every vendor: each gets a body that its rules allow, and nothing is lost."""
 
+import base64
 import json
+import random
 import re
 from collections import Counter
 
@@ -179,3 +181,19 @@ def signed(kind, body, wire):
         found = [item[-1] for item in items if len(item) > {"text": 2, "thinking": 2, "call": 4}.get(item[0], 9)]
         return [signature for signature in found if signature not in (None, NOT_SIGNED)]
     return []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_large_image_arrives_whole_each_time(kind, listening):
+    """Whether the SDK writes the request or not: the same body, with all of the image and nothing else in its place."""
+    data = base64.b64encode(random.Random(1).randbytes(600_000)).decode()
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+    message = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}
+    async with listening(kind) as vendor:
+        model, bodies = vendor.model(), []
+        for _ in range(4):
+            await model([message], stream=False)
+            bodies.append(json.dumps(vendor.body, sort_keys=True))
+        await model.aclose()
+    assert bodies[0].count(data) == 1
+    assert set(bodies) == {bodies[0]}
