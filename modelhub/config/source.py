@@ -176,7 +176,9 @@ def _hide_secrets(root: Any, source: Source) -> None:
             continue
         seen.add((id(node), secret))
         if node.id == "scalar":
-            if secret and node.value and not is_reference(node.value):
+            if not secret:
+                _hide_swallowed(node, source)
+            elif node.value and not is_reference(node.value):
                 source.hide(_span(node))
         elif node.id == "sequence":
             todo += [(item, (*path, "-"), secret) for item in node.value]
@@ -187,6 +189,15 @@ def _hide_secrets(root: Any, source: Source) -> None:
                 name = str(key.value) if key.id == "scalar" else ""
                 named = len(path) == 1 and path[0] in _NAMED and value.id == "mapping"
                 todo.append((value, (*path[:2], name), secret or (not named and is_secret(name))))
+
+
+def _hide_swallowed(node: Any, source: Source) -> None:
+    """Hide what looks secret in a text over several lines: a quote that is not closed takes in the keys below it."""
+    first, last = node.start_mark.line, node.end_mark.line
+    if first == last:
+        return
+    for number, ranges in guess_in_file(source.lines[first : last + 1]).items():
+        source.masks.setdefault(first + number + 1, []).extend(ranges)
 
 
 def _is_scrap(value: Any) -> bool:

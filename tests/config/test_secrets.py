@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable
 
@@ -168,6 +169,18 @@ def test_secrets_are_hidden_in_reprs(load: Callable[..., object]) -> None:
 def test_shown(text: str, safe: str) -> None:
     """Text in a message is short, on one line and without secrets."""
     assert safe == shown(text)
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("rest", ["#7vX", " # 7vX", ""])
+def test_a_secret_in_a_quote_that_was_not_closed_above_it(quote: str, rest: str) -> None:
+    """The key is a piece of another value then, and stays hidden where a mistake below it shows its surroundings."""
+    text = f"version: 1\nmodels:\n  gpt:\n    provider: scripted\n    reply: {quote}y\n    api_key: |\n"
+    text += f"      Zq9{quote}{rest}\nchains: {{c: {{models: [x]}}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, environ={})
+    assert "unknown model `x`" in str(caught.value)
+    assert not {"Zq9", "7vX"} & set(re.findall("Zq9|7vX", str(caught.value)))
 
 
 SECRETS = st.text(string.ascii_letters + string.digits + "-_+/=.:#&*!%@{}[]'\"|>, ", min_size=9, max_size=40).map(
