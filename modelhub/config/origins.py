@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, WithJsonSchema
@@ -15,6 +16,7 @@ from modelhub.config.schema import layer_options
 from modelhub.config.secrets import MASK, is_reference
 from modelhub.config.source import Path
 from modelhub.config.view import View, is_secret_path
+from modelhub.options import LayerOptions
 
 __all__ = ["Origin", "origins_of"]
 
@@ -74,17 +76,23 @@ def _built_in(config: BaseModel, here: Path) -> Iterator[Origin]:
         value = getattr(config, name)
         path = (*here, name)
         if value is None and not here:
-            value = _default_layer(name)
-        if isinstance(value, BaseModel):
+            yield from _default_layer(name)
+        elif isinstance(value, BaseModel):
             yield from _built_in(value, path)
         elif name not in config.model_fields_set and value is not None and value not in ({}, [], ()):
             yield Origin(_dotted(path), _written(value, info), "built-in default")
 
 
-def _default_layer(key: str) -> BaseModel | None:
+def _default_layer(key: str) -> tuple[Origin, ...]:
     cls = layer_options().get(key)
-    optional = cls is not None and not any(info.is_required() for info in cls.model_fields.values())
-    return cls() if cls is not None and optional and key != "limit" else None
+    return _defaults(cls, key) if cls is not None and key != "limit" else ()
+
+
+@cache
+def _defaults(cls: type[LayerOptions], key: str) -> tuple[Origin, ...]:
+    if any(info.is_required() for info in cls.model_fields.values()):
+        return ()
+    return tuple(_built_in(cls(), (key,)))
 
 
 def _written(value: Any, info: FieldInfo) -> str:

@@ -209,7 +209,7 @@ def test_memory_is_flat(hub):
 
     async def rounds():
         used = []
-        for _ in range(4):
+        for _ in range(3):
             await hub.round(AT_ONCE, random.Random(11))
             hub.ids.clear()
             gc.collect()
