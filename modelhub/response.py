@@ -22,8 +22,15 @@ Block = dict[str, Any]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error"]
 
 
-COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-"""What is counted of a call; the last three are parts of the first two."""
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+)
+"""What is counted of a call; the first two are totals, the others parts of them."""
 
 
 class Later:
@@ -140,7 +147,9 @@ class ChatUsage(Record):
     """What a call used.
 
     `input_tokens` and `output_tokens` are totals, the same for every vendor, and add up to the call's total;
-    `cache_read_tokens` and `cache_write_tokens` are parts of the input, `reasoning_tokens` a part of the output.
+    `cache_read_tokens` and `cache_write_tokens` are parts of the input, `reasoning_tokens` a part of the output;
+    `cache_write_1h_tokens`, what was written for an hour instead of minutes, is a part of `cache_write_tokens`.
+
     `time` is in seconds from just before the request. `cost` is in US dollars, a Decimal (its JSON form, under the key
     "cost", is text), or None where no price is known. `estimated` marks figures the vendor did not give.
     """
@@ -151,6 +160,7 @@ class ChatUsage(Record):
     type: Literal["chat"]
     cache_read_tokens: int
     cache_write_tokens: int
+    cache_write_1h_tokens: int
     reasoning_tokens: int
     estimated: bool
 
@@ -162,6 +172,7 @@ class ChatUsage(Record):
         *,
         cache_read_tokens: int = 0,
         cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
         reasoning_tokens: int = 0,
         cost: Decimal | str | None = None,
         estimated: bool = False,
@@ -173,6 +184,7 @@ class ChatUsage(Record):
             type="chat",
             cache_read_tokens=cache_read_tokens,
             cache_write_tokens=cache_write_tokens,
+            cache_write_1h_tokens=cache_write_1h_tokens,
             reasoning_tokens=reasoning_tokens,
             cost=None if cost is None else str(cost),
             estimated=estimated,

@@ -164,6 +164,7 @@ class Meter:
         cell.output_tokens += _stored(usage, "output_tokens")
         cell.cache_read_tokens += _stored(usage, "cache_read_tokens")
         cell.cache_write_tokens += _stored(usage, "cache_write_tokens")
+        cell.cache_write_1h_tokens += _stored(usage, "cache_write_1h_tokens")
         cell.reasoning_tokens += _stored(usage, "reasoning_tokens")
         cell.estimated += _stored(usage, "estimated")
         if type(_stored(usage, "cost")) is Later:

@@ -50,6 +50,7 @@ class Rates:
     output: tuple[_Step, ...] = ()
     cache_read: tuple[_Step, ...] = ()
     cache_write: tuple[_Step, ...] = ()
+    cache_write_1h: tuple[_Step, ...] = ()
     reasoning: tuple[_Step, ...] = ()
     request: Decimal = Decimal(0)
     """What each request costs besides."""
@@ -57,13 +58,14 @@ class Rates:
     def cost(self, usage: Mapping[str, Any]) -> Decimal | None:
         """What *usage* costs; None where it has tokens of a kind without a price."""
         total = usage["input_tokens"]
-        read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]
+        read, written, hour = usage["cache_read_tokens"], usage["cache_write_tokens"], usage["cache_write_1h_tokens"]
         thought = min(usage["reasoning_tokens"], usage["output_tokens"])
         sum_ = Decimal(0)
         for count, steps in (
             (max(0, total - read - written), self.input),
             (read, self.cache_read or self.input),
-            (written, self.cache_write or self.input),
+            (written - hour, self.cache_write or self.input),
+            (hour, self.cache_write_1h or self.cache_write or self.input),
             (usage["output_tokens"] - thought, self.output),
             (thought, self.reasoning or self.output),
         ):
@@ -209,6 +211,7 @@ def _rates(prices: Mapping[str, Any]) -> Rates:
         output=steps("output_mtok"),
         cache_read=steps("cache_read_mtok"),
         cache_write=steps("cache_write_mtok"),
+        cache_write_1h=steps("cache_write_1h_mtok"),
         reasoning=steps("output_reasoning_mtok"),
         request=(prices.get("requests_kcount") or Decimal(0)) / _THOUSAND,
     )

@@ -34,6 +34,7 @@ class AttemptUsage:
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
+    cache_write_1h_tokens: int
     reasoning_tokens: int
     cost: Decimal | None
     prices: str | None
@@ -82,6 +83,7 @@ class UsageRecord:
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
+    cache_write_1h_tokens: int
     reasoning_tokens: int
     cost: Decimal | None
     prices: str | None

@@ -13,6 +13,7 @@ from pathlib import Path
 from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.store import connect_for_reading, instant
 from modelhub.accounting.totals import Sum
+from modelhub.response import COUNTS
 
 __all__ = ["BY", "report", "spent"]
 
@@ -28,12 +29,12 @@ BY = {
 }
 """What a report may be by, besides `tag:NAME`; how calls and how attempts are told apart then."""
 
+_SUMS = ", ".join(f"SUM(a.{key}) AS {key}" for key in COUNTS)
 _TAG = "(SELECT value FROM json_each(c.tags) WHERE key = :tag)"
 _CALLS = """SELECT {key} AS name, COUNT(*), SUM(c.outcome = 'failed') FROM calls c
 WHERE c.at >= :since AND c.at < :until GROUP BY name"""
-_ATTEMPTS = """SELECT {key} AS name, COUNT(*), SUM(a.input_tokens), SUM(a.output_tokens), SUM(a.cache_read_tokens),
-SUM(a.cache_write_tokens), SUM(a.reasoning_tokens), decimal_sum(a.cost), SUM(a.used AND a.cost IS NULL),
-SUM(a.estimated)
+_ATTEMPTS = """SELECT {key} AS name, COUNT(*) AS attempts, {sums}, decimal_sum(a.cost) AS known_cost,
+SUM(a.used AND a.cost IS NULL) AS unpriced, SUM(a.estimated) AS estimated
 FROM calls c JOIN attempts a ON a.call_id = c.call_id WHERE c.at >= :since AND c.at < :until GROUP BY name"""
 _SPENT = """SELECT {key} AS name, decimal_sum(a.cost), SUM(a.input_tokens + a.output_tokens),
 SUM(a.used AND a.cost IS NULL) FROM calls c JOIN attempts a ON a.call_id = c.call_id
@@ -63,13 +64,10 @@ def report(
         connection.execute("BEGIN")  # both queries see the same file
         for name, count, failed in connection.execute(_CALLS.format(key=calls), values):
             found[name or ""] = Sum(count, failed)
-        for name, *sums in connection.execute(_ATTEMPTS.format(key=attempts), values):
-            found.setdefault(name or "", Sum()).add(_sum(*sums))
+        for row in connection.execute(_ATTEMPTS.format(key=attempts, sums=_SUMS), values):
+            sums = dict(row) | {"known_cost": Decimal(row["known_cost"])}
+            found.setdefault(sums.pop("name") or "", Sum()).add(Sum(**sums))
     return dict(sorted(found.items()))
-
-
-def _sum(attempts: int, a: int, b: int, c: int, d: int, e: int, cost: str, unpriced: int, estimated: int) -> Sum:
-    return Sum(0, 0, attempts, a, b, c, d, e, Decimal(cost), unpriced, estimated)
 
 
 def spent(ledger: Path, options: SpendingOptions, since: datetime) -> Mapping[str, tuple[Decimal, int, int]]:

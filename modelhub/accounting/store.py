@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modelhub.accounting.record import AttemptUsage, UsageRecord
+from modelhub.response import COUNTS
 
 __all__ = ["MIGRATIONS", "Store", "connect_for_reading", "instant"]
 
@@ -58,9 +59,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 ) WITHOUT ROWID""",
         "CREATE INDEX calls_at ON calls (at)",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN cache_write_1h_tokens INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attempts ADD COLUMN cache_write_1h_tokens INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 """What leads from each version of the file to the next. Cost is text, so that it is exact; times are in UTC."""
+_ADDED = (
+    (2, "calls", "0 AS cache_write_1h_tokens"),
+    (2, "attempts", "0 AS cache_write_1h_tokens"),
+)
+"""The columns that a version has first, and what they are in an older file, which a reader must not change."""
 
+_CALL = (
+    *("call_id", "at", "requested", "model", "vendor", "model_name", "outcome", "error"),
+    *(*COUNTS, "cost", "prices", "estimated"),
+    *("first_token", "duration", "attempts", "tags"),
+)
+_ATTEMPT = (
+    *("call_id", "number", "model", "vendor", "model_name", "outcome", "used"),
+    *(*COUNTS, "cost", "prices", "estimated"),
+    *("started", "duration"),
+)
 _MOST_ROWS = 250  # in one statement
 
 
@@ -103,16 +123,16 @@ class Store:
             _attempt(record.call_id, number, part) for record in records for number, part in enumerate(record.parts)
         ]
         with self._transaction():
-            self._insert("calls", calls)
-            self._insert("attempts", attempts)
+            self._insert("calls", _CALL, calls)
+            self._insert("attempts", _ATTEMPT, attempts)
 
-    def _insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _insert(self, table: str, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
         # One statement for many rows: each step of a statement gives the interpreter's lock away.
         for at in range(0, len(rows), _MOST_ROWS):
             part = rows[at : at + _MOST_ROWS]
             marks = ",".join([f"({','.join('?' * len(part[0]))})"] * len(part))
             self._connection.execute(
-                f"INSERT OR IGNORE INTO {table} VALUES {marks}",  # noqa: S608 - our own table and marks
+                f"INSERT OR IGNORE INTO {table} ({','.join(names)}) VALUES {marks}",  # noqa: S608 - our own text
                 [value for row in part for value in row],
             )
 
@@ -176,11 +196,7 @@ def _attempt(call_id: str, number: int, part: AttemptUsage) -> tuple[Any, ...]:
 
 def _counts(record: UsageRecord | AttemptUsage) -> tuple[Any, ...]:
     return (
-        record.input_tokens,
-        record.output_tokens,
-        record.cache_read_tokens,
-        record.cache_write_tokens,
-        record.reasoning_tokens,
+        *[getattr(record, key) for key in COUNTS],
         None if record.cost is None else format(record.cost, "f"),
         record.prices,
         int(record.estimated),
@@ -202,7 +218,7 @@ class _DecimalSum:
 
 
 def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, with the function `decimal_sum`.
+    """A connection that only reads, with the function `decimal_sum`; it shows an older file in today's form.
 
     Raises sqlite3.Error if there is no such ledger.
     """
@@ -213,7 +229,17 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
         version = _version(connection)
         if not 1 <= version <= len(MIGRATIONS):
             raise sqlite3.DatabaseError(f"{path} is no ledger that this release can read (version {version})")
+        _show_as_today(connection, version)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _show_as_today(connection: sqlite3.Connection, version: int) -> None:
+    for table in ("calls", "attempts"):
+        missing = [what for since, of, what in _ADDED if of == table and since > version]
+        if missing:
+            connection.execute(
+                f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(missing)} FROM main.{table}"  # noqa: S608 - our own text
+            )

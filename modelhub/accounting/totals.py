@@ -25,6 +25,7 @@ class Sum:
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
     known_cost: Decimal = Decimal(0)
     unpriced: int = 0

@@ -43,15 +43,18 @@ class PricingOptions(LayerOptions):
     """Input tokens read from a cache; as `input` if not given."""
     cache_write: _Price | None = None
     """Input tokens written to a cache; as `input` if not given."""
+    cache_write_1h: _Price | None = None
+    """Those of them that are kept for an hour (Anthropic tells); twice `input` if not given, as Anthropic charges."""
 
     def cost(self, usage: Figures, at: datetime | None = None) -> Decimal:  # noqa: ARG002 - these prices do not change
         """What *usage* costs in US dollars."""
-        read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]
+        read, written, hour = usage["cache_read_tokens"], usage["cache_write_tokens"], usage["cache_write_1h_tokens"]
         fresh = max(0, usage["input_tokens"] - read - written)
         cost: Decimal = (
             fresh * self.input
             + read * (self.input if self.cache_read is None else self.cache_read)
-            + written * (self.input if self.cache_write is None else self.cache_write)
+            + (written - hour) * (self.input if self.cache_write is None else self.cache_write)
+            + hour * (2 * self.input if self.cache_write_1h is None else self.cache_write_1h)
             + usage["output_tokens"] * self.output
         ) / _MILLION
         return cost

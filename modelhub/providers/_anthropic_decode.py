@@ -96,11 +96,14 @@ def _usage(raw: Json | None, answer: Answer) -> None:
     fresh = known.input_tokens - known.cache_read_tokens - known.cache_write_tokens
     read = _count(raw, "cache_read_input_tokens", known.cache_read_tokens)
     write = _count(raw, "cache_creation_input_tokens", known.cache_write_tokens)
+    # By how long they are kept; a stream tells it at the start only.
+    hour = _count(raw.get("cache_creation") or {}, "ephemeral_1h_input_tokens", known.cache_write_1h_tokens)
     answer.usage = ChatUsage(
         input_tokens=_count(raw, "input_tokens", fresh) + read + write,
         output_tokens=_count(raw, "output_tokens", known.output_tokens),
         cache_read_tokens=read,
         cache_write_tokens=write,
+        cache_write_1h_tokens=min(hour, write),
         reasoning_tokens=_count(raw.get("output_tokens_details") or {}, "thinking_tokens", known.reasoning_tokens),
     )
 

@@ -23,6 +23,7 @@ from modelhub import Hub
 from modelhub.accounting import ledger as room
 from modelhub.accounting.report import BY, report
 from modelhub.accounting.store import MIGRATIONS, Store
+from modelhub.accounting.totals import Sum
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
 CALLER = Path(__file__).with_name("caller.py")
@@ -372,6 +373,33 @@ def test_the_file_has_a_version_and_older_ones_are_brought_up_to_date(tmp_path, 
     with hub_of(path) as hub:
         ask(hub, 1)
     assert (len(rows(path)), rows(path, "SELECT * FROM more")) == (3, [])
+
+
+def first_version(path):
+    """A file as the first version of the ledger wrote it, with one call."""
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in (*MIGRATIONS[0], "PRAGMA journal_mode=WAL", "PRAGMA user_version=1"):
+            connection.execute(statement)
+        counts = "9, 2, 4, 3, 1, '0.5', 'pricing', 0"
+        call = f"'x', '2026-01-01T00:00:00.000000+00:00', 'm', 'm', 'v', 'm-1', 'complete', NULL, {counts}"
+        connection.execute(f'INSERT INTO calls VALUES ({call}, 0.1, 0.2, 1, \'{{"n": "0"}}\')')
+        connection.execute(f"INSERT INTO attempts VALUES ('x', 0, 'm', 'v', 'm-1', 'ok', 1, {counts}, 0, 0.2)")
+        connection.commit()
+
+
+def test_a_file_of_the_first_version_is_read_as_it_is_and_brought_up_to_date_by_the_next_call(tmp_path):
+    """Who only reads changes nothing; what a later version counts is 0 in what was written before."""
+    path = tmp_path / "usage.db"
+    first_version(path)
+    old = Sum(1, 0, 1, 9, 2, 4, 3, reasoning_tokens=1, known_cost=Decimal("0.5"))
+    for by in ("model", "tag:n"):
+        assert list(report(path, by=by).values()) == [old]
+    assert rows(path, "PRAGMA user_version") == [(1,)]
+    with hub_of(path) as hub:
+        ask(hub, 2)
+        old.add(hub.usage.total)
+    assert report(path) == {"m": old}
+    assert rows(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 
 def test_a_report_sums_the_file_by_what_one_asks(tmp_path):

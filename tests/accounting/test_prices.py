@@ -26,9 +26,15 @@ def at(url, model_name, **more):
     return {"provider": "openai", "model_name": model_name, "base_url": url, **more}
 
 
-def used(input_tokens, output_tokens, read=0, written=0, thought=0):
+def used(input_tokens, output_tokens, read=0, written=0, hour=0, thought=0):
+    """*hour* is the part of *written* that was written for an hour."""
     return ChatUsage(
-        input_tokens, output_tokens, cache_read_tokens=read, cache_write_tokens=written, reasoning_tokens=thought
+        input_tokens,
+        output_tokens,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=hour,
+        reasoning_tokens=thought,
     )
 
 
@@ -56,10 +62,16 @@ CASES = [
     (CLAUDE, used(1000, 200), NOON, "0.006"),
     # 100 x 3 + 600 x 0.3 + 300 x 3.75 + 200 x 15 = 300 + 180 + 1125 + 3000
     (CLAUDE, used(1000, 200, read=600, written=300), NOON, "0.004605"),
+    # for an hour: 100 x 3 + 600 x 0.3 + 100 x 3.75 + 200 x 6 + 200 x 15 = 300 + 180 + 375 + 1200 + 3000
+    (CLAUDE, used(1000, 200, read=600, written=300, hour=200), NOON, "0.005055"),
+    # 100 x 5 + 900 x 10 + 10 x 25 = 500 + 9000 + 250
+    ({**CLAUDE, "model_name": "claude-opus-4-5"}, used(1000, 10, written=900, hour=900), NOON, "0.00975"),
     # 200 000 is not over 200 000: 200_000 x 3 + 1 x 15
     (CLAUDE, used(200_000, 1), NOON, "0.600015"),
     # one more is: 1 x 6 + 100_000 x 0.6 + 100_000 x 7.5 + 1 x 22.5 = 6 + 60_000 + 750_000 + 22.5
     (CLAUDE, used(200_001, 1, read=100_000, written=100_000), NOON, "0.8100285"),
+    # 1 x 6 + 200_000 x 12 + 1 x 22.5: the hour is twice the input there too
+    (CLAUDE, used(200_001, 1, written=200_000, hour=200_000), NOON, "2.4000285"),
     # 900 x 15 + 100 x 18.75 + 50 x 75 = 13_500 + 1875 + 3750
     ({**CLAUDE, "model_name": "claude-opus-4-1-20250805"}, used(1000, 50, written=100), NOON, "0.019125"),
     # 400 x 1.25 + 600 x 0.125 + 2000 x 10, thoughts included
@@ -82,6 +94,20 @@ CASES = [
     (QWEN, used(1000, 100, read=500), NOON, "0.00052"),
     # 400 x 1 + 600 x 0 + 100 x 2
     (OWN, used(1000, 100, read=600), NOON, "0.0006"),
+    # twice the input for an hour, as Anthropic charges, where the entry does not say: 500 x 3 + 100 x 3.75 + 400 x 6
+    (
+        {**CLAUDE, "pricing": {"input": 3, "output": 15, "cache_write": "3.75"}},
+        used(1000, 0, 0, 500, 400),
+        NOON,
+        "0.004275",
+    ),
+    # or what it says: 500 x 3 + 100 x 3 + 400 x 5
+    (
+        {**CLAUDE, "pricing": {"input": 3, "output": 15, "cache_write_1h": 5}},
+        used(1000, 0, 0, 500, 400),
+        NOON,
+        "0.0038",
+    ),
     # `pricing` goes before the table: 1000 x 1 + 500 x 1
     ({**GPT, "pricing": {"input": 1, "output": 1}}, used(1000, 500), NOON, "0.0015"),
     # nobody knows: unknown is not nothing
@@ -112,7 +138,13 @@ def test_every_price_of_the_table_is_read_as_its_makers_read_it():
     """Our arithmetic, which is a hundred times faster, gives what the table's own gives, for every model."""
     from genai_prices.data_snapshot import get_snapshot
 
-    samples = [used(1000, 100), used(5000, 300, 2000, 1000, 50), used(250_001, 10, 1000, 5), used(200_000, 9)]
+    samples = [
+        used(1000, 100),
+        used(5000, 300, 2000, 1000, 0, 50),
+        used(5000, 300, 2000, 1000, 600, 50),
+        used(250_001, 10, 1000, 5, 5),
+        used(200_000, 9),
+    ]
     compared = 0
     for provider in get_snapshot().providers:
         for model in provider.models:
@@ -127,7 +159,7 @@ def test_every_price_of_the_table_is_read_as_its_makers_read_it():
 
 
 def _theirs(usage):
-    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens")
     return {name: usage[name] for name in names} | {"output_reasoning_tokens": usage["reasoning_tokens"]}
 
 

@@ -83,6 +83,7 @@ def test_a_record_has_all_there_is_to_know(notes):
         "output_tokens": 3,
         "cache_read_tokens": 0,
         "cache_write_tokens": 0,
+        "cache_write_1h_tokens": 0,
         "reasoning_tokens": 0,
         "cost": "32",
         "prices": "pricing",

@@ -17,6 +17,7 @@ from modelhub.accounting.store import Store
 from modelhub.cli._usage_page import page
 from modelhub.cli._usage_page_data import gather
 from modelhub.cli._usage_page_text import dollars, percent, seconds, short
+from modelhub.response import COUNTS
 
 NOW = datetime(2026, 3, 14, 12, 30, tzinfo=UTC)
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -72,6 +73,7 @@ def attempt(model="gpt", cost="0.5", **changes):
         "output_tokens": 340,
         "cache_read_tokens": 2000,
         "cache_write_tokens": 0,
+        "cache_write_1h_tokens": 0,
         "reasoning_tokens": 0,
         "cost": None if cost is None else Decimal(cost),
         "prices": None,
@@ -97,7 +99,6 @@ def _ledger(tmp_path):
 
 
 def record(call_id, ago, part, changes=None):
-    counts = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
     values = {
         "call_id": call_id,
         "at": NOW - ago,
@@ -107,7 +108,7 @@ def record(call_id, ago, part, changes=None):
         "model_name": part.model_name,
         "outcome": "complete",
         "error": None,
-        **{name: getattr(part, name) for name in counts},
+        **{name: getattr(part, name) for name in COUNTS},
         "cost": part.cost,
         "prices": None,
         "estimated": part.estimated,

@@ -684,11 +684,15 @@ async def test_why_it_stopped(loopback, reason, finish):
 
 
 async def test_usage_has_totals_that_include_their_parts(loopback):
-    """Cached tokens, read and written, are part of the input, and thinking is part of the output."""
+    """Cached tokens, read and written, are part of the input, and thinking is part of the output.
+
+    What is written for an hour, which is dearer, is part of what is written.
+    """
     usage = {
         "input_tokens": 10,
         "cache_read_input_tokens": 200,
         "cache_creation_input_tokens": 30,
+        "cache_creation": {"ephemeral_5m_input_tokens": 12, "ephemeral_1h_input_tokens": 18},
         "output_tokens": 50,
         "output_tokens_details": {"thinking_tokens": 20},
     }
@@ -698,6 +702,7 @@ async def test_usage_has_totals_that_include_their_parts(loopback):
     found = reply.usage
     assert (found.input_tokens, found.output_tokens, found.total_tokens) == (240, 50, 290)
     assert (found.cache_read_tokens, found.cache_write_tokens, found.reasoning_tokens) == (200, 30, 20)
+    assert found.cache_write_1h_tokens == 18
     assert found.time > 0
     assert (reply.id, reply.model_name) == ("msg_1", "claude-haiku-4-5-20251001")
     assert reply.attempts[0].request_id == "req_7"
@@ -707,7 +712,9 @@ async def test_usage_of_a_stream_is_its_last_word(loopback):
     """Later counts replace earlier ones; those that are missing or null leave them."""
     start = message(stop=None) | {"content": []}
     start["usage"] = {"input_tokens": 10, "cache_read_input_tokens": 5, "output_tokens": 1}
-    end = {"input_tokens": None, "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}}
+    start["usage"] |= {"cache_creation_input_tokens": 8, "cache_creation": {"ephemeral_1h_input_tokens": 6}}
+    end = {"input_tokens": None, "cache_creation_input_tokens": 8, "cache_creation": None}
+    end |= {"output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}}
     events = sse(
         {"type": "message_start", "message": start},
         *text_block("Hi"),
@@ -718,7 +725,8 @@ async def test_usage_of_a_stream_is_its_last_word(loopback):
     loopback.streams(*events, content_type="text/event-stream")
     async with make(loopback, stream=True) as model:
         usage = (await (await model("Hi")).final()).usage
-    assert (usage.input_tokens, usage.cache_read_tokens) == (15, 5)
+    assert (usage.input_tokens, usage.cache_read_tokens) == (23, 5)
+    assert (usage.cache_write_tokens, usage.cache_write_1h_tokens) == (8, 6)
     assert (usage.output_tokens, usage.reasoning_tokens) == (9, 4)
 
 
