@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -94,15 +95,15 @@ class Store:
         # One thread at a time uses it, but not always the same one.
         self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare()
+            self._prepare(patience)
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self) -> None:
+    def _prepare(self, patience: float) -> None:
         run = self._connection.execute
         if _version(self._connection) < len(MIGRATIONS):
-            run("PRAGMA journal_mode=WAL")
+            self._keep_a_log(time.monotonic() + patience)
         # The log survives the process's end without a sync for each commit; only a power failure may cost the last.
         run("PRAGMA synchronous=NORMAL")
         if _version(self._connection) == len(MIGRATIONS):
@@ -115,6 +116,19 @@ class Store:
                 for statement in step:
                     run(statement)
             run(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+    def _keep_a_log(self, until: float) -> None:
+        """Have the file keep a write-ahead log; who makes it first at the same moment as we is waited for."""
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                # Of two that hold each other up, SQLite sends one away at once.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.001)
+            else:
+                return
 
     def add(self, records: Sequence[UsageRecord]) -> None:
         """Write *records*, all or none; one that is there already is left as it is. Raises sqlite3.Error."""
