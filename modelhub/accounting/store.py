@@ -64,18 +64,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE calls ADD COLUMN cache_write_1h_tokens INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE attempts ADD COLUMN cache_write_1h_tokens INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN writer TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE calls ADD COLUMN batch INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX calls_batch ON calls (batch)",
+    ),
 )
-"""What leads from each version of the file to the next. Cost is text, so that it is exact; times are in UTC."""
+"""What leads from each version of the file to the next. Cost is text, so that it is exact; times are in UTC.
+
+Calls that are written together are a batch; batches are numbered as they come in, whoever writes them.
+"""
 _ADDED = (
     (2, "calls", "0 AS cache_write_1h_tokens"),
     (2, "attempts", "0 AS cache_write_1h_tokens"),
+    (3, "calls", "'' AS writer"),
+    (3, "calls", "0 AS batch"),
 )
 """The columns that a version has first, and what they are in an older file, which a reader must not change."""
 
 _CALL = (
     *("call_id", "at", "requested", "model", "vendor", "model_name", "outcome", "error"),
     *(*COUNTS, "cost", "prices", "estimated"),
-    *("first_token", "duration", "attempts", "tags"),
+    *("first_token", "duration", "attempts", "tags", "writer", "batch"),
 )
 _ATTEMPT = (
     *("call_id", "number", "model", "vendor", "model_name", "outcome", "used"),
@@ -130,14 +140,18 @@ class Store:
             else:
                 return
 
-    def add(self, records: Sequence[UsageRecord]) -> None:
-        """Write *records*, all or none; one that is there already is left as it is. Raises sqlite3.Error."""
+    def add(self, records: Sequence[UsageRecord], writer: str = "") -> None:
+        """Write *records*, all or none, signed by *writer*; one that is there already is left as it is.
+
+        Raises sqlite3.Error.
+        """
         calls = [_call(record) for record in records]
         attempts = [
             _attempt(record.call_id, number, part) for record in records for number, part in enumerate(record.parts)
         ]
         with self._transaction():
-            self._insert("calls", _CALL, calls)
+            (last,) = self._connection.execute("SELECT COALESCE(MAX(batch), 0) FROM calls").fetchone()
+            self._insert("calls", _CALL, [(*call, writer, last + 1) for call in calls])
             self._insert("attempts", _ATTEMPT, attempts)
 
     def _insert(self, table: str, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
