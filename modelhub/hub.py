@@ -60,7 +60,7 @@ class Hub:
         self.loaded = loaded
         given = services or Services(observers=(LogObserver(),))
         config = loaded.config
-        accounts = Accounts(config.usage, config.budgets, folder=Path(loaded.file).parent, now=given.clock.wall())
+        accounts = Accounts(config.usage, config.budgets, folder=Path(loaded.file).parent, clock=given.clock)
         self.usage = accounts.meter
         """What all calls used and cost: totals, the ledger's health, the budgets."""
         self._owned: list[ChatModelBase] = []

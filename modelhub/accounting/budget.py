@@ -1,7 +1,6 @@
 """Budgets: what may be spent in a period, enforced before a call by setting aside what it may use.
 
-The periods are those of the calendar, in UTC; a span such as `30d` is counted from the epoch, so that every process
-and every restart means the same one.
+What calls of this hub spend is counted when they are settled; of what others spend the ledger tells that all keep.
 """
 
 from __future__ import annotations
@@ -10,11 +9,15 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from modelhub.accounting.forks import after_forks
 from modelhub.accounting.options import SpendingOptions
+from modelhub.accounting.others import NOTHING, Amount, Others
+from modelhub.accounting.period import period
+from modelhub.clock import Clock
 from modelhub.errors import BudgetExceeded
 from modelhub.response import ChatUsage
 
@@ -22,32 +25,16 @@ if TYPE_CHECKING:
     from modelhub.accounting.prices import Price
     from modelhub.model import ChatRequest
 
-__all__ = ["Budgets", "period"]
+__all__ = ["Budgets"]
 
 _log = logging.getLogger("modelhub")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
-_SPANS = {"hour": _HOUR, "h": _HOUR, "day": _DAY, "d": _DAY}
 _ZERO = Decimal(0)
 _MANY = 4096  # accounts of one budget, before those of past periods are forgotten
-Spent = Callable[[SpendingOptions, datetime], Mapping[str, tuple[Decimal, int, int]]]
-"""What the ledger says was spent since an instant, by the tag's value: dollars, tokens, attempts without a price."""
-
-
-def period(per: str, at: datetime) -> tuple[datetime, datetime]:
-    """The beginning and the end of the period *per* in which *at* is."""
-    at = at.astimezone(UTC)
-    if per == "month":
-        start = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        return start, (start + timedelta(days=32)).replace(day=1)
-    span = _SPANS[per] if per in _SPANS else int(per[:-1]) * _SPANS[per[-1]]
-    start = _EPOCH + (at - _EPOCH) // span * span
-    return start, start + span
 
 
 @dataclass(slots=True)
 class _Account:
-    """What one budget, or one value of its tag, has spent in the period it is in."""
+    """What calls of this hub have spent on one budget, or on one value of its tag, in the period it is in."""
 
     starts: datetime
     ends: datetime
@@ -61,6 +48,7 @@ class _Account:
 class _Budget:
     name: str
     options: SpendingOptions
+    others: Others | None
     accounts: dict[str, _Account] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)  # models whose missing price was logged
 
@@ -82,11 +70,31 @@ class _Budget:
         """The account of *whose*, in the period of *at*."""
         found = self.accounts.get(whose)
         if found is None or at >= found.ends:
-            held = found.held if found is not None else _ZERO
             if len(self.accounts) >= _MANY:
                 self.accounts = {key: one for key, one in self.accounts.items() if at < one.ends or one.held}
-            found = self.accounts[whose] = _Account(*period(self.options.per, at), held=held)
+            found = self.accounts[whose] = self._of_this_period(found, at)
         return found
+
+    def _of_this_period(self, last: _Account | None, at: datetime) -> _Account:
+        return _Account(*period(self.options.per, at), held=last.held if last is not None else _ZERO)
+
+    def spent(self, whose: str, account: _Account) -> Amount:
+        """What has been spent on *account*, by this hub and by others."""
+        amount, unpriced = self.others.of(self.name, whose, account.starts) if self.others is not None else NOTHING
+        return account.spent + amount, account.unpriced + unpriced
+
+    def all_accounts(self, at: datetime) -> dict[str, _Account]:
+        """Every account that has something in the period of *at*, and the only one of a budget that has one."""
+        starts, _ = period(self.options.per, at)
+        known = {key: one for key, one in self.accounts.items() if at < one.ends or one.held}
+        names = [*known, *(self.others.accounts(self.name, starts) if self.others is not None else ())]
+        if self.options.tag is None or "=" in self.options.tag:
+            names = [""]
+        found = {name: self.accounts.get(name) for name in names}
+        return {
+            name: one if one is not None and at < one.ends else self._of_this_period(one, at)
+            for name, one in found.items()
+        }
 
     def amount(self, usage: ChatUsage) -> Decimal | None:
         """How much of the budget *usage* is; None if its cost is not known."""
@@ -99,17 +107,18 @@ class _Budget:
 
 
 class Budgets:
-    """All budgets of a hub. *spent* tells what the ledger has of the current periods.
+    """All budgets of a hub. *others* tells what others have spent, where a ledger is kept.
 
     Safe to use from several threads.
     """
 
-    def __init__(self, options: Mapping[str, SpendingOptions], now: datetime, spent: Spent | None = None) -> None:
-        self._budgets = [_Budget(name, of) for name, of in options.items()]
+    def __init__(self, options: Mapping[str, SpendingOptions], clock: Clock, others: Others | None = None) -> None:
+        self._budgets = [_Budget(name, of, others) for name, of in options.items()]
+        self._clock = clock
+        self._others = others
         self._lock = threading.RLock()  # a call may be settled by the garbage collector, while it is held
-        if spent is not None:
-            for budget in self._budgets:
-                _restore(budget, now, spent)
+        self._forks = 0
+        after_forks(self)
 
     def reserve(
         self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Price | None
@@ -119,7 +128,6 @@ class Budgets:
         Raises BudgetExceeded if that is more than what is left of a budget.
         """
         context = request.context
-        clock = context.services.clock
         concerned = [
             (budget, whose)
             for budget in self._budgets
@@ -127,7 +135,9 @@ class Budgets:
         ]
         if not concerned:
             return _nothing
-        at, expected = clock.wall(), guess()
+        if self._others is not None:
+            self._others.look()
+        at, expected, forks = self._clock.wall(), guess(), self._forks
         if price is not None and any(budget.options.usd is not None for budget, _ in concerned):
             cost = price.cost(expected, at)
             expected["cost"] = None if cost is None else str(cost)
@@ -140,10 +150,12 @@ class Budgets:
                 budget.account(whose, at).held += amount
 
         def settle(used: Sequence[ChatUsage]) -> None:
+            if forks != self._forks:
+                return  # it is the parent's, who has set it aside and counts it
             real = [(budget, whose, amount, _real(budget, model, used)) for budget, whose, amount in holds]
             with self._lock:
                 for budget, whose, amount, (spent, unpriced) in real:
-                    account = budget.account(whose, clock.wall())
+                    account = budget.account(whose, self._clock.wall())
                     account.held -= amount
                     account.spent += spent
                     account.unpriced += unpriced
@@ -151,11 +163,29 @@ class Budgets:
         return settle
 
     def as_list(self) -> list[dict[str, Any]]:
-        """Every account as JSON can hold it."""
+        """Every account as JSON can hold it, in the period it is in now."""
+        if self._others is not None:
+            self._others.look()
+        at = self._clock.wall()
         with self._lock:
             return [
-                _shown(budget, whose, account) for budget in self._budgets for whose, account in budget.accounts.items()
+                _shown(budget, whose, account)
+                for budget in self._budgets
+                for whose, account in budget.all_accounts(at).items()
             ]
+
+    def begin_anew(self) -> None:
+        """This is the child of a fork: what was spent and is set aside is the parent's."""
+        self._lock = threading.RLock()
+        self._forks += 1
+        at = self._clock.wall()
+        for budget in self._budgets:
+            for account in budget.accounts.values():
+                account.held = _ZERO
+            if self._others is not None:
+                spent = {key: (one.spent, one.unpriced) for key, one in budget.accounts.items() if at < one.ends}
+                self._others.inherit(budget.name, at, spent)
+                budget.accounts = {}
 
 
 def _nothing(used: Sequence[ChatUsage]) -> None:
@@ -165,13 +195,14 @@ def _nothing(used: Sequence[ChatUsage]) -> None:
 def _admitted(budget: _Budget, whose: str, account: _Account, expected: ChatUsage, at: datetime) -> Decimal:
     """How much to set aside for a call that is expected to use *expected*. Raises BudgetExceeded."""
     amount = budget.amount(expected) or _ZERO
-    taken = account.spent + account.held
+    spent, _ = budget.spent(whose, account)
+    taken = spent + account.held
     if taken + amount <= budget.limit and taken < budget.limit:
         return amount
     resets = (account.ends - at).total_seconds()
     name = f"`{budget.name}` of {whose}" if whose else f"`{budget.name}`"
     text = (
-        f"budget {name} ({budget.said(budget.limit)} per {budget.options.per}) has {budget.said(account.spent)} spent "
+        f"budget {name} ({budget.said(budget.limit)} per {budget.options.per}) has {budget.said(spent)} spent "
         f"and {budget.said(account.held)} set aside for calls under way, and this one may use {budget.said(amount)}; "
         f"it resets at {account.ends:%Y-%m-%d %H:%M} UTC"
     )
@@ -195,25 +226,18 @@ def _real(budget: _Budget, model: str, used: Sequence[ChatUsage]) -> tuple[Decim
     return sum((amount for amount in amounts if amount is not None), _ZERO), unpriced
 
 
-def _restore(budget: _Budget, now: datetime, spent: Spent) -> None:
-    starts, _ = period(budget.options.per, now)
-    for whose, (usd, tokens, unpriced) in spent(budget.options, starts).items():
-        account = budget.account(whose, now)
-        account.spent = Decimal(tokens) if budget.options.usd is None else usd
-        account.unpriced = 0 if budget.options.usd is None else unpriced
-
-
 def _shown(budget: _Budget, whose: str, account: _Account) -> dict[str, Any]:
     """One account as JSON can hold it."""
-    left = max(_ZERO, budget.limit - account.spent - account.held)
+    spent, unpriced = budget.spent(whose, account)
+    left = max(_ZERO, budget.limit - spent - account.held)
     return {
         "budget": budget.name,
         "of": whose or None,
         "unit": "tokens" if budget.options.usd is None else "usd",
         "limit": format(budget.limit, "f"),
-        "spent": format(account.spent, "f"),
+        "spent": format(spent, "f"),
         "held": format(account.held, "f"),
         "left": format(left, "f"),
-        "unpriced": account.unpriced,
+        "unpriced": unpriced,
         "resets": account.ends.isoformat(),
     }

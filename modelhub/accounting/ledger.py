@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from modelhub.accounting.forks import after_forks
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.store import Store
+from modelhub.clock import Clock, SystemClock
 from modelhub.events import CallSettled
 
 __all__ = ["Health", "Ledger"]
@@ -63,8 +64,8 @@ class Health:
 class Ledger:
     """Writes calls to the file at *path*; nothing is opened before the first one.
 
-    *batch* and *max_delay* (seconds) are those of the file; *record* makes a record of an event. Safe to use from
-    several threads, and by several processes on one file. Flushed by `close`, and at exit.
+    *batch* and *max_delay* (seconds) are those of the file; *record* makes a record of an event, *clock* is the one of
+    the calls. Safe to use from several threads, and by several processes on one file. Flushed by `close`, and at exit.
     """
 
     def __init__(
@@ -73,13 +74,17 @@ class Ledger:
         batch: int = 50,
         max_delay: float = 1.0,
         record: Callable[[CallSettled], UsageRecord] = UsageRecord.of,
+        clock: Clock | None = None,
     ) -> None:
         self.path = path
+        self._signature = uuid4().hex[:12]
         self._batch = batch
         self._delay = max_delay
         self._direct = batch <= 1 or max_delay == 0
         self._enough = max(1, batch // 2)  # to begin to write
         self._record = record
+        self._clock = clock or SystemClock()
+        self._forked: datetime | None = None  # when the parent went on without us
         self._queue: deque[CallSettled] = deque()
         self._writing = 0
         self._bell = threading.Lock()
@@ -95,8 +100,7 @@ class Ledger:
         self._written = 0
         self._lost = 0
         self._error: str | None = None
-        _ledgers.add(self)
-        _watch_forks()
+        after_forks(self)
 
     @property
     def health(self) -> Health:
@@ -110,8 +114,14 @@ class Ledger:
             error=self._error,
         )
 
+    def signature(self) -> str:
+        """What its calls are signed with in the file, to tell them from those of others."""
+        return self._signature
+
     def put(self, event: CallSettled) -> None:
         """Take the settled call *event*. Never raises."""
+        if self._forked is not None and event.at - timedelta(seconds=event.duration) < self._forked:
+            return  # the parent's, who writes it too
         self._queue.append(event)
         if len(self._queue) > _MOST_KEPT:
             self._drop_oldest()
@@ -237,7 +247,7 @@ class Ledger:
             records = [self._record(event) for event in events]
             if self._store is None:
                 self._store = Store(self.path, patience)
-            self._store.add(records)
+            self._store.add(records, self._signature)
         except (sqlite3.Error, OSError) as error:
             self._queue.extendleft(reversed(events))
             self._failed(error)
@@ -271,22 +281,10 @@ class Ledger:
 
     def begin_anew(self) -> None:
         """This is the child of a fork: the thread is gone, the file and what is unwritten are the parent's."""
+        self._forked = self._clock.wall()
+        self._signature = uuid4().hex[:12]
         self._inherited = self._store  # neither used nor closed here
         self._store, self._thread, self._writer, self._writing = None, None, 0, 0
         self._queue.clear()
         self._file, self._starting, self._bell = threading.Lock(), threading.Lock(), threading.Lock()
         self._bell.acquire()
-
-
-_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
-
-
-@cache
-def _watch_forks() -> None:
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forked)
-
-
-def _forked() -> None:
-    for ledger in list(_ledgers):
-        ledger.begin_anew()

@@ -24,6 +24,9 @@ class UsageOptions(Options):
     """How many finished calls may not be written yet; with 0 or 1, each is written before its call returns."""
     max_delay: duration(0, 60) = 1.0  # type: ignore[valid-type]
     """How long a finished call may wait to be written; with 0, each is written before its call returns."""
+    refresh: duration(0.1, 3600) = 5.0  # type: ignore[valid-type]
+    """How old may be what budgets know of other processes that write the same ledger, before it is read again in the
+    background. They hold to within what the others spend in this time and their `max_delay`, and have under way."""
 
 
 class SpendingOptions(Options):

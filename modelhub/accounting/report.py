@@ -1,21 +1,18 @@
-"""What the ledger tells: sums by model, chain, tag or time, and what a budget has spent."""
+"""What the ledger tells: sums by model, chain, tag or time."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.store import connect_for_reading, instant
 from modelhub.accounting.totals import Sum
 from modelhub.response import COUNTS
 
-__all__ = ["BY", "report", "spent"]
+__all__ = ["BY", "report"]
 
 BY = {
     "model": ("c.model", "a.model"),
@@ -36,9 +33,6 @@ WHERE c.at >= :since AND c.at < :until GROUP BY name"""
 _ATTEMPTS = """SELECT {key} AS name, COUNT(*) AS attempts, {sums}, decimal_sum(a.cost) AS known_cost,
 SUM(a.used AND a.cost IS NULL) AS unpriced, SUM(a.estimated) AS estimated
 FROM calls c JOIN attempts a ON a.call_id = c.call_id WHERE c.at >= :since AND c.at < :until GROUP BY name"""
-_SPENT = """SELECT {key} AS name, decimal_sum(a.cost), SUM(a.input_tokens + a.output_tokens),
-SUM(a.used AND a.cost IS NULL) FROM calls c JOIN attempts a ON a.call_id = c.call_id
-WHERE c.at >= :since AND {where} GROUP BY name"""
 _ALWAYS = "0000", "9999"
 
 
@@ -68,25 +62,3 @@ def report(
             sums = dict(row) | {"known_cost": Decimal(row["known_cost"])}
             found.setdefault(sums.pop("name") or "", Sum()).add(Sum(**sums))
     return dict(sorted(found.items()))
-
-
-def spent(ledger: Path, options: SpendingOptions, since: datetime) -> Mapping[str, tuple[Decimal, int, int]]:
-    """What the budget *options* has spent since *since*, by its tag's value ("" for a budget with one account).
-
-    Dollars, tokens, and how many attempts have no known cost. Nothing where there is no file yet. Raises sqlite3.Error.
-    """
-    if not ledger.exists():
-        return {}
-    key, where, values = "''", "1", {"since": instant(since)}
-    if options.tag is not None:
-        tag, given, value = options.tag.partition("=")
-        where = f"{_TAG} = :value" if given else f"{_TAG} IS NOT NULL"
-        key = "''" if given else _TAG
-        values |= {"tag": tag, "value": value}
-    elif options.model is not None:
-        where, values["value"] = "a.model = :value", options.model
-    elif options.chain is not None:
-        where, values["value"] = "c.requested = :value", options.chain
-    with closing(connect_for_reading(ledger)) as connection:
-        rows: list[sqlite3.Row] = connection.execute(_SPENT.format(key=key, where=where), values).fetchall()
-    return {name: (Decimal(usd), tokens, unpriced) for name, usd, tokens, unpriced in rows}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -63,18 +64,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE calls ADD COLUMN cache_write_1h_tokens INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE attempts ADD COLUMN cache_write_1h_tokens INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN writer TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE calls ADD COLUMN batch INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX calls_batch ON calls (batch)",
+    ),
 )
-"""What leads from each version of the file to the next. Cost is text, so that it is exact; times are in UTC."""
+"""What leads from each version of the file to the next. Cost is text, so that it is exact; times are in UTC.
+
+Calls that are written together are a batch; batches are numbered as they come in, whoever writes them.
+"""
 _ADDED = (
     (2, "calls", "0 AS cache_write_1h_tokens"),
     (2, "attempts", "0 AS cache_write_1h_tokens"),
+    (3, "calls", "'' AS writer"),
+    (3, "calls", "0 AS batch"),
 )
 """The columns that a version has first, and what they are in an older file, which a reader must not change."""
 
 _CALL = (
     *("call_id", "at", "requested", "model", "vendor", "model_name", "outcome", "error"),
     *(*COUNTS, "cost", "prices", "estimated"),
-    *("first_token", "duration", "attempts", "tags"),
+    *("first_token", "duration", "attempts", "tags", "writer", "batch"),
 )
 _ATTEMPT = (
     *("call_id", "number", "model", "vendor", "model_name", "outcome", "used"),
@@ -94,15 +105,15 @@ class Store:
         # One thread at a time uses it, but not always the same one.
         self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare()
+            self._prepare(patience)
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self) -> None:
+    def _prepare(self, patience: float) -> None:
         run = self._connection.execute
         if _version(self._connection) < len(MIGRATIONS):
-            run("PRAGMA journal_mode=WAL")
+            self._keep_a_log(time.monotonic() + patience)
         # The log survives the process's end without a sync for each commit; only a power failure may cost the last.
         run("PRAGMA synchronous=NORMAL")
         if _version(self._connection) == len(MIGRATIONS):
@@ -116,14 +127,31 @@ class Store:
                     run(statement)
             run(f"PRAGMA user_version={len(MIGRATIONS)}")
 
-    def add(self, records: Sequence[UsageRecord]) -> None:
-        """Write *records*, all or none; one that is there already is left as it is. Raises sqlite3.Error."""
+    def _keep_a_log(self, until: float) -> None:
+        """Have the file keep a write-ahead log; who makes it first at the same moment as we is waited for."""
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                # Of two that hold each other up, SQLite sends one away at once.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.001)
+            else:
+                return
+
+    def add(self, records: Sequence[UsageRecord], writer: str = "") -> None:
+        """Write *records*, all or none, signed by *writer*; one that is there already is left as it is.
+
+        Raises sqlite3.Error.
+        """
         calls = [_call(record) for record in records]
         attempts = [
             _attempt(record.call_id, number, part) for record in records for number, part in enumerate(record.parts)
         ]
         with self._transaction():
-            self._insert("calls", _CALL, calls)
+            (last,) = self._connection.execute("SELECT COALESCE(MAX(batch), 0) FROM calls").fetchone()
+            self._insert("calls", _CALL, [(*call, writer, last + 1) for call in calls])
             self._insert("attempts", _ATTEMPT, attempts)
 
     def _insert(self, table: str, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:

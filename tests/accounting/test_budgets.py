@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from modelhub import BudgetExceeded, ConnectFailed, Hub
-from modelhub.accounting.budget import period
+from modelhub.accounting.period import period
 from modelhub.context import Services
 from modelhub.testing import VirtualClock, run_virtual
 
@@ -217,7 +217,7 @@ def test_budgets_survive_a_restart(tmp_path):
         return hub_of(budgets, start=start, usage=usage)
 
     with restarted(9) as hub:
-        assert spent(hub) == {}
+        assert spent(hub) == dict.fromkeys([("all", None), ("m", None), ("c", None), ("night", None)], "0")
         for name, tags in (("m", {"user": "1"}), ("c", {"user": "2", "job": "nightly"}), ("n", {"job": "daily"})):
             run_virtual(ask(hub, name, tags=tags))
         before = spent(hub)
@@ -243,7 +243,22 @@ def test_a_ledger_that_cannot_be_read_leaves_the_budget_at_nothing(tmp_path, cap
     (tmp_path / "usage.db").write_text("no database", encoding="utf-8")
     hub = hub_of({"b": {"tokens": 5, "per": "day"}}, usage={"ledger": str(tmp_path / "usage.db")})
     assert "budgets begin at nothing" in caplog.text
-    assert spent(hub) == {}
+    assert spent(hub) == {("b", None): "0"}
+
+
+def test_what_is_shown_is_of_this_period():
+    """Also before the first call, and when the period is over; then the users of the last one are gone."""
+    hub = hub_of({"one": {"tokens": 50, "per": "hour"}, "each": {"tokens": 50, "per": "hour", "tag": "user"}})
+    assert spent(hub) == {("one", None): "0"}
+
+    async def main():
+        await ask(hub, tags={"user": "1"})
+        assert spent(hub) == {("one", None): "4", ("each", "1"): "4"}
+        await asyncio.sleep(3600)
+        assert spent(hub) == {("one", None): "0"}
+        assert hub.usage.budgets[0]["resets"] == "2026-01-01T02:00:00+00:00"
+
+    run_virtual(main())
 
 
 def test_accounts_of_past_periods_are_forgotten(monkeypatch):

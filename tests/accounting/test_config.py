@@ -18,6 +18,7 @@ def test_sections_are_read_with_their_defaults():
     """Nothing need be said; what is said has its units."""
     plain = load_text(HEAD, environ={}).config
     assert (plain.usage.cost, plain.usage.ledger, plain.usage.batch, plain.usage.max_delay) == ("auto", None, 50, 1.0)
+    assert plain.usage.refresh == 5
     assert plain.budgets == {}
     text = """\
 usage: {cost: true, ledger: usage.db, batch: 0, max_delay: 250ms}
@@ -48,6 +49,7 @@ budgets:
         ("usage: {ledgr: usage.db}", 4, "did you mean `ledger`?"),
         ("usage: {cost: maybe}", 4, "`cost: maybe`"),
         ("usage: {ledger: usage.db, max_delay: 5000}", 4, "`max_delay: 5000`"),
+        ("usage: {ledger: usage.db, refresh: 0}", 4, "`refresh: 0`"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(text, line, words):

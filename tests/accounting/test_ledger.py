@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from decimal import Decimal
@@ -358,6 +359,27 @@ def test_the_ledger_lies_beside_the_file(tmp_path, monkeypatch):
         assert not (tmp_path / "usage.db").exists(), "nothing is opened before the first call"
         ask(hub)
     assert len(rows(tmp_path / "usage.db")) == 1
+
+
+def test_many_may_make_the_file_at_once(tmp_path):
+    """None of them is sent away because another is at it."""
+    failed = []
+    for turn in range(60):
+        together = threading.Barrier(4)
+
+        def make(path=tmp_path / f"{turn}.db", together=together):
+            together.wait()
+            try:
+                Store(path, 5.0).close()
+            except sqlite3.Error as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=make) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failed == []
 
 
 def test_the_file_has_a_version_and_older_ones_are_brought_up_to_date(tmp_path, monkeypatch):
