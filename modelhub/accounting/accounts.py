@@ -1,20 +1,20 @@
-"""Everything of accounting that a hub has, made from what its file says."""
+"""Everything of accounting that a hub has, made from what its file says: what the file does not name is not loaded."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelhub.accounting.budget import Budgets
-from modelhub.accounting.ledger import Ledger
 from modelhub.accounting.meter import Meter
 from modelhub.accounting.options import SpendingOptions, UsageOptions
-from modelhub.accounting.others import Others
 from modelhub.accounting.prices import PriceBook
-from modelhub.accounting.record import UsageRecord
 from modelhub.clock import Clock
+
+if TYPE_CHECKING:
+    from modelhub.accounting.budget import Budgets
+    from modelhub.accounting.ledger import Ledger
 
 __all__ = ["Accounts", "ledger_path"]
 
@@ -35,18 +35,30 @@ class Accounts:
     ) -> None:
         self.prices = PriceBook(usage.cost)
         path = ledger_path(usage, folder)
-        ledger = others = None
-        if path is not None:
-            source = self.prices.source
-            ledger = Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.of(event, source), clock)
-            if budgets:
-                others = Others(path, ledger.signature, budgets, clock, usage.refresh)
-        self.budgets = Budgets(budgets, clock, others) if budgets else None
+        ledger = None if path is None else self._ledger(path, usage, clock)
+        self.budgets = _budgets(budgets, usage, ledger, clock) if budgets else None
         self.meter = Meter(self.prices, ledger, self.budgets)
         if ledger is not None:
             weakref.finalize(self.meter, ledger.close)  # at exit, or when nobody can be called any more
+
+    def _ledger(self, path: Path, usage: UsageOptions, clock: Clock) -> Ledger:
+        from modelhub.accounting.ledger import Ledger
+        from modelhub.accounting.record import UsageRecord
+
+        source = self.prices.source
+        return Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.of(event, source), clock)
 
     @property
     def state(self) -> dict[Any, Any]:
         """What the layers of all models share."""
         return {"prices": self.prices} | ({} if self.budgets is None else {"budgets": self.budgets})
+
+
+def _budgets(
+    budgets: Mapping[str, SpendingOptions], usage: UsageOptions, ledger: Ledger | None, clock: Clock
+) -> Budgets:
+    from modelhub.accounting.budget import Budgets
+    from modelhub.accounting.others import Others
+
+    others = None if ledger is None else Others(ledger.path, ledger.signature, budgets, clock, usage.refresh)
+    return Budgets(budgets, clock, others)

@@ -19,19 +19,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from modelhub.accounting.forks import after_forks
+from modelhub.accounting.health import Health
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.store import Store
 from modelhub.clock import Clock, SystemClock
 from modelhub.events import CallSettled
 
-__all__ = ["Health", "Ledger"]
+__all__ = ["Ledger"]
 
 _log = logging.getLogger("modelhub")
 _MOST_KEPT = 100_000  # records in memory while the file cannot be written
@@ -39,26 +38,6 @@ _HOLD_UP = 0.1  # seconds that a call waits for the writer at most
 _PATIENCE = 5.0  # seconds for a lock of another process, in the writer's thread
 _IMPATIENCE = 1.0  # the same where a call waits
 _LONGEST_PAUSE = 30.0  # between two tries
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How the ledger is.
-
-    `written` and `lost` count records since the hub was made; `pending` are finished calls that are not written yet.
-    `error` is why the last try failed, None if it did not.
-    """
-
-    ok: bool = True
-    path: str | None = None
-    written: int = 0
-    pending: int = 0
-    lost: int = 0
-    error: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as JSON can hold it."""
-        return asdict(self)
 
 
 class Ledger:

@@ -12,14 +12,17 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from modelhub.accounting.budget import Budgets
-from modelhub.accounting.ledger import Health, Ledger
+from modelhub.accounting.health import Health
 from modelhub.accounting.prices import PriceBook
 from modelhub.accounting.totals import Sum
 from modelhub.events import CallSettled, Event
 from modelhub.response import ChatUsage, Later
+
+if TYPE_CHECKING:
+    from modelhub.accounting.budget import Budgets
+    from modelhub.accounting.ledger import Ledger
 
 __all__ = ["Meter"]
 
