@@ -246,7 +246,9 @@ class _DecimalSum:
 
 
 def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, with the function `decimal_sum`; it shows an older file in today's form.
+    """A connection that only reads, with the function `decimal_sum`.
+
+    An older file is shown in today's form, and one that is being made as a ledger without calls.
 
     Raises sqlite3.Error if there is no such ledger.
     """
@@ -254,7 +256,11 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
     connection.create_aggregate("decimal_sum", 1, _DecimalSum)  # type: ignore[arg-type]  # its finalize gives text
     connection.row_factory = sqlite3.Row
     try:
+        (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         version = _version(connection)
+        if version == tables == 0:
+            _show_as_empty(connection)
+            return connection
         if not 1 <= version <= len(MIGRATIONS):
             raise sqlite3.DatabaseError(f"{path} is no ledger that this release can read (version {version})")
         _show_as_today(connection, version)
@@ -262,6 +268,15 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _show_as_empty(connection: sqlite3.Connection) -> None:
+    for step in MIGRATIONS:
+        for statement in step:
+            what = statement.replace("CREATE TABLE ", "CREATE TEMP TABLE ").replace(
+                "CREATE INDEX ", "CREATE INDEX temp."
+            )
+            connection.execute(what)
 
 
 def _show_as_today(connection: sqlite3.Connection, version: int) -> None:

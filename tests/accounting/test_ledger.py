@@ -424,6 +424,25 @@ def test_a_file_of_the_first_version_is_read_as_it_is_and_brought_up_to_date_by_
     assert rows(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_file_that_is_being_made_has_no_calls_yet(tmp_path, begun, caplog):
+    """It is there before its tables are, in whatever moment one looks, or a process was killed."""
+    path = tmp_path / "usage.db"
+    path.touch()
+    if begun:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    assert [report(path, by=by) for by in (*BY, "tag:n")] == [{}] * (len(BY) + 1)
+    budgets = {"b": {"tokens": 9, "per": "day", "tag": "user"}}
+    models = {"m": {"provider": "scripted"}}
+    with Hub.from_dict({"version": 1, "models": models, "usage": {"ledger": str(path)}, "budgets": budgets}) as hub:
+        assert hub.usage.budgets == []
+    assert caplog.text == ""
+    with hub_of(path) as hub:
+        ask(hub, 2)
+    assert report(path)["m"].calls == 2
+
+
 def test_a_report_sums_the_file_by_what_one_asks(tmp_path):
     """By model, chain, day, tag; since and until."""
     path = tmp_path / "usage.db"

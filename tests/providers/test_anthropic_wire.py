@@ -69,6 +69,12 @@ COVERED = {"": (10**9, 258), "~split=7": (60_000, 255), "~split=1": BY_BYTE}
 """For each way of replaying: the longest answer that is taken, and how many there must be at least."""
 
 
+def parts_fit(usage):
+    """Whether the parts are not more than their totals."""
+    hour, written, read = usage.cache_write_1h_tokens, usage.cache_write_tokens, usage.cache_read_tokens
+    return hour <= written <= usage.input_tokens - read and usage.reasoning_tokens <= usage.output_tokens
+
+
 def differences(record, found):
     """What *found*, a reply or an error, has other than *record* says."""
     expected = record["expect"]
@@ -87,7 +93,10 @@ def differences(record, found):
         "input": sum(usage.get(key) or 0 for key in cached),
         "output": usage.get("output_tokens") or 0,
         "read": usage.get("cache_read_input_tokens") or 0,
+        "written": usage.get("cache_creation_input_tokens") or 0,
+        "for an hour": (usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens", 0),
         "reasoning": expected.get("reasoning_tokens") or 0,
+        "parts": True,
         "model": expected.get("model"),
     }
     ours = {
@@ -98,7 +107,10 @@ def differences(record, found):
         "input": found.usage.input_tokens,
         "output": found.usage.output_tokens,
         "read": found.usage.cache_read_tokens,
+        "written": found.usage.cache_write_tokens,
+        "for an hour": found.usage.cache_write_1h_tokens,
         "reasoning": found.usage.reasoning_tokens,
+        "parts": parts_fit(found.usage),
         "model": found.model_name,
     }
     return [(key, wanted[key], ours[key]) for key in wanted if wanted[key] != ours[key]]

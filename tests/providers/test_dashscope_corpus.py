@@ -38,6 +38,8 @@ def differences(record, reply):
         "finish": ("tool_calls" if calls else FINISH[facts["finish_reason"]], reply.finish_reason),
         "tokens": (tuple(facts.get(name) or 0 for name in counts), found),
         "total": (facts.get("total_tokens", usage.total_tokens), usage.total_tokens),
+        "input parts": (True, usage.cache_read_tokens + usage.cache_write_tokens <= usage.input_tokens),
+        "output parts": (True, usage.reasoning_tokens <= usage.output_tokens),
         "id": (True, record["response"].count(reply.id) > 0),
         "last": (True, reply.is_last),
     }

@@ -88,6 +88,11 @@ def tokens(usage):
     )
 
 
+def parts_fit(usage):
+    """Whether the parts are not more than their totals."""
+    return usage.cache_read_tokens <= usage.input_tokens and usage.reasoning_tokens <= usage.output_tokens
+
+
 def differences(record, reply):
     """What *reply* says otherwise than *record* expects."""
     facts = record["expect"]
@@ -101,6 +106,7 @@ def differences(record, reply):
         "unique ids": (len(calls), len({call["id"] for call in given if call["id"]})),
         "finish": (expected_finish(record), reply.finish_reason),
         "tokens": (expected_tokens(record), tokens(reply.usage)),
+        "parts": (True, reply.usage is None or parts_fit(reply.usage)),
         "model": (facts.get("model", "asked-for"), reply.model_name),
         "last": (True, reply.is_last),
     }
