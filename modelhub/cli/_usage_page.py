@@ -23,7 +23,7 @@ __all__ = ["page"]
 _MOST_ROWS = 20
 _ESTIMATED = f'<abbr title="includes estimated figures">{ABOUT}</abbr>'
 _UNKNOWN = '<em class="unknown">unknown</em>'
-_COUNTS = ("Calls", "Failed", "Input", "Cached", "Output")
+_COUNTS = ("Calls", "Failed", "Attempts", "Input", "Cached", "Output")
 
 
 def page(ledger: Path, since: datetime | None, now: datetime) -> str:
@@ -158,7 +158,7 @@ def _counts(total: Sum) -> str:
         f'<td title="{count:,}">{_about(total, short(count)) if count else "0"}</td>'
         for count in (total.input_tokens, total.cache_read_tokens, total.output_tokens)
     )
-    return f"<td>{total.calls:,}</td>{failed}{tokens}"
+    return f"<td>{total.calls:,}</td>{failed}<td>{total.attempts:,}</td>{tokens}"
 
 
 def _scrolled(title: str, kind: str, header: Sequence[str], body: str) -> str:

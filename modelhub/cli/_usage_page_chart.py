@@ -18,6 +18,7 @@ __all__ = ["Chart", "Series", "Tip", "drawn", "share_bar"]
 _HATCH = """<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
 <line class="hatch" x1="0" x2="0" y1="0" y2="6"/></pattern></defs>"""
 _LABELS = 6
+_SHORT = 8  # letters of a figure that fit beside the axis
 _FILLED = 0.74  # how much of its room a bar takes
 Tip = tuple[str, str, str]
 """A line of what is shown for a bin: the colour's class, a name, a figure."""
@@ -84,8 +85,9 @@ def _plot(chart: Chart, most: float) -> str:
     top = ticks[-1]
     marks = _unknown(chart) + (_lines(chart, top) if chart.lines else _bars(chart, top))
     axis = _grid(chart, ticks if most else [0.0]) + _times(chart.labels)
+    wide = " wide" if max(len(chart.form(tick)) for tick in ticks) > _SHORT else ""
     return (
-        f'<div class="plot"><svg role="img" aria-labelledby="{chart.name}-title {chart.name}-about">'
+        f'<div class="plot{wide}"><svg role="img" aria-labelledby="{chart.name}-title {chart.name}-about">'
         f'<title id="{chart.name}-title">{escaped(chart.title)}</title>'
         f'<desc id="{chart.name}-about">{escaped(chart.about)}</desc>{axis}{marks}</svg>{_hits(chart)}</div>'
     )

@@ -19,7 +19,7 @@ __all__ = ["lines"]
 
 _WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_HEADER = ("calls", "failed", "input", "cached", "output", "cost")
+_HEADER = ("calls", "failed", "attempts", "input", "cached", "output", "cost")
 
 
 def lines(found: Mapping[str, Sum], by: str, since: datetime | None) -> list[Text]:
@@ -45,8 +45,8 @@ def lines(found: Mapping[str, Sum], by: str, since: datetime | None) -> list[Tex
 
 
 def _figures(total: Sum) -> tuple[str, ...]:
-    counts = (total.calls, total.failed, total.input_tokens, total.cache_read_tokens, total.output_tokens)
-    return (*(f"{count:,}" for count in counts), _cost(total))
+    tokens = (total.input_tokens, total.cache_read_tokens, total.output_tokens)
+    return (*(f"{count:,}" for count in (total.calls, total.failed, total.attempts, *tokens)), _cost(total))
 
 
 def _cost(total: Sum) -> str:

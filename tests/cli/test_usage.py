@@ -27,16 +27,27 @@ def _used(config, run):
 def test_a_table_with_a_bar_for_each_row(used):
     """The dearest first; what is not known is told, not taken for nothing."""
     rows = used("usage").stdout.splitlines()
-    assert rows[0].split() == ["model", "calls", "failed", "input", "cached", "output", "cost"]
+    assert rows[0].split() == ["model", "calls", "failed", "attempts", "input", "cached", "output", "cost"]
     # 2 x 1000 + 3 x 10000 millionths of a dollar
-    assert rows[1].split()[:7] == ["dear", "1", "0", "2", "0", "3", "$0.032"]
+    assert rows[1].split()[:8] == ["dear", "1", "0", "1", "2", "0", "3", "$0.032"]
     assert rows[1].rstrip().endswith("█" * 24)
-    assert rows[2].split()[:7] == ["cheap", "2", "0", "4", "0", "2", "$0.0000060"]
+    assert rows[2].split()[:8] == ["cheap", "2", "0", "2", "4", "0", "2", "$0.0000060"]
     assert rows[3].split()[-1] == "?"
     assert rows[4].split()[0] == "together"
     assert "+ ?" in rows[4]
     assert rows[5].startswith("since 2")
     assert "4 attempts, 4 of them estimated, 1 without a known price (?)" in rows[5]
+
+
+def test_a_model_that_only_failed_is_seen(config, run):
+    """Its calls count for who answered them; its attempts are its own."""
+    models = "bad: {provider: scripted, steps: [{fail: Overloaded}]}\n  good: {provider: scripted}"
+    chain = "chains: {main: {models: [bad, good]}}\nusage: {ledger: usage.db, batch: 0}\n"
+    retry = "defaults: {retry: {max_attempts: 2, initial_wait: 0}}\n"
+    config.write_text(f"version: 1\n{retry}models:\n  {models}\n{chain}", encoding="utf-8")
+    assert run("chat", "main", "hello").exit_code == 0
+    rows = {row.split()[0]: row.split()[1:4] for row in run("usage").stdout.splitlines()}
+    assert (rows["good"], rows["bad"]) == (["1", "0", "1"], ["0", "0", "2"])
 
 
 def test_json_and_csv_have_all_figures(used):
