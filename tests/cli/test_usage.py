@@ -60,7 +60,7 @@ def test_since_and_by_are_understood_or_told(used):
     for since in ("7d", "1h", "2020-01-01", "ever"):
         assert len(json.loads(used("usage", "--json", "--since", since, "--by", "day").stdout)) == 1
     assert "no calls since" in used("usage", "--since", "2100-01-01").stdout
-    for wrong in (("--since", "week"), ("--by", "colour"), ("--csv", "--json")):
+    for wrong in (("--since", "week"), ("--by", "colour"), ("--by", "tag:"), ("--csv", "--json")):
         assert used("usage", *wrong).exit_code == 2
 
 
