@@ -41,7 +41,7 @@ def lines(found: Mapping[str, Sum], by: str, since: datetime | None) -> list[Tex
     if not any(sizes.values()):
         sizes = {name: Decimal(total.total_tokens) for name, total in found.items()}
     most = max(sizes.values())
-    rows = [(name or "-", "bold", total, sizes[name]) for name, total in found.items()]
+    rows = [(name or "-", "bold", total, sizes[name]) for name, total in found.items() if by != "all"]
     rows.append(("together", "", whole, Decimal(0)))
     figures = _aligned([_HEADER, *(_figures(total) for _, _, total, _ in rows)])
     table: list[list[Cell]] = [[(by, "dim"), *((cell, "dim") for cell in figures[0])]]

@@ -86,6 +86,11 @@ def test_times_without_calls_have_a_row_too(by, names, shown):
     assert rows[-2] == ["together", "2", "0", "0", "0", "0", "$2.00"]
 
 
+def test_all_together_is_one_row(used):
+    """`--by all` has no name to tell it by."""
+    assert [row.split()[:2] for row in used("usage", "--by", "all").stdout.splitlines()[1:-1]] == [["together", "4"]]
+
+
 def test_without_a_ledger_one_is_told_what_to_do(run, config):
     """The file keeps none; or there is none yet; or it is something else."""
     done = run("usage")
