@@ -45,7 +45,7 @@ def report(
     name. Raises ValueError for another *by*, and sqlite3.Error if *ledger* is no ledger.
     """
     tag = by.removeprefix("tag:") if by.startswith("tag:") else None
-    if tag is None and by not in BY:
+    if not tag and by not in BY:
         raise ValueError(f"a report is by {', '.join(BY)} or tag:NAME, not by {by!r}")
     calls, attempts = BY[by] if tag is None else (_TAG, _TAG)
     values = {

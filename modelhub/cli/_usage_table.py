@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,12 @@ __all__ = ["lines"]
 
 _WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+_MOST_ROWS = 400  # with those in which there was nothing
+_TIMES = {
+    "hour": ("%Y-%m-%dT%H", timedelta(hours=1)),
+    "day": ("%Y-%m-%d", timedelta(days=1)),
+    "month": ("%Y-%m", timedelta(days=32)),  # from its first day this leads into the next
+}
 _HEADER = ("calls", "failed", "attempts", "input", "cached", "output", "cost")
 
 
@@ -27,7 +33,7 @@ def lines(found: Mapping[str, Sum], by: str, since: datetime | None) -> list[Tex
     began = "ever" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
     if not found:
         return [line(f"no calls {began}")]
-    whole = Sum()
+    found, whole = _with_gaps(found, by), Sum()
     for total in found.values():
         whole.add(total)
     # Bars show money where any is known, else tokens.
@@ -35,13 +41,26 @@ def lines(found: Mapping[str, Sum], by: str, since: datetime | None) -> list[Tex
     if not any(sizes.values()):
         sizes = {name: Decimal(total.total_tokens) for name, total in found.items()}
     most = max(sizes.values())
-    rows = [(name or "-", "bold", total, sizes[name]) for name, total in found.items()]
+    rows = [(name or "-", "bold", total, sizes[name]) for name, total in found.items() if by != "all"]
     rows.append(("together", "", whole, Decimal(0)))
     figures = _aligned([_HEADER, *(_figures(total) for _, _, total, _ in rows)])
     table: list[list[Cell]] = [[(by, "dim"), *((cell, "dim") for cell in figures[0])]]
     for (name, style, _, size), cells in zip(rows, figures[1:], strict=True):
         table.append([(name, style), *cells, (_bar(size, most), "cyan")])
     return [*columns(table, indent=0), *_notes(whole, began)]
+
+
+def _with_gaps(found: Mapping[str, Sum], by: str) -> Mapping[str, Sum]:
+    """The times of *found* and those between them, in which there was nothing, unless these are too many."""
+    if by not in _TIMES:
+        return found
+    form, step = _TIMES[by]
+    name, last = min(found), max(found)
+    rows = {name: found[name]}
+    while name != last and len(rows) < _MOST_ROWS:
+        name = (datetime.strptime(name, form) + step).strftime(form)  # noqa: DTZ007 - only to count on
+        rows[name] = found.get(name, Sum())
+    return rows if name == last else found
 
 
 def _figures(total: Sum) -> tuple[str, ...]:

@@ -3,8 +3,12 @@
 import csv
 import io
 import json
+from decimal import Decimal
 
 import pytest
+
+from modelhub.accounting.totals import Sum
+from modelhub.cli._usage_table import lines
 
 FILE = """\
 version: 1
@@ -71,8 +75,31 @@ def test_since_and_by_are_understood_or_told(used):
     for since in ("7d", "1h", "2020-01-01", "ever"):
         assert len(json.loads(used("usage", "--json", "--since", since, "--by", "day").stdout)) == 1
     assert "no calls since" in used("usage", "--since", "2100-01-01").stdout
-    for wrong in (("--since", "week"), ("--by", "colour"), ("--csv", "--json")):
+    for wrong in (("--since", "week"), ("--by", "colour"), ("--by", "tag:"), ("--csv", "--json")):
         assert used("usage", *wrong).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("by", "names", "shown"),
+    [
+        ("day", ["2026-02-27", "2026-03-02"], ["2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02"]),
+        ("month", ["2025-11", "2026-02"], ["2025-11", "2025-12", "2026-01", "2026-02"]),
+        ("hour", ["2026-02-27T22", "2026-02-28T01"], [f"2026-02-2{at}" for at in ("7T22", "7T23", "8T00", "8T01")]),
+        ("day", ["1970-01-01", "2026-03-02"], ["1970-01-01", "2026-03-02"]),
+        ("model", ["a", "c"], ["a", "c"]),
+    ],
+)
+def test_times_without_calls_have_a_row_too(by, names, shown):
+    """Else what is drawn below each other did not follow each other; unless it would be hundreds."""
+    rows = [row.plain.split() for row in lines({name: Sum(1, known_cost=Decimal(1)) for name in names}, by, None)]
+    assert [row[0] for row in rows[1:-2]] == shown
+    assert {tuple(row[1:]) for row in rows[1:-2] if row[0] not in names} <= {("0", "0", "0", "0", "0", "$0")}
+    assert rows[-2] == ["together", "2", "0", "0", "0", "0", "$2.00"]
+
+
+def test_all_together_is_one_row(used):
+    """`--by all` has no name to tell it by."""
+    assert [row.split()[:2] for row in used("usage", "--by", "all").stdout.splitlines()[1:-1]] == [["together", "4"]]
 
 
 def test_without_a_ledger_one_is_told_what_to_do(run, config):
