@@ -315,8 +315,15 @@ def test_what_is_not_logged_is_not_gathered(notes, caplog):
         # The vendor gives the input first, and the output with an end that never came.
         ("StreamBroken", "x" * 400, (9, 1), (9, 100, True)),
         ("closed", "x" * 400, (9, 1), (9, 100, True)),
-        # It gives figures as it goes: about as many as the text has.
-        ("StreamBroken", "x" * 400, (9, 80), (9, 80, False)),
+        # Also a few words more than the first figure, which only says that there is an answer.
+        ("closed", "x" * 40, (9, 1), (9, 10, True)),
+        ("closed", "x", (9, 0), (9, 1, True)),
+        # It gives figures as it goes, about as many as the text has: they are kept, but were not its last.
+        ("StreamBroken", "x" * 400, (9, 80), (9, 80, True)),
+        ("cancelled", "", (9, 1), (9, 1, True)),
+        # Rejected by us, or by the vendor's filter, at its end.
+        ("BadReply", "x" * 400, (9, 1), (9, 1, False)),
+        ("ContentBlocked", "x" * 400, (9, 1), (9, 1, False)),
         # Whole: its own figures are right, whatever the text looks like.
         ("ok", "x" * 400, (9, 1), (9, 1, False)),
         ("ok", "x" * 400, None, (4, 100, True)),
@@ -325,7 +332,7 @@ def test_what_is_not_logged_is_not_gathered(notes, caplog):
     ],
 )
 def test_only_what_the_vendor_did_not_say_is_estimated(outcome, text, figures, expected):
-    """Its figures are kept as far as they go."""
+    """Its figures are kept as far as they go; those of an answer that did not come to its end are not the last."""
     attempt = Attempt("m", "scripted", "m")
     attempt.update(outcome=outcome, usage=None if figures is None else ChatUsage(*figures))
     message = next(iter(normalise_messages(TEXT)))
