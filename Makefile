@@ -31,7 +31,7 @@ lint: $(READY) ## ruff and mypy
 test: lint ## lint, types and all tests
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
-bench: $(READY) ## what a call costs beside the bare SDKs, in six minutes
+bench: $(READY) ## what a call costs beside the bare SDKs, in eight minutes
 	@$(BIN)/python -W ignore -m benchmarks
 
 fix: $(READY) ## format, and write again what is generated
