@@ -18,7 +18,7 @@ from modelhub.providers._incoming import Incoming, TransportError
 from modelhub.providers._transport import Head, Pool
 from modelhub.providers._wire import Marked, written
 
-__all__ = ["Again", "maker"]
+__all__ = ["Again", "error_maker"]
 
 _MOST = 64  # heads that are kept
 
@@ -118,7 +118,7 @@ class Again:
             self._seen = {key: head, **(self._seen if len(self._seen) < _MOST else {})}
 
 
-def maker(client: Any) -> Callable[[Any], Exception] | None:
+def error_maker(client: Any) -> Callable[[Any], Exception] | None:
     """How *client*, of OpenAI's or Anthropic's SDK, makes an error of an answer; None if it does not say.
 
     It has no public name for it; a release that calls it otherwise is asked the long way.

@@ -25,7 +25,7 @@ from pydantic import Field, SecretStr
 from modelhub.errors import BadReply, CallError, ConfigError, ConnectionLost
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers._again import Again, maker
+from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
 from modelhub.providers._anthropic_decode import HEADERS, REQUEST_ID, read_event, read_headers, read_message, said
 from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
@@ -273,7 +273,7 @@ class AnthropicChatModel(Provider):
             arguments["http_client"], pool = http_client(httpx2, timeout=timeout)
         client = anthropic.AsyncAnthropic(**arguments, max_retries=0)
         pool = pool if self._client_args.keys() <= _STEADY else None
-        return _Client(client, Again(httpx2, pool, refused=maker(client)))
+        return _Client(client, Again(httpx2, pool, refused=error_maker(client)))
 
     async def _close(self, client: _Client) -> None:
         if "http_client" not in self._client_args:  # one that was given belongs to the giver

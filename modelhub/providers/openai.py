@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from modelhub.errors import CallError, ConfigError, ConnectionLost, NotConfigured
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers._again import Again, maker
+from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._http import PerLoop, http_client
@@ -171,7 +171,9 @@ class OpenAIChatModel(Provider):
         client.organization = self._organization or (ambient_organization(os.environ) if ambient else None)
         client.project = self._args.get("project") or (client.project if ambient else None)
         client.admin_api_key = None
-        return _Client(client, Again(httpx2, pool if self._args.keys() <= _STEADY else None, refused=maker(client)))
+        return _Client(
+            client, Again(httpx2, pool if self._args.keys() <= _STEADY else None, refused=error_maker(client))
+        )
 
     def _client_arguments(self) -> tuple[dict[str, Any], Pool | None]:
         import httpx2

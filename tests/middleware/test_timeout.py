@@ -17,8 +17,10 @@ from modelhub.errors import (
     StreamBroken,
     TotalTimeout,
 )
-from modelhub.events import AttemptEnded, CallSettled, Waiting
+from modelhub.events import AttemptEnded, Waiting
+from modelhub.middleware.timeout import Timeout, TimeoutOptions
 from modelhub.providers.scripted import ScriptedChatModel, ScriptedOptions
+from modelhub.stream import on_settled
 
 OK = {"say": "fine"}
 ONCE = {"retry": {"max_attempts": 1}}
@@ -366,18 +368,18 @@ async def _next(stream):
     return await anext(stream)
 
 
-async def test_a_forgotten_stream_is_not_kept_by_its_clock(world):
+async def test_a_forgotten_stream_is_not_kept_by_its_clock():
     """The timer that was set knows nothing of the stream: what it held is given back at once."""
-    hub = world.hub({"m": {"steps": [{"say": "one two three", "pause": 1}]}}, defaults={"timeout": CLOCKS})
-    stream = await hub.get("m")("hi", stream=True)
+    inner = ScriptedChatModel("m", steps=[{"say": "one two three", "pause": 1}])
+    stream, heard = await Timeout(inner, TimeoutOptions(**CLOCKS))("hi", stream=True), []
+    on_settled(stream, lambda outcome: heard.append(outcome.how))
     await anext(stream)
     await anext(stream)
     kept = weakref.ref(stream)
     with pytest.warns(ResourceWarning, match="never read to its end"):
         del stream
         gc.collect()
-    assert kept() is None
-    assert [event.how for event in world.of(CallSettled)] == ["abandoned"]
+    assert (kept(), heard) == (None, ["abandoned"])
 
 
 @pytest.mark.parametrize("end", ["final", "aclose"])
