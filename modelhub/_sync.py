@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from modelhub.process import ExitStage, register_at_exit, register_at_fork
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,17 +27,26 @@ class _Background:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._inherited: list[asyncio.AbstractEventLoop | None] = []
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Forget the parent's loop in a forked child, which has no thread that runs it."""
+        self._inherited.append(self._loop)  # kept: it can be neither closed nor collected in silence
+        self._lock, self._loop, self._thread = threading.Lock(), None, None
 
     def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, which runs."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="modelhub", daemon=True)
                 self._thread.start()
-                atexit.register(self.stop)
+                register_at_exit(self, ExitStage.LOOP)
             return self._loop
 
-    def stop(self) -> None:
+    def close_at_exit(self) -> None:
+        """Cancel what runs and stop the loop."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:

@@ -16,6 +16,7 @@ from uuid import uuid4
 from modelhub.clock import Clock, SystemClock
 from modelhub.errors import CallError, InvalidRequest
 from modelhub.events import AttemptEnded, CallSettled, Event, Observer
+from modelhub.process import fork_count, register_at_fork
 from modelhub.response import COUNTS, Attempt, ChatUsage, Later
 from modelhub.stream import Outcome, Reply
 
@@ -65,12 +66,24 @@ Follower = Callable[["ChatRequest"], Followed | None]
 """Hears of a call when it is made, in its caller's context, and gives who is to hear of its end, if anybody."""
 
 
+class _Random(random.Random):
+    """Chance that differs in every forked child: workers must not wait for the same jittered times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Seed it again."""
+        self.seed()
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What comes in through the door: time, chance, and whoever watches."""
 
     clock: Clock = field(default_factory=SystemClock)
-    random: random.Random = field(default_factory=random.Random)
+    random: random.Random = field(default_factory=_Random)
     observers: tuple[Observer, ...] = ()
     followers: tuple[Follower, ...] = ()
 
@@ -90,7 +103,18 @@ class CallContext:
     `attempts` is the call's story, which replies and errors share.
     """
 
-    __slots__ = ("_followed", "_told", "_wait", "attempts", "call_id", "requested", "services", "started", "tags")
+    __slots__ = (
+        "_followed",
+        "_forks",
+        "_told",
+        "_wait",
+        "attempts",
+        "call_id",
+        "requested",
+        "services",
+        "started",
+        "tags",
+    )
 
     def __init__(self, services: Services, requested: str, *, tags: Tags = _NOTHING) -> None:
         self.services = services
@@ -101,6 +125,7 @@ class CallContext:
         self.tags = {**around, **tags} if around else tags
         self.attempts: list[Attempt] = []
         self._wait = 0.0
+        self._forks = fork_count()
         self._followed: Sequence[Followed] = ()
         self._told: Mapping[str, tuple[int, float]] | None = None
 
@@ -183,7 +208,9 @@ class CallContext:
             self.end(attempt, error.kind, error)
 
     def settle(self, outcome: Outcome) -> None:
-        """The call is finished: close what is open and tell the observers."""
+        """The call is finished: close what is open and tell the observers; in a forked child, the parent does so."""
+        if self._forks != fork_count():
+            return
         for attempt in self.attempts:
             self.end(attempt, outcome.how)
         error = outcome.error

@@ -22,6 +22,7 @@ from modelhub.logs import LogObserver
 from modelhub.middleware.chain import Chain
 from modelhub.middleware.limit import Pool
 from modelhub.model import ChatModelBase
+from modelhub.process import register_at_fork
 from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class Hub:
         self._chains: dict[str, Chain] = {}
         self._lock = threading.RLock()
         self._closed = False
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Renew the lock in a forked child: another thread of the parent may have held it."""
+        self._lock = threading.RLock()
 
     def _followers(self, given: Services) -> tuple[Follower, ...]:
         options = self.loaded.config.telemetry

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from modelhub.errors import BadReply
+from modelhub.process import fork_count
 from modelhub.response import ChatResponse
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class _Watch:
 class _Settlement:
     """The part of a stream that outlives its reader: who wants to know, and whether they have been told."""
 
-    __slots__ = ("callbacks", "inner", "last", "loop", "outcome", "thread", "watch")
+    __slots__ = ("callbacks", "forks", "inner", "last", "loop", "outcome", "thread", "watch")
 
     def __init__(self, inner: _Settlement | None) -> None:
         self.callbacks: list[Callable[[Outcome], None]] = []
@@ -118,6 +119,7 @@ class _Settlement:
         self.watch: _Watch | None = None
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
+        self.forks = fork_count()
 
     def settle(self, how: How, error: BaseException | None = None) -> None:
         """Tell everybody, inner streams first; later calls do nothing."""
@@ -277,7 +279,7 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
 
     def __del__(self) -> None:
         settlement = getattr(self, "_settlement", None)
-        if settlement is not None and settlement.outcome is None:
+        if settlement is not None and settlement.outcome is None and settlement.forks == fork_count():
             settlement.abandon()
             warnings.warn(f"{self!r} was never read to its end nor closed", ResourceWarning, stacklevel=2)
 

@@ -17,7 +17,7 @@ from modelhub.registry import LAYERS, PROVIDERS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "modelhub"
 FLOORS = [
-    ["errors", "clock"],
+    ["errors", "clock", "process"],
     ["response", "blocks", "_shapes", "options"],
     ["_sources", "events", "_tree"],
     ["_parts"],

@@ -35,18 +35,18 @@ class Accounts:
     ) -> None:
         self.prices = PriceBook(usage.cost)
         path = ledger_path(usage, folder)
-        ledger = None if path is None else self._ledger(path, usage, clock)
+        ledger = None if path is None else self._ledger(path, usage)
         self.budgets = _budgets(budgets, usage, ledger, clock) if budgets else None
         self.meter = Meter(self.prices, ledger, self.budgets)
         if ledger is not None:
             weakref.finalize(self.meter, ledger.close)  # at exit, or when nobody can be called any more
 
-    def _ledger(self, path: Path, usage: UsageOptions, clock: Clock) -> Ledger:
+    def _ledger(self, path: Path, usage: UsageOptions) -> Ledger:
         from modelhub.accounting.ledger import Ledger
         from modelhub.accounting.record import UsageRecord
 
         source = self.prices.source
-        return Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.of(event, source), clock)
+        return Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.of(event, source))
 
     @property
     def state(self) -> dict[Any, Any]:

@@ -13,12 +13,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from modelhub.accounting.forks import after_forks
 from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.others import NOTHING, Amount, Others
 from modelhub.accounting.period import period
 from modelhub.clock import Clock
 from modelhub.errors import BudgetExceeded
+from modelhub.process import register_at_fork
 from modelhub.response import ChatUsage
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Budgets:
         self._others = others
         self._lock = threading.RLock()  # a call may be settled by the garbage collector, while it is held
         self._forks = 0
-        after_forks(self)
+        register_at_fork(self)
 
     def reserve(
         self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Price | None
@@ -174,8 +174,8 @@ class Budgets:
                 for whose, account in budget.all_accounts(at).items()
             ]
 
-    def begin_anew(self) -> None:
-        """This is the child of a fork: what was spent and is set aside is the parent's."""
+    def reset_after_fork(self) -> None:
+        """Forget in a forked child what was spent and set aside: it is the parent's."""
         self._lock = threading.RLock()
         self._forks += 1
         at = self._clock.wall()

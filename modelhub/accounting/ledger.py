@@ -19,16 +19,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from modelhub.accounting.forks import after_forks
 from modelhub.accounting.health import Health
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.store import Store
-from modelhub.clock import Clock, SystemClock
 from modelhub.events import CallSettled
+from modelhub.process import register_at_fork
 
 __all__ = ["Ledger"]
 
@@ -43,8 +41,8 @@ _LONGEST_PAUSE = 30.0  # between two tries
 class Ledger:
     """Writes calls to the file at *path*; nothing is opened before the first one.
 
-    *batch* and *max_delay* (seconds) are those of the file; *record* makes a record of an event, *clock* is the one of
-    the calls. Safe to use from several threads, and by several processes on one file. Flushed by `close`, and at exit.
+    *batch* and *max_delay* (seconds) are those of the file; *record* makes a record of an event. Safe to
+    use from several threads, and by several processes on one file. Flushed by `close`, and at exit.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class Ledger:
         batch: int = 50,
         max_delay: float = 1.0,
         record: Callable[[CallSettled], UsageRecord] = UsageRecord.of,
-        clock: Clock | None = None,
     ) -> None:
         self.path = path
         self._signature = uuid4().hex[:12]
@@ -62,8 +59,6 @@ class Ledger:
         self._direct = batch <= 1 or max_delay == 0
         self._enough = max(1, batch // 2)  # to begin to write
         self._record = record
-        self._clock = clock or SystemClock()
-        self._forked: datetime | None = None  # when the parent went on without us
         self._queue: deque[CallSettled] = deque()
         self._writing = 0
         self._bell = threading.Lock()
@@ -79,7 +74,7 @@ class Ledger:
         self._written = 0
         self._lost = 0
         self._error: str | None = None
-        after_forks(self)
+        register_at_fork(self)
 
     @property
     def health(self) -> Health:
@@ -99,8 +94,6 @@ class Ledger:
 
     def put(self, event: CallSettled) -> None:
         """Take the settled call *event*. Never raises."""
-        if self._forked is not None and event.at - timedelta(seconds=event.duration) < self._forked:
-            return  # the parent's, who writes it too
         self._queue.append(event)
         if len(self._queue) > _MOST_KEPT:
             self._drop_oldest()
@@ -258,9 +251,8 @@ class Ledger:
             with contextlib.suppress(sqlite3.Error):
                 store.close()
 
-    def begin_anew(self) -> None:
-        """This is the child of a fork: the thread is gone, the file and what is unwritten are the parent's."""
-        self._forked = self._clock.wall()
+    def reset_after_fork(self) -> None:
+        """Forget in a forked child the thread, the file and what is unwritten: they are the parent's."""
         self._signature = uuid4().hex[:12]
         self._inherited = self._store  # neither used nor closed here
         self._store, self._thread, self._writer, self._writing = None, None, 0, 0

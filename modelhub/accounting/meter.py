@@ -18,6 +18,7 @@ from modelhub.accounting.health import Health
 from modelhub.accounting.prices import PriceBook
 from modelhub.accounting.totals import Sum
 from modelhub.events import CallSettled, Event
+from modelhub.process import register_at_fork
 from modelhub.response import ChatUsage, Later
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ class Meter:
         self._tray: deque[CallSettled] = deque()
         self._cells: dict[Key, Sum] = {}
         self._deferred: list[tuple[Sum, ChatUsage]] = []
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Forget in a forked child what the parent has counted."""
+        self._lock = threading.Lock()
+        self._tray, self._cells, self._deferred = deque(), {}, []
 
     def __call__(self, event: Event) -> None:
         """Hear of *event*; everything but a settled call is passed over."""

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from modelhub.errors import ConfigError
+from modelhub.process import register_at_fork
 
 __all__ = ["OWN", "PriceBook", "Price", "Rates"]
 
@@ -95,8 +96,14 @@ class PriceBook:
         self._asked = False
         self._listed = False
         self._sources: dict[str, Price] = {}
+        register_at_fork(self)
         if mode is True and self.load() is None:
             raise ConfigError("`usage.cost: true` needs the table of prices: pip install 'modelhub[prices]'")
+
+    def reset_after_fork(self) -> None:
+        """Let a forked child load the table itself if the parent was just doing so."""
+        self._lock = threading.RLock()
+        self._loading = False
 
     @property
     def ready(self) -> bool:

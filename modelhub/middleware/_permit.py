@@ -13,6 +13,7 @@ from modelhub.middleware._rates import Amounts
 
 if TYPE_CHECKING:
     from modelhub.errors import LimitRejected
+    from modelhub.middleware._adaptive import Places
     from modelhub.middleware._meter import Hold
 
 __all__ = ["Bill", "Permit", "State"]
@@ -58,6 +59,7 @@ class Permit:
         "holds",
         "loop",
         "patience",
+        "places",
         "refusal",
         "source",
         "state",
@@ -82,6 +84,7 @@ class Permit:
         self.state = State.WAITING
         self.refusal: LimitRejected | None = None
         self.holds: list[Hold] = []
+        self.places: Places
         self.began = 0.0
 
     def settle(self, bill: Bill = _UNKNOWN) -> None:

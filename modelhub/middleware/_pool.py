@@ -22,6 +22,7 @@ from modelhub.middleware._left import Left, RateLeft
 from modelhub.middleware._meter import Meter
 from modelhub.middleware._permit import Bill, Permit, State
 from modelhub.middleware._rates import Amounts
+from modelhub.process import register_at_fork
 
 if TYPE_CHECKING:
     from modelhub.middleware.limit import LimitOptions
@@ -43,15 +44,27 @@ class Pool:
         self.name = name
         self.options = options
         self.clock: Clock = clock or SystemClock()
+        self._reset()
+        self._now = -math.inf
+        self._paused_at = self._paused_until = -math.inf
+        self._pauses = 0
+        register_at_fork(self)
+
+    def _reset(self) -> None:
+        options = self.options
         self.meters = [Meter(what, rate, options.burst_of(what, rate)) for what, rate in options.rates()]
         self.places = Adaptive() if options.concurrency == "auto" else Places(options.concurrency)
         self._queue: OrderedDict[Permit, None] = OrderedDict()
         self._alarms: dict[asyncio.AbstractEventLoop, Alarm] = {}
-        self._now = -math.inf
-        self._paused_at = self._paused_until = -math.inf
-        self._pauses = 0
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._lock = threading.Lock()
+
+    def reset_after_fork(self) -> None:
+        """Begin at nothing in a forked child: permits, places and the queue are the parent's.
+
+        A pause that the vendor asked for holds for the child too.
+        """
+        self._reset()
 
     async def acquire(
         self,
@@ -213,6 +226,7 @@ class Pool:
 
     def _grant(self, permit: Permit, now: float) -> None:
         permit.holds = [meter.take(permit.amounts.of(meter.what), now) for meter in self.meters]
+        permit.places = self.places
         self.places.take()
         permit.state, permit.began = State.HELD, now
         if not permit.wake():
@@ -271,13 +285,13 @@ class Pool:
             return
         permit.state = State.OVER
         if bill.answered:
-            self.places.answered(permit.began, now)
+            permit.places.answered(permit.began, now)
             if permit.began > self._paused_at:
                 self._pauses = 0
         if bill.limited:
-            self.places.limited(permit.began, now)
+            permit.places.limited(permit.began, now)
             self._pause(now, permit.began, bill.retry_after)
-        self.places.give_back()
+        permit.places.give_back()
         for hold in permit.holds:
             if bill.sent:
                 hold.meter.settle(hold, None if bill.used is None else bill.used.of(hold.meter.what), now)

@@ -22,6 +22,7 @@ from modelhub.errors import BreakerOpen, CallError, TimedOut
 from modelhub.middleware._base import Shared
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions, duration
+from modelhub.process import register_at_fork
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
 __all__ = ["Breaker", "BreakerOptions", "BreakerState"]
@@ -48,7 +49,7 @@ class BreakerOptions(LayerOptions):
     """The pause after failures that somebody must mend: a wrong key, an empty account, an unknown model."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class BreakerState:
     """What is known of one endpoint, key and model."""
 
@@ -60,6 +61,14 @@ class BreakerState:
     cause: CallError | None = field(default=None, repr=False)
     seen: deque[tuple[float, bool]] = field(default_factory=deque, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def __post_init__(self) -> None:
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Let a forked child probe for itself: a probe under way is the parent's."""
+        self.lock = threading.RLock()
+        self.probing, self.lease = False, math.inf
 
 
 class Breaker(Layer):

@@ -15,6 +15,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from modelhub.process import register_at_fork
 from modelhub.providers._incoming import Headers, Incoming, TransportError
 from modelhub.providers._transport import Head, Origin, Pool, written_head
 from modelhub.providers._wire import Marked
@@ -189,6 +190,13 @@ class PerLoop(Generic[T]):
         self._close = close
         self._clients: dict[asyncio.AbstractEventLoop, T] = {}
         self._lock = threading.Lock()
+        self._inherited: list[dict[asyncio.AbstractEventLoop, T]] = []
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Set aside in a forked child the parent's clients: their connections may be neither used nor closed."""
+        self._inherited.append(self._clients)
+        self._clients, self._lock = {}, threading.Lock()
 
     def get(self) -> T:
         """The running loop's client."""

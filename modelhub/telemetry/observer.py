@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from modelhub.errors import ConfigError
 from modelhub.events import CallSettled
+from modelhub.process import register_at_fork
 from modelhub.response import Attempt, ChatResponse, ChatUsage
 from modelhub.stream import ChatStream, Outcome, Reply
 from modelhub.telemetry import _content, names
@@ -68,8 +69,13 @@ class Telemetry:
         self._tools: _Tools | None = None
         self._facts: dict[str, tuple[Attributes, Attributes]] = {}
         self._tray: deque[Callable[[], None]] = deque()
+        register_at_fork(self)
         if required:
             _require()
+
+    def reset_after_fork(self) -> None:
+        """Leave to the parent what it has not reported yet."""
+        self._tray = deque()
 
     def __call__(self, request: ChatRequest) -> _Call | None:
         """Follow the call of *request*; None while nobody wants to know."""
