@@ -18,6 +18,7 @@ ModelHubError
     ├── Overloaded
     ├── ServerError
     ├── InvalidRequest (ValueError)
+    │   └── RequestRefused
     ├── UnsupportedFeature
     ├── ModelNotFound
     ├── AuthenticationFailed
@@ -70,6 +71,7 @@ __all__ = [
     "Overloaded",
     "ServerError",
     "InvalidRequest",
+    "RequestRefused",
     "UnsupportedFeature",
     "ModelNotFound",
     "AuthenticationFailed",
@@ -206,6 +208,8 @@ class CallError(ModelHubError):
     retry_after: float | None
     should_retry: bool | None = None
     """What the vendor itself says of asking again, if it does (`x-should-retry`)."""
+    request_specific: bool = False
+    """Whether this failure is due to this one request alone, so that it says nothing about the model's health."""
     attempts: Sequence[Attempt]
 
     def __init__(
@@ -232,6 +236,11 @@ class CallError(ModelHubError):
     def kind(self) -> str:
         """The class's name, as records and logs show it."""
         return type(self).__name__
+
+    @property
+    def breaker_effect(self) -> Breaker:
+        """What this failure means to the breaker: the class's verdict, unless it is due to the request alone."""
+        return Breaker.IGNORES if self.request_specific else self.verdict.breaker
 
 
 class NotConfigured(CallError):
@@ -301,9 +310,15 @@ class ServerError(CallError):
 
 
 class InvalidRequest(CallError, ValueError):
-    """The request is wrong and would be wrong anywhere."""
+    """The request is wrong for every vendor: it was checked here, before anything was sent."""
 
-    verdict = Verdict("400, 413, 422", fall_back=False)
+    verdict = Verdict("wrong for every vendor, found before anything was sent", fall_back=False)
+
+
+class RequestRefused(InvalidRequest):
+    """The vendor refused the request with a 4xx status that no other class explains. Another vendor may accept it."""
+
+    verdict = Verdict("a vendor's 400, 413, 422 or other 4xx that no other class explains")
 
 
 class UnsupportedFeature(CallError):
@@ -337,7 +352,10 @@ class ContentBlocked(CallError):
 
 
 class BadReply(CallError):
-    """The answer cannot be used: undecodable, empty, of the wrong shape, or not of the wanted structure."""
+    """The answer cannot be used: undecodable, empty, of the wrong shape, or not of the wanted structure.
+
+    An answer that only the caller's own class or choice of tools refuses is `request_specific`: no breaker counts it.
+    """
 
     verdict = Verdict(
         "undecodable, empty, wrong shape, invalid structured output",
@@ -352,6 +370,12 @@ class StreamBroken(CallError):
 
     verdict = Verdict("cut, stalled or garbled after commit", Retry.ONCE, breaker=Breaker.COUNTS, billed=Billed.YES)
     partial: ChatResponse | None = None
+
+    @property
+    def breaker_effect(self) -> Breaker:
+        """The effect of what broke the stream, where that is known: a refusal within a stream counts like any other."""
+        cause = self.__cause__
+        return cause.breaker_effect if isinstance(cause, CallError) else super().breaker_effect
 
 
 class LimitRejected(CallError):
@@ -381,9 +405,9 @@ class DeadlineExceeded(CallError, TimeoutError):
 
 
 class UnknownFailure(CallError):
-    """Nothing here knows this failure: it is not retried, and the original is `__cause__`."""
+    """A failure that no other class describes. It is not retried; the original exception is `__cause__`."""
 
-    verdict = Verdict("anything unforeseen", breaker=Breaker.COUNTS, billed=Billed.MAYBE)
+    verdict = Verdict("anything unforeseen", billed=Billed.MAYBE)
 
 
 class AllModelsFailed(CallError, ExceptionGroup[CallError]):

@@ -128,7 +128,7 @@ class Breaker(Layer):
     def _tell(self, error: CallError) -> None:
         """Put on *error* that the model is left alone now: asked again at once, it would only be BreakerOpen."""
         left = self.state.until - self.services.clock.now()
-        if error.verdict.breaker is Verdict.COUNTS and left > _TICK:
+        if error.breaker_effect is Verdict.COUNTS and left > _TICK:
             error.should_retry, error.retry_after = False, max(left, error.retry_after or 0.0)
 
     def _release(self, probe: bool) -> None:
@@ -155,7 +155,7 @@ class Breaker(Layer):
                 self._remember(True)
 
     def _failed(self, error: CallError, began: float, probe: bool) -> None:
-        state, verdict = self.state, error.verdict.breaker
+        state, verdict = self.state, error.breaker_effect
         now = self.services.clock.now()
         with state.lock:
             self._release(probe)

@@ -25,6 +25,7 @@ from modelhub.errors import (
     LimitRejected,
     NotConfigured,
     RateLimited,
+    RequestRefused,
     UnsupportedFeature,
 )
 from modelhub.middleware._base import LONGEST_WAIT, Shared
@@ -220,4 +221,6 @@ def _is_unsent(error: BaseException | None) -> bool:
     """Whether the vendor surely never saw the request."""
     if isinstance(error, NotConfigured | ConnectFailed | ConnectTimeout):
         return True
+    if isinstance(error, RequestRefused):
+        return False
     return isinstance(error, UnsupportedFeature | InvalidRequest) and error.status is None

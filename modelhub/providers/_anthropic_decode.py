@@ -17,11 +17,11 @@ from modelhub.errors import (
     CallError,
     ContentBlocked,
     ContextTooLong,
-    InvalidRequest,
     ModelNotFound,
     Overloaded,
     QuotaExhausted,
     RateLimited,
+    RequestRefused,
     ServerError,
     UnsupportedFeature,
 )
@@ -261,7 +261,7 @@ _CODES: dict[str, type[CallError]] = {
     "contract_spend_limit_reached": QuotaExhausted,
     "enforced_spend_limit_reached": QuotaExhausted,
     "not_found_error": ModelNotFound,
-    "request_too_large": InvalidRequest,
+    "request_too_large": RequestRefused,
     "rate_limit_error": RateLimited,
     "overloaded_error": Overloaded,
     "api_error": ServerError,
@@ -317,7 +317,7 @@ def _table(kind: Any, words: str, status: int | None) -> Mapping[str, type[CallE
         return _CODES
     cls = next((cls for beginning, cls in _BEGINNINGS if words.startswith(beginning)), None)
     if cls is None and status is None:
-        cls = InvalidRequest
+        cls = RequestRefused
     return _CODES if cls is None else {**_CODES, kind: cls}
 
 

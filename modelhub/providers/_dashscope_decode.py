@@ -13,11 +13,11 @@ from modelhub.errors import (
     CallError,
     ContentBlocked,
     ContextTooLong,
-    InvalidRequest,
     ModelNotFound,
     Overloaded,
     QuotaExhausted,
     RateLimited,
+    RequestRefused,
     ServerError,
     UnsupportedFeature,
 )
@@ -42,17 +42,17 @@ _CODES: dict[str, type[CallError]] = {
     "AccessDenied": AuthenticationFailed,
     "AllocationQuota": QuotaExhausted,  # AllocationQuota.FreeTierOnly: the free quota is used up
     "Arrearage": QuotaExhausted,
-    "BadRequest": InvalidRequest,
+    "BadRequest": RequestRefused,
     "CommodityNotPurchased": QuotaExhausted,
     "DataInspectionFailed": ContentBlocked,
     "data_inspection_failed": ContentBlocked,
     "InternalError": ServerError,
     "InternalError.Algo.DataInspectionFailed": ContentBlocked,
-    "InternalError.Algo.InvalidParameter": InvalidRequest,
+    "InternalError.Algo.InvalidParameter": RequestRefused,
     "InvalidApiKey": AuthenticationFailed,
-    "InvalidParameter": InvalidRequest,
-    "invalid_parameter_error": InvalidRequest,
-    "InvalidURL": InvalidRequest,
+    "InvalidParameter": RequestRefused,
+    "invalid_parameter_error": RequestRefused,
+    "InvalidURL": RequestRefused,
     "IPInfringementSuspect": ContentBlocked,
     "LimitRequests": RateLimited,
     "limit_requests": RateLimited,
@@ -93,9 +93,9 @@ def said(body: Any, headers: Mapping[str, str], *, status: int | None = None, te
     request_id = found.get("request_id") or headers.get("x-request-id")
     codes = [str(code), str(code).partition(".")[0]] if code else []
     failure = status_failure(status, message, codes=codes, table=_CODES, headers=headers, request_id=request_id)
-    if type(failure) is not InvalidRequest:
+    if type(failure) is not RequestRefused:
         return failure
-    cls = next((cls for words, cls in _BY_WORDS if re.search(words, told, re.IGNORECASE)), InvalidRequest)
+    cls = next((cls for words, cls in _BY_WORDS if re.search(words, told, re.IGNORECASE)), RequestRefused)
     return cls(message, status=status, code=failure.code, request_id=request_id, retry_after=failure.retry_after)
 
 

@@ -19,12 +19,12 @@ from modelhub.errors import (
     ConnectTimeout,
     ContentBlocked,
     ContextTooLong,
-    InvalidRequest,
     ModelNotFound,
     NotConfigured,
     Overloaded,
     QuotaExhausted,
     RateLimited,
+    RequestRefused,
     ServerError,
     TimedOut,
     UnknownFailure,
@@ -65,7 +65,7 @@ _NETWORK: dict[str, tuple[type[CallError], str]] = {
 """Names of exception classes (httpx, httpx2, aiohttp, built-in) to ours and what to say; the most derived name wins."""
 
 _STATUS: dict[int, type[CallError]] = {
-    400: InvalidRequest,
+    400: RequestRefused,
     401: AuthenticationFailed,
     402: QuotaExhausted,
     403: AuthenticationFailed,
@@ -130,7 +130,7 @@ def status_failure(
 ) -> CallError:
     """The failure that a status and error codes mean; the first code that *table* knows decides, else the status.
 
-    *codes* are looked up in order, as the vendor wrote them. An unknown status below 500 is `InvalidRequest`; no
+    *codes* are looked up in order, as the vendor wrote them. An unknown status below 500 is `RequestRefused`; no
     status at all is `UnknownFailure`.
     """
     named = [str(code) for code in codes if code]
@@ -152,7 +152,7 @@ def status_failure(
 def _by_status(status: int | None) -> type[CallError]:
     if status is None or status < 400:
         return UnknownFailure
-    return _STATUS.get(status) or (ServerError if status >= 500 else InvalidRequest)
+    return _STATUS.get(status) or (ServerError if status >= 500 else RequestRefused)
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -18,11 +18,11 @@ from modelhub.errors import (
     BadReply,
     CallError,
     ContextTooLong,
-    InvalidRequest,
     ModelNotFound,
     Overloaded,
     QuotaExhausted,
     RateLimited,
+    RequestRefused,
     ServerError,
     UnknownFailure,
     UnsupportedFeature,
@@ -308,7 +308,7 @@ def _exact(cls: type[CallError], text: str, details: list[Json]) -> type[CallErr
         return ServerError  # the vendor says that it failed, if not how
     if cls is RateLimited and _is_spent(details):
         return QuotaExhausted
-    if cls is InvalidRequest:
+    if cls is RequestRefused:
         return next((exact for pattern, exact in _TEXTS if pattern.search(text)), cls)
     return cls
 

@@ -13,12 +13,12 @@ from modelhub.errors import (
     CallError,
     ContentBlocked,
     ContextTooLong,
-    InvalidRequest,
     ModelNotFound,
     NotConfigured,
     Overloaded,
     QuotaExhausted,
     RateLimited,
+    RequestRefused,
     ServerError,
 )
 from modelhub.providers._errors import CODES as COMMON
@@ -56,7 +56,7 @@ CODES: dict[str, type[CallError]] = {
 """Codes and types that say what is wrong, of OpenAI and of those who speak like it."""
 
 _KINDS: dict[str, type[CallError]] = {
-    "invalid_request_error": InvalidRequest,
+    "invalid_request_error": RequestRefused,
     "not_found_error": ModelNotFound,
     "server_error": ServerError,
     "internal_server_error": ServerError,

@@ -65,7 +65,9 @@ class Structured:
                 f"{'.'.join(str(part) for part in problem['loc']) or 'answer'}: {problem['msg']}"
                 for problem in error.errors(include_input=False, include_url=False, include_context=False)
             ]
-            raise BadReply(f"the answer does not fit {name}: {'; '.join(problems[:5])}") from None
+            misfit = BadReply(f"the answer does not fit {name}: {'; '.join(problems[:5])}")
+            misfit.request_specific = True  # it is the caller's own class that refuses it
+            raise misfit from None
 
     def _body(self, raw: str) -> str:
         match = _FENCE.match(raw) if self.method != "tool" else None

@@ -20,6 +20,7 @@ from modelhub.errors import (
     CallError,
     ConnectFailed,
     ConnectTimeout,
+    ContentBlocked,
     ContextTooLong,
     ModelNotFound,
     NotConfigured,
@@ -85,6 +86,7 @@ _BY_WORDS: tuple[tuple[str, type[CallError]], ...] = (
     (r"exceeds? the (available )?context|context length exceeded|prompt is too long", ContextTooLong),
     (r"does not support|only supports one image|missing data required for image", UnsupportedFeature),
     (r"^model .* not found", ModelNotFound),
+    (r"\b(request|prompt|input|content) (was|has been) (blocked|flagged)", ContentBlocked),
 )
 
 

@@ -102,7 +102,7 @@ ERRORS: dict[str, type[CallError]] = {
     "error_server": errors.ServerError,
     "error_context": errors.ContextTooLong,
     "error_blocked": errors.ContentBlocked,
-    "error_invalid": errors.InvalidRequest,
+    "error_invalid": errors.RequestRefused,
 }
 """Every case that fails, and what it is."""
 

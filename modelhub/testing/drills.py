@@ -85,7 +85,7 @@ FAULTS: dict[str, Drill] = {
     "not_found": _always("model gone", status(kind="not_found")),
     "context_length": _always("prompt too long", status(kind="context_length")),
     "content_filter": _always("content filter", status(kind="content_filter"), expects="error"),
-    "invalid_request": _always("request refused as wrong", status(kind="invalid_request"), expects="error"),
+    "invalid_request": _always("request refused as wrong", status(kind="invalid_request")),
     "all_down": _always("all but the last down", status(503), all_but_last=True),
 }
 """What a fire drill plays, in order, by name. The streams among them are worth nothing without `stream=True`."""

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import threading
+from typing import Literal
 
 import pytest
+from pydantic import BaseModel
 
 from modelhub import Hub
 from modelhub.context import Services
 from modelhub.errors import (
     AllModelsFailed,
     AuthenticationFailed,
+    BadReply,
     BreakerOpen,
     CallError,
     ModelNotFound,
@@ -48,6 +51,12 @@ async def outcomes(model, count):
         else:
             found.append("ok")
     return found
+
+
+async def collect(model, *, stream, **options):
+    """The whole reply of a call, streamed or not."""
+    reply = await model("hi", stream=stream, **options)
+    return await reply.final() if stream else reply
 
 
 async def test_failures_in_a_row_open_it(world):
@@ -94,11 +103,35 @@ async def test_what_somebody_must_mend_opens_it_at_once_and_for_long(world, cls)
     assert await outcomes(model, 2) == [cls.__name__, "BreakerOpen"]
 
 
-@pytest.mark.parametrize("name", ["InvalidRequest", "UnsupportedFeature", "ContextTooLong", "ContentBlocked"])
+ABOUT_THE_REQUEST = [
+    "InvalidRequest",
+    "RequestRefused",
+    "UnsupportedFeature",
+    "ContextTooLong",
+    "ContentBlocked",
+    "UnknownFailure",
+]
+
+
+@pytest.mark.parametrize("name", ABOUT_THE_REQUEST)
 async def test_what_is_the_requests_fault_does_not_count(world, name):
     """A model is not ill because it is asked nonsense."""
     model = lone(world, [{"fail": name}], failures=1)
     assert await outcomes(model, 20) == [name] * 20
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_only_the_callers_class_refuses_does_not_count(world, stream):
+    """One caller's validator says nothing about the model's health: other callers are still answered."""
+
+    class Unsatisfiable(BaseModel):
+        name: Literal["impossible"]
+
+    hub = world.hub({"a": [{"say": '{"name": "x"}'}]}, defaults={"breaker": {"failures": 1}})
+    for _ in range(8):
+        with pytest.raises((BadReply, StreamBroken)):
+            await collect(hub.get("a"), structured_model=Unsatisfiable, stream=stream)
+    assert (await hub.get("a")("hi")).model == "a"
 
 
 async def test_a_429_cools_the_model_until_it_wants_to_be_asked(world):

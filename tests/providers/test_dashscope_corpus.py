@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from modelhub.errors import AuthenticationFailed, CallError, InvalidRequest
+from modelhub.errors import AuthenticationFailed, CallError, RequestRefused
 from modelhub.providers.dashscope import DashScopeChatModel
 
 EXPLAINED = {
@@ -17,7 +17,7 @@ EXPLAINED = {
 
 ERRORS = {
     ("InvalidApiKey", 401): AuthenticationFailed,
-    ("InvalidParameter", 400): InvalidRequest,
+    ("InvalidParameter", 400): RequestRefused,
 }
 LONG = 50_000
 """From here on a stream takes too long in single bytes; two are longer."""

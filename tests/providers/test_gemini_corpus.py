@@ -9,9 +9,9 @@ from modelhub.errors import (
     BadReply,
     CallError,
     ContextTooLong,
-    InvalidRequest,
     ModelNotFound,
     RateLimited,
+    RequestRefused,
     ServerError,
     StreamBroken,
 )
@@ -39,7 +39,7 @@ ERRORS = {
     (401, "error:auth"): AuthenticationFailed,
     (403, "error:permission"): AuthenticationFailed,
     (400, "error:context_length"): ContextTooLong,
-    (400, "error:invalid_request"): InvalidRequest,
+    (400, "error:invalid_request"): RequestRefused,
     (404, "error:not_found"): ModelNotFound,
     (429, "error:rate_limit"): RateLimited,
     (500, "error:server_error"): ServerError,
@@ -53,7 +53,7 @@ def expected_error(record):
         return AuthenticationFailed  # "User location is not supported"
     tags = {tag for tag in record["tags"] if tag.startswith("error:")}
     found = [cls for (status, tag), cls in ERRORS.items() if status == record["status"] and tag in tags]
-    return found[0] if found else InvalidRequest  # one 400 is no JSON
+    return found[0] if found else RequestRefused  # one 400 is no JSON
 
 
 def expected_finish(record):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelhub import BadReply, Hub, InvalidRequest, LimitRejected, Overloaded, RateLimited
+from modelhub import BadReply, Hub, LimitRejected, Overloaded, RateLimited, RequestRefused
 from modelhub.context import Services
 from modelhub.middleware.limit import Limit
 from modelhub.providers._left import left_of
@@ -213,7 +213,7 @@ def test_a_stream_tells_when_it_begins_and_not_again_at_its_end(kind):
 @EACH
 @BOTH
 @OFTEN
-@pytest.mark.parametrize(("code", "error"), [(429, RateLimited), (503, Overloaded), (400, InvalidRequest)])
+@pytest.mark.parametrize(("code", "error"), [(429, RateLimited), (503, Overloaded), (400, RequestRefused)])
 def test_a_refusal_tells_too(kind, stream, before, code, error):
     """Errors have the same headers, plain and at a stream's opening."""
 

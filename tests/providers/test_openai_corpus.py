@@ -14,11 +14,11 @@ from modelhub.errors import (
     CallError,
     ContentBlocked,
     ContextTooLong,
-    InvalidRequest,
     ModelNotFound,
     Overloaded,
     QuotaExhausted,
     RateLimited,
+    RequestRefused,
     ServerError,
     StreamBroken,
 )
@@ -29,14 +29,14 @@ LONGEST = 10**9 if os.environ.get("MODELHUB_LONG") else 12_000
 """Of what is longer, nothing is read in single bytes: it takes three times as long as all the others together."""
 
 BY_STATUS = {
-    400: InvalidRequest,
+    400: RequestRefused,
     401: AuthenticationFailed,
     402: QuotaExhausted,
     403: AuthenticationFailed,
     404: ModelNotFound,
     408: ServerError,
-    413: InvalidRequest,
-    422: InvalidRequest,
+    413: RequestRefused,
+    422: RequestRefused,
     429: RateLimited,
     500: ServerError,
     502: ServerError,

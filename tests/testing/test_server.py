@@ -21,13 +21,13 @@ from modelhub import (
     ContextTooLong,
     DashScopeChatModel,
     GeminiChatModel,
-    InvalidRequest,
     ModelNotFound,
     OllamaChatModel,
     OpenAIChatModel,
     Overloaded,
     QuotaExhausted,
     RateLimited,
+    RequestRefused,
     ServerError,
     StreamBroken,
     TimedOut,
@@ -145,13 +145,13 @@ OK = "ok"
 Broken = lambda cause: (StreamBroken, cause)  # noqa: E731 - reads well in the table
 CASES = {
     # name: fault, what a plain call gives, what a stream gives, what is different for whom
-    "400": (faults.status(400), InvalidRequest, InvalidRequest, {}),
+    "400": (faults.status(400), RequestRefused, RequestRefused, {}),
     "401": (faults.status(401), AuthenticationFailed, AuthenticationFailed, {}),
     "402": (faults.status(402), QuotaExhausted, QuotaExhausted, {}),
     "403": (faults.status(403), AuthenticationFailed, AuthenticationFailed, {}),
     "404": (faults.status(404), ModelNotFound, ModelNotFound, {}),
-    "413": (faults.status(413), InvalidRequest, InvalidRequest, {}),
-    "422": (faults.status(422), InvalidRequest, InvalidRequest, {}),
+    "413": (faults.status(413), RequestRefused, RequestRefused, {}),
+    "422": (faults.status(422), RequestRefused, RequestRefused, {}),
     "429": (faults.status(429), RateLimited, RateLimited, {}),
     "500": (faults.status(500), ServerError, ServerError, {}),
     "502": (faults.status(502), ServerError, ServerError, {}),
@@ -164,14 +164,14 @@ CASES = {
         faults.status(kind="content_filter"),
         ContentBlocked,
         ContentBlocked,
-        # Ollama has no word for it; Google answers with no candidate.
-        {"ollama": (InvalidRequest, InvalidRequest), "gemini": ("content_filter", "content_filter")},
+        # Google answers with no candidate.
+        {"gemini": ("content_filter", "content_filter")},
     ),
     "auth": (faults.status(kind="auth"), AuthenticationFailed, AuthenticationFailed, {}),
     "not_found": (faults.status(kind="not_found"), ModelNotFound, ModelNotFound, {}),
     "overloaded": (faults.status(kind="overloaded"), Overloaded, Overloaded, {}),
     "server_error": (faults.status(kind="server_error"), ServerError, ServerError, {}),
-    "invalid": (faults.status(kind="invalid_request"), InvalidRequest, InvalidRequest, {}),
+    "invalid": (faults.status(kind="invalid_request"), RequestRefused, RequestRefused, {}),
     "reset": (faults.reset(), ConnectionLost, ConnectionLost, {}),
     "close": (faults.close(), ConnectionLost, ConnectionLost, {}),
     "refused": (faults.refused(), ConnectFailed, ConnectFailed, {}),
@@ -257,7 +257,7 @@ def test_a_prefilled_answer_is_refused(kind, stream):
     refused, _ = run_virtual(asked(kind, stream, faults.no_prefill(), [user, assistant]))
     taken, _ = run_virtual(asked(kind, stream, faults.no_prefill(), [user, assistant, user]))
     unsupported = kind in ("openai", "anthropic", "ollama")
-    assert type(refused) is (UnsupportedFeature if unsupported else InvalidRequest)
+    assert type(refused) is (UnsupportedFeature if unsupported else RequestRefused)
     assert refused.status == 400
     assert outcome(taken) == OK
 
@@ -317,7 +317,7 @@ def test_a_script_may_be_a_function_of_the_request():
     async def main():
         async with FaultServer() as server, at(server, "anthropic", False) as model:
             server.script("model", picky)
-            with pytest.raises(InvalidRequest):
+            with pytest.raises(RequestRefused):
                 await model("now")
             return await model("now, please")
 
