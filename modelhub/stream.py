@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from modelhub._frames import drop_frames
 from modelhub.errors import BadReply
 from modelhub.process import fork_count
 from modelhub.response import ChatResponse
@@ -234,6 +235,7 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         else:
             late = failure(settlement.last)
             settlement.settle("failed", late)
+            drop_frames(error)
             raise late from late.__cause__
 
     async def final(self) -> ChatResponse:

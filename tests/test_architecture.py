@@ -17,7 +17,7 @@ from modelhub.registry import LAYERS, PROVIDERS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "modelhub"
 FLOORS = [
-    ["errors", "clock", "process"],
+    ["errors", "clock", "process", "_frames"],
     ["response", "blocks", "_shapes", "options"],
     ["_sources", "events", "_tree"],
     ["_parts"],

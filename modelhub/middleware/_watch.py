@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from modelhub._frames import drop_frames
 from modelhub.errors import CallError
 
 __all__ = ["in_time"]
@@ -21,4 +22,5 @@ async def in_time(work: Coroutine[Any, Any, T], seconds: float, failure: Callabl
     except TimeoutError as error:
         if not scope.expired():
             raise  # a failure of its own that is a TimeoutError too
+        drop_frames(error)
         raise failure() from error.__cause__

@@ -11,14 +11,15 @@ import asyncio
 import contextlib
 import importlib
 import sys
+import urllib.request
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
 
-from modelhub.blocks import TextBlock
+from modelhub._frames import describe_origin, drop_frames, linked_errors
+from modelhub.blocks import ContentBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
 from modelhub.context import CallContext
 from modelhub.errors import (
     BadReply,
@@ -30,10 +31,12 @@ from modelhub.errors import (
     UnknownFailure,
 )
 from modelhub.model import ChatModelBase, ChatRequest
+from modelhub.providers._address import find_passwords, server_name
 from modelhub.providers._answer import Answer
-from modelhub.providers._errors import network_failure, redact
+from modelhub.providers._errors import network_failure
 from modelhub.providers._left import left_of
 from modelhub.providers._media import with_files_read
+from modelhub.providers._redact import is_clean, redact
 from modelhub.providers._structured import Method, Structured
 from modelhub.response import Attempt, ChatResponse
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
@@ -109,6 +112,7 @@ class Provider(ChatModelBase):
         stream = self.stream if request.stream is None else request.stream
         attempt = context.begin(self.name, self.kind, self.model_name)
         answer: Answer | None = None
+        failure: CallError | None = None
         try:
             if (missing := self.missing() or self._unusable_key()) is not None:
                 raise NotConfigured(missing)
@@ -122,11 +126,15 @@ class Provider(ChatModelBase):
             reply = await ChatStream.open(self._snapshots(answer, payload, attempt, request))
         except Exception as error:
             failure = self._classified(error, request)
-            context.end(attempt, failure.kind, failure)
-            raise failure  # noqa: B904 - it says its cause itself
+        except asyncio.CancelledError as error:
+            drop_frames(error)
+            raise
         finally:
             if answer is not None:
                 _tell_left(context, answer.headers)
+        if failure is not None:  # raised here, because inside of `except` the original would hang on to it
+            context.end(attempt, failure.kind, failure)
+            raise failure
         on_settled(reply, lambda outcome: _end(context, attempt, outcome))
         return reply
 
@@ -148,6 +156,7 @@ class Provider(ChatModelBase):
         self, answer: Answer, payload: Payload, attempt: Attempt, request: ChatRequest
     ) -> AsyncGenerator[ChatResponse, None]:
         context, last = request.context, None
+        failure: CallError | None = None
         try:
             try:
                 async with aclosing(self.events(payload)) as events:
@@ -173,7 +182,8 @@ class Provider(ChatModelBase):
         except Exception as error:
             attempt["usage"] = answer.usage
             failure = self._classified(error, request)
-            raise failure if last is None else self._broken(failure, last)  # noqa: B904 - it says its cause itself
+        if failure is not None:
+            raise failure if last is None else self._broken(failure, last)
         yield final
 
     def _finished(self, answer: Answer, attempt: Attempt, context: CallContext) -> ChatResponse:
@@ -218,20 +228,33 @@ class Provider(ChatModelBase):
         else:
             failure = self.failure(error) or self.network_failure(error) or _unknown(error)
             _tell_left(request.context, getattr(getattr(error, "response", None), "headers", None))
-            # A vendor may echo the key: such an original must not be printed below ours in a traceback.
-            shown = "".join(str(part) for part in error.args)
-            failure.__cause__ = None if any(secret in shown for secret in self.secrets() if secret) else error
-        failure.args = (redact(str(failure), self.secrets(), _contents(request)), *failure.args[1:])
+            failure.__cause__ = error
+        self._hide(failure, request)
         failure.model = failure.model or self.name
         failure.provider = failure.provider or self.kind
         return failure
+
+    def _hide(self, failure: CallError, request: ChatRequest) -> None:
+        """Take secrets and the conversation out of *failure*, its causes and the frames it was raised in."""
+        hidden, contents = self._hidden_texts(), list(_contents(request))
+        failure.args = (redact(str(failure), hidden, contents), *failure.args[1:])
+        # A traceback prints the causes too. What a server echoes is in the SDK's error as it came.
+        failure.__context__ = None
+        causes = [linked for linked in linked_errors(failure) if linked is not failure]
+        if not all(is_clean(_text_of(cause), hidden, contents) for cause in causes):
+            failure.__cause__ = None
+        drop_frames(failure)
+
+    def _hidden_texts(self) -> list[str]:
+        """What no message may show: keys, and passwords in the addresses of servers and proxies."""
+        addresses = [self.address() or "", *urllib.request.getproxies().values()]
+        return [*self.secrets(), *(password for address in addresses for password in find_passwords(address))]
 
     def network_failure(self, error: Exception) -> CallError | None:
         """What the HTTP stack met, if *error* or its cause says so; a server that cannot be reached is named."""
         failure = network_failure(error)
         if isinstance(failure, ConnectFailed | ConnectTimeout) and (address := self.address()):
-            host = urlsplit(address).netloc.rpartition("@")[2] or address
-            failure.args = (f"{failure}: {host}",)
+            failure.args = (f"{failure}: {server_name(address)}",)
         return failure
 
     def _unusable_key(self) -> str | None:
@@ -264,11 +287,40 @@ def _is_loaded(name: str) -> bool:
 
 
 def _unknown(error: Exception) -> CallError:
-    return UnknownFailure(f"{type(error).__name__}: {error}")
+    failure = UnknownFailure(f"{type(error).__name__}: {error}")
+    if origin := describe_origin(error):
+        failure.add_note(origin)
+    return failure
 
 
-def _contents(request: ChatRequest) -> Iterable[str]:
-    return (block.text for message in request.messages for block in message.blocks if isinstance(block, TextBlock))
+def _contents(request: ChatRequest) -> Iterator[str]:
+    """Yield every text of the conversation, the latest first."""
+    for message in reversed(request.messages):
+        for block in message.blocks:
+            yield from _block_texts(block)
+
+
+def _block_texts(block: ContentBlock) -> Iterator[str]:
+    if isinstance(block, TextBlock):
+        yield block.text
+    elif isinstance(block, ThinkingBlock):
+        yield block.thinking
+    elif isinstance(block, ToolUseBlock):
+        yield from _texts_in(block.input)
+    elif isinstance(block, ToolResultBlock):
+        yield from (part.text for part in block.output if isinstance(part, TextBlock))
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(item)
+
+
+def _text_of(error: BaseException) -> str:
+    return " ".join(str(part) for part in error.args)
 
 
 def _end(context: CallContext, attempt: Attempt, outcome: Outcome) -> None:

@@ -31,7 +31,7 @@ from modelhub.errors import (
     UnsupportedFeature,
 )
 
-__all__ = ["CODES", "causes", "network_failure", "parse_retry_after", "redact", "status_failure"]
+__all__ = ["CODES", "causes", "network_failure", "parse_retry_after", "status_failure"]
 
 _NETWORK: dict[str, tuple[type[CallError], str]] = {
     "ConnectTimeout": (ConnectTimeout, "no connection in time"),
@@ -179,15 +179,3 @@ def _number(value: str | None) -> float | None:
     if value is None or not re.fullmatch(r"\s*\d+(\.\d+)?\s*s?\s*", value):
         return None
     return float(value.strip().removesuffix("s"))
-
-
-def redact(text: str, secrets: Iterable[str], contents: Iterable[str] = (), limit: int = 300) -> str:
-    """*text* on one line, at most *limit* long, without any of *secrets* or of the conversation's *contents*."""
-    for secret in secrets:
-        if len(secret) >= 4:
-            text = text.replace(secret, "***")
-    for content in contents:
-        if len(content) >= 16:
-            text = text.replace(content, "<content>")
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from modelhub.errors import CallError, ConfigError, InvalidRequest
+from modelhub.providers._address import split_userinfo
 from modelhub.providers._again import Again
 from modelhub.providers._http import connecting, tls_context
 from modelhub.providers._wire import dumps, loads
@@ -109,6 +110,11 @@ def connect(arguments: Mapping[str, Any], options: Mapping[str, Any], connect_ti
     given.pop("ssl", None)  # means something to aiohttp only
     http_arguments, pool = connecting(httpx2, given)
     theirs = options.pop("httpx_async_client", None)
+    if theirs is None and options.get("base_url"):
+        # The HTTP library logs the address as it gets it.
+        options["base_url"], userinfo = split_userinfo(str(options["base_url"]))
+        if userinfo is not None:
+            http_arguments.setdefault("auth", userinfo)
     http = _tap_class()(theirs=theirs, connect_timeout=connect_timeout, **http_arguments)
     # Signing in to Vertex AI gives keys that end after an hour: those requests are not written again.
     steady = theirs is None and not given and not arguments.get("vertexai")

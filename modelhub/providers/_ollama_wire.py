@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelhub.errors import InvalidRequest, NotConfigured
+from modelhub.providers._address import hide_password
 from modelhub.providers._again import Again
 from modelhub.providers._http import http_client
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OllamaClient", "connect"]
 
-_STEADY = frozenset({"headers", "timeout"})
+_STEADY = frozenset({"auth", "headers", "timeout"})
 """Keywords of the client with which its requests all have the same head."""
 
 # The SDK's `authorization` is not among them: it would be OLLAMA_API_KEY, whatever the host.
@@ -95,4 +96,4 @@ def _sdk_client(host: str, exchange: _Exchange) -> Any:
     try:
         return ollama.AsyncClient(host=host, transport=exchange)
     except ValueError as error:
-        raise NotConfigured(f"the host `{host}` cannot be read: {error}") from error
+        raise NotConfigured(f"the host `{hide_password(host)}` cannot be read: {error}") from error

@@ -21,6 +21,7 @@ from modelhub.errors import (
     RequestRefused,
     ServerError,
 )
+from modelhub.providers._address import hide_password
 from modelhub.providers._errors import CODES as COMMON
 from modelhub.providers._errors import status_failure
 from modelhub.providers._wire import loads
@@ -79,7 +80,7 @@ def http_failure(who: str, status: int, content: bytes, headers: Mapping[str, st
     """The failure that an answer with an error *status* means; *who* gave it."""
     request_id = headers.get("x-request-id") or headers.get("apim-request-id")
     if 300 <= status < 400:
-        to = headers.get("location", "another address")
+        to = hide_password(headers.get("location", "another address"))
         return NotConfigured(f"{who} sends elsewhere, to {to}: set `base_url`", status=status)
     try:
         body = loads(content)

@@ -25,6 +25,7 @@ from pydantic import Field, SecretStr
 from modelhub.errors import BadReply, CallError, ConfigError, ConnectionLost
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._address import split_userinfo
 from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
 from modelhub.providers._anthropic_decode import HEADERS, REQUEST_ID, read_event, read_headers, read_message, said
@@ -270,7 +271,9 @@ class AnthropicChatModel(Provider):
         arguments = {"timeout": timeout, **self._client_args, **self._access.arguments(anthropic.omit)}
         pool = None
         if "http_client" not in arguments:
-            arguments["http_client"], pool = http_client(httpx2, timeout=timeout)
+            # The SDK and the HTTP library log the address as they get it.
+            arguments["base_url"], userinfo = split_userinfo(arguments["base_url"])
+            arguments["http_client"], pool = http_client(httpx2, timeout=timeout, auth=userinfo)
         client = anthropic.AsyncAnthropic(**arguments, max_retries=0)
         pool = pool if self._client_args.keys() <= _STEADY else None
         return _Client(client, Again(httpx2, pool, refused=error_maker(client)))

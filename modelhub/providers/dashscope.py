@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr
 from modelhub.errors import BadReply, CallError, InvalidRequest, NotConfigured
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._address import split_userinfo
 from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
@@ -219,12 +220,13 @@ class DashScopeChatModel(Provider):
             import httpx
 
             theirs = self._args.get("http_client")
-            http, pool = (theirs, None) if theirs else http_client(httpx)
+            address, userinfo = split_userinfo(self.base_url) if not theirs else (self.base_url, None)
+            http, pool = (theirs, None) if theirs else http_client(httpx, auth=userinfo)
             # All that the SDK would look for in its environment and files is said.
             said_here = {
                 "http_client": http,
                 "api_key": self._key.get_secret_value(),
-                "base_url": self.base_url,
+                "base_url": address,
                 "region": self._place.region,
                 "protocol": "native",
                 "max_retries": 0,
@@ -262,7 +264,7 @@ class DashScopeChatModel(Provider):
             request.path,
             json=body,
             headers=request.headers,
-            base_url=self.base_url,
+            base_url=self.base_url if self._args.get("http_client") else split_userinfo(self.base_url)[0],
             api_key=self._key.get_secret_value(),
             workspace=self._place.workspace,
             sdk_module="aigc",
@@ -279,7 +281,7 @@ class DashScopeChatModel(Provider):
         response = await self._open(payload)
         try:
             if response.is_redirect:
-                raise NotConfigured(f"{self.base_url} redirects to {response.headers['location']}: use that address")
+                raise NotConfigured(explain_redirect(self.base_url, response.headers["location"]))
             if "event-stream" not in response.headers.get("content-type", ""):
                 yield _checked(await response.aread(), payload, response)
                 return

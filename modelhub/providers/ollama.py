@@ -28,6 +28,7 @@ from modelhub.errors import (
 )
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._address import server_name, split_userinfo
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._errors import network_failure, parse_retry_after, status_failure
@@ -137,6 +138,10 @@ class OllamaChatModel(Provider):
         """The SDK, if it is not installed."""
         return None if find_spec("ollama") else "the ollama SDK is missing: pip install 'modelhub[ollama]'"
 
+    def address(self) -> str | None:
+        """Where the server is."""
+        return self.host
+
     def secrets(self) -> Iterable[str]:
         """The key, and whatever else authorizes."""
         yield self._key.get_secret_value()
@@ -169,13 +174,15 @@ class OllamaChatModel(Provider):
         args = dict(self._client_args)
         if key := self._key.get_secret_value():
             args["headers"] = {"authorization": f"Bearer {key}", **(args.get("headers") or {})}
+        if (userinfo := split_userinfo(self.host)[1]) is not None:
+            args.setdefault("auth", userinfo)
         try:
             return connect(args, self.connect_timeout)
         except Exception as error:
             raise NotConfigured(f"the HTTP client cannot be made: {error}") from error
 
     async def _open(self, payload: Payload) -> Any:
-        response = await self._clients.get().open_answer(self.host, self.model_name, payload["body"])
+        response = await self._clients.get().open_answer(split_userinfo(self.host)[0], self.model_name, payload["body"])
         if response.status_code < 300:
             return response
         try:
@@ -183,7 +190,7 @@ class OllamaChatModel(Provider):
         finally:
             await response.aclose()
         if response.is_redirect:
-            raise NotConfigured(f"{self.host} redirects to {response.headers['location']}: use that address")
+            raise NotConfigured(explain_redirect(self.host, response.headers["location"]))
         raise self._refused(response.status_code, data, response.headers)
 
     async def call(self, payload: Payload) -> _Part:
@@ -243,7 +250,9 @@ class OllamaChatModel(Provider):
         """A refused connection names the host: the usual reason is that no server runs there."""
         found = network_failure(error)
         if isinstance(found, ConnectFailed | ConnectTimeout):
-            return type(found)(f"{found} to Ollama at {self.host}: is the server running (`ollama serve`)?")
+            return type(found)(
+                f"{found} to Ollama at {server_name(self.host)}: is the server running (`ollama serve`)?"
+            )
         return found
 
     def _refused(self, status: int, data: bytes, headers: Mapping[str, str]) -> CallError:
@@ -262,7 +271,7 @@ class OllamaChatModel(Provider):
             (cls for words, cls in _BY_WORDS if status in _UNCLEAR and re.search(words, text, re.IGNORECASE)), None
         )
         if cls is ModelNotFound:
-            message += f"; `ollama pull {self.model_name}` on {self.host} fetches it"
+            message += f"; `ollama pull {self.model_name}` on {server_name(self.host)} fetches it"
         if cls is None:
             return status_failure(status, message, headers=headers)
         return cls(message, status=status, retry_after=parse_retry_after(headers))

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from modelhub.errors import CallError, ConfigError, ConnectionLost, NotConfigured
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
+from modelhub.providers._address import split_userinfo
 from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
@@ -181,15 +182,17 @@ class OpenAIChatModel(Provider):
         pool = None
         timeout = self._args.get("timeout", httpx2.Timeout(600, connect=self.connect_timeout))
         arguments = {**self._args, "timeout": timeout, "max_retries": 0, "default_headers": self._sent_headers()}
+        address, userinfo = self.place.base_url, None
         if self._owns_http:
-            arguments["http_client"], pool = http_client(httpx2)
+            address, userinfo = split_userinfo(address)  # the libraries log the address as they get it
+            arguments["http_client"], pool = http_client(httpx2, auth=userinfo)
         if (key := self._key()) is not None:
             is_token = self._azure and key == os.environ.get("AZURE_OPENAI_AD_TOKEN")
             arguments["azure_ad_token" if is_token else "api_key"] = key
         elif self._args.keys().isdisjoint(_CREDENTIALS):
             arguments["api_key"] = "none"  # the SDK wants one; what is sent is the caller's header, or nothing
-        if self.place.base_url:
-            arguments["azure_endpoint" if self._is_resource() else "base_url"] = self.place.base_url
+        if address:
+            arguments["azure_endpoint" if self._is_resource() else "base_url"] = address
         return arguments, pool
 
     def _is_resource(self) -> bool:

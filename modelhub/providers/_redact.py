@@ -1,0 +1,297 @@
+"""Take keys, passwords and prompts out of texts that are shown: error messages, records of attempts, logs.
+
+A server may echo what it was sent cut off, re-spaced, in another case, or escaped for JSON, URLs or HTML. Text is
+therefore compared in a *normalized* form: escapes are undone, case is folded, and only letters and digits remain.
+The work is linear in the length of the text and of the conversation.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus, unquote_to_bytes
+
+__all__ = ["is_clean", "redact"]
+
+HIDDEN_KEY = "***"
+CONTENT_MASK = "<content>"
+
+_MAX_TEXT = 4096
+"""How much of a text is looked at; more than is ever shown of one."""
+_MAX_CONTENT = 32_768
+"""How much of either end of a content is looked for: what a server echoes is the beginning or the end."""
+_MAX_CONTENTS = 262_144
+"""How much of a conversation is looked for."""
+_MIN_BARE_SECRET = 8
+"""Shorter secrets are only hidden where they stand as words of their own: `k` is a letter of many words."""
+_MIN_SECRET_RUN = 8
+_MIN_SECRET_END = 4
+_MIN_CONTENT_RUN = 20
+_MIN_CONTENT_END = 11
+_MIN_WHOLE_CONTENT = 6
+_GRAM = 8
+_WIDE_GRAM = 3
+_WIDE_WEIGHT = 3
+"""What a character of a script without spaces counts: it says as much as a few letters do."""
+_MAX_COMPARISONS = 50_000
+
+_Range = tuple[int, int]
+
+_ESCAPE = re.compile(
+    r"(?P<percent>(?:%(?:25)*[0-9A-Fa-f]{2})+)"
+    r"|\\+u(?P<unicode>[0-9A-Fa-f]{4})"
+    r"|\\+[nrtbf]"
+    r"|(?P<entity>&(?:amp;)*(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});)"
+)
+_ASCII_SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+_WIDE = re.compile("[\u1100-\u11ff\u2e80-\uffdc\U00020000-\U0003ffff]")
+_ORDINARY_WORD = re.compile(r"[A-Za-z]?[a-z]*")
+
+
+def redact(text: str, secrets: Iterable[str], contents: Iterable[str] = (), limit: int = 300) -> str:
+    """Return *text* on one line, at most *limit* long, without *secrets* or parts of the conversation's *contents*.
+
+    A secret becomes `***` and a stretch of the conversation `<content>`.
+    """
+    text = _mask_secrets(text[:_MAX_TEXT], sorted({secret for secret in secrets if secret}, key=len, reverse=True))
+    text = _mask_contents(text, contents)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def is_clean(text: str, secrets: Iterable[str], contents: Iterable[str] = ()) -> bool:
+    """Whether *text* holds none of *secrets* and no part of *contents*; false for a text too long to be looked at."""
+    if len(text) > _MAX_TEXT:
+        return False
+    return redact(text, secrets, contents, limit=_MAX_TEXT) == " ".join(text.split())
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+
+
+def _mask_secrets(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        for variant in _spellings(secret):
+            if len(variant) >= _MIN_BARE_SECRET:
+                text = text.replace(variant, HIDDEN_KEY)
+            else:
+                text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(variant)}(?![A-Za-z0-9])", HIDDEN_KEY, text)
+    for secret in secrets:
+        normalized = _normalize(secret)
+        if len(normalized) >= _MIN_SECRET_RUN:
+            text = _mask_secret_runs(text, normalized)
+    return text
+
+
+def _spellings(secret: str) -> list[str]:
+    """Return *secret* as it may be written, the longest spelling first."""
+    data = secret.encode("utf-8", "surrogatepass")
+    spellings = {
+        secret,
+        quote(data, safe=""),
+        quote_plus(data),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        html.escape(secret),
+    }
+    if len(secret) >= _MIN_SECRET_END:
+        spellings |= {base64.b64encode(data).decode().rstrip("="), base64.urlsafe_b64encode(data).decode().rstrip("=")}
+        spellings |= {data.hex(), data.hex().upper()}
+    return sorted(spellings, key=len, reverse=True)
+
+
+def _mask_secret_runs(text: str, secret: str) -> str:
+    """Mask the parts of *secret*, which is normalized, that stand in *text*."""
+    normalized, places = _normalize_with_places(text)
+    grams = {secret[at : at + _GRAM] for at in range(len(secret) - _GRAM + 1)}
+    ranges = [
+        (places[at][0], places[at + _GRAM - 1][1])
+        for at in range(len(normalized) - _GRAM + 1)
+        if normalized[at : at + _GRAM] in grams
+    ]
+    ranges += [token.span() for token in re.finditer(r"[\w+/=-]{4,}", text) if _is_end_of(token[0], secret)]
+    return _mask(text, ranges, HIDDEN_KEY)
+
+
+def _is_end_of(token: str, secret: str) -> bool:
+    """Whether *token* is how *secret* begins or ends, and no ordinary word."""
+    part = _normalize(token)
+    if len(part) < _MIN_SECRET_END or _ORDINARY_WORD.fullmatch(token):
+        return False
+    return secret.startswith(part) or (len(part) > _MIN_SECRET_END and secret.endswith(part))
+
+
+# -- the conversation --------------------------------------------------------------------------------------------------
+
+
+def _mask_contents(text: str, contents: Iterable[str]) -> str:
+    """Mask what *text* shares with *contents*: a longer run of letters, or a shorter one at either end of a text."""
+    normalized, places = _normalize_with_places(text)
+    if len(normalized) < _MIN_WHOLE_CONTENT:
+        return text
+    overlap = _Overlap(normalized)
+    remaining = _MAX_CONTENTS
+    for content in contents:
+        ends = [content] if len(content) <= 2 * _MAX_CONTENT else [content[:_MAX_CONTENT], content[-_MAX_CONTENT:]]
+        for part in ends:
+            overlap.add(part)
+            remaining -= len(part)
+        if remaining <= 0:
+            break
+    ranges = [(places[start][0], places[end - 1][1]) for start, end in overlap.ranges]
+    return _mask(text, ranges, CONTENT_MASK)
+
+
+class _Overlap:
+    """The stretches of one normalized *text* that stand in other texts; `ranges` has them."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.ranges: list[_Range] = []
+        self._index: dict[int, dict[str, list[int]]] = {}
+        self._comparisons = 0
+
+    def add(self, content: str) -> None:
+        """Look for *content*."""
+        normalized = _normalize(content)
+        if self._add_short(content, normalized):
+            return
+        is_wide = _WIDE.search(content) is not None
+        gram = _WIDE_GRAM if is_wide else _GRAM
+        if len(normalized) < gram:
+            return
+        # A run long enough to be hidden holds at least one of these samples, whole.
+        shortest = _MIN_CONTENT_RUN // _WIDE_WEIGHT if is_wide else _MIN_CONTENT_RUN
+        stride = shortest - gram + 1
+        last = len(normalized) - gram
+        ends = range(min(_MIN_CONTENT_END, last)), range(max(0, last - _MIN_CONTENT_END), last + 1)
+        index = self._index.get(gram) or self._index.setdefault(gram, self._index_grams(gram))
+        for samples in (*ends, range(0, last + 1, stride)):
+            for at in samples:
+                if (positions := index.get(normalized[at : at + gram])) is not None:
+                    self._compare(normalized, at, gram, positions)
+
+    def _add_short(self, content: str, normalized: str) -> bool:
+        """Look for a *content* of a few words as a whole; false if it is a longer one."""
+        size = _weigh(normalized)
+        if size >= _MIN_CONTENT_RUN:
+            return False
+        has_digit = any(char.isdigit() for char in normalized)
+        words = len(content.split())
+        least = _MIN_WHOLE_CONTENT if has_digit else _MIN_CONTENT_END
+        if size >= least and (words > 1 or size > len(normalized)):
+            start = self.text.find(normalized)
+            while start >= 0:
+                self.ranges.append((start, start + len(normalized)))
+                start = self.text.find(normalized, start + len(normalized))
+        return True
+
+    def _index_grams(self, gram: int) -> dict[str, list[int]]:
+        index: dict[str, list[int]] = {}
+        for at in range(len(self.text) - gram + 1):
+            index.setdefault(self.text[at : at + gram], []).append(at)
+        return index
+
+    def _compare(self, content: str, at: int, gram: int, positions: list[int]) -> None:
+        """Note the run around each of *positions* that *content* has around *at*, if it is long enough."""
+        covered_until = -1
+        for position in list(positions):
+            if position < covered_until:
+                positions.remove(position)
+                continue
+            self._comparisons += 1
+            if self._comparisons > _MAX_COMPARISONS:  # no text that anybody means: hide what may be hidden
+                self.ranges.append((position, position + gram))
+                continue
+            start, end, content_start, content_end = self._extend(content, at, position, gram)
+            is_end = content_start == 0 or content_end == len(content)
+            if _weigh(self.text[start:end]) >= (_MIN_CONTENT_END if is_end else _MIN_CONTENT_RUN):
+                self.ranges.append((start, end))
+                positions.remove(position)
+                covered_until = end - gram + 1
+
+    def _extend(self, content: str, at: int, position: int, gram: int) -> tuple[int, int, int, int]:
+        """Return where the run around *position* begins and ends, here and in *content*."""
+        text = self.text
+        start, content_start = position, at
+        while start and content_start and text[start - 1] == content[content_start - 1]:
+            start, content_start = start - 1, content_start - 1
+        end, content_end = position + gram, at + gram
+        while end < len(text) and content_end < len(content) and text[end] == content[content_end]:
+            end, content_end = end + 1, content_end + 1
+        return start, end, content_start, content_end
+
+
+def _weigh(normalized: str) -> int:
+    return len(normalized) + (_WIDE_WEIGHT - 1) * len(_WIDE.findall(normalized))
+
+
+# -- the normalized form -----------------------------------------------------------------------------------------------
+
+
+def _normalize(text: str) -> str:
+    """Return the letters and digits of *text*, in lower case, with escapes undone."""
+    if "\\" in text or "%" in text or "&" in text:
+        text = _ESCAPE.sub(_unescape, text)
+    # As bytes, because that is ten times as fast as by a regular expression.
+    data = text.casefold().encode("utf-8", "surrogatepass").translate(None, _ASCII_SIGNS)
+    plain = data.decode("utf-8", "surrogatepass")
+    return plain if plain.isascii() else _NOT_ALPHANUMERIC.sub("", plain)
+
+
+def _normalize_with_places(text: str) -> tuple[str, list[_Range]]:
+    """Return *text* normalized, and the range in *text* of each of its characters."""
+    characters: list[str] = []
+    places: list[_Range] = []
+    for piece, start, end in _pieces(text):
+        normalized = _normalize_piece(piece)
+        characters.append(normalized)
+        places += [(start, end)] * len(normalized)
+    return "".join(characters), places
+
+
+def _pieces(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield every character or escape of *text* as what it stands for, with its range."""
+    done = 0
+    for match in _ESCAPE.finditer(text):
+        yield from ((text[at], at, at + 1) for at in range(done, match.start()))
+        yield _unescape(match), match.start(), match.end()
+        done = match.end()
+    yield from ((text[at], at, at + 1) for at in range(done, len(text)))
+
+
+def _normalize_piece(piece: str) -> str:
+    return _NOT_ALPHANUMERIC.sub("", piece.casefold())
+
+
+def _unescape(match: re.Match[str]) -> str:
+    """Return what an escape stands for, " " for white space."""
+    if match["percent"]:
+        return unquote_to_bytes(match["percent"].replace("%25", "%") or "%").decode("utf-8", "replace")
+    if match["unicode"]:
+        return chr(int(match["unicode"], 16))
+    return html.unescape(match["entity"].replace("amp;", "")) if match["entity"] else " "
+
+
+def _mask(text: str, ranges: list[_Range], mask: str) -> str:
+    """Return *text* with *mask* in the place of each of *ranges*; those that touch or overlap become one."""
+    pieces: list[str] = []
+    done, last = 0, -1
+    for start, end in sorted(ranges):
+        # Words of an echo with nothing but blanks or signs between them are one echo.
+        if last >= 0 and not any(char.isalnum() for char in text[last:start]):
+            last = max(last, end)
+            continue
+        if last >= 0:
+            pieces.append(mask)
+            done = last
+        pieces.append(text[done:start])
+        last = end
+    if last >= 0:
+        pieces.append(mask)
+        done = last
+    return "".join((*pieces, text[done:]))
