@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr
 from modelhub.errors import BadReply, CallError, InvalidRequest, NotConfigured
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers._address import split_userinfo
+from modelhub.providers._address import explain_redirect, split_userinfo
 from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider

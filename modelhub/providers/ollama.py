@@ -28,7 +28,7 @@ from modelhub.errors import (
 )
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers._address import server_name, split_userinfo
+from modelhub.providers._address import explain_redirect, server_name, split_userinfo
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._errors import network_failure, parse_retry_after, status_failure
