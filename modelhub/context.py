@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -109,6 +109,7 @@ class CallContext:
         "_told",
         "_wait",
         "attempts",
+        "attempts_at",
         "call_id",
         "requested",
         "services",
@@ -124,6 +125,8 @@ class CallContext:
         around = _ambient.get()
         self.tags = {**around, **tags} if around else tags
         self.attempts: list[Attempt] = []
+        self.attempts_at: dict[Hashable, int] = {}
+        """How many attempts were made at each place of a chain; a model may stand at several."""
         self._wait = 0.0
         self._forks = fork_count()
         self._followed: Sequence[Followed] = ()

@@ -46,7 +46,7 @@ class ChatRequest:
     `stream` is None where the caller left it to the model. `options` are the caller's further keywords, by the
     vendor's names. `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None.
     `behind` tells whether another model will be asked if this one fails; `fallback` is False where the caller wants
-    the first model or nobody.
+    the first model or nobody. `attempted` is how many attempts the call has made at the model already.
     """
 
     messages: tuple[Message, ...]
@@ -58,6 +58,7 @@ class ChatRequest:
     context: CallContext
     deadline: float | None = None
     behind: bool = False
+    attempted: int = 0
     fallback: bool = True
 
     def replace(self, **changes: Any) -> ChatRequest:
@@ -84,6 +85,8 @@ class ChatModelBase(ABC):
     services: Services = _DEFAULT_SERVICES
     configured: bool = True
     """Whether it can be called at all; a chain passes over what is not."""
+    max_attempts: int | None = None
+    """How many attempts a call may make at it; None where it has no such bound."""
     context_window: int | None = None
     """How many tokens it can hold, where that is known; a chain does not try it with more."""
 
@@ -213,6 +216,7 @@ class Layer(ChatModelBase):
         self.kind = inner.kind
         self.services = inner.services
         self.configured = inner.configured
+        self.max_attempts = inner.max_attempts
         self.context_window = inner.context_window
 
     @property

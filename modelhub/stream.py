@@ -3,7 +3,9 @@
 A `ChatStream` yields `ChatResponse`s, each the whole answer so far. It is committed: its first content was in hand
 before anybody saw it (`ChatStream.open`). What must happen when a reply is finished, give back a permit, count usage,
 goes through `on_settled`: exactly once, inner layer first, whether the reply is complete, fails, is closed, cancelled
-or simply forgotten. How long its reader waits at most is said by clocks (`ChatStream.watch`).
+or simply forgotten. Its time limits (`add_deadline`, `add_idle_limit`) hold whether or not anybody reads.
+
+A read that is cancelled leaves the stream open and loses nothing: the next read goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from modelhub._frames import drop_frames
-from modelhub.errors import BadReply
+from modelhub._snapshot_reader import ReadInterrupted, SnapshotReader, SnapshotSource, run_in_background
+from modelhub._stream_timer import MakeError, StreamTimer
+from modelhub.errors import BadReply, StreamBroken
 from modelhub.process import fork_count
 from modelhub.response import ChatResponse
 
@@ -26,121 +30,91 @@ if TYPE_CHECKING:
 
     from modelhub.events import How
 
-__all__ = ["ChatStream", "Expiry", "Outcome", "Reply", "on_settled"]
+__all__ = ["ChatStream", "Outcome", "Reply", "SnapshotSource", "on_settled"]
 
 Snapshots = AsyncGenerator[ChatResponse, None]
-Expiry = tuple[float, Callable[[ChatResponse | None], Exception]]
-"""How many seconds are left, and what to raise when they are over; it is told the last snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a reply was finished: the last that was seen of it, and the error if it failed."""
+    """How a reply was finished: the last that was seen of it, and the error if it failed.
+
+    `is_stalled` says that its time ran out while nobody was reading, which says nothing about the model.
+    """
 
     how: How
     reply: ChatResponse | None
     error: BaseException | None = None
+    is_stalled: bool = False
 
 
-class _Watch:
-    """The clocks of a stream, one timer for all of them.
+class _Completion:
+    """The part of a stream that outlives its reader: who is to be told of its end, and whether they have been."""
 
-    To set a timer costs more than to read a word. So it is not set anew for each: when it rings, it looks whether the
-    wait that is going on has lasted too long. It knows nothing of the stream, which may be forgotten meanwhile.
-    """
+    __slots__ = (
+        "callbacks",
+        "cancelled_after",
+        "forks",
+        "inner",
+        "last",
+        "loop",
+        "outcome",
+        "source",
+        "thread",
+        "timer",
+    )
 
-    __slots__ = ("_before", "_clocks", "_ends", "_failure", "_rang", "_task", "_timer")
-
-    def __init__(self, clock: Callable[[], Expiry]) -> None:
-        self._clocks = [clock]
-        self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._ends = 0.0
-        self._before = 0
-        self._rang = False
-
-    def add(self, clock: Callable[[], Expiry]) -> None:
-        """Heed *clock* too; of several that are over at the same time, the first one added speaks."""
-        self._clocks.append(clock)
-
-    def begin(self) -> None:
-        """The task waits from now on."""
-        seconds, self._failure = self._clocks[0]()
-        for clock in self._clocks[1:]:
-            fewer, failure = clock()
-            if fewer < seconds:
-                seconds, self._failure = fewer, failure
-        loop = asyncio.get_running_loop()
-        self._ends = ends = loop.time() + seconds
-        self._task = task = asyncio.current_task(loop)
-        self._before = task.cancelling() if task is not None else 0
-        if self._timer is None or self._timer.when() > ends:
-            self._set(ends, loop)
-
-    def end(self) -> Callable[[ChatResponse | None], Exception] | None:
-        """The task waits no longer; gives what to raise if that is because its time was over."""
-        task, self._task = self._task, None
-        if not self._rang or task is None:
-            return None
-        self._rang = False
-        # Somebody else may have cancelled the task too: then that is what it hears.
-        return self._failure if task.uncancel() <= self._before else None
-
-    def stop(self) -> None:
-        """Nobody will wait any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _set(self, ends: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.stop()
-        self._timer = loop.call_at(ends, self._ring, ends, loop)
-
-    def _ring(self, at: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        if self._task is None:
-            return
-        if self._ends > at:
-            self._set(self._ends, loop)
-        else:
-            self._rang = True
-            self._task.cancel()
-
-
-class _Settlement:
-    """The part of a stream that outlives its reader: who wants to know, and whether they have been told."""
-
-    __slots__ = ("callbacks", "forks", "inner", "last", "loop", "outcome", "thread", "watch")
-
-    def __init__(self, inner: _Settlement | None) -> None:
+    def __init__(self, source: SnapshotSource, inner: _Completion | None) -> None:
         self.callbacks: list[Callable[[Outcome], None]] = []
+        self.source = source
         self.inner = inner
         self.last: ChatResponse | None = None
+        self.cancelled_after: Any = self  # the snapshot after which a read was cancelled, for good or not
         self.outcome: Outcome | None = None
-        self.watch: _Watch | None = None
+        self.timer: StreamTimer | None = None
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self.forks = fork_count()
 
-    def settle(self, how: How, error: BaseException | None = None) -> None:
+    def settle(self, how: How, error: BaseException | None = None, *, is_stalled: bool = False) -> None:
         """Tell everybody, inner streams first; later calls do nothing."""
         if self.outcome is not None:
             return
-        self.outcome = outcome = Outcome(how, self.last, error)
-        if self.watch is not None:
-            self.watch.stop()
+        self.outcome = outcome = Outcome(how, self.last, error, is_stalled)
+        if self.timer is not None:
+            self.timer.stop()
+            self.timer = None
         if self.inner is not None:
-            self.inner.settle(how, error)
+            self.inner.settle(how, error, is_stalled=is_stalled)
         callbacks, self.callbacks = self.callbacks, []
         for callback in callbacks:
             _tell(callback, outcome)
 
-    def abandon(self) -> None:
-        """Settle for a stream that was forgotten; the garbage collector may call from any thread."""
-        if self.thread == threading.get_ident() or self.loop.is_closed():
-            self.settle("abandoned")
+    def expire(self, make_error: MakeError) -> None:
+        """Fail at once, because a time limit has passed; whoever reads, now or later, gets the error."""
+        is_stalled = self.timer is None or not self.timer.is_waited_for
+        self.settle("failed", make_error(self.last), is_stalled=is_stalled)
+        if not self.source.interrupt():
+            run_in_background(self.source.aclose)
+
+    def abandon(self) -> str:
+        """Settle for a stream that was forgotten; the garbage collector may call from any thread. Gives how it ended.
+
+        Who was cancelled while reading has had no chance to close it: then the stream counts as cancelled.
+        """
+        how: How = "cancelled" if self.cancelled_after is self.last else "abandoned"
+        error = asyncio.CancelledError() if how == "cancelled" else None
+        if self.loop.is_closed():
+            self.settle(how, error)
+            return how
+        if self.thread == threading.get_ident():
+            self.settle(how, error)
         else:
-            self.loop.call_soon_threadsafe(self.settle, "abandoned")
+            self.loop.call_soon_threadsafe(self.settle, how, error)
+        if self.source.is_pending:
+            # Not a task yet: a loop that is about to end would cancel it before it began.
+            self.loop.call_soon_threadsafe(run_in_background, self.source.aclose)
+        return how
 
 
 def _tell(callback: Callable[[Outcome], None], outcome: Outcome) -> None:
@@ -151,6 +125,9 @@ def _tell(callback: Callable[[Outcome], None], outcome: Outcome) -> None:
         logging.getLogger("modelhub").exception("a callback failed while a reply was settled")
 
 
+_CUT = ("failed", "cancelled")
+
+
 class ChatStream(AsyncGenerator[ChatResponse, None]):
     """An answer that is still coming: iterate over it, or `await stream.final()`.
 
@@ -158,16 +135,22 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
     early. After the first item, a failure comes out of the iteration as `StreamBroken`.
 
     *snapshots* is what is iterated, *inner* the stream it was made from, if a layer wrapped one: both are closed, and
-    settled, together.
+    settled, together. A generator is kept from cancelled reads; a `SnapshotSource` bears them by itself.
     """
 
     def __init__(
-        self, snapshots: Snapshots, *, first: ChatResponse | None = None, inner: ChatStream | None = None
+        self,
+        snapshots: Snapshots | SnapshotSource,
+        *,
+        first: ChatResponse | None = None,
+        inner: ChatStream | None = None,
     ) -> None:
-        self._snapshots = snapshots
+        source = SnapshotReader(snapshots) if isinstance(snapshots, AsyncGenerator) else snapshots
+        self._source: SnapshotSource = source
         self._first = first
         self._inner = inner
-        self._settlement: _Settlement = _Settlement(inner._settlement if inner is not None else None)
+        self._completion: _Completion = _Completion(source, inner._completion if inner is not None else None)
+        self._completion.last = first if first is not None or inner is None else inner._completion.last
 
     @classmethod
     async def open(cls, snapshots: Snapshots) -> Self:
@@ -184,63 +167,84 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
     def follow(self, inner: ChatStream) -> None:
         """From here on the answer comes from *inner*: the stream before it has been settled."""
         self._inner = inner
-        self._settlement.inner = inner._settlement
+        self._completion.inner = inner._completion
 
     @property
     def settled(self) -> Outcome | None:
         """How the stream was finished, or None while it lasts."""
-        return self._settlement.outcome
+        return self._completion.outcome
 
-    def watch(self, clock: Callable[[], Expiry]) -> None:
-        """Give up on a snapshot that does not come in time.
+    def add_deadline(self, at: float, now: Callable[[], float], make_error: MakeError) -> None:
+        """Fail at the instant *at* of the clock *now*, whether or not anybody reads then."""
+        self._timer(now).add_deadline(at, make_error)
 
-        *clock* says, at each wait, how long it may last. Whoever reads is told what the clock says then, and the stream
-        has failed.
-        """
-        if self._settlement.watch is None:
-            self._settlement.watch = _Watch(clock)
-        else:
-            self._settlement.watch.add(clock)
+    def add_idle_limit(self, seconds: float, now: Callable[[], float], make_error: MakeError) -> None:
+        """Fail when a read has waited *seconds* for the next snapshot."""
+        self._timer(now).add_idle_limit(seconds, make_error)
+
+    def fail(self, error: Exception) -> None:
+        """End the stream now, while nobody reads: the next read raises *error*."""
+        self._completion.expire(lambda _: error)
+
+    def _timer(self, now: Callable[[], float]) -> StreamTimer:
+        completion = self._completion
+        if completion.timer is None:
+            completion.timer = StreamTimer(now, completion.expire)
+            if isinstance(self._source, SnapshotReader):
+                self._source.observer = completion.timer
+        return completion.timer
 
     async def __anext__(self) -> ChatResponse:
-        settlement = self._settlement
+        completion = self._completion
+        if completion.outcome is not None and completion.outcome.how in _CUT:
+            self._raise_failure(completion.outcome)
         if self._first is not None:
             snapshot, self._first = self._first, None
         else:
-            if (watch := settlement.watch) is not None and settlement.outcome is None:
-                watch.begin()
             try:
-                snapshot = await self._snapshots.__anext__()
+                snapshot = await self._source.__anext__()
             except BaseException as error:
-                self._ended(error)
+                await self._end_read(error)
                 raise
-            if watch is not None:
-                watch.end()
-        settlement.last = snapshot
+        completion.last = snapshot
         if dict.__getitem__(snapshot, "is_last"):  # the short way: this is done for each word
             # Whoever makes snapshots has let go of its connection before the last one.
-            settlement.settle("complete")
+            completion.settle("complete")
         return snapshot
 
-    def _ended(self, error: BaseException) -> None:
-        """Settle, as *error* says. Raises what a clock says, if the error is only that it has cancelled the wait."""
-        settlement = self._settlement
-        failure = settlement.watch.end() if settlement.watch is not None else None
-        if isinstance(error, StopAsyncIteration):
-            settlement.settle("complete")
-        elif not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-            settlement.settle("failed", error)
-        elif failure is None:
-            settlement.settle("cancelled", error)
-        else:
-            late = failure(settlement.last)
-            settlement.settle("failed", late)
+    async def _end_read(self, error: BaseException) -> None:
+        """Settle, as *error*, with which a read has ended, says. Raises what the stream has failed with meanwhile."""
+        completion = self._completion
+        is_cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
+        if completion.outcome is not None and completion.outcome.how in _CUT:
+            if is_cancelled:
+                run_in_background(self._source.aclose)  # and the task is cancelled, as somebody wants it to be
+                return
+            await self._source.aclose()
             drop_frames(error)
-            raise late from late.__cause__
+            self._raise_failure(completion.outcome)
+        if isinstance(error, ReadInterrupted):
+            completion.settle("closed")
+            raise StopAsyncIteration from None
+        if isinstance(error, StopAsyncIteration):
+            completion.settle("complete")
+        elif not is_cancelled:
+            completion.settle("failed", error)
+        elif self._source.is_pending:
+            completion.cancelled_after = completion.last  # the next read goes on
+        else:
+            completion.settle("cancelled", error)
+
+    def _raise_failure(self, outcome: Outcome) -> NoReturn:
+        if isinstance(outcome.error, Exception):
+            raise outcome.error from outcome.error.__cause__
+        broken = StreamBroken("the stream was cancelled before its end")
+        broken.partial = outcome.reply
+        raise broken
 
     async def final(self) -> ChatResponse:
         """Read to the end and give back the complete answer. Raises BadReply if the stream was closed before."""
-        last: ChatResponse | None = self._settlement.last
+        last: ChatResponse | None = self._completion.last
         async for snapshot in self:
             last = snapshot
         if last is None or not last["is_last"]:
@@ -248,14 +252,14 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         return last
 
     async def aclose(self) -> None:
-        """Stop: the connection is given back and the reply is settled. Safe to call twice."""
+        """Stop: the connection is given back and the reply is settled. Safe to call twice, and while a task reads."""
         self._first = None  # who has closed it is given nothing more
         try:
-            await self._snapshots.aclose()
+            await self._source.aclose()
             if self._inner is not None:
                 await self._inner.aclose()
         finally:
-            self._settlement.settle("closed")
+            self._completion.settle("closed")
 
     async def asend(self, value: Any) -> ChatResponse:  # noqa: ARG002 - the protocol's parameter; snapshots only come out
         """The next snapshot; *value* has no meaning here."""
@@ -276,13 +280,14 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         await self.aclose()
 
     def __repr__(self) -> str:
-        outcome = self._settlement.outcome
+        outcome = self._completion.outcome
         return f"<ChatStream {outcome.how if outcome else 'open'}>"
 
     def __del__(self) -> None:
-        settlement = getattr(self, "_settlement", None)
-        if settlement is not None and settlement.outcome is None and settlement.forks == fork_count():
-            settlement.abandon()
+        completion = getattr(self, "_completion", None)
+        if completion is None or completion.outcome is not None or completion.forks != fork_count():
+            return
+        if completion.abandon() == "abandoned":
             warnings.warn(f"{self!r} was never read to its end nor closed", ResourceWarning, stacklevel=2)
 
 
@@ -297,7 +302,7 @@ def on_settled(reply: Reply, callback: Callable[[Outcome], None]) -> None:
     """
     if not isinstance(reply, ChatStream):
         callback(Outcome("complete", reply))
-    elif reply._settlement.outcome is not None:
-        callback(reply._settlement.outcome)
+    elif reply._completion.outcome is not None:
+        callback(reply._completion.outcome)
     else:
-        reply._settlement.callbacks.append(callback)
+        reply._completion.callbacks.append(callback)

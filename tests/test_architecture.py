@@ -19,7 +19,7 @@ PACKAGE = ROOT / "modelhub"
 FLOORS = [
     ["errors", "clock", "process", "_frames"],
     ["response", "blocks", "_shapes", "options"],
-    ["_sources", "events", "_tree"],
+    ["_sources", "_snapshot_reader", "_stream_timer", "events", "_tree"],
     ["_parts"],
     ["messages", "tools"],
     ["stream"],

@@ -136,7 +136,7 @@ class Breaker(Layer):
             self.state.probing = False
 
     def _settled(self, outcome: Outcome, began: float, probe: bool) -> None:
-        if isinstance(outcome.error, CallError):
+        if isinstance(outcome.error, CallError) and not outcome.is_stalled:
             self._failed(outcome.error, began, probe)
         elif outcome.how != "complete":
             self._release(probe)

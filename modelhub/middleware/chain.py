@@ -7,8 +7,7 @@ whole answer so far, the next model begins anew, and the next snapshot simply is
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -31,6 +30,7 @@ from modelhub.errors import (
 )
 from modelhub.events import FellBack, Restarted, Waiting
 from modelhub.middleware._base import LONGEST_WAIT
+from modelhub.middleware._restarting import RestartingSnapshots
 from modelhub.middleware._tagged import Tagged
 from modelhub.middleware._tokens import least_tokens
 from modelhub.model import ChatModelBase, ChatRequest
@@ -134,9 +134,10 @@ class Chain(ChatModelBase):
         try:
             reply = await walk.first()
         except DeadlineExceeded as error:
-            raise walk.told(error)  # noqa: B904 - it says its cause itself
+            raise walk.as_outer_error(error)  # noqa: B904 - it says its cause itself
         if isinstance(reply, ChatStream) and (self.on_broken_stream == "restart" or walk.own_time):
-            return walk.restarting(reply)
+            snapshots = RestartingSnapshots(walk, reply)
+            return snapshots.attach(ChatStream(snapshots, inner=reply))
         return reply
 
     def _prepared(self, request: ChatRequest) -> ChatRequest:
@@ -225,7 +226,9 @@ class _Walk:
         self.at, self.began = index, len(self.context.attempts)
         try:
             self._fits(model)
-            return await model.send(self.request.replace(behind=self.request.behind or self._behind(index)))
+            behind = self.request.behind or self._behind(index)
+            attempted = self.context.attempts_at.get((self.chain, self._place(index)), 0)
+            return await model.send(self.request.replace(behind=behind, attempted=attempted))
         except CallError as error:
             if len(self.context.attempts) == self.began:
                 self.context.skip(model.name, model.kind, model.model_name, error)
@@ -242,6 +245,8 @@ class _Walk:
         at_the_end = isinstance(self.models[index], Chain) and not self._behind(index)  # it has waited itself
         if at_the_end or not any(_pauses(leaf) for leaf in _leaves(error)):
             return False
+        if not self._can_attempt(index):
+            return False
         if all(isinstance(leaf, BreakerOpen | NotConfigured) for leaf in _leaves(error)):
             return True
         again = index not in self.asked
@@ -250,8 +255,21 @@ class _Walk:
 
     def _met(self, error: CallError) -> None:
         # Until the call is settled an error has its own part of the story: a model may stand at several places.
-        error.attempts = self.context.attempts[self.began :]
+        error.attempts = attempts = self.context.attempts[self.began :]
         self.errors.append(error)
+        made = sum(not attempt["skipped"] for attempt in attempts)
+        if made:
+            place = (self.chain, self._place(self.at))
+            self.context.attempts_at[place] = self.context.attempts_at.get(place, 0) + made
+
+    def _can_attempt(self, index: int) -> bool:
+        """Whether the call may ask the model at *index* once more; a chain there keeps count itself."""
+        most = self.models[index].max_attempts
+        return most is None or self.context.attempts_at.get((self.chain, self._place(index)), 0) < most
+
+    def _place(self, index: int) -> int:
+        """Where the model at *index* of this call's order stands in the chain; a preferred one is asked first."""
+        return self.chain.models.index(self.models[index])
 
     def _behind(self, index: int) -> bool:
         return any(model.configured for model in self.models[index + 1 :])
@@ -294,57 +312,36 @@ class _Walk:
         group.attempts = self.context.attempts
         return group
 
-    def told(self, error: DeadlineExceeded) -> CallError:
-        """*error*, as the chain around this one is told: where only our time is over, it can go on."""
+    def as_outer_error(self, error: DeadlineExceeded) -> CallError:
+        """*error*, as the chain around this one gets it: where only our time is over, it can go on."""
         if not self.own_time:
             return error
         late = TotalTimeout(f"chain `{self.chain.name}` had no answer in its time", model=self.chain.name)
         late.__cause__ = error
         return late
 
-    # -- a stream that breaks --------------------------------------------------------------------------------------
+    # -- a stream that breaks: see `RestartingSnapshots` -----------------------------------------------------------
 
-    def restarting(self, reply: ChatStream) -> ChatStream:
-        """*reply*, which the next model begins anew if it breaks."""
+    def can_restart(self, broken: StreamBroken) -> bool:
+        """Whether a model is left to begin the answer anew."""
+        return self._where_to_restart(broken) is not None
 
-        async def snapshots() -> AsyncGenerator[ChatResponse, None]:
-            current, restarts, seen = reply, 0, 0
-            while True:
-                try:
-                    async for snapshot in current:
-                        # A chain below may have begun anew as well: the count only goes up.
-                        seen = snapshot["restarts"] = snapshot["restarts"] + restarts
-                        yield snapshot
-                    return
-                except StreamBroken as error:
-                    again = await self._anew(error)
-                except DeadlineExceeded as error:
-                    raise self._late(error)  # noqa: B904 - it says its cause itself
-                restarts = seen + 1
-                if not isinstance(again, ChatStream):
-                    again["restarts"] += restarts
-                    yield again
-                    return
-                current = again
-                _follow(stream, current)
-
-        wrapped = ChatStream(snapshots(), inner=reply)
-        stream = weakref.ref(wrapped)  # no cycle: a stream that is forgotten must be collected at once
-        return wrapped
-
-    async def _anew(self, broken: StreamBroken) -> Reply:
-        """Begin the answer again: on the next model, or once more on the last one if it did not stall."""
-        start = self._where_to_restart(broken)
+    def give_up(self, broken: StreamBroken) -> None:
+        """Note that the stream broke and nobody begins it anew."""
         self._met(broken)
         self.asked.add(self.at)
-        if start is None:
+
+    async def restart(self, broken: StreamBroken) -> Reply:
+        """Begin the answer again: on the next model, or once more on the last one if it did not stall."""
+        if (start := self._where_to_restart(broken)) is None:
             raise broken
+        self.give_up(broken)
         broke = self.models[self.at].name
         try:
             reply = await self.first(start)
         except DeadlineExceeded as error:
             error.partial = broken.partial
-            raise self._late(error)  # noqa: B904 - it says its cause itself
+            raise self.as_late(error)  # noqa: B904 - it says its cause itself
         except CallError as error:
             lost = StreamBroken(f"{broken}; no other model answered", model=broken.model, provider=broken.provider)
             lost.partial = broken.partial
@@ -353,13 +350,21 @@ class _Walk:
         context.observe(Restarted(context.call_id, self.chain.name, broke, self.models[self.at].name, broken))
         return reply
 
-    def _late(self, error: DeadlineExceeded) -> CallError:
-        told = self.told(error)
-        if told is error:
+    def as_late(self, error: DeadlineExceeded) -> CallError:
+        """*error*, as whoever reads the chain's stream gets it: where only our time is over, it is a broken stream."""
+        outer = self.as_outer_error(error)
+        if outer is error:
             return error
-        broken = StreamBroken(f"the stream broke: {told}", model=told.model)
-        broken.partial, broken.__cause__ = error.partial, told
+        broken = StreamBroken(f"the stream broke: {outer}", model=outer.model)
+        broken.partial, broken.__cause__ = error.partial, outer
         return broken
+
+    def exceed_deadline(self, partial: ChatResponse | None) -> CallError:
+        """The error for a call whose time is over while its broken stream waits to be read on."""
+        name = self.models[self.at].name
+        error = DeadlineExceeded(f"the call's time is over after {self.context.elapsed():.1f} s", model=name)
+        error.partial = partial
+        return self.as_late(error)
 
     def _where_to_restart(self, broken: StreamBroken) -> int | None:
         cause = broken.__cause__
@@ -368,11 +373,12 @@ class _Walk:
             return None
         if self._behind(self.at):
             return self.at + 1
+        model = self.models[self.at]
         once = self.at not in self.asked and not any(isinstance(error, StreamBroken) for error in self.errors)
         stalled = isinstance(cause, TimedOut)
         # With a model behind this chain, or a chain at its end (which has asked twice itself), somebody else acts.
-        elsewhere = self.request.behind or isinstance(self.models[self.at], Chain)
-        return self.at if once and not stalled and not elsewhere else None
+        elsewhere = self.request.behind or isinstance(model, Chain)
+        return self.at if once and not stalled and not elsewhere and self._can_attempt(self.at) else None
 
 
 def _leaves(error: CallError) -> Iterable[CallError]:
@@ -386,11 +392,6 @@ def _pauses(error: CallError) -> bool:
         return not isinstance(cause, CallError) or cause.verdict.breaker is not Breaker.OPENS
     # Its breaker has opened, or the vendor says the same. Who was silent is not waited for.
     return error.should_retry is False and error.retry_after is not None and not isinstance(error, TimedOut)
-
-
-def _follow(stream: weakref.ref[ChatStream], inner: ChatStream) -> None:
-    if (outer := stream()) is not None:
-        outer.follow(inner)
 
 
 def _seconds(value: Any) -> float | None:

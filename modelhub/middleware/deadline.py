@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from modelhub.errors import CallError, DeadlineExceeded
 from modelhub.middleware._watch import in_time
 from modelhub.model import ChatRequest, Layer
 from modelhub.response import ChatResponse
-from modelhub.stream import ChatStream, Expiry, Reply
+from modelhub.stream import ChatStream, Reply
 
 __all__ = ["Deadline"]
 
@@ -24,16 +22,16 @@ class Deadline(Layer):
             raise self._exceeded(request)
         reply = await in_time(self.inner.send(request), request.remaining() or 0.0, lambda: self._exceeded(request))
         if isinstance(reply, ChatStream):
-            reply.watch(self._clock(request))
+            self._limit(reply, request, request.deadline)
         return reply
 
-    def _clock(self, request: ChatRequest) -> Callable[[], Expiry]:
-        def late(last: ChatResponse | None) -> CallError:
+    def _limit(self, stream: ChatStream, request: ChatRequest, deadline: float) -> None:
+        def make_late(last: ChatResponse | None) -> CallError:
             failure = self._exceeded(request)
             failure.partial = last
             return failure
 
-        return lambda: (request.remaining() or 0.0, late)
+        stream.add_deadline(deadline, self.services.clock.now, make_late)
 
     def _exceeded(self, request: ChatRequest) -> DeadlineExceeded:
         failure = DeadlineExceeded(

@@ -66,7 +66,8 @@ class RetryOptions(LayerOptions):
     """When and how often the same model is asked again."""
 
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    """How many attempts a call may make at this model, the first one included."""
+    """How many attempts a call may make at this model, the first one included, whatever asks for them: a failure that
+    is retried, a model that comes back after a pause, a stream that broke and is begun anew."""
     initial_wait: duration(0, 60) = 0.5  # type: ignore[valid-type]
     """The upper bound of the first wait; each further one is twice as long."""
     max_wait: duration(0, 600) = 20.0  # type: ignore[valid-type]
@@ -83,6 +84,7 @@ class Retry(Layer):
     def __init__(self, inner: ChatModelBase, options: RetryOptions | None = None, budget: Budget | None = None) -> None:
         super().__init__(inner)
         self.options = options or RetryOptions()
+        self.max_attempts = self.options.max_attempts
         self.budget = budget or Budget()
 
     @classmethod
@@ -95,7 +97,7 @@ class Retry(Layer):
         try:
             reply = await self.inner.send(request)
         except CallError as error:
-            if self.options.max_attempts == 1 or error.verdict.retry is Verdict.NO:
+            if self.options.max_attempts - request.attempted <= 1 or error.verdict.retry is Verdict.NO:
                 raise
             reply = await self._again(request, error)
         self.budget.answered()
@@ -151,7 +153,7 @@ class _Plan:
     def __call__(self, state: Any) -> bool:
         error = state.outcome.exception() if state.outcome.failed else None
         layer = self.layer
-        last = state.attempt_number >= layer.options.max_attempts
+        last = self.request.attempted + state.attempt_number >= layer.options.max_attempts
         if last or not isinstance(error, CallError) or not self._allowed(error):
             return False
         self.error = error

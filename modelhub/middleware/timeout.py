@@ -6,7 +6,7 @@ a stream of pings, or one word every twenty seconds, never ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from modelhub.errors import CallError, FirstTokenTimeout, IdleTimeout, StreamBroken, TimedOut, TotalTimeout
@@ -14,7 +14,7 @@ from modelhub.middleware._watch import in_time
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions, duration
 from modelhub.response import ChatResponse
-from modelhub.stream import ChatStream, Expiry, Reply
+from modelhub.stream import ChatStream, Reply
 
 __all__ = ["Timeout", "TimeoutOptions"]
 
@@ -29,7 +29,7 @@ class TimeoutOptions(LayerOptions):
     idle: duration(0.001, 600) = 30.0  # type: ignore[valid-type]
     """Between one content of a stream and the next."""
     total: duration(0.001, 86_400) = 120.0  # type: ignore[valid-type]
-    """Until the attempt's answer is complete."""
+    """Until the attempt's answer is complete, whether or not anybody reads it."""
 
 
 class Timeout(Layer):
@@ -40,6 +40,9 @@ class Timeout(Layer):
     def __init__(self, inner: ChatModelBase, options: TimeoutOptions | None = None) -> None:
         super().__init__(inner)
         self.options = options or TimeoutOptions()
+        *_, provider = self.stack()
+        # What has to be loaded before the first request is no fault of the vendor's.
+        self._prepare: Callable[[], Awaitable[None]] | None = getattr(provider, "prepare", None)
 
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: TimeoutOptions | None, shared: Any) -> ChatModelBase:  # noqa: ARG003
@@ -48,13 +51,15 @@ class Timeout(Layer):
 
     async def send(self, request: ChatRequest) -> Reply:
         """One attempt within its time. Raises FirstTokenTimeout or TotalTimeout; later StreamBroken from the like."""
+        if self._prepare is not None:
+            await self._prepare()
         clock = self.services.clock
         ends = clock.now() + self.options.total
         streaming = self.inner.stream if request.stream is None else request.stream
         seconds, failure = self._until_commit(request, streaming)
         reply = await in_time(self.inner.send(request), seconds, failure)
         if isinstance(reply, ChatStream):
-            reply.watch(self._clock(request, ends))
+            self._limit(reply, request, ends)
         return reply
 
     def _until_commit(self, request: ChatRequest, streaming: bool) -> tuple[float, Callable[[], TimedOut]]:
@@ -62,22 +67,18 @@ class Timeout(Layer):
             return self.options.first_token, lambda: self._expired(request, FirstTokenTimeout, "first_token")
         return self.options.total, lambda: self._expired(request, TotalTimeout, "total")
 
-    def _clock(self, request: ChatRequest, ends: float) -> Callable[[], Expiry]:
-        """The clocks of a committed stream: between two contents, and until *ends*."""
+    def _limit(self, stream: ChatStream, request: ChatRequest, ends: float) -> None:
+        """Limit a committed stream: the silence between two contents, and all of it until *ends*."""
 
-        def silent(last: ChatResponse | None) -> StreamBroken:
+        def make_idle(last: ChatResponse | None) -> StreamBroken:
             return self._broken(self._expired(request, IdleTimeout, "idle"), last)
 
-        def late(last: ChatResponse | None) -> StreamBroken:
+        def make_late(last: ChatResponse | None) -> StreamBroken:
             return self._broken(self._expired(request, TotalTimeout, "total"), last)
 
-        now, idle = self.services.clock.now, self.options.idle
-
-        def expiry() -> Expiry:
-            left = ends - now()
-            return (left, late) if left < idle else (idle, silent)
-
-        return expiry
+        now = self.services.clock.now
+        stream.add_idle_limit(self.options.idle, now, make_idle)
+        stream.add_deadline(ends, now, make_late)
 
     def _expired(self, request: ChatRequest, cls: type[TimedOut], clock: str) -> TimedOut:
         words = {

@@ -135,7 +135,7 @@ class Provider(ChatModelBase):
         if failure is not None:  # raised here, because inside of `except` the original would hang on to it
             context.end(attempt, failure.kind, failure)
             raise failure
-        on_settled(reply, lambda outcome: _end(context, attempt, outcome))
+        on_settled(reply, lambda outcome: _end(context, attempt, outcome, answer))
         return reply
 
     async def prepare(self) -> None:
@@ -176,7 +176,6 @@ class Provider(ChatModelBase):
             # The connection is given back by now: a reader may stop at the last snapshot.
             final = self._finished(answer, attempt, context)
         except (asyncio.CancelledError, GeneratorExit):
-            # Some vendors give the input's figures first. A forgotten stream has been counted already, by estimate.
             attempt["usage"] = attempt["usage"] or answer.usage
             raise
         except Exception as error:
@@ -323,7 +322,9 @@ def _text_of(error: BaseException) -> str:
     return " ".join(str(part) for part in error.args)
 
 
-def _end(context: CallContext, attempt: Attempt, outcome: Outcome) -> None:
+def _end(context: CallContext, attempt: Attempt, outcome: Outcome, answer: Answer | None) -> None:
+    if attempt["usage"] is None and outcome.how != "complete" and answer is not None:
+        attempt["usage"] = answer.usage  # some vendors give the input's figures first
     if isinstance(outcome.error, asyncio.CancelledError):
         return  # whoever cancelled it, a clock of ours or the caller, knows what to call it
     error = outcome.error if isinstance(outcome.error, CallError) else None

@@ -1,6 +1,7 @@
 """Cancellation at every point of a call leaves no task, no permit, no probe and no open record behind."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -62,6 +63,11 @@ async def _read(chain, streamed):
         return (await reply.final()).text
 
 
+async def _read_unguarded(chain):
+    async for _ in await chain("hi", stream=True):
+        pass
+
+
 async def test_a_cancelled_call_says_so(world):
     """The record has `cancelled`, for the call and for the attempt that was under way."""
     call = asyncio.ensure_future(world.chain({"say": "late", "wait": 9}, {"say": "x"})("hi"))
@@ -77,12 +83,13 @@ async def test_a_cancelled_call_says_so(world):
 
 async def test_a_cancelled_reader_ends_its_stream(world):
     """So does a stream's."""
-    stream = await world.chain({"say": "one two", "pause": 9}, {"say": "x"})("hi", stream=True)
-    reader = asyncio.ensure_future(stream.final())
+    chain = world.chain({"say": "one two", "pause": 9}, {"say": "x"})
+    reader = asyncio.ensure_future(_read_unguarded(chain))
     await asyncio.sleep(1)
     reader.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError):
         await reader
+    await asyncio.sleep(0)  # asyncio holds the task's frames for one more turn of the loop
     assert world.settled().how == "cancelled"
     assert world.settled().attempts[0].outcome == "cancelled"
 

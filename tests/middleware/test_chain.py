@@ -359,7 +359,7 @@ async def test_cancelled_while_it_waits_it_is_over(world):
 
 async def test_a_breaker_that_opens_in_this_call_is_waited_for_once(world, told, now):
     """If nobody else answered: the model is asked once more when its pause is over, and not a third time."""
-    entry = {"breaker": {"failures": 1, "pause": 2}, **ONCE}
+    entry = {"breaker": {"failures": 1, "pause": 2}}
     reply = await world.chain([BUSY, OK], [{"fail": "AuthenticationFailed"}], entry=entry)("hi")
     assert told(reply.attempts) == [("a", "Overloaded"), ("b", "AuthenticationFailed"), ("a", "ok")]
     assert 2 <= now() <= 2.3
@@ -373,7 +373,7 @@ async def test_an_inner_chain_at_the_end_has_waited_itself(world):
     hub = world.hub(
         {"a": {"fail": "UnsupportedFeature"}, "m": BUSY},
         {"inner": {"models": ["m"]}, "outer": {"models": ["a", "inner"]}},
-        defaults={"breaker": {"failures": 1}, **ONCE},
+        defaults={"breaker": {"failures": 1}},
     )
     with pytest.raises(AllModelsFailed):
         await hub.get("outer")("hi")
@@ -489,9 +489,8 @@ async def test_the_last_model_of_an_inner_chain_is_not_asked_twice(world, told):
     )
     assert told((await read(hub.get("outer")))[-1].attempts) == [("a", "StreamBroken"), ("b", "ok")]
     hub = world.hub(
-        {"a": BUSY, "x": [CUT, CUT, OK]},
+        {"a": {"steps": [BUSY], **ONCE}, "x": [CUT, CUT, OK]},
         {"deep": {"models": ["x"]}, "last": {"models": ["a", "deep"]}},
-        defaults=ONCE,
     )
     with pytest.raises(StreamBroken) as caught:
         await read(hub.get("last"))
