@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -107,7 +108,10 @@ class Again:
                     self._learn(key, sent[0])
 
     def _learn(self, key: Hashable, request: Any) -> None:
-        # Twice the same: nothing in it was of that one request, like a nonce, a trace or a fresh token.
+        # Instrumentation that writes a trace into the request has to see each request: none of these is sent again.
+        if any(is_tracing_header(name) for name in request.headers):
+            return
+        # Twice the same: nothing in it was of that one request, like a nonce or a fresh token.
         head = _without_cookies(head_of(request))
         if self._seen.get(key) == head:
             if len(self._heads) >= _MOST:
@@ -116,6 +120,27 @@ class Again:
             self._seen.pop(key)
         else:
             self._seen = {key: head, **(self._seen if len(self._seen) < _MOST else {})}
+
+
+_TRACING_HEADERS = frozenset(
+    {"traceparent", "tracestate", "baggage", "correlation-context", "b3", "uber-trace-id", "x-cloud-trace-context"}
+)
+_TRACING_PREFIXES = (
+    "sentry-",
+    "x-b3-",
+    "x-datadog-",
+    "x-amzn-trace-",
+    "x-ot-span-",
+    "ot-tracer-",
+    "newrelic",
+    "elastic-apm-",
+)
+
+
+def is_tracing_header(name: str) -> bool:
+    """Whether the header *name* carries the trace of one request: W3C, B3, Jaeger, and the names of vendors."""
+    lower = name.lower()
+    return lower in _TRACING_HEADERS or lower.startswith(_TRACING_PREFIXES)
 
 
 def error_maker(client: Any) -> Callable[[Any], Exception] | None:
@@ -137,4 +162,4 @@ async def _written(value: Any, body: Callable[[Any], Any]) -> list[bytes] | None
 def _without_cookies(head: Head) -> Head:
     # They are the client's, who has them from the answers that it saw.
     lines = head.start.split(b"\r\n")
-    return head._replace(start=b"\r\n".join(line for line in lines if not line.lower().startswith(b"cookie:")))
+    return replace(head, start=b"\r\n".join(line for line in lines if not line.lower().startswith(b"cookie:")))

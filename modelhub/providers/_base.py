@@ -26,6 +26,7 @@ from modelhub.errors import (
     CallError,
     ConnectFailed,
     ConnectTimeout,
+    HubClosed,
     NotConfigured,
     StreamBroken,
     UnknownFailure,
@@ -124,6 +125,9 @@ class Provider(ChatModelBase):
             if not stream:
                 return self._respond(answer, await self.call(payload), attempt, context)
             reply = await ChatStream.open(self._snapshots(answer, payload, attempt, request))
+        except HubClosed:
+            context.end(attempt, HubClosed.__name__)
+            raise
         except Exception as error:
             failure = self._classified(error, request)
         except asyncio.CancelledError as error:
@@ -175,7 +179,7 @@ class Provider(ChatModelBase):
                 raise BadReply(f"the stream ended without {self.end_mark}")
             # The connection is given back by now: a reader may stop at the last snapshot.
             final = self._finished(answer, attempt, context)
-        except (asyncio.CancelledError, GeneratorExit):
+        except (asyncio.CancelledError, GeneratorExit, HubClosed):
             attempt["usage"] = attempt["usage"] or answer.usage
             raise
         except Exception as error:

@@ -6,7 +6,9 @@ By exception type, status and error code only; the SDKs' own classes are recogni
 from __future__ import annotations
 
 import email.utils
+import os
 import re
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -107,15 +109,34 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def network_failure(error: BaseException) -> CallError | None:
-    """What the HTTP stack met, if *error* or one of its causes says so; the innermost cause is the most exact."""
-    found: CallError | None = None
-    for cause in causes(error):
-        for cls in type(cause).__mro__:
-            if cls.__name__ in _NETWORK:
-                ours, words = _NETWORK[cls.__name__]
-                found = ours(words)
-                break
-    return found
+    """What the HTTP stack met, if *error* or one of its causes says so.
+
+    The outermost error that is known decides the class: it says in which phase (connecting, sending, reading) the
+    request was. The innermost cause of the same class gives the reason.
+    """
+    chain = list(causes(error))
+    known = [_NETWORK[name] for cause in chain if (name := _network_name(cause)) is not None]
+    if not known:
+        return None
+    cls = known[0][0]
+    words = [words for other, words in known if other is cls][-1]
+    reasons = [reason for cause in chain if (reason := _reason(cause)) is not None]
+    return cls(f"{words}: {reasons[-1]}" if reasons and cls is ConnectFailed else words)
+
+
+def _network_name(error: BaseException) -> str | None:
+    return next((cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _NETWORK), None)
+
+
+def _reason(error: BaseException) -> str | None:
+    """Why there is no connection, in OpenSSL's or the operating system's words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message.rstrip(".")
+    if isinstance(error, ssl.SSLError):
+        return error.reason.replace("_", " ").lower() if error.reason else None
+    if type(error) is OSError and error.errno is not None:
+        return os.strerror(error.errno)
+    return None
 
 
 def status_failure(

@@ -6,15 +6,19 @@ The SDKs get httpx clients that send through connections of ours, unless a proxy
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import ssl
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from modelhub.errors import HubClosed, NotConfigured
 from modelhub.process import register_at_fork
 from modelhub.providers._incoming import Headers, Incoming, TransportError
 from modelhub.providers._transport import Head, Origin, Pool, written_head
@@ -25,14 +29,37 @@ __all__ = ["GIVEN", "MARKED", "SENT", "PerLoop", "connecting", "head_of", "http_
 T = TypeVar("T")
 
 
-@cache
 def tls_context() -> ssl.SSLContext:
-    """The system's trust and certifi's, loaded once: making one costs more than a call does."""
+    """The TLS context of all connections, made once: making one costs more than a call does.
+
+    SSL_CERT_FILE and SSL_CERT_DIR, where set, name the only certificate authorities that are trusted, as with httpx,
+    curl and OpenSSL; otherwise the system's and certifi's are. Raises OSError if a named file cannot be used.
+    """
+    return _tls_context(*_trust_settings())
+
+
+@cache
+def _tls_context(cafile: str | None, capath: str | None) -> ssl.SSLContext:
+    if cafile or capath:
+        return ssl.create_default_context(cafile=cafile, capath=capath)
     import certifi
 
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
+
+
+def _trust_settings() -> tuple[str | None, str | None]:
+    return os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
+
+
+def _check_trust_settings() -> None:
+    """Raise NotConfigured if SSL_CERT_FILE or SSL_CERT_DIR names what is not there."""
+    cafile, capath = _trust_settings()
+    if cafile and not Path(cafile).is_file():
+        raise NotConfigured(f"SSL_CERT_FILE names {cafile}, which is no file")
+    if capath and not Path(capath).is_dir():
+        raise NotConfigured(f"SSL_CERT_DIR names {capath}, which is no folder")
 
 
 GIVEN: ContextVar[Incoming | TransportError | None] = ContextVar("modelhub_given", default=None)
@@ -57,6 +84,7 @@ def http_client(library: ModuleType, **arguments: Any) -> tuple[Any, Pool | None
 
 def connecting(library: ModuleType, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Pool | None]:
     """*arguments* for a client of *library*, with how to connect added; and its connections, if they are ours."""
+    _check_trust_settings()
     if _PROXIED.isdisjoint(urllib.request.getproxies()) and arguments.keys().isdisjoint(_CONNECTING):
         pool = Pool(tls_context)
         return {**arguments, "transport": _transport_class(library)(pool)}, pool
@@ -182,15 +210,17 @@ def _translated(library: ModuleType, error: TransportError, request: Any) -> Exc
 class PerLoop(Generic[T]):
     """A client for each event loop: connections belong to the loop that opened them.
 
-    *make* builds one inside the running loop; *close* gives it back.
+    *make* builds one inside the running loop; *close* gives it back, at the latest when the loop shuts down, as
+    `asyncio.run` does at its end. After `aclose` there are no new clients.
     """
 
     def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
         self._make = make
         self._close = close
-        self._clients: dict[asyncio.AbstractEventLoop, T] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
         self._lock = threading.Lock()
-        self._inherited: list[dict[asyncio.AbstractEventLoop, T]] = []
+        self._is_closed = False
+        self._inherited: list[Any] = []
         register_at_fork(self)
 
     def reset_after_fork(self) -> None:
@@ -199,29 +229,62 @@ class PerLoop(Generic[T]):
         self._clients, self._lock = {}, threading.Lock()
 
     def get(self) -> T:
-        """The running loop's client."""
+        """The running loop's client. Raises HubClosed after `aclose`."""
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._make()
-            with self._lock:
-                # Loops that have ended took their connections with them; what is left is only memory.
-                for ended in [known for known in self._clients if known.is_closed()]:
-                    del self._clients[ended]
-                self._clients[loop] = client
-        return client
+        entry = self._clients.get(loop)
+        if entry is None:
+            entry = self._open(loop)
+        return entry[0]
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> tuple[T, AsyncGenerator[None, None]]:
+        if self._is_closed:
+            raise HubClosed("the model was closed: it sends nothing any more")
+        client = self._make()
+        entry = client, _start_closer(lambda: self._discard(loop, client))
+        with self._lock:
+            # Loops that ended without shutting down took their connections with them; what is left is only memory.
+            for ended in [known for known in self._clients if known.is_closed()]:
+                del self._clients[ended]
+            self._clients[loop] = entry
+        return entry
+
+    async def _discard(self, loop: asyncio.AbstractEventLoop, client: T) -> None:
+        with self._lock:
+            if (entry := self._clients.get(loop)) is not None and entry[0] is client:
+                del self._clients[loop]
+        await self._close(client)
 
     async def aclose(self) -> None:
         """Close every client, each in its own loop. Loops that have ended are skipped."""
         with self._lock:
-            clients, self._clients = self._clients, {}
+            self._is_closed = True
+            entries, self._clients = self._clients, {}
         here = asyncio.get_running_loop()
-        for loop, client in clients.items():
+        for loop, (_, closer) in entries.items():
             if loop is here:
-                await self._close(client)
+                await closer.aclose()
             elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_finish(self._close(client)), loop))
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_close_generator(closer), loop))
 
 
-async def _finish(closing: Awaitable[None]) -> None:
-    await closing
+def _start_closer(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, None]:
+    """An async generator that calls *close* when it is closed.
+
+    The running loop closes all async generators when it shuts down (`loop.shutdown_asyncgens`): the only notice of its
+    end that a loop gives.
+    """
+
+    async def wait_for_close() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await close()
+
+    closer = wait_for_close()
+    with contextlib.suppress(StopIteration):  # the generator is at its `yield` now, without having been awaited
+        closer.__anext__().send(None)
+    return closer
+
+
+async def _close_generator(closer: AsyncGenerator[None, None]) -> None:
+    await closer.aclose()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import re
 import select
 import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from modelhub.providers._incoming import (
@@ -44,8 +46,12 @@ class Origin(NamedTuple):
     tls: bool
 
 
-class Head(NamedTuple):
-    """A request but for its body: where to, what comes first, and httpx's four times, in seconds or None for ever."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Head:
+    """A request but for its body: where to, what comes first, and httpx's four times, in seconds or None for ever.
+
+    No tuple: error trackers write those out part by part, and `start` holds the key.
+    """
 
     origin: Origin
     start: bytes
@@ -54,7 +60,7 @@ class Head(NamedTuple):
     """Whether the answer has no body, whatever it says."""
 
     def __repr__(self) -> str:
-        return f"Head({self.origin})"  # what comes first holds the key
+        return f"Head({self.origin})"
 
 
 _VALUE = re.compile(rb"(?:[^\x00\s](?:[^\x00\r\n\v\f]*[^\x00\s])?)?")
@@ -170,11 +176,12 @@ class Connection(asyncio.Protocol):
         """Send a request; gives its answer when status and headers are there."""
         self._incoming = incoming = Incoming(self, head.times.get("read"), head.bodiless)
         size = sum(map(len, body))
-        start = head.start + b"content-length: %d\r\n\r\n" % size
+        length = b"content-length: %d\r\n\r\n" % size
+        # The head holds the key: it is never in a local variable, which tracebacks show to error trackers.
         if size <= _AT_ONCE:
-            self._transport.write(b"".join((start, *body)))
+            self._transport.write(b"".join((head.start, length, *body)))
         else:
-            self._transport.write(start)
+            self._transport.write(head.start + length)
             await self._write(body, incoming, head.times.get("write"))
         await incoming.headed()
         return incoming
@@ -198,6 +205,22 @@ async def _until(event: asyncio.Future[None], seconds: float | None) -> None:
             await event
     except TimeoutError:
         raise WriteTimeout("timed out") from None
+
+
+async def _has_several_addresses(loop: asyncio.AbstractEventLoop, origin: Origin) -> bool:
+    """Whether it is worth racing the addresses of *origin*: asyncio's race loses the socket of a cancelled connect."""
+    if not isinstance(loop, asyncio.BaseEventLoop) or _is_ip_address(origin.host):
+        return False
+    addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    return len({address[4][0] for address in addresses}) > 1
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _keep_alive(sock: Any) -> None:
@@ -261,11 +284,11 @@ class Pool:
 
     async def _connected(self, origin: Origin, seconds: float | None) -> Connection:
         loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {"ssl": self._tls(), "server_hostname": origin.host} if origin.tls else {}
-        if isinstance(loop, asyncio.BaseEventLoop):  # other loops do not know the word
-            options["happy_eyeballs_delay"] = _AHEAD
         try:
+            options: dict[str, Any] = {"ssl": self._tls(), "server_hostname": origin.host} if origin.tls else {}
             async with asyncio.timeout(seconds):
+                if await _has_several_addresses(loop, origin):
+                    options["happy_eyeballs_delay"] = _AHEAD
                 _, connection = await loop.create_connection(
                     lambda: Connection(self, origin), origin.host, origin.port, **options
                 )

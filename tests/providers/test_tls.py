@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from modelhub import AnthropicChatModel, ConnectFailed, OllamaChatModel, OpenAIChatModel
-from modelhub.providers import _http
 
 PLAIN = {
     "id": "c1",
@@ -94,9 +93,7 @@ def streamed():
 def _trusted(secure, monkeypatch):
     """The server's certificate is one that this process trusts."""
     monkeypatch.setenv("SSL_CERT_FILE", str(secure[1]))
-    _http.tls_context.cache_clear()
-    yield secure
-    _http.tls_context.cache_clear()
+    return secure
 
 
 async def test_answers_come_over_tls_and_one_connection(trusted):
@@ -113,7 +110,6 @@ async def test_answers_come_over_tls_and_one_connection(trusted):
 async def test_a_certificate_that_nobody_trusts_is_refused(secure, cls):
     """The name and the chain are checked; the error says where, and that it is TLS."""
     port, _, _ = secure
-    _http.tls_context.cache_clear()
     address = {"host" if cls is OllamaChatModel else "base_url": f"https://127.0.0.1:{port}"}
     async with cls("m", **({} if cls is OllamaChatModel else {"api_key": "key"}), **address) as model:
         with pytest.raises(ConnectFailed) as caught:
