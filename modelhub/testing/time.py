@@ -69,6 +69,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_is_done)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002 - see below
+        """Join the threads of the default executor, however long it takes.
+
+        Time stands still meanwhile: the *timeout* that `asyncio.Runner` sets from Python 3.12 on is meant in real
+        seconds, and the loop would jump over it at once.
+        """
+        self._jumping.threads += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._jumping.threads -= 1
+
     def _thread_is_done(self, _: Any) -> None:
         self._jumping.threads -= 1
 

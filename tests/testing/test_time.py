@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -101,6 +102,22 @@ def test_a_thread_at_work_stops_time():
         return took
 
     assert run_virtual(main()) == 0
+
+
+def test_time_stands_still_while_threads_are_joined():
+    """The limit that asyncio sets for it is one of real time."""
+
+    class SlowExecutor(ThreadPoolExecutor):
+        def shutdown(self, *args, **kwargs):
+            time.sleep(0.05)
+            super().shutdown(*args, **kwargs)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(SlowExecutor())
+        return loop
+
+    assert run_virtual(main()).time() == 0
 
 
 def test_a_callback_from_a_thread_is_heard():
