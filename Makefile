@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+LOCK := requirements.lock
+TESTS := tests
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -10,11 +12,11 @@ READY := $(VENV)/.ready
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(READY): requirements.lock pyproject.toml
+$(READY): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "modelhub needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setting up $(VENV) (once, about a minute)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r $(LOCK)
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -28,8 +30,13 @@ lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(if $(wildcard .mypy_cache),,-n 2)  # without a cache it has half a minute's work, for two
 
-test: lint ## lint, types and all tests
-	@$(BIN)/python -m pytest -q -n auto --dist worksteal
+test: lint pytest ## lint, types and all tests
+
+pytest: $(READY) ## the tests alone; on another Python: make pytest PYTHON=python3.13 VENV=.venv-3.13
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal $(TESTS)
+
+test-hosts: ## the tests in web servers, task queues and notebooks, which need many more packages
+	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-hosts LOCK=requirements-hosts.lock TESTS=tests/hosts
 
 bench: $(READY) ## what a call costs beside the bare SDKs, in eight minutes
 	@$(BIN)/python -W ignore -m benchmarks
@@ -40,11 +47,14 @@ fix: $(READY) ## format, and write again what is generated
 	@$(BIN)/modelhub schema --write schemas/models.schema.json
 	@$(BIN)/python tests/generate.py
 
-lock: $(READY) ## bring requirements.lock up to date
+COMPILE := $(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header --quiet
+
+lock: $(READY) ## bring requirements.lock and requirements-hosts.lock up to date
 	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-annotate --no-header --quiet -o requirements.lock
+	@$(COMPILE) --group dev -o requirements.lock
+	@$(COMPILE) --group hosts --constraint requirements.lock -o requirements-hosts.lock
 
-clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove the virtual environments and caches
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup run lint test bench fix lock clean
+.PHONY: help setup run lint test pytest test-hosts bench fix lock clean
