@@ -1,12 +1,51 @@
-"""Take tracebacks off errors: their frames hold local variables, keys included, which error reports show."""
+"""Take tracebacks off errors: their frames hold local variables, keys included, which error reports show.
+
+Where a failure leaves a call, its reader sees his own frames and no library's: the layers, the SDK and the HTTP client
+between the call and what failed say nothing to him. `MODELHUB_TRACEBACKS=full` in the environment keeps them.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
+from collections.abc import Iterator
+from types import FrameType, TracebackType
 
-__all__ = ["describe_origin", "drop_frames", "linked_errors"]
+__all__ = ["TRACEBACKS_VARIABLE", "describe_origin", "drop_frames", "linked_errors", "trim_traceback"]
+
+TRACEBACKS_VARIABLE = "MODELHUB_TRACEBACKS"
+"""The environment variable that keeps every frame outside of the providers if it is `full`."""
 
 _MAX_PLACES = 3
+_LIBRARIES = frozenset(
+    {
+        "aiohttp",
+        "anthropic",
+        "anyio",
+        "dashscope",
+        "gevent",
+        "h11",
+        "h2",
+        "httpcore",
+        "httpcore2",
+        "httpx",
+        "httpx2",
+        "modelhub",
+        "ollama",
+        "openai",
+        "pydantic",
+        "pydantic_core",
+        "requests",
+        "sniffio",
+        "tenacity",
+        "urllib3",
+        "uvloop",
+        "websockets",
+        "yarl",
+    }
+)
+_NAMESPACED_LIBRARIES = ("google.genai", "google.auth", "google.api_core")
 
 
 def describe_origin(error: BaseException) -> str:
@@ -41,3 +80,51 @@ def drop_frames(error: BaseException) -> None:
     """
     for linked in linked_errors(error):
         linked.__traceback__ = None
+
+
+def trim_traceback(error: BaseException) -> None:
+    """Remove the frames of libraries from the traceback of *error*, of its causes and, if it is a group, its members.
+
+    The frames of other code, such as a plug-in or the application's own function that gives a key, stay. Contexts that
+    a traceback shows are left as they are: an exception that the application was handling when it made the call is its
+    own.
+    """
+    if os.environ.get(TRACEBACKS_VARIABLE) == "full":
+        return
+    for failure in _causes_and_members(error, set()):
+        entries = [entry for entry in _entries(failure.__traceback__) if not _is_library(entry.tb_frame)]
+        failure.__traceback__ = _join(entries)
+        if failure.__suppress_context__:
+            failure.__context__ = failure.__cause__  # nothing shows another one, but its frames would stay alive
+
+
+def _causes_and_members(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
+    if id(error) in seen:
+        return
+    seen.add(id(error))
+    yield error
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for linked in (error.__cause__, *members):
+        if linked is not None:
+            yield from _causes_and_members(linked, seen)
+
+
+def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _join(entries: list[TracebackType]) -> TracebackType | None:
+    """Return one traceback of *entries*, or None if there are none."""
+    following: TracebackType | None = None
+    for entry in reversed(entries):
+        entry.tb_next = following
+        following = entry
+    return following
+
+
+def _is_library(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__", ""))
+    package = module.partition(".")[0]
+    return package in _LIBRARIES or package in sys.stdlib_module_names or module.startswith(_NAMESPACED_LIBRARIES)

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
+from modelhub._frames import trim_traceback
 from modelhub._sync import SyncStream, run_sync
 from modelhub.blocks import Message, Tool, ToolChoice
 from modelhub.context import CallContext, Services
@@ -175,6 +176,7 @@ class ChatModelBase(ABC):
         except BaseException as error:
             how: How = "failed" if isinstance(error, Exception) else "cancelled"
             context.settle(Outcome(how, None, error))
+            trim_traceback(error)
             raise
         context.commit(reply)
         on_settled(reply, context.settle)
@@ -191,7 +193,11 @@ class ChatModelBase(ABC):
             reply: Reply = await self(*args, **kwargs)
             return reply
 
-        reply: Reply = run_sync(call())
+        try:
+            reply: Reply = run_sync(call())
+        except Exception as error:
+            trim_traceback(error)
+            raise
         return SyncStream(reply) if isinstance(reply, ChatStream) else reply
 
     def open_call(self, kwargs: dict[str, Any]) -> CallContext:  # noqa: ARG002 - chains take keywords of their own

@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from modelhub._frames import drop_frames
+from modelhub._frames import drop_frames, trim_traceback
 from modelhub._snapshot_reader import ReadInterrupted, SnapshotReader, SnapshotSource, run_in_background
 from modelhub._stream_timer import MakeError, StreamTimer
 from modelhub.errors import BadReply, StreamBroken
@@ -229,6 +229,7 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         if isinstance(error, StopAsyncIteration):
             completion.settle("complete")
         elif not is_cancelled:
+            trim_traceback(error)
             completion.settle("failed", error)
         elif self._source.is_pending:
             completion.cancelled_after = completion.last  # the next read goes on

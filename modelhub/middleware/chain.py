@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub import errors
+from modelhub._frames import trim_traceback
 from modelhub.context import CallContext, as_tags
 from modelhub.errors import (
     AllModelsFailed,
@@ -256,6 +257,7 @@ class _Walk:
     def _met(self, error: CallError) -> None:
         # Until the call is settled an error has its own part of the story: a model may stand at several places.
         error.attempts = attempts = self.context.attempts[self.began :]
+        trim_traceback(error)  # whose frames would keep the caller's, and so a stream that he has forgotten, alive
         self.errors.append(error)
         made = sum(not attempt["skipped"] for attempt in attempts)
         if made:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from modelhub._frames import trim_traceback
 from modelhub.errors import BreakerOpen, CallError
 from modelhub.errors import Retry as Verdict
 from modelhub.events import Waiting
@@ -99,7 +100,11 @@ class Retry(Layer):
         except CallError as error:
             if self.options.max_attempts - request.attempted <= 1 or error.verdict.retry is Verdict.NO:
                 raise
-            reply = await self._again(request, error)
+            failure = error
+        else:
+            self.budget.answered()
+            return reply
+        reply = await self._again(request, failure)  # not in the handler: this failure is not the next one's context
         self.budget.answered()
         return reply
 
@@ -156,6 +161,7 @@ class _Plan:
         last = self.request.attempted + state.attempt_number >= layer.options.max_attempts
         if last or not isinstance(error, CallError) or not self._allowed(error):
             return False
+        trim_traceback(error)  # whose frames would keep the caller's, and so a stream that he has forgotten, alive
         self.error = error
         self.wait = max(layer.backoff(state.attempt_number), error.retry_after or 0.0)
         if not self._in_time(error):

@@ -18,6 +18,7 @@ __all__ = ["VirtualClock", "VirtualLoop", "run_virtual"]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _PATIENCE = 5.0
+_PATIENCE_WITH_THREADS = 60.0  # to import an SDK takes its time on a busy machine
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -42,9 +43,10 @@ class _Jumping(selectors.DefaultSelector):
 
     def _wait_for_others(self) -> Any:
         # No timer is set: only a thread or a socket can go on. A test that waits for nobody must not hang.
-        ready = super().select(_PATIENCE)
+        patience = _PATIENCE_WITH_THREADS if self.threads else _PATIENCE
+        ready = super().select(patience)
         if not ready:
-            raise RuntimeError(f"every task waits, no timer is set, and nothing came in for {_PATIENCE:g} real seconds")
+            raise RuntimeError(f"every task waits, no timer is set, and nothing came in for {patience:g} real seconds")
         return ready
 
 
