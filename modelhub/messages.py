@@ -198,6 +198,7 @@ _REPLY_KEYS = {
             "finish_reason",
             "model",
             "model_name",
+            "response_model",
             "requested",
             "attempts",
             "restarts",

@@ -11,7 +11,7 @@ import copy as copying
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 from uuid import uuid4
 
 __all__ = ["COUNTS", "Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Later", "Record"]
@@ -213,9 +213,11 @@ class ChatUsage(Record):
 class Attempt(Record):
     """One request that reached, or tried to reach, a provider.
 
-    `model` is the entry's name, `model_name` the vendor's. `outcome` is "ok", the name of an error class, "closed",
-    "cancelled", "abandoned", or None while it lasts. A model that was passed over without a request (not configured,
-    its breaker open, too small) has a record too, with `skipped`.
+    `model` is the entry's name, `model_name` the vendor's, `response_model` the name that the vendor itself gave in
+    its answer (often a dated one), or None. `complete` tells whether the answer came to its end, even if it was then
+    rejected, so that the figures in `usage` are the vendor's last. `outcome` is "ok", the name of an error class,
+    "closed", "cancelled", "abandoned", or None while it lasts. A model that was passed over without a request (not
+    configured, its breaker open, too small) has a record too, with `skipped`.
 
     Times are in seconds: `started` since the call began, `wait` spent waiting before this attempt, `first_token` and
     `duration` since the attempt began.
@@ -236,6 +238,8 @@ class Attempt(Record):
     first_token: float | None
     duration: float | None
     usage: ChatUsage | None
+    complete: bool
+    response_model: str | None
 
     def __init__(self, model: str, provider: str, model_name: str, *, started: float = 0.0, wait: float = 0.0) -> None:
         super().__init__(
@@ -254,6 +258,8 @@ class Attempt(Record):
             first_token=None,
             duration=None,
             usage=None,
+            complete=False,
+            response_model=None,
         )
 
 
@@ -261,8 +267,10 @@ class ChatResponse(Record):
     """A complete reply, or one snapshot of a stream: the whole answer so far.
 
     *content* is a sequence of blocks (`text`, `thinking`, `tool_use`); *metadata* is the structured output, if one was
-    asked for. `model` is the entry that answered and `model_name` the vendor's name for it, `requested` the entry or
-    chain that was called, `attempts` the story of the call (one list, which grows while a stream goes on).
+    asked for: JSON data as the model wrote them, which the class validates again. `model` is the entry that answered
+    and `model_name` the vendor's name for it; `response_model` is the name that the vendor gave in its answer (often a
+    dated one), None if it gave none. `requested` is the entry or chain that was called, `attempts` the story of the
+    call (one list, which grows while a stream goes on).
 
     In a stream `delta` is the text that is new since the snapshot before, `is_last` marks the complete answer, and
     `restarts` counts how often another model began the answer anew: when it goes up, the text before it is void.
@@ -277,11 +285,14 @@ class ChatResponse(Record):
     finish_reason: FinishReason | None
     model: str | None
     model_name: str | None
+    response_model: str | None
     requested: str | None
     attempts: list[Attempt]
     restarts: int
     is_last: bool
     delta: str
+
+    _output: ClassVar[Any] = None
 
     def __init__(
         self,
@@ -295,6 +306,7 @@ class ChatResponse(Record):
         finish_reason: FinishReason | None = None,
         model: str | None = None,
         model_name: str | None = None,
+        response_model: str | None = None,
         requested: str | None = None,
         attempts: list[Attempt] | None = None,
         restarts: int = 0,
@@ -311,6 +323,7 @@ class ChatResponse(Record):
             finish_reason=finish_reason,
             model=model,
             model_name=model_name,
+            response_model=response_model,
             requested=requested,
             attempts=[] if attempts is None else attempts,
             restarts=restarts,
@@ -326,6 +339,40 @@ class ChatResponse(Record):
         return new
 
     @property
+    def output(self) -> Any:
+        """The validated structured output: an instance of the class, or the data if a JSON Schema was asked for.
+
+        None without a structure, and in snapshots before the last. It is no key of the dict, which stays JSON.
+        """
+        return self._output
+
+    @output.setter
+    def output(self, value: Any) -> None:
+        object.__setattr__(self, "_output", value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "output":
+            object.__setattr__(self, name, value)
+        else:
+            self[name] = value
+
+    def copy(self) -> Self:
+        """A shallow copy of the same class."""
+        new = super().copy()
+        new.output = self._output
+        return new
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        new = super().__deepcopy__(memo)
+        new.output = copying.deepcopy(self._output, memo)
+        return new
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), {"_output": self._output})
+
+    @property
     def text(self) -> str:
         """All text blocks, joined."""
         return _text_of(self["content"])
@@ -339,7 +386,7 @@ class ChatResponse(Record):
     def tool_calls(self) -> list[Block]:
         """The `tool_use` blocks, in order: `id`, `name`, `input` (a dict), `raw_input` (the text as it came).
 
-        Arguments that are no JSON object leave `input` empty and set `error`; look at it before running a tool.
+        A call that was cut off (by the limit of tokens, say) has an `error`: look at it before running a tool.
         """
         return [block for block in self["content"] if block["type"] == "tool_use"]
 

@@ -26,8 +26,8 @@ __all__ = ["PricingOptions", "Usage"]
 
 _Price = Annotated[Decimal, Field(ge=0)]
 _MILLION = Decimal(1_000_000)
-_FREE = {cls.__name__ for cls in failure_classes() if cls.verdict.billed is Billed.NO}
 _WHOLE = {"ok", "BadReply", "ContentBlocked"}  # what ends so has the vendor's last figures, if it has any
+_FREE = {cls.__name__ for cls in failure_classes() if cls.verdict.billed is Billed.NO}
 Figures = Mapping[str, Any]
 """The counts of a `ChatUsage`."""
 _CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -157,7 +157,7 @@ def _complete(attempt: Attempt, request: ChatRequest, last: ChatResponse | None)
         return
     if usage is None:
         attempt["usage"] = ChatUsage(characters(request) // 4 + 1, _tokens(last), estimated=True)
-    elif how not in _WHOLE and not usage["estimated"]:
+    elif how not in _WHOLE and not attempt["complete"] and not usage["estimated"]:
         # Some give the input's figures first and the output's with the end, which never came; others as they go.
         received = _tokens(last)
         usage["estimated"] = True

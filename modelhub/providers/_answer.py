@@ -6,14 +6,21 @@ that a long answer costs the same for each piece, however long it already is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 from uuid import uuid4
 
-from pydantic_core import from_json
-
-from modelhub.providers._structured import Structured
+from modelhub.errors import BadReply
+from modelhub.providers._arguments import parse_arguments, parse_partial_arguments
+from modelhub.providers._counts import Counts, merge_counts, usage_from_counts
+from modelhub.providers._structured import TOOL_NAME, Structured
+from modelhub.providers._unicode import (
+    LAST_BEFORE_SURROGATES,
+    REPLACEMENT,
+    clean_text,
+    clean_value,
+    is_high_surrogate,
+)
 from modelhub.response import Block, ChatResponse, ChatUsage, FinishReason, Later, Record
 
 __all__ = ["Answer", "ToolUse", "parse_arguments"]
@@ -50,34 +57,33 @@ class _Growing:
 class _Part:
     """One block in the making. `fields` is replaced, never changed: snapshots hold on to what they saw."""
 
-    __slots__ = ("fields", "key", "kind", "text")
+    __slots__ = ("fields", "half", "key", "kind", "text")
 
     def __init__(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> None:
         self.kind = kind
         self.key = key
         self.text = _Growing()
         self.fields = fields
+        self.half = ""
 
+    def add(self, piece: str) -> str:
+        """Add *piece* and return what was added: half a character at its end waits for the other half."""
+        if self.half or piece[0] > LAST_BEFORE_SURROGATES or piece[-1] > LAST_BEFORE_SURROGATES:
+            piece, self.half = self.half + piece, ""
+            if is_high_surrogate(piece[-1]):
+                piece, self.half = piece[:-1], piece[-1]
+            piece = clean_text(piece)
+        if piece:
+            self.text.pieces.append(piece)
+        return piece
 
-def parse_arguments(raw: str) -> tuple[dict[str, Any], str | None]:
-    """The arguments in *raw* and None; or an empty dict and what is wrong with them. No text at all is no arguments."""
-    if not raw.strip():
-        return {}, None
-    try:
-        value = json.loads(raw)
-    except ValueError as error:
-        return {}, f"the arguments are not JSON: {error.msg if isinstance(error, json.JSONDecodeError) else error}"
-    if not isinstance(value, dict):
-        return {}, f"the arguments are no JSON object but {type(value).__name__}"
-    return value, None
-
-
-def _partial_arguments(raw: str) -> dict[str, Any]:
-    try:
-        value = from_json(raw, allow_partial="trailing-strings")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    def end(self) -> str:
+        """Return what is added in the place of half a character whose other half never came."""
+        if not self.half:
+            return ""
+        self.half = ""
+        self.text.pieces.append(REPLACEMENT)
+        return REPLACEMENT
 
 
 class Answer:
@@ -96,6 +102,9 @@ class Answer:
         self._common: dict[str, Any] = {}
         self._known: tuple[str | None, str | None] | None = None
         self._own_id: str | None = None
+        self._counts = Counts()
+        self._call_ids: dict[str, _Part] = {}
+        self._generated_ids: set[str] = set()
         self.grown = False
         """Whether something came in since the last snapshot."""
         self.complete = False
@@ -118,35 +127,59 @@ class Answer:
         """Add *piece* to the text; *fields* (a signature) belong to the block."""
         if not piece and not fields:
             return
-        self._part("text", key, fields).text.pieces.append(piece)
-        self._delta.append(piece)
+        part = self._part("text", key, fields)
+        if piece:
+            self._delta.append(part.add(piece))
         self.grown = True
 
     def thinking(self, piece: str, key: Hashable = None, **fields: Any) -> None:
         """Add *piece* to the thinking; *fields* (`signature`, `data`, `provider`) belong to the block."""
         if not piece and not fields:
             return
-        self._part("thinking", key, fields).text.pieces.append(piece)
+        part = self._part("thinking", key, fields)
+        if piece:
+            part.add(piece)
         self.grown = True
 
     def tool(self, key: Hashable, *, id: str | None = None, name: str | None = None, **fields: Any) -> None:  # noqa: A002
-        """Open the call *key*, or add what was not known of it yet."""
+        """Open the call *key*, or add what was not known of it yet.
+
+        A call is answered by its id: one without an id, or with one that another call has, is given its own.
+        """
         part = self._by_key.get(("tool_use", key))
         if part is None:
             part = self._open("tool_use", key, {"id": "", "name": ""})
-        known = {"id": id, "name": name, **fields}
-        part.fields = part.fields | {field: value for field, value in known.items() if value}
+        known = {"id": self._claim_id(part, clean_text(id or "")), "name": name, **fields}
+        part.fields = part.fields | {field: clean_value(value) for field, value in known.items() if value}
         self.grown = True
+
+    def _claim_id(self, part: _Part, call_id: str) -> str:
+        """Return the id of the call *part*: *call_id* if no other call has it, else the one it has, or a new one."""
+        own: str = part.fields["id"]
+        if own and own not in self._generated_ids:
+            return own
+        if not call_id or call_id in self._call_ids:
+            if own:
+                return own
+            call_id = f"call_{uuid4().hex[:24]}"
+            self._generated_ids.add(call_id)
+        self._call_ids[call_id] = part
+        return call_id
 
     def arguments(self, key: Hashable, piece: str) -> None:
         """Add *piece* to the arguments of the call *key*, which is open."""
         if piece:
-            self._by_key[("tool_use", key)].text.pieces.append(piece)
+            self._by_key[("tool_use", key)].add(piece)
             self.grown = True
+
+    def count(self, counts: Counts) -> None:
+        """Take what the server says of the tokens so far; later figures replace earlier ones, but a 0 none."""
+        self._counts = merge_counts(self._counts, counts)
+        self.usage = usage_from_counts(self._counts)
 
     def media(self, kind: Literal["image", "audio", "video", "document"], **fields: Any) -> None:
         """Add an image, a sound, a film or a document; *fields* has its `source`."""
-        self._open(kind, object(), fields)
+        self._open(kind, object(), clean_value(fields))
         self.grown = True
 
     def _part(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> _Part:
@@ -155,7 +188,7 @@ class Answer:
             found = self._by_key.get((kind, key)) if key is not None else None
             last = found or self._open(kind, key, {})
         if fields:
-            last.fields = last.fields | fields
+            last.fields = last.fields | clean_value(fields)
         return last
 
     def _open(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> _Part:
@@ -172,6 +205,23 @@ class Answer:
         return any(part.kind == "tool_use" for part in self._parts)
 
     @property
+    def has_thinking(self) -> bool:
+        """Whether any thinking has come in."""
+        return any(part.kind == "thinking" for part in self._parts)
+
+    @property
+    def text_so_far(self) -> str:
+        """All text that has come in."""
+        return "".join(part.text.upto(len(part.text.pieces)) for part in self._parts if part.kind == "text")
+
+    def is_repeated_by(self, content: Any) -> bool:
+        """Whether *content*, which comes with the end, says all the text again that came before it in pieces."""
+        if not content or not isinstance(content, str):
+            return False
+        pieces = [piece for part in self._parts if part.kind == "text" for piece in part.text.pieces]
+        return len(pieces) > 1 and len(content) == sum(map(len, pieces)) and content == "".join(pieces)
+
+    @property
     def has_content(self) -> bool:
         """Whether there is anything to give back yet."""
         return bool(self._parts)
@@ -185,7 +235,7 @@ class Answer:
         fields["content"] = Later(lambda: [_block(*mark) for mark in marks])
         fields["delta"] = delta
         if (structured := self._structured) is not None:
-            fields["metadata"] = Later(lambda: structured.partial(_raw(structured, marks)))
+            fields["metadata"] = Later(lambda: structured.partial(_structured_text(structured, marks)))
         return ChatResponse.of(fields)
 
     def _fields(self) -> dict[str, Any]:
@@ -199,32 +249,56 @@ class Answer:
     def final(self) -> ChatResponse:
         """The complete answer.
 
-        Arguments are parsed now: what is no JSON object is marked, never passed as empty. Raises BadReply if the
-        answer does not have the structure that was asked for.
+        Raises BadReply if a call's arguments are no JSON object, although the answer was not cut off, or if the answer
+        does not have the structure that was asked for. In an answer that was cut off such a call has an `error`.
         """
+        self._delta += [added for part in self._parts if (added := part.end()) and part.kind == "text"]
         marks = [(part, len(part.text.pieces), part.fields) for part in self._parts]
         blocks = [_final_block(*mark) for mark in marks]
-        broken = any(block.get("error") for block in blocks)
-        return ChatResponse(
+        self._check_calls(blocks)
+        reply = ChatResponse(
             blocks,
             usage=self.usage,
-            metadata=self._structured.read(_raw(self._structured, marks))
-            if self._structured is not None and self._wants_structure()
-            else None,
-            finish_reason="error" if broken else self.finish_reason,
+            finish_reason=self.finish_reason,
             delta="".join(self._delta),
             **self._identity(),
         )
+        if self._structured is not None and self._is_whole():
+            reply["metadata"], reply.output = self._structured.read(_structured_text(self._structured, marks))
+        return reply
 
-    def _wants_structure(self) -> bool:
+    def _is_whole(self) -> bool:
         # What was cut off, blocked or refused says so in its finish reason: that it does not fit is not the news.
-        return self._structured is not None and self.finish_reason in (None, "stop", "tool_calls", "error")
+        return self.finish_reason in (None, "stop", "tool_calls")
+
+    def _check_calls(self, blocks: Sequence[Block]) -> None:
+        """Raise BadReply for a call that cannot be made; in an answer that was cut off it is marked instead."""
+        for block in blocks:
+            if block["type"] == "tool_use":
+                wrong = block.get("error") or (None if block["name"] else "the call has no name")
+                if wrong is None and block is blocks[-1] and not block["input"] and self.finish_reason == "length":
+                    wrong = "the answer was cut off before the arguments"
+                if wrong and self._is_whole():
+                    failure = BadReply(f"the call of `{block['name']}` cannot be made: {wrong}")
+                    failure.request_specific = True  # no answer of a model to one caller may open a breaker for all
+                    raise failure
+                if wrong:
+                    block["error"] = wrong
 
     def _identity(self) -> dict[str, Any]:
         if self._own_id is None and not self.id:
             self._own_id = uuid4().hex  # the vendor gives none: all snapshots have the same
-        model_name = self.model_name or self._facts.get("model_name")
-        return {**self._facts, "id": self.id or self._own_id, "model_name": model_name}
+        return {
+            **self._facts,
+            "id": clean_text(str(self.id)) if self.id else self._own_id,
+            "model_name": self.response_model or self._facts.get("model_name"),
+            "response_model": self.response_model,
+        }
+
+    @property
+    def response_model(self) -> str | None:
+        """The model's name as the vendor gives it in the answer, if it does."""
+        return clean_text(self.model_name) if isinstance(self.model_name, str) and self.model_name else None
 
 
 def _is_closed(part: _Part, key: Hashable) -> bool:
@@ -235,9 +309,14 @@ def _is_closed(part: _Part, key: Hashable) -> bool:
 _Mark = tuple[_Part, int, dict[str, Any]]
 
 
-def _raw(structured: Structured, marks: Sequence[_Mark]) -> str:
-    wanted = "tool_use" if structured.method == "tool" else "text"
-    return "".join(part.text.upto(length) for part, length, _ in marks if part.kind == wanted)
+def _structured_text(structured: Structured, marks: Sequence[_Mark]) -> str:
+    """The text that has the structure: the forced tool's arguments, or what a model wrote that did not call it."""
+    if structured.method == "tool":
+        calls = [(part, length) for part, length, fields in marks if part.kind == "tool_use"]
+        forced = [mark for mark in calls if mark[0].fields["name"] == TOOL_NAME] or calls
+        if forced:
+            return forced[0][0].text.upto(forced[0][1])
+    return "".join(part.text.upto(length) for part, length, _ in marks if part.kind == "text")
 
 
 def _block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
@@ -246,7 +325,7 @@ def _block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
     return ToolUse(
         type="tool_use",
         **fields,
-        input=Later(lambda: _partial_arguments(part.text.upto(length))),
+        input=Later(lambda: parse_partial_arguments(part.text.upto(length))),
         raw_input=Later(lambda: part.text.upto(length)),
     )
 

@@ -6,7 +6,6 @@ affair: they are neither text nor calls for the client, and are passed over, as 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -27,32 +26,33 @@ from modelhub.errors import (
 )
 from modelhub.providers._answer import Answer
 from modelhub.providers._anthropic_encode import KIND
+from modelhub.providers._arguments import dump_arguments
+from modelhub.providers._counts import read_count
 from modelhub.providers._errors import CODES, status_failure
+from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._left import left_of
 from modelhub.providers._wire import describe, loads
-from modelhub.response import ChatUsage, FinishReason
+from modelhub.response import FinishReason
 
-__all__ = ["HEADERS", "REQUEST_ID", "read_event", "read_headers", "read_message", "said"]
+__all__ = ["DONE", "HEADERS", "REQUEST_ID", "read_event", "read_headers", "read_message", "said"]
 
 REQUEST_ID = "request-id"
 """The header with the request's id."""
 HEADERS = "headers"
 """The name of the event in front of a stream's own, whose data are the answer's headers."""
 
+DONE = b"[DONE]"
+"""What gateways that speak OpenAI's dialect too put behind a stream."""
+
 Json = Mapping[str, Any]
 
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 _FINISH: dict[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "tool_use": "tool_calls",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
     "pause_turn": "length",  # Anthropic stopped its own tools half way: the answer is not whole
     "compaction": "length",
-    "refusal": "refusal",
 }
+"""Its own reasons, beside those that all servers have."""
 
 
 def read_headers(headers: Mapping[str, str], answer: Answer) -> None:
@@ -65,7 +65,7 @@ def read_message(body: Json, answer: Answer) -> None:
     """Read a whole answer. Raises BadReply, or the failure the body speaks of."""
     if body.get("type") == "error" or isinstance(body.get("error"), Mapping):
         raise said(body, request_id=answer.request_id)
-    if not isinstance(body.get("content"), list):
+    if not isinstance(body.get("content"), (list, str, dict) if body.get("stop_reason") else list):
         raise BadReply("the answer has no content")
     _message(body, answer)
     if not answer.has_content and answer.finish_reason is None:
@@ -76,41 +76,50 @@ def read_message(body: Json, answer: Answer) -> None:
 def _message(message: Json, answer: Answer) -> None:
     answer.id = message.get("id") or answer.id
     answer.model_name = message.get("model") or answer.model_name
-    for index, block in enumerate(message.get("content") or ()):
-        _block(("whole", index), block, answer)
+    if not answer.has_content:  # else the end of a stream says all of it again
+        for index, block in enumerate(_blocks(message.get("content"))):
+            _block(("whole", index), block, answer)
     _usage(message.get("usage"), answer)
     _finish(message.get("stop_reason"), answer)
 
 
-def _finish(reason: str | None, answer: Answer) -> None:
-    if reason is not None:
-        finish = _FINISH.get(reason, "stop")
-        answer.finish_reason = "tool_calls" if finish == "stop" and answer.has_tools else finish
+def _blocks(content: Any) -> list[Any]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return content if isinstance(content, list) else [content] if content else []
 
 
-def _usage(raw: Json | None, answer: Answer) -> None:
-    """Totals from counts that exclude each other. Later counts of a stream replace earlier ones; None says nothing."""
-    if raw is None:
-        return
-    known = answer.usage or ChatUsage()
-    fresh = known.input_tokens - known.cache_read_tokens - known.cache_write_tokens
-    read = _count(raw, "cache_read_input_tokens", known.cache_read_tokens)
-    write = _count(raw, "cache_creation_input_tokens", known.cache_write_tokens)
-    # By how long they are kept; a stream tells it at the start only.
-    hour = _count(raw.get("cache_creation") or {}, "ephemeral_1h_input_tokens", known.cache_write_1h_tokens)
-    answer.usage = ChatUsage(
-        input_tokens=_count(raw, "input_tokens", fresh) + read + write,
-        output_tokens=_count(raw, "output_tokens", known.output_tokens),
-        cache_read_tokens=read,
-        cache_write_tokens=write,
-        cache_write_1h_tokens=min(hour, write),
-        reasoning_tokens=_count(raw.get("output_tokens_details") or {}, "thinking_tokens", known.reasoning_tokens),
+def _finish(reason: Any, answer: Answer) -> None:
+    finish = read_finish_reason(reason, answer.has_tools, _FINISH)
+    answer.finish_reason = finish or answer.finish_reason
+
+
+def _usage(raw: Any, answer: Answer) -> None:
+    """Take counts that exclude each other; some servers that speak this API have OpenAI's names instead."""
+    if isinstance(raw, Mapping):
+        answer.count(
+            {
+                "fresh_input": read_count(raw, "input_tokens"),
+                "input": read_count(raw, "prompt_tokens"),
+                "output": read_count(raw, "output_tokens", "completion_tokens"),
+                "cache_read": read_count(raw, "cache_read_input_tokens"),
+                "cache_write": read_count(raw, "cache_creation_input_tokens"),
+                # By how long they are kept; a stream tells it at the start only.
+                "cache_write_1h": read_count(raw.get("cache_creation"), "ephemeral_1h_input_tokens"),
+                "reasoning": read_count(raw.get("output_tokens_details"), "thinking_tokens"),
+            }
+        )
+
+
+def _bedrock_usage(raw: Any, answer: Answer) -> None:
+    answer.count(
+        {
+            "fresh_input": read_count(raw, "inputTokenCount"),
+            "output": read_count(raw, "outputTokenCount"),
+            "cache_read": read_count(raw, "cacheReadInputTokenCount"),
+            "cache_write": read_count(raw, "cacheWriteInputTokenCount"),
+        }
     )
-
-
-def _count(raw: Json, key: str, before: int) -> int:
-    value = raw.get(key)
-    return before if value is None else int(value)
 
 
 # -- blocks ----------------------------------------------------------------------------------------------------------
@@ -146,9 +155,8 @@ def _redacted_thinking(key: _Key, block: Json, answer: Answer) -> None:
 
 
 def _tool_use(key: _Key, block: Json, answer: Answer) -> None:
-    answer.tool(key, id=block["id"], name=block["name"])
-    if (given := block.get("input")) is not None:
-        answer.arguments(key, json.dumps(given, ensure_ascii=False))
+    answer.tool(key, id=_piece(block.get("id")), name=_piece(block["name"]))
+    answer.arguments(key, dump_arguments(block.get("input")))
 
 
 _BLOCKS: dict[str, Callable[[_Key, Json, Answer], None]] = {
@@ -171,12 +179,17 @@ def read_event(name: str, data: Any, answer: Answer) -> None:
     if name == HEADERS:
         read_headers(data, answer)
         return
+    if data == DONE:
+        _read_done(answer)
+        return
     try:
         event = loads(data)
     except BadReply:
         if name == "error":
             raise said(data.decode("utf-8", "replace"), request_id=answer.request_id) from None
         raise
+    if not isinstance(event, dict):
+        raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
     kind = event.get("type") or ("error" if "error" in event else name)
     read = _EVENTS.get(kind)
     if read is not None:
@@ -188,7 +201,7 @@ def _start(event: Json, answer: Answer) -> None:
 
 
 def _block_start(event: Json, answer: Answer) -> None:
-    index, block = event["index"], event["content_block"]
+    block, index = event["content_block"], _open_block(event.get("index"), event["content_block"], answer)
     if block["type"] not in _BLOCKS:
         answer.notes[f"passed over {index}"] = True
     if block["type"] == "tool_use":
@@ -198,17 +211,30 @@ def _block_start(event: Json, answer: Answer) -> None:
     _block(index, block, answer)
 
 
+def _open_block(index: Any, block: Json, answer: Answer) -> Any:
+    """Return the key of a block that begins: its index, unless the server gave that to an earlier block too."""
+    opened: dict[Any, Any] = answer.notes.setdefault("blocks", {})
+    key = (index, len(opened), block.get("id")) if index in opened or index is None else index
+    opened[key] = opened[index] = answer.notes["last block"] = key
+    return key
+
+
+def _key_of(event: Json, answer: Answer) -> Any:
+    index = event.get("index")
+    return answer.notes.get("last block") if index is None else answer.notes.get("blocks", {}).get(index, index)
+
+
 def _block_stop(event: Json, answer: Answer) -> None:
-    index = event["index"]
-    if (given := answer.notes.pop(f"input {index}", None)) is not None:
-        answer.arguments(index, json.dumps(given, ensure_ascii=False))
+    index = _key_of(event, answer)
+    if (arguments := answer.notes.pop(f"input {index}", None)) is not None:
+        answer.arguments(index, dump_arguments(arguments))
 
 
 def _block_delta(event: Json, answer: Answer) -> None:
     delta = event["delta"]
     read = _DELTAS.get(delta["type"])
     if read is not None:
-        read(event["index"], delta, answer)
+        read(_key_of(event, answer), delta, answer)
 
 
 def _arguments(index: int, delta: Json, answer: Answer) -> None:
@@ -227,12 +253,22 @@ _DELTAS: dict[str, Callable[[Any, Json, Answer], None]] = {
 
 
 def _message_delta(event: Json, answer: Answer) -> None:
+    delta = event.get("delta") or {}
+    _usage(event.get("usage") or delta.get("usage"), answer)
+    _finish(delta.get("stop_reason"), answer)
+
+
+def _stop(event: Json, answer: Answer) -> None:
     _usage(event.get("usage"), answer)
-    _finish(event["delta"].get("stop_reason"), answer)
-
-
-def _stop(event: Json, answer: Answer) -> None:  # noqa: ARG001 - one form for the table
+    _bedrock_usage(event.get("amazon-bedrock-invocationMetrics"), answer)
     answer.complete = True
+
+
+def _read_done(answer: Answer) -> None:
+    """Read the `[DONE]` that gateways put behind every stream: behind content it ends the answer."""
+    if answer.has_content:
+        answer.finish_reason = answer.finish_reason or ("tool_calls" if answer.has_tools else "stop")
+        answer.complete = True
 
 
 def _error(event: Json, answer: Answer) -> None:

@@ -39,7 +39,7 @@ from modelhub.providers._left import left_of
 from modelhub.providers._media import with_files_read
 from modelhub.providers._redact import is_clean, redact
 from modelhub.providers._structured import Method, Structured
-from modelhub.response import Attempt, ChatResponse
+from modelhub.response import Attempt, ChatResponse, ChatUsage
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
 __all__ = ["Payload", "Provider"]
@@ -180,10 +180,10 @@ class Provider(ChatModelBase):
             # The connection is given back by now: a reader may stop at the last snapshot.
             final = self._finished(answer, attempt, context)
         except (asyncio.CancelledError, GeneratorExit, HubClosed):
-            attempt["usage"] = attempt["usage"] or answer.usage
+            _record_unused(attempt, answer, attempt["usage"] or answer.usage)
             raise
         except Exception as error:
-            attempt["usage"] = answer.usage
+            _record_unused(attempt, answer, answer.usage)
             failure = self._classified(error, request)
         if failure is not None:
             raise failure if last is None else self._broken(failure, last)
@@ -194,6 +194,7 @@ class Provider(ChatModelBase):
             answer.usage["time"] = context.elapsed() - attempt["started"]
             attempt["usage"] = answer.usage.copy()  # counted even if what follows rejects the answer
         attempt["request_id"] = attempt["request_id"] or answer.request_id or answer.id
+        attempt["complete"], attempt["response_model"] = True, answer.response_model
         return answer.final()
 
     def _broken(self, failure: CallError, last: ChatResponse) -> StreamBroken:
@@ -276,6 +277,12 @@ class Provider(ChatModelBase):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_name!r})"
+
+
+def _record_unused(attempt: Attempt, answer: Answer, usage: ChatUsage | None) -> None:
+    """Record what is known of an answer that was broken off or rejected."""
+    attempt["complete"], attempt["response_model"] = answer.complete, answer.response_model
+    attempt["usage"] = usage
 
 
 def _tell_left(context: CallContext, headers: Any) -> None:

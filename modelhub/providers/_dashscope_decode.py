@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 from modelhub.errors import (
     AuthenticationFailed,
@@ -22,19 +21,15 @@ from modelhub.errors import (
     UnsupportedFeature,
 )
 from modelhub.providers._answer import Answer
+from modelhub.providers._arguments import dump_arguments
+from modelhub.providers._counts import Counts, read_count
 from modelhub.providers._dashscope_encode import KIND
 from modelhub.providers._errors import CODES, status_failure
+from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._wire import describe
-from modelhub.response import ChatUsage, FinishReason
+from modelhub.response import FinishReason
 
-__all__ = ["finish_reason", "read_body", "said"]
-
-_FINISH: dict[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-}
+__all__ = ["is_last", "read_body", "read_done", "said"]
 
 # A code is looked up whole, then by what stands before its first dot.
 _CODES: dict[str, type[CallError]] = {
@@ -99,10 +94,9 @@ def said(body: Any, headers: Mapping[str, str], *, status: int | None = None, te
     return cls(message, status=status, code=failure.code, request_id=request_id, retry_after=failure.retry_after)
 
 
-def finish_reason(body: Mapping[str, Any]) -> str | None:
-    """Why the answer ended; None while it goes on, which the vendor writes as the text "null"."""
-    reason = _choice(body).get("finish_reason")
-    return reason if isinstance(reason, str) and reason not in ("", "null") else None
+def is_last(body: Mapping[str, Any]) -> bool:
+    """Whether the answer ends with *body*; while it goes on, the vendor writes the text "null" for the reason."""
+    return _choice(body).get("finish_reason") not in (None, "", "null")
 
 
 def read_body(body: Mapping[str, Any], wanted: str | None, answer: Answer) -> None:
@@ -111,19 +105,37 @@ def read_body(body: Mapping[str, Any], wanted: str | None, answer: Answer) -> No
     *wanted* is the tool that must be called by then: its name, "" for any, or None.
     """
     answer.id = body.get("request_id") or answer.id
-    if isinstance(usage := body.get("usage"), dict):
-        answer.usage = _usage(usage)
-    choice = _choice(body)
+    output, choice = body.get("output"), _choice(body)
+    answer.model_name = body.get("model") or (output or {}).get("model") or answer.model_name
     message = choice.get("message", choice)  # the old form has `text` beside `finish_reason`
     if not isinstance(message, dict):
         raise BadReply("the answer's message is no JSON object")
-    if thought := message.get("reasoning_content"):
+    for place in (body, output, choice, message):
+        if isinstance(place, dict) and place.get("usage"):
+            answer.count(_read_counts(place["usage"]))
+            break
+    _read_message(message, choice, wanted, answer)
+    finish = read_finish_reason(choice.get("finish_reason"), answer.has_tools)
+    if finish is not None:
+        _finish(finish, wanted, answer)
+
+
+def _read_message(message: Mapping[str, Any], choice: Mapping[str, Any], wanted: str | None, answer: Answer) -> None:
+    if thought := _text(message.get("reasoning_content")):
         answer.thinking(thought, provider=KIND)
-    answer.text(_text(message.get("content") or message.get("text")))
-    for position, call in enumerate(message.get("tool_calls") or ()):
-        _take_call(call, position, wanted, answer)
-    if reason := finish_reason(body):
-        _finish(reason, wanted, answer)
+    text = _text(message.get("content") or message.get("text"))
+    if not (choice.get("finish_reason") and answer.is_repeated_by(text)):
+        answer.text(text)
+    calls = message.get("tool_calls") or []
+    seen: set[Any] = set()
+    for position, call in enumerate(calls if isinstance(calls, list) else [calls]):
+        _read_call(call, position, wanted, seen, answer)
+
+
+def read_done(wanted: str | None, answer: Answer) -> None:
+    """Read the `[DONE]` that gateways put behind every stream: behind content it ends the answer."""
+    if not answer.complete and answer.has_content:
+        _finish("tool_calls" if answer.has_tools else "stop", wanted, answer)
 
 
 def _choice(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,39 +151,49 @@ def _choice(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(content: Any) -> str:
     if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
+        return "".join(part if isinstance(part, str) else _text(part) for part in content)
+    if isinstance(content, dict):
+        return _text(content["text"]) if "text" in content else "" if "image" in content else dump_arguments(content)
     return content if isinstance(content, str) else ""
 
 
-def _take_call(call: Any, position: int, wanted: str | None, answer: Answer) -> None:
-    function = call.get("function") if isinstance(call, dict) else None
+def _read_call(raw: Any, position: int, wanted: str | None, seen: set[Any], answer: Answer) -> None:
+    """Add a piece of a call; *seen* are the places of the calls before it in the same message."""
+    function = raw.get("function") if isinstance(raw, dict) else None
     if not isinstance(function, dict):
         raise BadReply("a tool call in the answer has no function")
-    name, index = function.get("name"), call.get("index", position)
+    name, index = function.get("name"), raw.get("index", position)
     if wanted and name and name != wanted:
         raise BadReply(f"the model called `{name}`, not `{wanted}`")
-    # Only the first piece of a call has its id; the others go by their place.
-    ids = answer.notes.setdefault("ids", {})
-    if call.get("id") or index not in ids:
-        ids[index] = call.get("id") or f"call_{uuid4().hex}"
-    answer.tool(ids[index], id=ids[index], name=name)
-    answer.arguments(ids[index], function.get("arguments") or "")
+    if index in seen:
+        index = (index, position)
+    seen.add(index)
+    # Only the first piece of a call has its id and its name; the others go by their place.
+    keys: dict[Any, int] = answer.notes.setdefault("calls", {})
+    ids: dict[Any, str] = answer.notes.setdefault("ids", {})
+    call_id = str(raw.get("id") or "")
+    if index not in keys or (call_id and ids[index] and call_id != ids[index]):
+        keys[index] = answer.notes["count"] = answer.notes.get("count", 0) + 1
+        ids[index] = call_id
+    ids[index] = ids[index] or call_id
+    answer.tool(keys[index], id=call_id, name=name)
+    answer.arguments(keys[index], dump_arguments(function.get("arguments") or ""))
 
 
-def _usage(usage: Mapping[str, Any]) -> ChatUsage:
-    read, thought = usage.get("prompt_tokens_details") or {}, usage.get("output_tokens_details") or {}
-    return ChatUsage(
-        usage.get("input_tokens") or 0,
-        usage.get("output_tokens") or 0,
-        cache_read_tokens=read.get("cached_tokens") or 0,
-        cache_write_tokens=read.get("cache_creation_input_tokens") or 0,
-        reasoning_tokens=thought.get("reasoning_tokens") or 0,
-    )
+def _read_counts(raw: Any) -> Counts:
+    inner = raw.get("prompt_tokens_details") or raw.get("input_tokens_details") if isinstance(raw, dict) else None
+    outer = raw.get("output_tokens_details") or raw.get("completion_tokens_details") if isinstance(raw, dict) else None
+    return {
+        "input": read_count(raw, "input_tokens", "prompt_tokens"),
+        "output": read_count(raw, "output_tokens", "completion_tokens"),
+        "cache_read": read_count(inner, "cached_tokens"),
+        "cache_write": read_count(inner, "cache_creation_input_tokens"),
+        "reasoning": read_count(outer, "reasoning_tokens"),
+    }
 
 
-def _finish(told: str, wanted: str | None, answer: Answer) -> None:
-    reason = _FINISH.get(told, "stop")
-    if reason in ("stop", "tool_calls") and wanted is not None and not answer.has_tools:
+def _finish(finish: FinishReason, wanted: str | None, answer: Answer) -> None:
+    if finish in ("stop", "tool_calls") and wanted is not None and not answer.has_tools:
         raise BadReply(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
-    answer.finish_reason = "tool_calls" if reason == "stop" and answer.has_tools else reason
+    answer.finish_reason = finish
     answer.complete = True

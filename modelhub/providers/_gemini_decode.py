@@ -28,12 +28,15 @@ from modelhub.errors import (
     UnsupportedFeature,
 )
 from modelhub.providers._answer import Answer
+from modelhub.providers._arguments import dump_arguments
+from modelhub.providers._counts import Counts, read_count
 from modelhub.providers._errors import CODES as COMMON
 from modelhub.providers._errors import status_failure
+from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._gemini_encode import MADE, PROVIDER
-from modelhub.response import ChatUsage, FinishReason
+from modelhub.response import FinishReason
 
-__all__ = ["CODES", "FINISH", "failure_in", "read_body", "read_event", "read_usage"]
+__all__ = ["CODES", "FINISH", "failure_in", "read_body", "read_counts", "read_done", "read_event"]
 
 Json = Mapping[str, Any]
 _MediaKind = Literal["image", "audio", "video", "document"]
@@ -76,7 +79,12 @@ def read_body(body: Any, answer: Answer) -> None:
     read_event(body, answer)
     if not answer.complete and not answer.has_content:
         raise BadReply("the answer has no candidates")
-    if not answer.complete:  # a whole body is a whole answer, even if it does not say why it ends
+    read_done(answer)  # a whole body is a whole answer, even if it does not say why it ends
+
+
+def read_done(answer: Answer) -> None:
+    """Read the end of a body, or of a gateway's stream: behind content it ends an answer that gave no reason."""
+    if not answer.complete and answer.has_content:
         answer.finish_reason = "tool_calls" if answer.has_tools else "stop"
         answer.complete = True
 
@@ -103,7 +111,8 @@ def read_event(event: Any, answer: Answer) -> None:
 def _read_identity(event: Json, answer: Answer) -> None:
     answer.id = event.get("responseId") or answer.id
     answer.model_name = event.get("modelVersion") or answer.model_name
-    answer.usage = read_usage(event.get("usageMetadata") or {}) or answer.usage
+    if usage := event.get("usageMetadata") or event.get("usage_metadata"):
+        answer.count(read_counts(usage))
 
 
 def _is_blocked(feedback: Json) -> bool:
@@ -111,15 +120,30 @@ def _is_blocked(feedback: Json) -> bool:
 
 
 def _read_candidate(candidate: Json, answer: Answer) -> None:
-    for part in (candidate.get("content") or {}).get("parts") or ():
-        kind = next((key for key in _READERS if key in part), None)
+    reason = candidate.get("finishReason")
+    parts = _parts_of(candidate.get("content"))
+    if reason and answer.is_repeated_by("".join(str(part.get("text") or "") for part in parts)):
+        parts = []
+    for part in parts:
+        kind = next((key for key in _READERS if part.get(key) is not None), None)
         if kind is not None:
             _READERS[kind](part, answer)
-    if reason := candidate.get("finishReason"):
+    if usage := candidate.get("usageMetadata"):
+        answer.count(read_counts(usage))
+    if isinstance(reason, str) and reason.upper() in FINISH:
+        reason = reason.upper()
+    if finish := read_finish_reason(reason, answer.has_tools, FINISH, "error"):
         _end_partial(answer, cut_off=True)
-        finish = FINISH.get(reason, "error")
-        answer.finish_reason = "tool_calls" if finish == "stop" and answer.has_tools else finish
+        answer.finish_reason = finish
         answer.complete = True
+
+
+def _parts_of(content: Any) -> list[Json]:
+    """The parts of a candidate's content, which some servers write as one part, or as text."""
+    if isinstance(content, Mapping):
+        content = content.get("parts")
+    parts = content if isinstance(content, list) else [content] if content else []
+    return [{"text": part} if isinstance(part, str) else part for part in parts]
 
 
 def _signed(part: Json) -> dict[str, Any]:
@@ -148,15 +172,25 @@ def _read_call(part: Json, answer: Answer) -> None:
     key = notes.get("call")
     if key is None or (call.get("name") and call.get("id") != key):
         _end_partial(answer)
-        key = call.get("id") or f"{MADE}{uuid4().hex[:16]}"
-        if key in notes.setdefault("seen", set()):
-            return  # told twice
-        notes["seen"].add(key)
-        answer.tool(key, id=key, name=call["name"], **{"provider": PROVIDER, **_signed(part)})
+        key = _open_call(call, part, answer)
+        if key is None:
+            return  # said twice
     if args := call.get("args"):
-        answer.arguments(key, json.dumps(args, ensure_ascii=False))
+        answer.arguments(key, dump_arguments(args))
     if call.get("partialArgs") or call.get("willContinue") or "call" in notes:
         _read_partial(key, call, answer)
+
+
+def _open_call(call: Json, part: Json, answer: Answer) -> str | None:
+    """Open a call and return its key, or None for one that is there already: with the same id and arguments."""
+    call_id, arguments = call.get("id"), dump_arguments(call.get("args"))
+    seen: dict[Any, str] = answer.notes.setdefault("seen", {})
+    if call_id and seen.get(call_id) == arguments:
+        return None
+    key = str(call_id) if call_id and call_id not in seen else f"{MADE}{uuid4().hex[:16]}"
+    seen[call_id or key] = arguments
+    answer.tool(key, id=key, name=call["name"], **{"provider": PROVIDER, **_signed(part)})
+    return key
 
 
 _READERS: dict[str, Callable[[Json, Answer], None]] = {
@@ -166,18 +200,15 @@ _READERS: dict[str, Callable[[Json, Answer], None]] = {
 }
 
 
-def read_usage(raw: Json) -> ChatUsage | None:
-    """Google's counts as totals: its own output leaves thoughts out, and its input what its tools were told."""
-    prompt, tools = raw.get("promptTokenCount") or 0, raw.get("toolUsePromptTokenCount") or 0
-    candidates, thoughts = raw.get("candidatesTokenCount") or 0, raw.get("thoughtsTokenCount") or 0
-    if not (prompt or tools or candidates or thoughts):
-        return None
-    return ChatUsage(
-        prompt + tools,
-        candidates + thoughts,
-        cache_read_tokens=raw.get("cachedContentTokenCount") or 0,
-        reasoning_tokens=thoughts,
-    )
+def read_counts(raw: Any) -> Counts:
+    """Google's counts: its own output leaves thoughts out, and its input what its tools were told."""
+    return {
+        "input": read_count(raw, "promptTokenCount", "prompt_token_count"),
+        "tool_input": read_count(raw, "toolUsePromptTokenCount"),
+        "visible_output": read_count(raw, "candidatesTokenCount", "candidates_token_count"),
+        "cache_read": read_count(raw, "cachedContentTokenCount"),
+        "reasoning": read_count(raw, "thoughtsTokenCount", "thoughts_token_count"),
+    }
 
 
 # -- arguments in pieces (Vertex AI, where the request asks for them) --------------------------------------------------

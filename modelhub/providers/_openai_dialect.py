@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from uuid import uuid4
 
-from modelhub.errors import BadReply, CallError, Overloaded, ServerError
+from modelhub.errors import BadReply, CallError
 from modelhub.providers._answer import Answer
+from modelhub.providers._arguments import dump_arguments
+from modelhub.providers._counts import Counts, read_count
+from modelhub.providers._finish import read_finish_reason
+from modelhub.providers._openai_calls import read_calls, read_function_call
 from modelhub.providers._openai_errors import error_in_answer, is_flat_error
 from modelhub.providers._wire import loads
-from modelhub.response import ChatUsage, FinishReason
+from modelhub.response import FinishReason
 
-__all__ = ["PROVIDER", "read_body", "read_event", "read_headers", "read_usage"]
+__all__ = ["PROVIDER", "read_body", "read_counts", "read_done", "read_event", "read_headers"]
 
 Json = Mapping[str, Any]
 
@@ -26,6 +29,7 @@ PROVIDER = "openai"
 
 _SHAPES = (AttributeError, TypeError, KeyError, ValueError)
 """What reading raises where a server writes one kind of value in the place of another."""
+_PART_KEYS = frozenset({"text", "thinking", "refusal"})
 _REASONING = "reasoning"
 """The key of the block for a message's reasoning: a whole message has one field of it, so a stream has one block."""
 
@@ -60,9 +64,10 @@ def _read_choices(body: Json, choices: Any, answer: Answer) -> None:
         raise BadReply("the answer has no message")
     _read_identity(body, answer)
     _read_message(message, answer)
-    _finish(choice, choice.get("finish_reason") or "stop", answer)
-    if usage := body.get("usage"):
-        answer.usage = read_usage(usage)
+    _finish(choice, choice.get("finish_reason"), answer)
+    if not answer.complete:  # a whole body is a whole answer, even if it does not say why it ends
+        _end("tool_calls" if answer.has_tools else "stop", answer)
+    _read_usage(body, answer)
 
 
 def read_event(name: str, data: bytes, answer: Answer) -> None:
@@ -74,24 +79,44 @@ def read_event(name: str, data: bytes, answer: Answer) -> None:
     if name == "error" or chunk.get("error") or (choices is None and is_flat_error(chunk)):
         raise error_in_answer(chunk)
     try:
-        if answer.id is None:
+        if answer.id is None or answer.model_name is None:
             _read_identity(chunk, answer)
         for choice in choices or ():
             if not choice.get("index"):  # with n > 1 the first answer is the answer
-                _read_choice(choice, answer)
+                _read_choice(choice, chunk, answer)
         if usage := chunk.get("usage"):
-            answer.usage = read_usage(usage) or answer.usage
+            answer.count(read_counts(usage))
+        elif answer.complete or "x_groq" in chunk or "timings" in chunk:
+            _read_usage(chunk, answer)
     except CallError:
         raise
     except _SHAPES as error:
         raise BadReply("an event of the stream has another shape than a chunk") from error
 
 
-def _read_choice(choice: Json, answer: Answer) -> None:
-    if delta := choice.get("delta") or choice.get("message"):
-        _read_message(delta, answer)
-    if (reason := choice.get("finish_reason")) and reason != "null":
+def _read_choice(choice: Json, chunk: Json, answer: Answer) -> None:
+    reason = choice.get("finish_reason")
+    if message := choice.get("delta"):
+        if reason and answer.is_repeated_by(message.get("content")):
+            message = {**message, "content": None}
+        _read_message(message, answer)
+    elif message := choice.get("message"):
+        is_whole = reason or chunk.get("object") == "chat.completion"
+        _read_message(_unread_part(message, answer) if is_whole else message, answer)
+    if reason:
         _finish(choice, reason, answer)
+
+
+def _unread_part(message: Json, answer: Answer) -> Json:
+    """What *message*, which says the whole answer behind its pieces, has beyond them."""
+    content, so_far = message.get("content"), answer.text_so_far
+    if not answer.has_content or not isinstance(content, (str, type(None))):
+        return message
+    if so_far and content is not None:
+        content = content[len(so_far) :] if content.startswith(so_far) else None
+    read_before = ("reasoning", "reasoning_content", "reasoning_details") if answer.has_thinking else ()
+    skipped = {*read_before, *(("tool_calls", "function_call") if answer.has_tools else ())}
+    return {key: value for key, value in message.items() if key not in skipped} | {"content": content}
 
 
 def _read_identity(body: Json, answer: Answer) -> None:
@@ -134,6 +159,10 @@ def _read_content(content: Any, _: Json, answer: Answer) -> None:
     elif isinstance(content, list):
         for part in content:
             _read_part(part, answer)
+    elif isinstance(content, dict) and not content.keys().isdisjoint(_PART_KEYS):
+        _read_part(content, answer)
+    else:  # a server that parsed the structure that it was asked for
+        answer.text(dump_arguments(content))
 
 
 def _read_part(part: Any, answer: Answer) -> None:
@@ -163,100 +192,6 @@ def _read_audio(audio: Any, message: Json, answer: Answer) -> None:
         answer.text(said)
 
 
-# -- tool calls --------------------------------------------------------------------------------------------------------
-
-
-class _Call:
-    """A call in the making: the key of its block and what is known of it."""
-
-    __slots__ = ("id", "key", "name", "pieces")
-
-    def __init__(self, key: int) -> None:
-        self.key = key
-        self.id = ""
-        self.name = ""
-        self.pieces: list[str] = []
-
-    def is_whole(self) -> bool:
-        """Whether the arguments are complete."""
-        if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
-            return False
-        try:
-            json.loads("".join(self.pieces))
-        except ValueError:
-            return False
-        return True
-
-
-def _read_calls(calls: Any, _: Json, answer: Answer) -> None:
-    if not isinstance(calls, list):
-        return
-    seen: set[Any] = set()
-    for given in calls:
-        if isinstance(given, dict):
-            _read_call(given, answer, given.get("index") in seen)
-            seen.add(given.get("index"))
-
-
-def _read_call(given: Json, answer: Answer, beside: bool) -> None:
-    """Add a piece of a call; *beside* tells that the same message has another one at its index."""
-    custom = given.get("type") == "custom"
-    function = given.get("custom" if custom else "function") or {}
-    name, call_id = function.get("name") or "", given.get("id") or ""
-    piece = function.get("input" if custom else "arguments")
-    if not isinstance(piece, str):
-        piece = json.dumps(piece, ensure_ascii=False) if piece else ""
-    if name or call_id or piece:
-        call = _call_at(given.get("index"), name, call_id, beside, answer)
-        _name_call(call, name, call_id, given, answer)
-        if piece:
-            call.pieces.append(piece)
-            answer.arguments(call.key, piece)
-
-
-def _call_at(index: Any, name: str, call_id: str, beside: bool, answer: Answer) -> _Call:
-    """The call that a piece belongs to. Some servers count no index, or write 0 for all; then id and name tell."""
-    calls: dict[Any, _Call] = answer.notes.setdefault("calls", {})
-    call = calls.get(index) if index is not None else calls.get(call_id or "last")
-    if call is not None and not (name and _is_another(call, call_id, beside)):
-        return call
-    call = _Call(answer.notes.get("count", 0))
-    answer.notes["count"] = call.key + 1
-    calls["last"] = call
-    calls[index if index is not None else call_id or "last"] = call
-    return call
-
-
-def _is_another(call: _Call, call_id: str, beside: bool) -> bool:
-    if call_id and call.id:
-        return call_id != call.id
-    return bool(call.name) and (beside or call.is_whole())
-
-
-def _name_call(call: _Call, name: str, call_id: str, given: Json, answer: Answer) -> None:
-    new = not call.id and not call.name
-    if new or (call_id and not call.id) or (name and not call.name):
-        call.id, call.name = call.id or call_id, call.name or name
-        fields = _signature(given)
-        # A call is answered by its id: one that has none is given one, until a real one comes.
-        made = f"call_{uuid4().hex[:24]}" if new and not call.id else None
-        answer.tool(call.key, id=call.id or made, name=call.name, **fields)
-        if answer.finish_reason == "stop":
-            answer.finish_reason = "tool_calls"
-
-
-def _signature(given: Json) -> dict[str, Any]:
-    extra = given.get("extra_content")
-    google = extra.get("google") if isinstance(extra, dict) else None
-    signature = google.get("thought_signature") if isinstance(google, dict) else None
-    return {"signature": signature, "provider": PROVIDER} if isinstance(signature, str) else {}
-
-
-def _read_function_call(given: Any, _: Json, answer: Answer) -> None:
-    if isinstance(given, dict):
-        _read_call({"index": "function_call", "function": given}, answer, False)
-
-
 _READERS: Sequence[tuple[str, Callable[[Any, Json, Answer], None]]] = (
     ("reasoning", _read_reasoning),
     ("reasoning_content", _read_reasoning_content),
@@ -264,48 +199,33 @@ _READERS: Sequence[tuple[str, Callable[[Any, Json, Answer], None]]] = (
     ("content", _read_content),
     ("refusal", _read_refusal),
     ("audio", _read_audio),
-    ("tool_calls", _read_calls),
-    ("function_call", _read_function_call),
+    ("tool_calls", read_calls),
+    ("function_call", read_function_call),
 )
 """What is looked for in a message or a delta, in the order in which it is read; anything else is not for us."""
 
 # -- the end -----------------------------------------------------------------------------------------------------------
 
-_FINISH: dict[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "refusal": "refusal",
-    # Servers in front of other models pass their words on.
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_use": "tool_calls",
-    "safety": "content_filter",
-    "sensitive": "content_filter",
-}
-_BROKEN_OFF: dict[str, type[CallError]] = {
-    "error": ServerError,
-    "network_error": ServerError,
-    "insufficient_system_resource": Overloaded,
-}
-
 
 def _finish(choice: Json, reason: Any, answer: Answer) -> None:
     if error := choice.get("error"):
         raise error_in_answer({"error": error})
-    if reason in _BROKEN_OFF:
-        raise _BROKEN_OFF[reason](f"the answer was broken off: finish_reason is `{reason}`", code=reason)
-    finish = _FINISH.get(reason, "stop")
-    if finish == "stop" and answer.notes.get("refused"):
-        finish = "refusal"
-    elif finish == "stop" and answer.has_tools:
-        finish = "tool_calls"
-    answer.finish_reason = finish
+    finish = read_finish_reason(reason, answer.has_tools)
+    if finish is not None:
+        _end(finish, answer)
+
+
+def _end(finish: FinishReason, answer: Answer) -> None:
+    answer.finish_reason = "refusal" if finish == "stop" and answer.notes.get("refused") else finish
     answer.complete = True
     if details := answer.notes.pop("details", None):
         _keep_details(details, answer)
+
+
+def read_done(answer: Answer) -> None:
+    """Read the end of a stream, `[DONE]`: behind content it ends an answer that gave no reason for its end."""
+    if not answer.complete and answer.has_content:
+        _end("tool_calls" if answer.has_tools else "stop", answer)
 
 
 def _keep_details(details: Sequence[dict[str, Any]], answer: Answer) -> None:
@@ -325,23 +245,38 @@ def _must_go_back(details: Iterable[Json]) -> bool:
     return any(detail.get("signature") or detail.get("data") for detail in details)
 
 
-def read_usage(raw: Any) -> ChatUsage | None:
-    """The usage in our terms; the total decides where a server leaves the reasoning out of the answer's tokens."""
+# -- usage -------------------------------------------------------------------------------------------------------------
+
+
+def _read_usage(chunk: Json, answer: Answer) -> None:
+    """Read the usage, wherever the server puts it."""
+    choices = chunk.get("choices")
+    places: list[Any] = [chunk]
+    for choice in choices if isinstance(choices, list) else ():
+        places += (choice, choice.get("message"), choice.get("delta")) if isinstance(choice, dict) else ()
+    places.append(chunk.get("x_groq"))
+    raw = next((place["usage"] for place in places if isinstance(place, dict) and place.get("usage")), None)
+    if raw:
+        answer.count(read_counts(raw))
+    elif (timings := chunk.get("timings")) and answer.usage is None:
+        cached = read_count(timings, "cache_n")  # llama.cpp counts what it computed
+        fresh, output = read_count(timings, "prompt_n"), read_count(timings, "predicted_n")
+        answer.count({"fresh_input": fresh, "cache_read": cached, "output": output})
+
+
+def read_counts(raw: Any) -> Counts:
+    """The counts in a `usage` object."""
     if not isinstance(raw, dict):
-        return None
-    taken, given = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
-    inner, outer = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
-    return ChatUsage(
-        taken,
-        max(given, _count(raw, "total_tokens") - taken),
-        cache_read_tokens=_count(inner, "cached_tokens")
-        or _count(raw, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"),
-        cache_write_tokens=_count(inner, "cache_write_tokens", "cache_creation_input_tokens")
-        or _count(raw, "cache_creation_input_tokens"),
-        reasoning_tokens=_count(outer, "reasoning_tokens") or _count(raw, "reasoning_tokens"),
-    )
-
-
-def _count(raw: Any, *keys: str) -> int:
-    found = (raw.get(key) for key in keys) if isinstance(raw, dict) else ()
-    return next((int(value) for value in found if isinstance(value, (int, float)) and value > 0), 0)
+        return {}
+    inner = raw.get("prompt_tokens_details") or raw.get("input_tokens_details")
+    outer = raw.get("completion_tokens_details") or raw.get("output_tokens_details")
+    return {
+        "input": read_count(raw, "prompt_tokens", "input_tokens"),
+        "output": read_count(raw, "completion_tokens", "output_tokens"),
+        "total": read_count(raw, "total_tokens"),
+        "cache_read": read_count(inner, "cached_tokens")
+        or read_count(raw, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"),
+        "cache_write": read_count(inner, "cache_write_tokens", "cache_creation_input_tokens", "created_cache_tokens")
+        or read_count(raw, "cache_creation_input_tokens"),
+        "reasoning": read_count(outer, "reasoning_tokens") or read_count(raw, "reasoning_tokens"),
+    }

@@ -316,7 +316,7 @@ def _ask_in_words(messages: list[Json], wish: str) -> None:
 
 
 def _json_schema(structured: Structured) -> Json:
-    name = re.sub(r"[^a-zA-Z0-9_-]", "_", structured.model.__name__)[:64]
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", structured.name)[:64]
     strict = strict_schema(structured.schema)
     schema = structured.schema if strict is None else strict
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict is not None}}

@@ -14,8 +14,19 @@ from uuid import uuid4
 from pydantic_core import from_json, to_json
 
 from modelhub.errors import BadReply
+from modelhub.providers._unicode import clean_text, is_high_surrogate
 
-__all__ = ["Marked", "dumps", "json_body", "json_lines", "loads", "server_sent_events", "written"]
+__all__ = [
+    "Marked",
+    "Prepended",
+    "dumps",
+    "json_body",
+    "json_lines",
+    "loads",
+    "server_sent_events",
+    "skip_blanks",
+    "written",
+]
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -90,9 +101,21 @@ def loads(data: bytes | str) -> Any:
     except ValueError:
         pass
     try:
-        return json.loads(data)  # accepts what the faster parser does not: lone surrogates, NaN in odd places
-    except ValueError as error:
+        # Accepts what the faster parser does not: lone surrogates, raw control characters.
+        return _clean_within(json.loads(data, strict=False))
+    except (ValueError, RecursionError) as error:
         raise BadReply(f"the answer is not JSON: {describe(data)}") from error
+
+
+def _clean_within(value: Any) -> Any:
+    """*value* without lone surrogates, but at a text's ends: their other halves may be in the pieces around it."""
+    if isinstance(value, str):
+        start = 1 if "\udc00" <= value[:1] <= "\udfff" else 0
+        end = len(value) - 1 if is_high_surrogate(value[-1:]) else len(value)
+        return value[:start] + clean_text(value[start:end]) + value[max(start, end) :]
+    if isinstance(value, dict):
+        return {clean_text(key): _clean_within(item) for key, item in value.items()}
+    return [_clean_within(item) for item in value] if isinstance(value, list) else value
 
 
 def describe(data: bytes | str) -> str:
@@ -180,7 +203,8 @@ class _Events:
         for block in blocks:
             # Most events are one line.
             if block[:6] == b"data: " and not self.data and not self.name and b"\n" not in block:
-                found.append(("", block[6:]))
+                if not (data := block[6:]).isspace() and data:
+                    found.append(("", data))
             else:
                 found += self._by_lines((*block.split(b"\n"), b""))
         *whole, rest = rest.split(b"\n")
@@ -203,8 +227,9 @@ class _Events:
                 if self.stray is not None and field not in (b"id", b"retry", b""):
                     self.stray.append(line)
             else:
-                if self.data:
-                    found.append((self.name, self.data[0] if len(self.data) == 1 else b"\n".join(self.data)))
+                data = self.data[0] if len(self.data) == 1 else b"\n".join(self.data)
+                if data and not data.isspace():  # an empty event only keeps the stream alive
+                    found.append((self.name, data))
                 self.name, self.data = "", []
         return found
 
@@ -233,6 +258,34 @@ async def server_sent_events(
 
 
 _MARK = b"\xef\xbb\xbf"
+
+
+async def skip_blanks(pieces: AsyncIterator[bytes]) -> bytes:
+    """Return the first of *pieces* that is not blank, from its first byte that is not.
+
+    Blank lines in front of a stream only keep the connection alive. Each is looked at once.
+    """
+    async for piece in pieces:
+        if start := piece.lstrip(b" \t\r\n\xef\xbb\xbf"):
+            return start
+    return b""
+
+
+class Prepended:
+    """*pieces* with the *start* in front of them that was taken off."""
+
+    def __init__(self, start: bytes, pieces: AsyncIterator[bytes]) -> None:
+        self._start = start
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._start:
+            start, self._start = self._start, b""
+            return start
+        return await anext(self._pieces)
 
 
 async def json_lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[Any]:

@@ -28,7 +28,7 @@ from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._address import split_userinfo
 from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
-from modelhub.providers._anthropic_decode import HEADERS, REQUEST_ID, read_event, read_headers, read_message, said
+from modelhub.providers._anthropic_decode import DONE, HEADERS, REQUEST_ID, read_event, read_headers, read_message, said
 from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
 from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._base import Payload, Provider
@@ -202,7 +202,7 @@ class AnthropicChatModel(Provider):
             ):
                 async for name, data in events:
                     yield name, data
-                    if name == "message_stop" or data.startswith(b'{"type":"message_stop"'):
+                    if name == "message_stop" or data == DONE or data.startswith(b'{"type":"message_stop"'):
                         await _read_out(events)
                         return
             if stray:

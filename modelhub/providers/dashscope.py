@@ -19,7 +19,7 @@ from modelhub.providers._address import explain_redirect, split_userinfo
 from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
-from modelhub.providers._dashscope_decode import finish_reason, read_body, said
+from modelhub.providers._dashscope_decode import is_last, read_body, read_done, said
 from modelhub.providers._dashscope_encode import (
     KIND,
     encode_messages,
@@ -116,7 +116,8 @@ class _Client(NamedTuple):
 class _Part(NamedTuple):
     """An event or a whole body of an answer, and the tool that must be called in it: its name, "" for any, or None."""
 
-    body: dict[str, Any]
+    body: dict[str, Any] | None
+    """None at `[DONE]`, the end of a gateway's stream."""
     wanted: str | None
 
 
@@ -287,9 +288,14 @@ class DashScopeChatModel(Provider):
                 return
             events = server_sent_events(response.aiter_bytes())
             async for name, data in events:
-                part = _checked(data, payload, response, failed=name == "error")
+                done = data == b"[DONE]"  # of a gateway that speaks OpenAI's dialect too
+                part = (
+                    _Part(None, payload["wanted"])
+                    if done
+                    else _checked(data, payload, response, failed=name == "error")
+                )
                 yield part
-                if finish_reason(part.body):
+                if done or (part.body is not None and is_last(part.body)):
                     await _read_out(events)
                     return
         finally:
@@ -310,7 +316,10 @@ class DashScopeChatModel(Provider):
 
     def decode_event(self, event: _Part, answer: Answer) -> None:
         """Read an event: a piece of the message, or the end; each with the counts so far."""
-        read_body(event.body, event.wanted, answer)
+        if event.body is None:
+            read_done(event.wanted, answer)
+        else:
+            read_body(event.body, event.wanted, answer)
 
     def failure(self, error: Exception) -> CallError | None:
         """An error of the SDK with an answer behind it; what the network met is told by its causes."""

@@ -25,7 +25,7 @@ from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._gemini_client import GeminiClient, connect, http_options, merged, snake
-from modelhub.providers._gemini_decode import failure_in, read_body, read_event
+from modelhub.providers._gemini_decode import failure_in, read_body, read_done, read_event
 from modelhub.providers._gemini_encode import request_body, structured_method
 from modelhub.providers._http import PerLoop
 from modelhub.providers._structured import Method, Structured
@@ -71,6 +71,10 @@ def _is_vertex(client_args: Mapping[str, Any]) -> bool:
     # `enterprise` is the SDK's new word for `vertexai`, and goes before it.
     found = client_args.get("enterprise")
     return bool(client_args.get("vertexai") if found is None else found)
+
+
+_DONE = object()
+"""The event that a gateway writes as `[DONE]`."""
 
 
 class GeminiChatModel(Provider):
@@ -175,6 +179,9 @@ class GeminiChatModel(Provider):
                 aclosing(server_sent_events(pieces, stray)) as found,
             ):
                 async for _, data in found:
+                    if data == b"[DONE]":  # of a gateway that speaks OpenAI's dialect too
+                        yield _DONE
+                        return
                     yield loads(data)
             if stray:  # JSON as it is: an error in the middle, or all the pieces in one list
                 rest = loads(b"\n".join(stray))
@@ -202,7 +209,10 @@ class GeminiChatModel(Provider):
 
     def decode_event(self, event: Any, answer: Answer) -> None:
         """Read one piece of a stream."""
-        read_event(event, answer)
+        if event is _DONE:
+            read_done(answer)
+        else:
+            read_event(event, answer)
 
     def failure(self, error: Exception) -> CallError | None:
         """What Google's libraries raise themselves: signing in to Vertex AI, and the SDK's own errors."""

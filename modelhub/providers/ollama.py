@@ -11,7 +11,6 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from pydantic import Field, SecretStr
 
@@ -30,14 +29,16 @@ from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._address import explain_redirect, server_name, split_userinfo
 from modelhub.providers._answer import Answer
+from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._base import Payload, Provider
+from modelhub.providers._counts import read_count
 from modelhub.providers._errors import network_failure, parse_retry_after, status_failure
+from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._http import PerLoop
 from modelhub.providers._ollama_encode import KIND, encode_messages, encode_tools, set_parameters, wanted_tool
 from modelhub.providers._ollama_wire import OllamaClient, connect
 from modelhub.providers._structured import Structured
 from modelhub.providers._wire import describe, json_body, json_lines
-from modelhub.response import ChatUsage, FinishReason
 
 __all__ = ["OllamaChatModel", "OllamaOptions"]
 
@@ -78,7 +79,6 @@ class _Part(NamedTuple):
     wanted: str | None
 
 
-_FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 _NO_ANSWER = {"load": "the model was only loaded", "unload": "the model was unloaded"}
 
 # Ollama gives no error codes. Where the status does not tell either, these words of its own source are all there is.
@@ -236,11 +236,9 @@ class OllamaChatModel(Provider):
         message = line.get("message")
         if message is not None and not isinstance(message, dict):
             raise BadReply(f"the answer's message is no object but {type(message).__name__}")
+        answer.model_name = answer.model_name or line.get("model")
         if message is not None:
-            answer.thinking(message.get("thinking") or "", **({"provider": KIND} if message.get("thinking") else {}))
-            answer.text(message.get("content") or "")
-            for call in message.get("tool_calls") or ():
-                _take_call(call, wanted, answer)
+            _read_message(message, bool(line.get("done")), wanted, answer)
         if line.get("done"):
             _finish(line, wanted, answer)
 
@@ -302,27 +300,44 @@ def _text_of(error: Any) -> str:
     return found if isinstance(found, str) else json.dumps(found)
 
 
-def _take_call(call: Any, wanted: str | None, answer: Answer) -> None:
-    function = call.get("function") if isinstance(call, dict) else None
+def _read_message(message: Mapping[str, Any], is_last: bool, wanted: str | None, answer: Answer) -> None:
+    if thinking := _content_text(message.get("thinking")):
+        answer.thinking(thinking, provider=KIND)
+    content = _content_text(message.get("content"))
+    if not (is_last and answer.is_repeated_by(content)):
+        answer.text(content)
+    calls = message.get("tool_calls") or []
+    for call in calls if isinstance(calls, list) else [calls]:
+        _read_call(call, wanted, answer)
+
+
+def _content_text(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(_content_text(part) for part in content)
+    if isinstance(content, dict) and isinstance(content.get("text"), str):
+        return str(content["text"])
+    return dump_arguments(content)
+
+
+def _read_call(raw: Any, wanted: str | None, answer: Answer) -> None:
+    function = raw.get("function") if isinstance(raw, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadReply("a tool call in the answer has no name")
     if wanted and function["name"] != wanted:
         raise BadReply(f"the model called `{function['name']}`, not `{wanted}`")
-    arguments = function.get("arguments")
-    key = uuid4().hex
-    answer.tool(key, id=call.get("id") or f"call_{key}", name=function["name"])
-    answer.arguments(key, arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False))
+    key = answer.notes["calls"] = answer.notes.get("calls", 0) + 1
+    answer.tool(key, id=str(raw.get("id") or ""), name=function["name"])
+    answer.arguments(key, dump_arguments(function.get("arguments") or {}))
 
 
 def _finish(line: Mapping[str, Any], wanted: str | None, answer: Answer) -> None:
     answer.model_name = line.get("model") or answer.model_name
-    counts = line.get("prompt_eval_count"), line.get("eval_count")
-    if counts != (None, None):
-        answer.usage = ChatUsage(counts[0] or 0, counts[1] or 0)
-    reason = _FINISH.get(line.get("done_reason") or "stop", "stop")
-    if reason == "stop" and wanted is not None and not answer.has_tools:
+    answer.count({"input": read_count(line, "prompt_eval_count"), "output": read_count(line, "eval_count")})
+    reason = line.get("done_reason")
+    if not answer.has_content and reason in _NO_ANSWER:
+        raise BadReply(_NO_ANSWER[reason])
+    finish = read_finish_reason(reason or "stop", answer.has_tools) or "stop"
+    if finish in ("stop", "tool_calls") and wanted is not None and not answer.has_tools:
         raise BadReply(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
-    if not answer.has_content and line.get("done_reason") in _NO_ANSWER:
-        raise BadReply(_NO_ANSWER[line["done_reason"]])
-    answer.finish_reason = "tool_calls" if reason == "stop" and answer.has_tools else reason
+    answer.finish_reason = finish
     answer.complete = True

@@ -23,14 +23,14 @@ from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._http import PerLoop, http_client
-from modelhub.providers._openai_dialect import read_body, read_event, read_headers
+from modelhub.providers._openai_dialect import read_body, read_done, read_event, read_headers
 from modelhub.providers._openai_encode import encode_request, structured_method
 from modelhub.providers._openai_errors import http_failure
 from modelhub.providers._openai_place import ambient_headers, ambient_organization, find_place
 from modelhub.providers._openai_quirks import SERVERS, Quirks, with_overrides
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._transport import Pool
-from modelhub.providers._wire import json_body, server_sent_events
+from modelhub.providers._wire import Prepended, json_body, server_sent_events, skip_blanks
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -41,12 +41,14 @@ Event = tuple[str, Any]
 
 _HEADERS = "headers"
 _WHOLE = "whole"
+_END = "end"
+_UNPARSED = "unparsed"
 _DONE = b"[DONE]"
 _CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "azure_ad_token", "azure_ad_token_provider"})
 _NOT_SENT = ("extra_headers", "extra_query", "extra_body", "timeout")
 _STEADY = frozenset({"default_headers", "default_query", "timeout", "project", "azure_endpoint", "api_version"})
 """Keywords of the client with which its requests all have the same head."""
-_END = 0.1  # seconds that a connection may take to end behind the last event, to be used again
+_DRAIN_SECONDS = 0.1  # seconds that a connection may take to end behind the last event, to be used again
 
 
 class _Client(NamedTuple):
@@ -264,16 +266,20 @@ class OpenAIChatModel(Provider):
         try:
             yield _HEADERS, response.headers
             pieces = response.aiter_bytes()
-            start = await _start(pieces)
-            if start.lstrip()[:1] in (b"{", b"[", b"<"):
+            start = await skip_blanks(pieces)
+            if start[:1] in (b"{", b"[", b"<"):
                 yield _WHOLE, start + b"".join([piece async for piece in pieces])
                 return
-            async with aclosing(server_sent_events(_Rejoined(start, pieces))) as events:
+            unparsed_lines: list[bytes] = []
+            async with aclosing(server_sent_events(Prepended(start, pieces), unparsed_lines)) as events:
                 async for event in events:
-                    if event[1] == _DONE:
+                    if event[1].strip() == _DONE:
+                        yield _END, b""
                         break
                     yield event
                 await _read_on(events)
+            if unparsed_lines:
+                yield _UNPARSED, b"\n".join(unparsed_lines)
         finally:
             await response.aclose()
 
@@ -291,6 +297,11 @@ class OpenAIChatModel(Provider):
             read_headers(data, answer)
         elif name == _WHOLE:
             read_body(json_body(data), answer)
+        elif name == _END:
+            read_done(answer)
+        elif name == _UNPARSED:
+            if not answer.complete and data.lstrip()[:1] == b"{":  # an error, written into the stream as it is
+                read_event("", data, answer)
         else:
             read_event(name, data, answer)
 
@@ -328,37 +339,10 @@ def _has_sdk() -> bool:
     return importlib.util.find_spec("openai") is not None
 
 
-async def _start(pieces: AsyncIterator[bytes]) -> bytes:
-    """The first bytes of *pieces* that are not blank, and what was before them."""
-    start = b""
-    async for piece in pieces:
-        start += piece
-        if start.lstrip(b" \t\r\n\xef\xbb\xbf"):
-            break
-    return start
-
-
-class _Rejoined:
-    """*pieces* with the *start* that was taken off them."""
-
-    def __init__(self, start: bytes, pieces: AsyncIterator[bytes]) -> None:
-        self._start = start
-        self._pieces = pieces
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._start:
-            start, self._start = self._start, b""
-            return start
-        return await anext(self._pieces)
-
-
 async def _read_on(events: AsyncIterator[Event]) -> None:
     """Wait a moment for the connection to end in order, so that it can be used again."""
     with suppress(Exception):
-        async with asyncio.timeout(_END):
+        async with asyncio.timeout(_DRAIN_SECONDS):
             async for _ in events:
                 pass
 

@@ -243,12 +243,14 @@ async def test_calls_in_pieces_are_put_together(ask):
     ]
 
 
-async def test_arguments_that_are_no_json_are_marked(ask):
-    """They are never passed on as a call without arguments."""
-    reply, _, _ = await ask(says=answer("", "tool_calls", tool_calls=[call(arguments='{"pl')]))
+async def test_arguments_that_are_no_json_are_no_call(ask):
+    """They are never passed on as a call without arguments; in an answer that was cut off the call is marked."""
+    with pytest.raises(BadReply, match="not JSON"):
+        await ask(says=answer("", "tool_calls", tool_calls=[call(arguments='{"pl')]))
+    reply, _, _ = await ask(says=answer("", "length", tool_calls=[call(arguments='{"pl')]))
     assert reply.tool_calls[0]["raw_input"] == '{"pl'
     assert reply.tool_calls[0]["error"]
-    assert reply.finish_reason == "error"
+    assert reply.finish_reason == "length"
 
 
 # Media and endpoints

@@ -189,7 +189,6 @@ WHOLE = [
     (b'{"candidates": [{"content": {"parts": [{"text": 7}]}, "finishReason": "STOP"}]}', BadReply),
     (b'{"candidates": [{"content": {"parts": [{"functionCall": {"args": {}}}]}, "finishReason": "STOP"}]}', BadReply),
     (b'{"candidates": [{"content": {"parts": [{"inlineData": {}}]}, "finishReason": "STOP"}]}', BadReply),
-    (json.dumps(piece("x", "STOP", usageMetadata={"promptTokenCount": "many"})).encode(), BadReply),
     (json.dumps(error(429, "RESOURCE_EXHAUSTED")).encode(), RateLimited),
     (json.dumps(error(503, "UNAVAILABLE")).encode(), Overloaded),
     (b'{"error": {"message": "odd"}}', ServerError),

@@ -451,7 +451,6 @@ async def test_a_refusal_is_text(streamed):
             {"prompt_tokens": 9, "completion_tokens": 2, "prompt_cache_hit_tokens": 4, "prompt_tokens_details": None},
             (9, 2, 4, 0, 0),
         ),
-        ({"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}, (0, 0, 0, 0, 0)),
     ],
 )
 async def test_usage_is_counted_the_same_for_all(streamed, usage, expected):

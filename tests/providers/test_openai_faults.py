@@ -237,7 +237,7 @@ async def test_a_stream_fails_before_its_content(loopback, model, pieces, end, k
     await fails(loopback, model, kind, stream=True)
 
 
-@pytest.mark.parametrize(("pieces", "end", "kind"), FAULTS)
+@pytest.mark.parametrize(("pieces", "end", "kind"), [fault for fault in FAULTS if fault[0] != [DONE]])
 async def test_a_stream_breaks_behind_its_content(loopback, model, pieces, end, kind):
     """Something has been seen: StreamBroken, with what came and the reason."""
     loopback.streams(chunk("half an "), chunk("answer"), *pieces, content_type=SSE, end=end)

@@ -78,9 +78,9 @@ class Many(RootModel[list[int]]):
     """No object."""
 
 
-def answer(content="ok", **message):
+def answer(content="ok", finish="stop", **message):
     """A whole completion."""
-    choices = [{"index": 0, "message": {"role": "assistant", "content": content, **message}, "finish_reason": "stop"}]
+    choices = [{"index": 0, "message": {"role": "assistant", "content": content, **message}, "finish_reason": finish}]
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     return {"id": "c1", "model": "m1", "choices": choices, "usage": usage}
 
@@ -255,9 +255,9 @@ async def test_a_round_of_tools(sent):
 
 
 async def test_a_reply_goes_back_as_it_is(loopback, sent):
-    """A reply's content is the next assistant message; broken arguments go back as the model wrote them."""
+    """A reply's content is the next assistant message; arguments that were cut off go back as the model wrote them."""
     calls = [{"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city"'}}]
-    loopback.answers(answer("Let me see.", tool_calls=calls))
+    loopback.answers(answer("Let me see.", "length", tool_calls=calls))
     async with OpenAIChatModel("m", "k", False, base_url=f"{loopback.url}/v1") as model:
         reply = await model("hi", [TOOL])
     assert reply.tool_calls[0]["error"]
