@@ -35,6 +35,10 @@ class SnapshotSource(Protocol):
     def is_pending(self) -> bool:
         """Whether a read that was cancelled can be made again."""
 
+    @property
+    def is_being_read(self) -> bool:
+        """Whether somebody waits for the next snapshot."""
+
     async def __anext__(self) -> ChatResponse:
         """The next snapshot. Raises StopAsyncIteration at the end."""
 
@@ -137,6 +141,11 @@ class SnapshotReader:
     def is_pending(self) -> bool:
         """Whether a read is suspended, with or without a task that waits for it."""
         return self._read is not None
+
+    @property
+    def is_being_read(self) -> bool:
+        """Whether a task waits for the next snapshot."""
+        return self._is_waiting
 
     async def __anext__(self) -> ChatResponse:
         """The next snapshot. A read that was cancelled before is gone on with."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from modelhub.process import ExitStage, register_at_exit, register_at_fork
+from modelhub._threads import DaemonThread, refuse_eventlet, wait_for
+from modelhub.process import ExitStage, fork_count, register_at_exit, register_at_fork
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,46 +17,70 @@ if TYPE_CHECKING:
     from modelhub.response import ChatResponse
     from modelhub.stream import ChatStream
 
-__all__ = ["SyncStream", "run_sync"]
+__all__ = ["SyncStream", "can_run_sync", "is_loop_running", "register_loop_at_exit", "run_in_background", "run_sync"]
 
 T = TypeVar("T")
+EXIT_TIMEOUT = 2.0  # seconds for what runs on the loop to be cancelled when the process ends
 
 
 class _Background:
-    """A daemon thread with a loop, started at the first call and stopped at exit."""
+    """A loop in a daemon thread, started at the first call and stopped when the process ends."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
         self._inherited: list[asyncio.AbstractEventLoop | None] = []
+        self._reset()
         register_at_fork(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()  # a finalizer may come here while it is held
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: DaemonThread | None = None
+        self.is_stopped = False
 
     def reset_after_fork(self) -> None:
         """Forget the parent's loop in a forked child, which has no thread that runs it."""
         self._inherited.append(self._loop)  # kept: it can be neither closed nor collected in silence
-        self._lock, self._loop, self._thread = threading.Lock(), None, None
+        self._reset()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a loop to run something on."""
+        return self._loop is not None
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, which runs."""
+        """Return the loop, which runs. Raises RuntimeError when the process is ending."""
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="modelhub", daemon=True)
-                self._thread.start()
-                register_at_exit(self, ExitStage.LOOP)
+                self._start()
+            if self._loop is None:
+                raise RuntimeError("the process is ending: no further call can be made")
             return self._loop
 
+    def _start(self) -> None:
+        refuse_eventlet("a call without an event loop (`.sync()`, `hub.close()`)")
+        if self.is_stopped:
+            return
+        loop = asyncio.new_event_loop()
+        try:
+            self._thread = DaemonThread(loop.run_forever, "modelhub")
+        except RuntimeError:  # the interpreter is ending
+            loop.close()
+        else:
+            self._loop = loop
+            register_at_exit(self, ExitStage.LOOP)
+
     def close_at_exit(self) -> None:
-        """Cancel what runs and stop the loop."""
+        """Cancel what runs and stop the loop; nothing is started any more."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+            self.is_stopped = True
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result(timeout=5)
+        ending = asyncio.run_coroutine_threadsafe(_end_tasks(), loop)
+        concurrent.futures.wait([ending], timeout=EXIT_TIMEOUT)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=5)
-        loop.close()
+        if thread.join(EXIT_TIMEOUT):
+            loop.close()
 
 
 async def _end_tasks() -> None:
@@ -68,21 +94,50 @@ async def _end_tasks() -> None:
 _background = _Background()
 
 
-def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run *coroutine* on the background loop and give back its result.
+def register_loop_at_exit() -> None:
+    """Have the background loop, which may start later, stopped after all exit handlers that are registered later."""
+    register_at_exit(_background, ExitStage.LOOP)
 
-    Raises RuntimeError where this thread runs a loop itself. An interrupt (Ctrl-C) cancels the coroutine.
-    """
+
+def is_loop_running() -> bool:
+    """Return whether this thread runs an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        pass
-    else:
-        coroutine.close()
-        raise RuntimeError("an event loop is running here: use `await model(...)` instead of `model.sync(...)`")
-    future = asyncio.run_coroutine_threadsafe(coroutine, _background.loop())
+        return False
+    return True
+
+
+def can_run_sync() -> bool:
+    """Return whether `run_sync` can still run something: the process is not ending."""
+    return not _background.is_stopped
+
+
+def run_in_background(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Run *coroutine* on the background loop and do not wait for it. Raises RuntimeError when the process is ending."""
     try:
-        return future.result()
+        asyncio.run_coroutine_threadsafe(coroutine, _background.loop())
+    except RuntimeError:
+        coroutine.close()
+        raise
+
+
+def run_sync(coroutine: Coroutine[Any, Any, T], instead: str = "`await model(...)` instead of `model.sync(...)`") -> T:
+    """Run *coroutine* on the background loop and return its result.
+
+    Raises RuntimeError, which says what to use *instead*, where this thread runs a loop itself, and when the process
+    is ending. An interrupt (Ctrl-C) cancels the coroutine.
+    """
+    try:
+        if is_loop_running():
+            raise RuntimeError(f"an event loop is running here: use {instead}")
+        loop = _background.loop()
+    except RuntimeError:
+        coroutine.close()
+        raise
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        return wait_for(future)
     except BaseException:
         future.cancel()
         raise
@@ -93,23 +148,41 @@ class SyncStream(Iterator["ChatResponse"]):
 
     def __init__(self, stream: ChatStream) -> None:
         self._stream = stream
+        self._forks = fork_count()
 
     def __next__(self) -> ChatResponse:
-        async def following() -> ChatResponse | None:
+        async def read() -> ChatResponse | None:
             return await anext(self._stream, None)
 
-        snapshot = run_sync(following())
+        self._refuse_fork()
+        snapshot = run_sync(read())
         if snapshot is None:
             raise StopIteration
         return snapshot
 
     def final(self) -> ChatResponse:
-        """Read to the end and give back the complete answer."""
+        """Read to the end and return the complete answer."""
+        self._refuse_fork()
         return run_sync(self._stream.final())
 
     def close(self) -> None:
-        """Stop: the connection is given back."""
-        run_sync(self._stream.aclose())
+        """Stop: the connection is given back. Does not wait where this thread runs a loop itself.
+
+        Does nothing in a forked child, whose parent the stream belongs to. When the process is ending, the stream is
+        recorded as it is.
+        """
+        if self._forks != fork_count():
+            return
+        if not _background.is_running:
+            self._stream.settle_as_abandoned()
+        elif is_loop_running():
+            run_in_background(self._stream.aclose())
+        elif self._stream.settled is None:
+            run_sync(self._stream.aclose())
+
+    def _refuse_fork(self) -> None:
+        if self._forks != fork_count():
+            raise RuntimeError("this stream was begun before the process forked: only the parent can read it")
 
     def __enter__(self) -> Self:
         return self

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from modelhub.clock import Clock, SystemClock
-from modelhub.errors import CallError, InvalidRequest
+from modelhub.errors import CallError, HubClosed, InvalidRequest
 from modelhub.events import AttemptEnded, CallSettled, Event, Observer
 from modelhub.process import fork_count, register_at_fork
 from modelhub.response import COUNTS, Attempt, ChatUsage, Later
-from modelhub.stream import Outcome, Reply
+from modelhub.stream import ChatStream, Outcome, Reply
 
 if TYPE_CHECKING:
+    from modelhub.active_calls import ActiveCalls
     from modelhub.model import ChatRequest
 
 __all__ = ["CallContext", "Followed", "Follower", "Services", "Tags", "as_tags", "tagged"]
@@ -86,6 +89,8 @@ class Services:
     random: random.Random = field(default_factory=_Random)
     observers: tuple[Observer, ...] = ()
     followers: tuple[Follower, ...] = ()
+    calls: ActiveCalls | None = None
+    """The calls under way of the hub; set by it."""
 
     def observe(self, event: Event) -> None:
         """Tell every observer."""
@@ -104,13 +109,20 @@ class CallContext:
     """
 
     __slots__ = (
+        "_cancelling",
         "_followed",
         "_forks",
+        "_is_ended",
+        "_is_settled",
+        "_stream",
+        "_task",
         "_told",
         "_wait",
         "attempts",
         "attempts_at",
         "call_id",
+        "is_committed",
+        "loop",
         "requested",
         "services",
         "started",
@@ -129,6 +141,11 @@ class CallContext:
         """How many attempts were made at each place of a chain; a model may stand at several."""
         self._wait = 0.0
         self._forks = fork_count()
+        self._is_settled = self._is_ended = self.is_committed = False
+        self._stream: weakref.ref[ChatStream] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self.loop: asyncio.AbstractEventLoop
         self._followed: Sequence[Followed] = ()
         self._told: Mapping[str, tuple[int, float]] | None = None
 
@@ -140,6 +157,17 @@ class CallContext:
         """Tell every observer."""
         self.services.observe(event)
 
+    def enter(self) -> None:
+        """The call begins, in the running task. Raises HubClosed, and RuntimeError where no asyncio loop runs."""
+        try:
+            self._task = task = asyncio.current_task()
+        except RuntimeError:
+            raise RuntimeError("modelhub needs asyncio: the runner of this coroutine is another one") from None
+        if (calls := self.services.calls) is not None:
+            self.loop = asyncio.get_running_loop()
+            self._cancelling = task.cancelling() if task is not None else 0
+            calls.add(self)
+
     def follow(self, request: ChatRequest) -> None:
         """The call is made: whoever wants to follow it does so from here."""
         if self.services.followers:
@@ -148,6 +176,11 @@ class CallContext:
 
     def commit(self, reply: Reply) -> None:
         """A reply is in hand."""
+        self.is_committed = True
+        if isinstance(reply, ChatStream):
+            self._stream = weakref.ref(reply)
+        if self._is_ended and self._task is not None:
+            self._task.uncancel()  # the answer came first
         for followed in self._followed:
             followed.committed(reply)
 
@@ -177,7 +210,9 @@ class CallContext:
         return told
 
     def begin(self, model: str, provider: str, model_name: str) -> Attempt:
-        """Open the record of an attempt."""
+        """Open the record of an attempt. Raises HubClosed: nothing is sent any more when the hub is closing."""
+        if (calls := self.services.calls) is not None:
+            calls.check_open()
         attempt = Attempt(model, provider, model_name, started=self.elapsed(), wait=self._wait)
         self._wait = 0.0
         self.attempts.append(attempt)
@@ -198,6 +233,9 @@ class CallContext:
                 retry_after=error.retry_after,
             )
         self.observe(AttemptEnded(self.call_id, attempt))
+        calls = self.services.calls
+        if calls is not None and calls.is_closing and not self._is_settled and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.end_call_if_waiting)
 
     def skip(self, model: str, provider: str, model_name: str, error: CallError) -> None:
         """Note that *model* was passed over without being asked, and why."""
@@ -212,8 +250,11 @@ class CallContext:
 
     def settle(self, outcome: Outcome) -> None:
         """The call is finished: close what is open and tell the observers; in a forked child, the parent does so."""
-        if self._forks != fork_count():
+        if self._is_settled or self._forks != fork_count():
             return
+        self._is_settled = True
+        if self.services.calls is not None:
+            self.services.calls.discard(self)
         for attempt in self.attempts:
             self.end(attempt, outcome.how)
         error = outcome.error
@@ -240,6 +281,51 @@ class CallContext:
         finally:
             for followed in self._followed:
                 followed.settled(event, outcome)
+
+    # -- when the hub closes, or the process ends: see `ActiveCall` ------------------------------------------------
+
+    def end_call(self) -> None:
+        """End the call with HubClosed."""
+        stream = self._stream() if self._stream is not None else None
+        if self._is_settled or self._is_ended:
+            return
+        if stream is not None:
+            stream.fail(HubClosed("the hub was closed before the stream was read to its end"))
+        elif not self.is_committed and self._task is not None:
+            self._is_ended = True
+            self._task.cancel()
+
+    def end_call_if_waiting(self) -> None:
+        """End the call if it waits, in a limit's queue or to try again, so that nothing is lost."""
+        if all(attempt["outcome"] is not None for attempt in self.attempts):
+            self.end_call()
+
+    def end_call_if_unread(self) -> None:
+        """End the call if it is a stream that nobody reads at this moment."""
+        stream = self._stream() if self._stream is not None else None
+        if stream is not None and not stream.is_being_read:
+            self.end_call()
+
+    def error_of_end(self, error: BaseException) -> BaseException:
+        """Return what the caller is to get for *error*: HubClosed, if the call was cancelled by `end_call` alone."""
+        if not self._is_ended or self._task is None:
+            return error
+        is_cancelled_elsewhere = self._task.uncancel() > self._cancelling
+        if not isinstance(error, asyncio.CancelledError) or is_cancelled_elsewhere:
+            return error
+        return HubClosed("the hub was closed before there was an answer")
+
+    def cancel_call(self) -> None:
+        """Cancel the task if it waits for the reply."""
+        if not self._is_settled and not self.is_committed and self._task is not None:
+            self._task.cancel()
+
+    def abandon_call(self) -> None:
+        """Record the call as it is: its loop has ended, or is about to."""
+        stream = self._stream() if self._stream is not None else None
+        if stream is not None:
+            stream.settle_as_abandoned()
+        self.settle(Outcome("abandoned", None))
 
 
 def _first_token(attempt: Attempt | None) -> float | None:

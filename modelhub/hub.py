@@ -12,8 +12,9 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from modelhub._sync import run_sync
+from modelhub._sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
 from modelhub.accounting.accounts import Accounts
+from modelhub.active_calls import ActiveCalls
 from modelhub.build import Builder
 from modelhub.config.load import Loaded, load_dict, load_file
 from modelhub.context import Follower, Services, tagged
@@ -22,16 +23,18 @@ from modelhub.logs import LogObserver
 from modelhub.middleware.chain import Chain
 from modelhub.middleware.limit import Pool
 from modelhub.model import ChatModelBase
-from modelhub.process import register_at_fork
+from modelhub.process import is_in_finalizer, register_at_fork
 from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-__all__ = ["CONFIG_VARIABLE", "Hub", "config_path"]
+__all__ = ["CLOSE_GRACE", "CONFIG_VARIABLE", "Hub", "config_path"]
 
 CONFIG_VARIABLE = "MODELHUB_CONFIG"
 """The environment variable that names the file."""
+CLOSE_GRACE = 5.0
+"""How many seconds a closing hub gives to calls that are under way."""
 
 
 def config_path(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Path:
@@ -65,14 +68,19 @@ class Hub:
         self.usage = accounts.meter
         """What all calls used and cost: totals, the ledger's health, the budgets."""
         self._owned: list[ChatModelBase] = []
+        self._calls = ActiveCalls(given.clock)
         self.services = dataclasses.replace(
-            given, observers=(self.usage, *given.observers), followers=self._followers(given)
+            given,
+            observers=(self.usage, *given.observers),
+            followers=self._followers(given),
+            calls=self._calls,
         )
         self._builder = Builder(loaded, self.services, self._owned.append, accounts)
         self._chains: dict[str, Chain] = {}
         self._lock = threading.RLock()
-        self._closed = False
+        self._closed = self._close_finished = False
         register_at_fork(self)
+        register_loop_at_exit()
 
     def reset_after_fork(self) -> None:
         """Renew the lock in a forked child: another thread of the parent may have held it."""
@@ -167,13 +175,19 @@ class Hub:
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
-    async def aclose(self) -> None:
-        """Close every model, last made first. Safe to call twice; a failure to close is logged, not raised."""
+    async def aclose(self, *, grace: float = CLOSE_GRACE) -> None:
+        """Close every model, last made first. Safe to call twice; a failure to close is logged, not raised.
+
+        From now on nothing is sent. Calls that are at a vendor's get *grace* seconds; what is left then, and at once
+        every call that waits in a limit's queue or to try again, raises `HubClosed`. So does a stream that is not read
+        to its end by then, at its next read; one that nobody reads when the hub closes does not hold it up.
+        """
+        if not is_loop_running():
+            raise RuntimeError("modelhub needs asyncio: the runner of this coroutine is another one")
+        self._refuse_calls()
+        await self._calls.close(grace)
         with self._lock:
-            self._closed = True
             owned, self._owned = self._owned[::-1], []
-            for chain in self._chains.values():
-                chain.closed = True
         for model in owned:
             if (aclose := getattr(model, "aclose", None)) is None:
                 continue  # a provider of a third party that has nothing to give back
@@ -184,10 +198,36 @@ class Hub:
         if self._telemetry is not None:
             self._telemetry.flush()
         await self.usage.aclose()
+        self._close_finished = True
 
-    def close(self) -> None:
-        """The same for code without an event loop."""
-        run_sync(self.aclose())
+    def _refuse_calls(self) -> None:
+        with self._lock:
+            self._closed = True
+            for chain in self._chains.values():
+                chain.closed = True
+
+    def close(self, *, grace: float = CLOSE_GRACE) -> None:
+        """The same for code without an event loop; also in a handler of `atexit` and in a finalizer.
+
+        Raises RuntimeError where this thread runs an event loop: there, `await hub.aclose()`.
+        """
+        if self._close_finished:
+            return
+        if not can_run_sync():
+            self._close_without_loop()
+        elif is_loop_running() and is_in_finalizer():
+            run_in_background(self.aclose(grace=grace))
+        else:
+            run_sync(self.aclose(grace=grace), instead="`await hub.aclose()`, or `async with` for a `with`")
+
+    def _close_without_loop(self) -> None:
+        """Close what can be closed when the process is ending: connections end with it."""
+        self._refuse_calls()
+        self._calls.close_without_loop()
+        if self._telemetry is not None:
+            self._telemetry.flush()
+        self.usage.close()
+        self._close_finished = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -198,6 +238,8 @@ class Hub:
         await self.aclose()
 
     def __enter__(self) -> Self:
+        if is_loop_running():
+            raise RuntimeError("an event loop is running here: use `async with Hub...` instead of `with Hub...`")
         return self
 
     def __exit__(

@@ -170,13 +170,17 @@ class ChatModelBase(ABC):
             options=kwargs,
             context=context,
         )
+        context.enter()
         context.follow(request)
         try:
             reply = await self.send(request)
-        except BaseException as error:
+        except BaseException as caught:
+            error = context.error_of_end(caught)
             how: How = "failed" if isinstance(error, Exception) else "cancelled"
             context.settle(Outcome(how, None, error))
             trim_traceback(error)
+            if error is not caught:
+                raise error from None
             raise
         context.commit(reply)
         on_settled(reply, context.settle)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Protocol
 
-__all__ = ["ExitStage", "ForkAware", "fork_count", "register_at_exit", "register_at_fork"]
+__all__ = ["ExitStage", "ForkAware", "fork_count", "is_in_finalizer", "register_at_exit", "register_at_fork"]
 
 _log = logging.getLogger("modelhub")
 
@@ -33,7 +33,7 @@ class ExitAware(Protocol):
     """An object that has something left to do when the process ends."""
 
     def close_at_exit(self) -> None:
-        """Finish. Must be safe to call twice, and must not start a thread or an event loop."""
+        """Finish. Must be safe to call twice, and must start neither a thread nor an event loop."""
         ...
 
 
@@ -85,7 +85,7 @@ class _Process:
     def _missing_exit_hooks(self) -> Iterator[str]:
         """The ends of a process that are not watched yet: its workers end without running `atexit`."""
         for name in ("atexit", "multiprocessing.util", "billiard.util"):
-            if name not in self._exit_hooks and (name == "atexit" or name in sys.modules):
+            if name not in self._exit_hooks and (name == "atexit" or _is_worker_of(name)):
                 yield name
 
     def _close(self) -> None:
@@ -95,6 +95,13 @@ class _Process:
                     obj.close_at_exit()
                 except Exception:
                     _log.exception("%s could not be closed at exit", type(obj).__name__)
+
+
+def _is_worker_of(module: str) -> bool:
+    """Return whether this process is a worker of multiprocessing, or may be one of billiard, Celery's fork of it."""
+    if module not in sys.modules or module != "multiprocessing.util":
+        return module in sys.modules
+    return sys.modules["multiprocessing.process"].parent_process() is not None
 
 
 _process = _Process()
@@ -112,6 +119,19 @@ def register_at_exit(obj: ExitAware, stage: ExitStage) -> None:
     fork the registration must be repeated in the child. What ends by `os._exit` or by a signal is not closed.
     """
     _process.add_exit_aware(obj, stage)
+
+
+def is_in_finalizer() -> bool:
+    """Return whether the caller runs within a finalizer: `__del__`, `weakref.finalize`, or a generator's cleanup.
+
+    What it raises can reach nobody, and where it runs nobody has chosen.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and (frame.f_back is not None):
+        if frame.f_code.co_name == "__del__" or frame.f_code is weakref.finalize.__call__.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def fork_count() -> int:

@@ -182,6 +182,16 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         """Fail when a read has waited *seconds* for the next snapshot."""
         self._timer(now).add_idle_limit(seconds, make_error)
 
+    @property
+    def is_being_read(self) -> bool:
+        """Whether somebody waits for the next snapshot at this moment."""
+        return self._source.is_being_read
+
+    def settle_as_abandoned(self) -> None:
+        """Record the stream as it is, without its loop, which has ended or is about to; from any thread."""
+        self._first = None
+        self._completion.settle("abandoned")
+
     def fail(self, error: Exception) -> None:
         """End the stream now, while nobody reads: the next read raises *error*."""
         self._completion.expire(lambda _: error)

@@ -17,9 +17,9 @@ from modelhub.registry import LAYERS, PROVIDERS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "modelhub"
 FLOORS = [
-    ["errors", "clock", "process", "_frames"],
+    ["errors", "clock", "process", "_threads", "_frames"],
     ["response", "blocks", "_shapes", "options"],
-    ["_sources", "_snapshot_reader", "_stream_timer", "events", "_tree"],
+    ["_sources", "_snapshot_reader", "_stream_timer", "events", "_tree", "active_calls"],
     ["_parts"],
     ["messages", "tools"],
     ["stream"],

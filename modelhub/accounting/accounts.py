@@ -39,7 +39,7 @@ class Accounts:
         self.budgets = _budgets(budgets, usage, ledger, clock) if budgets else None
         self.meter = Meter(self.prices, ledger, self.budgets)
         if ledger is not None:
-            weakref.finalize(self.meter, ledger.close)  # at exit, or when nobody can be called any more
+            weakref.finalize(self.meter, ledger.retire).atexit = False  # the end of the process closes it itself
 
     def _ledger(self, path: Path, usage: UsageOptions) -> Ledger:
         from modelhub.accounting.ledger import Ledger

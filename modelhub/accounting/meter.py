@@ -134,8 +134,17 @@ class Meter:
 
     async def aclose(self) -> None:
         """Flush, and let go of the ledger's file. What is settled later is written at once."""
-        if self._ledger is not None:
+        if self._ledger is None:
+            return
+        try:
             await asyncio.to_thread(self._ledger.close)
+        except RuntimeError:  # the interpreter is ending, and starts no thread any more
+            self._ledger.close()
+
+    def close(self) -> None:
+        """The same for code without an event loop; waits a few seconds at most."""
+        if self._ledger is not None:
+            self._ledger.close()
 
     def __repr__(self) -> str:
         total = self.total

@@ -1,12 +1,16 @@
 """The ledger's file: an SQLite database with a row for each call and one for each of its attempts.
 
+It is made for its user alone (mode 0600, and so are its log and index); the mode of a file that exists is left alone.
+
 Its form has a version, in `PRAGMA user_version`; an older file is brought up to date when it is opened for writing. The
 write-ahead log lets several processes write, and others read, at once; it needs a local disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +23,7 @@ from typing import Any
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.response import COUNTS
 
-__all__ = ["MIGRATIONS", "Store", "connect_for_reading", "instant"]
+__all__ = ["MIGRATIONS", "Store", "connect_for_reading", "instant", "is_locked"]
 
 _COUNTS = """
     input_tokens INTEGER NOT NULL,
@@ -102,6 +106,10 @@ class Store:
     """
 
     def __init__(self, path: Path, patience: float) -> None:
+        self._path = path
+        self._timeout = patience
+        _create_private(path)
+        self._identity = _file_identity(path)
         # One thread at a time uses it, but not always the same one.
         self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
         try:
@@ -140,11 +148,18 @@ class Store:
             else:
                 return
 
-    def add(self, records: Sequence[UsageRecord], writer: str = "") -> None:
+    def is_current(self) -> bool:
+        """Return whether the file at the path still is the one that was opened: it may be deleted or moved."""
+        return _file_identity(self._path) == self._identity
+
+    def add(self, records: Sequence[UsageRecord], writer: str = "", timeout: float | None = None) -> None:
         """Write *records*, all or none, signed by *writer*; one that is there already is left as it is.
 
-        Raises sqlite3.Error.
+        Waits *timeout* seconds for a lock, or as long as it was opened with. Raises sqlite3.Error.
         """
+        if timeout is not None and timeout != self._timeout:
+            self._connection.execute(f"PRAGMA busy_timeout={round(timeout * 1000)}")
+            self._timeout = timeout
         calls = [_call(record) for record in records]
         attempts = [
             _attempt(record.call_id, number, part) for record in records for number, part in enumerate(record.parts)
@@ -176,8 +191,32 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+        """Close the file. What is only in the log of a file that was moved away is put into that file before."""
+        try:
+            if not self.is_current():
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._connection.close()
+
+
+def is_locked(error: Exception) -> bool:
+    """Return whether *error* says that somebody else holds the file's lock."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _create_private(path: Path) -> None:
+    """Make an empty file at *path* that only its user may read, if there is none; SQLite's other files follow it."""
+    target = os.path.realpath(path)
+    with contextlib.suppress(OSError):  # it is there, or SQLite says what is wrong
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -65,6 +65,11 @@ class RestartingSnapshots:
         outcome = self._current.settled
         return outcome is not None and outcome.how == "failed"
 
+    @property
+    def is_being_read(self) -> bool:
+        """Whether a task waits for the next snapshot."""
+        return self._is_reading
+
     def interrupt(self) -> bool:
         """End the read under way; False if nobody waits for the vendor."""
         return self._current._source.interrupt()

@@ -143,12 +143,13 @@ def test_a_batch_is_written_in_its_time(tmp_path):
         ask(hub, 4)
         assert hub.usage.health.pending == 4
         ask(hub, 6)
-        until(lambda: len(rows(path)) >= 9)
+        until(lambda: hub.usage.health.written >= 9)
         hub.usage.flush()
         assert hub.usage.health.as_dict()["written"] == 10
     with hub_of(path, batch=10, max_delay="20ms") as hub:
         ask(hub, 1)
-        until(lambda: len(rows(path)) == 11)
+        until(lambda: hub.usage.health.written == 1)
+    assert len(rows(path)) == 11
 
 
 def until(true, seconds=20):
@@ -254,6 +255,8 @@ class ReadOnly(Store):
     """As if the folder had become read-only."""
 
     def __init__(self, path, patience):
+        super().__init__(path, patience)
+        self._connection.close()
         self._connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
@@ -287,8 +290,7 @@ def test_a_ledger_that_can_no_longer_be_written_fails_no_call(tmp_path, usage, s
 @pytest.mark.parametrize("usage", [{}, {"batch": 0}])
 def test_a_file_that_others_have_locked_holds_nobody_up(tmp_path, usage, monkeypatch):
     """Calls go on while it is locked, and are written afterwards."""
-    monkeypatch.setattr(room, "_PATIENCE", 0.05)
-    monkeypatch.setattr(room, "_IMPATIENCE", 0.05)
+    monkeypatch.setattr(room, "WRITER_TIMEOUT", 0.05)
     path = tmp_path / "usage.db"
     hub = hub_of(path, **usage)
     ask(hub, 1)
@@ -324,7 +326,7 @@ def test_a_file_that_is_no_ledger_fails_no_call(tmp_path):
 
 def test_memory_is_bounded_while_the_ledger_fails(tmp_path, monkeypatch):
     """The oldest records go first, and are told as lost."""
-    monkeypatch.setattr(room, "_MOST_KEPT", 10)
+    monkeypatch.setattr(room, "MAX_PENDING", 10)
     hub = hub_of(tmp_path / "nowhere" / "usage.db", batch=0)
     ask(hub, 15)
     health = hub.usage.health
