@@ -8,9 +8,6 @@ Everything else, files, structure, commit, end marks, records, is done here, onc
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib
-import sys
 import urllib.request
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
@@ -38,6 +35,7 @@ from modelhub.providers._errors import network_failure
 from modelhub.providers._left import left_of
 from modelhub.providers._media import with_files_read
 from modelhub.providers._redact import is_clean, redact
+from modelhub.providers._sdk_import import import_sdk
 from modelhub.providers._structured import Method, Structured
 from modelhub.response import Attempt, ChatResponse, ChatUsage
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
@@ -144,10 +142,8 @@ class Provider(ChatModelBase):
 
     async def prepare(self) -> None:
         """Do what takes long before the first request; a limit has it done before it counts the request as sent."""
-        # Importing an SDK takes up to a second, in which the loop, and everybody else's streams, would stand still.
-        if self.sdk is not None and not _is_loaded(self.sdk):
-            with contextlib.suppress(Exception):  # where it is needed it is imported again, and says what is wrong
-                await asyncio.to_thread(importlib.import_module, self.sdk)
+        if self.sdk is not None:
+            await import_sdk(self.sdk)
 
     def _respond(self, answer: Answer, body: Any, attempt: Attempt, context: CallContext) -> ChatResponse:
         self.decode(body, answer)
@@ -288,12 +284,6 @@ def _record_unused(attempt: Attempt, answer: Answer, usage: ChatUsage | None) ->
 def _tell_left(context: CallContext, headers: Any) -> None:
     if headers is not None and (left := left_of(headers, context.services.clock.wall())) is not None:
         context.tell_left(left)
-
-
-def _is_loaded(name: str) -> bool:
-    module = sys.modules.get(name)
-    # A module stands there as soon as its import begins; who used it then would wait for the import, and the loop too.
-    return module is not None and not getattr(module.__spec__, "_initializing", False)
 
 
 def _unknown(error: Exception) -> CallError:

@@ -1,0 +1,79 @@
+"""Importing a vendor's SDK in a thread, while nobody else builds a request.
+
+An import takes up to a second, in which the loop, and everybody else's streams, would stand still: so a thread does it.
+But a module can be seen as soon as its import begins, and SDKs look at what others have imported (openai at httpx). So
+whoever is about to begin an attempt waits for the import under way, also for that of another vendor's SDK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import importlib
+import sys
+import threading
+
+from modelhub.process import register_at_fork
+
+__all__ = ["import_sdk"]
+
+
+class _Importer:
+    """At most one import at a time, in any thread of the process."""
+
+    def __init__(self) -> None:
+        self.reset_after_fork()
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Forget in a forked child the import that a thread of the parent was doing."""
+        self._lock = threading.Lock()
+        self.under_way: concurrent.futures.Future[None] | None = None
+
+    def begin(self) -> concurrent.futures.Future[None] | None:
+        """Return the future of an import that begins now, or None if another one is under way."""
+        with self._lock:
+            if self.under_way is not None:
+                return None
+            self.under_way = future = concurrent.futures.Future[None]()
+            return future
+
+    def run(self, name: str, future: concurrent.futures.Future[None]) -> None:
+        """Import *name*, and finish *future* whatever comes of it: who needs the module sees what is wrong."""
+        try:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+        finally:
+            self.under_way = None
+            future.set_result(None)
+
+
+_importer = _Importer()
+
+
+async def import_sdk(name: str) -> None:
+    """Import the module *name* if it is not there, and wait for any other import of this kind that is under way."""
+    while True:
+        if (under_way := _importer.under_way) is not None:
+            await asyncio.wrap_future(under_way)
+        elif is_loaded(name):
+            return
+        elif (future := _importer.begin()) is not None:
+            await _import_in_thread(name, future)
+            return
+
+
+async def _import_in_thread(name: str, future: concurrent.futures.Future[None]) -> None:
+    try:
+        thread = asyncio.get_running_loop().run_in_executor(None, _importer.run, name, future)
+    except RuntimeError:  # the process is ending, and starts no thread any more
+        _importer.run(name, future)
+    else:
+        await asyncio.shield(thread)  # others wait for it too
+
+
+def is_loaded(name: str) -> bool:
+    """Return whether the module *name* has been imported to its end."""
+    module = sys.modules.get(name)
+    return module is not None and not getattr(module.__spec__, "_initializing", False)
