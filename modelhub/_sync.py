@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from modelhub._threads import DaemonThread, refuse_eventlet, wait_for
+from modelhub._threads import DaemonThread, new_lock, refuse_eventlet, wait_for, wait_until_done
 from modelhub.process import ExitStage, fork_count, register_at_exit, register_at_fork
 
 if TYPE_CHECKING:
@@ -60,14 +59,20 @@ class _Background:
         refuse_eventlet("a call without an event loop (`.sync()`, `hub.close()`)")
         if self.is_stopped:
             return
-        loop = asyncio.new_event_loop()
+        started = new_lock()
+        started.acquire()
+
+        def run() -> None:
+            self._loop = loop = asyncio.new_event_loop()  # in its own thread: gevent's selectors belong to one
+            started.release()
+            loop.run_forever()
+
         try:
-            self._thread = DaemonThread(loop.run_forever, "modelhub")
+            self._thread = DaemonThread(run, "modelhub")
         except RuntimeError:  # the interpreter is ending
-            loop.close()
-        else:
-            self._loop = loop
-            register_at_exit(self, ExitStage.LOOP)
+            return
+        started.acquire()
+        register_at_exit(self, ExitStage.LOOP)
 
     def close_at_exit(self) -> None:
         """Cancel what runs and stop the loop; nothing is started any more."""
@@ -76,8 +81,7 @@ class _Background:
             self.is_stopped = True
         if loop is None or thread is None:
             return
-        ending = asyncio.run_coroutine_threadsafe(_end_tasks(), loop)
-        concurrent.futures.wait([ending], timeout=EXIT_TIMEOUT)
+        wait_until_done(asyncio.run_coroutine_threadsafe(_end_tasks(), loop), EXIT_TIMEOUT)
         loop.call_soon_threadsafe(loop.stop)
         if thread.join(EXIT_TIMEOUT):
             loop.close()

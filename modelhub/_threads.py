@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
-__all__ = ["DaemonThread", "new_lock", "refuse_eventlet", "sleep", "wait_for"]
+__all__ = ["DaemonThread", "new_lock", "refuse_eventlet", "sleep", "wait_for", "wait_until_done"]
 
 T = TypeVar("T")
 
@@ -74,18 +74,26 @@ class DaemonThread:
 
 def wait_for(future: concurrent.futures.Future[T]) -> T:
     """Return the result of *future*; in a greenlet, the others go on meanwhile. Raises what the future raises."""
-    if _gevent_monkey() is not None and not future.done():
-        _wait_in_greenlet(future)
+    if _gevent_monkey() is not None:
+        wait_until_done(future, None)
     return future.result()
 
 
-def _wait_in_greenlet(future: concurrent.futures.Future[Any]) -> None:
+def wait_until_done(future: concurrent.futures.Future[Any], timeout: float | None) -> None:
+    """Wait until *future* is done, at most *timeout* seconds; in a greenlet, the others go on meanwhile."""
+    if _gevent_monkey() is None:
+        concurrent.futures.wait([future], timeout)
+    elif not future.done():
+        _wait_in_greenlet(future, timeout)
+
+
+def _wait_in_greenlet(future: concurrent.futures.Future[Any], timeout: float | None) -> None:
     gevent, event = sys.modules["gevent"], sys.modules["gevent.event"].Event()
     watcher = gevent.get_hub().loop.async_()
     watcher.start(event.set)
     try:
         future.add_done_callback(lambda _: watcher.send())
-        event.wait()
+        event.wait(timeout)
     finally:
         watcher.stop()
         watcher.close()

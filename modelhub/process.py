@@ -14,7 +14,10 @@ import sys
 import weakref
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = ["ExitStage", "ForkAware", "fork_count", "is_in_finalizer", "register_at_exit", "register_at_fork"]
 
@@ -122,12 +125,9 @@ def register_at_exit(obj: ExitAware, stage: ExitStage) -> None:
 
 
 def is_in_finalizer() -> bool:
-    """Return whether the caller runs within a finalizer: `__del__`, `weakref.finalize`, or a generator's cleanup.
-
-    What it raises can reach nobody, and where it runs nobody has chosen.
-    """
-    frame = sys._getframe(1)
-    while frame is not None and (frame.f_back is not None):
+    """Return whether the caller runs within a finalizer (`__del__` or `weakref.finalize`), whose errors reach nobody."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
         if frame.f_code.co_name == "__del__" or frame.f_code is weakref.finalize.__call__.__code__:
             return True
         frame = frame.f_back

@@ -213,7 +213,7 @@ def _create_private(path: Path) -> None:
 
 def _file_identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -37,6 +37,7 @@ class _Importer:
             if self.under_way is not None:
                 return None
             self.under_way = future = concurrent.futures.Future[None]()
+            future.set_running_or_notify_cancel()  # who stops waiting does not cancel it
             return future
 
     def run(self, name: str, future: concurrent.futures.Future[None]) -> None:
