@@ -125,7 +125,7 @@ def register_at_exit(obj: ExitAware, stage: ExitStage) -> None:
 
 
 def is_in_finalizer() -> bool:
-    """Return whether the caller runs within a finalizer (`__del__` or `weakref.finalize`), whose errors reach nobody."""
+    """Return whether the caller runs in a finalizer (`__del__` or `weakref.finalize`), whose errors reach nobody."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "__del__" or frame.f_code is weakref.finalize.__call__.__code__:

@@ -7,7 +7,11 @@ from contextlib import closing
 
 import pytest
 
-FILE = "version: 1\nusage: {ledger: usage.db, batch: 100, max_delay: 60s}\nmodels: {m: {provider: scripted, reply: one two}}\n"
+FILE = """
+version: 1
+usage: {ledger: usage.db, batch: 100, max_delay: 60s}
+models: {m: {provider: scripted, reply: one two}}
+"""
 
 
 @pytest.fixture(name="run")
