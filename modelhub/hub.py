@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import logging
 import os
+import pickle
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ from modelhub._sync import can_run_sync, is_loop_running, register_loop_at_exit,
 from modelhub.accounting.accounts import Accounts
 from modelhub.active_calls import ActiveCalls
 from modelhub.build import Builder
-from modelhub.config.load import Loaded, load_dict, load_file
+from modelhub.config.load import Loaded, copy_plain, load_dict, load_file
+from modelhub.config.portable import find_literal_secrets
 from modelhub.context import Follower, Services, tagged
 from modelhub.errors import ConfigError, HubClosed, UnknownModel
 from modelhub.logs import LogObserver
@@ -52,6 +54,25 @@ def config_path(path: str | os.PathLike[str] | None = None, environ: Mapping[str
     raise ConfigError(f"{found}{origin} is not a file")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Source:
+    """What a hub was made from: the method of `Hub`, and the path or the dict that it was given."""
+
+    method: str
+    config: Any = dataclasses.field(repr=False)
+    has_environ: bool = False
+
+
+def _unpicklable(reason: str) -> pickle.PicklingError:
+    return pickle.PicklingError(f"this hub cannot be pickled: {reason}")
+
+
+def _open_again(cls: type[Hub], method: str, config: Any) -> Hub:
+    """Make the hub that was pickled."""
+    hub: Hub = getattr(cls, method)(config)
+    return hub
+
+
 class Hub:
     """Finds models by name.
 
@@ -79,6 +100,8 @@ class Hub:
         self._chains: dict[str, Chain] = {}
         self._lock = threading.RLock()
         self._closed = self._close_finished = False
+        self._source: _Source | None = None
+        self._has_own_services = services is not None
         register_at_fork(self)
         register_loop_at_exit()
 
@@ -110,7 +133,10 @@ class Hub:
         *environ* takes the place of the process's environment, *services* that of the system's time and chance.
         Raises ConfigError with every problem of the file.
         """
-        return cls(load_file(config_path(path, environ), environ=environ), services=services)
+        file = config_path(path, environ)
+        hub = cls(load_file(file, environ=environ), services=services)
+        hub._source = _Source("from_yaml", os.path.abspath(file), has_environ=environ is not None)  # noqa: PTH100 - links stay
+        return hub
 
     @classmethod
     def from_dict(
@@ -121,7 +147,38 @@ class Hub:
         services: Services | None = None,
     ) -> Self:
         """The hub of *config*, which has the file's form. Raises ConfigError with every problem."""
-        return cls(load_dict(config, environ=environ), services=services)
+        hub = cls(load_dict(config, environ=environ), services=services)
+        hub._source = _Source("from_dict", copy_plain(config), has_environ=environ is not None)
+        return hub
+
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the configuration: the path of the file, or the dict with its references, and no secret.
+
+        The hub that comes out is a new one: it reads the file, and looks references up, where it is unpickled. Raises
+        PicklingError for what is of this process alone: `services`, `environ`, and secrets that stand in the dict
+        itself.
+        """
+        source = self._source
+        if source is None:
+            raise _unpicklable("it was made from a `Loaded`; make it with `from_yaml` or `from_dict`")
+        if self._has_own_services:
+            raise _unpicklable("it was made with `services`, which are of this process; make it where it is used")
+        if source.has_environ:
+            raise _unpicklable("it was made with `environ`, which may hold secrets; make it where it is used")
+        places = find_literal_secrets(source.config) if source.method == "from_dict" else iter(())
+        if (place := next(places, None)) is not None:
+            raise _unpicklable(f"it holds a secret itself, at `{place}`: write a reference, such as ${{VAR}}")
+        return _open_again, (type(self), source.method, source.config)
+
+    def __copy__(self) -> Self:
+        """Return the hub itself: there is one of it, with its limits, connections and ledger, whoever holds it."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Return the hub itself, as a copy does."""
+        return self
 
     def get(self, name: str) -> Chain:
         """The chain *name*, or the model of that name as a chain of one; the same object each time.

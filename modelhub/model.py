@@ -15,11 +15,12 @@ The comfortable call is written once, here, above one abstract method, `send`. I
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 from modelhub._frames import trim_traceback
 from modelhub._sync import SyncStream, run_sync
@@ -203,6 +204,20 @@ class ChatModelBase(ABC):
             trim_traceback(error)
             raise
         return SyncStream(reply) if isinstance(reply, ChatStream) else reply
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse: a model holds connections and what calls have in common. Raises PicklingError."""
+        raise pickle.PicklingError(
+            f"`{self.name}` cannot be pickled: pass its hub, which pickles as its configuration, and get it by its name"
+        )
+
+    def __copy__(self) -> Self:
+        """Return the model itself: there is one of it, whoever holds it."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Return the model itself, as a copy does."""
+        return self
 
     def open_call(self, kwargs: dict[str, Any]) -> CallContext:  # noqa: ARG002 - chains take keywords of their own
         """The context of a new call; takes what is not the vendor's out of *kwargs*."""

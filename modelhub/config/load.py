@@ -27,7 +27,7 @@ from modelhub.errors import ConfigError, Problem, UnknownModel
 from modelhub.middleware.chain import ChainOptions
 from modelhub.middleware.limit import LimitOptions
 
-__all__ = ["Loaded", "ModelEntry", "Origin", "Unset", "load_dict", "load_file", "load_text"]
+__all__ = ["Loaded", "ModelEntry", "Origin", "Unset", "copy_plain", "load_dict", "load_file", "load_text"]
 
 _NAMED = ("models", "chains", "limits", "budgets")
 
@@ -88,15 +88,15 @@ def load_text(text: str, file: str = "models.yaml", *, environ: Mapping[str, str
 
 def load_dict(data: Mapping[str, Any], *, environ: Mapping[str, str] | None = None) -> Loaded:
     """The configuration in *data*, which has the file's form. Raises ConfigError with every problem."""
-    document = Document(Source(""), _plain(data))
+    document = Document(Source(""), copy_plain(data))
     return _load(document, Report(document.source), environ, FilePath())
 
 
-def _plain(data: Any) -> Any:
+def copy_plain(data: Any) -> Any:
     """*data* with dicts and lists of our own; anything else is left as it is, for the vendor's client."""
     if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
-    return [_plain(value) for value in data] if isinstance(data, list | tuple) else data
+        return {str(key): copy_plain(value) for key, value in data.items()}
+    return [copy_plain(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def _load(document: Document, report: Report, environ: Mapping[str, str] | None, folder: FilePath) -> Loaded:

@@ -178,18 +178,16 @@ def test_what_is_pending_is_written_when_the_hub_closes_and_at_exit(tmp_path):
 
 
 def test_what_is_settled_after_the_hub_has_closed_is_written_too(tmp_path):
-    """A stream that outlives its hub is counted when it ends."""
-    path = tmp_path / "usage.db"
-
-    async def main():
-        hub = hub_of(path)
-        stream = await hub.get("m")("hello", stream=True)
-        await hub.aclose()
-        await stream.aclose()
-        assert hub.usage.total.calls == 1
-
-    asyncio.run(main())
-    assert [row[0] for row in rows(path, "SELECT outcome FROM calls")] == ["closed"]
+    """A stream whose loop stood still when the hub was closed is counted when the loop goes on."""
+    path, loop = tmp_path / "usage.db", asyncio.new_event_loop()
+    hub = hub_of(path)
+    stream = loop.run_until_complete(hub.get("m")("hello", stream=True))
+    hub.close()
+    assert not path.exists()
+    loop.run_until_complete(stream.aclose())
+    loop.close()
+    assert hub.usage.total.calls == 1
+    assert [row[0] for row in rows(path, "SELECT outcome FROM calls")] == ["failed"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

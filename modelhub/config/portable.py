@@ -1,0 +1,28 @@
+"""Whether a configuration can leave the process: its references may, its secrets may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelhub.config.secrets import guess_in_line, is_reference, is_secret
+
+__all__ = ["find_literal_secrets"]
+
+
+def find_literal_secrets(config: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield where *config*, in the form of the file, has a secret itself and not a reference such as `${VAR}` to it."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from find_literal_secrets(value, (*path, str(key)))
+    elif isinstance(config, (list, tuple)):
+        for index, value in enumerate(config):
+            yield from find_literal_secrets(value, (*path, str(index)))
+    elif isinstance(config, str) and _is_secret_text(config, path):
+        yield ".".join(path)
+
+
+def _is_secret_text(text: str, path: tuple[str, ...]) -> bool:
+    if not text or is_reference(text):
+        return False
+    return any(is_secret(key) for key in path) or bool(guess_in_line(text))
