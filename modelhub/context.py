@@ -121,8 +121,12 @@ class CallContext:
         "attempts",
         "attempts_at",
         "call_id",
+<<<<<<< HEAD
         "is_committed",
         "loop",
+=======
+        "queue",
+>>>>>>> 401bd05 (Breakers count in time buckets; a vendor's header is no lock on a pool; a call that ends in a queue names the limit; totals keep the tags used last)
         "requested",
         "services",
         "started",
@@ -139,6 +143,8 @@ class CallContext:
         self.attempts: list[Attempt] = []
         self.attempts_at: dict[Hashable, int] = {}
         """How many attempts were made at each place of a chain; a model may stand at several."""
+        self.queue: tuple[str, float] | None = None
+        """The limit in whose queue the call stands, and since when."""
         self._wait = 0.0
         self._forks = fork_count()
         self._is_settled = self._is_ended = self.is_committed = False

@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Meter"]
 
 _MOST_CELLS = 20_000  # combinations of chain, model and tags
+OTHER = "(other)"
+"""The value of tags that were not used for long, when there are too many."""
 _MOST_DEFERRED = 1024  # costs that wait for the table of prices to be loaded
 
 _log = logging.getLogger("modelhub")
@@ -41,8 +43,8 @@ class Meter:
     """Totals of all calls of a hub, since it was made or since `reset`.
 
     *prices* says whether a cost can be worked out at once, *ledger* gets every call, *budgets* are shown. Safe to use
-    from several threads. If there are more than 20 000 combinations of chain, model and tags, the further ones are
-    counted without their tags.
+    from several threads. No more than 20 000 combinations of chain, model and tags are kept apart: beyond that, those
+    that were not used for longest are counted together, as `by_tag["user"]["(other)"]`.
     """
 
     def __init__(self, prices: PriceBook, ledger: Ledger | None = None, budgets: Budgets | None = None) -> None:
@@ -51,14 +53,14 @@ class Meter:
         self._budgets = budgets
         self._lock = threading.Lock()
         self._tray: deque[CallSettled] = deque()
-        self._cells: dict[Key, Sum] = {}
-        self._deferred: list[tuple[Sum, ChatUsage]] = []
+        self._cells: OrderedDict[Key, Sum] = OrderedDict()
+        self._deferred: list[tuple[Key, ChatUsage]] = []
         register_at_fork(self)
 
     def reset_after_fork(self) -> None:
         """Forget in a forked child what the parent has counted."""
         self._lock = threading.Lock()
-        self._tray, self._cells, self._deferred = deque(), {}, []
+        self._tray, self._cells, self._deferred = deque(), OrderedDict(), []
 
     def __call__(self, event: Event) -> None:
         """Hear of *event*; everything but a settled call is passed over."""
@@ -124,7 +126,7 @@ class Meter:
         """Begin anew at nothing. The ledger and the budgets keep what they have."""
         with self._lock:
             self._empty_tray()
-            self._cells = {}
+            self._cells = OrderedDict()
             self._deferred = []
 
     def flush(self) -> None:
@@ -172,13 +174,14 @@ class Meter:
         for attempt in event.attempts:
             if _stored(attempt, "skipped"):
                 continue
-            cell = self._cell((event.requested, _stored(attempt, "model"), tags))
-            cell.attempts += 1
+            key = (event.requested, _stored(attempt, "model"), tags)
+            self._cell(key).attempts += 1
             usage: ChatUsage | None = _stored(attempt, "usage")
             if usage is not None:
-                self._count_usage(cell, usage)
+                self._count_usage(key, usage)
 
-    def _count_usage(self, cell: Sum, usage: ChatUsage) -> None:
+    def _count_usage(self, key: Key, usage: ChatUsage) -> None:
+        cell = self._cell(key)
         cell.input_tokens += _stored(usage, "input_tokens")
         cell.output_tokens += _stored(usage, "output_tokens")
         cell.cache_read_tokens += _stored(usage, "cache_read_tokens")
@@ -187,24 +190,49 @@ class Meter:
         cell.reasoning_tokens += _stored(usage, "reasoning_tokens")
         cell.estimated += _stored(usage, "estimated")
         if type(_stored(usage, "cost")) is Later:
-            self._deferred.append((cell, usage))
+            self._deferred.append((key, usage))
         else:
             _count_cost(cell, usage)
 
     def _price_what_can_be(self) -> None:
         if self._prices.ready:
             while self._deferred:
-                _count_cost(*self._deferred.pop())
+                key, usage = self._deferred.pop()
+                _count_cost(self._find_cell(key), usage)
         elif len(self._deferred) >= _MOST_DEFERRED:
             self._prices.warm()
 
     def _cell(self, key: Key) -> Sum:
         cell = self._cells.get(key)
         if cell is None:
-            if len(self._cells) >= _MOST_CELLS and key[2]:
-                return self._cell((key[0], key[1], ()))
+            if key[2] and len(self._cells) >= _MOST_CELLS:
+                self._merge_oldest()
             cell = self._cells[key] = Sum()
+        elif key[2]:
+            self._cells.move_to_end(key)
         return cell
+
+    def _merge_oldest(self) -> None:
+        """Count the tags that were not used for longest as `OTHER`."""
+        oldest = next((key for key in self._cells if key[2] and key != _other(key)), None)
+        if oldest is None:
+            return
+        merged = self._cells.pop(oldest)
+        other = _other(oldest)
+        if other not in self._cells and len(self._cells) >= _MOST_CELLS:
+            other = (oldest[0], oldest[1], ())  # there are as many names of tags
+        self._cells.setdefault(other, Sum()).add(merged)
+
+    def _find_cell(self, key: Key) -> Sum:
+        """The cell of *key*, or the one it was merged into meanwhile."""
+        for known in (key, _other(key)):
+            if known in self._cells:
+                return self._cells[known]
+        return self._cells.setdefault((key[0], key[1], ()), Sum())
+
+
+def _other(key: Key) -> Key:
+    return key[0], key[1], tuple((name, OTHER) for name, _ in key[2])
 
 
 def _count_cost(cell: Sum, usage: ChatUsage) -> None:

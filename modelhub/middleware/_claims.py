@@ -15,7 +15,9 @@ admitted before the request was sent is surely counted already, and is left out.
 Who alone uses an account notices little of it. Where the vendor's bucket refills all the time (Anthropic and Cerebras
 say so, and OpenAI's does), each answer tells of what has flowed back, and replaces what was told before. But when
 nothing is left, nobody is answered, and nothing is learnt until the reset, which may be hours off while there is room
-again in seconds. So once a minute one attempt passes nevertheless, and its answer tells anew.
+again in seconds. So once a minute one attempt passes nevertheless, and its answer tells anew; or as soon as the vendor
+itself wants to be asked again, if it says so (Retry-After). If it is answered, and nothing is said of what is left,
+then what was said before is not true any more.
 
 Models that share a pool may have limits of their own at the vendor: what is told to one does not replace what is told
 to another, and the narrowest bound holds for all.
@@ -42,7 +44,7 @@ class Claim:
     """No more than *amount* passes in *seconds*, until it is *until*; *source* was told so for the attempt of *hold*.
 
     *passed* is what was admitted after that one, or more. *asked* is when somebody was last admitted, who may bring
-    news.
+    news, and *probe_after* how many seconds later another one may.
     """
 
     source: str
@@ -52,6 +54,7 @@ class Claim:
     until: float
     asked: float
     passed: int
+    probe_after: float
 
 
 class Claims:
@@ -61,7 +64,9 @@ class Claims:
         self._window = window
         self._claims: list[Claim] = []
 
-    def hear(self, source: str, hold: Hold, amount: int, seconds: float, now: float) -> bool:
+    def hear(
+        self, source: str, hold: Hold, amount: int, seconds: float, now: float, probe_after: float = MINUTE
+    ) -> bool:
         """*source* was told in the answer to the attempt of *hold* that for *seconds* only *amount* is left.
 
         What was told in answers to earlier attempts is over. Of an answer to a later one, which came sooner, nobody
@@ -76,8 +81,16 @@ class Claims:
         kept = [claim for claim in known if claim.source != source or claim.hold.number > hold.number]
         if len(own := [claim for claim in kept if claim.source == source]) >= _MOST:
             kept.remove(max(own, key=lambda claim: claim.amount))
-        self._claims = [*kept, Claim(source, hold, amount, seconds, now + seconds, now, passed)]
+        self._claims = [*kept, Claim(source, hold, amount, seconds, now + seconds, now, passed, probe_after)]
         return amount <= passed and all(claim.amount > claim.passed for claim in known)
+
+    def disprove(self, source: str, hold: Hold) -> None:
+        """*source* has answered the attempt of *hold*: what would have kept that from passing is not true any more."""
+        self._claims = [
+            claim
+            for claim in self._claims
+            if claim.source != source or claim.hold.number >= hold.number or claim.passed <= claim.amount
+        ]
 
     def passed(self, amount: int, now: float) -> None:
         """*amount* was admitted."""
@@ -108,7 +121,7 @@ class Claims:
 
     def _wait(self, claim: Claim, amount: int, now: float) -> float:
         room = claim.amount - amount
-        ends = min(claim.until, claim.asked + MINUTE) - now
+        ends = min(claim.until, claim.asked + claim.probe_after) - now
         if room < 0:
             return ends
         for ended, passed in self._within(claim, now):

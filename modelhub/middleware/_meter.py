@@ -189,14 +189,17 @@ class Meter:
         self.reserved -= hold.amount
         self._give_back(hold, hold.amount, now)
 
-    def claim(self, source: str, hold: Hold, told: tuple[int, float], now: float) -> bool:
+    def claim(
+        self, source: str, hold: Hold, told: tuple[int, float], now: float, retry_after: float | None = None
+    ) -> bool:
         """The vendor told *source*, in the answer to the attempt of *hold*, how much is left and for how long.
 
-        Gives back whether that changes everything: now nothing is left.
+        Where it also said when to ask again, *retry_after* seconds later, that is done. Gives back whether that changes
+        everything: now nothing is left.
         """
         left, seconds = told
         self.window.forget(now)
-        return self.claims.hear(source, hold, left, seconds, now)
+        return self.claims.hear(source, hold, left, seconds, now, MINUTE if retry_after is None else retry_after)
 
     def left(self, now: float) -> int:
         """How much may still pass in the current period; below 0 if more was used than reserved."""

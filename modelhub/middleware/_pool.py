@@ -72,36 +72,38 @@ class Pool:
         *,
         deadline: float | None = None,
         patience: float | None = None,
+        max_wait: float | None = None,
         source: str = "",
     ) -> Permit:
         """Wait until *amounts* may pass and a place is free.
 
         Raises LimitRejected at once for what can never fit, where the queue is full, and for what cannot be had before
-        *deadline* (an instant) or within `max_wait`; or, where *patience* (seconds) is given, not within it because the
-        vendor has asked for a pause or says that too little is left, or a quota over more than a minute is used up.
-        Then or later: a pause may come while it waits.
+        *deadline* (an instant) or within *max_wait* or the pool's own `max_wait`; or, where *patience* (seconds) is
+        given, not within it because the vendor has asked for a pause or says that too little is left, or a quota over
+        more than a minute is used up. Then or later: a pause may come while it waits.
 
         *source* is who asks: what the vendor tells of its limits is kept apart for each.
         """
         self._check_size(amounts)
-        most = self.options.max_wait
+        most = min((most for most in (self.options.max_wait, max_wait) if most is not None), default=None)
         ends = [end for end in (deadline, None if most is None else self.clock.now() + most) if end is not None]
-        patience = patience if most is None else None
+        patience = patience if self.options.max_wait is None else None
         permit = Permit(self._give_back, amounts, min(ends, default=None), patience, source)
         self.post(self._join, permit)
         if permit.state is State.WAITING:
-            await self._waited(permit)
+            await self._waited(permit, most)
         if permit.refusal is not None:
             raise permit.refusal
         return permit
 
-    async def _waited(self, permit: Permit) -> None:
+    async def _waited(self, permit: Permit, most: float | None) -> None:
         try:
-            async with asyncio.timeout(self.options.max_wait):
+            async with asyncio.timeout(most):
                 await permit.future
         except TimeoutError:
             self.post(self._quit, permit)
-            raise self._rejected(f"had no room within {self.options.max_wait:g} s (`max_wait`)") from None
+            why = "(`max_wait`)" if most == self.options.max_wait else "and another model can be asked"
+            raise self._rejected(f"had no room within {most:g} s {why}") from None
         except BaseException:
             self.post(self._quit, permit)
             raise
@@ -297,8 +299,11 @@ class Pool:
                 hold.meter.settle(hold, None if bill.used is None else bill.used.of(hold.meter.what), now)
             else:
                 hold.meter.undo(hold, now)
+        if bill.answered:
+            for hold in permit.holds:
+                hold.meter.claims.disprove(permit.source, hold)
         if bill.told is not None:
-            self._heed(now, permit, bill.told)
+            self._heed(now, permit, bill.told, bill.retry_after)
 
     def _pause(self, now: float, began: float, retry_after: float | None) -> None:
         """Nobody passes until the vendor wants to be asked again; a later, shorter wish changes nothing."""
@@ -311,9 +316,11 @@ class Pool:
         self._paused_until = max(self._paused_until, now + retry_after)
         self._turn_away(now)
 
-    def _heed(self, now: float, permit: Permit, told: Mapping[str, tuple[int, float]]) -> None:
+    def _heed(
+        self, now: float, permit: Permit, told: Mapping[str, tuple[int, float]], retry_after: float | None = None
+    ) -> None:
         heard = [
-            hold.meter.claim(permit.source, hold, told[hold.meter.what], now)
+            hold.meter.claim(permit.source, hold, told[hold.meter.what], now, retry_after)
             for hold in permit.holds
             if hold.meter.what in told
         ]

@@ -23,4 +23,5 @@ async def in_time(work: Coroutine[Any, Any, T], seconds: float, failure: Callabl
         if not scope.expired():
             raise  # a failure of its own that is a TimeoutError too
         drop_frames(error)
-        raise failure() from error.__cause__
+        late = failure()
+        raise late from late.__cause__ or error.__cause__

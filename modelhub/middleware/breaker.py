@@ -30,6 +30,7 @@ __all__ = ["Breaker", "BreakerOptions", "BreakerState"]
 
 _TICK = 0.001  # whoever slept until the pause was over may wake a hair too early
 _DOUBLINGS = 32  # of a pause; by then any pause is the longest
+_BUCKETS = 60  # a window is counted in so many parts, and a part is forgotten as a whole
 
 
 class BreakerOptions(LayerOptions):
@@ -49,6 +50,48 @@ class BreakerOptions(LayerOptions):
     """The pause after failures that somebody must mend: a wrong key, an empty account, an unknown model."""
 
 
+@dataclass(slots=True)
+class _Bucket:
+    """The attempts that ended within a short time."""
+
+    began: float
+    ended: float
+    attempts: int = 0
+    failures: int = 0
+
+
+class AttemptCounts:
+    """How many of the attempts within a window failed; each costs the same, however many there were."""
+
+    __slots__ = ("_buckets", "attempts", "failures")
+
+    def __init__(self) -> None:
+        self._buckets: deque[_Bucket] = deque()
+        self.attempts = 0
+        self.failures = 0
+
+    def add(self, has_failed: bool, now: float, window: float) -> None:
+        """Count an attempt that ends *now*, and forget those that ended longer than *window* seconds ago."""
+        buckets = self._buckets
+        if not buckets or now - buckets[-1].began >= window / _BUCKETS:
+            buckets.append(_Bucket(now, now))
+        bucket = buckets[-1]
+        bucket.ended = now
+        bucket.attempts += 1
+        bucket.failures += has_failed
+        self.attempts += 1
+        self.failures += has_failed
+        while buckets[0].ended < now - window:
+            oldest = buckets.popleft()
+            self.attempts -= oldest.attempts
+            self.failures -= oldest.failures
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._buckets.clear()
+        self.attempts = self.failures = 0
+
+
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class BreakerState:
     """What is known of one endpoint, key and model."""
@@ -59,7 +102,7 @@ class BreakerState:
     probing: bool = False
     lease: float = math.inf  # until when the others wait for the probe's outcome
     cause: CallError | None = field(default=None, repr=False)
-    seen: deque[tuple[float, bool]] = field(default_factory=deque, repr=False)
+    seen: AttemptCounts = field(default_factory=AttemptCounts, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def __post_init__(self) -> None:
@@ -152,7 +195,7 @@ class Breaker(Layer):
                 state.openings, state.cause = 0, None
                 state.seen.clear()
             elif state.openings == 0:
-                self._remember(True)
+                self._remember(has_failed=False)
 
     def _failed(self, error: CallError, began: float, probe: bool) -> None:
         state, verdict = self.state, error.breaker_effect
@@ -166,7 +209,7 @@ class Breaker(Layer):
                 self._leave_alone(now, self._jittered(self.options.long_pause), error)
             elif verdict is Verdict.COUNTS:
                 state.streak += 1
-                self._remember(False)
+                self._remember(has_failed=True)
                 if probe or (state.openings == 0 and self._enough()):
                     self._open(now, now - began, error)
 
@@ -177,18 +220,14 @@ class Breaker(Layer):
         self.state.openings += 1
         self._leave_alone(now, self._jittered(max(pause, silence)), error)
 
-    def _remember(self, answered: bool) -> None:
-        now, seen = self.services.clock.now(), self.state.seen
-        seen.append((now, answered))
-        while seen[0][0] < now - self.options.window:
-            seen.popleft()
+    def _remember(self, *, has_failed: bool) -> None:
+        self.state.seen.add(has_failed, self.services.clock.now(), self.options.window)
 
     def _enough(self) -> bool:
         options, seen = self.options, self.state.seen
         if self.state.streak >= options.failures:
             return True
-        failed = sum(not answered for _, answered in seen)
-        return len(seen) >= 2 * options.failures and failed >= options.share * len(seen)
+        return seen.attempts >= 2 * options.failures and seen.failures >= options.share * seen.attempts
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self.services.random.uniform(1.0, 1.1)

@@ -36,7 +36,7 @@ from modelhub.middleware._tagged import Tagged
 from modelhub.middleware._tokens import least_tokens
 from modelhub.model import ChatModelBase, ChatRequest
 from modelhub.options import LayerOptions, duration, seconds
-from modelhub.response import ChatResponse
+from modelhub.response import Attempt, ChatResponse
 from modelhub.stream import ChatStream, Reply
 
 __all__ = ["Chain", "ChainOptions"]
@@ -259,15 +259,15 @@ class _Walk:
         error.attempts = attempts = self.context.attempts[self.began :]
         trim_traceback(error)  # whose frames would keep the caller's, and so a stream that he has forgotten, alive
         self.errors.append(error)
-        made = sum(not attempt["skipped"] for attempt in attempts)
-        if made:
+        if made := _count_made(attempts):
             place = (self.chain, self._place(self.at))
             self.context.attempts_at[place] = self.context.attempts_at.get(place, 0) + made
 
-    def _can_attempt(self, index: int) -> bool:
+    def _can_attempt(self, index: int, uncounted: int = 0) -> bool:
         """Whether the call may ask the model at *index* once more; a chain there keeps count itself."""
         most = self.models[index].max_attempts
-        return most is None or self.context.attempts_at.get((self.chain, self._place(index)), 0) < most
+        made = self.context.attempts_at.get((self.chain, self._place(index)), 0)
+        return most is None or made + uncounted < most
 
     def _place(self, index: int) -> int:
         """Where the model at *index* of this call's order stands in the chain; a preferred one is asked first."""
@@ -380,7 +380,13 @@ class _Walk:
         stalled = isinstance(cause, TimedOut)
         # With a model behind this chain, or a chain at its end (which has asked twice itself), somebody else acts.
         elsewhere = self.request.behind or isinstance(model, Chain)
-        return self.at if once and not stalled and not elsewhere and self._can_attempt(self.at) else None
+        if stalled or elsewhere or not once:
+            return None
+        return self.at if self._can_attempt(self.at, _count_made(self.context.attempts[self.began :])) else None
+
+
+def _count_made(attempts: Sequence[Attempt]) -> int:
+    return sum(not attempt["skipped"] for attempt in attempts)
 
 
 def _leaves(error: CallError) -> Iterable[CallError]:

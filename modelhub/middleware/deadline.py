@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelhub.errors import CallError, DeadlineExceeded
+from modelhub.errors import CallError, DeadlineExceeded, LimitRejected
 from modelhub.middleware._watch import in_time
 from modelhub.model import ChatRequest, Layer
 from modelhub.response import ChatResponse
@@ -34,9 +34,17 @@ class Deadline(Layer):
         stream.add_deadline(deadline, self.services.clock.now, make_late)
 
     def _exceeded(self, request: ChatRequest) -> DeadlineExceeded:
-        failure = DeadlineExceeded(
-            f"the call's time is over after {request.context.elapsed():.1f} s, while `{self.name}` was asked",
-            model=self.name,
-        )
-        request.context.fail_open_attempts(failure)
+        context = request.context
+        text, cause = f"the call's time is over after {context.elapsed():.1f} s", None
+        if context.queue is None:
+            text += f", while `{self.name}` was asked"
+        else:
+            limit, since = context.queue
+            context.queue = None
+            waited = self.services.clock.now() - since
+            text += f", of which `{self.name}` waited {waited:.1f} s in the queue of limit `{limit}`"
+            cause = LimitRejected(f"limit `{limit}` had no room within {waited:.1f} s", model=self.name)
+        failure = DeadlineExceeded(text, model=self.name)
+        failure.__cause__ = cause
+        context.fail_open_attempts(failure)
         return failure

@@ -92,8 +92,9 @@ class LimitOptions(LayerOptions):
     """How many attempts may wait; one more is refused. No bound if not given."""
     max_wait: duration(0, 86_400) | None = None  # type: ignore[valid-type]
     """How long an attempt may wait; what takes longer is refused, as soon as that is clear. If not given, an attempt
-    waits until the call's deadline; for a vendor's pause, for what its headers say is used up, or for a rate over a
-    minute that is, 60 s, or 10 s if another model is behind."""
+    waits until the call's deadline, or half of the time until then if another model is behind; for a vendor's pause,
+    for what its headers say is used up, or for a rate over a minute that is, 60 s, or 10 s if another model is behind.
+    """
 
     def rates(self) -> Iterator[tuple[What, Rate]]:
         """Every rate, by what it counts."""
@@ -157,16 +158,23 @@ class Limit(Layer):
         return reply
 
     async def _permit(self, request: ChatRequest) -> Permit:
-        clock, began = self.services.clock, self.services.clock.now()
+        clock, began, context = self.services.clock, self.services.clock.now(), request.context
+        context.queue = (self.pool.name, began)
         try:
             permit = await self.pool.acquire(
-                self._amounts(request), deadline=request.deadline, patience=_patience(request), source=self.name
+                self._amounts(request),
+                deadline=request.deadline,
+                patience=_patience(request),
+                max_wait=_longest_wait(request),
+                source=self.name,
             )
         except LimitRejected as refusal:
+            context.queue = None
             refusal.model, refusal.provider = self.name, self.kind
             raise
         finally:
-            request.context.waited(clock.now() - began)
+            context.waited(clock.now() - began)
+        context.queue = None
         return permit
 
     def _amounts(self, request: ChatRequest) -> Amounts:
@@ -201,6 +209,12 @@ def _patience(request: ChatRequest) -> float | None:
     if request.behind:
         return _SHORT_WAIT
     return LONGEST_WAIT if request.deadline is None else None
+
+
+def _longest_wait(request: ChatRequest) -> float | None:
+    """How long a call stands in a queue: half of the time it has left, if another model can use the other half."""
+    remaining = request.remaining()
+    return remaining / 2 if request.behind and remaining is not None else None
 
 
 def _used(outcome: Outcome, request: ChatRequest, before: int) -> Amounts | None:

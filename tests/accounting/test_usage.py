@@ -288,14 +288,15 @@ def test_reset_begins_anew_and_threads_lose_nothing(notes):
     assert json.loads(json.dumps(hub.usage.as_dict()))["total"]["calls"] == 1000
 
 
-def test_tags_beyond_counting_are_left_out(notes, monkeypatch):
-    """Totals stay exact; what has no room is counted without its tags."""
+def test_of_too_many_tags_those_used_last_are_kept(notes, monkeypatch):
+    """Totals stay exact; what was not used for longest is counted together."""
     monkeypatch.setattr("modelhub.accounting.meter._MOST_CELLS", 5)
     hub = hub_of(notes, {"a": {"reply": "one"}})
-    for n in range(9):
+    for n in (*range(8), 3, 3, 9):
         ask(hub, "a", "hi", tags={"n": n})
-    assert hub.usage.total.calls == 9
-    assert sum(one.calls for one in hub.usage.by_tag["n"].values()) == 5
+    calls = {value: total.calls for value, total in hub.usage.by_tag["n"].items()}
+    assert calls == {"(other)": 4, "3": 3, "5": 1, "6": 1, "7": 1, "9": 1}
+    assert (hub.usage.total.calls, hub.usage.total.known_cost) == (11, 11 * 11)
 
 
 def test_what_is_not_logged_is_not_gathered(notes, caplog):

@@ -23,7 +23,7 @@ from modelhub.errors import (
     StreamBroken,
 )
 from modelhub.events import Waiting
-from modelhub.middleware.breaker import Breaker, BreakerOptions
+from modelhub.middleware.breaker import AttemptCounts, Breaker, BreakerOptions
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock
 
@@ -407,3 +407,16 @@ def test_a_hub_in_two_threads_counts_together():
 def test_a_429_is_what_cools():
     """If the table changes, these tests must."""
     assert RateLimited.verdict.breaker.value == "cools"
+
+
+def test_a_failure_costs_the_same_however_many_attempts_are_remembered():
+    """Attempts are counted, not kept: memory is bounded, and so is what a failure costs."""
+    counts = AttemptCounts()
+    for number in range(30_000):
+        counts.add(number % 8 == 0, number / 1000, 30.0)
+    assert (counts.attempts, counts.failures) == (30_000, 3_750)
+    assert len(counts._buckets) <= 61
+    counts.add(True, 45.0, 30.0)
+    assert counts.attempts == pytest.approx(15_000, abs=501)
+    counts.add(True, 76.0, 30.0)
+    assert (counts.attempts, counts.failures) == (1, 1)

@@ -300,3 +300,33 @@ async def test_a_pool_costs_little():
             (await pool.acquire(Amounts(10, 10))).settle(used(5, 5))
         best = min(best, time.perf_counter() - began)
     assert best / 500 < 100e-6
+
+
+# -- calls that end in the queue -------------------------------------------------------------------------------------
+
+
+async def test_a_deadline_that_passes_in_the_queue_names_the_limit(world):
+    """And says how long the call waited there; nobody was asked."""
+    hub = world.hub({"m": {"steps": [{"say": "x", "wait": 20}], "limit": "one"}}, limits={"one": {"concurrency": 1}})
+    first = asyncio.ensure_future(hub.get("m")("hi"))
+    await asyncio.sleep(1)
+    text = r"time is over after 5\.0 s, of which `m` waited 5\.0 s in the queue of limit `one`"
+    with pytest.raises(DeadlineExceeded, match=text) as caught:
+        await hub.get("m")("hi", deadline=5)
+    assert isinstance(caught.value.__cause__, LimitRejected)
+    await first
+
+
+async def test_a_model_behind_gets_half_of_the_time(world, now):
+    """The queue does not swallow the time in which another model can answer."""
+    hub = world.hub(
+        {"m": {"steps": [{"say": "x", "wait": 50}], "limit": "one"}, "b": [{"say": "fine", "wait": 4}]},
+        {"main": {"models": ["m", "b"], "deadline": 10}},
+        limits={"one": {"concurrency": 1}},
+    )
+    first = asyncio.ensure_future(hub.get("m")("hi"))
+    await asyncio.sleep(1)
+    reply = await hub.get("main")("hi")
+    assert (reply.text, now()) == ("fine", 10)
+    assert "limit `one` had no room within 5 s" in reply.attempts[0].message
+    await first

@@ -364,3 +364,16 @@ async def test_it_finds_what_the_vendor_bears():
     found = await rounds(pool, 60, 60, bears=20)
     assert all(8 <= places <= 24 for places in found[10:])
     assert sum(found[10:]) / len(found[10:]) > 11
+
+
+async def test_an_answer_shows_that_there_is_room_after_all(now):
+    """A vendor that says when to ask again is asked then; if it answers, what its header said holds nobody up."""
+    pool = make(tokens_per_minute=100_000)
+    refused = await pool.acquire(Amounts(10, 0))
+    refused.settle(Bill(limited=True, retry_after=1, told={"tokens": (0, 360)}))
+    second = await pool.acquire(Amounts(10, 0))
+    assert now() == pytest.approx(1, abs=0.1)
+    second.settle(Bill(Amounts(10, 0), answered=True))
+    for _ in range(3):
+        (await pool.acquire(Amounts(10, 0))).settle(Bill(Amounts(10, 0), answered=True))
+    assert now() == pytest.approx(1, abs=0.1)

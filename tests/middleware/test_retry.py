@@ -351,3 +351,25 @@ def test_the_errors_used_here_are_what_the_table_says():
     assert BadReply.verdict.retry is Retry.ONCE
     assert RateLimited.verdict.retry is Retry.AS_ASKED
     assert BreakerOpen.verdict.retry is Retry.NO
+
+
+# -- the bound on attempts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bound", [1, 2, 3])
+@pytest.mark.parametrize("fallback", [True, False])
+@pytest.mark.parametrize(
+    "steps",
+    [[{"fail": "ServerError"}], [{"fail": "RateLimited", "retry_after": 1}], [{"say": "one two", "break_after": 1}]],
+    ids=["error", "rate limit", "broken stream"],
+)
+async def test_a_call_makes_no_more_attempts_than_it_may(world, bound, fallback, steps):
+    """Whoever wants another one: a retry, a breaker whose pause is over, a stream that is begun anew."""
+    entry = {"retry": {"max_attempts": bound, "initial_wait": 0}, "breaker": {"failures": 2, "pause": 1}}
+    hub = world.hub({"m": {"steps": steps * 99, **entry}})
+    for calls in range(1, 6):
+        before = world.asked("m")
+        with pytest.raises(CallError):
+            await (await hub.get("m")("hi", stream=True, fallback=fallback, deadline=60)).final()
+        assert 1 <= world.asked("m") - before <= bound, calls
+        await asyncio.sleep(100)
