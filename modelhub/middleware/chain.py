@@ -18,7 +18,6 @@ from modelhub._frames import trim_traceback
 from modelhub.context import CallContext, as_tags
 from modelhub.errors import (
     AllModelsFailed,
-    Breaker,
     BreakerOpen,
     CallError,
     ContextTooLong,
@@ -30,13 +29,14 @@ from modelhub.errors import (
     TotalTimeout,
 )
 from modelhub.events import FellBack, Restarted, Waiting
+from modelhub.middleware._attempts import count_made, is_paused, leaves_of
 from modelhub.middleware._base import LONGEST_WAIT
 from modelhub.middleware._restarting import RestartingSnapshots
 from modelhub.middleware._tagged import Tagged
 from modelhub.middleware._tokens import least_tokens
 from modelhub.model import ChatModelBase, ChatRequest
 from modelhub.options import LayerOptions, duration, seconds
-from modelhub.response import Attempt, ChatResponse
+from modelhub.response import ChatResponse
 from modelhub.stream import ChatStream, Reply
 
 __all__ = ["Chain", "ChainOptions"]
@@ -244,11 +244,11 @@ class _Walk:
     def _comes_back(self, index: int, error: CallError) -> bool:
         """Whether the model may be asked again later in this call: if it was not really asked, or was so only once."""
         at_the_end = isinstance(self.models[index], Chain) and not self._behind(index)  # it has waited itself
-        if at_the_end or not any(_pauses(leaf) for leaf in _leaves(error)):
+        if at_the_end or not any(is_paused(leaf) for leaf in leaves_of(error)):
             return False
         if not self._can_attempt(index):
             return False
-        if all(isinstance(leaf, BreakerOpen | NotConfigured) for leaf in _leaves(error)):
+        if all(isinstance(leaf, BreakerOpen | NotConfigured) for leaf in leaves_of(error)):
             return True
         again = index not in self.asked
         self.asked.add(index)
@@ -259,7 +259,7 @@ class _Walk:
         error.attempts = attempts = self.context.attempts[self.began :]
         trim_traceback(error)  # whose frames would keep the caller's, and so a stream that he has forgotten, alive
         self.errors.append(error)
-        if made := _count_made(attempts):
+        if made := count_made(attempts):
             place = (self.chain, self._place(self.at))
             self.context.attempts_at[place] = self.context.attempts_at.get(place, 0) + made
 
@@ -290,7 +290,7 @@ class _Walk:
 
     async def _back_soon(self, refused: Mapping[int, CallError]) -> Iterable[int]:
         """Wait until the first of the models that are left alone comes back; gives whom to ask again, if anybody."""
-        alone = [leaf for error in refused.values() for leaf in _leaves(error) if _pauses(leaf)]
+        alone = [leaf for error in refused.values() for leaf in leaves_of(error) if is_paused(leaf)]
         if self.request.behind or not alone:
             return ()
         soonest = min(alone, key=lambda error: error.retry_after or 0.0)
@@ -382,24 +382,7 @@ class _Walk:
         elsewhere = self.request.behind or isinstance(model, Chain)
         if stalled or elsewhere or not once:
             return None
-        return self.at if self._can_attempt(self.at, _count_made(self.context.attempts[self.began :])) else None
-
-
-def _count_made(attempts: Sequence[Attempt]) -> int:
-    return sum(not attempt["skipped"] for attempt in attempts)
-
-
-def _leaves(error: CallError) -> Iterable[CallError]:
-    return error.leaves() if isinstance(error, AllModelsFailed) else (error,)
-
-
-def _pauses(error: CallError) -> bool:
-    """Whether *error* says that its model is left alone for a while, and comes back by itself."""
-    if isinstance(error, BreakerOpen):
-        cause = error.__cause__
-        return not isinstance(cause, CallError) or cause.verdict.breaker is not Breaker.OPENS
-    # Its breaker has opened, or the vendor says the same. Who was silent is not waited for.
-    return error.should_retry is False and error.retry_after is not None and not isinstance(error, TimedOut)
+        return self.at if self._can_attempt(self.at, count_made(self.context.attempts[self.began :])) else None
 
 
 def _seconds(value: Any) -> float | None:
