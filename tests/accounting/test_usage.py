@@ -137,7 +137,9 @@ def test_every_retry_is_counted(notes):
 
 def test_a_broken_stream_counts_what_came_in(notes):
     """The text received is 16 characters, 4 tokens."""
-    hub = hub_of(notes, {"a": {"steps": [{"say": "abcdefgh ijklmno pqrst", "break_after": 2}]}})
+    hub = hub_of(
+        notes, {"a": {"steps": [{"say": "abcdefgh ijklmno pqrst", "break_after": 2}], "retry": {"max_attempts": 2}}}
+    )
     with pytest.raises(StreamBroken):
         # The chain restarts once on the same model: two attempts.
         ask(hub, "a", TEXT, stream=True)
