@@ -121,12 +121,9 @@ class CallContext:
         "attempts",
         "attempts_at",
         "call_id",
-<<<<<<< HEAD
         "is_committed",
         "loop",
-=======
         "queue",
->>>>>>> 401bd05 (Breakers count in time buckets; a vendor's header is no lock on a pool; a call that ends in a queue names the limit; totals keep the tags used last)
         "requested",
         "services",
         "started",
