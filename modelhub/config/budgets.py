@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from modelhub.config.check import Checker
@@ -17,7 +17,7 @@ _SUBJECTS = ("model", "chain", "tag")
 
 def check_budgets(checker: Checker, sections: Mapping[str, Mapping[str, Any]]) -> None:
     """Every entry of `budgets:` says how much, and of what there is."""
-    models, chains = list(sections["models"]), list(sections["chains"])
+    models, chains = dict(sections["models"]), dict(sections["chains"])
     for name, entry in sections["budgets"].items():
         if not isinstance(entry, Mapping):
             continue
@@ -27,7 +27,7 @@ def check_budgets(checker: Checker, sections: Mapping[str, Mapping[str, Any]]) -
             checker.problem((*at, other), f"{where(at)} is for more than one thing", "make it two budgets", key=True)
         _check_name(checker, (*at, "model"), entry.get("model"), models)
         # What is asked for by its name is a chain of one.
-        _check_name(checker, (*at, "chain"), entry.get("chain"), [*chains, *models])
+        _check_name(checker, (*at, "chain"), entry.get("chain"), {**chains, **models})
 
 
 def _check_measure(checker: Checker, at: Path, entry: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ def _check_measure(checker: Checker, at: Path, entry: Mapping[str, Any]) -> None
         checker.problem(at, f"{where(at)} bounds nothing", "add `usd` or `tokens`", key=True)
 
 
-def _check_name(checker: Checker, place: Path, name: Any, known: Sequence[str]) -> None:
+def _check_name(checker: Checker, place: Path, name: Any, known: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or name in known or place in checker.filled.unset:
         return
     kind = f"{place[-1]}s"

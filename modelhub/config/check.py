@@ -69,7 +69,8 @@ class Checker:
     def unknown(self, path: Path, cls: type[BaseModel]) -> None:
         """Note that *cls*, the class of what is around it, has no such key as *path* ends with."""
         name = self.report.source.name(str(path[-1]), self.document.span(path, key=True))
-        self.problem(path, f"unknown key `{name}` in {where(path[:-1])}", unknown_key(str(path[-1]), cls), key=True)
+        hint = unknown_key(str(path[-1]), cls) if not self.report.has_many else ""
+        self.problem(path, f"unknown key `{name}` in {where(path[:-1])}", hint, key=True)
 
     def written(self, path: Path) -> str | None:
         """The value at *path* as the file has it, None for lists and mappings, and `***` for secrets."""
@@ -101,7 +102,8 @@ class Checker:
                 instance = cls.model_validate(view.data)
             except ValidationError as error:
                 found = _by_place(error, view.data)
-                left_out |= {self._report(path, told, cls, view, left_out) for path, told in found.items()}
+                known = _WithPrefixes(left_out)
+                left_out |= {self._report(path, told, cls, view, known) for path, told in found.items()}
             else:
                 self._refuse_coerced(instance, view, ())
                 return instance
@@ -117,13 +119,13 @@ class Checker:
                 yield path
 
     def _report(
-        self, path: Path, told: list[ErrorDetails], cls: type[BaseModel], view: View, left_out: set[Path]
+        self, path: Path, told: list[ErrorDetails], cls: type[BaseModel], view: View, left_out: _WithPrefixes
     ) -> Path:
         """Report what was found at *path*, unless it follows from what was left out; gives the path to leave out."""
         kind = told[0]["type"]
         at = view.in_file(path)
         filled_in = at not in self.filled.unset or kind == "extra_forbidden"
-        if not filled_in or any(_meet(path, known) for known in left_out):
+        if self.report.is_full or not filled_in or left_out.meets(path):
             return path  # what is not there is told elsewhere, and what is wrong is told already
         if kind == "missing":
             name = str(path[-1])
@@ -206,10 +208,16 @@ def _expected(told: list[ErrorDetails]) -> str:
     return ", or ".join(dict.fromkeys(kinds)).replace("'", "`")
 
 
-def _meet(one: Path, other: Path) -> bool:
-    """Whether one of the two leads through the other."""
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
+class _WithPrefixes:
+    """Paths that are looked up together with what is above and below them."""
+
+    def __init__(self, paths: set[Path]) -> None:
+        self._paths = set(paths)
+        self._above = {path[:length] for path in paths for length in range(len(path))}
+
+    def meets(self, path: Path) -> bool:
+        """Whether *path* leads to, or through, one of the paths, or one of them through it."""
+        return path in self._above or any(path[:length] in self._paths for length in range(len(path) + 1))
 
 
 def _class_at(cls: type[BaseModel], path: Path) -> type[BaseModel]:

@@ -145,7 +145,7 @@ def _unknown_provider(checker: Checker, place: Path, kind: Any) -> None:
 def _unset(checker: Checker, view: View) -> Iterator[Unset]:
     """Every reference of the entry that leads nowhere, in the order of the file."""
     at = view.in_file(())
-    own = [path for path in checker.filled.unset if path[: len(at)] == at]
+    own = checker.filled.unset_below(at)
     taken = [path for path in _inherited(view) if path in checker.filled.unset]
     for path in (*own, *taken):
         yield from checker.filled.unset[path]

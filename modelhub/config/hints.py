@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -39,6 +40,9 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "chains": ("fallback", "fallbacks", "routes"),
 }
 """What other libraries call our keys."""
+
+_MAX_MISSPELT = 100
+"""How many unknown keys are looked through for a misspelt one."""
 
 _VENDORS_OWN = re.compile(
     "temperature|top_[pk]|seed|stop|stop_sequences|max_(completion_|output_)?tokens|n|logprobs|logit_bias|user"
@@ -82,7 +86,8 @@ def unknown_key(name: str, cls: type[BaseModel]) -> str:
 def misspelt(name: str, keys: Iterable[str], cls: type[BaseModel]) -> str | None:
     """The one of *keys* that was probably meant to be *name*."""
     known = keys_of(cls)
-    return next((key for key in keys if key not in known and unknown_key(key, cls) == f"did you mean `{name}`?"), None)
+    unknown = islice((key for key in keys if key not in known), _MAX_MISSPELT)
+    return next((key for key in unknown if unknown_key(key, cls) == f"did you mean `{name}`?"), None)
 
 
 def missing_key(name: str, cls: type[BaseModel]) -> str:

@@ -42,6 +42,14 @@ class Filled:
     data: Any
     unset: dict[Path, list[Unset]] = field(default_factory=dict)
     touched: set[Path] = field(default_factory=set)
+    _unset_entries: dict[Path, list[Path]] = field(default_factory=dict, repr=False)
+
+    def unset_below(self, entry: Path) -> list[Path]:
+        """Return the paths of `unset` in *entry*, such as `("models", "gpt")`."""
+        if not self._unset_entries:
+            for path in self.unset:
+                self._unset_entries.setdefault(path[:2], []).append(path)
+        return self._unset_entries.get(entry, [])
 
 
 def fill(document: Document, environ: Mapping[str, str], folder: FilePath, report: Report) -> Filled:

@@ -126,7 +126,7 @@ def _sections(checker: Checker) -> dict[str, dict[str, Any]]:
     """The named sections as mappings, an empty one for what is not there or wrong."""
     data = checker.filled.data
     for key in data:
-        if key not in HubConfig.model_fields:
+        if key not in HubConfig.model_fields and not checker.report.is_full:
             _unknown_section(checker, key, data[key])
     _check_version(checker)
     sections = {key: _mapping(checker, (key,)) for key in (*_NAMED, "defaults")}

@@ -14,6 +14,10 @@ __all__ = ["Report", "Source", "Span", "any_of", "did_you_mean"]
 
 _CONTEXT = 2
 _WIDEST = 140
+_MAX_NAME = 100
+_MAX_PROBLEMS = 1000
+_MAX_EXCERPTS = 100
+"""How many problems are shown with their lines. Who has more mends these first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Source:
     file: str
     lines: list[str] = field(default_factory=list)
     masks: dict[int, list[Range]] = field(default_factory=dict)
+    _shown: dict[int, tuple[str, list[tuple[Range, Range]]]] = field(default_factory=dict, repr=False)
 
     def hide(self, span: Span) -> None:
         """Show nothing of *span* in any excerpt."""
@@ -68,6 +73,11 @@ class Source:
         return f"{'':>5} | {'':>{indent}}{'^' * width} {hint}".rstrip()
 
     def _line(self, number: int) -> tuple[str, list[tuple[Range, Range]]]:
+        if number not in self._shown:
+            self._shown[number] = self._mask_line(number)
+        return self._shown[number]
+
+    def _mask_line(self, number: int) -> tuple[str, list[tuple[Range, Range]]]:
         raw = self.lines[number - 1]
         known = self.masks.get(number, [])
         # Where the tree knows better, a guess would hide too much.
@@ -108,23 +118,41 @@ class Report:
     def add(self, span: Span | None, message: str, hint: str = "") -> None:
         """Note a problem at *span*; without a place (configuration from a dict) every message stands for itself."""
         place = (0, 0, message) if span is None else (span.line, span.column, "")
-        self._found.setdefault(place, (span, message, hint))
+        if not self.is_full:
+            self._found.setdefault(place, (span, message, hint))
 
     def check(self) -> None:
         """Raise ConfigError with every problem, in the order of the file, if there is any."""
         if self._found:
-            raise ConfigError([self._problem(*self._found[at]) for at in sorted(self._found, key=lambda at: at[:2])])
+            places = sorted(self._found, key=lambda at: at[:2])
+            shown = [self.problem(*self._found[at]) for at in places[:_MAX_EXCERPTS]]
+            rest = [self.problem(*self._found[at], excerpt=False) for at in places[_MAX_EXCERPTS:]]
+            more = [Problem(f"these are the first {_MAX_PROBLEMS:,} problems", self.source.file)] * self.is_full
+            raise ConfigError([*shown, *rest, *more])
 
-    def _problem(self, span: Span | None, message: str, hint: str) -> Problem:
+    @property
+    def is_full(self) -> bool:
+        """Whether there are so many problems that further ones are left out."""
+        return len(self._found) >= _MAX_PROBLEMS
+
+    @property
+    def has_many(self) -> bool:
+        """Whether there are so many problems that further ones need no suggestion."""
+        return len(self._found) >= _MAX_EXCERPTS
+
+    def problem(self, span: Span | None, message: str, hint: str, *, excerpt: bool = True) -> Problem:
+        """Return a problem at *span*, with the lines of the file that it is about."""
         # Only now is it known of every line what has to be hidden.
         if span is None:
             return Problem(message, self.source.file, hint=hint)
-        return Problem(message, self.source.file, span.line, span.column, self.source.excerpt(span, hint), hint)
+        lines = self.source.excerpt(span, hint) if excerpt else ""
+        return Problem(message, self.source.file, span.line, span.column, lines, hint)
 
 
 def did_you_mean(name: str, known: Collection[str], *, kind: str = "") -> str:
     """What was probably meant by *name*, and, where *kind* is given or nothing is near, what there is."""
-    close = difflib.get_close_matches(name, known, 1) or [other for other in known if other.lower() == name.lower()]
+    near = difflib.get_close_matches(name, known, 1) if len(name) <= _MAX_NAME else []
+    close = near or [other for other in known if other.lower() == name.lower()]
     meant = f"did you mean `{close[0]}`?" if close else ""
     if close and not kind:
         return meant

@@ -71,10 +71,15 @@ def check_chains(checker: Checker, chains: Mapping[str, Any], models: Mapping[st
     """Every member of a chain exists, stands in it once, and does not lead back to the chain."""
     members = {name: _members(chain) for name, chain in chains.items()}
     ways = {name: listed for name, listed in members.items() if name not in models}
+    cyclic, names = _find_cyclic(ways), {*models, *chains}
     for name, listed in members.items():
+        if checker.report.is_full:
+            break
+        seen: set[str] = set()
         for index, member in enumerate(listed):
-            _check_member(checker, name, index, listed, sorted({*models, *chains} - {name}))
-            _check_cycle(checker, name, index, member, ways)
+            _check_member(checker, name, index, member, names, seen)
+            if name in cyclic and isinstance(member, str) and member in cyclic:
+                _check_cycle(checker, name, index, member, ways)
 
 
 def _members(chain: Any) -> list[Any]:
@@ -82,15 +87,35 @@ def _members(chain: Any) -> list[Any]:
     return listed if isinstance(listed, list) else []
 
 
-def _check_member(checker: Checker, name: str, index: int, listed: Sequence[Any], known: Sequence[str]) -> None:
-    member = listed[index]
+def _find_cyclic(ways: Mapping[str, list[Any]]) -> set[str]:
+    """Return the chains of *ways* that lead to a cycle: all but those that only lead to models."""
+    callers: dict[str, list[str]] = {}
+    open_ways = dict.fromkeys(ways, 0)
+    for name, members in ways.items():
+        for member in members:
+            if isinstance(member, str) and member in ways:
+                callers.setdefault(member, []).append(name)
+                open_ways[name] += 1
+    done = [name for name, count in open_ways.items() if not count]
+    for name in done:
+        for caller in callers.get(name, ()):
+            open_ways[caller] -= 1
+            if not open_ways[caller]:
+                done.append(caller)
+    return set(ways).difference(done)
+
+
+def _check_member(checker: Checker, name: str, index: int, member: Any, names: set[str], seen: set[str]) -> None:
     place: Path = ("chains", name, "models", index)
     if not isinstance(member, str) or place in checker.filled.unset or member == name:
         return
-    if member not in known:
+    if member not in names:
         message = f"chain `{name}` names an unknown model `{checker.written(place)}`"
-        checker.problem(place, message, _meant(checker, place, member, known, "models"))
-    elif member in listed[:index]:
+        known = sorted(names - {name}) if not checker.report.has_many else []
+        checker.problem(place, message, _meant(checker, place, member, known, "models") if known else "")
+    elif member not in seen:
+        seen.add(member)
+    else:
         checker.problem(place, f"chain `{name}` lists `{checker.written(place)}` twice", "remove one of them")
 
 

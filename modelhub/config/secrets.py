@@ -24,19 +24,22 @@ _SECRET_WORDS = re.compile(
 )
 _COUNTED = re.compile("first|input|last|max|min|output|total")
 """Before `token`, these make a count or a time of it: `first_token` is no secret."""
-_SPELLINGS = ("api_key", "apikey", "api-key", "authorization", "password", "passphrase", "secret", "credentials")
+_SPELLINGS = ("apikey", "authorization", "password", "passphrase", "secret", "credentials")
+_LETTERS = re.compile("[a-z]+")
 
 _REFERENCE = re.compile(r"\$\{(?:[A-Za-z_]\w*|file:[^{}]*)\}")
 _VALUE_IS_REFERENCE = re.compile(r"""(["']?)\$\{(?:[A-Za-z_]\w*|file:[^{}]*)\}\1\s*(?:[,}\]#]|$)""")
-_PAIR = re.compile(r"""(["']?)([A-Za-z_][\w.-]*)\1\s*[:=]\s*(?=\S)""")
+# Each begins where a word does, and what it has taken it does not give back: the search is linear in the line.
+_PAIR = re.compile(r"""(?<![\w.-])(["']?)([\w.-]++)\1\s*+[:=]\s*+(?=\S)""")
+_WITHOUT_SPACE = re.compile(r"\S+")
+_MAX_NAME = 60
 _KEY_LINE = re.compile(r"""\s*(?:-\s+)?(["']?)[\w.$-]+\1\s*:(?:\s|$)""")
 _BLOCK_HEADER = re.compile(r"[|>][+-]?\d?[+-]?\s*(?:#.*)?$")
 _LOOKS_SECRET = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|ghp|gho|ghs)[-_][\w-]{8,}"
     r"|\bAIza[\w-]{10,}"
     r"|\bBearer\s+[^\s\"',}]+"
-    r"|\beyJ[\w-]{10,}\.[\w.-]+"
-    r"|(?<=://)[^/\s@]+(?=@)"
+    r"|\beyJ[\w.-]{10,}"
     r"|\b(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{32,}\b"
 )
 
@@ -44,11 +47,25 @@ _LOOKS_SECRET = re.compile(
 @lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
     """Whether a key of this *name*, or of one that was probably meant by it, holds a secret."""
+    if len(name) > _MAX_NAME:  # no key of anybody's; its ends are enough
+        name = f"{name[:_MAX_NAME]} {name[-_MAX_NAME:]}"
     words = [word.lower() for word in _WORD.findall(name)]
     for before, word in zip(["", *words], words, strict=False):
         if _SECRET_WORDS.fullmatch(word) and not (word == "token" and _COUNTED.fullmatch(before)):
             return True
-    return name.lower().endswith("headers") or bool(difflib.get_close_matches(name.lower(), _SPELLINGS, 1, 0.75))
+    return name.lower().endswith("headers") or _is_misspelt("".join(_LETTERS.findall(name.lower())))
+
+
+@lru_cache(maxsize=1024)
+def _is_misspelt(letters: str) -> bool:
+    """Whether *letters* are nearly those of a key that holds a secret."""
+    pairs = {letters[at : at + 2] for at in range(len(letters) - 1)}
+    # Comparing is slow, and what has not two letters in common in their order is not alike.
+    near = [spelling for spelling, own in _SPELLING_PAIRS.items() if not own.isdisjoint(pairs)]
+    return bool(difflib.get_close_matches(letters, near, 1, 0.75))
+
+
+_SPELLING_PAIRS = {word: {word[at : at + 2] for at in range(len(word) - 1)} for word in _SPELLINGS}
 
 
 def is_reference(text: str) -> bool:
@@ -59,9 +76,19 @@ def is_reference(text: str) -> bool:
 def guess_in_line(line: str) -> list[Range]:
     """Where *line* has, by its look, secret text: the rest of the line after a secret key, or what looks like a key."""
     found = [match.span() for match in _LOOKS_SECRET.finditer(line)]
+    if "@" in line:
+        found += _find_passwords(line)
     pairs = [pair for pair in _PAIR.finditer(line) if is_secret(pair[2])]
     literal = [pair.end() for pair in pairs if not _VALUE_IS_REFERENCE.match(line, pair.end())]
     return found + [(start, len(line.rstrip())) for start in literal]
+
+
+def _find_passwords(line: str) -> Iterator[Range]:
+    """Yield where *line* has names and passwords of addresses, whether escaped or not."""
+    for word in _WITHOUT_SPACE.finditer(line):
+        start, end = word[0].find("://"), word[0].rfind("@")
+        if 0 <= start < end:
+            yield word.start() + start + 3, word.start() + end
 
 
 def guess_in_file(lines: Sequence[str]) -> dict[int, list[Range]]:

@@ -22,6 +22,8 @@ Path = tuple[str | int, ...]
 
 _MOST_DEPTH = 40
 _MOST_VALUES = 50_000
+_MAX_SLOW_TEXT = 50_000
+_SAFE_DEPTH = 200
 _NAMED = frozenset({"models", "chains", "limits"})
 _TOO_DEEP = "the file is nested too deeply, or its aliases make too many values of it"
 _PREFIX = "tag:yaml.org,2002:"
@@ -99,23 +101,46 @@ def _compose(text: str, report: Report) -> Any:
     import yaml
 
     try:
+        if _may_be_deep(report.source.lines) and (mark := _find_depth(text)) is not None:
+            report.add(Span(mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2), _TOO_DEEP)
+            return report.check()
         return yaml.compose(text, Loader=_loader())
     except yaml.YAMLError as fast:
         error = fast
-    except RecursionError:
-        report.add(Span(1, 1, 1, 1), _TOO_DEEP)
-        return report.check()
-    # The C parser says less than the one in Python; where they differ, the first one's word is taken.
-    try:
-        yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as slow:
-        error = slow
-    except RecursionError:
-        pass
+    # The C parser says less than the one in Python, which is slow; where they differ, the first one's word is taken.
+    if len(text) <= _MAX_SLOW_TEXT:
+        try:
+            yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.YAMLError as slow:
+            error = slow
+        except RecursionError:
+            pass
     for number, ranges in guess_in_file(report.source.lines).items():
         report.source.masks[number + 1] = ranges
     report.add(*syntax.explain(error, text))
     return report.check()
+
+
+def _may_be_deep(lines: list[str]) -> bool:
+    """Whether *lines* could be nested so deeply that composing them, which recurses, would end the process."""
+    flow = sum(line.count("[") + line.count("{") for line in lines)
+    block = max((len(line) - len(line.lstrip(" ")) + line.count("- ") + line.count("? ") for line in lines), default=0)
+    return flow > _SAFE_DEPTH or block > _SAFE_DEPTH
+
+
+def _find_depth(text: str) -> Any:
+    """Return the mark of the first node of *text* that is nested too deeply, None if none is."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=_loader()):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _SAFE_DEPTH:
+                return event.start_mark
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return None
 
 
 def _number(text: str) -> int:
@@ -183,8 +208,9 @@ def _hide_secrets(root: Any, source: Source) -> None:
         elif node.id == "sequence":
             todo += [(item, (*path, "-"), secret) for item in node.value]
         else:
+            hides_scraps = bool(node.flow_style) and (secret or _has_secret(node))
             for key, value in node.value:
-                if node.flow_style and _is_scrap(value) and (secret or _has_secret(node)):
+                if hides_scraps and _is_scrap(value):
                     source.hide(_span(key))
                 name = str(key.value) if key.id == "scalar" else ""
                 named = len(path) == 1 and path[0] in _NAMED and value.id == "mapping"
@@ -224,6 +250,7 @@ class _Reader:
         self._count = 0
         self._cut = False
         self._open: set[int] = set()
+        self._merged: dict[int, list[tuple[str, Any, Any]]] = {}
 
     def read(self, node: Any, path: Path) -> Any:
         """The data of *node*; notes the places of what is in it."""
@@ -264,8 +291,15 @@ class _Reader:
             self.empty.add(path)
         return self.read(value, path)
 
-    def _pairs(self, node: Any, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
-        """The keys of a mapping, then those it takes over from others (`<<`) and has not itself."""
+    def _pairs(self, node: Any, depth: int = 0) -> list[tuple[str, Any, Any]]:
+        """Return the keys of a mapping, then those it takes over from others (`<<`) and has not itself."""
+        if id(node) not in self._merged:
+            self._merged[id(node)] = []  # what a mapping takes over from itself is nothing
+            pairs = self._merged[id(node)] = list(self._merge(node, depth))
+            self._count += len(pairs)
+        return self._merged[id(node)]
+
+    def _merge(self, node: Any, depth: int) -> Iterator[tuple[str, Any, Any]]:
         seen: dict[str, Any] = {}
         merged: list[Any] = []
         for key, value in node.value:
@@ -284,6 +318,9 @@ class _Reader:
             if other.id != "mapping" or depth > _MOST_DEPTH:
                 self._refuse(other, "`<<` takes over a mapping (`*name`) or a list of them")
                 continue
+            if self._count > _MOST_VALUES:
+                self._too_much(other)
+                return
             for name, key, value in self._pairs(other, depth + 1):
                 if name not in seen:
                     seen[name] = key
