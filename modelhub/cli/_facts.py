@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelhub.cli._output import counted
 from modelhub.errors import ConfigError, Problem
+from modelhub.providers import Provider
+from modelhub.providers._client import check_proxies
 
 if TYPE_CHECKING:
     from modelhub.config.load import Loaded
@@ -63,7 +65,7 @@ def _leaves(loaded: Loaded, name: str) -> Iterator[str]:
         yield name
 
 
-def missing(loaded: Loaded) -> dict[str, str]:
+def missing(loaded: Loaded, *, check_clients: bool = False) -> dict[str, str]:
     """What each model lacks that cannot be called: a variable, a file, an SDK.
 
     Raises ConfigError for models that the file describes well, but their provider refuses.
@@ -72,13 +74,24 @@ def missing(loaded: Loaded) -> dict[str, str]:
 
     hub = Hub(loaded)
     try:
-        return missing_in(hub)
+        return missing_in(hub, check_clients=check_clients)
     finally:
         asyncio.run(hub.aclose())
 
 
-def missing_in(hub: Hub) -> dict[str, str]:
-    """The same of all models of *hub*, which are made for it."""
+def client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
+    """Yield what keeps the client of the model *name* from being made, with its place in the file. Asks no server."""
+    options = loaded.models[name].options
+    provider = options.connect() if options is not None else None
+    if not isinstance(provider, Provider):
+        return
+    problems = [*provider.client_problems(), *provider.client_settings().misnamed()]
+    for problem in problems or asyncio.run(provider.try_client()):
+        yield loaded.problem(("models", name, *problem.path), f"model `{name}`: {problem.message}", problem.hint)
+
+
+def missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
+    """The same of all models of *hub*, which are made for it; with *check_clients*, their SDKs' clients too."""
     from modelhub.build import Unconfigured
 
     found, problems = {}, []
@@ -90,6 +103,10 @@ def missing_in(hub: Hub) -> dict[str, str]:
             continue
         if isinstance(model, Unconfigured):
             found[name] = model.missing
+        if check_clients and entry.options is not None:
+            problems += client_problems(hub.loaded, name)
+    if check_clients:
+        problems += [hub.loaded.problem((), str(problem)) for problem in check_proxies()]
     if problems:
         raise ConfigError(problems)
     return found

@@ -59,7 +59,7 @@ def _read(file: ConfigFile) -> tuple[Loaded, list[Entry]]:
     from modelhub.hub import config_path
 
     loaded = load_file(config_path(file))
-    return loaded, list(entries(loaded, missing(loaded)))
+    return loaded, list(entries(loaded, missing(loaded, check_clients=True)))
 
 
 def _broken(error: ConfigError, as_json: bool) -> None:

@@ -43,7 +43,15 @@ class Loaded:
     limits: Mapping[str, LimitOptions]
     lines: Mapping[str, int] = field(default_factory=dict)
     """Where each model and chain begins."""
+    _document: Document | None = field(default=None, repr=False)
     _origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict, repr=False)
+
+    def problem(self, path: Path, message: str, hint: str = "") -> Problem:
+        """Return a problem with the value at *path* of the file, or with what is around it if it is not there."""
+        if self._document is None:
+            return Problem(message, self.file, hint=hint)
+        span = self._document.span(_written_path(self._document, path)) if path else None
+        return Report(self._document.source).problem(span, message, hint)
 
     def origins(self, name: str) -> list[Origin]:
         """Every value of the model or chain *name* and where it comes from. Raises UnknownModel."""
@@ -52,6 +60,20 @@ class Loaded:
             meant = f"; did you mean `{close[0]}`?" if close else ""
             raise UnknownModel(f"no model or chain `{name}`{meant} (there are: {', '.join(self._origins)})")
         return list(self._origins[name])
+
+
+def _written_path(document: Document, path: Path) -> Path:
+    """Return *path* with the name that the file has for a key which has several."""
+    for key in path:
+        for others in _SAME_KEYS:
+            for other in others if key in others else ():
+                written = tuple(other if part == key else part for part in path)
+                if written in document.places:
+                    return written
+    return path
+
+
+_SAME_KEYS = (("client_args", "client_kwargs"), ("base_url", "host", "base_http_api_url"))
 
 
 def load_file(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -237,5 +259,6 @@ def _loaded(checker: Checker, config: HubConfig, resolved: Mapping[str, Resolved
         chains=config.chains,
         limits=config.limits,
         lines={name: checker.document.line(path) for name, path in places.items()},
+        _document=checker.document,
         _origins=origins,
     )

@@ -31,7 +31,9 @@ from modelhub.errors import (
 from modelhub.model import ChatModelBase, ChatRequest
 from modelhub.providers._address import find_passwords, server_name
 from modelhub.providers._answer import Answer
+from modelhub.providers._client import ClientProblem, ClientSettings
 from modelhub.providers._errors import network_failure
+from modelhub.providers._http import PerLoop
 from modelhub.providers._left import left_of
 from modelhub.providers._media import with_files_read
 from modelhub.providers._redact import is_clean, redact
@@ -55,6 +57,7 @@ class Provider(ChatModelBase):
     end_mark: ClassVar[str]
     """What ends a stream, as an error about its absence calls it."""
 
+    _clients: PerLoop[Any] | None = None
     connect_timeout: float = 5.0
     """Seconds until a connection must stand."""
 
@@ -71,6 +74,26 @@ class Provider(ChatModelBase):
     def address(self) -> str | None:
         """The URL of the server, where it is known; errors name its host."""
         return None
+
+    def client_settings(self) -> ClientSettings:
+        """What the SDK's client is made from, to find what keeps it from being made."""
+        return ClientSettings()
+
+    def client_problems(self) -> list[ClientProblem]:
+        """Return what is wrong with the settings of the client, as far as no SDK is needed to tell."""
+        return list(self.client_settings().problems())
+
+    async def try_client(self) -> list[ClientProblem]:
+        """Return what keeps the SDK's client from being made with its arguments, by making one. Asks no server."""
+        if self._clients is None or not self.client_settings().arguments or self.missing() is not None:
+            return []
+        try:
+            self._clients.get()
+        except NotConfigured as error:
+            return [ClientProblem(("client_args",), redact(str(error), self._hidden_texts()))]
+        finally:
+            await self.aclose()
+        return []
 
     def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002 - some decide by the request
         """How this vendor is asked for structured output."""

@@ -32,6 +32,7 @@ from modelhub.providers._anthropic_decode import DONE, HEADERS, REQUEST_ID, read
 from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
 from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._base import Payload, Provider
+from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._wire import json_body, server_sent_events
@@ -132,7 +133,9 @@ class AnthropicChatModel(Provider):
         self._access = _Access(self._client_args, api_key, base_url, os.environ)
         self.base_url = self._access.address
         """Where requests go."""
-        self._clients = PerLoop(self._open, self._close)
+        self._clients: PerLoop[_Client] = PerLoop(
+            guard_client(self._open, self.client_problems, "Anthropic"), self._close
+        )
 
     # -- what it needs ---------------------------------------------------------------------------------------------
 
@@ -263,6 +266,11 @@ class AnthropicChatModel(Provider):
 
     # -- the client ------------------------------------------------------------------------------------------------
 
+    def client_settings(self) -> ClientSettings:
+        """The server's address and the client's arguments."""
+        arguments = {**self._client_args, **({"default_headers": headers} if (headers := self._access.headers) else {})}
+        return ClientSettings({"base_url": self.base_url}, arguments, _client_class)
+
     def _open(self) -> _Client:
         import anthropic
         import httpx2
@@ -285,6 +293,12 @@ class AnthropicChatModel(Provider):
     async def aclose(self) -> None:
         """Give back connections."""
         await self._clients.aclose()
+
+
+def _client_class() -> Any:
+    import anthropic
+
+    return anthropic.AsyncAnthropic
 
 
 class _Access:
@@ -367,7 +381,8 @@ def _secret(value: str | None) -> SecretStr | None:
 
 
 def _plain(address: str) -> str:
-    return address.rstrip("/").removesuffix("/v1")  # which the SDK appends
+    without_slash = address.rstrip("/")
+    return without_slash.removesuffix("/v1") if "/" in without_slash else address  # the SDK appends it
 
 
 def _is_anthropic(address: str) -> bool:

@@ -19,6 +19,7 @@ from modelhub.providers._address import explain_redirect, split_userinfo
 from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
+from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._dashscope_decode import is_last, read_body, read_done, said
 from modelhub.providers._dashscope_encode import (
     KIND,
@@ -161,7 +162,9 @@ class DashScopeChatModel(Provider):
         address = base_http_api_url or base_url or self._args.pop("base_url", None)
         self._place = _Place(api_key, address, self._args, os.environ)
         self._place.key, self._key = "", SecretStr(self._place.key)
-        self._clients: PerLoop[_Client] = PerLoop(self._open_client, self._close_client)
+        self._clients: PerLoop[_Client] = PerLoop(
+            guard_client(self._open_client, self.client_problems, "DashScope"), self._close_client
+        )
 
     @property
     def base_url(self) -> str:
@@ -215,27 +218,28 @@ class DashScopeChatModel(Provider):
 
     # -- the line of SDK -------------------------------------------------------------------------------------------
 
-    def _open_client(self) -> _Client:
-        try:
-            import dashscope
-            import httpx
+    def client_settings(self) -> ClientSettings:
+        """The server's address and the client's arguments."""
+        return ClientSettings({"base_http_api_url": self.base_url}, self._args, _client_class)
 
-            theirs = self._args.get("http_client")
-            address, userinfo = split_userinfo(self.base_url) if not theirs else (self.base_url, None)
-            http, pool = (theirs, None) if theirs else http_client(httpx, auth=userinfo)
-            # All that the SDK would look for in its environment and files is said.
-            said_here = {
-                "http_client": http,
-                "api_key": self._key.get_secret_value(),
-                "base_url": address,
-                "region": self._place.region,
-                "protocol": "native",
-                "max_retries": 0,
-                "config_path": os.devnull,
-            }
-            sdk = dashscope.AsyncClient(**(self._args | said_here))
-        except Exception as error:
-            raise NotConfigured(f"the dashscope client cannot be made: {error}") from error
+    def _open_client(self) -> _Client:
+        import dashscope
+        import httpx
+
+        theirs = self._args.get("http_client")
+        address, userinfo = split_userinfo(self.base_url) if not theirs else (self.base_url, None)
+        http, pool = (theirs, None) if theirs else http_client(httpx, auth=userinfo)
+        # All that the SDK would look for in its environment and files is said.
+        said_here = {
+            "http_client": http,
+            "api_key": self._key.get_secret_value(),
+            "base_url": address,
+            "region": self._place.region,
+            "protocol": "native",
+            "max_retries": 0,
+            "config_path": os.devnull,
+        }
+        sdk = dashscope.AsyncClient(**(self._args | said_here))
         return _Client(sdk, Again(httpx, pool))
 
     async def _close_client(self, client: _Client) -> None:
@@ -332,6 +336,12 @@ class DashScopeChatModel(Provider):
         ):
             return InvalidRequest(f"the request cannot be written as JSON: {error}")
         return None
+
+
+def _client_class() -> Any:
+    import dashscope
+
+    return dashscope.AsyncClient
 
 
 def _checked(data: bytes, payload: Payload, response: Any, failed: bool = False) -> _Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
@@ -24,6 +25,7 @@ from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
+from modelhub.providers._client import ClientProblem, ClientSettings, check_arguments, guard_client
 from modelhub.providers._gemini_client import GeminiClient, connect, http_options, merged, snake
 from modelhub.providers._gemini_decode import failure_in, read_body, read_done, read_event
 from modelhub.providers._gemini_encode import request_body, structured_method
@@ -119,7 +121,9 @@ class GeminiChatModel(Provider):
         self._client_args = {name: arguments[name] for name in arguments.keys() - {"api_key", "enterprise"}}
         self._thinking_config = None if thinking_config is None else dict(thinking_config)
         self.generate_kwargs = dict(generate_kwargs or {})
-        self._clients = PerLoop(self._connect, GeminiClient.close)
+        self._clients: PerLoop[GeminiClient] = PerLoop(
+            guard_client(self._connect, self.client_problems, "Gemini"), GeminiClient.close
+        )
 
     # -- what must be there ----------------------------------------------------------------------------------------
 
@@ -192,10 +196,7 @@ class GeminiChatModel(Provider):
 
     async def _open(self, payload: Payload, stream: bool) -> Any:
         """Send *payload*; the vendor's own response, of status 200. The caller closes it."""
-        try:
-            client = self._clients.get()
-        except (ImportError, ValueError) as error:
-            raise NotConfigured(f"the client cannot be made: {error}") from error
+        client = self._clients.get()
         response = await client.ask(self.model_name, payload, stream)
         if response.status_code == 200:
             return response
@@ -228,6 +229,19 @@ class GeminiChatModel(Provider):
 
     # -- the client ------------------------------------------------------------------------------------------------
 
+    def client_settings(self) -> ClientSettings:
+        """The server's address and the client's arguments."""
+        return ClientSettings({"base_url": self.address()}, self._client_args, _client_class)
+
+    def client_problems(self) -> list[ClientProblem]:
+        """What is wrong with the settings, those in `http_options` included."""
+        version = {name: value for name, value in self._http_options.items() if name == "api_version"}
+        options = [
+            dataclasses.replace(problem, path=("client_args", "http_options", "api_version"))
+            for problem in check_arguments("client_args", version)
+        ]
+        return [*super().client_problems(), *options]
+
     def _connect(self) -> GeminiClient:
         key = None if self._key is None else self._key.get_secret_value()
         # `vertexai` is said either way: the environment could switch the backend.
@@ -237,6 +251,12 @@ class GeminiChatModel(Provider):
     async def aclose(self) -> None:
         """Give back the connections."""
         await self._clients.aclose()
+
+
+def _client_class() -> Any:
+    from google import genai
+
+    return genai.Client
 
 
 def _keys_in(environ: Mapping[str, str]) -> Iterator[str]:

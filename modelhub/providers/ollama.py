@@ -31,6 +31,7 @@ from modelhub.providers._address import explain_redirect, server_name, split_use
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._base import Payload, Provider
+from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._counts import read_count
 from modelhub.providers._errors import network_failure, parse_retry_after, status_failure
 from modelhub.providers._finish import read_finish_reason
@@ -132,7 +133,9 @@ class OllamaChatModel(Provider):
         key = api_key or (os.environ.get("OLLAMA_API_KEY") if _is_the_cloud(self.host) else None)
         self._key = SecretStr(key or "")
         self._client_args = {**(client_args or {}), **(client_kwargs or {}), **kwargs}
-        self._clients: PerLoop[OllamaClient] = PerLoop(self._open_client, lambda client: client.http.aclose())
+        self._clients: PerLoop[OllamaClient] = PerLoop(
+            guard_client(self._open_client, self.client_problems, "Ollama"), lambda client: client.http.aclose()
+        )
 
     def missing(self) -> str | None:
         """The SDK, if it is not installed."""
@@ -170,16 +173,18 @@ class OllamaChatModel(Provider):
 
     # -- the line of SDK -------------------------------------------------------------------------------------------
 
+    def client_settings(self) -> ClientSettings:
+        """The server's address, which may have no scheme, and the client's arguments."""
+        host = self.host if "://" in self.host else f"http://{self.host}"
+        return ClientSettings({"host": host}, self._client_args, _client_class)
+
     def _open_client(self) -> OllamaClient:
         args = dict(self._client_args)
         if key := self._key.get_secret_value():
             args["headers"] = {"authorization": f"Bearer {key}", **(args.get("headers") or {})}
         if (userinfo := split_userinfo(self.host)[1]) is not None:
             args.setdefault("auth", userinfo)
-        try:
-            return connect(args, self.connect_timeout)
-        except Exception as error:
-            raise NotConfigured(f"the HTTP client cannot be made: {error}") from error
+        return connect(args, self.connect_timeout)
 
     async def _open(self, payload: Payload) -> Any:
         response = await self._clients.get().open_answer(split_userinfo(self.host)[0], self.model_name, payload["body"])
@@ -273,6 +278,12 @@ class OllamaChatModel(Provider):
         if cls is None:
             return status_failure(status, message, headers=headers)
         return cls(message, status=status, retry_after=parse_retry_after(headers))
+
+
+def _client_class() -> Any:
+    import httpx
+
+    return httpx.AsyncClient
 
 
 def _is_the_cloud(host: str) -> bool:

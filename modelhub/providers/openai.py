@@ -15,13 +15,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from modelhub.errors import CallError, ConfigError, ConnectionLost, NotConfigured
+from modelhub.errors import CallError, ConfigError, ConnectionLost
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._address import split_userinfo
 from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
+from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._openai_dialect import read_body, read_done, read_event, read_headers
 from modelhub.providers._openai_encode import encode_request, structured_method
@@ -103,6 +104,8 @@ class OpenAIChatModel(Provider):
         base_url = base_url or self._args.pop("base_url", None)
         if isinstance(self._args.get("api_key"), str):
             api_key = api_key or self._args.pop("api_key")
+        if self._azure and not api_key:
+            api_key = _lower(self._headers()).get("api-key")
         # Credentials of another kind are the caller's choice: no key of the environment is put in their place.
         environ = {} if self._brings_credentials() and not api_key else os.environ
         self.place = find_place(base_url, api_key, compat, self._azure, environ)
@@ -113,7 +116,9 @@ class OpenAIChatModel(Provider):
         self.generate_kwargs = dict(generate_kwargs or {})
         self._effort = reasoning_effort
         self._owns_http = "http_client" not in self._args
-        self._clients: PerLoop[_Client] = PerLoop(self._make_client, self._close_client)
+        self._clients: PerLoop[_Client] = PerLoop(
+            guard_client(self._make_client, self.client_problems, "OpenAI"), self._close_client
+        )
 
     # -- what is missing, what is secret -------------------------------------------------------------------------------
 
@@ -133,7 +138,7 @@ class OpenAIChatModel(Provider):
         return None
 
     def _brings_credentials(self) -> bool:
-        return not self._args.keys().isdisjoint(_CREDENTIALS) or "authorization" in _lower(self._headers())
+        return _brings_credentials(self._args)
 
     def address(self) -> str | None:
         """Where the server is."""
@@ -162,14 +167,10 @@ class OpenAIChatModel(Provider):
     # -- the client ----------------------------------------------------------------------------------------------------
 
     def _make_client(self) -> _Client:
-        try:
-            import httpx2
-            from openai import AsyncAzureOpenAI, AsyncOpenAI
+        import httpx2
 
-            arguments, pool = self._client_arguments()
-            client = AsyncAzureOpenAI(**arguments) if self._azure else AsyncOpenAI(**arguments)
-        except Exception as error:
-            raise NotConfigured(f"the OpenAI client cannot be made: {error}") from error
+        arguments, pool = self._client_arguments()
+        client = self._client_class()(**arguments)
         ambient = self.place.ambient  # the SDK fills these from the environment for whatever server
         client.organization = self._organization or (ambient_organization(os.environ) if ambient else None)
         client.project = self._args.get("project") or (client.project if ambient else None)
@@ -177,6 +178,15 @@ class OpenAIChatModel(Provider):
         return _Client(
             client, Again(httpx2, pool if self._args.keys() <= _STEADY else None, refused=error_maker(client))
         )
+
+    def _client_class(self) -> Any:
+        from openai import AsyncAzureOpenAI, AsyncOpenAI
+
+        return AsyncAzureOpenAI if self._azure else AsyncOpenAI
+
+    def client_settings(self) -> ClientSettings:
+        """The server's address and the client's arguments."""
+        return ClientSettings({"base_url": self.place.base_url}, self._args, self._client_class)
 
     def _client_arguments(self) -> tuple[dict[str, Any], Pool | None]:
         import httpx2
@@ -330,6 +340,13 @@ def _omit() -> Any:
     return Omit()
 
 
+def _brings_credentials(client_args: Mapping[str, Any]) -> bool:
+    """Whether the client's arguments authorize by other means than a key: a token, what gives one, or a header."""
+    given = {name for name, value in client_args.items() if value is not None}
+    headers = _lower(client_args.get("default_headers") or {})
+    return not given.isdisjoint(_CREDENTIALS) or "authorization" in headers or "api-key" in headers
+
+
 def _lower(headers: Mapping[str, Any]) -> dict[str, Any]:
     return {name.lower(): value for name, value in headers.items()}
 
@@ -378,6 +395,8 @@ class OpenAIOptions(ProviderOptions):
     def missing(self, environ: Mapping[str, str]) -> str | None:
         """The variable to set for this server's key; None if there is a key, or none is needed."""
         arguments = self.client_args or self.client_kwargs or {}
+        if self.api_key is None and _brings_credentials(arguments):
+            return None
         base_url = self.base_url or arguments.get("base_url")
         key = self.api_key.get_secret_value() if self.api_key is not None else arguments.get("api_key")
         return find_place(base_url, key, self.compat, self.client_type == "azure", environ).missing_key()

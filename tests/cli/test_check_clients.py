@@ -1,0 +1,61 @@
+"""`modelhub check` finds what keeps a client from being made, with place and suggestion."""
+
+import pytest
+
+HEAD = "version: 1\nmodels:\n"
+ENTRIES = {
+    "a scheme": (
+        "  a: {provider: openai, model_name: x, api_key: kkkkkkkk, base_url: 'localhost:8000/v1'}\n",
+        ":3:69: model `a`: `base_url`: `localhost:8000/v1` has no scheme",
+        "did you mean `http://localhost:8000/v1`?",
+    ),
+    "a port": (
+        "  a: {provider: ollama, model_name: x, host: 'h:99999'}\n",
+        ":3:46: model `a`: `host`: the port `99999`",
+        "from 1 to 65535",
+    ),
+    "an argument": (
+        "  a: {provider: anthropic, model_name: x, api_key: kkkkkkkk, client_kwargs: {timeot: 3}}\n",
+        ":3:86: model `a`: the client takes no argument `timeot`",
+        "did you mean `timeout`?",
+    ),
+    "an API version": (
+        """\
+  a:
+    provider: openai
+    model_name: x
+    client_type: azure
+    base_url: https://x.openai.azure.com
+    api_key: kkkkkkkk
+    client_args: {api_version: banana}
+""",
+        ":9:32: model `a`: `api_version` is no version",
+        "such as 2024-10-21",
+    ),
+    "a proxy": (
+        "  a: {provider: ollama, model_name: x, client_args: {proxy: 'localhost:1'}}\n",
+        ":3:53: model `a`: the Ollama client cannot be made",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("entry", "place", "hint"), ENTRIES.values(), ids=ENTRIES)
+def test_what_keeps_a_client_from_being_made_is_a_problem(run, tmp_path, entry, place, hint):
+    """With file, line and column."""
+    path = tmp_path / "models.yaml"
+    path.write_text(HEAD + entry, encoding="utf-8")
+    result = run("check", "--file", str(path))
+    assert result.exit_code == 3
+    assert f"{path}{place}" in result.output
+    assert hint in result.output
+
+
+def test_a_proxy_of_the_environment_that_cannot_be_used_is_a_problem(run, tmp_path, monkeypatch):
+    """Its password is not shown."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://u:hunter2pw/x@h:1")
+    path = tmp_path / "models.yaml"
+    path.write_text(f"{HEAD}  a: {{provider: scripted, reply: x}}\n", encoding="utf-8")
+    result = run("check", "--file", str(path))
+    assert "HTTPS_PROXY cannot be used: the password in `http://h:1` is not escaped" in result.output
+    assert "hunter2pw" not in result.output
