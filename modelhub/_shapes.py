@@ -5,12 +5,10 @@ An error shows the type of what was found, or a plain name, never a text: that c
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any
 
 from modelhub.errors import InvalidRequest
 
@@ -18,13 +16,6 @@ Json = Mapping[str, Any]
 
 # What an error may show: a name. Anything else could be a piece of somebody's prompt.
 _NAME = re.compile(r"[\w.:+/-]{1,64}")
-
-# Values under otherwise unknown keys that only spell out what is meant without them.
-_HARMLESS: Json = {"prefix": False, "caller": {"type": "direct"}}
-_REASONS = {
-    "file_id": "a file uploaded to one vendor is unknown to the others; send its data or an address",
-    "audio": "an earlier spoken answer can only be named to the vendor who gave it; send its text",
-}
 
 
 def named(value: object) -> str:
@@ -75,17 +66,6 @@ def as_sequence(value: object, at: str, expected: str) -> Sequence[Any]:
     raise wrong(at, expected, value)
 
 
-def check_keys(found: Json, allowed: frozenset[str], at: str) -> None:
-    """Raises `InvalidRequest` if *found* has a key that is not *allowed* and says something."""
-    if found.keys() <= allowed:
-        return
-    for key, value in found.items():
-        if key not in allowed and value is not None and not (key in _HARMLESS and value == _HARMLESS[key]):
-            if key in _REASONS:
-                raise InvalidRequest(f"{at}: `{key}` cannot be sent: {_REASONS[key]}")
-            raise unknown(at, "key", key, allowed)
-
-
 def optional_text(found: Json, key: str, at: str) -> str | None:
     """The text under *key*; None if there is none or it is empty."""
     value = found.get(key)
@@ -119,52 +99,8 @@ def either(found: Json, one: str, other: str, at: str) -> str:
     return one
 
 
-def copied(value: object, at: str) -> dict[str, Any]:
-    """A deep copy of the JSON object *value*, of plain dicts and lists."""
-    if not isinstance(value, Mapping):
-        raise wrong(at, "an object (a dict)", value)
-    try:
-        return {_key(key): _copied(item) for key, item in value.items()}
-    except _NotJson as error:
-        raise InvalidRequest(f"{at}: expected JSON values only, found {error}") from None
-    except RecursionError:
-        raise InvalidRequest(f"{at}: is nested too deep, or contains itself") from None
-
-
-class _NotJson(Exception):
-    pass
-
-
-def _key(key: object) -> str:
-    if isinstance(key, str):
-        return key
-    raise _NotJson(f"a key of type {named(key)}")
-
-
-def _copied(value: Any) -> Any:
-    if value is None or isinstance(value, (str, int)):
-        return value
-    if isinstance(value, Mapping):
-        return {_key(key): _copied(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_copied(item) for item in value]
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    raise _NotJson("a float that is no number" if isinstance(value, float) else named(value))
-
-
-def read_arguments(arguments: object, at: str) -> tuple[dict[str, Any], str | None]:
-    """The arguments of a call, given as JSON text or as a dict, and the text itself where it is no JSON object."""
-    if not isinstance(arguments, str):
-        return ({}, None) if arguments is None else (copied(arguments, at), None)
-    if not arguments.strip():
-        return {}, None
-    try:
-        parsed = json.loads(arguments, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        parsed = None
-    return (parsed, None) if isinstance(parsed, dict) else ({}, arguments)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)  # NaN and Infinity are no JSON: a vendor would refuse them
+def missing(found: Json, key: str, at: str) -> InvalidRequest:
+    """The error for a *key* that is not there, with the key that may have been meant."""
+    close = get_close_matches(key, [str(name) for name in found if name != key], 1)
+    hint = f"; is it what {shown(close[0])} was meant to be?" if close else ""
+    return InvalidRequest(f"{at}: `{key}` is missing{hint}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 __all__ = [
     "Base64Source",
     "ContentBlock",
+    "FileSource",
     "MediaBlock",
     "MediaKind",
     "Message",
@@ -72,13 +73,28 @@ class Base64Source:
 
 @dataclass(frozen=True, slots=True)
 class PathSource:
-    """Media in a local file, read when the request is encoded."""
+    """Media in a local file, which is read before anything is sent.
+
+    `origin` says how it was named: by a `pathlib.Path` ("object"), which only the app itself can make, by a source of
+    the type `path` ("block"), or by an address that is a path ("address"). `place` is where in the messages.
+    """
 
     path: str
     media_type: str
+    origin: Literal["object", "block", "address"] = "block"
+    place: str = field(default="", compare=False)
 
 
-Source = UrlSource | Base64Source | PathSource
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Media that were uploaded to the vendor named in `provider`; no other vendor knows the id."""
+
+    file_id: str
+    provider: str
+    media_type: str | None = None
+
+
+Source = UrlSource | Base64Source | PathSource | FileSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +119,7 @@ class ThinkingBlock:
 
 @dataclass(frozen=True, slots=True)
 class ToolUseBlock:
-    """The model's wish to run a tool."""
+    """The model's wish to run a tool. `raw_input` is the text of arguments that are no JSON object; else it is None."""
 
     id: str
     name: str
@@ -112,6 +128,11 @@ class ToolUseBlock:
     provider: str | None = None
     raw_input: str | None = None
     cache: Mapping[str, Any] | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments as an object; text that is none is wrapped, in the way that Anthropic's manual shows."""
+        return dict(self.input) if self.raw_input is None else {"INVALID_JSON": self.raw_input}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +179,7 @@ class Tool:
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     strict: bool | None = None
+    cache: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
+from modelhub._files import FileAccess
 from modelhub.clock import Clock, SystemClock
 from modelhub.errors import CallError, HubClosed, InvalidRequest
 from modelhub.events import AttemptEnded, CallSettled, Event, Observer
@@ -83,7 +84,7 @@ class _Random(random.Random):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What comes in through the door: time, chance, and whoever watches."""
+    """What comes in from outside: time, chance, observers, and which local files may be read."""
 
     clock: Clock = field(default_factory=SystemClock)
     random: random.Random = field(default_factory=_Random)
@@ -91,6 +92,7 @@ class Services:
     followers: tuple[Follower, ...] = ()
     calls: ActiveCalls | None = None
     """The calls under way of the hub; set by it."""
+    files: FileAccess = field(default_factory=FileAccess)
 
     def observe(self, event: Event) -> None:
         """Tell every observer."""

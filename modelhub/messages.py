@@ -1,12 +1,12 @@
 """What goes into a call: one neutral form, whatever dialect the caller wrote.
 
 `normalise_messages` accepts OpenAI-style dicts and the seed's blocks, mixed, and gives frozen `Message`s whose blocks
-every provider translates. The caller's own objects are read, never changed, and nothing of them is shared with a
-provider.
+every provider translates. Gemini's messages (`role`, `parts`), the items of OpenAI's Responses API, and what the
+formatters of agent frameworks write are accepted like them. The caller's own objects are read, never changed, and
+nothing of them is shared with a provider.
 
-What has nothing to send is left out: empty text, thinking without text or signature, messages without blocks, keys
-whose value is None, and keys that only describe a message (`id`, `created_at`, `timestamp`, `metadata`; on assistant
-messages `annotations`; what a whole reply says about itself). Any other unknown key is refused, never dropped.
+What has nothing to send is left out: empty text, thinking without text or signature, messages without blocks, and keys
+that no vendor takes. What cannot be written as JSON is an error in the caller's messages, and is replaced in a model's.
 """
 
 from __future__ import annotations
@@ -17,21 +17,40 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from modelhub._parts import Placed, read_content, read_output
+from modelhub._parts import (
+    Placed,
+    read_arguments,
+    read_cache,
+    read_content,
+    read_failed,
+    read_output,
+    read_part,
+    read_tool_use,
+)
 from modelhub._shapes import (
     Json,
     as_mapping,
     as_sequence,
-    check_keys,
-    copied,
     either,
+    missing,
     optional_text,
-    read_arguments,
     required_name,
     shown,
     unknown,
 )
-from modelhub.blocks import ContentBlock, Message, Role, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
+from modelhub._sources import from_data_url, image_type
+from modelhub._writable import check_block, check_text, copy_json, repair_block, repair_text, safe_call_id
+from modelhub.blocks import (
+    Base64Source,
+    ContentBlock,
+    MediaBlock,
+    Message,
+    Role,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
 from modelhub.errors import InvalidRequest
 
 __all__ = ["normalise_messages"]
@@ -40,13 +59,15 @@ __all__ = ["normalise_messages"]
 def normalise_messages(messages: str | Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
     """The conversation in the neutral form.
 
-    *messages* is text (one user message) or a list of dicts: OpenAI's, the seed's, Anthropic's blocks, our own replies,
-    mixed. Vendors' reply objects are read through their `model_dump`. Tool calls without an id get one, results without
-    one answer the first open call of their name, and every result bears its call's name. Consecutive `tool` messages
-    become one `user` message; results in an assistant or system message become a `user` message at that place.
+    *messages* is text (one user message) or a list of dicts: OpenAI's (chat completions or Responses), Gemini's, the
+    seed's, Anthropic's blocks, our own replies, mixed. Vendors' reply objects are read through their `model_dump`. Tool
+    calls without an id get one, and so does a second call with the id of one that is still open. Results answer the
+    call of their id, or without one the first open call of their name, and every result bears its call's name.
+    Consecutive `tool` messages become one `user` message; results in an assistant or system message become a `user`
+    message at that place.
 
-    Raises `InvalidRequest`, with the place and what was expected, for a wrong shape, an unknown key, a result without a
-    call, a call without a result (unless nothing follows it), or a conversation with nothing in it.
+    Raises `InvalidRequest`, with the place and what was expected, for a wrong shape, text that UTF-8 cannot hold, a
+    result without a call, a call without a result (unless nothing follows it), or a conversation with nothing in it.
     """
     if isinstance(messages, str):
         messages = ({"role": "user", "content": messages},)
@@ -55,7 +76,7 @@ def normalise_messages(messages: str | Sequence[Mapping[str, Any]]) -> tuple[Mes
         plain = _plain(message)
         if plain is not None and not talk.open:
             talk.turns.append(plain)
-            talk.ends_in_tools = False
+            talk.ends_in_tools = talk.ends_in_items = False
         else:
             _read_message(talk, message, f"messages[{index}]")
     if not talk.turns:
@@ -67,7 +88,7 @@ def _plain(message: Any) -> Message | None:
     # Most messages are a role and a text: they skip everything below.
     if type(message) is dict and len(message) == 2:
         content, role = message.get("content"), message.get("role")
-        if type(content) is str and content and type(role) is str and role in _PLAIN_ROLES:
+        if type(content) is str and content and content.isascii() and type(role) is str and role in _PLAIN_ROLES:
             return Message(_PLAIN_ROLES[role], (TextBlock(content),))
     return None
 
@@ -77,136 +98,174 @@ _PLAIN_ROLES: dict[str, Role] = {
     "developer": "system",
     "user": "user",
     "assistant": "assistant",
+    "model": "assistant",
 }
 
 
 def _read_message(talk: _Conversation, message: object, at: str) -> None:
     found = as_mapping(message, at, "a dict with `role` and `content`")
     kind, role = found.get("type"), found.get("role")
+    if role is None and isinstance(kind, str) and kind in _ITEMS:
+        _read_item(talk, found, at)
+        return
     if role is None and kind == "chat":
         role = "assistant"
     if not isinstance(role, str) or role not in _ROLES:
         raise unknown(f"{at}.role", "role", role, _ROLES)
-    keys, needs_content, read = _ROLES[role]
-    check_keys(found, keys | _REPLY_KEYS.get(kind, _NO_KEYS) if isinstance(kind, str) else keys, at)
-    if needs_content and "content" not in found:
-        raise InvalidRequest(f"{at}: `content` is missing")
+    needs_content, read = _ROLES[role]
+    if needs_content and found.keys().isdisjoint(_CONTENTS):
+        raise missing(found, "content", at)
+    if role not in _PLAIN_ROLES:
+        talk.add_results(_written(read(found, at), model=False))
+        return
     name = optional_text(found, "name", at)
-    if role in _PLAIN_ROLES:
-        talk.add(_PLAIN_ROLES[role], read(found, at), name, at)
-    else:
-        talk.add_results(read(found, at))
+    role_sent = _PLAIN_ROLES[role]
+    placed = _marked(_written(read(found, at), model=role_sent == "assistant"), found, at)
+    is_item = kind == "message" or (talk.ends_in_items and role_sent == "assistant")
+    talk.add(role_sent, placed, name and check_text(name, f"{at}.name"), at, is_item=is_item)
+
+
+def _written(placed: Placed, *, model: bool) -> Placed:
+    """*placed* as JSON in UTF-8 can hold it: repaired in what a *model* wrote, checked in all else."""
+    return [(place, repair_block(block) if model else check_block(block, place)) for place, block in placed]
+
+
+def _marked(placed: Placed, message: Json, at: str) -> Placed:
+    """*placed* with the cache mark of the whole message, which some frameworks write, on the last block."""
+    if not placed or (mark := read_cache(message, at)) is None:
+        return placed
+    place, last = placed[-1]
+    if isinstance(last, ThinkingBlock):
+        return placed
+    return [*placed[:-1], (place, last if last.cache is not None else replace(last, cache=mark))]
+
+
+_ITEMS = frozenset(
+    {"function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning"}
+)
+"""What stands beside messages in the input of OpenAI's Responses API."""
+
+
+def _read_item(talk: _Conversation, item: Json, at: str) -> None:
+    block = read_part(item, at)
+    if isinstance(block, ToolResultBlock):
+        talk.add_results(_written([(at, block)], model=False))
+    elif block is not None:
+        talk.add("assistant", _written([(at, block)], model=True), None, at, is_item=True)
+
+
+_CONTENTS = frozenset({"content", "parts", "images"})
+
+
+def _contents(message: Json, at: str) -> Placed:
+    """The blocks of the message's content: under `content`, Gemini's `parts`, Ollama's `images`."""
+    placed = read_content(message.get("content"), f"{at}.content")
+    if message.get("parts") is not None:
+        placed += read_content(message["parts"], f"{at}.parts")
+    if (images := message.get("images")) is not None:
+        listed = enumerate(as_sequence(images, f"{at}.images", "a list of images"))
+        placed += [(place, _read_image(image, place)) for place, image in ((f"{at}.images[{i}]", x) for i, x in listed)]
+    return placed
+
+
+def _read_image(image: object, at: str) -> MediaBlock:
+    """Ollama's form of an image: its data in base64, without a type."""
+    if not isinstance(image, str) or not image:
+        raise InvalidRequest(f"{at}: expected an image in base64")
+    if image.startswith("data:"):
+        return MediaBlock("image", from_data_url(image, at))
+    return MediaBlock("image", Base64Source(image, image_type(image) or "image/png"))
 
 
 def _read_plain(message: Json, at: str) -> Placed:
-    found = read_content(message["content"], f"{at}.content")
-    for place, block in found:
+    placed = _contents(message, at)
+    for place, block in placed:
         if isinstance(block, (ThinkingBlock, ToolUseBlock)):
             kind = "thinking" if isinstance(block, ThinkingBlock) else "tool_use"
             raise InvalidRequest(f"{place}: a {kind} block belongs in an assistant message")
-    return found
+    return placed
 
 
 def _read_assistant(message: Json, at: str) -> Placed:
     # Servers that write both spellings of the reasoning write the same text twice.
     keys = ("reasoning_content", "reasoning", "thinking")
-    thoughts = {text: f"{at}.{key}" for key in keys if (text := optional_text(message, key, at))}
-    found: Placed = [(place, ThinkingBlock(text)) for text, place in thoughts.items()]
+    thoughts = {text: f"{at}.{key}" for key in keys if isinstance(text := message.get(key), str) and text}
+    placed: Placed = [(place, ThinkingBlock(text)) for text, place in thoughts.items()]
     if details := message.get("reasoning_details"):
-        found = [_read_details(details, "".join(thoughts), f"{at}.reasoning_details")]
-    found += read_content(message.get("content"), f"{at}.content")
+        placed = [_read_details(details, "".join(thoughts), f"{at}.reasoning_details")]
+    placed += _contents(message, at)
     if refusal := optional_text(message, "refusal", at):
-        found.append((f"{at}.refusal", TextBlock(refusal)))
-    return found + _read_calls(message, at)
+        placed.append((f"{at}.refusal", TextBlock(refusal)))
+    if isinstance(audio := message.get("audio"), Mapping) and (spoken := optional_text(audio, "transcript", at)):
+        placed.append((f"{at}.audio", TextBlock(spoken)))
+    return placed + _read_calls(message, at)
 
 
 def _read_details(details: object, thought: str, at: str) -> tuple[str, ThinkingBlock]:
     """OpenRouter's form of reasoning: text that anybody may read, and data that only goes back where it came from."""
-    listed = [copied(detail, f"{at}[{index}]") for index, detail in enumerate(as_sequence(details, at, "a list"))]
+    listed = [copy_json(detail, f"{at}[{index}]") for index, detail in enumerate(as_sequence(details, at, "a list"))]
     told = "".join(str(detail.get("text") or detail.get("summary") or "") for detail in listed)
     return at, ThinkingBlock(thought or told, data=json.dumps(listed, ensure_ascii=False), provider="openai")
 
 
 def _read_calls(message: Json, at: str) -> Placed:
-    found: Placed = []
+    placed: Placed = []
     if (calls := message.get("tool_calls")) is not None:
         for index, call in enumerate(as_sequence(calls, f"{at}.tool_calls", "a list of calls")):
             place = f"{at}.tool_calls[{index}]"
-            found.append((place, _read_call(as_mapping(call, place, '{"id": ..., "function": ...}'), place)))
+            placed.append((place, _read_call(as_mapping(call, place, '{"id": ..., "function": ...}'), place)))
     if (call := message.get("function_call")) is not None:
         place = f"{at}.function_call"
-        found.append((place, _called("", as_mapping(call, place, _CALLED), place)))
-    return found
+        placed.append((place, _called("", as_mapping(call, place, _CALLED), place)))
+    return placed
 
 
 _CALLED = '{"name": ..., "arguments": ...}'
 
 
 def _read_call(call: Json, at: str) -> ToolUseBlock:
-    check_keys(call, frozenset({"id", "type", "function", "index"}), at)
+    if call.get("function") is None and call.get("name") is not None:  # LangChain's form: name, args, id
+        return read_tool_use(call, at)
     if call.get("type") not in (None, "function"):
         raise unknown(f"{at}.type", "type", call["type"], ("function",))
     function = as_mapping(call.get("function"), f"{at}.function", _CALLED)
-    return _called(optional_text(call, "id", at) or "", function, f"{at}.function")
+    block = _called(optional_text(call, "id", at) or "", function, f"{at}.function")
+    return replace(block, **_thought_signature(call))
+
+
+def _thought_signature(call: Json) -> dict[str, Any]:
+    """Gemini's signature of a call, where its endpoint for OpenAI's dialect puts it."""
+    extra = call.get("extra_content")
+    google = extra.get("google") if isinstance(extra, Mapping) else None
+    signature = google.get("thought_signature") if isinstance(google, Mapping) else None
+    return {"signature": signature, "provider": "openai"} if isinstance(signature, str) and signature else {}
 
 
 def _called(call_id: str, function: Json, at: str) -> ToolUseBlock:
-    check_keys(function, frozenset({"name", "arguments", "index"}), at)
-    arguments, raw = read_arguments(function.get("arguments"), f"{at}.arguments")
+    arguments, raw = read_arguments(function.get("arguments"), None, f"{at}.arguments")
     return ToolUseBlock(call_id, required_name(function, "name", at), arguments, raw_input=raw)
 
 
 def _read_tool(message: Json, at: str) -> Placed:
     call_id = optional_text(message, "tool_call_id", at)
     name = optional_text(message, either(message, "name", "tool_name", at), at)
-    if call_id is None and name is None:
-        found = read_content(message["content"], f"{at}.content")
-        if found and all(isinstance(block, ToolResultBlock) for _, block in found):
-            return found
-    return [(at, ToolResultBlock(call_id or "", name or "", read_output(message["content"], f"{at}.content")))]
+    if call_id is None and (name is None or "parts" in message):
+        placed = _contents(message, at)
+        if placed and all(isinstance(block, ToolResultBlock) for _, block in placed):
+            return placed
+    output = read_output(message.get("content"), f"{at}.content")
+    result = ToolResultBlock(call_id or "", name or "", output, read_failed(message, at), read_cache(message, at))
+    return [(at, result)]
 
 
-_DESCRIBING = frozenset({"role", "content", "name", "id", "created_at", "timestamp", "metadata"})
-_ASSISTANT_KEYS = frozenset(
-    {
-        *_DESCRIBING,
-        "tool_calls",
-        "function_call",
-        "reasoning_content",
-        "reasoning",
-        "reasoning_details",
-        "thinking",
-        "refusal",
-        "annotations",
-    }
-)
-_ROLES: dict[str, tuple[frozenset[str], bool, Callable[[Json, str], Placed]]] = {
-    "system": (_DESCRIBING, True, _read_plain),
-    "developer": (_DESCRIBING, True, _read_plain),
-    "user": (_DESCRIBING, True, _read_plain),
-    "assistant": (_ASSISTANT_KEYS, False, _read_assistant),
-    "tool": (_DESCRIBING | {"tool_call_id", "tool_name"}, True, _read_tool),
-    "function": (_DESCRIBING, True, _read_tool),
-}
-# What a whole reply, ours (`chat`) or Anthropic's (`message`), says about itself.
-_NO_KEYS: frozenset[str] = frozenset()
-_REPLY_KEYS = {
-    "chat": frozenset(
-        {
-            "type",
-            "usage",
-            "finish_reason",
-            "model",
-            "model_name",
-            "response_model",
-            "requested",
-            "attempts",
-            "restarts",
-            "is_last",
-            "delta",
-        }
-    ),
-    "message": frozenset({"type", "usage", "model", "stop_reason", "stop_sequence"}),
+_ROLES: dict[str, tuple[bool, Callable[[Json, str], Placed]]] = {
+    "system": (True, _read_plain),
+    "developer": (True, _read_plain),
+    "user": (True, _read_plain),
+    "assistant": (False, _read_assistant),
+    "model": (False, _read_assistant),
+    "tool": (True, _read_tool),
+    "function": (True, _read_tool),
 }
 
 
@@ -217,49 +276,64 @@ class _Conversation:
         self.turns: list[Message] = []
         self.open: dict[str, tuple[str, str]] = {}  # id: (the tool's name, the call's place)
         self.ends_in_tools = False
+        self.ends_in_items = False
         self._answers: dict[str, str] = {}  # id: the place of the result
-        self._made = 0
+        self._twins: dict[str, list[str]] = {}  # id: the ids of further open calls that came with it
+        self._made: set[str] = set()
+        self._count = 0
 
-    def add(self, role: Role, found: Placed, name: str | None, at: str) -> None:
-        """Append a message; results in one that is not a user's become a user's message of their own."""
-        for is_result, run in _runs(role, found):
-            blocks = self._paired(role, run, at)
-            self.turns.append(Message("user", blocks) if is_result else Message(role, blocks, name))
-            self.ends_in_tools = False
+    def add(self, role: Role, placed: Placed, name: str | None, at: str, *, is_item: bool = False) -> None:
+        """Append a message; results in one that is not a user's become a user's message of their own.
 
-    def add_results(self, found: Placed) -> None:
+        Items of the Responses API that a model wrote one after the other (*is_item*) are one message.
+        """
+        joins = is_item and role == "assistant" and bool(self.turns) and self.turns[-1].role == "assistant"
+        for is_result, run in _runs(role, placed):
+            blocks = self._paired(role, run, at, joins=joins)
+            if joins and not is_result:
+                last = self.turns.pop()
+                self.turns.append(replace(last, blocks=(*last.blocks, *blocks)))
+            else:
+                self.turns.append(Message("user", blocks) if is_result else Message(role, blocks, name))
+            self.ends_in_tools = joins = False
+        self.ends_in_items = is_item
+
+    def add_results(self, placed: Placed) -> None:
         """Append the results of a `tool` message, to the message before it if that came from one too."""
         before = self.turns.pop().blocks if self.ends_in_tools else ()
-        self.turns.append(Message("user", (*before, *self._paired("user", found, ""))))
-        self.ends_in_tools = True
+        self.turns.append(Message("user", (*before, *self._paired("user", placed, ""))))
+        self.ends_in_tools, self.ends_in_items = True, False
 
-    def _paired(self, role: Role, run: Placed, at: str) -> tuple[ContentBlock, ...]:
+    def _paired(self, role: Role, run: Placed, at: str, *, joins: bool = False) -> tuple[ContentBlock, ...]:
         run = [(place, self._answer(b, place) if isinstance(b, ToolResultBlock) else b) for place, b in run]
-        if self.open and role != "system" and any(not isinstance(block, ToolResultBlock) for _, block in run):
+        if not joins and self.open and role != "system" and any(not isinstance(b, ToolResultBlock) for _, b in run):
             call_id, (_, asked) = next(iter(self.open.items()))
             raise InvalidRequest(f"{at}: call {shown(call_id)} ({asked}) has no result before this message")
         given = {block.id for _, block in run if isinstance(block, ToolUseBlock)}
         return tuple(self._ask(b, place, given) if isinstance(b, ToolUseBlock) else b for place, b in run)
 
     def _ask(self, block: ToolUseBlock, place: str, given: set[str]) -> ToolUseBlock:
-        if not block.id:
-            block = replace(block, id=self._new_id(given))
-        if block.id in self.open:
-            raise InvalidRequest(f"{place}: id {shown(block.id)} is already that of {self.open[block.id][1]}")
+        call_id = safe_call_id(block.id)
+        if not call_id or call_id in self.open:
+            made = self._new_id(given)
+            if call_id:  # some servers give two calls one id: their results come in the same order
+                self._twins.setdefault(call_id, []).append(made)
+            call_id = made
         # Some servers count from call_0 again in every turn: an id is free once its call is answered.
-        self._answers.pop(block.id, None)
-        self.open[block.id] = (block.name, place)
-        return block
+        self._answers.pop(call_id, None)
+        self.open[call_id] = (block.name, place)
+        return block if call_id == block.id else replace(block, id=call_id)
 
     def _new_id(self, given: set[str]) -> str:
         while True:
-            self._made += 1
-            made = f"call_{self._made}"
-            if made not in given and made not in self._answers:
+            self._count += 1
+            made = f"call_{self._count}"
+            if made not in given and made not in self._answers and made not in self.open:
+                self._made.add(made)
                 return made
 
     def _answer(self, block: ToolResultBlock, place: str) -> ToolResultBlock:
-        call_id = block.id or self._first_open(block.name, place)
+        call_id = self._open_id(safe_call_id(block.id), repair_text(block.name), place)
         if call_id not in self.open:
             before = self._answers.get(call_id)
             which = f"which {before} has answered" if before else "which no message before it makes"
@@ -267,6 +341,17 @@ class _Conversation:
         name, _ = self.open.pop(call_id)
         self._answers[call_id] = place
         return replace(block, id=call_id, name=name)
+
+    def _open_id(self, call_id: str, name: str, place: str) -> str:
+        """The id of the open call that is meant: by its id, or by its name where the call came without an id."""
+        if not call_id:
+            return self._first_open(name, place)
+        if call_id in self.open:
+            return call_id
+        if self._twins.get(call_id):
+            return self._twins[call_id].pop(0)
+        unnamed = [made for made, (called, _) in self.open.items() if made in self._made and called == name]
+        return unnamed[0] if unnamed else call_id
 
     def _first_open(self, wanted: str, place: str) -> str:
         ids = [call_id for call_id, (name, _) in self.open.items() if name == wanted or not wanted]
@@ -278,8 +363,8 @@ class _Conversation:
         return ids[0]
 
 
-def _runs(role: Role, found: Placed) -> Iterator[tuple[bool, Placed]]:
+def _runs(role: Role, placed: Placed) -> Iterator[tuple[bool, Placed]]:
     if role == "user":
-        return iter([(False, found)] if found else [])
-    runs = groupby(found, key=lambda pair: isinstance(pair[1], ToolResultBlock))
+        return iter([(False, placed)] if placed else [])
+    runs = groupby(placed, key=lambda pair: isinstance(pair[1], ToolResultBlock))
     return ((is_result, list(run)) for is_result, run in runs)

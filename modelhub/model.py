@@ -22,8 +22,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
+from modelhub._files import read_files
 from modelhub._frames import trim_traceback
+from modelhub._json_schema import StructuredModel, check_structured_model
 from modelhub._sync import SyncStream, run_sync
+from modelhub._writable import check_options
 from modelhub.blocks import Message, Tool, ToolChoice
 from modelhub.context import CallContext, Services
 from modelhub.events import How
@@ -54,7 +57,7 @@ class ChatRequest:
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...]
     tool_choice: ToolChoice | None
-    structured_model: type[BaseModel] | None
+    structured_model: StructuredModel | None
     stream: bool | None
     options: Mapping[str, Any]
     context: CallContext
@@ -111,7 +114,7 @@ class ChatModelBase(ABC):
         messages: str | Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] | None = None,
-        structured_model: type[BaseModel] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
         *,
         stream: Literal[True],
         **kwargs: Any,
@@ -123,7 +126,7 @@ class ChatModelBase(ABC):
         messages: str | Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] | None = None,
-        structured_model: type[BaseModel] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
         *,
         stream: Literal[False],
         **kwargs: Any,
@@ -135,7 +138,7 @@ class ChatModelBase(ABC):
         messages: str | Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] | None = None,
-        structured_model: type[BaseModel] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any: ...
 
@@ -144,15 +147,19 @@ class ChatModelBase(ABC):
         messages: str | Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] | None = None,
-        structured_model: type[BaseModel] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Reply:
         """Ask the model.
 
         *messages* is a list of dicts, in OpenAI's form or with the blocks of a reply, or a string as one user message.
         *tools* are JSON schemas in OpenAI's form, *tool_choice* is "auto", "none", "any", "required" or a tool's name.
-        *structured_model* is a pydantic class the answer must fit; the answer is then in `metadata`, and tools are
-        ignored, with a warning. `stream=` overrides the model's own; further keywords go to the vendor by its names.
+        *structured_model* is a pydantic class, or a JSON Schema as a dict, that the answer must fit; the answer is then
+        in `metadata`, and tools are ignored, with a warning. `stream=` overrides the model's own; further keywords go
+        to the vendor by its names.
+
+        A message is data: a local file whose path stands in it is read only if the app named it (a `pathlib.Path`, or
+        a source of the type `path`) or the configuration allows its folder; see `modelhub._files`.
 
         Gives a `ChatResponse`, or a `ChatStream` of snapshots if streaming. Raises `InvalidRequest` for wrong input,
         before anything is sent, and other `CallError`s as the module `modelhub.errors` lists them.
@@ -161,13 +168,16 @@ class ChatModelBase(ABC):
             warnings.warn("structured_model is given: tools and tool_choice are ignored", stacklevel=2)
             tools = tool_choice = None
         neutral_tools = normalise_tools(tools)
+        neutral_messages = await read_files(normalise_messages(messages), self.services.files)
         context = self.open_call(kwargs)
+        stream = kwargs.pop("stream", None)
+        check_options(kwargs)
         request = ChatRequest(
-            messages=normalise_messages(messages),
+            messages=neutral_messages,
             tools=neutral_tools,
             tool_choice=normalise_tool_choice(tool_choice, neutral_tools),
-            structured_model=structured_model,
-            stream=kwargs.pop("stream", None),
+            structured_model=None if structured_model is None else check_structured_model(structured_model),
+            stream=stream,
             options=kwargs,
             context=context,
         )

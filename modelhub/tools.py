@@ -2,84 +2,127 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from modelhub._parts import read_cache
 from modelhub._shapes import (
     Json,
     as_mapping,
     as_sequence,
-    check_keys,
-    copied,
     either,
+    missing,
     optional_text,
     required_name,
-    required_text,
     shown,
     suggestion,
     unknown,
     wrong,
 )
+from modelhub._writable import check_text, copy_json
 from modelhub.blocks import Tool, ToolChoice
 from modelhub.errors import InvalidRequest
 
 __all__ = ["normalise_tool_choice", "normalise_tools"]
 
-_TOOL_NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
 _TOOL = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}'
-_FUNCTION_KEYS = frozenset({"name", "description", "parameters", "strict"})
+_MAX_NAME = 512
 
 
 def normalise_tools(tools: Sequence[Mapping[str, Any]] | None) -> tuple[Tool, ...]:
-    """The tools in the neutral form, from OpenAI's form or the flat one (`name`, `description`, `input_schema`).
+    """The tools in the neutral form.
 
-    Raises `InvalidRequest`, with the place and what was expected, for a wrong shape, an unknown key, an unusable or
-    repeated name.
+    *tools* are in OpenAI's form or the flat one (`name`, `description`, and the schema as `input_schema`, MCP's
+    `inputSchema` or `parameters`), or Gemini's `function_declarations`. Names may be any text: vendors that take fewer
+    get others in their place. Further keys are left out. Raises `InvalidRequest`, with the place and what was expected,
+    for a wrong shape, an empty or repeated name, or a schema that is no JSON.
     """
     if tools is None:
         return ()
-    seen: dict[str, int] = {}
+    seen: dict[str, str] = {}
     read = []
-    for index, tool in enumerate(as_sequence(tools, "tools", "a list of tools")):
-        one = _read_one_tool(tool, f"tools[{index}]")
-        if seen.setdefault(one.name, index) != index:
-            raise InvalidRequest(f"tools[{index}]: `{one.name}` is already the name of tools[{seen[one.name]}]")
-        read.append(one)
+    for at, found in _declarations(as_sequence(tools, "tools", "a list of tools")):
+        tool = _read_tool(found, at)
+        place = at.removesuffix(".function")
+        if seen.setdefault(tool.name, place) != place:
+            raise InvalidRequest(f"{place}: {shown(tool.name)} is already the name of {seen[tool.name]}")
+        read.append(tool)
     return tuple(read)
 
 
-def _read_one_tool(tool: object, at: str) -> Tool:
-    found = as_mapping(tool, at, _TOOL)
-    if found.get("type") not in (None, "function", "custom"):
-        raise unknown(f"{at}.type", "type", found["type"], ("function",))
-    if "function" in found:
-        check_keys(found, frozenset({"type", "function"}), at)
-        at = f"{at}.function"
-        found = as_mapping(found["function"], at, '{"name": ..., "description": ..., "parameters": ...}')
-        check_keys(found, _FUNCTION_KEYS, at)
-    else:
-        check_keys(found, _FUNCTION_KEYS | {"type", "input_schema"}, at)
-    return Tool(_tool_name(found, at), optional_text(found, "description", at) or "", *_tool_details(found, at))
+def _declarations(tools: Sequence[Any]) -> Iterator[tuple[str, Json]]:
+    """Each tool's place and the dict that has its name."""
+    for index, tool in enumerate(tools):
+        at = f"tools[{index}]"
+        found = as_mapping(tool, at, _TOOL)
+        key = either(found, "function_declarations", "functionDeclarations", at)
+        if found.get(key) is not None:
+            for number, one in enumerate(as_sequence(found[key], f"{at}.{key}", "a list of functions")):
+                place = f"{at}.{key}[{number}]"
+                yield place, as_mapping(one, place, '{"name": ..., "description": ..., "parameters": ...}')
+            continue
+        if found.get("type") not in (None, "function", "custom"):
+            raise unknown(f"{at}.type", "type", found["type"], ("function",))
+        if found.get("function") is not None:
+            inner = as_mapping(
+                found["function"], f"{at}.function", '{"name": ..., "description": ..., "parameters": ...}'
+            )
+            cache = {} if found.get("cache_control") is None else {"cache_control": found["cache_control"]}
+            yield f"{at}.function", {**cache, **inner}
+        else:
+            yield at, found
 
 
-def _tool_name(found: Json, at: str) -> str:
-    name = required_text(found, "name", at)
-    if not _TOOL_NAME.fullmatch(name):
-        raise InvalidRequest(f"{at}.name: expected 1 to 128 letters, digits or any of `_.:-`")
-    return name
-
-
-def _tool_details(found: Json, at: str) -> tuple[dict[str, Any], bool | None]:
-    key = either(found, "input_schema", "parameters", at)
-    schema = {} if found.get(key) is None else copied(found[key], f"{at}.{key}")
-    if schema.setdefault("type", "object") != "object":
-        raise InvalidRequest(f'{at}.{key}.type: expected "object": tools take named arguments')
-    schema.setdefault("properties", {})
+def _read_tool(found: Json, at: str) -> Tool:
+    if found.get("name") is None:
+        raise missing(found, "name", at)
+    name = check_text(required_name(found, "name", at), f"{at}.name")
+    if not name.strip() or not name.isprintable() or len(name) > _MAX_NAME:
+        raise InvalidRequest(f"{at}.name: expected 1 to {_MAX_NAME} printable characters")
+    description = check_text(optional_text(found, "description", at) or "", f"{at}.description")
     strict = found.get("strict")
     if strict is not None and not isinstance(strict, bool):
         raise wrong(f"{at}.strict", "true or false", strict)
-    return schema, strict
+    return Tool(name, description, _parameters(found, at), strict, read_cache(found, at))
+
+
+_SCHEMA_KEYS = ("input_schema", "inputSchema", "parameters", "parameters_json_schema", "parametersJsonSchema")
+
+
+def _parameters(found: Json, at: str) -> dict[str, Any]:
+    key = next((key for key in _SCHEMA_KEYS if found.get(key) is not None), None)
+    if key is None:
+        return {"type": "object", "properties": {}}
+    for other in _SCHEMA_KEYS:
+        if found.get(other) is not None and found[other] != found[key]:
+            raise InvalidRequest(f"{at}: `{key}` and `{other}` mean the same here, and differ")
+    schema = copy_json(found[key], f"{at}.{key}")
+    kind = schema.get("type")
+    # Some generators write the type in capitals (Gemini's), or as a list that allows null too.
+    if (
+        kind is None
+        or (isinstance(kind, str) and kind.lower() == "object")
+        or (isinstance(kind, list) and "object" in kind)
+    ):
+        schema["type"] = "object"
+    else:
+        raise InvalidRequest(f'{at}.{key}.type: expected "object": tools take named arguments')
+    if kind == "OBJECT":
+        schema = _lower_types(schema)
+    if schema.get("properties") is None:
+        schema["properties"] = {}
+    if schema.get("required", ()) is None:
+        del schema["required"]
+    return schema
+
+
+def _lower_types(value: Any) -> Any:
+    if isinstance(value, dict):
+        lowered = {key: _lower_types(item) for key, item in value.items()}
+        if isinstance(value.get("type"), str):
+            lowered["type"] = value["type"].lower()
+        return lowered
+    return [_lower_types(item) for item in value] if isinstance(value, list) else value
 
 
 _MODES: dict[str, Literal["auto", "none", "required"]] = {
@@ -118,15 +161,13 @@ def _chosen(tool_choice: object) -> ToolChoice:
     expected = '"auto", "none", "required", a tool\'s name or {"type": "function", "function": {"name": ...}}'
     found = as_mapping(tool_choice, "tool_choice", expected)
     kind = found.get("type", "function")
+    if kind == "function" and found.get("function") is None and found.get("name") is not None:  # the Responses form
+        return ToolChoice("tool", required_name(found, "name", "tool_choice"))
     if kind == "function":
-        check_keys(found, frozenset({"type", "function"}), "tool_choice")
         function = as_mapping(found.get("function"), "tool_choice.function", '{"name": ...}')
-        check_keys(function, frozenset({"name"}), "tool_choice.function")
         return ToolChoice("tool", required_name(function, "name", "tool_choice.function"))
     if kind == "tool":
-        check_keys(found, frozenset({"type", "name"}), "tool_choice")
         return ToolChoice("tool", required_name(found, "name", "tool_choice"))
     if not isinstance(kind, str) or kind not in _MODES:
         raise unknown("tool_choice.type", "type", kind, ("function", "tool", *_MODES))
-    check_keys(found, frozenset({"type"}), "tool_choice")
     return ToolChoice(_MODES[kind])

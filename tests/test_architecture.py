@@ -19,7 +19,17 @@ PACKAGE = ROOT / "modelhub"
 FLOORS = [
     ["errors", "clock", "process", "_threads", "_frames"],
     ["response", "blocks", "_shapes", "options"],
-    ["_sources", "_snapshot_reader", "_stream_timer", "events", "_tree", "active_calls"],
+    [
+        "_sources",
+        "_writable",
+        "_files",
+        "_snapshot_reader",
+        "_stream_timer",
+        "events",
+        "_tree",
+        "active_calls",
+    ],
+    ["_gemini_parts", "_json_schema"],
     ["_parts"],
     ["messages", "tools"],
     ["stream"],

@@ -7,6 +7,7 @@ that a long answer costs the same for each piece, however long it already is.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -90,12 +91,19 @@ class Answer:
     """Collects the pieces of one answer, in the vendor's order.
 
     Adjacent text is one block; thinking with different keys stays apart, because each block has its own signature.
-    *facts* are what every snapshot says of itself; *structured* is the structure that was asked for, if any.
+    *facts* are what every snapshot says of itself; *structured* is the structure that was asked for, if any;
+    *tool_names* are the caller's names of tools by those that the vendor was sent.
     """
 
-    def __init__(self, facts: Mapping[str, Any], structured: Structured | None = None) -> None:
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        structured: Structured | None = None,
+        tool_names: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._facts = facts
         self._structured = structured
+        self._tool_names = tool_names
         self._parts: list[_Part] = []
         self._by_key: dict[tuple[str, Hashable], _Part] = {}
         self._delta: list[str] = []
@@ -149,7 +157,11 @@ class Answer:
         part = self._by_key.get(("tool_use", key))
         if part is None:
             part = self._open("tool_use", key, {"id": "", "name": ""})
-        known = {"id": self._claim_id(part, clean_text(id or "")), "name": name, **fields}
+        known = {
+            "id": self._claim_id(part, clean_text(id or "")),
+            "name": name and self._tool_names.get(name, name),
+            **fields,
+        }
         part.fields = part.fields | {field: clean_value(value) for field, value in known.items() if value}
         self.grown = True
 

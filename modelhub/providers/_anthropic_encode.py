@@ -19,6 +19,7 @@ from typing import Any
 
 from modelhub.blocks import (
     Base64Source,
+    FileSource,
     MediaBlock,
     Message,
     TextBlock,
@@ -30,9 +31,9 @@ from modelhub.blocks import (
     UrlSource,
 )
 from modelhub.errors import InvalidRequest, UnsupportedFeature
-from modelhub.providers._answer import parse_arguments
 from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._structured import Structured
+from modelhub.providers._tool_schema import plain_root
 
 __all__ = ["KIND", "encode", "structured_natively", "thinks"]
 
@@ -122,11 +123,7 @@ def _thinking(block: ThinkingBlock, ids: _Ids) -> Json | None:  # noqa: ARG001 -
 
 
 def _tool_use(block: ToolUseBlock, ids: _Ids) -> Json:
-    arguments = dict(block.input)
-    if not arguments and block.raw_input is not None and parse_arguments(block.raw_input)[1] is not None:
-        # They were no JSON object: the wrapping that Anthropic's own manual gives for sending them back.
-        arguments = {"INVALID_JSON": block.raw_input}
-    found = {"type": "tool_use", "id": ids.ask(block.id), "name": _tool_name(block.name), "input": arguments}
+    found = {"type": "tool_use", "id": ids.ask(block.id), "name": block.name, "input": block.arguments}
     return _marked(found, block.cache)
 
 
@@ -160,11 +157,19 @@ def _bare(media_type: str | None) -> str:
 def _image(block: MediaBlock) -> Json:
     if isinstance(block.source, UrlSource):
         return {"type": "image", "source": {"type": "url", "url": block.source.url}}
+    if isinstance(block.source, FileSource):
+        return {"type": "image", "source": _uploaded(block.source)}
     given = _bare(block.source.media_type)
     if not isinstance(block.source, Base64Source) or given not in _IMAGE_TYPES:
         raise UnsupportedFeature(f"anthropic cannot take an image of type {given}: png, jpeg, gif and webp only")
     source = {"type": "base64", "media_type": _IMAGE_TYPES[given], "data": block.source.data}
     return {"type": "image", "source": source}
+
+
+def _uploaded(source: FileSource) -> Json:
+    if source.provider != KIND:
+        raise UnsupportedFeature(f"anthropic does not know a file that was uploaded to {source.provider}")
+    return {"type": "file", "file_id": source.file_id}
 
 
 def _document(block: MediaBlock) -> Json:
@@ -174,6 +179,8 @@ def _document(block: MediaBlock) -> Json:
 
 def _document_source(block: MediaBlock) -> Json:
     source = block.source
+    if isinstance(source, FileSource):
+        return _uploaded(source)
     given = _bare(source.media_type)
     if isinstance(source, UrlSource) and given in ("", "application/pdf"):
         return {"type": "url", "url": source.url}
@@ -264,33 +271,21 @@ def _system_block(block: Any) -> Json:
 
 # -- tools -----------------------------------------------------------------------------------------------------------
 
-_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-
-
-def _tool_name(name: str) -> str:
-    if not _TOOL_NAME.fullmatch(name):
-        raise UnsupportedFeature(f"anthropic cannot take the tool name `{name}`: letters, digits, `_` and `-` only")
-    return name
+_PROPERTY_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
 def _tool(tool: Tool, model_name: str) -> Json:
-    schema = _rooted({"type": "object", **tool.parameters})
-    found: Json = {"name": _tool_name(tool.name), "input_schema": schema}
-    if tool.description:
-        found["description"] = tool.description
+    schema, words = plain_root(tool.parameters)
+    for name in schema["properties"]:
+        if not _PROPERTY_NAME.fullmatch(name):
+            raise UnsupportedFeature(f"anthropic cannot take the argument name `{name}` of the tool `{tool.name}`")
+    found: Json = {"name": tool.name, "input_schema": schema}
+    if description := " ".join(filter(None, [tool.description, words])):
+        found["description"] = description
     # Strictness is a guarantee on top: where the model or its grammar cannot give it, the tool works without.
     if tool.strict and structured_natively(model_name) and (strict := native_schema(schema)) is not None:
         found |= {"input_schema": strict, "strict": True}
-    return found
-
-
-def _rooted(schema: Json) -> Json:
-    # A recursive model's schema is only a reference; the API wants an object at the root.
-    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
-    target = schema.get("$defs", {}).get(name)
-    if target is None:
-        return schema
-    return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+    return _marked(found, tool.cache)
 
 
 _CHOICES = {"auto": "auto", "none": "none", "required": "any", "tool": "tool"}
@@ -337,10 +332,26 @@ def encode(
     if structured is not None and structured.method == "native":
         form = {"type": "json_schema", "schema": native_schema(structured.schema)}
         payload["output_config"] = {**(payload.get("output_config") or {}), "format": form}
+    if thinks(payload) and _lacks_thinking(payload["messages"]):
+        del payload["thinking"]
     _check(payload)
     if thinks(payload) and not interleaved:
         _check_budget(payload["thinking"].get("budget_tokens"), payload["max_tokens"])
     return payload
+
+
+def _lacks_thinking(turns: Sequence[Json]) -> bool:
+    """Whether a call that is being answered was made without thinking: by another model, or while it was off.
+
+    The API then refuses thinking with a budget until the tools' results are answered; the adaptive kind it takes.
+    """
+    for turn in reversed(turns):
+        kinds = [block["type"] for block in turn["content"]]
+        if turn["role"] == "user" and "tool_result" not in kinds:
+            return False
+        if turn["role"] == "assistant" and kinds[0] not in ("thinking", "redacted_thinking"):
+            return "tool_use" in kinds
+    return False
 
 
 def _check(payload: Json) -> None:

@@ -2,12 +2,13 @@
 
 A provider is pure encoding and decoding around one line of SDK. It says how to write a request (`encode`), how to send
 it (`call`, `events`), how to read what comes back (`decode`, `decode_event`) and what its failures mean (`failure`).
-Everything else, files, structure, commit, end marks, records, is done here, once.
+Everything else, structure, commit, end marks, records, is done here, once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import urllib.request
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
@@ -35,10 +36,10 @@ from modelhub.providers._client import ClientProblem, ClientSettings
 from modelhub.providers._errors import network_failure
 from modelhub.providers._http import PerLoop
 from modelhub.providers._left import left_of
-from modelhub.providers._media import with_files_read
 from modelhub.providers._redact import is_clean, redact
 from modelhub.providers._sdk_import import import_sdk
 from modelhub.providers._structured import Method, Structured
+from modelhub.providers._tool_names import with_vendor_names
 from modelhub.response import Attempt, ChatResponse, ChatUsage
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
@@ -54,6 +55,8 @@ class Provider(ChatModelBase):
     """The provider's name in the file."""
     sdk: ClassVar[str | None] = None
     """The module of the vendor's SDK."""
+    tool_name_pattern: ClassVar[re.Pattern[str] | None] = None
+    """What the vendor takes as the name of a tool, None if anything; others are replaced in requests and put back."""
     end_mark: ClassVar[str]
     """What ends a stream, as an error about its absence calls it."""
 
@@ -139,10 +142,10 @@ class Provider(ChatModelBase):
             if (missing := self.missing() or self._unusable_key()) is not None:
                 raise NotConfigured(missing)
             await self.prepare()
-            request = await with_files_read(request)
             structured = self._structured(request)
-            payload = self.encode(request, structured, stream)
-            answer = Answer(self._facts(context), structured)
+            vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
+            payload = self.encode(vendor_request, structured, stream)
+            answer = Answer(self._facts(context), structured, tool_names)
             if not stream:
                 return self._respond(answer, await self.call(payload), attempt, context)
             reply = await ChatStream.open(self._snapshots(answer, payload, attempt, request))

@@ -15,7 +15,7 @@ from modelhub.blocks import (
     Base64Source,
     MediaBlock,
     Message,
-    PathSource,
+    Source,
     TextBlock,
     ThinkingBlock,
     Tool,
@@ -25,7 +25,7 @@ from modelhub.blocks import (
     UrlSource,
 )
 from modelhub.errors import UnsupportedFeature
-from modelhub.providers._answer import parse_arguments
+from modelhub.providers._tool_schema import plain_root
 
 __all__ = ["KIND", "encode_messages", "encode_parameters", "encode_tools", "is_multimodal", "must_stream"]
 
@@ -72,7 +72,7 @@ def _media(block: MediaBlock) -> Wire:
     return part | ({"cache_control": dict(block.cache)} if block.cache else {})
 
 
-def _address(source: UrlSource | Base64Source | PathSource) -> str:
+def _address(source: Source) -> str:
     if isinstance(source, Base64Source):
         return source.url
     # Nothing that the SDK or the vendor would read from a disk: files are in the message by now.
@@ -117,6 +117,8 @@ def _user(blocks: Sequence[Any], multimodal: bool) -> list[Wire]:
 
 def _result(block: ToolResultBlock, multimodal: bool) -> Wire:
     texts = _parts(part for part in block.output if isinstance(part, TextBlock))
+    if block.is_error:  # there is no place for it but the text
+        texts = [{"text": "Error:"}, *texts]
     return {"role": "tool", "tool_call_id": block.id, "name": block.name, "content": _content(texts, multimodal)}
 
 
@@ -131,9 +133,7 @@ def _assistant(blocks: Sequence[Any], multimodal: bool) -> list[Wire]:
 
 
 def _call(index: int, block: ToolUseBlock) -> Wire:
-    broken = not block.input and block.raw_input and parse_arguments(block.raw_input)[1]
-    arguments = {"unreadable": block.raw_input} if broken else dict(block.input)  # the vendor refuses what is no JSON
-    function = {"name": block.name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+    function = {"name": block.name, "arguments": json.dumps(block.arguments, ensure_ascii=False)}
     return {"id": block.id, "type": "function", "index": index, "function": function}
 
 
@@ -169,7 +169,6 @@ def encode_tools(tools: Sequence[Tool], choice: ToolChoice | None, thinking: boo
 
 
 def _tool(tool: Tool) -> Wire:
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
-    }
+    schema, words = plain_root(tool.parameters)
+    description = " ".join(filter(None, [tool.description, words]))
+    return {"type": "function", "function": {"name": tool.name, "description": description, "parameters": schema}}

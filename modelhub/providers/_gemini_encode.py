@@ -28,7 +28,6 @@ from modelhub.blocks import (
 )
 from modelhub.errors import InvalidRequest, UnsupportedFeature
 from modelhub.model import ChatRequest
-from modelhub.providers._answer import parse_arguments
 from modelhub.providers._gemini_schema import gemini_schema
 from modelhub.providers._structured import Method, Structured
 
@@ -161,8 +160,7 @@ def _signature(block: TextBlock | ThinkingBlock | ToolUseBlock) -> Json:
 
 
 def _write_call(block: ToolUseBlock, turn: _Turn) -> None:
-    broken = not block.input and block.raw_input and parse_arguments(block.raw_input)[1]
-    call: Json = {"name": block.name, "args": {"unreadable": block.raw_input} if broken else dict(block.input)}
+    call: Json = {"name": block.name, "args": block.arguments}
     if block.provider == PROVIDER and not block.id.startswith(MADE):
         call["id"] = block.id
     signed = _signature(block)
@@ -231,8 +229,6 @@ def _declarations(tools: Sequence[Tool]) -> list[Json]:
 
 
 def _declaration(tool: Tool) -> Json:
-    if not re.match(r"[a-zA-Z_]", tool.name):
-        raise UnsupportedFeature(f"gemini needs tool names that begin with a letter or `_`: `{tool.name}`")
     found: Json = {"name": tool.name}
     if tool.description:
         found["description"] = tool.description

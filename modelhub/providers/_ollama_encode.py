@@ -18,7 +18,7 @@ from modelhub.blocks import (
     ToolUseBlock,
 )
 from modelhub.errors import UnsupportedFeature
-from modelhub.providers._answer import parse_arguments
+from modelhub.providers._tool_schema import plain_root
 
 __all__ = ["KIND", "encode_messages", "encode_tools", "set_parameters", "wanted_tool"]
 
@@ -69,9 +69,7 @@ def _add_thinking(turn: _Turn, block: ThinkingBlock) -> None:
 
 
 def _add_call(turn: _Turn, block: ToolUseBlock) -> None:
-    broken = not block.input and block.raw_input and parse_arguments(block.raw_input)[1]
-    arguments = {"unreadable": block.raw_input} if broken else dict(block.input)
-    turn.calls.append({"id": block.id, "function": {"name": block.name, "arguments": arguments}})
+    turn.calls.append({"id": block.id, "function": {"name": block.name, "arguments": block.arguments}})
 
 
 def _add_media(turn: _Turn, block: MediaBlock) -> None:
@@ -136,9 +134,10 @@ def encode_tools(tools: Sequence[Tool], choice: ToolChoice | None) -> list[Wire]
 
 
 def _tool(tool: Tool) -> Wire:
-    function: Wire = {"name": tool.name, "parameters": _without_references(tool.parameters)}
-    if tool.description:
-        function["description"] = tool.description
+    schema, words = plain_root(tool.parameters)
+    function: Wire = {"name": tool.name, "parameters": _without_references(schema)}
+    if description := " ".join(filter(None, [tool.description, words])):
+        function["description"] = description
     return {"type": "function", "function": function}
 
 

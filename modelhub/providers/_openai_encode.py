@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from modelhub._json_schema import schema_of
 from modelhub.blocks import (
     Base64Source,
     ContentBlock,
+    FileSource,
     MediaBlock,
     Message,
     TextBlock,
@@ -25,8 +27,9 @@ from modelhub.errors import UnsupportedFeature
 from modelhub.model import ChatRequest
 from modelhub.providers._openai_dialect import PROVIDER
 from modelhub.providers._openai_quirks import Quirks
-from modelhub.providers._openai_schema import is_object, strict_schema
+from modelhub.providers._openai_schema import is_object, is_strict, strict_schema, whole_schema
 from modelhub.providers._structured import Method, Structured
+from modelhub.providers._tool_schema import plain_root
 
 __all__ = ["encode_messages", "encode_request", "structured_method"]
 
@@ -49,6 +52,7 @@ def encode_request(
         payload |= _encode_tools(request.tools, request.tool_choice, quirks)
     if structured is not None:
         _ask_structured(payload, structured, quirks)
+    _merge_extra_body(payload)
     payload["stream"] = stream
     if not stream:
         payload.pop("stream_options", None)
@@ -65,17 +69,44 @@ def _spelled(parameters: Mapping[str, Any], quirks: Quirks) -> Json:
     if known is not None and other in found and known not in found:
         found[known] = found.pop(other)
     effort = found.pop("reasoning_effort", None)
-    return found if effort is None else {**_THINKING[quirks.thinking](effort), **found}
+    return found if effort is None else _merge_objects(_THINKING[quirks.thinking](effort), found)
+
+
+def _merge_objects(ours: Json, theirs: Mapping[str, Any]) -> Json:
+    """*ours* with *theirs* over them; objects under one name are merged key by key."""
+    merged = {**ours, **theirs}
+    for name in ours.keys() & theirs.keys():
+        if isinstance(ours[name], Mapping) and isinstance(theirs[name], Mapping):
+            merged[name] = {**ours[name], **theirs[name]}
+    return merged
+
+
+_MERGED = ("chat_template_kwargs", "reasoning", "thinking", "stream_options")
+"""Objects in which the caller's keys stand beside ours."""
+
+
+def _merge_extra_body(payload: Json) -> None:
+    extra = payload.get("extra_body")
+    if isinstance(extra, Mapping) and any(name in payload and name in extra for name in _MERGED):
+        ours = {name: payload[name] for name in _MERGED if name in payload}
+        payload["extra_body"] = {**extra, **_merge_objects(ours, {name: extra[name] for name in ours if name in extra})}
 
 
 def _switch(effort: str) -> Json:
     return {"thinking": {"type": "disabled" if effort == "none" else "enabled"}}
 
 
+def _template_switch(effort: str) -> Json:
+    return {"chat_template_kwargs": {"enable_thinking": effort != "none"}}
+
+
 _THINKING: Mapping[str, Callable[[str], Json]] = {
     "reasoning_effort": lambda effort: {"reasoning_effort": effort},
     "enable_thinking": lambda effort: {"enable_thinking": effort != "none"},
-    "chat_template_kwargs": lambda effort: {"chat_template_kwargs": {"enable_thinking": effort != "none"}},
+    "chat_template_kwargs": _template_switch,
+    "chat_template_kwargs+reasoning_effort": lambda effort: (
+        _template_switch(effort) | ({} if effort == "none" else {"reasoning_effort": effort})
+    ),
     "thinking": _switch,
     "thinking+reasoning_effort": lambda effort: (
         _switch(effort) | ({} if effort == "none" else {"reasoning_effort": effort})
@@ -143,6 +174,9 @@ def _assistant_message(message: Message, quirks: Quirks) -> Json | None:
             raise UnsupportedFeature(f"openai cannot take {block.kind} in an assistant's message")
     texts = [_part(block, quirks) for block in message.blocks if isinstance(block, TextBlock) and block.text]
     calls = [_call(block, quirks) for block in message.blocks if isinstance(block, ToolUseBlock)]
+    if calls and quirks.thought_signatures:
+        # Only the first call of a turn must be signed, and this one was made elsewhere.
+        calls[0].setdefault("extra_content", {"google": {"thought_signature": _SKIP_SIGNATURE}})
     if not texts and not calls:
         return None
     written: Json = {"role": "assistant", **_named(message, quirks)}
@@ -153,21 +187,28 @@ def _assistant_message(message: Message, quirks: Quirks) -> Json | None:
     return written
 
 
+_NO_REASONING = "(no reasoning is known)"
+"""Stands for the thinking of another model; some servers take an empty text for none, and refuse the call."""
+
+
 def _reasoning(blocks: list[ThinkingBlock], quirks: Quirks) -> Json:
     """What the model thought before it called a tool, for servers that want it back; only what came from here."""
     ours = [block for block in blocks if block.provider in (None, PROVIDER)]
     if quirks.reasoning == "reasoning_content":
         # Demanded of every message with calls, also of one that another model wrote.
-        return {"reasoning_content": "".join(block.thinking for block in ours)}
+        return {"reasoning_content": "".join(block.thinking for block in ours) or _NO_REASONING}
     if quirks.reasoning == "reasoning_details":
         kept = [detail for block in ours if block.data for detail in json.loads(block.data)]
         return {"reasoning_details": kept} if kept else {}
     return {}
 
 
+_SKIP_SIGNATURE = "skip_thought_signature_validator"
+"""Google's documented word for a call that its models did not make."""
+
+
 def _call(block: ToolUseBlock, quirks: Quirks) -> Json:
-    arguments = json.dumps(dict(block.input), ensure_ascii=False) if block.input else block.raw_input or "{}"
-    function = {"name": block.name, "arguments": arguments}
+    function = {"name": block.name, "arguments": json.dumps(block.arguments, ensure_ascii=False)}
     call = {"id": _call_id(block.id, quirks), "type": "function", "function": function}
     if block.signature and block.provider == PROVIDER:
         call["extra_content"] = {"google": {"thought_signature": block.signature}}
@@ -213,7 +254,7 @@ def _part(block: ContentBlock, quirks: Quirks) -> Json:
 def _url(block: MediaBlock) -> str:
     if isinstance(block.source, UrlSource | Base64Source):
         return block.source.url
-    raise UnsupportedFeature(f"the file of this {block.kind} has not been read")
+    raise UnsupportedFeature(f"openai takes an uploaded file as a document only: send the {block.kind} itself")
 
 
 def _image(block: MediaBlock, _: Quirks) -> Json:
@@ -237,6 +278,10 @@ def _audio(block: MediaBlock, quirks: Quirks) -> Json:
 
 
 def _document(block: MediaBlock, _: Quirks) -> Json:
+    if isinstance(block.source, FileSource):
+        if block.source.provider != PROVIDER:
+            raise UnsupportedFeature(f"openai does not know a file that was uploaded to {block.source.provider}")
+        return {"type": "file", "file": {"file_id": block.source.file_id}}
     if not isinstance(block.source, Base64Source):
         raise UnsupportedFeature("openai cannot take a document by its address: give the data or a file")
     return {"type": "file", "file": {"filename": block.name or "document.pdf", "file_data": _url(block)}}
@@ -277,18 +322,20 @@ def _encode_tools(tools: Iterable[Tool], choice: ToolChoice | None, quirks: Quir
 
 
 def _tool(tool: Tool) -> Json:
-    function: Json = {"name": tool.name, "parameters": dict(tool.parameters)}
-    if tool.description:
-        function["description"] = tool.description
+    schema, words = plain_root(tool.parameters)
+    function: Json = {"name": tool.name, "parameters": schema}
+    if description := " ".join(filter(None, [tool.description, words])):
+        function["description"] = description
     if tool.strict is not None:
-        function["strict"] = tool.strict
+        # Strictness is a guarantee on top: a schema that cannot have it is refused with it, and taken without.
+        function["strict"] = tool.strict and is_strict(schema)
     return {"type": "function", "function": function}
 
 
 def structured_method(request: ChatRequest, quirks: Quirks) -> Method:
     """How the server is asked for structured output; a JSON mode gives objects only."""
     model = request.structured_model
-    if quirks.structured == "prompt" or (model is not None and not is_object(model.model_json_schema())):
+    if quirks.structured == "prompt" or (model is not None and not is_object(schema_of(model))):
         return "prompt"
     methods: dict[str, Method] = {"json_schema": "native", "json_object": "prompt", "tool": "tool"}
     return methods[quirks.structured]
@@ -296,7 +343,7 @@ def structured_method(request: ChatRequest, quirks: Quirks) -> Method:
 
 def _ask_structured(payload: Json, structured: Structured, quirks: Quirks) -> None:
     if structured.method == "native":
-        payload["response_format"] = _json_schema(structured)
+        payload["response_format"] = _json_schema(structured, quirks)
     elif structured.method == "tool":
         payload |= _encode_tools([structured.tool()], structured.tool_choice(), quirks)
     else:
@@ -315,8 +362,11 @@ def _ask_in_words(messages: list[Json], wish: str) -> None:
         last["content"].append({"type": "text", "text": wish})
 
 
-def _json_schema(structured: Structured) -> Json:
+def _json_schema(structured: Structured, quirks: Quirks) -> Json:
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", structured.name)[:64]
+    if quirks.schema_form != "strict":
+        schema = whole_schema(structured.schema, anchored=quirks.schema_form == "whole_anchored")
+        return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
     strict = strict_schema(structured.schema)
     schema = structured.schema if strict is None else strict
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict is not None}}

@@ -22,6 +22,7 @@ Thinking = Literal[
     "reasoning_effort",
     "enable_thinking",
     "chat_template_kwargs",
+    "chat_template_kwargs+reasoning_effort",
     "thinking",
     "thinking+reasoning_effort",
     "reasoning",
@@ -37,6 +38,9 @@ class Quirks(Options):
     """Whether a stream can be asked for its usage."""
     structured: Literal["json_schema", "json_object", "tool", "prompt"] = "json_schema"
     """How it is asked for structured output: by JSON schema, JSON mode with a prompt, a forced tool, or in words."""
+    schema_form: Literal["strict", "whole", "whole_anchored"] = "strict"
+    """Which schema it is sent: one of OpenAI's strict mode, or the whole one, if it holds answers to it by a grammar;
+    `whole_anchored` leaves out patterns without `^` and `$`."""
     text_only: bool = False
     """Whether content must be a string; parts are then joined, and media refused."""
     reasoning: Literal["drop", "reasoning_content", "reasoning_details"] = "drop"
@@ -47,6 +51,8 @@ class Quirks(Options):
     """The kinds of `tool_choice` it obeys; the others are emulated where that is possible, else refused."""
     tool_ids: Literal["any", "nine"] = "any"
     """Whether ids of tool calls must have nine letters or digits."""
+    thought_signatures: bool = False
+    """Whether the first call of a turn must bear a thought signature of Gemini's."""
     names: bool = True
     """Whether messages may bear a name."""
     video: bool = False
@@ -130,7 +136,7 @@ SERVERS: dict[str, Server] = {
         ("generativelanguage.googleapis.com",),
         "https://generativelanguage.googleapis.com/v1beta/openai",
         ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-        Quirks(names=False),
+        Quirks(names=False, thought_signatures=True),
     ),
     "moonshot": Server(
         ("api.moonshot.ai", "api.moonshot.cn"),
@@ -184,25 +190,30 @@ SERVERS: dict[str, Server] = {
         (),
         "http://localhost:11434/v1",
         (),
-        Quirks(max_tokens="max_tokens", tool_choices=("auto",)),
+        Quirks(max_tokens="max_tokens", schema_form="whole", tool_choices=("auto",)),
     ),
     "vllm": Server(
         (),
         "http://localhost:8000/v1",
         (),
-        Quirks(thinking="chat_template_kwargs", video=True),
+        Quirks(thinking="chat_template_kwargs+reasoning_effort", schema_form="whole", video=True),
     ),
     "lmstudio": Server(
         (),
         "http://localhost:1234/v1",
         (),
-        Quirks(max_tokens="max_tokens", tool_choices=("auto", "none", "required")),
+        Quirks(max_tokens="max_tokens", schema_form="whole", tool_choices=("auto", "none", "required")),
     ),
     "llamacpp": Server(
         (),
         "http://localhost:8080/v1",
         (),
-        Quirks(max_tokens="max_tokens", thinking="chat_template_kwargs", tool_choices=("auto", "none", "required")),
+        Quirks(
+            max_tokens="max_tokens",
+            schema_form="whole_anchored",
+            thinking="chat_template_kwargs",
+            tool_choices=("auto", "none", "required"),
+        ),
     ),
     "generic": Server((), "", (), Quirks()),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["is_object", "rooted", "strict_schema"]
+__all__ = ["is_object", "is_strict", "rooted", "strict_schema", "whole_schema"]
 
 Schema = dict[str, Any]
 
@@ -74,6 +74,38 @@ def rooted(schema: Schema) -> Schema:
 def is_object(schema: Schema) -> bool:
     """Whether an answer that fits *schema* is an object, as every JSON mode demands."""
     return rooted(schema).get("type") == "object"
+
+
+def is_strict(schema: Any) -> bool:
+    """Whether *schema* obeys strict mode as it is: every object closed, all its keys required, no keyword unknown."""
+    if isinstance(schema, list):
+        return all(map(is_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object":
+        closed = schema.get("additionalProperties") is False
+        if not closed or {*schema.get("required", ())} != {*schema.get("properties", ())}:
+            return False
+    return all(is_strict(value) for key, value in schema.items() if key not in ("enum", "const", "default", "examples"))
+
+
+def whole_schema(schema: Schema, *, anchored: bool) -> Schema:
+    """*schema* as it is, with an object at its root; if *anchored*, without patterns that do not begin and end a text.
+
+    llama.cpp refuses a schema with such a pattern. The answer is validated by it afterwards in any case.
+    """
+    root = rooted(schema)
+    return _without_open_patterns(root) if anchored else root
+
+
+def _without_open_patterns(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_open_patterns(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    pattern = value.get("pattern")
+    is_open = isinstance(pattern, str) and not (pattern.startswith("^") and pattern.endswith("$"))
+    return {key: _without_open_patterns(item) for key, item in value.items() if not (is_open and key == "pattern")}
 
 
 def strict_schema(schema: Schema) -> Schema | None:

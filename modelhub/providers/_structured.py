@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from modelhub._json_schema import schema_problems
 from modelhub.blocks import Tool, ToolChoice
 from modelhub.errors import BadReply
 from modelhub.providers._arguments import LENIENT_JSON
@@ -28,6 +29,10 @@ _FENCE = re.compile(r"```[\w+-]*")
 _START = re.compile(r"[{\[]")
 _MAX_STARTS = 64
 """How many brackets are tried: text with thousands of them, none of which begins JSON, must not cost their square."""
+
+
+class _SchemaMisfit(Exception):
+    """The data do not fit the JSON Schema; the text says where."""
 
 
 class Structured:
@@ -80,13 +85,15 @@ class Structured:
         for value in _values_in(raw):
             try:
                 output = self._validate(value)
+            except _SchemaMisfit as misfit:
+                problem = problem or str(misfit)
             except ValidationError as error:
                 problem = problem or _describe_misfit(error)
             else:
                 return _dump_output(output, value), output
-        misfit = BadReply(f"the answer does not fit {self.name}: {problem or 'there is no JSON in it'}")
-        misfit.request_specific = True  # it is the caller's own class that refuses it
-        raise misfit
+        failure = BadReply(f"the answer does not fit {self.name}: {problem or 'there is no JSON in it'}")
+        failure.request_specific = True  # it is the caller's own class that refuses it
+        raise failure
 
     @property
     def name(self) -> str:
@@ -95,6 +102,8 @@ class Structured:
 
     def _validate(self, value: Any) -> Any:
         if isinstance(self.model, Mapping):
+            if (misfit := next(schema_problems(value, self.model, self.model, "answer"), None)) is not None:
+                raise _SchemaMisfit(misfit)
             return value
         return self.model.model_validate_json(json.dumps(value))
 

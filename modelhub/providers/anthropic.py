@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
+from modelhub._json_schema import schema_of
 from modelhub.errors import BadReply, CallError, ConfigError, ConnectionLost
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
@@ -110,6 +112,7 @@ class AnthropicChatModel(Provider):
 
     kind = KIND
     sdk = "anthropic"
+    tool_name_pattern = re.compile(r"[a-zA-Z0-9_-]{1,128}")
     end_mark = "message_stop"
 
     def __init__(
@@ -155,7 +158,7 @@ class AnthropicChatModel(Provider):
 
     def structured_method(self, request: ChatRequest) -> Method:
         """Natively where model and schema allow it, else by a forced tool, or in words where that cannot be."""
-        schema = request.structured_model.model_json_schema() if request.structured_model is not None else {}
+        schema = schema_of(request.structured_model) if request.structured_model is not None else {}
         if structured_natively(self.model_name) and native_schema(schema) is not None:
             return "native"
         named = "$ref" in schema or schema.get("type") == "object"  # tools take named arguments only

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from importlib.util import find_spec
@@ -137,6 +138,7 @@ class DashScopeChatModel(Provider):
 
     kind = KIND
     sdk = "dashscope"
+    tool_name_pattern = re.compile(r"[a-zA-Z0-9_-]{1,64}")
     end_mark = "a finish_reason"
 
     def __init__(

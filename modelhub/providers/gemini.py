@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from functools import cache
@@ -89,6 +90,7 @@ class GeminiChatModel(Provider):
 
     kind = "gemini"
     sdk = "google.genai"
+    tool_name_pattern = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
     end_mark = "a finishReason"
 
     def __init__(

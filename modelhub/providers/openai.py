@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
@@ -77,6 +78,7 @@ class OpenAIChatModel(Provider):
 
     kind = "openai"
     sdk = "openai"
+    tool_name_pattern = re.compile(r"[a-zA-Z0-9_-]{1,64}")
     end_mark = "a finish_reason"
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import Any
 from modelhub.blocks import (
     Base64Source,
     ContentBlock,
+    FileSource,
     MediaBlock,
     Message,
     TextBlock,
@@ -87,6 +88,8 @@ def _media(block: MediaBlock) -> _Part:
     about = {"modality": block.kind, "mime_type": source.media_type}
     if isinstance(source, Base64Source):
         return {"type": "blob", **about, "content": ""}
+    if isinstance(source, FileSource):
+        return {"type": "file", **about, "file_id": source.file_id}
     return {"type": "uri", **about, "uri": source.url if isinstance(source, UrlSource) else source.path}
 
 

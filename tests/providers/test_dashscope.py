@@ -288,8 +288,8 @@ async def test_a_local_file_is_read_here(ask, tmp_path):
     """The SDK would upload it to a place of the vendor's; we send what is in it."""
     path = tmp_path / "cat.png"
     path.write_bytes(base64.b64decode(PNG))
-    for source in (str(path), path.as_uri()):
-        part = {"type": "image", "source": {"type": "url", "url": source}}
+    for source in ({"type": "path", "path": str(path)}, {"type": "url", "url": path}):
+        part = {"type": "image", "source": source}
         _, _, body = await ask([{"role": "user", "content": [part]}])
         assert body["input"]["messages"][0]["content"] == [{"image": f"data:image/png;base64,{PNG}"}]
 

@@ -233,7 +233,7 @@ async def test_an_image_goes_out_as_bare_base64(ask, tmp_path, kind):
     part = {
         "base64": {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
         "data": {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
-        "file": {"type": "image", "source": {"type": "url", "url": str(path)}},
+        "file": {"type": "image", "source": path},
     }[kind]
     _, body = await ask([{"role": "user", "content": [{"type": "text", "text": "what?"}, part]}])
     assert body["messages"] == [{"role": "user", "content": "what?", "images": [PNG]}]

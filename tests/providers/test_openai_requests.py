@@ -255,7 +255,7 @@ async def test_a_round_of_tools(sent):
 
 
 async def test_a_reply_goes_back_as_it_is(loopback, sent):
-    """A reply's content is the next assistant message; arguments that were cut off go back as the model wrote them."""
+    """A reply's content is the next assistant message; arguments that were cut off go back wrapped in an object."""
     calls = [{"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city"'}}]
     loopback.answers(answer("Let me see.", "length", tool_calls=calls))
     async with OpenAIChatModel("m", "k", False, base_url=f"{loopback.url}/v1") as model:
@@ -263,6 +263,7 @@ async def test_a_reply_goes_back_as_it_is(loopback, sent):
     assert reply.tool_calls[0]["error"]
     body = await sent([USER, reply, {"role": "tool", "tool_call_id": "a", "content": "wrong"}])
     assert body["messages"][1]["content"] == "Let me see."
+    calls[0]["function"]["arguments"] = '{"INVALID_JSON": "{\\"city\\""}'
     assert body["messages"][1]["tool_calls"] == calls
 
 
@@ -304,7 +305,7 @@ async def test_media(sent, tmp_path):
         {"type": "text", "text": "look"},
         {"type": "image", "source": {"type": "url", "url": "https://x.example/cat.png"}, "detail": "low"},
         PNG,
-        {"type": "image", "source": {"type": "url", "url": str(picture)}},
+        {"type": "image", "source": {"type": "path", "path": str(picture)}},
         {"type": "audio", "source": {"type": "base64", "media_type": "audio/mpeg", "data": "QUJD"}},
         {
             "type": "document",
@@ -352,7 +353,7 @@ async def test_media_of_an_assistant_are_refused(sent):
 
 async def test_a_missing_file_is_the_callers_error(loopback, sent, tmp_path):
     """A file that cannot be read is an invalid request."""
-    block = {"type": "image", "source": {"type": "url", "url": str(tmp_path / "none.png")}}
+    block = {"type": "image", "source": tmp_path / "none.png"}
     with pytest.raises(InvalidRequest, match=r"none\.png"):
         await sent([{"role": "user", "content": [block]}])
     assert loopback.asked == []
@@ -385,7 +386,7 @@ FOREIGN = {"type": "thinking", "thinking": "secret", "signature": "sig", "provid
     [
         ("openai", [THOUGHT], "reasoning_content", None),
         ("deepseek", [THOUGHT], "reasoning_content", "hm"),
-        ("deepseek", [FOREIGN], "reasoning_content", ""),
+        ("deepseek", [FOREIGN], "reasoning_content", "(no reasoning is known)"),
         (
             "openrouter",
             [{**THOUGHT, "data": '[{"type": "reasoning.text"}]'}],

@@ -1,0 +1,129 @@
+"""Schemas of tools with nothing but an object at their root, which is all that most vendors take there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["plain_root"]
+
+Schema = dict[str, Any]
+
+_REFUSED = frozenset({"anyOf", "oneOf", "allOf", "not", "enum", "const", "if", "then", "else", "$ref"})
+"""Keywords that OpenAI or Anthropic refuse at the root of a tool's schema."""
+_WORDS = {
+    "anyOf": "The arguments must fit at least one of",
+    "oneOf": "The arguments must fit exactly one of",
+    "allOf": "The arguments must also fit all of",
+    "not": "The arguments must not fit",
+    "enum": "The arguments must be one of",
+    "const": "The arguments must be",
+    "if": "If the arguments fit",
+    "then": "they must fit",
+    "else": "otherwise they must fit",
+}
+
+
+def plain_root(schema: Mapping[str, Any]) -> tuple[Schema, str]:
+    """Return *schema* as an object without alternatives at its root, and in words what that cannot say.
+
+    What the parts of `allOf` and the alternatives of `anyOf` and `oneOf` say of properties is merged into the root; a
+    property that several of them describe may fit any of them. `$ref`s are followed where they stand at the root.
+    """
+    if _REFUSED.isdisjoint(schema):
+        return _complete({**schema}), ""
+    root = _without_reference(schema, schema)
+    plain = {key: value for key, value in root.items() if key not in _REFUSED}
+    plain = _complete(plain)
+    for part in root.get("allOf") or ():
+        _merge(plain, _without_reference(part, schema), schema)
+    for keyword in ("anyOf", "oneOf"):
+        parts = [_without_reference(part, schema) for part in root.get(keyword) or ()]
+        _merge_alternatives(plain, parts, schema)
+    words = [
+        f"{said}: {_text(keyword, root[keyword], schema)}"
+        for keyword, said in _WORDS.items()
+        if _is_said(keyword, root)
+    ]
+    return plain, ". ".join(words)
+
+
+def _complete(schema: Schema) -> Schema:
+    """*schema* with the type and the properties that vendors want, every required property among them."""
+    schema["type"] = "object"
+    properties = schema.setdefault("properties", {})
+    if unknown := [name for name in schema.get("required") or () if name not in properties]:
+        schema["properties"] = {**properties, **{name: {} for name in unknown}}
+    return schema
+
+
+def _without_reference(part: Any, root: Mapping[str, Any]) -> Schema:
+    """*part* with what its `$ref` names in the reference's place; a reference that leads nowhere is left out."""
+    found, seen = dict(part) if isinstance(part, Mapping) else {}, set[str]()
+    while isinstance(reference := found.pop("$ref", None), str) and reference not in seen:
+        seen.add(reference)
+        target: Any = root
+        for name in reference.removeprefix("#").split("/")[1:]:
+            target = target.get(name) if isinstance(target, Mapping) else None
+        if isinstance(target, Mapping) and reference.startswith("#"):
+            found = {**target, **found}
+    return found
+
+
+def _merge(plain: Schema, part: Schema, root: Mapping[str, Any]) -> None:
+    """Add to *plain* the properties of *part*, all of which it must fit too."""
+    for inner in part.get("allOf") or ():
+        _merge(plain, _without_reference(inner, root), root)
+    _merge_alternatives(
+        plain, [_without_reference(one, root) for one in part.get("anyOf") or part.get("oneOf") or ()], root
+    )
+    for name, schema in (part.get("properties") or {}).items():
+        known = plain["properties"].get(name)
+        both = schema if known in (None, {}, schema) else {"allOf": [known, schema]}
+        plain["properties"] = {**plain["properties"], name: both}
+    if required := part.get("required"):
+        plain["required"] = [*dict.fromkeys([*plain.get("required", ()), *required])]
+    if "additionalProperties" in part:
+        plain.setdefault("additionalProperties", part["additionalProperties"])
+    _complete(plain)
+
+
+def _merge_alternatives(plain: Schema, parts: list[Schema], root: Mapping[str, Any]) -> None:
+    """Add to *plain* the properties of *parts*, one of which it must fit; required is what all of them require."""
+    if not parts:
+        return
+    flat = [_flat(part, root) for part in parts]
+    options: dict[str, list[Any]] = {}
+    for part in flat:
+        for name, schema in part["properties"].items():
+            if schema not in options.setdefault(name, []):
+                options[name].append(schema)
+    for name, schemas in options.items():
+        if plain["properties"].get(name) in (None, {}):
+            described = [schema for schema in schemas if schema != {}]
+            merged = {"anyOf": described} if len(described) > 1 else (described or [{}])[0]
+            plain["properties"] = {**plain["properties"], name: merged}
+    shared = set.intersection(*(set(part.get("required", ())) for part in flat))
+    if required := [name for name in flat[0].get("required", ()) if name in shared]:
+        plain["required"] = [*dict.fromkeys([*plain.get("required", ()), *required])]
+
+
+def _flat(part: Schema, root: Mapping[str, Any]) -> Schema:
+    flat: Schema = {"type": "object", "properties": {}}
+    _merge(flat, part, root)
+    return flat
+
+
+def _is_said(keyword: str, root: Mapping[str, Any]) -> bool:
+    """Whether *keyword* must be put in words: what `allOf` says of properties alone is in the root by now."""
+    if keyword != "allOf":
+        return keyword in root and root[keyword] not in ([], None)
+    known = {"type", "properties", "required", "additionalProperties", "title", "description", "$ref"}
+    return any(not (isinstance(part, Mapping) and part.keys() <= known) for part in root.get("allOf") or ())
+
+
+def _text(keyword: str, value: Any, root: Mapping[str, Any]) -> str:
+    if keyword in ("anyOf", "oneOf", "allOf") and isinstance(value, list):
+        value = [_without_reference(part, root) for part in value]
+    return json.dumps(value, ensure_ascii=False)
