@@ -7,7 +7,7 @@ import threading
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from modelhub._threads import DaemonThread, new_lock, refuse_eventlet, wait_for, wait_until_done
+from modelhub._threads import DaemonThread, new_lock, refuse_eventlet, set_executor, wait_for, wait_until_done
 from modelhub.process import ExitStage, fork_count, register_at_exit, register_at_fork
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class _Background:
 
         def run() -> None:
             self._loop = loop = asyncio.new_event_loop()  # in its own thread: gevent's selectors belong to one
+            set_executor(loop)
             started.release()
             loop.run_forever()
 

@@ -6,6 +6,7 @@ as it was before; gevent itself is never imported. eventlet offers nothing like 
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import sys
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
-__all__ = ["DaemonThread", "new_lock", "refuse_eventlet", "sleep", "wait_for", "wait_until_done"]
+__all__ = ["DaemonThread", "new_lock", "refuse_eventlet", "set_executor", "sleep", "wait_for", "wait_until_done"]
 
 T = TypeVar("T")
 
@@ -70,6 +71,31 @@ class DaemonThread:
         if self._ended.acquire(timeout=timeout):
             self._ended.release()
         return not self._alive
+
+
+class _Executor(concurrent.futures.ThreadPoolExecutor):
+    """Runs each function in a thread of the operating system of its own, which nobody waits for at exit."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[T]:
+        """Begin `fn(*args, **kwargs)`. Raises RuntimeError where no thread can be started any more."""
+        future = concurrent.futures.Future[T]()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        DaemonThread(run, "modelhub-worker")
+        return future
+
+
+def set_executor(loop: asyncio.AbstractEventLoop) -> None:
+    """Have *loop* use threads of the operating system where gevent has replaced those of the default executor."""
+    if _gevent_monkey() is not None:
+        loop.set_default_executor(_Executor())
 
 
 def wait_for(future: concurrent.futures.Future[T]) -> T:

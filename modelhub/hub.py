@@ -79,6 +79,10 @@ class Hub:
     `async with Hub.from_yaml() as hub: reply = await hub.get("primary")(messages)`. Iterating gives the names of all
     models and chains. The hub makes each model when it is first asked for, owns it, and closes it; it may be used from
     several threads and event loops.
+
+    A hub that is not closed is recorded in full when its process ends in good order, also as a worker of
+    multiprocessing or Celery. What ends by `os._exit` or by a signal, such as RQ's work horse, must close it: use
+    `with Hub...` there. In a forked child it begins anew; pickled, it is its configuration.
     """
 
     def __init__(self, loaded: Loaded, *, services: Services | None = None) -> None:

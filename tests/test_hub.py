@@ -5,11 +5,12 @@ import gc
 import subprocess
 import sys
 import threading
+import types
 import warnings
 
 import pytest
 
-from modelhub import ConfigError, Hub, HubClosed, NotConfigured, UnknownModel
+from modelhub import ConfigError, Hub, HubClosed, NotConfigured, UnknownModel, _sync
 from modelhub.hub import config_path
 
 CONFIG = {
@@ -174,3 +175,63 @@ async def test_structured_output_makes_tools_void_with_a_warning(hub):
         warnings.simplefilter("error")
         async with Hub.from_dict(config) as other:
             await other.get("m")("hi", structured_model=Greeting)
+
+
+async def test_a_running_loop_is_told_what_to_use_instead(hub):
+    """`hub.close()` and `with Hub` would block it; `async with` and `aclose` do not."""
+    with pytest.raises(RuntimeError, match=r"is running here: use `await hub.aclose\(\)`, or `async with`"):
+        hub.close()
+    with pytest.raises(RuntimeError, match=r"use `async with Hub\.\.\.`"), Hub.from_dict(CONFIG):
+        pass
+    assert (await hub.get("one")("hi")).text == "first"
+
+
+def test_a_plain_iterator_can_be_closed_in_a_running_loop(hub):
+    """It is closed in the background: nobody waits, and its call is recorded."""
+    stream = hub.get("two").sync("hi", stream=True)
+    next(stream)
+
+    async def main():
+        stream.close()
+        while hub.usage.total.calls == 0:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_other_runners_than_asyncio_are_refused_at_once(hub):
+    """As trio and curio run coroutines: the error says so, and nothing is left behind that was never awaited."""
+    for coroutine in (hub.get("one")("hi"), hub.get("one")("hi", stream=True), hub.aclose()):
+        with pytest.raises(RuntimeError, match="needs asyncio"):
+            coroutine.send(None)
+    assert hub.usage.total.calls == 0
+
+
+def test_greenlets_can_use_sync():
+    """In a process whose threads gevent has replaced, several at a time, and the others go on meanwhile."""
+    pytest.importorskip("gevent")
+    code = (
+        "from gevent import monkey; monkey.patch_all()\n"
+        "import gevent; from modelhub import Hub\n"
+        "steps = [{'wait': 0.2, 'say': 'hello'}]\n"
+        "hub = Hub.from_dict({'version': 1, 'models': {'m': {'provider': 'scripted', 'steps': steps}}})\n"
+        "ticks = []\n"
+        "ticker = gevent.spawn(lambda: [(ticks.append(1), gevent.sleep(0.01)) for _ in range(9)])\n"
+        "jobs = [gevent.spawn(lambda: hub.get('m').sync('hi').text) for _ in range(5)]\n"
+        "gevent.joinall([*jobs, ticker])\n"
+        "hub.close()\n"
+        "print({job.value for job in jobs}, len(ticks))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("{'hello'} 9\n", "")
+
+
+def test_eventlets_threads_are_refused_by_name(monkeypatch):
+    """What cannot work is said before anything is begun, and what to use instead."""
+    eventlet = types.SimpleNamespace(is_monkey_patched=lambda what: what == "thread")
+    monkeypatch.setitem(sys.modules, "eventlet.patcher", eventlet)
+    monkeypatch.setattr(_sync, "_background", _sync._Background())
+    with pytest.raises(RuntimeError, match="eventlet has replaced this process's threads"):
+        Hub.from_dict(CONFIG).get("one").sync("hi")

@@ -463,3 +463,57 @@ def test_a_report_sums_the_file_by_what_one_asks(tmp_path):
         report(path, by="week")
     with pytest.raises(sqlite3.Error):
         report(tmp_path / "nothing.db")
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+def test_a_lock_of_another_process_stalls_neither_a_call_nor_its_loop(tmp_path, batch):
+    """The writer's thread waits for it; what was called meanwhile is written when the lock is gone."""
+    path = tmp_path / "usage.db"
+    hub = hub_of(path, batch=batch)
+    ask(hub)
+    hub.usage.flush()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        ask(hub, 40)
+        assert time.monotonic() - began < 1.5, "calls waited for the lock"
+        assert hub.usage.health.ok
+        assert hub.usage.health.pending == 40
+        other.execute("COMMIT")
+    hub.close()
+    assert len(rows(path)) == 41
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+def test_a_ledger_that_is_deleted_or_moved_away_is_made_again(tmp_path, batch):
+    """A moved file keeps what was written to it, also what was only in its log; later calls are in the new one."""
+    path, moved = tmp_path / "usage.db", tmp_path / "usage.db.1"
+    hub = hub_of(path, batch=batch)
+    ask(hub, 3)
+    hub.usage.flush()
+    path.rename(moved)
+    ask(hub, 2)
+    hub.usage.flush()
+    assert (len(rows(moved)), len(rows(path))) == (3, 2)
+    for file in tmp_path.glob("usage.db*"):
+        file.unlink()
+    ask(hub)
+    hub.close()
+    assert len(rows(path)) == 1
+    assert (hub.usage.health.ok, hub.usage.health.pending) == (True, 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_a_new_ledger_is_private_to_its_user(tmp_path):
+    """Its log and index are as well; the mode of a file that exists is its owner's business."""
+    path, shared = tmp_path / "usage.db", tmp_path / "shared.db"
+    shared.touch()
+    shared.chmod(0o640)
+    for file, mode in ((path, 0o600), (shared, 0o640)):
+        hub = hub_of(file)
+        ask(hub)
+        hub.usage.flush()
+        names = sorted(tmp_path.glob(f"{file.name}*"))
+        assert [name.suffix for name in names] == [".db", ".db-shm", ".db-wal"]
+        assert {name.stat().st_mode & 0o777 for name in names} == {mode}
+        hub.close()

@@ -1,0 +1,73 @@
+"""Importing an SDK for one model while calls of others run."""
+
+import asyncio
+import sys
+import textwrap
+
+import pytest
+
+from modelhub.providers import Provider
+
+
+class Sdkless(Provider):
+    """A provider that looks, like some SDKs, at what others have imported."""
+
+    kind = "sdkless"
+    end_mark = "an end"
+    sdk = "json"
+
+    def encode(self, request, structured, stream):
+        return {}
+
+    async def call(self, payload):
+        module = sys.modules.get("slow_sdk")
+        return module is None or module.is_complete
+
+    async def events(self, payload):
+        yield {}
+
+    def decode(self, body, answer):
+        answer.text(f"{body}")
+        answer.finish_reason = "stop"
+
+    def decode_event(self, event, answer):
+        answer.complete = True
+
+
+class Slow(Sdkless):
+    """A provider whose SDK takes long to import."""
+
+    sdk = "slow_sdk"
+
+
+@pytest.fixture(name="slow_sdk")
+def _slow_sdk(tmp_path, monkeypatch):
+    text = """
+    import time
+    time.sleep(0.1)
+    is_complete = True
+    """
+    (tmp_path / "slow_sdk.py").write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("slow_sdk", None)
+
+
+@pytest.mark.usefixtures("slow_sdk")
+async def test_no_call_sees_a_half_imported_sdk():
+    """Calls that begin while another model's SDK is imported wait for it; also if whoever began it has given up."""
+    given_up = asyncio.ensure_future(Slow("m", False)("hi"))
+    await asyncio.sleep(0.01)
+    given_up.cancel()
+    models = [Slow("m", False), *[Sdkless("m", False) for _ in range(5)]]
+    replies = await asyncio.wait_for(asyncio.gather(*[model("hi") for model in models]), 10)
+    assert {reply.text for reply in replies} == {"True"}
+    assert sys.modules["slow_sdk"].is_complete
+
+
+async def test_a_stall_is_no_cost_of_later_calls():
+    """What has been imported is not waited for."""
+    model = Sdkless("m", False)
+    with pytest.raises(StopIteration) as ended:
+        model("hi").send(None)
+    assert ended.value.value.text == "True"
