@@ -40,6 +40,7 @@ provider), by exception type, status and the vendor's error code; nobody reads m
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -58,6 +59,7 @@ __all__ = [
     "Retry",
     "Breaker",
     "Billed",
+    "MAX_WAIT",
     "NotConfigured",
     "ConnectFailed",
     "ConnectionLost",
@@ -87,6 +89,10 @@ __all__ = [
     "AllModelsFailed",
     "failure_classes",
 ]
+
+
+MAX_WAIT = 3600.0
+"""The longest wait in seconds that a vendor is granted; after it one call finds out whether the vendor answers."""
 
 
 class Retry(enum.Enum):
@@ -236,6 +242,12 @@ class CallError(ModelHubError):
     def kind(self) -> str:
         """The class's name, as records and logs show it."""
         return type(self).__name__
+
+    @property
+    def requested_wait(self) -> float | None:
+        """The wait in seconds that the vendor asks for, at most `MAX_WAIT`; None without one that can be meant."""
+        wait = self.retry_after
+        return min(wait, MAX_WAIT) if wait is not None and 0 <= wait < math.inf else None
 
     @property
     def breaker_effect(self) -> Breaker:

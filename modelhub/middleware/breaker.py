@@ -17,8 +17,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modelhub.errors import MAX_WAIT, BreakerOpen, CallError, TimedOut
 from modelhub.errors import Breaker as Verdict
-from modelhub.errors import BreakerOpen, CallError, TimedOut
 from modelhub.middleware._base import Shared
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions, duration
@@ -203,7 +203,9 @@ class Breaker(Layer):
         with state.lock:
             self._release(probe)
             if verdict is Verdict.COOLS:
-                self._leave_alone(now, error.retry_after or 0.0, error)
+                wait = error.requested_wait or 0.0
+                state.openings += wait >= MAX_WAIT  # the vendor may need longer: a single probe finds out
+                self._leave_alone(now, wait, error)
             elif verdict is Verdict.OPENS:
                 state.openings += 1
                 self._leave_alone(now, self._jittered(self.options.long_pause), error)

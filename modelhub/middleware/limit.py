@@ -199,7 +199,7 @@ class Limit(Layer):
             used,
             sent=not _is_unsent(error),
             limited=limited is not None,
-            retry_after=None if limited is None else limited.retry_after,
+            retry_after=None if limited is None else limited.requested_wait,
             told=told,
         )
 

@@ -10,31 +10,19 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from modelhub.errors import (
-    AuthenticationFailed,
-    BadReply,
-    CallError,
-    ContentBlocked,
-    ContextTooLong,
-    ModelNotFound,
-    Overloaded,
-    QuotaExhausted,
-    RateLimited,
-    RequestRefused,
-    ServerError,
-    UnsupportedFeature,
-)
+from modelhub.errors import BadReply, CallError, RateLimited
 from modelhub.providers._answer import Answer
 from modelhub.providers._anthropic_encode import KIND
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import read_count
-from modelhub.providers._errors import CODES, status_failure
+from modelhub.providers._error_mapping import error_from_report, read_error_body
 from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._left import left_of
-from modelhub.providers._wire import describe, loads
+from modelhub.providers._waits import parse_duration
+from modelhub.providers._wire import loads
 from modelhub.response import FinishReason
 
-__all__ = ["DONE", "HEADERS", "REQUEST_ID", "read_event", "read_headers", "read_message", "said"]
+__all__ = ["DONE", "HEADERS", "REQUEST_ID", "error_from_response", "read_event", "read_headers", "read_message"]
 
 REQUEST_ID = "request-id"
 """The header with the request's id."""
@@ -64,7 +52,7 @@ def read_headers(headers: Mapping[str, str], answer: Answer) -> None:
 def read_message(body: Json, answer: Answer) -> None:
     """Read a whole answer. Raises BadReply, or the failure the body speaks of."""
     if body.get("type") == "error" or isinstance(body.get("error"), Mapping):
-        raise said(body, request_id=answer.request_id)
+        raise error_from_response(None, _headers(answer), body)
     if not isinstance(body.get("content"), (list, str, dict) if body.get("stop_reason") else list):
         raise BadReply("the answer has no content")
     _message(body, answer)
@@ -186,7 +174,7 @@ def read_event(name: str, data: Any, answer: Answer) -> None:
         event = loads(data)
     except BadReply:
         if name == "error":
-            raise said(data.decode("utf-8", "replace"), request_id=answer.request_id) from None
+            raise error_from_response(None, _headers(answer), data) from None
         raise
     if not isinstance(event, dict):
         raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
@@ -272,7 +260,7 @@ def _read_done(answer: Answer) -> None:
 
 
 def _error(event: Json, answer: Answer) -> None:
-    raise said(event, request_id=answer.request_id)
+    raise error_from_response(None, _headers(answer), event)
 
 
 _EVENTS: dict[str, Callable[[Json, Answer], None]] = {
@@ -288,82 +276,24 @@ _EVENTS: dict[str, Callable[[Json, Answer], None]] = {
 
 # -- failures --------------------------------------------------------------------------------------------------------
 
-_CODES: dict[str, type[CallError]] = {
-    **CODES,
-    "authentication_error": AuthenticationFailed,
-    "permission_error": AuthenticationFailed,
-    "organization_on_hold": AuthenticationFailed,
-    "billing_error": QuotaExhausted,
-    "contract_spend_limit_reached": QuotaExhausted,
-    "enforced_spend_limit_reached": QuotaExhausted,
-    "not_found_error": ModelNotFound,
-    "request_too_large": RequestRefused,
-    "rate_limit_error": RateLimited,
-    "overloaded_error": Overloaded,
-    "api_error": ServerError,
-    "timeout_error": ServerError,
-    "exceed_context_size_error": ContextTooLong,  # llama.cpp's server speaks this API too
-}
-"""Anthropic's `details.error_code` and `type`; not `invalid_request_error`, which comes with many statuses."""
 
-# The one exception to "by code, never by text": for these the API has only `invalid_request_error`, and what may be
-# done about them is not what may be done about a wrong request. Only the beginning of the message counts.
-_BEGINNINGS: tuple[tuple[str, type[CallError]], ...] = (
-    ("prompt is too long", ContextTooLong),
-    ("input length and `max_tokens` exceed context limit", ContextTooLong),
-    ("Your credit balance is too low", QuotaExhausted),
-    ("You have reached your specified", QuotaExhausted),  # ... (workspace) API usage limits
-    ("Output blocked by content filtering policy", ContentBlocked),
-    ("This model does not support assistant message prefill", UnsupportedFeature),
-    ("Thinking may not be enabled when tool_choice forces tool use", UnsupportedFeature),
-    ("Schema is too complex", UnsupportedFeature),
-    ("Schemas contains too many", UnsupportedFeature),
-)
-
-
-def said(
-    body: object,
-    status: int | None = None,
-    headers: Mapping[str, str] | None = None,
-    request_id: str | None = None,
-) -> CallError:
-    """The failure that an error *body*, whole, in a stream or inside a 200, speaks of."""
-    found = body if isinstance(body, Mapping) else {}
-    error = found.get("error")
-    error = error if isinstance(error, Mapping) else {}
-    kind = error.get("type") or (None if status else "api_error")
-    words = _words(body, found, error)
-    details = error.get("details")
-    codes = (details.get("error_code") if isinstance(details, Mapping) else None, error.get("code"), kind)
-    failure = status_failure(
-        status,
-        f"anthropic said {status or kind}: {words}",
-        codes=[code for code in codes if isinstance(code, str)],
-        table=_table(kind, words, status),
-        headers=headers,
-        request_id=request_id or found.get("request_id"),
-    )
+def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
+    """The failure that an error *body* speaks of; *status* is None in a stream and inside a 200."""
+    report = read_error_body(body)
+    inner = body.get("error") if isinstance(body, Mapping) else None
+    kind = inner.get("type") if isinstance(inner, Mapping) else None
+    text = f"anthropic said {status or kind or 'api_error'}: {report.message or 'no reason given'}"
+    failure = error_from_report(status, headers, report, text)
+    failure.code = failure.code or (None if status else "api_error")
+    failure.request_id = headers.get(REQUEST_ID) or report.request_id
     if isinstance(failure, RateLimited) and failure.retry_after is None:
-        failure.retry_after = _reset(headers or {})
+        failure.retry_after = _reset(headers)
     return failure
 
 
-def _table(kind: Any, words: str, status: int | None) -> Mapping[str, type[CallError]]:
-    if kind != "invalid_request_error":
-        return _CODES
-    cls = next((cls for beginning, cls in _BEGINNINGS if words.startswith(beginning)), None)
-    if cls is None and status is None:
-        cls = RequestRefused
-    return _CODES if cls is None else {**_CODES, kind: cls}
-
-
-def _words(body: object, found: Json, error: Json) -> str:
-    for message in (error.get("message"), found.get("error"), found.get("message"), found.get("detail")):
-        if isinstance(message, str) and message:
-            return message
-    if isinstance(body, str):
-        return describe(body) if body.lstrip()[:1] in ("", "<", "{", "[") else body
-    return "no reason given"
+def _headers(answer: Answer) -> Mapping[str, str]:
+    """Of an answer's headers what names it; its limits are those of a request that was let in."""
+    return {REQUEST_ID: answer.request_id} if answer.request_id else {}
 
 
 def _reset(headers: Mapping[str, str]) -> float | None:
@@ -371,5 +301,5 @@ def _reset(headers: Mapping[str, str]) -> float | None:
 
     There may be room again sooner; but these limits are by the minute, so that it is never far off.
     """
-    told = left_of(headers, datetime.now(UTC)) or {}
-    return max((seconds for left, seconds in told.values() if left == 0), default=None)
+    remaining = left_of(headers, datetime.now(UTC)) or {}
+    return parse_duration(max((seconds for left, seconds in remaining.values() if left == 0), default=None))

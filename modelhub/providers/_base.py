@@ -153,6 +153,8 @@ class Provider(ChatModelBase):
             context.end(attempt, HubClosed.__name__)
             raise
         except Exception as error:
+            if answer is not None:
+                attempt["usage"] = attempt["usage"] or answer.usage
             failure = self._classified(error, request)
         except asyncio.CancelledError as error:
             drop_frames(error)

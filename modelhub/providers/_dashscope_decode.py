@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from modelhub.errors import (
@@ -11,87 +11,79 @@ from modelhub.errors import (
     BadReply,
     CallError,
     ContentBlocked,
-    ContextTooLong,
     ModelNotFound,
     Overloaded,
     QuotaExhausted,
     RateLimited,
-    RequestRefused,
-    ServerError,
     UnsupportedFeature,
 )
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import Counts, read_count
 from modelhub.providers._dashscope_encode import KIND
-from modelhub.providers._errors import CODES, status_failure
+from modelhub.providers._error_codes import ERROR_CODES
+from modelhub.providers._error_mapping import classify, error_from_report, read_error_body
+from modelhub.providers._errors import misfit
 from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._wire import describe
 from modelhub.response import FinishReason
 
-__all__ = ["is_last", "read_body", "read_done", "said"]
+__all__ = ["error_from_response", "is_last", "read_body", "read_done"]
 
 # A code is looked up whole, then by what stands before its first dot.
-_CODES: dict[str, type[CallError]] = {
-    **CODES,
+_ERROR_CODES: dict[str, type[CallError]] = {
+    **ERROR_CODES,
     "AccessDenied": AuthenticationFailed,
     "AllocationQuota": QuotaExhausted,  # AllocationQuota.FreeTierOnly: the free quota is used up
-    "Arrearage": QuotaExhausted,
-    "BadRequest": RequestRefused,
     "CommodityNotPurchased": QuotaExhausted,
     "DataInspectionFailed": ContentBlocked,
-    "data_inspection_failed": ContentBlocked,
-    "InternalError": ServerError,
     "InternalError.Algo.DataInspectionFailed": ContentBlocked,
-    "InternalError.Algo.InvalidParameter": RequestRefused,
     "InvalidApiKey": AuthenticationFailed,
-    "InvalidParameter": RequestRefused,
-    "invalid_parameter_error": RequestRefused,
-    "InvalidURL": RequestRefused,
     "IPInfringementSuspect": ContentBlocked,
     "LimitRequests": RateLimited,
     "limit_requests": RateLimited,
     "Model.AccessDenied": ModelNotFound,
     "Model.NotExist": ModelNotFound,
     "ModelNotFound": ModelNotFound,
-    "ModelServiceFailed": ServerError,
     "ModelServingError": Overloaded,
     "ModelUnavailable": Overloaded,
     "PostpaidBillOverdue": QuotaExhausted,
     "PrepaidBillOverdue": QuotaExhausted,
-    "RequestTimeOut": ServerError,
-    "ResponseTimeout": ServerError,
     "ServiceUnavailable": Overloaded,
-    "SystemError": ServerError,
     "Throttling": RateLimited,  # and .RateQuota, .BurstRate, .AllocationQuota (tokens per minute)
     "UnsupportedOperation": UnsupportedFeature,
 }
+_STATUSES_OF_CODES = {
+    "BadRequest": 400,
+    "InternalError.Algo.InvalidParameter": 400,
+    "InvalidParameter": 400,
+    "invalid_parameter_error": 400,
+    "InvalidURL": 400,
+    "InternalError": 500,
+    "ModelServiceFailed": 500,
+    "RequestTimeOut": 500,
+    "ResponseTimeout": 500,
+    "SystemError": 500,
+}
+"""The status that a code stands for where there is none: inside a stream."""
 
-# One code, InvalidParameter, stands for all that may be wrong with a request: these words tell the cases apart.
-_BY_WORDS: tuple[tuple[str, type[CallError]], ...] = (
-    (r"range of input length|maximum context length|input length exceeds|input is too long", ContextTooLong),
-    (r"thinking mode|enable_thinking|support stream mode|not support http call|url error", UnsupportedFeature),
-    (r"(does|do) not support", UnsupportedFeature),
-)
 
-
-def said(body: Any, headers: Mapping[str, str], *, status: int | None = None, text: str = "") -> CallError:
-    """The failure that an answer speaks of: in its *body* if that is an object, in its *text* otherwise."""
-    found = body if isinstance(body, dict) else {}
-    inner = found["error"] if isinstance(found.get("error"), dict) else {}
-    code = found.get("code") or inner.get("code") or inner.get("type")
-    text = describe(text) if text.lstrip()[:1] in ("<", "{", "[") else text
-    told = str(found.get("message") or inner.get("message") or text or "no reason given")
-    message = f"dashscope said {' '.join(str(part) for part in (status, code) if part) or 'no'}: {told}"
-    if "url error" in told:
+def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
+    """The failure that an answer speaks of; *status* is None inside a stream or a 200."""
+    report = read_error_body(body)
+    families = (code.partition(".")[0] for code in report.codes)
+    codes = (*report.codes, *families)
+    if status is None:
+        status_of_code = next((_STATUSES_OF_CODES[code] for code in codes if code in _STATUSES_OF_CODES), None)
+    else:
+        status_of_code = status
+    cls = classify(status_of_code, replace(report, codes=codes), _ERROR_CODES)
+    shown = " ".join(str(part) for part in (status, report.code) if part) or "no"
+    message = f"dashscope said {shown}: {report.message or 'no reason given'}"
+    if "url error" in report.message:
         message += " (the model may need the other endpoint: see `multimodality`)"
-    request_id = found.get("request_id") or headers.get("x-request-id")
-    codes = [str(code), str(code).partition(".")[0]] if code else []
-    failure = status_failure(status, message, codes=codes, table=_CODES, headers=headers, request_id=request_id)
-    if type(failure) is not RequestRefused:
-        return failure
-    cls = next((cls for words, cls in _BY_WORDS if re.search(words, told, re.IGNORECASE)), RequestRefused)
-    return cls(message, status=status, code=failure.code, request_id=request_id, retry_after=failure.retry_after)
+    failure = error_from_report(status, headers, report, message, cls=cls)
+    failure.request_id = report.request_id or headers.get("x-request-id")
+    return failure
 
 
 def is_last(body: Mapping[str, Any]) -> bool:
@@ -164,7 +156,7 @@ def _read_call(raw: Any, position: int, wanted: str | None, seen: set[Any], answ
         raise BadReply("a tool call in the answer has no function")
     name, index = function.get("name"), raw.get("index", position)
     if wanted and name and name != wanted:
-        raise BadReply(f"the model called `{name}`, not `{wanted}`")
+        raise misfit(f"the model called `{name}`, not `{wanted}`")
     if index in seen:
         index = (index, position)
     seen.add(index)
@@ -194,6 +186,6 @@ def _read_counts(raw: Any) -> Counts:
 
 def _finish(finish: FinishReason, wanted: str | None, answer: Answer) -> None:
     if finish in ("stop", "tool_calls") and wanted is not None and not answer.has_tools:
-        raise BadReply(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
+        raise misfit(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
     answer.finish_reason = finish
     answer.complete = True

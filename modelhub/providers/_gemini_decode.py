@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, Literal
 from uuid import uuid4
@@ -17,26 +17,25 @@ from modelhub.errors import (
     AuthenticationFailed,
     BadReply,
     CallError,
-    ContextTooLong,
+    ContentBlocked,
     ModelNotFound,
     Overloaded,
     QuotaExhausted,
     RateLimited,
     RequestRefused,
     ServerError,
-    UnknownFailure,
     UnsupportedFeature,
 )
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import Counts, read_count
-from modelhub.providers._errors import CODES as COMMON
-from modelhub.providers._errors import status_failure
+from modelhub.providers._error_codes import ERROR_CODES
+from modelhub.providers._error_mapping import classify, error_from_report, read_error_body
 from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._gemini_encode import MADE, PROVIDER
 from modelhub.response import FinishReason
 
-__all__ = ["CODES", "FINISH", "failure_in", "read_body", "read_counts", "read_done", "read_event"]
+__all__ = ["CODES", "FINISH", "error_from_response", "read_body", "read_counts", "read_done", "read_event"]
 
 Json = Mapping[str, Any]
 _MediaKind = Literal["image", "audio", "video", "document"]
@@ -94,16 +93,16 @@ def read_event(event: Any, answer: Answer) -> None:
     if not isinstance(event, dict):
         raise BadReply(f"a part of the answer is no JSON object but {type(event).__name__}")
     if event.get("error"):
-        raise failure_in(None, event)
+        raise error_from_response(None, {}, event)
     try:
         _read_identity(event, answer)
         candidates = event.get("candidates") or ()
         for candidate in candidates:
             if not candidate.get("index"):  # of several candidates the first is the answer
                 _read_candidate(candidate, answer)
-        if not candidates and _is_blocked(event.get("promptFeedback") or {}):
-            answer.finish_reason = "content_filter"
-            answer.complete = True
+        feedback = event.get("promptFeedback") or {}
+        if not candidates and not answer.has_content and (reason := _block_reason(feedback)):
+            raise ContentBlocked(f"gemini blocked the prompt: {reason}", code=feedback.get("blockReason"))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error
 
@@ -115,8 +114,8 @@ def _read_identity(event: Json, answer: Answer) -> None:
         answer.count(read_counts(usage))
 
 
-def _is_blocked(feedback: Json) -> bool:
-    return bool(feedback.get("blockReason") or feedback.get("blockReasonMessage"))
+def _block_reason(feedback: Json) -> str:
+    return ", ".join(str(feedback[key]) for key in ("blockReason", "blockReasonMessage") if feedback.get(key))
 
 
 def _read_candidate(candidate: Json, answer: Answer) -> None:
@@ -261,7 +260,7 @@ def _child(node: Any, step: str | int, default: Any) -> Any:
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 CODES: dict[str, type[CallError]] = {
-    **COMMON,
+    **ERROR_CODES,
     # google.rpc.ErrorInfo.reason: more exact than the status, which is INVALID_ARGUMENT for a wrong key
     "API_KEY_INVALID": AuthenticationFailed,
     "API_KEY_EXPIRED": AuthenticationFailed,
@@ -275,7 +274,10 @@ CODES: dict[str, type[CallError]] = {
     "CONSUMER_SUSPENDED": AuthenticationFailed,
     "BILLING_DISABLED": QuotaExhausted,
     "RATE_LIMIT_EXCEEDED": RateLimited,
-    # google.rpc.Code
+}
+"""Google's codes that name one failure, on top of the common ones."""
+
+_STATES: dict[str, type[CallError]] = {
     "UNAUTHENTICATED": AuthenticationFailed,
     "PERMISSION_DENIED": AuthenticationFailed,
     "FAILED_PRECONDITION": AuthenticationFailed,  # no free tier or no service in the caller's country: not allowed
@@ -289,70 +291,21 @@ CODES: dict[str, type[CallError]] = {
     "ABORTED": ServerError,
     "CANCELLED": ServerError,
     "UNIMPLEMENTED": UnsupportedFeature,
+    "INVALID_ARGUMENT": RequestRefused,
+    "OUT_OF_RANGE": RequestRefused,
 }
-
-# All of these come as INVALID_ARGUMENT, and only the text tells them from a wrong request.
-_TEXTS: tuple[tuple[re.Pattern[str], type[CallError]], ...] = (
-    (re.compile(r"input token count.{0,40}(exceeds the maximum|model only supports)"), ContextTooLong),
-    (re.compile(r"is not (enabled|supported) for (this model|models/)|[Uu]nsupported MIME type"), UnsupportedFeature),
-)
+"""google.rpc.Code: one for many failures, so that the words of the message are looked at before it."""
 
 
-def failure_in(status: int | None, body: Any, headers: Mapping[str, str] | None = None) -> CallError:
+def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
     """The failure that an error's *body* speaks of; *status* is None inside of a stream."""
-    error = _error_of(body)
-    details = _objects(error.get("details"))
-    state = error.get("status") or ""
-    status = status or (error["code"] if isinstance(error.get("code"), int) else None)
-    text = str(error.get("message") or "no message")
-    failure = status_failure(
-        status,
-        f"gemini said {' '.join(str(word) for word in (status, state) if word) or 'error'}: {text}",
-        codes=[*_reasons(details), str(state)],
-        table=CODES,
-        headers=headers,
-    )
-    cls = _exact(type(failure), text, details)
-    if cls is not type(failure):
-        failure = cls(str(failure), status=status, code=failure.code, retry_after=failure.retry_after)
-    failure.retry_after = _retry_delay(details) if failure.retry_after is None else failure.retry_after
-    return failure
-
-
-def _error_of(body: Any) -> Json:
-    if isinstance(body, list) and body:  # streams without `alt=sse` are lists
-        body = body[0]
-    error = body.get("error", body) if isinstance(body, dict) else body
-    return error if isinstance(error, dict) else {"message": error if isinstance(error, str) else None}
-
-
-def _objects(value: Any) -> list[Json]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _reasons(details: list[Json]) -> Iterator[str]:
-    return (str(one["reason"]) for one in details if one.get("reason"))
-
-
-def _exact(cls: type[CallError], text: str, details: list[Json]) -> type[CallError]:
-    if cls is UnknownFailure:
-        return ServerError  # the vendor says that it failed, if not how
-    if cls is RateLimited and _is_spent(details):
-        return QuotaExhausted
-    if cls is RequestRefused:
-        return next((exact for pattern, exact in _TEXTS if pattern.search(text)), cls)
-    return cls
-
-
-def _is_spent(details: list[Json]) -> bool:
-    """Whether a quota is met that seconds do not refill: one of the day, or one of 0 (JSON leaves that out)."""
-    violations = [found for one in details for found in _objects(one.get("violations")) if found.get("quotaId")]
-    return any("PerDay" in str(one["quotaId"]) or str(one.get("quotaValue", "0")) == "0" for one in violations)
-
-
-def _retry_delay(details: list[Json]) -> float | None:
-    for one in details:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(one.get("retryDelay")))
-        if match:
-            return float(match[1])
-    return None
+    report = read_error_body(body)
+    state = next((code for code in report.codes if code in _STATES), "")
+    status = status or report.status
+    cls = classify(status, report, CODES)
+    is_vague = cls in (RequestRefused, ServerError) and not any(code in CODES for code in report.codes)
+    if is_vague and state:
+        cls = _STATES[state]
+    shown = " ".join(str(word) for word in (status, state) if word) or "error"
+    message = f"gemini said {shown}: {report.message or 'no message'}"
+    return error_from_report(status, headers, report, message, cls=cls)

@@ -30,7 +30,14 @@ from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._address import split_userinfo
 from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
-from modelhub.providers._anthropic_decode import DONE, HEADERS, REQUEST_ID, read_event, read_headers, read_message, said
+from modelhub.providers._anthropic_decode import (
+    DONE,
+    HEADERS,
+    error_from_response,
+    read_event,
+    read_headers,
+    read_message,
+)
 from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
 from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._base import Payload, Provider
@@ -261,8 +268,7 @@ class AnthropicChatModel(Provider):
         """What the SDK's exception means; only the network knows about one without a status."""
         response = getattr(error, "response", None)
         if response is not None and hasattr(error, "status_code"):
-            headers = response.headers
-            return said(getattr(error, "body", None), response.status_code, headers, headers.get(REQUEST_ID))
+            return error_from_response(response.status_code, response.headers, response.content)
         if any(cls.__name__ == "APIConnectionError" for cls in type(error).__mro__):
             return self.network_failure(error) or ConnectionLost(f"the connection broke: {error.__cause__ or error}")
         return None

@@ -21,7 +21,7 @@ from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientSettings, guard_client
-from modelhub.providers._dashscope_decode import is_last, read_body, read_done, said
+from modelhub.providers._dashscope_decode import error_from_response, is_last, read_body, read_done
 from modelhub.providers._dashscope_encode import (
     KIND,
     encode_messages,
@@ -331,8 +331,9 @@ class DashScopeChatModel(Provider):
         """An error of the SDK with an answer behind it; what the network met is told by its causes."""
         status = getattr(error, "status_code", None)
         if isinstance(status, int) and any(cls.__name__ == "DashScopeError" for cls in type(error).__mro__):
-            text = str(getattr(error, "message", ""))
-            return said(getattr(error, "body", None), getattr(error, "headers", {}), status=status, text=text)
+            body = getattr(error, "body", None)
+            text = str(getattr(error, "message", "")).encode()
+            return error_from_response(status, getattr(error, "headers", {}), body if isinstance(body, dict) else text)
         if isinstance(error, UnicodeEncodeError) or (
             isinstance(error, TypeError | ValueError) and "JSON" in str(error)
         ):
@@ -349,7 +350,7 @@ def _client_class() -> Any:
 def _checked(data: bytes, payload: Payload, response: Any, failed: bool = False) -> _Part:
     body = json_body(data)
     if failed or body.get("code") or body.get("error"):
-        raise said(body, response.headers)
+        raise error_from_response(None, response.headers, body)
     return _Part(body, payload["wanted"])
 
 

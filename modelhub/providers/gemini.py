@@ -28,11 +28,11 @@ from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientProblem, ClientSettings, check_arguments, guard_client
 from modelhub.providers._gemini_client import GeminiClient, connect, http_options, merged, snake
-from modelhub.providers._gemini_decode import failure_in, read_body, read_done, read_event
+from modelhub.providers._gemini_decode import error_from_response, read_body, read_done, read_event
 from modelhub.providers._gemini_encode import request_body, structured_method
 from modelhub.providers._http import PerLoop
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import describe, loads, server_sent_events
+from modelhub.providers._wire import loads, server_sent_events
 
 __all__ = ["GeminiChatModel", "GeminiOptions"]
 
@@ -226,7 +226,7 @@ class GeminiChatModel(Provider):
             cls = ConnectFailed if "TransportError" in names else AuthenticationFailed
             return cls(f"signing in to Vertex AI failed: {error}")
         if "APIError" in names:
-            return failure_in(getattr(error, "code", None), getattr(error, "details", None))
+            return error_from_response(getattr(error, "code", None), {}, getattr(error, "details", None))
         return None
 
     # -- the client ------------------------------------------------------------------------------------------------
@@ -289,10 +289,6 @@ async def _refusal(response: Any) -> CallError:
         data = b""
     finally:
         await response.aclose()
-    if status < 400:
+    if status < 300:
         return BadReply(f"gemini said {status}, as no Gemini API does: look at the base URL", status=status)
-    try:
-        body = loads(data)
-    except BadReply:
-        body = describe(data)
-    return failure_in(status, body, response.headers)
+    return error_from_response(status, response.headers, data)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
@@ -19,27 +17,24 @@ from modelhub.errors import (
     CallError,
     ConnectFailed,
     ConnectTimeout,
-    ContentBlocked,
-    ContextTooLong,
     ModelNotFound,
-    NotConfigured,
-    UnsupportedFeature,
 )
 from modelhub.model import ChatRequest
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers._address import explain_redirect, server_name, split_userinfo
+from modelhub.providers._address import server_name, split_userinfo
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._counts import read_count
-from modelhub.providers._errors import network_failure, parse_retry_after, status_failure
+from modelhub.providers._error_mapping import error_from_report, read_error_body
+from modelhub.providers._errors import misfit, network_failure
 from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._http import PerLoop
 from modelhub.providers._ollama_encode import KIND, encode_messages, encode_tools, set_parameters, wanted_tool
 from modelhub.providers._ollama_wire import OllamaClient, connect
 from modelhub.providers._structured import Structured
-from modelhub.providers._wire import describe, json_body, json_lines
+from modelhub.providers._wire import json_body, json_lines
 
 __all__ = ["OllamaChatModel", "OllamaOptions"]
 
@@ -81,15 +76,6 @@ class _Part(NamedTuple):
 
 
 _NO_ANSWER = {"load": "the model was only loaded", "unload": "the model was unloaded"}
-
-# Ollama gives no error codes. Where the status does not tell either, these words of its own source are all there is.
-_UNCLEAR = (400, 404, 500)
-_BY_WORDS: tuple[tuple[str, type[CallError]], ...] = (
-    (r"exceeds? the (available )?context|context length exceeded|prompt is too long", ContextTooLong),
-    (r"does not support|only supports one image|missing data required for image", UnsupportedFeature),
-    (r"^model .* not found", ModelNotFound),
-    (r"\b(request|prompt|input|content) (was|has been) (blocked|flagged)", ContentBlocked),
-)
 
 
 class OllamaChatModel(Provider):
@@ -194,9 +180,7 @@ class OllamaChatModel(Provider):
             data = await response.aread()
         finally:
             await response.aclose()
-        if response.is_redirect:
-            raise NotConfigured(explain_redirect(self.host, response.headers["location"]))
-        raise self._refused(response.status_code, data, response.headers)
+        raise self._error_from_response(response.status_code, response.headers, data)
 
     async def call(self, payload: Payload) -> _Part:
         """The whole answer's JSON object."""
@@ -237,7 +221,7 @@ class OllamaChatModel(Provider):
         if not isinstance(line, dict):
             raise BadReply(f"a line of the answer is no JSON object but {type(line).__name__}")
         if line.get("error"):
-            raise self._said(_status(line), _text_of(line["error"]), {})
+            raise self._error_from_response(_status(line), {}, line)
         message = line.get("message")
         if message is not None and not isinstance(message, dict):
             raise BadReply(f"the answer's message is no object but {type(message).__name__}")
@@ -258,26 +242,13 @@ class OllamaChatModel(Provider):
             )
         return found
 
-    def _refused(self, status: int, data: bytes, headers: Mapping[str, str]) -> CallError:
-        try:
-            found = json.loads(data)
-        except ValueError:
-            found = None
-        if isinstance(found, dict) and found.get("error"):
-            return self._said(status, _text_of(found["error"]), headers)
-        shown = found if isinstance(found, str) else data.decode("utf-8", "replace")
-        return self._said(status, describe(data) if shown.lstrip()[:1] in ("", "<", "{", "[") else shown, headers)
-
-    def _said(self, status: int, text: str, headers: Mapping[str, str]) -> CallError:
-        message = f"ollama said {status}: {text}"
-        cls = next(
-            (cls for words, cls in _BY_WORDS if status in _UNCLEAR and re.search(words, text, re.IGNORECASE)), None
-        )
-        if cls is ModelNotFound:
-            message += f"; `ollama pull {self.model_name}` on {server_name(self.host)} fetches it"
-        if cls is None:
-            return status_failure(status, message, headers=headers)
-        return cls(message, status=status, retry_after=parse_retry_after(headers))
+    def _error_from_response(self, status: int, headers: Mapping[str, str], body: object) -> CallError:
+        report = read_error_body(body)
+        failure = error_from_report(status, headers, report, f"ollama said {status}: {report.message or 'nothing'}")
+        if isinstance(failure, ModelNotFound) and report.message.startswith("model"):
+            hint = f"; `ollama pull {self.model_name}` on {server_name(self.host)} fetches it"
+            failure.args = (f"{failure}{hint}", *failure.args[1:])
+        return failure
 
 
 def _client_class() -> Any:
@@ -306,11 +277,6 @@ def _status(line: Mapping[str, Any]) -> int:
     return found if isinstance(found, int) and found >= 400 else 500
 
 
-def _text_of(error: Any) -> str:
-    found = error.get("message", error) if isinstance(error, dict) else error
-    return found if isinstance(found, str) else json.dumps(found)
-
-
 def _read_message(message: Mapping[str, Any], is_last: bool, wanted: str | None, answer: Answer) -> None:
     if thinking := _content_text(message.get("thinking")):
         answer.thinking(thinking, provider=KIND)
@@ -335,7 +301,7 @@ def _read_call(raw: Any, wanted: str | None, answer: Answer) -> None:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadReply("a tool call in the answer has no name")
     if wanted and function["name"] != wanted:
-        raise BadReply(f"the model called `{function['name']}`, not `{wanted}`")
+        raise misfit(f"the model called `{function['name']}`, not `{wanted}`")
     key = answer.notes["calls"] = answer.notes.get("calls", 0) + 1
     answer.tool(key, id=str(raw.get("id") or ""), name=function["name"])
     answer.arguments(key, dump_arguments(function.get("arguments") or {}))
@@ -349,6 +315,6 @@ def _finish(line: Mapping[str, Any], wanted: str | None, answer: Answer) -> None
         raise BadReply(_NO_ANSWER[reason])
     finish = read_finish_reason(reason or "stop", answer.has_tools) or "stop"
     if finish in ("stop", "tool_calls") and wanted is not None and not answer.has_tools:
-        raise BadReply(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
+        raise misfit(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
     answer.finish_reason = finish
     answer.complete = True

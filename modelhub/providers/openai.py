@@ -27,7 +27,7 @@ from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._openai_dialect import read_body, read_done, read_event, read_headers
 from modelhub.providers._openai_encode import encode_request, structured_method
-from modelhub.providers._openai_errors import http_failure
+from modelhub.providers._openai_errors import error_from_response
 from modelhub.providers._openai_place import ambient_headers, ambient_organization, find_place
 from modelhub.providers._openai_quirks import SERVERS, Quirks, with_overrides
 from modelhub.providers._structured import Method, Structured
@@ -322,7 +322,7 @@ class OpenAIChatModel(Provider):
         response, status = getattr(error, "response", None), getattr(error, "status_code", None)
         if response is not None and isinstance(status, int):
             host = urlsplit(str(response.url)).hostname or self.place.server
-            return http_failure(host, status, response.content, response.headers)
+            return error_from_response(host, status, response.headers, response.content)
         if any(cls.__name__ == "APIConnectionError" for cls in type(error).__mro__):
             return self.network_failure(error) or ConnectionLost(f"the connection broke: {error}")
         return None

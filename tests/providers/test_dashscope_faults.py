@@ -188,7 +188,7 @@ STREAMS = [
     ([event(told("Throttling.RateQuota"), "error", 429)], "clean", RateLimited),
     ([event(told("DataInspectionFailed"), "result", 400)], "clean", ContentBlocked),
     ([event(told("InvalidParameter", LENGTH), "error", 400)], "clean", ContextTooLong),
-    ([event({"message": "no code"}, "error", 500)], "clean", UnknownFailure),
+    ([event({"message": "no code"}, "error", 500)], "clean", ServerError),
     ([event("plain text", "error", 500)], "clean", BadReply),
     ([event("[]")], "clean", BadReply),
     ([event('{"output": ')], "clean", BadReply),

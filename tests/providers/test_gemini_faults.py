@@ -111,7 +111,7 @@ STATUSES = [
         {"error": {"details": [{"violations": [1, {"quotaId": 1, "quotaValue": 5}]}, {"retryDelay": 7}]}},
         RateLimited,
     ),
-    (302, b"", BadReply),
+    (302, b"", NotConfigured),
     (201, piece("created", "STOP"), BadReply),
 ]
 
