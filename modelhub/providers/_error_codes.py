@@ -41,6 +41,7 @@ _STATUS_CLASSES: Final[dict[int, type[CallError]]] = {
     424: ServerError,  # something behind the vendor failed (TGI, Azure)
     425: Overloaded,
     429: RateLimited,
+    446: ContentBlocked,  # Portkey: a guardrail
     449: Overloaded,  # retry with (Microsoft)
     460: ServerError,  # AWS load balancer: the connection was closed too early
     495: AuthenticationFailed,  # nginx: client certificate
@@ -103,6 +104,9 @@ ERROR_CODES: Final[dict[str, type[CallError]]] = {
     "insufficient_balance": QuotaExhausted,
     "insufficient_user_quota": QuotaExhausted,
     "pre_consume_token_quota_failed": QuotaExhausted,
+    # LiteLLM
+    "ContentPolicyViolationError": ContentBlocked,
+    "ContextWindowExceededError": ContextTooLong,
     # Mistral, GitHub Models, Baidu Qianfan
     "3051": ContextTooLong,
     "invalid_model": ModelNotFound,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -122,14 +122,18 @@ def _find_codes(error: Json, body: Json) -> Iterator[str]:
 
 def _unwrap(report: ErrorReport, error: Json) -> ErrorReport:
     """The report of the server behind a gateway, where the gateway only passes it on; else *report* itself."""
+    match = _WRAPPERS.match(report.message)
+    if match:
+        names = re.findall(r"\w+(?:Error|Exception)", match[0])
+        report = replace(report, message=report.message[match.end() :], codes=(*report.codes, *names))
+    message = report.message
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    message = report.message[match.end() :] if (match := _WRAPPERS.match(report.message)) else report.message
     if not isinstance(raw, str) and message.startswith(("{", "b'{", 'b"{')) and match:
         raw = message[message.index("{") : message.rindex("}") + 1] if "}" in message else None
     upstream = read_error_body(raw.encode()) if isinstance(raw, str) and len(raw) <= _MAX_BODY_LENGTH else None
     if upstream is None or not (upstream.message or upstream.codes):
-        return ErrorReport(message, report.codes, report.details, report.request_id)
+        return report
     return ErrorReport(
         upstream.message or message,
         (*upstream.codes, *report.codes),

@@ -11,7 +11,7 @@ import pytest
 from google.genai import types
 from google.oauth2.credentials import Credentials
 
-from modelhub.errors import AuthenticationFailed, BadReply, ConfigError, InvalidRequest, NotConfigured
+from modelhub.errors import AuthenticationFailed, ConfigError, InvalidRequest, NotConfigured
 from modelhub.providers.gemini import GeminiChatModel, GeminiOptions
 from modelhub.registry import provider_options
 
@@ -295,6 +295,6 @@ async def test_a_redirect_is_not_followed_with_the_key(loopback):
     """The key goes to the configured host only."""
     loopback.answers(b"", status=307, location=f"{loopback.url}/elsewhere")
     async with model(loopback, stream=False) as asked:
-        with pytest.raises(BadReply, match="look at the base URL"):
+        with pytest.raises(NotConfigured, match="set `base_url`"):
             await asked("hi")
     assert len(loopback.asked) == 1
