@@ -59,7 +59,6 @@ __all__ = [
     "Retry",
     "Breaker",
     "Billed",
-    "MAX_WAIT",
     "NotConfigured",
     "ConnectFailed",
     "ConnectionLost",

@@ -31,12 +31,14 @@ WITH_A_MEANING = {
     AuthenticationFailed: (401, 403, 407, 495, 496, 511, 561),
     QuotaExhausted: (402,),
     ModelNotFound: (404, 410),
+    ContentBlocked: (446,),
     RateLimited: (420, 429),
     Overloaded: (421, 423, 425, 449, 498, 503, 521, 529),
     ServerError: (408, 409, 424, 460, 499),
 }
-CLASS_OF_STATUS = dict.fromkeys(range(400, 500), RequestRefused)
-CLASS_OF_STATUS |= dict.fromkeys(range(500, 600), ServerError)
+REFUSED = (400, 405, 406, *range(411, 420), 422, 426, 428, 431, 434, 435, 444, 451, 463, 464, 494, 497)
+FAILED = (*range(500, 503), *range(504, 511), 520, *range(522, 529), 530, 540, 598, 599)
+CLASS_OF_STATUS = dict.fromkeys(REFUSED, RequestRefused) | dict.fromkeys(FAILED, ServerError)
 CLASS_OF_STATUS |= {status: cls for cls, statuses in WITH_A_MEANING.items() for status in statuses}
 
 
