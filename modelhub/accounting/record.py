@@ -21,13 +21,15 @@ Source = Callable[[str], str | None]
 class AttemptUsage:
     """What one attempt used. The counts are 0, and `used` is false, where the vendor charged nothing for it.
 
-    `cost` is in US dollars, None where it is not known; `prices` says by which prices it was worked out, and
-    `estimated` that the vendor did not give the figures. Times are in seconds, `started` since the call began.
+    `response_model` is the model that the vendor said it was, None if it did not. `cost` is in US dollars, None where
+    it is not known; `prices` says by which prices it was worked out, and `estimated` that the vendor did not give the
+    figures. Times are in seconds, `started` since the call began.
     """
 
     model: str
     vendor: str
     model_name: str
+    response_model: str | None
     outcome: str
     used: bool
     input_tokens: int
@@ -51,6 +53,7 @@ class AttemptUsage:
             model=attempt["model"],
             vendor=attempt["provider"],
             model_name=attempt["model_name"],
+            response_model=attempt["response_model"],
             outcome=attempt["outcome"] or "",
             used=usage is not None,
             **{key: usage[key] if usage is not None else 0 for key in COUNTS},
@@ -66,7 +69,8 @@ class AttemptUsage:
 class UsageRecord:
     """What one call used, all its attempts together.
 
-    `model`, `vendor` and `model_name` are those of the model asked last: who answered, if anybody did. `outcome` is
+    `model`, `vendor`, `model_name` and `response_model` (the model that the vendor said it was) are those of the model
+    asked last: who answered, if anybody did. `outcome` is
     "complete", "failed", "closed", "cancelled" or "abandoned", `error` the failure's class. `cost` is None if that of
     any attempt is not known. `parts` has every attempt that was made, not those that were passed over.
     """
@@ -77,6 +81,7 @@ class UsageRecord:
     model: str | None
     vendor: str | None
     model_name: str | None
+    response_model: str | None
     outcome: str
     error: str | None
     input_tokens: int
@@ -107,6 +112,7 @@ class UsageRecord:
             model=event.model,
             vendor=last.vendor if last is not None else None,
             model_name=last.model_name if last is not None else None,
+            response_model=last.response_model if last is not None else None,
             outcome=event.how,
             error=event.error,
             **{key: sum(getattr(part, key) for part in parts) for key in COUNTS},

@@ -73,6 +73,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE calls ADD COLUMN batch INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX calls_batch ON calls (batch)",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN response_model TEXT",
+        "ALTER TABLE attempts ADD COLUMN response_model TEXT",
+    ),
 )
 """What leads from each version of the file to the next. Cost is text, so that it is exact; times are in UTC.
 
@@ -83,19 +87,22 @@ _ADDED = (
     (2, "attempts", "0 AS cache_write_1h_tokens"),
     (3, "calls", "'' AS writer"),
     (3, "calls", "0 AS batch"),
+    (4, "calls", "NULL AS response_model"),
+    (4, "attempts", "NULL AS response_model"),
 )
 """The columns that a version has first, and what they are in an older file, which a reader must not change."""
 
 _CALL = (
-    *("call_id", "at", "requested", "model", "vendor", "model_name", "outcome", "error"),
+    *("call_id", "at", "requested", "model", "vendor", "model_name", "response_model", "outcome", "error"),
     *(*COUNTS, "cost", "prices", "estimated"),
     *("first_token", "duration", "attempts", "tags", "writer", "batch"),
 )
 _ATTEMPT = (
-    *("call_id", "number", "model", "vendor", "model_name", "outcome", "used"),
+    *("call_id", "number", "model", "vendor", "model_name", "response_model", "outcome", "used"),
     *(*COUNTS, "cost", "prices", "estimated"),
     *("started", "duration"),
 )
+_MAX_INTEGER = 2**63 - 1  # what the file can hold: a third party's provider may report more
 _MOST_ROWS = 250  # in one statement
 
 
@@ -236,6 +243,7 @@ def _call(record: UsageRecord) -> tuple[Any, ...]:
         record.model,
         record.vendor,
         record.model_name,
+        record.response_model,
         record.outcome,
         record.error,
         *_counts(record),
@@ -253,6 +261,7 @@ def _attempt(call_id: str, number: int, part: AttemptUsage) -> tuple[Any, ...]:
         part.model,
         part.vendor,
         part.model_name,
+        part.response_model,
         part.outcome,
         int(part.used),
         *_counts(part),
@@ -263,7 +272,7 @@ def _attempt(call_id: str, number: int, part: AttemptUsage) -> tuple[Any, ...]:
 
 def _counts(record: UsageRecord | AttemptUsage) -> tuple[Any, ...]:
     return (
-        *[getattr(record, key) for key in COUNTS],
+        *[min(getattr(record, key), _MAX_INTEGER) for key in COUNTS],
         None if record.cost is None else format(record.cost, "f"),
         record.prices,
         int(record.estimated),

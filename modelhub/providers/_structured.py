@@ -89,6 +89,8 @@ class Structured:
                 problem = problem or str(misfit)
             except ValidationError as error:
                 problem = problem or _describe_misfit(error)
+            except Exception as error:  # the caller's own validators may raise anything
+                problem = problem or f"{type(error).__name__}: {error}"
             else:
                 return _dump_output(output, value), output
         failure = BadReply(f"the answer does not fit {self.name}: {problem or 'there is no JSON in it'}")
@@ -101,6 +103,7 @@ class Structured:
         return str(self.model.get("title") or "schema") if isinstance(self.model, Mapping) else self.model.__name__
 
     def _validate(self, value: Any) -> Any:
+        """What the class makes of *value*. Raises ValueError if it does not fit."""
         if isinstance(self.model, Mapping):
             if (misfit := next(schema_problems(value, self.model, self.model, "answer"), None)) is not None:
                 raise _SchemaMisfit(misfit)

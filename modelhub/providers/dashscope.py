@@ -215,7 +215,8 @@ class DashScopeChatModel(Provider):
             "parameters": parameters | encode_tools(tools, choice, parameters.get("enable_thinking") is True),
             "multimodal": multimodal,
             "stream": stream or must_stream(self.model_name, parameters),
-            "wanted": (choice.name or "") if choice is not None and demanded else None,
+            # Structured output is read from the text, too, if the model wrote it there.
+            "wanted": (choice.name or "") if choice is not None and demanded and structured is None else None,
         }
 
     # -- the line of SDK -------------------------------------------------------------------------------------------

@@ -291,8 +291,8 @@ class _Call:
             names.MODEL: attempt["model"],
             **place,
         }
-        if reply is not None and reply["model_name"]:
-            common[names.RESPONSE_MODEL] = reply["model_name"]
+        if response_model := attempt["response_model"] or (reply["model_name"] if reply is not None else None):
+            common[names.RESPONSE_MODEL] = response_model
         context = self._inside
         if self._span.is_recording():
             span = self._tools.tracer.start_span(
