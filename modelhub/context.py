@@ -15,10 +15,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
+from pydantic_core import PydanticCustomError
+
 from modelhub._files import FileAccess
 from modelhub.clock import Clock, SystemClock
 from modelhub.errors import CallError, HubClosed, InvalidRequest
 from modelhub.events import AttemptEnded, CallSettled, Event, Observer
+from modelhub.options import seconds
 from modelhub.process import fork_count, register_at_fork
 from modelhub.response import COUNTS, Attempt, ChatUsage, Later
 from modelhub.stream import ChatStream, Outcome, Reply
@@ -27,11 +30,23 @@ if TYPE_CHECKING:
     from modelhub.active_calls import ActiveCalls
     from modelhub.model import ChatRequest
 
-__all__ = ["CallContext", "Followed", "Follower", "Services", "Tags", "as_tags", "tagged"]
+__all__ = [
+    "CallContext",
+    "Followed",
+    "Follower",
+    "Services",
+    "Tags",
+    "ambient_deadline",
+    "as_seconds",
+    "as_tags",
+    "bounded",
+    "tagged",
+]
 
 Tags = Mapping[str, str]
 _NOTHING: Tags = MappingProxyType({})
 _ambient: ContextVar[Tags] = ContextVar("modelhub_tags", default=_NOTHING)
+_ambient_deadline: ContextVar[float | None] = ContextVar("modelhub_deadline", default=None)
 
 
 def as_tags(given: Any) -> Tags:
@@ -43,6 +58,17 @@ def as_tags(given: Any) -> Tags:
     return {str(key): str(value) for key, value in given.items() if value is not None}
 
 
+def as_seconds(deadline: Any) -> float | None:
+    """*deadline* in seconds: a number, text such as "5s", or None. Raises InvalidRequest if it is nothing of these."""
+    if deadline is None:
+        return None
+    try:
+        found: float = seconds(deadline)
+    except PydanticCustomError as error:
+        raise InvalidRequest(f"deadline: {error.message()}") from None
+    return found
+
+
 @contextmanager
 def tagged(given: Any) -> Iterator[None]:
     """Every call that is opened inside, in this task and those it starts, has these tags too."""
@@ -52,6 +78,22 @@ def tagged(given: Any) -> Iterator[None]:
         yield
     finally:
         _ambient.set(before)
+
+
+@contextmanager
+def bounded(ends: float) -> Iterator[None]:
+    """Every call that is opened inside, in this task and those it starts, ends at the instant *ends* of its clock."""
+    before = _ambient_deadline.get()
+    _ambient_deadline.set(ends if before is None else min(before, ends))
+    try:
+        yield
+    finally:
+        _ambient_deadline.set(before)
+
+
+def ambient_deadline() -> float | None:
+    """The instant at which every call that is opened here ends, or None."""
+    return _ambient_deadline.get()
 
 
 class Followed(Protocol):
@@ -130,6 +172,7 @@ class CallContext:
         "services",
         "started",
         "tags",
+        "trace_headers",
     )
 
     def __init__(self, services: Services, requested: str, *, tags: Tags = _NOTHING) -> None:
@@ -140,6 +183,7 @@ class CallContext:
         around = _ambient.get()
         self.tags = {**around, **tags} if around else tags
         self.attempts: list[Attempt] = []
+        self.trace_headers: Mapping[str, str] = _NOTHING
         self.attempts_at: dict[Hashable, int] = {}
         """How many attempts were made at each place of a chain; a model may stand at several."""
         self.queue: tuple[str, float] | None = None

@@ -19,8 +19,8 @@ from modelhub.active_calls import ActiveCalls
 from modelhub.build import Builder
 from modelhub.config.load import Loaded, copy_plain, load_dict, load_file
 from modelhub.config.portable import find_literal_secrets
-from modelhub.context import Follower, Services, tagged
-from modelhub.errors import ConfigError, HubClosed, UnknownModel
+from modelhub.context import Follower, Services, as_seconds, bounded, tagged
+from modelhub.errors import ConfigError, HubClosed, InvalidRequest, UnknownModel
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain import Chain
 from modelhub.middleware.limit import Pool
@@ -118,7 +118,9 @@ class Hub:
         self._telemetry: Telemetry | None = None
         if options.enabled is False or any(isinstance(follower, Telemetry) for follower in given.followers):
             return given.followers
-        self._telemetry = Telemetry(content=options.content, required=options.enabled is True, find=self._provider)
+        self._telemetry = Telemetry(
+            content=options.content, propagate=options.propagate, required=options.enabled is True, find=self._provider
+        )
         return (*given.followers, self._telemetry)
 
     def _provider(self, name: str) -> ChatModelBase | None:
@@ -207,6 +209,16 @@ class Hub:
         `hub.get(name).with_tags(...)` and a call's own `tags=` come on top.
         """
         return tagged({**(given or {}), **tags})
+
+    def deadline(self, duration: str | float, /) -> AbstractContextManager[None]:
+        """An end for every call begun inside, from now on: `with hub.deadline("5s"): ...`; in the same tasks as `tags`.
+
+        The tighter of this, the chain's own and the call's `deadline=` holds. Raises InvalidRequest for no duration.
+        """
+        allowed = as_seconds(duration)
+        if allowed is None:
+            raise InvalidRequest("deadline: expected a duration such as 500ms, 5s, 2m or a number of seconds")
+        return bounded(self.services.clock.now() + allowed)
 
     def _unknown(self, name: str) -> str:
         names = list(self)

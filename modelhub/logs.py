@@ -6,8 +6,10 @@ them to whatever handlers the application has set up. Nothing is configured here
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any
 
@@ -39,9 +41,7 @@ class LogObserver:
         name, level_of, fields_of = _ENTRIES[type(event)]
         level = level_of(event)
         if self._configured():
-            import structlog
-
-            structlog.get_logger("modelhub").log(level, name, **fields_of(event))
+            _log_by_structlog(level, name, fields_of(event))
         elif _standard.isEnabledFor(level) and _is_heard():
             _wrapped().log(level, name, **fields_of(event))
 
@@ -51,6 +51,40 @@ class LogObserver:
         # An application that configured structlog has imported it: no need to pay for the import here.
         is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
         return is_configured is not None and bool(is_configured())
+
+
+def _log_by_structlog(level: int, name: str, fields: dict[str, Any]) -> None:
+    """Write an entry by the logger that the application has configured, whatever its class.
+
+    All wrappers of structlog have a method for each level; only some have `log`.
+    """
+    import structlog
+
+    logger = structlog.get_logger("modelhub").bind()
+    if isinstance(logger, structlog.stdlib.AsyncBoundLogger):
+        logger = logger.sync_bl  # an observer cannot wait, and an entry that waits for a loop is lost at its end
+    written = getattr(logger, _METHODS[level])(name, **fields)
+    if inspect.isawaitable(written):
+        _finish(written)
+
+
+_METHODS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
+_unfinished: set[asyncio.Future[Any]] = set()
+
+
+def _finish(entry: Awaitable[Any]) -> None:
+    """Let a logger whose methods are coroutines write *entry*: in the running loop, or else at once."""
+
+    async def write() -> None:
+        await entry
+
+    try:
+        task = asyncio.get_running_loop().create_task(write())
+    except RuntimeError:
+        asyncio.run(write())
+        return
+    _unfinished.add(task)  # the loop itself keeps only a weak reference
+    task.add_done_callback(_unfinished.discard)
 
 
 def _is_heard() -> bool:

@@ -11,8 +11,12 @@ import copy as copying
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from uuid import uuid4
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 __all__ = ["COUNTS", "Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Later", "Record"]
 
@@ -46,6 +50,9 @@ class Record(dict[str, Any]):
     """A dict whose keys are attributes too, and whose `Later` values are built when they are looked at."""
 
     __slots__ = ()
+
+    stored_types: ClassVar[Mapping[str, Any]] = {}
+    """The types of keys that are stored in another form than their attribute has."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -136,6 +143,12 @@ class Record(dict[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), dict(self.items()))
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from modelhub._pydantic import make_record_schema  # only for those who put a reply into a model of theirs
+
+        return make_record_schema(cls, handler)
+
 
 def _rebuild(cls: type[Record], fields: dict[str, Any]) -> Record:
     record = cls.__new__(cls)
@@ -153,6 +166,8 @@ class ChatUsage(Record):
     `time` is in seconds from just before the request. `cost` is in US dollars, a Decimal (its JSON form, under the key
     "cost", is text), or None where no price is known. `estimated` marks figures the vendor did not give.
     """
+
+    stored_types: ClassVar[Mapping[str, Any]] = {"cost": str | None}
 
     input_tokens: int
     output_tokens: int

@@ -7,7 +7,7 @@ import pytest
 
 from modelhub import Hub
 from modelhub.context import CallContext, Services
-from modelhub.errors import CallError, Overloaded
+from modelhub.errors import CallError, DeadlineExceeded, InvalidRequest, Overloaded
 from modelhub.events import AttemptEnded, CallSettled, FellBack, Restarted, Waiting
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.response import ChatUsage
@@ -175,3 +175,87 @@ async def test_an_observer_that_fails_does_not_fail_the_call(caplog):
     model.services = Services(observers=(observer,))
     assert (await model("x")).text == "hello"
     assert "an observer failed at CallSettled" in caplog.text
+
+
+SLOW = {"say": "late", "wait": 30}
+
+
+def how_long(hub, make_call):
+    """After how many seconds a call that takes thirty ends with its deadline."""
+
+    async def main():
+        with pytest.raises(DeadlineExceeded):
+            await make_call(hub)
+        return asyncio.get_running_loop().time()
+
+    return run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("around", "own", "expected"), [("5s", None, 5), ("5s", "2s", 2), (3, "20s", 3), ("25s", None, 8)]
+)
+def test_the_tightest_deadline_holds(around, own, expected):
+    """Of the one around, the chain's and the call's."""
+
+    async def call(hub):
+        with hub.deadline(around):
+            await hub.get("main")("hi", **({} if own is None else {"deadline": own}))
+
+    hub, _ = watched([SLOW], options={"chains": {"main": {"models": ["a"], "deadline": "8s"}}})
+    assert how_long(hub, call) == expected
+
+
+def test_a_deadline_around_is_one_instant_for_all_calls_and_tasks_inside():
+    """It counts from when it was set, not from each call; of two around a call the tighter holds."""
+    hub, _ = watched([OK, SLOW, SLOW], b=[OK])
+
+    async def call(hub):
+        with hub.deadline("9s"), hub.deadline("1m"):
+            await hub.get("a")("hi")
+            await asyncio.sleep(6)
+            await asyncio.create_task(hub.get("a")("hi"))
+
+    assert how_long(hub, call) == 9
+
+    async def outside():
+        return (await hub.get("b")("hi")).text
+
+    assert run_virtual(outside()) == "fine"
+
+
+def test_a_deadline_around_holds_for_streams_that_are_read_later():
+    """The stream was begun inside."""
+    hub, _ = watched([{"say": "a long answer of many words", "pause": 2}])
+
+    async def call(hub):
+        with hub.deadline("5s"):
+            stream = await hub.get("a")("hi", stream=True)
+        async for _ in stream:
+            pass
+
+    assert how_long(hub, call) == 5
+
+
+def test_a_deadline_around_holds_for_synchronous_calls_and_threads_like_tags():
+    """Where a call is made in another thread on behalf of the one that set it."""
+
+    def ask():
+        return hub.get("a").sync("hi")
+
+    with Hub.from_dict({"version": 1, "models": {"a": {"provider": "scripted", "steps": [SLOW]}}}) as hub:
+        with hub.deadline(0.02), pytest.raises(DeadlineExceeded):
+            ask()
+
+        async def main():
+            with hub.deadline("20ms"), pytest.raises(DeadlineExceeded):
+                await asyncio.to_thread(ask)
+
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("wrong", ["soon", True, None])
+def test_what_is_no_duration_is_no_deadline_around(wrong):
+    """Said at once."""
+    hub, _ = watched([OK])
+    with pytest.raises(InvalidRequest, match="deadline: expected a duration"):
+        hub.deadline(wrong)

@@ -162,3 +162,37 @@ async def test_tags_of_any_name_are_logged(caplog):
         getattr(record, "tags", None) == {"event": "a", "level": "b", "name": "c", "message": "d"}
         for record in caplog.records
     )
+
+
+class CoroutineLogger(structlog.stdlib.BoundLogger):
+    """A wrapper of an application's own, whose methods are coroutines."""
+
+    async def info(self, event=None, *args, **fields):
+        super().info(event, *args, **fields)
+
+    debug = warning = error = info
+
+
+WRAPPERS = [
+    structlog.BoundLogger,
+    structlog.stdlib.BoundLogger,
+    structlog.stdlib.AsyncBoundLogger,
+    structlog.make_filtering_bound_logger(logging.INFO),
+    CoroutineLogger,
+]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("wrapper", WRAPPERS, ids=lambda wrapper: wrapper.__name__)
+def test_every_wrapper_of_structlog_gets_the_entries(wrapper, cached, caplog):
+    """Those with methods for levels only, those that are asynchronous, and those that keep their logger."""
+    structlog.configure(
+        processors=[structlog.processors.JSONRenderer()],
+        wrapper_class=wrapper,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=cached,
+    )
+    with caplog.at_level(logging.INFO, "modelhub"):
+        play()
+    entries = [json.loads(message) for message in caplog.messages if message.startswith("{")]
+    assert {entry["event"] for entry in entries} >= {"attempt", "wait", "fallback", "restart", "settle"}

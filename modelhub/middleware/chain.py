@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from modelhub import errors
 from modelhub._frames import trim_traceback
-from modelhub.context import CallContext, as_tags
+from modelhub.context import CallContext, ambient_deadline, as_seconds, as_tags
 from modelhub.errors import (
     AllModelsFailed,
     BreakerOpen,
@@ -35,7 +35,7 @@ from modelhub.middleware._restarting import RestartingSnapshots
 from modelhub.middleware._tagged import Tagged
 from modelhub.middleware._tokens import least_tokens
 from modelhub.model import ChatModelBase, ChatRequest
-from modelhub.options import LayerOptions, duration, seconds
+from modelhub.options import LayerOptions, duration
 from modelhub.response import ChatResponse
 from modelhub.stream import ChatStream, Reply
 
@@ -144,12 +144,14 @@ class Chain(ChatModelBase):
     def _prepared(self, request: ChatRequest) -> ChatRequest:
         own, fallback, options = self.deadline, request.fallback, request.options
         if "deadline" in options or "fallback" in options:
-            own = _seconds(options["deadline"]) if "deadline" in options else own
+            own = as_seconds(options["deadline"]) if "deadline" in options else own
             fallback = options.get("fallback", fallback)
             options = {key: value for key, value in options.items() if key not in ("deadline", "fallback")}
         ends = [request.deadline] if request.deadline is not None else []
         if own is not None:
             ends.append(self.services.clock.now() + own)
+        if (ambient := ambient_deadline()) is not None:
+            ends.append(ambient)
         return request.replace(
             options=options,
             deadline=min(ends, default=None),
@@ -383,13 +385,3 @@ class _Walk:
         if stalled or elsewhere or not once:
             return None
         return self.at if self._can_attempt(self.at, count_made(self.context.attempts[self.began :])) else None
-
-
-def _seconds(value: Any) -> float | None:
-    if value is None:
-        return None
-    try:
-        found: float = seconds(value)
-    except PydanticCustomError as error:
-        raise errors.InvalidRequest(f"deadline: {error.message()}") from None
-    return found

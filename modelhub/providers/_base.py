@@ -40,6 +40,7 @@ from modelhub.providers._redact import is_clean, redact
 from modelhub.providers._sdk_import import import_sdk
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._tool_names import with_vendor_names
+from modelhub.providers._trace import trace_headers
 from modelhub.response import Attempt, ChatResponse, ChatUsage
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
@@ -147,6 +148,7 @@ class Provider(ChatModelBase):
             payload = self.encode(vendor_request, structured, stream)
             answer = Answer(self._facts(context), structured, tool_names)
             if not stream:
+                trace_headers.set(context.trace_headers)
                 return self._respond(answer, await self.call(payload), attempt, context)
             reply = await ChatStream.open(self._snapshots(answer, payload, attempt, request))
         except HubClosed:
@@ -185,6 +187,7 @@ class Provider(ChatModelBase):
     ) -> AsyncGenerator[ChatResponse, None]:
         context, last = request.context, None
         failure: CallError | None = None
+        trace_headers.set(context.trace_headers)
         try:
             try:
                 async with aclosing(self.events(payload)) as events:

@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from modelhub.errors import HubClosed, NotConfigured
 from modelhub.process import register_at_fork
 from modelhub.providers._incoming import Headers, Incoming, TransportError
+from modelhub.providers._trace import add_trace_headers
 from modelhub.providers._transport import Head, Origin, Pool, written_head
 from modelhub.providers._wire import Marked
 
@@ -89,7 +90,8 @@ def connecting(library: ModuleType, arguments: Mapping[str, Any]) -> tuple[dict[
         pool = Pool(tls_context)
         return {**arguments, "transport": _transport_class(library)(pool)}, pool
     limits = library.Limits(max_connections=1000, max_keepalive_connections=100)
-    return {"verify": tls_context(), "limits": limits, **arguments}, None
+    hooks = {"request": [add_trace_headers]}
+    return {"verify": tls_context(), "limits": limits, "event_hooks": hooks, **arguments}, None
 
 
 _PROXIED = frozenset({"http", "https", "all"})

@@ -29,6 +29,7 @@ from modelhub.providers._incoming import (
     PoolTimeout,
     WriteTimeout,
 )
+from modelhub.providers._trace import trace_headers
 
 __all__ = ["Head", "Origin", "Pool", "written_head"]
 
@@ -176,7 +177,8 @@ class Connection(asyncio.Protocol):
         """Send a request; gives its answer when status and headers are there."""
         self._incoming = incoming = Incoming(self, head.times.get("read"), head.bodiless)
         size = sum(map(len, body))
-        length = b"content-length: %d\r\n\r\n" % size
+        own = b"".join(f"{name}: {value}\r\n".encode("ascii") for name, value in trace_headers.get().items())
+        length = own + b"content-length: %d\r\n\r\n" % size
         # The head holds the key: it is never in a local variable, which tracebacks show to error trackers.
         if size <= _AT_ONCE:
             self._transport.write(b"".join((head.start, length, *body)))

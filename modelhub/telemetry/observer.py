@@ -49,8 +49,9 @@ class Telemetry:
     """Follows calls and tells OpenTelemetry of them; one of the `followers` of `Services`.
 
     The application's own providers are used if no others are given; before it has any, a call costs next to nothing.
-    With *content*, spans hold prompts and answers. *find* gives the provider of an entry, for its address and
-    parameters. With *required*, raises ConfigError if OpenTelemetry's API is not installed.
+    With *propagate*, requests to vendors carry the W3C headers of the call's span. With *content*, spans hold prompts
+    and answers. *find* gives the provider of an entry, for its address and parameters. With *required*, raises
+    ConfigError if OpenTelemetry's API is not installed.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Telemetry:
         *,
         content: bool = False,
         required: bool = False,
+        propagate: bool = True,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         find: Callable[[str], Any] = lambda _: None,
     ) -> None:
         self.content = content
+        self.propagate = propagate
         self._tracers = tracer_provider
         self._meters = meter_provider
         self._find = find
@@ -145,11 +148,13 @@ class _Tools:
 
     def __init__(self, tracers: TracerProvider, meters: MeterProvider) -> None:
         from opentelemetry import context, trace
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         from modelhub import __version__
 
         self.context = context
         self.trace = trace
+        self.propagator = TraceContextTextMapPropagator()  # the application's own might send its users' baggage too
         self.tracer = tracers.get_tracer(names.SCOPE, __version__, names.SCHEMA_URL)
         meter = meters.get_meter(names.SCOPE, __version__, names.SCHEMA_URL)
         histogram = meter.create_histogram
@@ -198,6 +203,10 @@ class _Call:
         )
         self._inside: Context = tools.trace.set_span_in_context(self._span, around)
         self._token: Any = tools.context.attach(self._inside)
+        if telemetry.propagate:
+            headers: dict[str, str] = {}
+            tools.propagator.inject(headers, self._inside)
+            context.trace_headers = headers
 
     def committed(self, reply: Reply) -> None:
         """A reply is in hand; what happens while a stream is read happens in the reader's own span."""

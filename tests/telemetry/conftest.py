@@ -28,9 +28,13 @@ class Told:
         self.app = self.tracers.get_tracer("app")
         self.clock = VirtualClock()
 
+    def telemetry(self, **options):
+        """Follows calls and tells this SDK of them."""
+        return Telemetry(tracer_provider=self.tracers, meter_provider=self.meters, **options)
+
     def hub(self, *, content=False, find=lambda _: None, options=None, **models):
         """A hub whose models play these steps, and whose chain `main` asks them in this order."""
-        telemetry = Telemetry(content=content, tracer_provider=self.tracers, meter_provider=self.meters, find=find)
+        telemetry = self.telemetry(content=content, find=find)
         entries = {
             name: {"provider": "scripted", "model_name": f"{name}-1", "retry": {"max_attempts": 1}, "steps": steps}
             for name, steps in models.items()
