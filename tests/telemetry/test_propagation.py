@@ -59,7 +59,7 @@ def test_a_retry_carries_the_same_span(told):
 
     async def main():
         async with FaultServer() as server:
-            server.script("m", [faults.status(503)])
+            server.script("m", [faults.status(503)], then="healthy")
             return await make_calls(server, "openai", told.telemetry(), number=1)
 
     first, second = run_virtual(main())
