@@ -17,16 +17,42 @@ import os
 import stat
 from pathlib import Path
 
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
+
 from modelhub.blocks import Base64Source, ContentBlock, MediaBlock, Message, PathSource, ToolResultBlock
 from modelhub.errors import InvalidRequest
+from modelhub.options import Options
 
-__all__ = ["MAX_FILE_BYTES", "FileAccess", "read_files"]
+__all__ = ["MAX_FILE_BYTES", "FileAccess", "FileOptions", "read_files"]
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """The largest file that is read into a request."""
 
 _KERNEL_FOLDERS = (Path("/proc"), Path("/sys"), Path("/dev"))
 """What lies below shows the machine and the process; it holds nobody's media."""
+
+
+class FileOptions(Options):
+    """Which local files a message may name."""
+
+    allow: list[str] | None = None
+    """Folders below which a message may name files, by address (`file:` or a path) or in a `path` block; relative to
+    this file. Without the list no address is read, and every `path` block; an empty list allows neither."""
+
+    @field_validator("allow")
+    @classmethod
+    def _folders(cls, folders: list[str] | None) -> list[str] | None:
+        for folder in folders or ():
+            if not folder.strip() or "\0" in folder:
+                raise PydanticCustomError("folder", "expected the path of a folder, such as `uploads`")
+        return folders
+
+    def access(self, base: Path) -> FileAccess:
+        """What may be read; relative folders are below *base*."""
+        if self.allow is None:
+            return FileAccess()
+        return FileAccess(tuple((base.absolute() / Path(folder).expanduser()) for folder in self.allow))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,6 +118,8 @@ def _read_media(block: MediaBlock, access: FileAccess) -> MediaBlock:
         path = path.expanduser().resolve()
         access.check(source, path)
         data = _read_regular_file(path, source.place)
+    except InvalidRequest:
+        raise
     except OSError as error:
         raise InvalidRequest(f"{source.place}: the file {path.name} cannot be read: {error.strerror}") from error
     except (ValueError, RuntimeError):  # a NUL, half of a surrogate pair, a home that nobody has

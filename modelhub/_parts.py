@@ -98,7 +98,7 @@ def read_tool_use(block: Json, at: str) -> ToolUseBlock:
     key = either(block, "input", either(block, "args", "arguments", at), at)
     arguments, raw = read_arguments(block.get(key), optional_text(block, "raw_input", at), f"{at}.{key}")
     return ToolUseBlock(
-        optional_text(block, either(block, "call_id", "id", at) if block.get("call_id") else "id", at) or "",
+        optional_text(block, "call_id" if block.get("call_id") else "id", at) or "",
         required_name(block, "name", at),
         arguments,
         signature,

@@ -99,6 +99,7 @@ class Hub:
             observers=(self.usage, *given.observers),
             followers=self._followers(given),
             calls=self._calls,
+            files=config.files.access(Path(loaded.file).parent),
         )
         self._builder = Builder(loaded, self.services, self._owned.append, accounts)
         self._chains: dict[str, Chain] = {}

@@ -34,9 +34,15 @@ def lines(plan: Plan) -> list[Text]:
         *_labelled("layers", [" > ".join(_layers())]),
         *_labelled("at worst", _worst(plan)),
         *_labelled("left", [f"{pool.name}: {pool.left()} (in a new process)" for pool in _pools(plan)]),
+        *_labelled("files", _files(plan)),
         *_labelled("watch", notes(plan), "yellow"),
         *_where(plan),
     ]
+
+
+def _files(plan: Plan) -> list[str]:
+    allowed = plan.loaded.config.files.allow
+    return [] if allowed is None else [f"messages may name those below {', '.join(allowed)}" if allowed else "none"]
 
 
 def _header(plan: Plan, chain: ChainOptions) -> Text:
@@ -216,6 +222,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "dearest_call": None if dearest is None else {"cost": str(dearest[0]), "model": dearest[1]},
         },
         "left": {pool.name: pool.left().as_dict() for pool in _pools(plan)},
+        "files": plan.loaded.config.files.allow,
         "watch": notes(plan),
         "where": [
             {"path": path, "value": origin.shown, "source": origin.source, "line": origin.line}

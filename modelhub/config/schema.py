@@ -15,6 +15,7 @@ from pydantic import AliasChoices, BaseModel, Discriminator, Field, Tag, create_
 from pydantic.fields import FieldInfo
 
 from modelhub import registry
+from modelhub._files import FileOptions
 from modelhub.accounting.options import SpendingOptions, UsageOptions
 from modelhub.errors import ConfigError
 from modelhub.middleware.chain import ChainOptions
@@ -72,6 +73,8 @@ class HubConfig(Options):
     """What is counted, priced and kept of every call."""
     budgets: dict[str, SpendingOptions] = Field(default_factory=dict)
     """What may be spent in a period, in money or in tokens: on a model, a chain or a tag, or on everything."""
+    files: FileOptions = Field(default_factory=FileOptions)
+    """Which local files a message may name."""
     telemetry: TelemetryOptions = Field(default_factory=TelemetryOptions)
     """What OpenTelemetry gets to see of calls."""
 
