@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -17,6 +18,7 @@ from modelhub.errors import BadReply
 from modelhub.providers._unicode import clean_text, is_high_surrogate
 
 __all__ = [
+    "drain",
     "Marked",
     "Prepended",
     "dumps",
@@ -298,3 +300,24 @@ async def json_lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[Any]:
     for line in lines.end():
         if line and not line.isspace():
             yield loads(line)
+
+
+async def drain(items: AsyncIterator[Any], seconds: float) -> None:
+    """Read *items* to their end, for *seconds* at most.
+
+    A task of its own does it: the one that reads a stream may be another one by then, and `asyncio.timeout` would
+    cancel the first.
+    """
+
+    async def read() -> None:
+        with suppress(Exception):
+            async for _ in items:
+                pass
+
+    task = asyncio.ensure_future(read())
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})

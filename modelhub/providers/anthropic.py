@@ -9,13 +9,12 @@ API's form; otherwise by a forced tool, or in words where thinking excludes that
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
@@ -44,7 +43,7 @@ from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import json_body, server_sent_events
+from modelhub.providers._wire import drain, json_body, server_sent_events
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -413,7 +412,4 @@ def _parameters() -> frozenset[str]:
 
 
 async def _read_out(events: AsyncIterator[Any]) -> None:
-    with suppress(Exception):
-        async with asyncio.timeout(_FAREWELL):
-            async for _ in events:
-                pass
+    await drain(events, _FAREWELL)

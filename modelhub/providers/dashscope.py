@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -32,7 +31,7 @@ from modelhub.providers._dashscope_encode import (
 )
 from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import json_body, server_sent_events
+from modelhub.providers._wire import drain, json_body, server_sent_events
 
 __all__ = ["DashScopeChatModel", "DashScopeOptions"]
 
@@ -357,7 +356,4 @@ def _checked(data: bytes, payload: Payload, response: Any, failed: bool = False)
 
 async def _read_out(events: AsyncIterator[Any]) -> None:
     # What follows the end is nothing but the end of the HTTP body; a connection read to there can be used again.
-    with suppress(Exception):
-        async with asyncio.timeout(0.5):
-            async for _ in events:
-                pass
+    await drain(events, 0.5)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -34,7 +32,7 @@ from modelhub.providers._http import PerLoop
 from modelhub.providers._ollama_encode import KIND, encode_messages, encode_tools, set_parameters, wanted_tool
 from modelhub.providers._ollama_wire import OllamaClient, connect
 from modelhub.providers._structured import Structured
-from modelhub.providers._wire import json_body, json_lines
+from modelhub.providers._wire import drain, json_body, json_lines
 
 __all__ = ["OllamaChatModel", "OllamaOptions"]
 
@@ -265,10 +263,7 @@ def _is_the_cloud(host: str) -> bool:
 
 async def _read_out(lines: AsyncIterator[Any]) -> None:
     # What follows the end is nothing but the end of the HTTP body; a connection read to there can be used again.
-    with suppress(Exception):
-        async with asyncio.timeout(0.5):
-            async for _ in lines:
-                pass
+    await drain(lines, 0.5)
 
 
 def _status(line: Mapping[str, Any]) -> int:

@@ -5,13 +5,12 @@ The official SDK builds the request, signs it and raises its errors; the answer 
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -32,7 +31,7 @@ from modelhub.providers._openai_place import ambient_headers, ambient_organizati
 from modelhub.providers._openai_quirks import SERVERS, Quirks, with_overrides
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._transport import Pool
-from modelhub.providers._wire import Prepended, json_body, server_sent_events, skip_blanks
+from modelhub.providers._wire import Prepended, drain, json_body, server_sent_events, skip_blanks
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -360,10 +359,7 @@ def _has_sdk() -> bool:
 
 async def _read_on(events: AsyncIterator[Event]) -> None:
     """Wait a moment for the connection to end in order, so that it can be used again."""
-    with suppress(Exception):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in events:
-                pass
+    await drain(events, _DRAIN_SECONDS)
 
 
 class OpenAIOptions(ProviderOptions):
