@@ -1,0 +1,208 @@
+"""The transport that is used unless the caller hands in a client: aiohttp, one session for each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from modelhub._frames import drop_frames
+from modelhub.errors import BadReply
+from modelhub.providers.http.failures import AIOHTTP_ERRORS, call_error_from
+from modelhub.providers.http.message import MAX_RESPONSE_BYTES, HttpRequest, HttpResponse, Timeouts
+from modelhub.providers.http.per_loop import PerLoop
+from modelhub.providers.http.proxies import ProxySettings
+from modelhub.providers.http.tls import check_trust_settings, tls_context
+
+if TYPE_CHECKING:
+    import aiohttp
+    from yarl import URL
+
+__all__ = ["AiohttpTransport"]
+
+_MAX_WRITE_BYTES = 256 * 1024  # of a body, in one step of the event loop
+_KEEPALIVE_SECONDS = 5.0  # how long an idle connection is used again, as with httpx
+_IDLE_SECONDS = 0.5
+_MAX_HEADER_BYTES = 64 * 1024
+_SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")  # the SDKs write their own, or none
+_TCP_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
+
+
+class AiohttpTransport:
+    """Sends requests through aiohttp; each event loop has a session and connections of its own.
+
+    Proxies and trust are what the environment says when a session is made. *max_response_bytes* bounds the body of a
+    response, after decompression.
+    """
+
+    def __init__(self, max_response_bytes: int = MAX_RESPONSE_BYTES) -> None:
+        self._max_response_bytes = max_response_bytes
+        self._sessions = PerLoop(_Session, _Session.aclose)
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send *request* once; see `Transport.send`."""
+        session = self._sessions.get()
+        try:
+            if session.was_idle():
+                await session.notice_closed_connections()
+            response = await session.request(request)
+        except asyncio.CancelledError as error:
+            drop_frames(error)  # aiohttp's frames hold the headers
+            raise
+        except Exception as error:
+            failure = call_error_from(error, AIOHTTP_ERRORS, request.url)
+        else:
+            _check_framing(response)
+            body = _AiohttpBody(response, request.url)
+            return HttpResponse(response.status, response.headers, body, self._max_response_bytes)
+        raise failure
+
+    async def aclose(self) -> None:
+        """Close all connections, each in its own event loop."""
+        await self._sessions.aclose()
+
+
+class _Session:
+    """aiohttp's session for the running event loop."""
+
+    def __init__(self) -> None:
+        import aiohttp
+
+        check_trust_settings()
+        self._proxies = ProxySettings.from_environment()
+        self._proxy_by_origin: dict[str, str | None] = {}
+        self._last_used = 0.0
+        self._loop = asyncio.get_running_loop()
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            socket_factory=_create_socket,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_SKIPPED_HEADERS,
+            timeout=aiohttp.ClientTimeout(total=None),
+            max_field_size=_MAX_HEADER_BYTES,
+            max_line_size=_MAX_HEADER_BYTES,
+        )
+
+    def request(self, request: HttpRequest) -> Awaitable[aiohttp.ClientResponse]:
+        """Send *request*. The result raises aiohttp's exceptions; NotConfigured is raised at once."""
+        url = _parse_url(request.url)
+        headers: Mapping[str, str] = request.headers
+        size = sum(map(len, request.body))
+        if size <= _MAX_WRITE_BYTES:
+            data: Any = request.body[0] if len(request.body) == 1 else b"".join(request.body)
+        else:
+            data, headers = _split(request.body), {**headers, "Content-Length": str(size)}
+        return self._session.request(
+            request.method,
+            url,
+            headers=headers,
+            data=data,
+            allow_redirects=False,
+            timeout=_client_timeout(request.timeouts),
+            proxy=self._find_proxy(url),
+            ssl=tls_context() if url.scheme == "https" else True,
+        )
+
+    def was_idle(self) -> bool:
+        """Whether nothing was sent for a while; called before each request."""
+        last_used, self._last_used = self._last_used, self._loop.time()
+        return self._last_used - last_used > _IDLE_SECONDS
+
+    async def notice_closed_connections(self) -> None:
+        """Have the event loop read what has come on idle connections, such as their end, if it has not run lately."""
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    def _find_proxy(self, url: URL) -> str | None:
+        if not self._proxies:
+            return None
+        origin = str(url.origin())
+        if origin not in self._proxy_by_origin:
+            self._proxy_by_origin[origin] = self._proxies.find_proxy(origin)
+        return self._proxy_by_origin[origin]
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+        await asyncio.sleep(0)  # asyncio closes the sockets in its next step
+
+
+class _AiohttpBody:
+    """The body of one of aiohttp's responses."""
+
+    __slots__ = ("_response", "_url")
+
+    def __init__(self, response: aiohttp.ClientResponse, url: str) -> None:
+        self._response = response
+        self._url = url
+
+    def read_available(self) -> bytes | None:
+        """Return the whole body if it has arrived."""
+        content = self._response.content
+        return content.read_nowait() if content.is_eof() and content.exception() is None else None
+
+    async def read_chunk(self) -> bytes:
+        """Return the next bytes; b"" at the end."""
+        try:
+            return await self._response.content.readany()
+        except Exception as error:
+            failure = call_error_from(error, AIOHTTP_ERRORS, self._url)
+        raise failure
+
+    async def close(self, *, is_complete: bool) -> None:
+        """Close the connection, unless the body was read to its end: aiohttp has taken it back then."""
+        if not is_complete:
+            self._response.close()
+
+
+def _check_framing(response: aiohttp.ClientResponse) -> None:
+    """Raise BadReply for a transfer coding that aiohttp does not undo: nobody could say where the body ends."""
+    coding = response.headers.get("Transfer-Encoding")
+    if coding is not None and coding.lower() != "chunked":
+        response.close()
+        raise BadReply("the answer has an unknown transfer coding")
+
+
+@lru_cache(maxsize=64)
+def _client_timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.read)
+
+
+@lru_cache(maxsize=1024)
+def _parse_url(url: str) -> URL:
+    from yarl import URL
+
+    return URL(url, encoded=True)
+
+
+async def _split(body: Sequence[bytes]) -> AsyncIterator[memoryview]:
+    """Yield *body* in pieces of bounded size, so that the event loop has others run in between."""
+    for piece in body:
+        view = memoryview(piece)
+        for start in range(0, len(view), _MAX_WRITE_BYTES):
+            yield view[start : start + _MAX_WRITE_BYTES]
+            await asyncio.sleep(0)
+
+
+def _create_socket(address: Any) -> socket.socket:
+    """Return a socket for *address* that probes silent connections.
+
+    A model may think for minutes in silence, and routers on the way forget connections that are silent.
+    """
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    with contextlib.suppress(OSError, AttributeError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _TCP_KEEPALIVE:
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return sock

@@ -1,0 +1,84 @@
+"""A client that the caller hands in (`client_args: {http_client: ...}`), behind the protocol of a transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from modelhub._frames import drop_frames
+from modelhub.providers.http.failures import HTTPX_ERRORS, call_error_from
+from modelhub.providers.http.message import MAX_RESPONSE_BYTES, HttpRequest, HttpResponse, Timeouts
+
+__all__ = ["HttpxTransport"]
+
+_HTTPX_DEFAULT_TIMEOUT = 5.0
+"""Seconds; what a client has that was made without a time-out."""
+
+
+class HttpxTransport:
+    """Sends requests through *client*, an `AsyncClient` of httpx or httpx2; it stays the caller's, who closes it.
+
+    Proxies, trust, event hooks and limits are the client's; so are its time-outs where it was given some.
+    """
+
+    def __init__(self, client: Any, max_response_bytes: int = MAX_RESPONSE_BYTES) -> None:
+        self._client = client
+        self._max_response_bytes = max_response_bytes
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send *request* once; see `Transport.send`."""
+        try:
+            response = await self._client.send(self._build(request), stream=True, follow_redirects=False)
+        except asyncio.CancelledError as error:
+            drop_frames(error)
+            raise
+        except Exception as error:
+            failure = call_error_from(error, HTTPX_ERRORS, request.url)
+        else:
+            body = _HttpxBody(response, request.url)
+            return HttpResponse(response.status_code, response.headers, body, self._max_response_bytes)
+        raise failure
+
+    def _build(self, request: HttpRequest) -> Any:
+        content = request.body[0] if len(request.body) == 1 else b"".join(request.body)
+        return self._client.build_request(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            content=content,
+            timeout=self._find_timeout(request.timeouts),
+        )
+
+    def _find_timeout(self, timeouts: Timeouts) -> Any:
+        """Return the client's own time-outs if the caller gave it some, else *timeouts*."""
+        own = self._client.timeout
+        is_default = own == type(own)(_HTTPX_DEFAULT_TIMEOUT)
+        return type(own)(timeouts.read, connect=timeouts.connect, pool=timeouts.connect) if is_default else own
+
+    async def aclose(self) -> None:
+        """Do nothing: the client is closed by whoever made it."""
+
+
+class _HttpxBody:
+    """The body of a response of httpx or httpx2."""
+
+    def __init__(self, response: Any, url: str) -> None:
+        self._response = response
+        self._url = url
+        self._chunks: AsyncIterator[bytes] = response.aiter_bytes()
+
+    def read_available(self) -> None:
+        """Return None: nothing has been read yet."""
+
+    async def read_chunk(self) -> bytes:
+        """Return the next bytes; b"" at the end."""
+        try:
+            return await anext(self._chunks, b"")
+        except Exception as error:
+            failure = call_error_from(error, HTTPX_ERRORS, self._url)
+        raise failure
+
+    async def close(self, *, is_complete: bool) -> None:  # noqa: ARG002 - httpx knows whether it is
+        """Give the connection back, or close it."""
+        await self._response.aclose()

@@ -1,0 +1,132 @@
+"""Requests, responses, and the protocol of what sends them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from modelhub.errors import BadReply
+from modelhub.providers._address import hide_password
+
+__all__ = ["MAX_RESPONSE_BYTES", "BodySource", "HttpRequest", "HttpResponse", "Timeouts", "Transport"]
+
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+"""How large the body of a response may be, after decompression; it bounds what a broken or hostile server can do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long connecting may take, TLS included, and how long the server may be silent; seconds, or None for ever."""
+
+    connect: float | None = 5.0
+    read: float | None = 600.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HttpRequest:
+    """A request. `url` and the names of `headers` are sent as they are; `body` comes in pieces.
+
+    The length of the body is added by the transport. The representation shows no header, body or password.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    body: Sequence[bytes] = ()
+    method: str = "POST"
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def __repr__(self) -> str:
+        return f"<HttpRequest {self.method} {hide_password(self.url)}>"
+
+
+class BodySource(Protocol):
+    """Where the body of a response comes from. Its methods raise CallError."""
+
+    def read_available(self) -> bytes | None:
+        """Return the whole body if all of it has arrived, else None. Called first, if at all."""
+        ...
+
+    async def read_chunk(self) -> bytes:
+        """Return the next decompressed bytes as soon as there are any; b"" at the end of the body."""
+        ...
+
+    async def close(self, *, is_complete: bool) -> None:
+        """Give the connection back if the body was read to its end, else close it. Must be safe to call twice."""
+        ...
+
+
+class HttpResponse:
+    """A response whose status and headers have arrived. It is read once, by `read` or `aiter_bytes`, then closed.
+
+    Names of `headers` are looked up in any case. Closing a response before its body has been read to the end closes
+    its connection.
+    """
+
+    __slots__ = ("_is_complete", "_max_bytes", "_size", "_source", "headers", "status")
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], source: BodySource, max_bytes: int = MAX_RESPONSE_BYTES
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._source = source
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._is_complete = False
+
+    async def read(self) -> bytes:
+        """Return the whole body. Raises CallError: BadReply if it is too large, ConnectionLost if it is cut off."""
+        if (body := self._source.read_available()) is not None and len(body) <= self._max_bytes:
+            self._is_complete = True
+            return body
+        chunks = []
+        while chunk := await self._read_chunk():
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def aiter_bytes(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it arrives. Raises like `read`."""
+        while chunk := await self._read_chunk():
+            yield chunk
+
+    async def _read_chunk(self) -> bytes:
+        if self._is_complete:
+            return b""
+        try:
+            chunk = await self._source.read_chunk()
+        except BaseException:
+            await self._source.close(is_complete=False)
+            raise
+        self._size += len(chunk)
+        if not chunk:
+            self._is_complete = True
+            await self._source.close(is_complete=True)
+        elif self._size > self._max_bytes:
+            await self._source.close(is_complete=False)
+            raise BadReply(f"the answer is larger than {self._max_bytes // 1024 // 1024} MB")
+        return chunk
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body has not been read to its end."""
+        await self._source.close(is_complete=self._is_complete)
+
+    def __repr__(self) -> str:
+        return f"<HttpResponse {self.status}>"
+
+
+class Transport(Protocol):
+    """Sends requests. The only way out of a provider."""
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send *request*, once, and return the response as soon as its headers have arrived, whatever its status.
+
+        Redirects are not followed. Raises CallError: ConnectTimeout and ConnectFailed if nothing was sent,
+        ConnectionLost and TimedOut if the server may have received the request, NotConfigured if the request cannot
+        be written, BadReply if what came back is not HTTP; HubClosed after `aclose`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections, also those in use. Nothing is sent afterwards."""
+        ...

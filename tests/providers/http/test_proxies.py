@@ -1,0 +1,172 @@
+"""The environment's proxies: which one is used, and that it changes the route and nothing else."""
+
+import asyncio
+import base64
+import contextlib
+
+import pytest
+
+from modelhub.errors import ConnectFailed, NotConfigured
+from modelhub.providers.http.proxies import ProxySettings
+from tests.providers.certificates import Authority
+from tests.providers.http.loopback import OK, Server, open_transport, reply, request_to
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "url", "goes_through"),
+    [
+        ("", "https://api.example/v1", True),
+        ("*", "https://api.example/v1", False),
+        ("api.example", "https://api.example/v1", False),
+        ("example", "https://api.example/v1", False),
+        (".example", "https://api.example/v1", False),
+        ("*.example", "https://api.example/v1", False),
+        ("API.Example.", "https://api.example/v1", False),
+        ("pi.example", "https://api.example/v1", True),
+        ("other, api.example", "https://api.example/v1", False),
+        ("api.example:443", "https://api.example/v1", False),
+        ("api.example:8443", "https://api.example/v1", True),
+        ("api.example:8443", "https://api.example:8443/v1", False),
+        ("https://api.example", "https://api.example/v1", False),
+        ("10.0.0.0/8", "http://10.1.2.3:8000/v1", False),
+        ("10.0.0.0/8", "http://11.1.2.3:8000/v1", True),
+        ("10.0.0.0/8", "http://api.example/v1", True),
+        ("127.0.0.1", "http://127.0.0.1:8000/v1", False),
+        ("127.0.0.1:8000", "http://127.0.0.1:8000/v1", False),
+        ("::1", "http://[::1]:8000/v1", False),
+        ("[::1]", "http://[::1]:8000/v1", False),
+        ("[::1]:8000", "http://[::1]:8000/v1", False),
+        ("[::1]:9000", "http://[::1]:8000/v1", True),
+        ("0:0:0:0:0:0:0:1", "http://[::1]:8000/v1", False),
+        ("fd00::/8", "http://[fd12::1]:8000/v1", False),
+        ("fd00::/8", "http://[fe80::1]:8000/v1", True),
+        ("not/anetwork, ,:", "http://[::1]:8000/v1", True),
+    ],
+)
+def test_no_proxy_lists_what_is_reached_without_one(exceptions, url, goes_through):
+    """Names with their subdomains, addresses of both kinds, networks, and ports."""
+    settings = ProxySettings({"all": "http://proxy.example:3128", "no": exceptions})
+    assert settings.find_proxy(url) == ("http://proxy.example:3128" if goes_through else None)
+
+
+def test_the_scheme_of_the_address_names_the_proxy(monkeypatch):
+    """HTTPS_PROXY is for https://, ALL_PROXY for what has none of its own; an empty variable is none."""
+    monkeypatch.setattr(
+        "urllib.request.getproxies", lambda: {"https": "secure.example:1", "all": "http://any.example:2", "http": ""}
+    )
+    settings = ProxySettings.from_environment()
+    assert settings.find_proxy("https://api.example") == "http://secure.example:1"
+    assert settings.find_proxy("http://api.example") == "http://any.example:2"
+    assert not ProxySettings({"no": "localhost"})
+
+
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password():
+    """SOCKS is none that can."""
+    with pytest.raises(NotConfigured, match=r"socks5://proxy\.example:1080") as caught:
+        ProxySettings({"all": "socks5://user:secret@proxy.example:1080"}).find_proxy("https://api.example")
+    assert "secret" not in str(caught.value)
+
+
+class Proxy:
+    """An HTTP proxy on loopback: tunnels CONNECT and forwards the rest; wants *credentials*, if any are given."""
+
+    def __init__(self, credentials=""):
+        self.expected = f"Basic {base64.b64encode(credentials.encode()).decode()}" if credentials else None
+        self.lines, self.credentials = [], []
+        self._tasks = set()
+
+    async def _handle(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            line, *headers = head.split("\r\n")
+            named = {name.lower(): value for name, _, value in (header.partition(": ") for header in headers)}
+            self.lines.append(line)
+            self.credentials.append(named.get("proxy-authorization"))
+            if self.expected and self.credentials[-1] != self.expected:
+                writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            else:
+                await self._forward(line, head, reader, writer)
+        writer.transport.abort()
+
+    async def _forward(self, line, head, reader, writer):
+        method, target, _ = line.split(" ")
+        place = target if method == "CONNECT" else target.split("/")[2]
+        there_reader, there_writer = await asyncio.open_connection(*place.rsplit(":", 1))
+        if method == "CONNECT":
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            there_writer.write(head.replace(f"http://{place}", "", 1).encode())
+        copies = [asyncio.ensure_future(copy) for copy in (_copy(reader, there_writer), _copy(there_reader, writer))]
+        try:
+            await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            there_writer.transport.abort()
+            writer.transport.abort()
+            await asyncio.wait(copies)
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        server = await asyncio.start_server(self._handle, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+
+async def _copy(reader, writer):
+    with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """The TLS context of a server on 127.0.0.1, and the file with the certificate of its authority."""
+    authority = Authority(tmp_path_factory.mktemp("tls"), "authority")
+    return authority.server(), authority.file
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("credentials", ["", "user:p@ss word"], ids=["open", "with password"])
+async def test_a_proxy_changes_the_route_and_nothing_else(secure, credentials, tls, monkeypatch):
+    """The server gets the request that it would get without it; credentials of the proxy are for the proxy alone."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls[1]))
+    request = {"headers": {"Authorization": "Bearer key"}, "body": b"question"}
+    async with Server(reply(OK, keep=True)).running(ssl=tls[0] if secure else None) as server:
+        async with open_transport("aiohttp") as transport:
+            assert await (await transport.send(request_to(server.url, **request))).read() == b"ok"
+        async with Proxy(credentials).running() as proxy:
+            userinfo = "user:p%40ss%20word@" if credentials else ""
+            monkeypatch.setenv("HTTPS_PROXY" if secure else "HTTP_PROXY", f"http://{userinfo}{proxy.address}")
+            async with open_transport("aiohttp") as transport:
+                response = await transport.send(request_to(server.url, **request))
+                assert (response.status, await response.read()) == (200, b"ok")
+    direct, routed = server.heads
+    hop_by_hop = ("proxy-authorization", "proxy-connection")
+    kept = [line for line in routed.split("\r\n") if not line.lower().startswith(hop_by_hop)]
+    assert sorted(kept) == sorted(direct.split("\r\n"))
+    assert secure <= ("proxy-authorization" not in routed.lower())
+    assert proxy.lines[0].startswith("CONNECT 127.0.0.1:" if secure else "POST http://127.0.0.1:")
+    assert proxy.credentials == [proxy.expected]
+    assert server.bodies == [b"question"] * 2
+
+
+@pytest.mark.parametrize("kind", ["wrong password", "not there"])
+async def test_a_proxy_that_does_not_connect_was_never_sent(kind, tls, monkeypatch):
+    """The failure says that it is the proxy, without its password."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls[1]))
+    async with Proxy("user:right").running() as proxy, Server(reply(OK)).running(ssl=tls[0]) as server:
+        address = proxy.address if kind == "wrong password" else "127.0.0.1:9"
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:wrongsecret@{address}")
+        async with open_transport("aiohttp") as transport:
+            with pytest.raises(ConnectFailed, match="proxy") as caught:
+                await transport.send(request_to(server.url))
+    assert "wrongsecret" not in str(caught.value)
+    assert server.heads == []
