@@ -35,6 +35,8 @@ FLOORS = [
     ["stream"],
     ["context", "_sync"],
     ["model"],
+    ["providers._address"],
+    ["providers.http.*"],
     ["providers.*", "middleware.*", "accounting.*", "telemetry.*", "logs"],
     ["registry"],
     ["config.*"],
