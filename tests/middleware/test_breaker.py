@@ -144,6 +144,17 @@ async def test_a_429_cools_the_model_until_it_wants_to_be_asked(world):
     assert await outcomes(model, 1) == ["ok"]
 
 
+async def test_a_wait_of_a_day_is_an_hour_and_then_one_probe(world):
+    """Nobody is shut out for days by one header: after an hour a single call finds out, and then all are answered."""
+    model = lone(world, [{"fail": "RateLimited", "retry_after": 86_400}, {"say": "fine", "wait": 1}, OK])
+    assert await outcomes(model, 2) == ["RateLimited", "BreakerOpen"]
+    await asyncio.sleep(3590)
+    assert await outcomes(model, 1) == ["BreakerOpen"]
+    await asyncio.sleep(20)
+    assert await asyncio.gather(outcomes(model, 1), outcomes(model, 1)) == [["ok"], ["BreakerOpen"]]
+    assert await outcomes(model, 2) == ["ok", "ok"]
+
+
 async def test_a_pause_never_shrinks(world):
     """A later 429 with a shorter wish, and an answer that was under way, leave a long pause as it is."""
     slow = [
