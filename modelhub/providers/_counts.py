@@ -72,7 +72,7 @@ def usage_from_counts(counts: Counts) -> ChatUsage | None:
         return None
     read, write = counts.get("cache_read", 0), counts.get("cache_write", 0)
     taken = counts.get("input", 0)
-    if not taken or read + write > taken:
+    if not taken or max(read, write) > taken:
         taken = (taken or counts.get("fresh_input", 0)) + read + write
     taken += counts.get("tool_input", 0)
     reasoning, given = counts.get("reasoning", 0), counts.get("output", 0)
