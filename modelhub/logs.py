@@ -10,40 +10,50 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelhub.events import AttemptEnded, CallSettled, Event, FellBack, Restarted, Waiting
 
-__all__ = ["LogObserver"]
+if TYPE_CHECKING:
+    from modelhub.errors import CallError
+
+__all__ = ["LogObserver", "describe_event"]
 
 _standard = logging.getLogger("modelhub")
 _standard.addHandler(logging.NullHandler())
 
 
-@cache
-def _wrapped() -> Any:
-    import structlog
-
-    return structlog.wrap_logger(
-        _standard,
-        wrapper_class=structlog.stdlib.BoundLogger,
-        processors=[structlog.stdlib.render_to_log_kwargs],
-        context_class=dict,
-    )
-
-
 class LogObserver:
-    """An observer that writes one entry for each event; keys and contents of messages are never in it."""
+    """An observer that writes one entry for each event; keys and contents of messages are never in it.
+
+    structlog gets the event's name and its fields. A standard record's message says in words what happened; the fields
+    are its attributes, and `event` is the name. That a model is not configured is written once, not at every call.
+    """
+
+    def __init__(self) -> None:
+        self._unconfigured: set[tuple[str, str]] = set()
 
     def __call__(self, event: Event) -> None:
         """Write *event*, if anybody listens at its level."""
         name, level_of, fields_of = _ENTRIES[type(event)]
         level = level_of(event)
         if self._configured():
-            _log_by_structlog(level, name, fields_of(event))
-        elif _standard.isEnabledFor(level) and _is_heard():
-            _wrapped().log(level, name, **fields_of(event))
+            if not self._is_known(event):
+                _log_by_structlog(level, name, fields_of(event))
+        elif _standard.isEnabledFor(level) and _is_heard() and not self._is_known(event):
+            _standard.log(level, "%s", describe_event(event), extra={"event": name, **fields_of(event)})
+
+    def _is_known(self, event: Event) -> bool:
+        """Whether *event* only says again that a model is not configured."""
+        if isinstance(event, AttemptEnded) and event.attempt["outcome"] == "NotConfigured":
+            key = "attempt", str(event.attempt["model"])
+        elif isinstance(event, FellBack) and event.error.kind == "NotConfigured":
+            key = event.chain, event.model
+        else:
+            return False
+        known = key in self._unconfigured
+        self._unconfigured.add(key)
+        return known
 
     def _configured(self) -> bool:
         import sys
@@ -95,6 +105,47 @@ def _is_heard() -> bool:
             return True
         logger = logger.parent if logger.propagate else None
     return False
+
+
+def describe_event(event: Event) -> str:
+    """Return one line that says in words what happened."""
+    if isinstance(event, AttemptEnded):
+        return _describe_attempt(event)
+    if isinstance(event, Waiting):
+        seconds = f"{event.seconds:.1f} s"
+        return f"wait: {event.model} is asked again in {seconds}, attempt {event.attempt}: {_describe(event.error)}"
+    if isinstance(event, Restarted):
+        return f"restart: {event.model} broke off, {event.to} begins the answer again: {_describe(event.error)}"
+    if isinstance(event, FellBack):
+        target = f"{event.to} is asked next" if event.to is not None else "no model is left"
+        return f"fallback: {event.model} failed in {event.chain}, {target}: {_describe(event.error)}"
+    return _describe_call(event)
+
+
+def _describe(error: CallError) -> str:
+    first_line = f"{error}".partition("\n")[0]
+    status = f" {error.status}" if error.status is not None else ""
+    return f"{error.kind}{status}: {first_line}"
+
+
+def _describe_attempt(event: AttemptEnded) -> str:
+    attempt = event.attempt
+    took = f"{attempt['duration'] or 0:.1f} s"
+    if attempt["outcome"] == "ok":
+        return f"attempt: {attempt['model']} answered in {took}"
+    status = f" {attempt['status']}" if attempt["status"] is not None else ""
+    said = f": {attempt['message']}" if attempt["message"] else ""
+    how = "was passed over" if attempt["skipped"] else f"ended after {took}"
+    return f"attempt: {attempt['model']} {how}: {attempt['outcome']}{status}{said}"
+
+
+def _describe_call(event: CallSettled) -> str:
+    took, attempts = f"{event.duration:.1f} s", len(event.attempts)
+    who = f"{event.requested}, answered by {event.model}," if event.how == "complete" else event.requested
+    how = f"{event.how} ({event.error})" if event.error is not None else event.how
+    usage = event.usage
+    tokens = f", {usage['input_tokens']} tokens in, {usage['output_tokens']} out" if usage is not None else ""
+    return f"settle: {who} is {how} after {took} and {attempts} attempt{'s' if attempts != 1 else ''}{tokens}"
 
 
 def _attempt(event: AttemptEnded) -> dict[str, Any]:

@@ -82,8 +82,11 @@ def test_the_standard_logger_gets_them_if_it_is_not(caplog):
     with caplog.at_level(logging.DEBUG, "modelhub"):
         play()
     records = [record for record in caplog.records if record.name == "modelhub"]
-    assert {record.getMessage() for record in records} == {"attempt", "wait", "fallback", "restart", "settle"}
-    (fallback,) = [record for record in records if record.getMessage() == "fallback" and record.chain == "main"]
+    assert {record.event for record in records} == {"attempt", "wait", "fallback", "restart", "settle"}
+    assert all(record.getMessage().startswith(f"{record.event}: ") for record in records)
+    (fallback,) = [record for record in records if record.event == "fallback" and record.chain == "main"]
+    assert fallback.model in fallback.getMessage()
+    assert fallback.reason in fallback.getMessage()
     assert (fallback.model, fallback.to, fallback.reason, fallback.levelname) == ("a", "b", "Overloaded", "WARNING")
 
 
@@ -92,7 +95,7 @@ def test_levels_are_the_applications(caplog):
     with caplog.at_level(logging.WARNING, "modelhub"):
         play()
     assert {record.levelname for record in caplog.records} == {"WARNING", "ERROR"}
-    assert "wait" not in caplog.messages
+    assert "wait" not in {record.event for record in caplog.records}
 
 
 @pytest.mark.parametrize("configured", [True, False])
@@ -196,3 +199,20 @@ def test_every_wrapper_of_structlog_gets_the_entries(wrapper, cached, caplog):
         play()
     entries = [json.loads(message) for message in caplog.messages if message.startswith("{")]
     assert {entry["event"] for entry in entries} >= {"attempt", "wait", "fallback", "restart", "settle"}
+
+
+async def test_an_unconfigured_model_is_logged_once(caplog):
+    """At the first call that passes over it, with what to set; not at every further one."""
+    caplog.set_level("DEBUG", logger="modelhub")
+    models = {
+        "keyless": {"provider": "openai", "model_name": "gpt-5-mini", "api_key": "${OPENAI_API_KEY}"},
+        "offline": {"provider": "scripted", "reply": "x"},
+    }
+    config = {"version": 1, "models": models, "chains": {"main": {"models": ["keyless", "offline"]}}}
+    async with Hub.from_dict(config, environ={}) as hub:
+        for _ in range(3):
+            await hub.get("main")("hi")
+    named = [record.getMessage() for record in caplog.records if "keyless" in record.getMessage()]
+    assert len([text for text in named if text.startswith("attempt: ")]) == 1
+    assert len([text for text in named if text.startswith("fallback: ")]) <= 1
+    assert "set OPENAI_API_KEY" in named[0]

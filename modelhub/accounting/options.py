@@ -44,5 +44,8 @@ class SpendingOptions(Options):
     """The chain whose calls count: those that asked for it by this name."""
     tag: Annotated[str, Field(pattern=r"^[^=]+(=.*)?$")] | None = None
     """The tag whose calls count: `job=nightly`, or `user` for a budget of its own for each user."""
+    on_unpriced: Literal["refuse", "allow"] = "refuse"
+    """Whether the file may set a budget in dollars on a model whose price is not known, and whose calls it cannot
+    count."""
     on_exceeded: Literal["fail", "warn"] = "fail"
     """Refuse a call that would exceed the budget, or log a warning, once in a period."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
+from modelhub.accounting.dashscope_prices import DATE, find_prices
 from modelhub.errors import ConfigError
 from modelhub.process import register_at_fork
 
@@ -28,7 +29,7 @@ _HOME = {
     "gemini": ("google", "https://generativelanguage.googleapis.com"),
 }
 """Whose prices hold at a provider's own address; elsewhere the address tells."""
-_UNLISTED = {"scripted", "ollama", "dashscope"}
+_UNLISTED = {"scripted", "ollama"}
 """Kinds that the table knows nothing of."""
 _MILLION = Decimal(1_000_000)
 _THOUSAND = Decimal(1_000)
@@ -82,6 +83,50 @@ def _step(steps: tuple[_Step, ...], total: int) -> Decimal:
     return next(price for start, price in reversed(steps) if total > start or start == -1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tabled:
+    """A price of a table of our own; `thinking` is what output costs while the model thinks, where that differs."""
+
+    rates: Rates
+    thinking: Rates | None
+    source: str
+
+    def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:  # noqa: ARG002
+        """What *usage* costs by the table."""
+        thinks = self.thinking is not None and usage["reasoning_tokens"] > 0
+        return (self.thinking if thinks and self.thinking is not None else self.rates).cost(usage)
+
+
+class _Free:
+    """The price of an answer that no vendor gives."""
+
+    source = "scripted"
+
+    def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal:  # noqa: ARG002
+        """Nothing, whatever *usage* says."""
+        return Decimal(0)
+
+
+def _dashscope_price(model_name: str, address: str | None) -> _Tabled | None:
+    steps = find_prices(model_name, address)
+    if steps is None:
+        return None
+
+    def rates(output: str) -> Rates:
+        def column(name: str) -> tuple[_Step, ...]:
+            return tuple((step.over, Decimal(getattr(step, name))) for step in steps if getattr(step, name))
+
+        return Rates(
+            input=column("input"),
+            output=column(output),
+            cache_read=column("cache_read"),
+            cache_write=column("cache_write"),
+        )
+
+    thinking = rates("thinking") if any(step.thinking for step in steps) else None
+    return _Tabled(rates("output"), thinking, f"DashScope's prices of {DATE}")
+
+
 class PriceBook:
     """The prices of a hub's models. *mode* is the file's `usage.cost`.
 
@@ -115,9 +160,14 @@ class PriceBook:
         if self.mode is False:
             return None
         found: Price | None = own
-        if own is None and model.kind not in _UNLISTED:
+        address = getattr(model, "address", lambda: None)()
+        if own is None and model.kind == "scripted":
+            found = _Free()
+        elif own is None and (tabled := _dashscope_price(model.model_name, address)) is not None:
+            found = tabled
+        elif own is None and model.kind not in _UNLISTED:
             self._listed = True
-            found = _Listed(self, model.kind, model.model_name, getattr(model, "address", lambda: None)())
+            found = _Listed(self, model.kind, model.model_name, address)
         if found is not None:
             self._sources[model.name] = found
         return found
@@ -125,6 +175,8 @@ class PriceBook:
     def source(self, model: str) -> str | None:
         """Where the price of the entry *model* comes from: `pricing`, the table and its version, or None."""
         found = self._sources.get(model)
+        if isinstance(found, _Tabled | _Free):
+            return found.source
         if not isinstance(found, _Listed):
             return None if found is None else OWN
         return self._table.version if self._table is not None and found.known else None
@@ -189,11 +241,13 @@ class _Table:
         at_home = address is None or (home and address.startswith(home))
         name = model_name.rpartition("models/")[2]  # Google's full names
         try:
-            return self.snapshot.find_provider_model(
+            found = self.snapshot.find_provider_model(
                 name, None, provider if at_home else None, None if at_home else address
             )[1]
         except LookupError:
             return None
+        # A fine-tuned model never has its base's price.
+        return None if name.startswith("ft:") and not str(found.id).startswith("ft:") else found
 
 
 def _table() -> _Table | None:

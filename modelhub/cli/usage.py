@@ -36,7 +36,8 @@ def usage(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts, for a browser.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with charts (- for standard output)."),
     ] = None,
     ledger: Annotated[
         Path | None, typer.Option("--ledger", metavar="PATH", help="The ledger; else the file's `usage.ledger`.")
@@ -121,6 +122,9 @@ def _write_page(page: Path, ledger: Path, since: datetime | None, now: datetime)
         usage_error("this is the ledger itself", "--html")
     with _readable(ledger):
         text = _usage_page.page(ledger, since, now)
+    if str(page) == "-":
+        print(text)  # noqa: T201
+        return
     page.write_text(text, encoding="utf-8", errors="replace")
     say(line(f"wrote {page}"), err=True)
 
@@ -152,4 +156,9 @@ def _print_csv(found: dict[str, Sum]) -> None:
     writer = csv.DictWriter(sys.stdout, ["name", *Sum().as_dict()], lineterminator="\n")
     writer.writeheader()
     for name, total in found.items():
-        writer.writerow({"name": name, **total.as_dict()})
+        writer.writerow({"name": _as_text(name), **total.as_dict()})
+
+
+def _as_text(cell: str) -> str:
+    """Return *cell* so that no spreadsheet takes it for a formula: names and tags are anybody's."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

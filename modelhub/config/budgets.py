@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from modelhub.accounting.prices import PriceBook
 from modelhub.config.check import Checker
-from modelhub.config.problems import did_you_mean
+from modelhub.config.entries import Resolved
+from modelhub.config.problems import any_of, did_you_mean
 from modelhub.config.source import Path
 from modelhub.config.view import where
+from modelhub.errors import ConfigError
+from modelhub.response import ChatUsage
 
 __all__ = ["check_budgets"]
 
 _SUBJECTS = ("model", "chain", "tag")
 
 
-def check_budgets(checker: Checker, sections: Mapping[str, Mapping[str, Any]]) -> None:
+def check_budgets(
+    checker: Checker, sections: Mapping[str, Mapping[str, Any]], resolved: Mapping[str, Resolved]
+) -> None:
     """Every entry of `budgets:` says how much, and of what there is."""
     models, chains = dict(sections["models"]), dict(sections["chains"])
     for name, entry in sections["budgets"].items():
@@ -25,9 +31,53 @@ def check_budgets(checker: Checker, sections: Mapping[str, Mapping[str, Any]]) -
         _check_measure(checker, at, entry)
         for other in [key for key in _SUBJECTS if key in entry][1:]:
             checker.problem((*at, other), f"{where(at)} is for more than one thing", "make it two budgets", key=True)
+        if "usd" in entry and entry.get("on_unpriced") != "allow":
+            _check_prices(checker, at, entry, sections, resolved)
         _check_name(checker, (*at, "model"), entry.get("model"), models)
         # What is asked for by its name is a chain of one.
         _check_name(checker, (*at, "chain"), entry.get("chain"), {**chains, **models})
+
+
+def _check_prices(
+    checker: Checker,
+    at: Path,
+    entry: Mapping[str, Any],
+    sections: Mapping[str, Mapping[str, Any]],
+    resolved: Mapping[str, Resolved],
+) -> None:
+    """Report the models that a budget in dollars cannot count, because nobody knows what they cost."""
+    usage = checker.filled.data.get("usage")
+    book = PriceBook(mode=not (isinstance(usage, Mapping) and usage.get("cost") is False) and "auto")
+    subject = entry.get("model") or entry.get("chain")
+    names = _find_models(subject, sections["chains"], set()) if isinstance(subject, str) else list(resolved)
+    unpriced = [name for name in names if name in resolved and not _has_price(book, resolved[name])]
+    if unpriced:
+        shown = f"{any_of(unpriced[:3])}{' ...' if len(unpriced) > 3 else ''}"
+        message = f"{where(at)} counts dollars, but nobody knows what {shown} costs"
+        hint = "give `pricing:` to the model, or `on_unpriced: allow` to the budget"
+        checker.problem((*at, "usd"), message, hint, key=True)
+
+
+def _find_models(name: str, chains: Mapping[str, Any], seen: set[str]) -> list[str]:
+    """Return the models that the chain *name* leads to, or *name* itself if it is no chain."""
+    chain = chains.get(name)
+    if name in seen or not isinstance(chain, Mapping):
+        return [] if name in seen else [name]
+    seen.add(name)
+    members = [member for member in chain.get("models") or () if isinstance(member, str)]
+    return [model for member in members for model in _find_models(member, chains, seen)]
+
+
+def _has_price(book: PriceBook, resolved: Resolved) -> bool:
+    """Whether what the model costs is known; true where it cannot be built, which is reported elsewhere."""
+    options, own = resolved.entry.options, resolved.entry.layers.get("pricing")
+    if own is not None or options is None or resolved.entry.missing is not None:
+        return True
+    try:
+        price = book.price(options.connect())
+    except ConfigError:
+        return True
+    return price is not None and price.cost(ChatUsage(1000, 1000)) is not None
 
 
 def _check_measure(checker: Checker, at: Path, entry: Mapping[str, Any]) -> None:

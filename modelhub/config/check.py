@@ -127,6 +127,8 @@ class Checker:
         filled_in = at not in self.filled.unset or kind == "extra_forbidden"
         if self.report.is_full or not filled_in or left_out.meets(path):
             return path  # what is not there is told elsewhere, and what is wrong is told already
+        if path[-1] in {"fallback_on", "no_fallback_on"} and kind == "failure":
+            return path  # each name in the list is checked at its own place
         if kind == "missing":
             name = str(path[-1])
             if misspelt(name, value_at(view.data, path[:-1]), _class_at(cls, path[:-1])):

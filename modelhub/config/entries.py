@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,7 +140,41 @@ def _unknown_provider(checker: Checker, place: Path, kind: Any) -> None:
     known = provider_kinds()
     meant = kind if isinstance(kind, str) and place not in checker.filled.touched else ""
     message = f"unknown provider `{checker.written(place)}` in {where(place[:-1])}"
-    checker.problem(place, message, did_you_mean(meant, known, kind="providers"))
+    elsewhere = _OTHER_PROVIDERS.get(re.sub(r"[^a-z]", "", meant.lower()))
+    checker.problem(place, message, elsewhere or did_you_mean(meant, known, kind="providers"))
+
+
+_OPENAI_COMPATIBLE = {
+    "openrouter": "https://openrouter.ai/api/v1",
+    "groq": "https://api.groq.com/openai/v1",
+    "deepseek": "https://api.deepseek.com",
+    "mistral": "https://api.mistral.ai/v1",
+    "xai": "https://api.x.ai/v1",
+    "together": "https://api.together.xyz/v1",
+    "fireworks": "https://api.fireworks.ai/inference/v1",
+    "vllm": "http://localhost:8000/v1",
+    "lmstudio": "http://localhost:1234/v1",
+    "llamacpp": "http://localhost:8080/v1",
+    "litellm": "http://localhost:4000/v1",
+}
+_VERTEX = "write `provider: gemini` with `client_args: {vertexai: true, project: ..., location: ...}`"
+_AZURE = "write `provider: openai` with `client_type: azure`, `base_url` and `client_args: {api_version: ...}`"
+_OTHER_PROVIDERS = {
+    "azure": _AZURE,
+    "azureopenai": _AZURE,
+    "vertex": _VERTEX,
+    "vertexai": _VERTEX,
+    **dict.fromkeys(("google", "googlegenai", "googleai", "palm"), "write `provider: gemini`"),
+    "claude": "write `provider: anthropic`",
+    **dict.fromkeys(("qwen", "alibaba", "tongyi", "modelstudio"), "write `provider: dashscope`"),
+    **dict.fromkeys(("gpt", "chatgpt"), "write `provider: openai`"),
+    **dict.fromkeys(
+        ("bedrock", "awsbedrock", "aws"),
+        "Bedrock is not offered: use `anthropic`, or a gateway that speaks OpenAI's API with `provider: openai`",
+    ),
+    **{name: f"write `provider: openai` with `base_url: {url}`" for name, url in _OPENAI_COMPATIBLE.items()},
+}
+"""Vendors that people name, and where each is done."""
 
 
 def _unset(checker: Checker, view: View) -> Iterator[Unset]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from modelhub.config import source
 from modelhub.config.budgets import check_budgets
 from modelhub.config.check import Checker
+from modelhub.config.contradictions import check_failures, check_model
 from modelhub.config.entries import ModelEntry, Resolved, resolve
 from modelhub.config.hints import missing_key, misspelt, model_in
 from modelhub.config.interpolate import Unset, fill
@@ -136,9 +137,11 @@ def _load(document: Document, report: Report, environ: Mapping[str, str] | None,
     config = _config(checker, sections, resolved)
     for model in resolved.values():
         check_limit(checker, model.view, sections["limits"])
+        check_model(checker, model)
     check_names(checker, {section: sections[section] for section in _NAMED})
     check_chains(checker, sections["chains"], sections["models"])
-    check_budgets(checker, sections)
+    check_failures(checker, {name: chain for name, chain in sections["chains"].items() if isinstance(chain, dict)})
+    check_budgets(checker, sections, resolved)
     _refuse_unset(checker)
     report.check()
     return _loaded(checker, config, resolved)

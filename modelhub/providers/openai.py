@@ -11,9 +11,13 @@ import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
+from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
+
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
 
 from modelhub.errors import CallError, ConfigError, ConnectionLost
 from modelhub.model import ChatRequest
@@ -389,6 +393,15 @@ class OpenAIOptions(ProviderOptions):
     """Accepted for its name; arguments are parsed when they are read."""
 
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
+
+    @field_validator("compat")
+    @classmethod
+    def _check_compat(cls, name: str | None) -> str | None:
+        if name is not None and name not in SERVERS:
+            close = get_close_matches(name, SERVERS, 1)
+            hint = f"did you mean `{close[0]}`?" if close else f"servers: {', '.join(sorted(SERVERS))}"
+            raise PydanticCustomError("compat", "there is no such server", {"hint": hint})
+        return name
 
     def missing(self, environ: Mapping[str, str]) -> str | None:
         """The variable to set for this server's key; None if there is a key, or none is needed."""

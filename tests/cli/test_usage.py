@@ -115,3 +115,13 @@ def test_without_a_ledger_one_is_told_what_to_do(run, config):
     done = run("usage", "--ledger", "other.db")
     assert done.exit_code == 1
     assert "other.db cannot be read" in done.stderr
+
+
+def test_a_name_is_no_formula_in_a_spreadsheet(capsys):
+    """What begins like one is marked as text."""
+    from modelhub.accounting.totals import Sum
+    from modelhub.cli.usage import _print_csv
+
+    _print_csv({name: Sum(1) for name in ("=1+1", "+1", "-1", "@a", "\tb", "plain")})
+    names = [row["name"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert names == ["'=1+1", "'+1", "'-1", "'@a", "'\tb", "plain"]

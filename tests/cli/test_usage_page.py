@@ -267,3 +267,10 @@ def test_the_command_writes_the_page(run, config):
     (config.parent / "other.db").write_text("no database", encoding="utf-8")
     done = run("usage", "--ledger", "other.db", "--html", "usage.html")
     assert (done.exit_code, "cannot be read" in done.stderr) == (1, True)
+
+
+def test_a_page_can_be_written_to_standard_output(run, config, monkeypatch):
+    """As `-`, the way other commands have it; no file of that name is made."""
+    done = run("usage", "--ledger", "other.db", "--html", "-")
+    assert done.stdout.lstrip().lower().startswith("<!doctype html")
+    assert not (config.parent / "-").exists()
