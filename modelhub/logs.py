@@ -122,10 +122,13 @@ def describe_event(event: Event) -> str:
     return _describe_call(event)
 
 
+_OWN_MESSAGES = frozenset({"NotConfigured", "LimitRejected", "BudgetExceeded"})
+"""Failures whose messages are our own; what others say may repeat what a vendor said, which is not for logs."""
+
+
 def _describe(error: CallError) -> str:
-    first_line = f"{error}".partition("\n")[0]
     status = f" {error.status}" if error.status is not None else ""
-    return f"{error.kind}{status}: {first_line}"
+    return f"{error.kind}{status}{f': {error}' if error.kind in _OWN_MESSAGES else ''}"
 
 
 def _describe_attempt(event: AttemptEnded) -> str:
@@ -134,7 +137,7 @@ def _describe_attempt(event: AttemptEnded) -> str:
     if attempt["outcome"] == "ok":
         return f"attempt: {attempt['model']} answered in {took}"
     status = f" {attempt['status']}" if attempt["status"] is not None else ""
-    said = f": {attempt['message']}" if attempt["message"] else ""
+    said = f": {attempt['message']}" if attempt["outcome"] in _OWN_MESSAGES and attempt["message"] else ""
     how = "was passed over" if attempt["skipped"] else f"ended after {took}"
     return f"attempt: {attempt['model']} {how}: {attempt['outcome']}{status}{said}"
 

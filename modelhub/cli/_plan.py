@@ -123,25 +123,21 @@ class Plan:
                 yield self._model(name, number, depth)
 
     def worst(self, *, stream: bool) -> Worst:
-        """The most that a call may take; a *stream* may break and begin again."""
+        """The most that a call may take, as a *stream* or not."""
         if self.chain is not None:
             return self._worst_chain(self.name, stream=stream, behind=False)
-        once = self._worst_model(self.name, behind=False)
-        return once + once if stream and not self.members[0].never_fails else once
+        return self._worst_model(self.name, behind=False)
 
     def _worst_chain(self, name: str, *, stream: bool, behind: bool) -> Worst:
         chain = self.loaded.chains[name]
         asked = self._asked(chain.models)
-        total = last = Worst()
+        total = Worst()
         for member in asked:
             more = behind or member != asked[-1]
             if member in self.loaded.chains:
-                last = self._worst_chain(member, stream=stream, behind=more)
+                total += self._worst_chain(member, stream=stream, behind=more)
             else:
-                last = self._worst_model(member, more)
-            total += last
-        if stream and chain.on_broken_stream == "restart" and asked and not self._never_fails(asked[-1]):
-            total += last  # nobody is behind the last one: it may begin again itself
+                total += self._worst_model(member, more)
         return total.within(chain.deadline)
 
     def _asked(self, models: list[str]) -> list[str]:

@@ -192,9 +192,12 @@ def test_a_chain_goes_on_where_it_is_told_to():
     assert run_virtual(main()) == ["m", "n", "n"]
 
 
-def test_what_has_no_price_is_told_and_not_counted_as_nothing(caplog):
-    """A budget in money cannot count it, and says so once for each model."""
-    hub = hub_of({"b": {"usd": 1, "per": "day"}}, models={"m": {"provider": "scripted"}, "n": {"provider": "scripted"}})
+def test_what_has_no_price_is_told_and_not_counted_as_nothing(caplog, monkeypatch):
+    """A budget in money that is allowed to cannot count it, and says so once for each model."""
+    # A scripted answer costs nothing; here it stands for one whose price nobody knows.
+    monkeypatch.setattr("modelhub.accounting.prices._Free.cost", lambda *_: None)
+    budget = {"usd": 1, "per": "day", "on_unpriced": "allow"}
+    hub = hub_of({"b": budget}, models={"m": {"provider": "scripted"}, "n": {"provider": "scripted"}})
     assert run_virtual(ask(hub, times=3)) == 3
     (shown,) = hub.usage.budgets
     assert (shown["spent"], shown["unpriced"], shown["left"]) == ("0", 3, "1")

@@ -21,7 +21,9 @@ usage: {ledger: usage.db, batch: 0}
 
 
 @pytest.fixture(name="used")
-def _used(config, run):
+def _used(config, run, monkeypatch):
+    # A scripted answer costs nothing; here it stands for one whose price nobody knows.
+    monkeypatch.setattr("modelhub.accounting.prices._Free.cost", lambda *_: None)
     config.write_text(FILE, encoding="utf-8")
     for name in ("dear", "cheap", "cheap", "unknown"):
         assert run("chat", name, "hello there").exit_code == 0
