@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["SyncStream", "can_run_sync", "is_loop_running", "register_loop_at_exit", "run_in_background", "run_sync"]
 
 T = TypeVar("T")
+CLEANUP_TIMEOUT = 0.25  # seconds for what ends by itself when the process ends
 EXIT_TIMEOUT = 2.0  # seconds for what runs on the loop to be cancelled when the process ends
 
 
@@ -90,6 +91,8 @@ class _Background:
 
 async def _end_tasks() -> None:
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        await asyncio.wait(tasks, timeout=CLEANUP_TIMEOUT)  # streams are being closed
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -27,11 +27,6 @@ class ActiveCall(Protocol):
         """The event loop that it runs on."""
         ...
 
-    @property
-    def is_committed(self) -> bool:
-        """Whether its reply is in hand: then it is a stream that is being read."""
-        ...
-
     def end_call(self) -> None:
         """End it with HubClosed."""
         ...
@@ -45,7 +40,7 @@ class ActiveCall(Protocol):
         ...
 
     def cancel_call(self) -> None:
-        """Cancel its task, if its reply is not in hand yet."""
+        """Cancel its task, or discard the stream that it has led to."""
         ...
 
     def abandon_call(self) -> None:
@@ -138,11 +133,11 @@ class ActiveCalls:
         self.close_at_exit()
 
     def close_at_exit(self) -> None:
-        """Cancel the calls of other threads, record streams as they are."""
+        """Cancel the calls of other threads, and discard their streams; record what is left as it is."""
         for call in list(self._calls):
             _call_on(call.loop, call.cancel_call)
         ends = time.monotonic() + EXIT_TIMEOUT
-        while any(not call.is_committed for call in self._running()) and time.monotonic() < ends:
+        while self._running() and time.monotonic() < ends:
             sleep(0.001)
         for call in list(self._calls):
             call.abandon_call()

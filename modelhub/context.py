@@ -365,7 +365,10 @@ class CallContext:
         return HubClosed("the hub was closed before there was an answer")
 
     def cancel_call(self) -> None:
-        """Cancel the task if it waits for the reply."""
+        """Cancel the task if it waits for the reply; discard the stream if that is in hand."""
+        stream = self._stream() if self._stream is not None else None
+        if not self._is_settled and stream is not None:
+            stream.discard()
         if not self._is_settled and not self.is_committed and self._task is not None:
             self._task.cancel()
 

@@ -192,6 +192,11 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         self._first = None
         self._completion.settle("abandoned")
 
+    def discard(self) -> None:
+        """Record the stream as abandoned, and close it in the background; on its own loop."""
+        self.settle_as_abandoned()
+        run_in_background(self.aclose)
+
     def fail(self, error: Exception) -> None:
         """End the stream now, while nobody reads: the next read raises *error*."""
         self._completion.expire(lambda _: error)
