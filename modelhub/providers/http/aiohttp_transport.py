@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from modelhub._frames import drop_frames
@@ -26,6 +29,8 @@ __all__ = ["AiohttpTransport"]
 _MAX_WRITE_BYTES = 256 * 1024  # of a body, in one step of the event loop
 _KEEPALIVE_SECONDS = 5.0  # how long an idle connection is used again, as with httpx
 _IDLE_SECONDS = 0.5
+_MAX_SESSIONS = 64
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _MAX_HEADER_BYTES = 64 * 1024
 _SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")  # the SDKs write their own, or none
 _TCP_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
@@ -66,7 +71,7 @@ class AiohttpTransport:
 
 
 class _Session:
-    """aiohttp's session for the running event loop."""
+    """The connections of the running event loop, and aiohttp's sessions over them."""
 
     def __init__(self) -> None:
         import aiohttp
@@ -74,40 +79,59 @@ class _Session:
         check_trust_settings()
         self._proxies = ProxySettings.from_environment()
         self._proxy_by_origin: dict[str, str | None] = {}
+        self._tls: ssl.SSLContext | None = None
         self._last_used = 0.0
         self._loop = asyncio.get_running_loop()
-        connector = aiohttp.TCPConnector(
+        self._connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=_KEEPALIVE_SECONDS,
             socket_factory=_create_socket,
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
+        self._by_headers: OrderedDict[int, tuple[Mapping[str, str], aiohttp.ClientSession]] = OrderedDict()
+
+    def _session_with(self, headers: Mapping[str, str]) -> aiohttp.ClientSession:
+        """Return aiohttp's session whose every request has *headers*: that spares copying them for each."""
+        entry = self._by_headers.get(id(headers))
+        if entry is not None:
+            return entry[1]
+        import aiohttp
+
+        while len(self._by_headers) >= _MAX_SESSIONS:
+            self._by_headers.popitem(last=False)[1][1].detach()
+        session = aiohttp.ClientSession(
+            connector=self._connector,
+            connector_owner=False,
+            headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_SKIPPED_HEADERS,
             timeout=aiohttp.ClientTimeout(total=None),
             max_field_size=_MAX_HEADER_BYTES,
             max_line_size=_MAX_HEADER_BYTES,
         )
+        self._by_headers[id(headers)] = headers, session  # the mapping is kept, so that no other can have its id
+        return session
 
     def request(self, request: HttpRequest) -> Awaitable[aiohttp.ClientResponse]:
         """Send *request*. The result raises aiohttp's exceptions; NotConfigured is raised at once."""
         url = _parse_url(request.url)
-        headers: Mapping[str, str] = request.headers
+        own_headers = request.own_headers
         size = sum(map(len, request.body))
         if size <= _MAX_WRITE_BYTES:
             data: Any = request.body[0] if len(request.body) == 1 else b"".join(request.body)
         else:
-            data, headers = _split(request.body), {**headers, "Content-Length": str(size)}
-        return self._session.request(
+            data, own_headers = _split(request.body), {**own_headers, "Content-Length": str(size)}
+        shared_headers, proxy = request.headers, self._find_proxy(url)
+        if proxy is not None:  # aiohttp sends the headers of a session to the proxy too, the key among them
+            shared_headers, own_headers = _NO_HEADERS, {**shared_headers, **own_headers}
+        return self._session_with(shared_headers).request(
             request.method,
             url,
-            headers=headers,
+            headers=own_headers,
             data=data,
             allow_redirects=False,
             timeout=_client_timeout(request.timeouts),
-            proxy=self._find_proxy(url),
-            ssl=tls_context() if url.scheme == "https" else True,
+            proxy=proxy,
+            ssl=self._find_tls(url),
         )
 
     def was_idle(self) -> bool:
@@ -120,6 +144,13 @@ class _Session:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
+    def _find_tls(self, url: URL) -> ssl.SSLContext | bool:
+        if url.scheme != "https":
+            return True
+        if self._tls is None:
+            self._tls = tls_context()
+        return self._tls
+
     def _find_proxy(self, url: URL) -> str | None:
         if not self._proxies:
             return None
@@ -130,7 +161,9 @@ class _Session:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        while self._by_headers:
+            self._by_headers.popitem()[1][1].detach()
+        await self._connector.close()
         await asyncio.sleep(0)  # asyncio closes the sockets in its next step
 
 

@@ -45,7 +45,7 @@ class HttpxTransport:
         return self._client.build_request(
             request.method,
             request.url,
-            headers=dict(request.headers),
+            headers={**request.headers, **request.own_headers},
             content=content,
             timeout=self._find_timeout(request.timeouts),
         )

@@ -25,9 +25,11 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class HttpRequest:
-    """A request. `url` and the names of `headers` are sent as they are; `body` comes in pieces.
+    """A request. `url` and the names of headers are sent as they are; `body` comes in pieces.
 
-    The length of the body is added by the transport. The representation shows no header, body or password.
+    `headers` are those that many requests share: the same mapping is best handed in each time. `own_headers` are those
+    of this one, such as a trace. The length of the body is added by the transport. The representation shows no header,
+    body or password.
     """
 
     url: str
@@ -35,6 +37,7 @@ class HttpRequest:
     body: Sequence[bytes] = ()
     method: str = "POST"
     timeouts: Timeouts = field(default_factory=Timeouts)
+    own_headers: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<HttpRequest {self.method} {hide_password(self.url)}>"

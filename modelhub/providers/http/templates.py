@@ -12,9 +12,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
+from modelhub.providers._address import split_userinfo
 from modelhub.providers.http.message import HttpRequest, Timeouts
 
 __all__ = ["RequestRecorder", "RequestTemplate", "RequestTemplates", "is_tracing_header"]
@@ -22,6 +23,7 @@ __all__ = ["RequestRecorder", "RequestTemplate", "RequestTemplates", "is_tracing
 MAX_TEMPLATES = 64
 
 _OF_ONE_REQUEST = frozenset({"content-length", "transfer-encoding", "cookie", "host", "connection"})
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _DECODABLE = frozenset({"gzip", "deflate", "identity"})
 _TRACING_HEADERS = frozenset(
     {"traceparent", "tracestate", "baggage", "correlation-context", "b3", "uber-trace-id", "x-cloud-trace-context"}
@@ -53,9 +55,11 @@ class RequestTemplate:
     headers: Mapping[str, str]
     body: bytes = b""
 
-    def fill(self, body: Sequence[bytes], timeouts: Timeouts) -> HttpRequest:
-        """Return the request with *body*."""
-        return HttpRequest(self.url, self.headers, body, self.method, timeouts)
+    def fill(
+        self, body: Sequence[bytes], timeouts: Timeouts, own_headers: Mapping[str, str] = _NO_HEADERS
+    ) -> HttpRequest:
+        """Return the request with *body*; *own_headers* are those of this one request, such as its trace."""
+        return HttpRequest(self.url, self.headers, body, self.method, timeouts, own_headers)
 
     def __repr__(self) -> str:
         return repr(self.fill((), Timeouts()))
@@ -106,7 +110,8 @@ def _template_from(request: Any, body: bytes) -> RequestTemplate:
             value = _keep_decodable(value)
         if name.lower() not in _OF_ONE_REQUEST and not is_tracing_header(name):
             headers[name] = value
-    return RequestTemplate(request.method, str(request.url), headers, body)
+    url, _ = split_userinfo(str(request.url))  # it has become a header
+    return RequestTemplate(request.method, url, headers, body)
 
 
 def _keep_decodable(codings: str) -> str:

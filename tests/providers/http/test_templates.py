@@ -213,6 +213,14 @@ async def test_a_template_is_filled_with_a_body():
     )
 
 
+async def test_a_name_and_password_in_an_address_become_a_header():
+    """As the SDKs' own stacks send them; the address of the template has them no more."""
+    recorder = RequestRecorder(httpx2)
+    template = await recorder.record(lambda: recorder.client.get("https://user:secret@api.example/v1"))
+    assert template.url == "https://api.example/v1"
+    assert template.headers["Authorization"].startswith("Basic ")
+
+
 async def test_concurrent_recordings_do_not_mix():
     """Several calls may begin at once, before there is any template."""
     recorder = RequestRecorder(httpx2)

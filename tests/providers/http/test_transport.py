@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from modelhub.errors import BadReply, CallError, ConnectFailed, ConnectionLost, HubClosed, NotConfigured, TimedOut
+from modelhub.providers.http import HttpRequest
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 from modelhub.providers.http.failures import AIOHTTP_ERRORS, HTTPX_ERRORS, call_error_from
 from tests.providers.http.loopback import OK, Server, open_transport, reply, request_to, stay_silent
@@ -66,6 +67,26 @@ async def test_the_request_is_sent_as_it_was_written(transport):
     assert server.heads[0].startswith("POST /path/a%2Fb?q=%20x&r=1 HTTP/1.1\r\n")
     assert "\r\nX-Name: value\r\n" in server.heads[0]
     assert server.bodies == [b'{"a": 1}']
+
+
+async def test_requests_share_headers_and_have_their_own(transport):
+    """What a request has of its own, such as a trace, is not sent with the next one."""
+    shared = {"X-Shared": "1"}
+    async with Server(reply(OK)).running() as server:
+        for own in ({"X-Own": "a"}, {"X-Shared": "2"}, {}):
+            request = HttpRequest(server.url, shared, [b"{}"], own_headers=own)
+            await (await transport.send(request)).read()
+    sent = [[line for line in head.split("\r\n") if line.startswith(("X-Shared", "X-Own"))] for head in server.heads]
+    assert sent == [["X-Shared: 1", "X-Own: a"], ["X-Shared: 2"], ["X-Shared: 1"]]
+
+
+async def test_many_sets_of_headers_do_not_fill_the_memory():
+    """Sessions that are no longer used are given up, and connections are shared by all."""
+    async with Server(reply(OK)).running() as server, open_transport("aiohttp") as transport:
+        for number in range(200):
+            await (await transport.send(HttpRequest(server.url, {"X-Number": str(number)}, [b"{}"]))).read()
+    assert server.connections == 1
+    assert "X-Number: 199" in server.heads[-1]
 
 
 async def test_names_of_headers_are_found_in_any_case(transport):
