@@ -17,5 +17,6 @@ with Hub.from_dict({"version": 1, "models": {"m": {"provider": "scripted", "repl
 
 
 def test_synchronous_calls_work_in_greenlets():
+    """The first, the second and several at once."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, f"{['hello'] * 2}\n{['hello'] * 4}\n"), done.stderr
