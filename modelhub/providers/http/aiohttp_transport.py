@@ -61,7 +61,7 @@ class AiohttpTransport:
             failure = call_error_from(error, AIOHTTP_ERRORS, request.url)
         else:
             _check_framing(response)
-            body = _AiohttpBody(response, request.url)
+            body = _AiohttpBody(response, request.url, session.open_responses)
             return HttpResponse(response.status, response.headers, body, self._max_response_bytes)
         raise failure
 
@@ -79,6 +79,8 @@ class _Session:
         check_trust_settings()
         self._proxies = ProxySettings.from_environment()
         self._proxy_by_origin: dict[str, str | None] = {}
+        self.open_responses: set[aiohttp.ClientResponse] = set()
+        """What has not been read to its end: kept here, because aiohttp warns of what the garbage collector closes."""
         self._tls: ssl.SSLContext | None = None
         self._last_used = 0.0
         self._loop = asyncio.get_running_loop()
@@ -161,6 +163,8 @@ class _Session:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        while self.open_responses:
+            self.open_responses.pop().close()
         while self._by_headers:
             self._by_headers.popitem()[1][1].detach()
         await self._connector.close()
@@ -168,13 +172,16 @@ class _Session:
 
 
 class _AiohttpBody:
-    """The body of one of aiohttp's responses."""
+    """The body of one of aiohttp's responses, which is one of *open_responses* until it is complete or closed."""
 
-    __slots__ = ("_response", "_url")
+    __slots__ = ("_open_responses", "_response", "_url")
 
-    def __init__(self, response: aiohttp.ClientResponse, url: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, url: str, open_responses: set[aiohttp.ClientResponse]) -> None:
         self._response = response
         self._url = url
+        self._open_responses = open_responses
+        if not response.content.is_eof():
+            open_responses.add(response)
 
     def read_available(self) -> bytes | None:
         """Return the whole body if it has arrived."""
@@ -191,7 +198,13 @@ class _AiohttpBody:
 
     async def close(self, *, is_complete: bool) -> None:
         """Close the connection, unless the body was read to its end: aiohttp has taken it back then."""
+        self._open_responses.discard(self._response)
         if not is_complete:
+            self._response.close()
+
+    def __del__(self) -> None:
+        if self._response in self._open_responses:  # forgotten by its reader
+            self._open_responses.discard(self._response)
             self._response.close()
 
 

@@ -151,6 +151,23 @@ async def test_an_abandoned_answer_closes_its_connection(transport):
     assert server.open == 0
 
 
+@pytest.mark.parametrize("cyclic", [False, True])
+async def test_a_forgotten_answer_closes_its_connection(cyclic):
+    """Without a warning that it was not closed, also where the garbage collector finds it."""
+    script = reply(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegin")
+    async with Server(script).running() as server, open_transport("aiohttp") as transport, asyncio.timeout(10):
+        response = await transport.send(request_to(server.url))
+        chunks = response.aiter_bytes()
+        assert await anext(chunks) == b"begin"
+        if cyclic:
+            cycle = [response, chunks]
+            cycle.append(cycle)
+            del cycle
+        del response, chunks
+        gc.collect()
+        await server.closed.wait()
+
+
 async def test_a_cancelled_request_closes_its_connection(transport):
     """Also while its answer is waited for."""
     async with Server(stay_silent).running() as server, asyncio.timeout(10):
