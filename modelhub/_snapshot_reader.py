@@ -172,7 +172,7 @@ class SnapshotReader:
                 if future is None:
                     yield
                 elif not future.done():
-                    yield self._shielded(future)
+                    yield from self._wait_for(future)
                 if self._is_interrupted:
                     raise ReadInterrupted
                 if future is None or future.done():
@@ -183,6 +183,13 @@ class SnapshotReader:
             self._is_waiting = self._is_interrupted = False
             if self.observer is not None:
                 self.observer.end_wait(self._read is not None)
+
+    def _wait_for(self, future: asyncio.Future[Any]) -> Generator[Any, None, None]:
+        try:
+            yield self._shielded(future)
+        except Exception as error:
+            if not _is_failure_of(future, error):
+                raise  # a failure of the future is the generator's, which gets it when it is resumed
 
     def _resume(self, read: Generator[Any, Any, ChatResponse]) -> None:
         try:
@@ -212,6 +219,10 @@ class SnapshotReader:
         if read is not None:
             await _cancel_read(read, self._future)
         await self._snapshots.aclose()
+
+
+def _is_failure_of(future: asyncio.Future[Any], error: Exception) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is error
 
 
 @types.coroutine

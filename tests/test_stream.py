@@ -280,3 +280,21 @@ async def test_a_closed_stream_gives_nothing_more():
     assert [snapshot async for snapshot in stream] == []
     with pytest.raises(BadReply, match="closed before it was read to its end"):
         await stream.final()
+
+
+async def test_a_failure_that_is_waited_for_is_the_generators():
+    """What a generator awaits fails within it, where it can be told what it means, not in the stream's reader."""
+    answered = asyncio.get_running_loop().create_future()
+
+    async def snapshots():
+        yield ChatResponse([{"type": "text", "text": "one"}], is_last=False)
+        try:
+            await answered
+        except ConnectionError:
+            yield ChatResponse([{"type": "text", "text": "one two"}])
+
+    stream = await ChatStream.open(snapshots())
+    assert (await anext(stream)).text == "one"
+    asyncio.get_running_loop().call_soon(answered.set_exception, ConnectionError("gone"))
+    assert (await anext(stream)).text == "one two"
+    await stream.aclose()

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from modelhub._frames import drop_frames
-from modelhub.errors import BadReply
+from modelhub.errors import BadReply, CallError
 from modelhub.providers.http.failures import AIOHTTP_ERRORS, call_error_from
 from modelhub.providers.http.message import MAX_RESPONSE_BYTES, HttpRequest, HttpResponse, Timeouts
 from modelhub.providers.http.per_loop import PerLoop
@@ -174,12 +174,13 @@ class _Session:
 class _AiohttpBody:
     """The body of one of aiohttp's responses, which is one of *open_responses* until it is complete or closed."""
 
-    __slots__ = ("_open_responses", "_response", "_url")
+    __slots__ = ("_failure", "_open_responses", "_response", "_url")
 
     def __init__(self, response: aiohttp.ClientResponse, url: str, open_responses: set[aiohttp.ClientResponse]) -> None:
         self._response = response
         self._url = url
         self._open_responses = open_responses
+        self._failure: CallError | None = None
         if not response.content.is_eof():
             open_responses.add(response)
 
@@ -189,12 +190,21 @@ class _AiohttpBody:
         return content.read_nowait() if content.is_eof() and content.exception() is None else None
 
     async def read_chunk(self) -> bytes:
-        """Return the next bytes; b"" at the end."""
-        try:
-            return await self._response.content.readany()
-        except Exception as error:
-            failure = call_error_from(error, AIOHTTP_ERRORS, self._url)
-        raise failure
+        """Return the next bytes; b"" at the end. What came before a failure is returned before it is raised."""
+        if self._failure is None:
+            try:
+                return await self._response.content.readany()
+            except Exception as error:
+                self._failure = call_error_from(error, AIOHTTP_ERRORS, self._url)
+            if remainder := self._take_remainder():
+                return remainder
+        raise self._failure
+
+    def _take_remainder(self) -> bytes:
+        """Return what arrived before the failure: aiohttp keeps it, but gives the failure first."""
+        content = self._response.content
+        content.set_exception(None)  # type: ignore[arg-type]
+        return content.read_nowait()
 
     async def close(self, *, is_complete: bool) -> None:
         """Close the connection, unless the body was read to its end: aiohttp has taken it back then."""

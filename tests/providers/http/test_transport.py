@@ -229,6 +229,20 @@ async def test_an_answer_that_is_cut_off_is_never_a_short_answer(transport, piec
             await anext(chunks)
 
 
+async def test_what_came_before_a_failure_is_given_first(transport):
+    """Also where both were there before anybody read: an answer may be complete but for its last bytes."""
+    script = reply(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", b"half", keep=False)
+    async with Server(script).running() as server:
+        response = await transport.send(request_to(server.url))
+        await server.closed.wait()
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+        chunks = response.aiter_bytes()
+        assert await anext(chunks) == b"half"
+        with pytest.raises(ConnectionLost):
+            await anext(chunks)
+
+
 async def test_silence_in_an_answer_is_a_failure(transport):
     """The time is counted from the last bytes."""
 
