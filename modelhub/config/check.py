@@ -97,6 +97,8 @@ class Checker:
         """An instance of *cls* from *view*. What is wrong is reported, and left out; None if it cannot be left out."""
         left_out = set(self._refuse_empty(cls, view))
         for _ in range(2):
+            if self.report.is_full:
+                return None  # nothing further would be told
             view = view.without(left_out - {()})
             try:
                 instance = cls.model_validate(view.data)

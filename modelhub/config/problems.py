@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import NamedTuple
 
-from modelhub.config.secrets import MASK, Range, apply_masks, guess_in_line, shown
+from modelhub.config.secrets import MASK, Range, apply_masks, guess_in_line, join_ranges, shown
 from modelhub.errors import ConfigError, Problem
 
 __all__ = ["Report", "Source", "Span", "any_of", "did_you_mean"]
 
+_COMMENT = re.compile(r"\s*#")
 _CONTEXT = 2
 _WIDEST = 140
 _MAX_NAME = 100
@@ -20,8 +25,7 @@ _MAX_EXCERPTS = 100
 """How many problems are shown with their lines. Who has more mends these first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A stretch of the file; all counts from 1, the end is the first place after it."""
 
     line: int
@@ -37,6 +41,7 @@ class Source:
     file: str
     lines: list[str] = field(default_factory=list)
     masks: dict[int, list[Range]] = field(default_factory=dict)
+    _joined: dict[int, tuple[int, list[Range]]] = field(default_factory=dict, repr=False)
     _shown: dict[int, tuple[str, list[tuple[Range, Range]]]] = field(default_factory=dict, repr=False)
 
     def hide(self, span: Span) -> None:
@@ -45,14 +50,16 @@ class Source:
             line = self.lines[number - 1]
             start = span.column - 1 if number == span.line else len(line) - len(line.lstrip())
             end = span.end_column - 1 if number == span.end_line else len(line.rstrip())
-            if line[end:].lstrip().startswith("#"):
+            if _COMMENT.match(line, end):
                 end = len(line.rstrip())  # "abc #def": what YAML takes for a comment may be half of the key
             self.masks.setdefault(number, []).append((start, end))
 
     def name(self, key: str, span: Span | None) -> str:
         """How a message calls *key*, which stands at *span*."""
-        masks = self.masks.get(span.line, []) if span is not None else []
-        return MASK if span is not None and any(a < span.column <= b for a, b in masks) else shown(key)
+        if span is None:
+            return shown(key)
+        column = span.column - 1
+        return MASK if _overlaps(self._masks_of(span.line), column, column + 1) else shown(key)
 
     def excerpt(self, span: Span, hint: str) -> str:
         """The marked line, with up to two lines before it, and *hint* beside the caret."""
@@ -79,14 +86,26 @@ class Source:
 
     def _mask_line(self, number: int) -> tuple[str, list[tuple[Range, Range]]]:
         raw = self.lines[number - 1]
-        known = self.masks.get(number, [])
+        known = self._masks_of(number)
         # Where the tree knows better, a guess would hide too much.
-        guessed = [
-            (start, end) for start, end in guess_in_line(raw) if not any(a < end and start < b for a, b in known)
-        ]
+        guessed = [(start, end) for start, end in guess_in_line(raw) if not _overlaps(known, start, end)]
         line, moved = apply_masks(raw, [*known, *guessed])
-        line = "".join(char if char.isprintable() else " " for char in line)
-        return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 3]}...", moved
+        if len(line) > _WIDEST:
+            line = f"{line[: _WIDEST - 3]}..."
+        return "".join(char if char.isprintable() else " " for char in line), moved
+
+    def _masks_of(self, number: int) -> list[Range]:
+        """Return what is hidden of a line: in order, without overlap."""
+        masks = self.masks.get(number, [])
+        if number not in self._joined or self._joined[number][0] != len(masks):
+            self._joined[number] = len(masks), list(join_ranges(masks))
+        return self._joined[number][1]
+
+
+def _overlaps(ranges: list[Range], start: int, end: int) -> bool:
+    """Whether one of *ranges*, which are in order and apart, has something of what is from *start* to before *end*."""
+    after = bisect_right(ranges, start, key=itemgetter(1))
+    return after < len(ranges) and ranges[after][0] < end
 
 
 def _cells(char: str) -> int:
@@ -98,14 +117,11 @@ def _cells(char: str) -> int:
 
 def _moved(index: int, moved: list[tuple[Range, Range]]) -> int:
     """Where *index* stands after masking; in the middle of a mask, at its nearer end."""
-    shift = 0
-    for (start, end), (new_start, new_end) in moved:
-        if index <= start:
-            break
-        if index < end:
-            return new_start
-        shift = new_end - end
-    return index + shift
+    after = bisect_left(moved, index, key=lambda pair: pair[0][0])  # how many begin before it
+    if not after:
+        return index
+    (_, end), (new_start, new_end) = moved[after - 1]
+    return new_start if index < end else index + new_end - end
 
 
 class Report:

@@ -11,7 +11,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-__all__ = ["MASK", "Range", "apply_masks", "guess_in_file", "guess_in_line", "is_reference", "is_secret", "shown"]
+__all__ = [
+    "MASK",
+    "Range",
+    "apply_masks",
+    "guess_in_file",
+    "guess_in_line",
+    "is_reference",
+    "is_secret",
+    "join_ranges",
+    "shown",
+]
 
 MASK = "***"
 
@@ -22,6 +32,8 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _SECRET_WORDS = re.compile(
     "api[_-]?key|auth|authorization|bearer|cookies?|credentials?|keys?|passphrase|passwd|password|pwd|secrets?|token"
 )
+_SECRET_PART = re.compile("key|auth|bearer|cookie|credential|pass|pwd|secret|token")
+"""What a name has in it if it has a secret word."""
 _COUNTED = re.compile("first|input|last|max|min|output|total")
 """Before `token`, these make a count or a time of it: `first_token` is no secret."""
 _SPELLINGS = ("apikey", "authorization", "password", "passphrase", "secret", "credentials")
@@ -49,11 +61,18 @@ def is_secret(name: str) -> bool:
     """Whether a key of this *name*, or of one that was probably meant by it, holds a secret."""
     if len(name) > _MAX_NAME:  # no key of anybody's; its ends are enough
         name = f"{name[:_MAX_NAME]} {name[-_MAX_NAME:]}"
+    lower = name.lower()
+    if _SECRET_PART.search(lower) and _has_secret_word(name):
+        return True
+    return lower.endswith("headers") or _is_misspelt("".join(_LETTERS.findall(lower)))
+
+
+def _has_secret_word(name: str) -> bool:
     words = [word.lower() for word in _WORD.findall(name)]
-    for before, word in zip(["", *words], words, strict=False):
-        if _SECRET_WORDS.fullmatch(word) and not (word == "token" and _COUNTED.fullmatch(before)):
-            return True
-    return name.lower().endswith("headers") or _is_misspelt("".join(_LETTERS.findall(name.lower())))
+    return any(
+        _SECRET_WORDS.fullmatch(word) and not (word == "token" and _COUNTED.fullmatch(before))
+        for before, word in zip(["", *words], words, strict=False)
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -141,7 +160,7 @@ def apply_masks(line: str, ranges: Iterable[Range]) -> tuple[str, list[tuple[Ran
     pieces: list[str] = []
     moved: list[tuple[Range, Range]] = []
     done = length = 0
-    for start, end in _joined(ranges):
+    for start, end in join_ranges(ranges):
         pieces += (line[done:start], MASK)
         length += start - done
         moved.append(((start, end), (length, length + len(MASK))))
@@ -150,8 +169,8 @@ def apply_masks(line: str, ranges: Iterable[Range]) -> tuple[str, list[tuple[Ran
     return "".join((*pieces, line[done:])), moved
 
 
-def _joined(ranges: Iterable[Range]) -> Iterator[Range]:
-    """*ranges* in order, without overlap."""
+def join_ranges(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Yield *ranges* in order and without overlap; those that touch become one, and empty ones are left out."""
     last: Range | None = None
     for start, end in sorted(ranges):
         if end <= start:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelhub.config import syntax
 from modelhub.config.problems import Report, Source, Span
@@ -29,8 +29,7 @@ _TOO_DEEP = "the file is nested too deeply, or its aliases make too many values 
 _PREFIX = "tag:yaml.org,2002:"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a value stands. `written` is a scalar's text, None for a list or mapping; `bare` means that no quotes say
     it is text. Inside of `{}` and `[]` they do not: there, YAML itself demands them around `${VAR}`.
     """

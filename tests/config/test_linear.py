@@ -35,6 +35,12 @@ FILES = {
     "unknown keys in one line": "version: 1\nmodels:\n  m: {provider: openai, model_name: x"
     + "".join(f", kez{i}: 1" for i in range(3000))
     + "}\n",
+    "secrets in one line": "version: 1\nmodels:\n  m: {provider: openai, model_name: x"
+    + "".join(f", secret_key{i}: abcdefgh{i}" for i in range(6000))
+    + "}\n",
+    "unknown keys, a line each": HEAD + "  n:\n" + "".join(f"    kez{i}: {i}\n" for i in range(6000)),
+    "a secret over many lines": f"{HEAD}  n:\n    provider: openai\n    model_name: x\n    api_key: |\n"
+    + "".join(f"      line{i}\n" for i in range(10_000)),
     "names of unknown models": f"{HEAD}chains:\n  c: {{models: [{', '.join(f'q{i}' for i in range(3000))}]}}\n",
     "chains of chains": f"{HEAD}chains:\n"
     + "".join(f"  c{i}: {{models: [c{i + 1}]}}\n" for i in range(199))
@@ -52,6 +58,20 @@ def test_a_file_of_100_kilobytes_is_read_at_once(text):
     except ConfigError as error:
         assert error.problems  # noqa: PT017 - whether it can be loaded is not the question
     assert time.process_time() - began < 3
+
+
+def test_secrets_of_one_line_are_all_hidden():
+    """However many there are, before and behind the place that a problem points at."""
+    pairs = [f"secret_key{i}: {secret}" for i, secret in enumerate(("aaa-1", '"bbb, 2"', '"${VAR}"', "ccc-3"))]
+    with pytest.raises(ConfigError) as caught:
+        load_text(f"{HEAD}  n: {{{', '.join([*pairs[:2], 'kez: 1', *pairs[2:]])}, provider: openai, model_name: x}}")
+    pointed = next(problem for problem in caught.value.problems if "`kez`" in problem.message)
+    line, caret = pointed.excerpt.splitlines()[-2:]
+    assert line.endswith(
+        'n: {secret_key0: ***, secret_key1: ***, kez: 1, secret_key2: "${VAR}", secret_key3: ***, provider: openai, '
+        "model_name: x}"
+    )
+    assert caret.index("^") == line.index("kez")
 
 
 def test_a_file_nested_too_deeply_is_refused():

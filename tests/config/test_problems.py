@@ -74,7 +74,7 @@ TABLE = [
     (
         GPT + "colour: red\n",
         "4:1: unknown key `colour` in the file",
-        "known keys: version, defaults, limits, models, chains, retry_budget, usage, budgets, telemetry",
+        "known keys: version, defaults, limits, models, chains, retry_budget, usage, budgets, files, telemetry",
     ),
     (
         GPT + "claude: {provider: acme}\n",
