@@ -6,13 +6,25 @@ between the call and what failed say nothing to him. `MODELHUB_TRACEBACKS=full` 
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
+from typing import ParamSpec, TypeVar
 
-__all__ = ["TRACEBACKS_VARIABLE", "describe_origin", "drop_frames", "linked_errors", "trim_traceback"]
+__all__ = [
+    "TRACEBACKS_VARIABLE",
+    "describe_origin",
+    "drop_frames",
+    "linked_errors",
+    "raises_without_frames",
+    "trim_traceback",
+]
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 TRACEBACKS_VARIABLE = "MODELHUB_TRACEBACKS"
 """The environment variable that keeps every frame outside of the providers if it is `full`."""
@@ -80,6 +92,26 @@ def drop_frames(error: BaseException) -> None:
     """
     for linked in linked_errors(error):
         linked.__traceback__ = None
+
+
+def raises_without_frames(
+    kind: type[Exception],
+) -> Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]:
+    """Return a decorator: errors of *kind* leave the function without the frames in it, and without its arguments."""
+
+    def decorate(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+        @functools.wraps(function)
+        def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+            try:
+                return function(*args, **kwargs)
+            except kind as error:
+                drop_frames(error)
+                del args, kwargs  # this frame is in the traceback as well
+                raise
+
+        return call
+
+    return decorate
 
 
 def trim_traceback(error: BaseException) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from modelhub._frames import raises_without_frames
 from modelhub._sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
 from modelhub.accounting.accounts import Accounts
 from modelhub.active_calls import ActiveCalls
@@ -128,6 +129,7 @@ class Hub:
         return next((model for model in self._owned if model.entry == name), None)
 
     @classmethod
+    @raises_without_frames(ConfigError)
     def from_yaml(
         cls,
         path: str | os.PathLike[str] | None = None,
@@ -146,6 +148,7 @@ class Hub:
         return hub
 
     @classmethod
+    @raises_without_frames(ConfigError)
     def from_dict(
         cls,
         config: Mapping[str, Any],

@@ -1,12 +1,16 @@
 """The README and the examples do what they say."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from modelhub.cli._app import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,6 +73,15 @@ def test_the_broken_file_prints_what_is_shown(tmp_path):
     numbers = iter(range(place - 1, place + 2))
     expected = re.sub(r"^ +\d+ \|", lambda _: f"{next(numbers):5} |", expected, flags=re.MULTILINE)
     assert expected.strip() in printed
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]], ids=["calls", "streams"])
+def test_a_drill_loses_nothing(stream, elsewhere):
+    """The README's file survives every fault."""
+    result = CliRunner().invoke(app, ["drill", "primary", "--json", *stream])
+    drill = json.loads(result.stdout)
+    assert (result.exit_code, drill["ok"], drill["counts"]["lost"]) == (0, True, 0)
+    assert sum(drill["counts"].values()) > 20
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "examples").glob("*.py")))

@@ -57,7 +57,7 @@ def report(
     with closing(connect_for_reading(Path(ledger))) as connection:
         connection.execute("BEGIN")  # both queries see the same file
         for name, count, failed in connection.execute(_CALLS.format(key=calls), values):
-            found[name or ""] = Sum(count, failed)
+            found.setdefault(name or "", Sum()).add(Sum(count, failed))
         for row in connection.execute(_ATTEMPTS.format(key=attempts, sums=_SUMS), values):
             sums = dict(row) | {"known_cost": Decimal(row["known_cost"])}
             found.setdefault(sums.pop("name") or "", Sum()).add(Sum(**sums))

@@ -34,10 +34,24 @@ def lines(plan: Plan) -> list[Text]:
         *_labelled("layers", [" > ".join(_layers())]),
         *_labelled("at worst", _worst(plan)),
         *_labelled("left", [f"{pool.name}: {pool.left()} (in a new process)" for pool in _pools(plan)]),
+        *_labelled("budgets", _budgets(plan)),
         *_labelled("files", _files(plan)),
         *_labelled("watch", notes(plan), "yellow"),
         *_where(plan),
     ]
+
+
+def _budgets(plan: Plan) -> list[str]:
+    """What may be spent, and what happens to a call that would exceed it."""
+    rows = []
+    for name, budget in plan.budgets().items():
+        amount = f"${budget.usd.normalize():f}" if budget.usd is not None else f"{budget.tokens:,} tokens"
+        subjects = {"model": budget.model, "chain": budget.chain, "tag": budget.tag}
+        subject = next((f"{kind} {value}" for kind, value in subjects.items() if value is not None), "every call")
+        each = " (for each value)" if budget.tag is not None and "=" not in budget.tag else ""
+        then = "then calls fail" if budget.on_exceeded == "fail" else "then a warning"
+        rows.append(f"{name}: {amount} per {budget.per} for {subject}{each}, {then}")
+    return rows
 
 
 def _files(plan: Plan) -> list[str]:
@@ -222,6 +236,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "dearest_call": None if dearest is None else {"cost": str(dearest[0]), "model": dearest[1]},
         },
         "left": {pool.name: pool.left().as_dict() for pool in _pools(plan)},
+        "budgets": {name: budget.model_dump(mode="json") for name, budget in plan.budgets().items()},
         "files": plan.loaded.config.files.allow,
         "watch": notes(plan),
         "where": [

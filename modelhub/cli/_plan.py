@@ -15,6 +15,7 @@ from modelhub.middleware.usage import PricingOptions
 from modelhub.response import ChatUsage
 
 if TYPE_CHECKING:
+    from modelhub.accounting.options import SpendingOptions
     from modelhub.config.load import Loaded, ModelEntry
     from modelhub.middleware.chain import ChainOptions
 
@@ -169,6 +170,15 @@ class Plan:
         waits = sum(max(bound, retry.max_retry_after if behind else 0.0) for bound in bounds)
         waits_long = (not behind and attempts > 1) or member.layer("limit") is not None
         return Worst(attempts, attempts * member.timeout.total + waits, waits_long)
+
+    def budgets(self) -> dict[str, SpendingOptions]:
+        """Return the budgets that a call may be counted on: those of its models, of its name, of tags, and of all."""
+        names = {member.name for member in self.models}
+        return {
+            name: budget
+            for name, budget in self.loaded.config.budgets.items()
+            if (budget.model is None or budget.model in names) and budget.chain in {None, self.name}
+        }
 
     def dearest(self) -> tuple[Decimal, str] | None:
         """What a call costs at the dearest model whose price is in the file, and which that is."""

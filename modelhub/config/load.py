@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from modelhub._frames import raises_without_frames
 from modelhub.config import source
 from modelhub.config.budgets import check_budgets
 from modelhub.config.check import Checker
@@ -77,6 +78,7 @@ def _written_path(document: Document, path: Path) -> Path:
 _SAME_KEYS = (("client_args", "client_kwargs"), ("base_url", "host", "base_http_api_url"))
 
 
+@raises_without_frames(ConfigError)
 def load_file(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Loaded:
     """The configuration in the file at *path*; *environ* is the process's own if not given.
 
@@ -100,6 +102,7 @@ def _decoded(content: bytes, name: str) -> str:
     raise ConfigError([Problem("this line is not UTF-8 text", name, line, hint="save the file as UTF-8")])
 
 
+@raises_without_frames(ConfigError)
 def load_text(text: str, file: str = "models.yaml", *, environ: Mapping[str, str] | None = None) -> Loaded:
     """The configuration in *text*, which problems call *file*; `${file:...}` is looked for beside it.
 
@@ -109,6 +112,7 @@ def load_text(text: str, file: str = "models.yaml", *, environ: Mapping[str, str
     return _load(document, report, environ, FilePath(file).parent)
 
 
+@raises_without_frames(ConfigError)
 def load_dict(data: Mapping[str, Any], *, environ: Mapping[str, str] | None = None) -> Loaded:
     """The configuration in *data*, which has the file's form. Raises ConfigError with every problem."""
     document = Document(Source(""), copy_plain(data))

@@ -71,6 +71,38 @@ def test_json_has_the_same(run):
     assert {"path": "primary.deadline", "value": "90s", "source": "entry", "line": 29} in found["where"]
 
 
+BUDGETS = """\
+budgets:
+  all: {usd: 20, per: day, on_unpriced: allow}
+  users: {tokens: 1000, per: 30d, tag: user, on_exceeded: warn}
+  nightly: {tokens: 5000, per: month, tag: job=nightly}
+  thinkers: {usd: 0.5, per: hour, model: thinker}
+  chains: {tokens: 7, per: hour, chain: primary}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("thinker", "thinkers: $0.5 per hour for model thinker, then calls fail"),
+        ("primary", "chains: 7 tokens per hour for chain primary, then calls fail"),
+    ],
+)
+def test_budgets_of_a_call_are_told(config, run, name, own):
+    """Those of its models, of its name, of tags, and of everything; not those of others."""
+    config.write_text(config.read_text(encoding="utf-8") + BUDGETS, encoding="utf-8")
+    rows = [row[9:] for row in run("explain", name).stdout.splitlines()]
+    start = rows.index("all: $20 per day for every call, then calls fail")
+    assert rows[start + 1 : start + 4] == [
+        "users: 1,000 tokens per 30d for tag user (for each value), then a warning",
+        "nightly: 5,000 tokens per month for tag job=nightly, then calls fail",
+        own,
+    ]
+    budgets = json.loads(run("explain", name, "--json").stdout)["budgets"]
+    assert list(budgets) == ["all", "users", "nightly", own.partition(":")[0]]
+    assert budgets["users"]["tokens"] == 1000
+
+
 VENDORS = """\
 version: 1
 limits: {tier: {concurrency: 4}}

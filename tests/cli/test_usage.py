@@ -1,5 +1,6 @@
 """`modelhub usage`: what the ledger says, as a table, JSON or CSV."""
 
+import asyncio
 import csv
 import io
 import json
@@ -7,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from modelhub import Hub
 from modelhub.accounting.totals import Sum
 from modelhub.cli._usage_table import lines
 
@@ -127,3 +129,22 @@ def test_a_name_is_no_formula_in_a_spreadsheet(capsys):
     _print_csv({name: Sum(1) for name in ("=1+1", "+1", "-1", "@a", "\tb", "plain")})
     names = [row["name"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
     assert names == ["'=1+1", "'+1", "'-1", "'@a", "'\tb", "plain"]
+
+
+def test_a_report_by_tag_counts_every_call_once(config, run):
+    """A call with several tags is in one row; those without the tag, or with an empty one, share the last."""
+    config.write_text(FILE, encoding="utf-8")
+
+    async def call_with_tags():
+        async with Hub.from_yaml(config) as hub:
+            for tags in ({"user": "ann", "job": "x"}, {"user": "ann", "naïve": "é"}, {"job": "x"}, {"user": ""}, {}):
+                await hub.get("cheap")("hello there", tags=tags)
+
+    asyncio.run(call_with_tags())
+    rows = [row.split()[:4] for row in run("usage", "--by", "tag:user").stdout.splitlines()]
+    assert rows[1:4] == [["-", "3", "0", "3"], ["ann", "2", "0", "2"], ["together", "5", "0", "5"]]
+    counts = {
+        tag: {row["name"]: row["calls"] for row in json.loads(run("usage", "--json", "--by", f"tag:{tag}").stdout)}
+        for tag in ("job", "naïve")
+    }
+    assert counts == {"job": {"": 3, "x": 2}, "naïve": {"": 4, "é": 1}}
