@@ -14,6 +14,7 @@ from contextlib import closing
 import pytest
 
 from modelhub import CallError, Hub
+from modelhub.providers._sdk_import import import_sdk
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
@@ -141,3 +142,20 @@ def test_children_do_not_wait_for_the_same_jittered_times():
     hub = hub_of({"say": "x"})
     drawn = [run_in_child(lambda: hub.services.random.random()) for _ in range(2)]
     assert len({*drawn, hub.services.random.random()}) == 3
+
+
+def test_a_fork_waits_for_an_import_that_another_thread_has_begun(tmp_path, monkeypatch):
+    """A child would wait for ever for a module that its parent's thread has only begun to import."""
+    (tmp_path / "slow_sdk.py").write_text("import time\ntime.sleep(0.2)\nvalue = 1\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    parent = threading.Thread(target=lambda: asyncio.run(import_sdk("slow_sdk")))
+    parent.start()
+    until(lambda: "slow_sdk" in sys.modules)
+
+    def work():
+        asyncio.run(import_sdk("slow_sdk"))
+        return sys.modules["slow_sdk"].value
+
+    assert run_in_child(work) == 1
+    parent.join()
+    sys.modules.pop("slow_sdk")

@@ -3,6 +3,9 @@
 An import takes up to a second, in which the loop, and everybody else's streams, would stand still: so a thread does it.
 But a module can be seen as soon as its import begins, and SDKs look at what others have imported (openai at httpx). So
 whoever is about to begin an attempt waits for the import under way, also for that of another vendor's SDK.
+
+A process that forks during an import leaves its child a module that is only begun, with the lock of a thread that the
+child does not have: whoever imports it there waits for ever. So a fork waits for the import.
 """
 
 from __future__ import annotations
@@ -11,29 +14,44 @@ import asyncio
 import concurrent.futures
 import contextlib
 import importlib
+import os
 import sys
 import threading
 
+from modelhub._threads import new_lock, wait_until_done
 from modelhub.process import register_at_fork
 
 __all__ = ["import_sdk"]
+
+MAX_FORK_DELAY = 30.0  # seconds that a fork waits for an import at most
 
 
 class _Importer:
     """At most one import at a time, in any thread of the process."""
 
     def __init__(self) -> None:
+        self._watches_forks = False
         self.reset_after_fork()
         register_at_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Forget in a forked child the import that a thread of the parent was doing."""
-        self._lock = threading.Lock()
+        """Forget in a forked child what threads of the parent were doing."""
+        self._lock = new_lock()
+        self._thread = 0
         self.under_way: concurrent.futures.Future[None] | None = None
+
+    def _wait_before_fork(self) -> None:
+        """Wait for the import under way, and let none begin until the process has forked."""
+        self._lock.acquire()
+        if self.under_way is not None and self._thread != threading.get_ident():  # an import may fork itself
+            wait_until_done(self.under_way, MAX_FORK_DELAY)
 
     def begin(self) -> concurrent.futures.Future[None] | None:
         """Return the future of an import that begins now, or None if another one is under way."""
         with self._lock:
+            if not self._watches_forks and hasattr(os, "register_at_fork"):
+                self._watches_forks = True
+                os.register_at_fork(before=self._wait_before_fork, after_in_parent=lambda: self._lock.release())
             if self.under_way is not None:
                 return None
             self.under_way = future = concurrent.futures.Future[None]()
@@ -42,11 +60,13 @@ class _Importer:
 
     def run(self, name: str, future: concurrent.futures.Future[None]) -> None:
         """Import *name*, and finish *future* whatever comes of it: who needs the module sees what is wrong."""
+        self._thread = threading.get_ident()
         try:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
         finally:
             self.under_way = None
+            self._thread = 0
             future.set_result(None)
 
 
