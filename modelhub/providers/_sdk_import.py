@@ -46,12 +46,15 @@ class _Importer:
         if self.under_way is not None and self._thread != threading.get_ident():  # an import may fork itself
             wait_until_done(self.under_way, MAX_FORK_DELAY)
 
+    def _resume_after_fork(self) -> None:
+        self._lock.release()
+
     def begin(self) -> concurrent.futures.Future[None] | None:
         """Return the future of an import that begins now, or None if another one is under way."""
         with self._lock:
             if not self._watches_forks and hasattr(os, "register_at_fork"):
                 self._watches_forks = True
-                os.register_at_fork(before=self._wait_before_fork, after_in_parent=lambda: self._lock.release())
+                os.register_at_fork(before=self._wait_before_fork, after_in_parent=self._resume_after_fork)
             if self.under_way is not None:
                 return None
             self.under_way = future = concurrent.futures.Future[None]()
