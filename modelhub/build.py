@@ -62,7 +62,7 @@ class Builder:
     opened: Callable[[ChatModelBase], None]
     accounts: Accounts | None = None
     pools: dict[str, Pool] = field(default_factory=dict)
-    _state: dict[Any, Any] = field(default_factory=dict)
+    _state: dict[Any, Any] = field(default_factory=dict, repr=False)  # its keys have addresses, with passwords
     _stacks: dict[str, ChatModelBase] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

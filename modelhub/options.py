@@ -112,6 +112,10 @@ class ProviderOptions(Options):
     key_variables: ClassVar[tuple[str, ...]] = ()
     """The environment variables the provider takes its key from if none is given; empty if it needs none."""
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show which model it is: the other values may be secrets, such as a password in an address, or a header."""
+        yield from ((name, getattr(self, name)) for name in ("provider", "model_name", "stream"))
+
     def connect(self) -> Any:
         """The provider these options describe: a `modelhub.providers` class, constructed. Opens nothing."""
         raise NotImplementedError

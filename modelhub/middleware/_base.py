@@ -23,6 +23,6 @@ class Shared:
     """
 
     services: Services = field(default_factory=Services)
-    identity: Hashable = None
+    identity: Hashable = field(default=None, repr=False)
     limits: Mapping[str, Any] = field(default_factory=dict)
-    state: dict[Any, Any] = field(default_factory=dict)
+    state: dict[Any, Any] = field(default_factory=dict, repr=False)  # its keys have addresses, with passwords

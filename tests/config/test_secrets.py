@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelhub import Hub
 from modelhub.config.load import load_text
 from modelhub.config.secrets import is_secret, shown
 from modelhub.errors import ConfigError
@@ -155,6 +156,19 @@ def test_secrets_are_hidden_in_reprs(load: Callable[..., object]) -> None:
     text = "version: 1\nmodels:\n  gpt:\n    provider: acme\n    model_name: a\n    api_key: hunter2\n"
     text += "    client_args: {headers: {A: hunter2}}\n"
     assert "hunter2" not in repr(load(text))
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "dashscope", "gemini", "ollama"])
+def test_a_hub_and_its_configuration_show_no_address_with_a_password_and_no_header(provider: str) -> None:
+    """Nor does what the hub is built from: a report of a crash shows all of it."""
+    headers = {"headers": {"X-Gateway": "hunter2"}}
+    entry = {"provider": provider, "model_name": "a", "base_url": "http://u:hunter2@h", "generate_kwargs": headers}
+    hub = Hub.from_dict({"version": 1, "models": {"m": entry}})
+    hub.get("m")
+    config = hub.loaded.config
+    shown = [repr(part) for part in (hub, hub.loaded, config, config.models, hub.services, *vars(hub).values())]
+    assert "hunter2" not in "".join(shown)
+    assert "model_name='a'" in repr(config.models)
 
 
 @pytest.mark.parametrize(
