@@ -1,8 +1,8 @@
 """A tool call's arguments, from the text that a model wrote.
 
 Models and servers take liberties: `null` for no arguments, an object that was encoded twice, raw line breaks inside a
-text, a code fence around it, a stray bracket behind it. These are read. What can only be guessed at is not: a value is
-never evaluated, completed or changed.
+text, a code fence around it, a stray bracket behind it, Python's way to write the same values. These are read. What can
+only be guessed at is not: a value is never evaluated, completed or changed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ MAX_DEPTH = 200
 _FENCE = "```"
 _LANGUAGE = re.compile(r"[a-zA-Z][\w+-]*(?=\s)")
 _MARKS_OF_DATA = '{[":='
+_PYTHON_TOKEN = re.compile(
+    r"""'(?:[^'\\]|\\.)*+'?|"(?:[^"\\]|\\.)*+"?|\b(?:True|False|None)\b|,(?=\s*[}\]])""", re.DOTALL
+)
+"""Texts in either kind of quotes (an open one to its end), constants, and a comma behind the last item."""
+_PYTHON_CONSTANTS = {"True": "true", "False": "false", "None": "null", ",": ""}
+_QUOTE_OR_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|.)|\"", re.DOTALL)
 _TOO_DEEP = "they are nested too deeply"
 _MAX_ENCODINGS = 3
 
@@ -74,12 +80,35 @@ def _parse_object(text: str) -> Any:
         return None
     if len(text) > 2 * len(_FENCE) and text.startswith(_FENCE) and text.endswith(_FENCE):
         text = _LANGUAGE.sub("", text.removeprefix(_FENCE).removesuffix(_FENCE), count=1).strip()
-    value, end = LENIENT_JSON.raw_decode(text)
+    try:
+        value, end = LENIENT_JSON.raw_decode(text)
+    except json.JSONDecodeError as error:
+        text = _PYTHON_TOKEN.sub(_write_as_json, text)
+        try:
+            value, end = LENIENT_JSON.raw_decode(text)
+        except json.JSONDecodeError:
+            raise error from None
     trailer = text[end:].strip()
     # A bracket or a tag too many changes nothing; what may be another field or another object would be lost.
     if trailer and (not isinstance(value, dict) or any(mark in trailer for mark in _MARKS_OF_DATA)):
         raise ValueError("something else follows the value")
     return value
+
+
+def _write_as_json(token: re.Match[str]) -> str:
+    """Return what stands for *token*, a text or a constant in Python's notation, in JSON."""
+    written = token[0]
+    if written in _PYTHON_CONSTANTS:
+        return _PYTHON_CONSTANTS[written]
+    if len(written) == 1 or written[-1] != written[0]:
+        return written  # a text without an end: the decoder refuses it
+    return f'"{_QUOTE_OR_ESCAPE.sub(_escape_for_json, written[1:-1])}"'
+
+
+def _escape_for_json(match: re.Match[str]) -> str:
+    if match[1] is not None:
+        return f"\\u00{match[1]}"
+    return {"\\'": "'", '"': '\\"'}.get(match[0], match[0])
 
 
 def _check_depth(value: Any) -> None:

@@ -154,7 +154,10 @@ def classify(
         return cls
     if (cls := _class_of_quota(report.details)) is not None:
         return cls
-    if (cls := next((codes[code] for code in report.codes if code in codes), None)) is not None:
+    # A number stands for something else at every vendor: 1000 is a wrong key at Z.ai, and any failure at Mistral (500).
+    is_server_error = status is not None and status >= 500
+    named = (codes[code] for code in report.codes if code in codes and not (is_server_error and code.isdecimal()))
+    if (cls := next(named, None)) is not None:
         return cls
     if (cls := find_class(report.message, status)) is not None:
         # A quota that is whole again in a moment is a rate: Google's words for both are the same.

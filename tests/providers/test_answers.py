@@ -111,13 +111,20 @@ READ = {
     '{"a": 1}\n</tool_call>': {"a": 1},
     '{"a": "\\ud83d\\ude00 \\ud83d"}': {"a": "\U0001f600 \ufffd"},
     '{"a": "\\u0000"}': {"a": "\x00"},
+    "{'a': 1}": {"a": 1},
+    """{'a': 'it\\'s "so"', "b": "it's", 'c': [True, False, None,], 'd': 'True, }\\x41',}""": {
+        "a": 'it\'s "so"',
+        "b": "it's",
+        "c": [True, False, None],
+        "d": "True, }A",
+    },
 }
 
 
 @EVERY_VENDOR
 @BOTH
 async def test_arguments_are_read_as_models_write_them(loopback, vendor, stream):
-    """`null`, JSON in JSON, raw line breaks, fences, a bracket too many: what they mean is certain."""
+    """`null`, JSON in JSON, raw line breaks, fences, a stray bracket, Python's notation: what they mean is certain."""
     calls = [(f"call_{at}", "f", raw) for at, raw in enumerate(READ)]
     body = answer(vendor, stream, calls=calls, finish="tool_calls")
     reply = await ask_once(loopback, vendor, body, stream, tools=[TOOL])
@@ -128,7 +135,12 @@ async def test_arguments_are_read_as_models_write_them(loopback, vendor, stream)
 
 BROKEN = [
     '{"a": ',
-    "{'a': 1}",
+    "{a: 1}",
+    "{'a': 'it's'}",
+    "{'a': 'half",
+    "{'a': (1, 2)}",
+    "{'a': nan}",
+    "{'a': __import__('os')}",
     "[1]",
     "7",
     '"text"',

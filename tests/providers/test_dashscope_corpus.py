@@ -60,7 +60,7 @@ async def check(url, record, split):
     """What goes otherwise than expected when *record* is replayed in pieces of *split* bytes."""
     address = f"{url}/i/{record['id']}" + (f"~split={split}" if split else "") + "/api/v1"
     stream = "stream" in record["tags"]
-    async with DashScopeChatModel("asked-for", "key", stream, base_url=address) as model:
+    async with DashScopeChatModel("asked-for", "key-0123", stream, base_url=address) as model:
         try:
             reply = await model("hi")
             reply = await read(reply) if stream else reply

@@ -4,6 +4,7 @@ MODELHUB_LONG=1 reads the longest streams in single bytes too.
 """
 
 import asyncio
+import json
 import os
 
 import httpx2
@@ -21,6 +22,7 @@ from modelhub.errors import (
     RequestRefused,
     ServerError,
     StreamBroken,
+    UnsupportedFeature,
 )
 from modelhub.providers.openai import OpenAIChatModel
 
@@ -49,12 +51,15 @@ BY_CODE = {
     "3051": ContextTooLong,
     "content_filter": ContentBlocked,
     "insufficient_quota": QuotaExhausted,
+    "invalid_image_format": UnsupportedFeature,  # another model may read it
     "invalid_model": ModelNotFound,
     "tool_use_failed": BadReply,  # the model's own call was none
+    "1305": Overloaded,  # Z.ai, with a 429: not the account's rate, its servers have too much to do
 }
 TOLD_IN_WORDS = {
     "openai-264d5a51555e66": ContextTooLong,  # DeepSeek writes invalid_request_error as the code of everything
     "openai-bf72fc37a24bb2": ContextTooLong,  # Ollama writes no code
+    "openai-817dc2164e678c": UnsupportedFeature,  # "Web search options not supported with this model", without a code
     "openai-10844672dc0ca0": AuthenticationFailed,  # xAI answers a bad key with 400 and the code of a bad argument
 }
 FINISH = {
@@ -87,6 +92,17 @@ def expected_error(record):
     error = record["expect"]["error"]
     coded = [BY_CODE[code] for code in (error.get("code"), error.get("type")) if code in BY_CODE]
     return TOLD_IN_WORDS.get(record["id"]) or [*coded, BY_STATUS.get(error["status"])][0]
+
+
+def expected_facts(record):
+    """What the recording says of its answer, with the tokens that Groq's streams count in `x_groq`."""
+    expect, lines = record["expect"], record["response"].splitlines()
+    chunks = [json.loads(line[5:]) for line in lines if line.startswith("data:") and '"x_groq"' in line]
+    counted = [usage for chunk in chunks if (usage := (chunk["x_groq"] or {}).get("usage"))]
+    if "input_tokens" in expect or not counted:
+        return expect
+    usage = counted[-1]
+    return {**expect, "usage": usage, "input_tokens": usage["prompt_tokens"], "total_tokens": usage["total_tokens"]}
 
 
 def expected_calls(expect):
@@ -147,7 +163,7 @@ async def read(model, stream):
 
 async def compare(record, model):
     """What *model* makes of *record* otherwise than its facts say."""
-    expect, wanted = record["expect"], expected_error(record) if "error" in record["expect"] else None
+    expect, wanted = expected_facts(record), expected_error(record) if "error" in record["expect"] else None
     try:
         reply = await read(model, "stream" in record["tags"])
     except StreamBroken as error:

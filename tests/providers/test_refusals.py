@@ -220,6 +220,15 @@ async def test_a_users_words_that_a_server_quotes_shut_no_model(loopback, wire, 
             assert failure.breaker_effect is Breaker.IGNORES or status == 500
 
 
+@EVERY_WIRE
+async def test_a_number_of_another_vendor_does_not_make_a_broken_server_a_wrong_key(loopback, wire):
+    """Mistral gives the number of Z.ai's wrong keys to every failure: with a 5xx, the status says what happened."""
+    async with MAKERS[wire](loopback.url) as model:
+        for status, wanted in {500: ServerError, 503: Overloaded, 401: AuthenticationFailed}.items():
+            loopback.answers({"error": {"code": "1000", "message": "no"}}, status=status)
+            assert type(await failure_of(model)) is wanted
+
+
 PASSED_ON = {
     "OpenRouter": {
         "error": {
