@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelhub.blocks import (
@@ -783,6 +783,7 @@ def both_dialects(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str,
     return openai, blocks
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(both_dialects())
 def test_both_dialects_mean_the_same(talk: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> None:
     """The same conversation in either dialect is the same in the neutral form."""
@@ -790,6 +791,7 @@ def test_both_dialects_mean_the_same(talk: tuple[list[dict[str, Any]], list[dict
     assert normalise_messages(openai) == normalise_messages(blocks)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of drawing, on a busy machine
 @given(both_dialects(), st.lists(inputs, max_size=3))
 def test_the_input_is_never_changed(
     talk: tuple[list[dict[str, Any]], list[dict[str, Any]]], schemas: list[dict[str, Any]]

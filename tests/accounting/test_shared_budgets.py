@@ -240,7 +240,7 @@ BUDGETS = {
     "each": {"tokens": 10**6, "per": "hour", "tag": "user"},
     "night": {"usd": 10**6, "per": "day", "tag": "job=nightly"},
 }
-PRICED = {"provider": "scripted", "reply": "ok", "pricing": {"input": 1, "output": 1}}
+PRICED = {"provider": "scripted", "pricing": {"input": 1, "output": 1}}
 MODELS = {"m": {**PRICED, "steps": [{"fail": "ServerError"}, {"say": "ok"}]}, "n": {"provider": "scripted"}}
 steps = st.one_of(
     st.tuples(

@@ -77,6 +77,7 @@ def test_a_record_has_all_there_is_to_know(notes):
         "model": "b",
         "vendor": "scripted",
         "model_name": "b-1",
+        "response_model": None,
         "outcome": "complete",
         "error": None,
         "input_tokens": 2,
@@ -217,8 +218,10 @@ def test_a_reply_shows_its_own_cost_and_keeps_nothing_alive(notes):
     assert json.loads(json.dumps(reply))["usage"]["cost"] == "11"
 
 
-def test_an_unknown_price_makes_a_sum_unknown(notes):
+def test_an_unknown_price_makes_a_sum_unknown(notes, monkeypatch):
     """The sum says so, how many parts it lacks, and what is known."""
+    # A scripted answer costs nothing; here it stands for one whose price nobody knows.
+    monkeypatch.setattr("modelhub.accounting.prices._Free.cost", lambda *_: None)
     hub = hub_of(notes, {"a": {"reply": "one"}, "b": {"reply": "one", "pricing": {"input": 0, "output": 0}}})
     hub2 = Hub.from_dict({"version": 1, "models": {"x": {"provider": "scripted"}}})
     ask(hub, "a", "hello")
@@ -307,7 +310,7 @@ def test_what_is_not_logged_is_not_gathered(notes, caplog):
     plain = Hub.from_dict({"version": 1, "models": {"a": {"provider": "scripted", "pricing": PRICE}}})
     with caplog.at_level(logging.INFO, "modelhub"):
         asyncio.run(plain.get("a")("hi", tags={"user": "1"}))
-    (entry,) = [record for record in caplog.records if record.getMessage() == "settle"]
+    (entry,) = [record for record in caplog.records if record.event == "settle"]
     assert (entry.tags, entry.cost) == ({"user": "1"}, "51")
     assert hub.usage.total.calls == 0
 

@@ -17,7 +17,7 @@ def test_the_answer_goes_to_standard_output_and_the_rest_to_standard_error(run):
     assert result.exit_code == Exit.OK
     assert result.stdout == "Blue light scatters.\n"
     assert re.fullmatch(
-        r"  scripted via offline · 0\.\d s \(first token 0\.\d s\) · about 5 in, 3 out\n", result.stderr
+        r"  scripted via offline · 0\.\d s \(first token 0\.\d s\) · about 5 in, 3 out · about \$0\n", result.stderr
     )
 
 

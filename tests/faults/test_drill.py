@@ -1,6 +1,7 @@
 """The standard list of a fire drill: what a chain, and a model on its own, make of every entry."""
 
 import asyncio
+import importlib
 import random
 
 import pytest
@@ -14,6 +15,13 @@ from modelhub.testing.wires import WIRES
 PLACES = ("chain", "alone")
 LONGEST = 300
 """Seconds within which even a model on its own must have come to an end."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sdks():
+    """Import the SDKs before the first call: virtual time would run out while a thread does."""
+    for name in ("openai", "anthropic", "dashscope", "ollama", "google.genai"):
+        importlib.import_module(name)
 
 
 def config(kind):

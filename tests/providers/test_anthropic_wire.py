@@ -485,6 +485,7 @@ async def test_a_stream_that_is_left_gives_its_connection_back(loopback, left):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        stream = None  # who still has it may read on
     else:
         forgotten = [stream]
         del stream

@@ -124,7 +124,7 @@ async def test_the_key_is_in_no_local_variable_of_a_traceback(handler):
     """Error trackers send the local variables of all frames away, also when a call is lost or times out."""
     async with serving(handler) as port:
         models = {vendor: entry(vendor, f"http://127.0.0.1:{port}") for vendor in VENDORS if vendor != "ollama"}
-        async with hub_of(models, total="0.5s") as hub:
+        async with hub_of(models, total="0.5s", connect="0.5s") as hub:
             for stream in (False, True, False):
                 for vendor, failure in (await failures(hub, stream=stream)).items():
                     assert isinstance(failure, CallError), vendor
