@@ -230,6 +230,9 @@ class CallContext:
             self._stream = weakref.ref(reply)
         if self._is_ended and self._task is not None:
             self._task.uncancel()  # the answer came first
+        # The hub has this context until the reply is finished: through its frames, a task that was cancelled while it
+        # read the stream would keep the stream from being collected, and with it a limit's place and a connection.
+        self._task = None
         for followed in self._followed:
             followed.committed(reply)
 

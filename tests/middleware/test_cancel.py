@@ -23,6 +23,30 @@ SCRIPT_B = [
 ]
 
 
+@pytest.mark.parametrize("wait", [asyncio.wait, lambda tasks: asyncio.gather(*tasks, return_exceptions=True)])
+async def test_a_stream_goes_with_the_task_that_was_cancelled_while_it_read(world, wait):
+    """Nobody has closed it, and its task is not asked for its result: the limit's place comes back all the same."""
+    hub = world.hub(
+        {"a": {"steps": [{"say": "one two", "pause": 100}], "limit": "one"}}, limits={"one": {"concurrency": 1}}
+    )
+
+    async def read():
+        async for _ in await hub.get("a")("hi", stream=True):
+            pass
+
+    async def cancel():
+        task = asyncio.ensure_future(read())
+        await asyncio.sleep(1)
+        assert hub.limits["one"].left().taken == 1
+        task.cancel()
+        await wait({task})
+
+    await cancel()
+    await asyncio.sleep(1)
+    assert hub.limits["one"].left().taken == 0
+    assert [event.how for event in world.of(CallSettled)] == ["cancelled"]
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 5])
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize("streamed", [False, True])
