@@ -85,9 +85,13 @@ async def read_files(messages: tuple[Message, ...], access: FileAccess) -> tuple
     Raises InvalidRequest for a file that *access* does not allow, that is no regular file, is empty or too large, or
     cannot be read.
     """
-    if not any(_has_file(block) for message in messages for block in message.blocks):
+    with_media = (block for message in messages for block in message.blocks if isinstance(block, _WITH_MEDIA))
+    if not any(map(_has_file, with_media)):
         return messages
     return await asyncio.to_thread(lambda: tuple(_read_message(message, access) for message in messages))
+
+
+_WITH_MEDIA = (MediaBlock, ToolResultBlock)
 
 
 def _has_file(block: ContentBlock) -> bool:

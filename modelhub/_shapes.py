@@ -50,7 +50,7 @@ def unknown(at: str, what: str, value: object, options: Iterable[str]) -> Invali
 
 def as_mapping(value: object, at: str, expected: str) -> Json:
     """*value* as a mapping: a dict, or a vendor's reply object through its `model_dump`."""
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return value
     dump = None if isinstance(value, type) else getattr(value, "model_dump", None)
     dumped = dump() if callable(dump) else None
@@ -61,7 +61,7 @@ def as_mapping(value: object, at: str, expected: str) -> Json:
 
 def as_sequence(value: object, at: str, expected: str) -> Sequence[Any]:
     """*value* as a sequence; text and bytes are none."""
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
+    if type(value) is list or (isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))):
         return value
     raise wrong(at, expected, value)
 

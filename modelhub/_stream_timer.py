@@ -64,8 +64,8 @@ class StreamTimer:
     def begin_wait(self) -> None:
         """Somebody waits for the vendor."""
         self._waits_since = since = self._now() - self._waited
-        if self._idle is not None:
-            self._set(since + self._idle[0])
+        if self._idle is not None and (at := since + self._idle[0]) < self._fires_at:
+            self._set(at)
 
     def end_wait(self, is_cancelled: bool) -> None:
         """Nobody waits any more: the snapshot is there, or the read *is_cancelled*."""

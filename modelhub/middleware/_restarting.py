@@ -103,7 +103,7 @@ class RestartingSnapshots:
 
     def _count_restarts(self, snapshot: ChatResponse) -> ChatResponse:
         # A chain below may have begun anew as well: the count only goes up.
-        self._seen = snapshot["restarts"] = snapshot["restarts"] + self._restarts
+        self._seen = snapshot["restarts"] = dict.__getitem__(snapshot, "restarts") + self._restarts
         return snapshot
 
     def _is_closed(self) -> bool:

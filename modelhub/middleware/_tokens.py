@@ -33,9 +33,9 @@ def _parameters(request: ChatRequest, provider: ChatModelBase) -> Iterator[Mappi
     """What goes with the request: the call's own parameters, then those that go with every request of *provider*."""
     own = vars(provider)
     for found in (request.options, own.get("generate_kwargs"), own):
-        if isinstance(found, Mapping):
+        if found and (type(found) is dict or isinstance(found, Mapping)):
             yield found
-            if isinstance(nested := found.get("options"), Mapping):
+            if (nested := found.get("options")) is not None and isinstance(nested, Mapping):
                 yield nested  # Ollama's are one level down
 
 

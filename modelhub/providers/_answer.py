@@ -69,7 +69,9 @@ class _Part:
 
     def add(self, piece: str) -> str:
         """Add *piece* and return what was added: half a character at its end waits for the other half."""
-        if self.half or piece[0] > LAST_BEFORE_SURROGATES or piece[-1] > LAST_BEFORE_SURROGATES:
+        if self.half or (
+            not piece.isascii() and (piece[0] > LAST_BEFORE_SURROGATES or piece[-1] > LAST_BEFORE_SURROGATES)
+        ):
             piece, self.half = self.half + piece, ""
             if is_high_surrogate(piece[-1]):
                 piece, self.half = piece[:-1], piece[-1]

@@ -37,7 +37,7 @@ from modelhub.providers._errors import network_failure
 from modelhub.providers._http import PerLoop
 from modelhub.providers._left import left_of
 from modelhub.providers._redact import is_clean, redact
-from modelhub.providers._sdk_import import import_sdk
+from modelhub.providers._sdk_import import import_sdk, is_ready
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._tool_names import with_vendor_names
 from modelhub.providers._trace import trace_headers
@@ -172,7 +172,7 @@ class Provider(ChatModelBase):
 
     async def prepare(self) -> None:
         """Do what takes long before the first request; a limit has it done before it counts the request as sent."""
-        if self.sdk is not None:
+        if self.sdk is not None and not is_ready(self.sdk):
             await import_sdk(self.sdk)
 
     def _respond(self, answer: Answer, body: Any, attempt: Attempt, context: CallContext) -> ChatResponse:

@@ -35,10 +35,10 @@ class Counts(TypedDict, total=False):
 
 def read_count(raw: Any, *keys: str) -> int:
     """Return the first count above 0 under one of *keys* in *raw*, or 0. Negative and absurd ones, NaN are none."""
-    if not isinstance(raw, Mapping):
+    if type(raw) is not dict and not isinstance(raw, Mapping):
         return 0
     for key in keys:
-        if count := _as_count(raw.get(key)):
+        if (value := raw.get(key)) is not None and (count := _as_count(value)):
             return count
     return 0
 

@@ -21,7 +21,7 @@ import threading
 from modelhub._threads import new_lock, wait_until_done
 from modelhub.process import register_at_fork
 
-__all__ = ["import_sdk"]
+__all__ = ["import_sdk", "is_ready"]
 
 MAX_FORK_DELAY = 30.0  # seconds that a fork waits for an import at most
 
@@ -38,6 +38,7 @@ class _Importer:
         """Forget in a forked child what threads of the parent were doing."""
         self._lock = new_lock()
         self._thread = 0
+        self.imported = set[str]()
         self.under_way: concurrent.futures.Future[None] | None = None
 
     def _wait_before_fork(self) -> None:
@@ -76,12 +77,18 @@ class _Importer:
 _importer = _Importer()
 
 
+def is_ready(name: str) -> bool:
+    """Return whether `import_sdk` has nothing to wait for."""
+    return _importer.under_way is None and name in _importer.imported and name in sys.modules
+
+
 async def import_sdk(name: str) -> None:
     """Import the module *name* if it is not there, and wait for any other import of this kind that is under way."""
     while True:
         if (under_way := _importer.under_way) is not None:
             await asyncio.wrap_future(under_way)
         elif is_loaded(name):
+            _importer.imported.add(name)
             return
         elif (future := _importer.begin()) is not None:
             await _import_in_thread(name, future)

@@ -33,11 +33,14 @@ def with_vendor_names(request: ChatRequest, pattern: re.Pattern[str] | None) -> 
     return _rename(request, renamed), {new: name for name, new in renamed.items()}
 
 
+_NAMED = (ToolUseBlock, ToolResultBlock)
+
+
 def _names(request: ChatRequest) -> Iterator[str]:
     yield from (tool.name for tool in request.tools)
     for message in request.messages:
         for block in message.blocks:
-            if isinstance(block, (ToolUseBlock, ToolResultBlock)) and block.name:
+            if isinstance(block, _NAMED) and block.name:
                 yield block.name
 
 

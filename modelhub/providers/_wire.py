@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -283,11 +283,13 @@ class Prepended:
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    async def __anext__(self) -> bytes:
-        if self._start:
-            start, self._start = self._start, b""
-            return start
-        return await anext(self._pieces)
+    def __anext__(self) -> Awaitable[bytes]:
+        # No coroutine of its own around each piece: most streams are read in hundreds of them.
+        return self._take_start() if self._start else self._pieces.__anext__()
+
+    async def _take_start(self) -> bytes:
+        start, self._start = self._start, b""
+        return start
 
 
 async def json_lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[Any]:

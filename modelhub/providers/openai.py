@@ -131,7 +131,7 @@ class OpenAIChatModel(Provider):
         """The SDK or the key that is not there."""
         if not _has_sdk():
             return "the OpenAI SDK is not installed: pip install 'modelhub[openai]'"
-        if not self._brings_credentials() and (problem := self.place.missing_key()) is not None:
+        if (problem := self.place.missing_key()) is not None and not self._brings_credentials():
             return problem
         return self._missing_azure() if self._azure else None
 
