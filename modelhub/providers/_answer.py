@@ -120,7 +120,8 @@ class Answer:
         self.complete = False
         """Whether the vendor's own mark of the end has been seen."""
         self.finish_reason: FinishReason | None = None
-        self.usage: ChatUsage | None = None
+        self._usage: ChatUsage | None = None
+        self._is_usage_due = False
         self.id: str | None = None
         self.request_id: str | None = None
         """The vendor's id of the request, where it is another than the answer's (a header)."""
@@ -189,7 +190,18 @@ class Answer:
     def count(self, counts: Counts) -> None:
         """Take what the server says of the tokens so far; later figures replace earlier ones, but a 0 none."""
         self._counts = merge_counts(self._counts, counts)
-        self.usage = usage_from_counts(self._counts)
+        self._is_usage_due = True
+
+    @property
+    def usage(self) -> ChatUsage | None:
+        """What the counts so far amount to; made when it is asked for, because some vendors count in every event."""
+        if self._is_usage_due:
+            self._is_usage_due, self._usage = False, usage_from_counts(self._counts)
+        return self._usage
+
+    @usage.setter
+    def usage(self, usage: ChatUsage | None) -> None:
+        self._is_usage_due, self._usage = False, usage
 
     def media(self, kind: Literal["image", "audio", "video", "document"], **fields: Any) -> None:
         """Add an image, a sound, a film or a document; *fields* has its `source`."""

@@ -35,7 +35,7 @@ class Counts(TypedDict, total=False):
 
 def read_count(raw: Any, *keys: str) -> int:
     """Return the first count above 0 under one of *keys* in *raw*, or 0. Negative and absurd ones, NaN are none."""
-    if type(raw) is not dict and not isinstance(raw, Mapping):
+    if not raw or (type(raw) is not dict and not isinstance(raw, Mapping)):
         return 0
     for key in keys:
         if (value := raw.get(key)) is not None and (count := _as_count(value)):
@@ -59,7 +59,9 @@ def _as_count(value: Any) -> int:
 def merge_counts(before: Counts, later: Counts) -> Counts:
     """Return *before* with what *later* says; a later 0 erases nothing."""
     merged = before.copy()
-    merged.update({name: count for name, count in later.items() if count})  # type: ignore[typeddict-item]
+    for name, count in later.items():
+        if count:
+            merged[name] = count  # type: ignore[literal-required]
     return merged
 
 

@@ -107,8 +107,8 @@ def read_body(body: Mapping[str, Any], wanted: str | None, answer: Answer) -> No
             answer.count(_read_counts(place["usage"]))
             break
     _read_message(message, choice, wanted, answer)
-    finish = read_finish_reason(choice.get("finish_reason"), answer.has_tools)
-    if finish is not None:
+    reason = choice.get("finish_reason")
+    if reason and (finish := read_finish_reason(reason, answer.has_tools)) is not None:
         _finish(finish, wanted, answer)
 
 

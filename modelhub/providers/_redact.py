@@ -233,9 +233,13 @@ def _weigh(normalized: str) -> int:
 # -- the normalized form -----------------------------------------------------------------------------------------------
 
 
+def _may_have_escapes(text: str) -> bool:
+    return "\\" in text or "%" in text or "&" in text
+
+
 def _normalize(text: str) -> str:
     """Return the letters and digits of *text*, in lower case, with escapes undone."""
-    if "\\" in text or "%" in text or "&" in text:
+    if _may_have_escapes(text):
         text = _ESCAPE.sub(_unescape, text)
     # As bytes, because that is ten times as fast as by a regular expression.
     data = text.casefold().encode("utf-8", "surrogatepass").translate(None, _ASCII_SIGNS)
@@ -245,6 +249,8 @@ def _normalize(text: str) -> str:
 
 def _normalize_with_places(text: str) -> tuple[str, list[_Range]]:
     """Return *text* normalized, and the range in *text* of each of its characters."""
+    if text.isascii() and not _may_have_escapes(text):  # as most are: each character stands for itself
+        return _normalize(text), [(at, at + 1) for at, character in enumerate(text) if character.isalnum()]
     characters: list[str] = []
     places: list[_Range] = []
     for piece, start, end in _pieces(text):
