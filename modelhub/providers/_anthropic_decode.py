@@ -51,7 +51,7 @@ def read_headers(headers: Mapping[str, str], answer: Answer) -> None:
 
 def read_message(body: Json, answer: Answer) -> None:
     """Read a whole answer. Raises BadReply, or the failure the body speaks of."""
-    if body.get("type") == "error" or isinstance(body.get("error"), Mapping):
+    if body.get("type") == "error" or (body.get("error") and not body.get("content")):
         raise error_from_response(None, _headers(answer), body)
     if not isinstance(body.get("content"), (list, str, dict) if body.get("stop_reason") else list):
         raise BadReply("the answer has no content")
@@ -185,7 +185,7 @@ def read_event(name: str, data: Any, answer: Answer) -> None:
 
 
 def _start(event: Json, answer: Answer) -> None:
-    _message(event["message"], answer)
+    _message(event.get("message") or {}, answer)
 
 
 def _block_start(event: Json, answer: Answer) -> None:
@@ -213,9 +213,18 @@ def _key_of(event: Json, answer: Answer) -> Any:
 
 
 def _block_stop(event: Json, answer: Answer) -> None:
-    index = _key_of(event, answer)
+    _take_input(_key_of(event, answer), answer)
+
+
+def _take_input(index: Any, answer: Answer) -> None:
     if (arguments := answer.notes.pop(f"input {index}", None)) is not None:
         answer.arguments(index, dump_arguments(arguments))
+
+
+def _end_blocks(answer: Answer) -> None:
+    """End the blocks whose end the server has not said."""
+    for index in list(answer.notes.get("blocks", {}).values()):
+        _take_input(index, answer)
 
 
 def _block_delta(event: Json, answer: Answer) -> None:
@@ -243,20 +252,28 @@ _DELTAS: dict[str, Callable[[Any, Json, Answer], None]] = {
 def _message_delta(event: Json, answer: Answer) -> None:
     delta = event.get("delta") or {}
     _usage(event.get("usage") or delta.get("usage"), answer)
+    _end_blocks(answer)
     _finish(delta.get("stop_reason"), answer)
 
 
 def _stop(event: Json, answer: Answer) -> None:
     _usage(event.get("usage"), answer)
     _bedrock_usage(event.get("amazon-bedrock-invocationMetrics"), answer)
+    _end(answer)
+
+
+def _end(answer: Answer) -> None:
+    """End the answer, whether or not the server has said why it ends."""
+    _end_blocks(answer)
+    if answer.has_content:
+        answer.finish_reason = answer.finish_reason or ("tool_calls" if answer.has_tools else "stop")
     answer.complete = True
 
 
 def _read_done(answer: Answer) -> None:
     """Read the `[DONE]` that gateways put behind every stream: behind content it ends the answer."""
     if answer.has_content:
-        answer.finish_reason = answer.finish_reason or ("tool_calls" if answer.has_tools else "stop")
-        answer.complete = True
+        _end(answer)
 
 
 def _error(event: Json, answer: Answer) -> None:

@@ -89,6 +89,12 @@ def _parse_object(text: str) -> Any:
         except json.JSONDecodeError:
             raise error from None
     trailer = text[end:].strip()
+    # Some servers begin with an empty object before the pieces come, or say the whole once more behind them.
+    while trailer.startswith("{") and isinstance(value, dict):
+        again, end = LENIENT_JSON.raw_decode(trailer)
+        if value and again not in ({}, value):
+            break
+        value, trailer = value or again, trailer[end:].strip()
     # A bracket or a tag too many changes nothing; what may be another field or another object would be lost.
     if trailer and (not isinstance(value, dict) or any(mark in trailer for mark in _MARKS_OF_DATA)):
         raise ValueError("something else follows the value")

@@ -96,6 +96,7 @@ ERROR_CODES: Final[dict[str, type[CallError]]] = {
     "not_supported_error": UnsupportedFeature,
     # Groq: the model's own answer was no call, or no JSON
     "json_validate_failed": BadReply,
+    "output_parse_failed": BadReply,
     "tool_use_failed": BadReply,
     # DeepSeek, Moonshot, DashScope's compatible mode, gateways
     "Arrearage": QuotaExhausted,
@@ -105,6 +106,7 @@ ERROR_CODES: Final[dict[str, type[CallError]]] = {
     "insufficient_user_quota": QuotaExhausted,
     "pre_consume_token_quota_failed": QuotaExhausted,
     # LiteLLM
+    "budget_exceeded": QuotaExhausted,
     "ContentPolicyViolationError": ContentBlocked,
     "ContextWindowExceededError": ContextTooLong,
     # Mistral, GitHub Models, Baidu Qianfan

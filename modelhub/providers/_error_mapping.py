@@ -30,6 +30,8 @@ _WRAPPERS: Final = re.compile(
 )
 """What gateways write in front of the message that they pass on (LiteLLM, DashScope, SDKs in the middle)."""
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
+_MESSAGE_KEYS: Final = ("message", "Message", "detail", "msg", "error_msg", "error_message", "status_msg", "title")
+_NO_CODES: Final = frozenset({"", "error"})
 _INEXACT_STATUSES: Final = (None, 400, 500)
 _MAX_BODY_LENGTH = 100_000
 
@@ -70,7 +72,7 @@ def read_error_body(body: object) -> ErrorReport:
         body = body[0]  # Google's answers to what was to be streamed are lists
     if not isinstance(body, dict):
         return ErrorReport(body.strip() if isinstance(body, str) else "")
-    inner = body.get("error") or _first(body.get("errors"))
+    inner = body.get("error") or _first(body.get("errors")) or body.get("base_resp")
     error = inner if isinstance(inner, dict) else body
     message = _find_message(error, body, inner)
     report = ErrorReport(
@@ -91,7 +93,7 @@ def _parse(data: bytes) -> object:
 
 
 def _find_message(error: Json, body: Json, inner: object) -> str:
-    named = (error.get(key) for key in ("message", "Message", "detail", "msg", "error_msg", "error_message", "title"))
+    named = (error.get(key) for key in _MESSAGE_KEYS)
     outer = (inner, body.get("message"), body.get("detail"), body.get("error"))
     value = next((value for value in (*named, *outer) if value and not isinstance(value, bool)), "")
     if isinstance(value, dict) and isinstance(value.get("message"), str):
@@ -116,7 +118,7 @@ def _find_codes(error: Json, body: Json) -> Iterator[str]:
         error.get("__type"),
     ]
     for value in values:
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value):
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value) not in _NO_CODES:
             yield str(value).rpartition("#")[2]
 
 
@@ -129,9 +131,10 @@ def _unwrap(report: ErrorReport, error: Json) -> ErrorReport:
     message = report.message
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    if not isinstance(raw, str) and message.startswith(("{", "b'{", 'b"{')) and match:
+    if not isinstance(raw, (str, dict)) and message.startswith(("{", "b'{", 'b"{')) and match:
         raw = message[message.index("{") : message.rindex("}") + 1] if "}" in message else None
-    upstream = read_error_body(raw.encode()) if isinstance(raw, str) and len(raw) <= _MAX_BODY_LENGTH else None
+    body = raw.encode("utf-8", "replace") if isinstance(raw, str) and len(raw) <= _MAX_BODY_LENGTH else raw
+    upstream = read_error_body(body) if isinstance(body, (bytes, dict)) else None
     if upstream is None or not (upstream.message or upstream.codes):
         return report
     return ErrorReport(

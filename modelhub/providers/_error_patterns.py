@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from modelhub.errors import (
     AuthenticationFailed,
+    BadReply,
     CallError,
     ContentBlocked,
     ContextTooLong,
@@ -98,6 +99,8 @@ _CONTEXT_TOO_LONG: Final = (
     (r"body too large for .{1,80} model\. max size: \d+ tokens", "GitHub Models, 413"),
     (r"number of input tokens \d+ cannot exceed", "watsonx"),
     (r"total tokens of image and text exceed", "Volcengine"),
+    (r"length of prompt_tokens \(\d+\) must be less than max_seq_len", "DeepInfra, SiliconFlow"),
+    (r"cannot truncate to \d+, required \d+", "Gemini"),
 )
 
 _CONTENT_BLOCKED: Final = (
@@ -121,13 +124,16 @@ _CONTENT_BLOCKED: Final = (
     (r"\b(prompt|response|content) blocked (due to|by)", "Cloudflare's AI Gateway"),
     (r"guardrail", "Bedrock, Portkey, LiteLLM"),
     (r"safety_check_type", "xAI, 403"),
+    (r"(input|output) new_sensitive", "MiniMax"),
 )
 
 _UNSUPPORTED: Final = (
     (r"\b(does|do|did) ?(not|n['\u2019]t) support", "Ollama, DeepSeek, DashScope, Anthropic, Fireworks"),
     (r"\bnot (currently |yet )?(supported|enabled|available) (for|with|by|in|on|when)\b", "OpenAI, Groq, Gemini, vLLM"),
     (r"(input|role|tools?|choice|use|calling|format|schema|streaming|thinking)s? (is|are) not supported", "llama.cpp"),
-    (r"role not supported", "chat templates behind vLLM, TGI and llama.cpp"),
+    (r"role not supported|roles must alternate", "chat templates behind vLLM, TGI and llama.cpp"),
+    (r"^function calling with .{1,60} is unsupported|^multiple tools are supported only when", "Gemini"),
+    (r"with on-demand throughput isn['\u2019]t supported", "Bedrock: the model wants an inference profile"),
     (r"\bonly (supported|available) (by|with|for|in|on|when)\b|only support stream", "OpenAI, DashScope"),
     (r"only supports one image|missing data required for image", "Ollama"),
     (r"not a multimodal model|at most \d+ (image|audio|video)", "vLLM"),
@@ -177,6 +183,8 @@ _QUOTA_EXHAUSTED: Final = (
     (r"you are using a trial key, which is limited to .{1,40}month", "Cohere"),
     (r".{0,40}(free (tier|quota)|quota) .{0,40}(exhausted|used up)", "DashScope"),
     (r".{0,20}(余额不足|欠费|额度不足|额度已用)", "Zhipu, one-api"),
+    (r"your prepayment credits are depleted|your project has exceeded its .{0,20}spending cap", "Gemini"),
+    (r"budget has been exceeded!|exceededbudget:|exceeded.{0,20} budget\b", "LiteLLM"),
 )
 
 _MODEL_NOT_FOUND: Final = (
@@ -201,6 +209,7 @@ _AUTHENTICATION_FAILED: Final = (
     (r".{0,60}not (available|supported) in your (country|region)", "Anthropic, xAI"),
     (r"access to (the )?model .{0,120}(is restricted|gated|not allowed)", "Hugging Face"),
     (r"you don't have access to the model", "Bedrock"),
+    (r"login fail|authentication fail", "MiniMax"),
 )
 
 _OVERLOADED: Final = (
@@ -221,6 +230,17 @@ _RATE_LIMITED: Final = (
     (r"service tier capacity exceeded", "Mistral"),
 )
 
+_REQUEST_REFUSED: Final = (
+    (r"failed to parse tool call arguments as json", "llama.cpp, 500: of a call in the messages"),
+    (r"[\s\S]{1,500}\bat row \d+, column \d+:", "llama.cpp, 500: the chat template refuses the messages"),
+)
+
+_BAD_REPLY: Final = (
+    (r"error parsing tool call", "Ollama, 500: what the model wrote"),
+    (r"failed to parse input at pos \d+", "llama.cpp, 500: what the model wrote"),
+    (r"parsing failed\. the model generated output|failed to call a function\.|tool call validation failed", "Groq"),
+)
+
 _TABLES: Final = (
     (ContextTooLong, _CONTEXT_TOO_LONG),
     (AuthenticationFailed, _AUTHENTICATION_FAILED),
@@ -230,6 +250,8 @@ _TABLES: Final = (
     (UnsupportedFeature, _UNSUPPORTED),
     (Overloaded, _OVERLOADED),
     (RateLimited, _RATE_LIMITED),
+    (RequestRefused, _REQUEST_REFUSED),
+    (BadReply, _BAD_REPLY),
 )
 
 ERROR_MESSAGE_PATTERNS: Final = tuple(
@@ -251,6 +273,8 @@ _WHERE_AT_START: Final[dict[type[CallError], frozenset[int | None]]] = {
     ModelNotFound: frozenset({None, 400, 404, 422, 500}),
     AuthenticationFailed: frozenset({None, 400}),
     RateLimited: frozenset({None, 400, 403, 500, 503}),
+    RequestRefused: frozenset({None, 500}),
+    BadReply: frozenset({None, 400, 422, 500}),
 }
 """The statuses at which a message must begin with the words."""
 

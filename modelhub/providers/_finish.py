@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from modelhub.errors import CallError, Overloaded, ServerError
+from modelhub.providers._errors import misfit
 from modelhub.response import FinishReason
 
 __all__ = ["read_finish_reason"]
@@ -46,6 +48,10 @@ _BROKEN_OFF: dict[str, type[CallError]] = {
     "insufficient_system_resource": Overloaded,
 }
 """The server gave up: what came in is not the answer, whatever it looks like."""
+_UNUSABLE = re.compile(
+    r"malformed_(function_call|tool_call|response)|unexpected_tool_call|too_many_tool_calls|missing_thought_signature"
+)
+"""The model's own slip, in Gemini's words, which gateways pass on with words of their own around them."""
 
 
 def read_finish_reason(
@@ -67,6 +73,8 @@ def read_finish_reason(
     reason = raw if isinstance(raw, str) else ""
     finish = (known or {}).get(reason)
     if finish is None:
+        if _UNUSABLE.search(reason.lower()):
+            raise misfit(f"the model's answer cannot be used: its finish reason is `{reason}`")
         if (cls := _BROKEN_OFF.get(reason.lower())) is not None:
             raise cls(f"the answer was broken off: its finish reason is `{reason}`", code=reason)
         finish = _COMMON.get(reason.lower(), default)

@@ -60,13 +60,8 @@ FINISH: dict[str, FinishReason] = {
     "OTHER": "error",
     "IMAGE_OTHER": "error",
     "NO_IMAGE": "error",
-    "MALFORMED_FUNCTION_CALL": "error",
-    "UNEXPECTED_TOOL_CALL": "error",
-    "TOO_MANY_TOOL_CALLS": "error",
-    "MISSING_THOUGHT_SIGNATURE": "error",
-    "MALFORMED_RESPONSE": "error",
 }
-"""Google's reasons to ours; one that is not here is an `error`."""
+"""Google's reasons to ours; a model's own slip is a `BadReply`, and another that is not here is an `error`."""
 
 _MEDIA: dict[str, _MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 
@@ -101,7 +96,8 @@ def read_event(event: Any, answer: Answer) -> None:
             if not candidate.get("index"):  # of several candidates the first is the answer
                 _read_candidate(candidate, answer)
         feedback = event.get("promptFeedback") or {}
-        if not candidates and not answer.has_content and (reason := _block_reason(feedback)):
+        is_empty = not any(candidate.get("content") or candidate.get("finishReason") for candidate in candidates)
+        if is_empty and not answer.has_content and (reason := _block_reason(feedback)):
             raise ContentBlocked(f"gemini blocked the prompt: {reason}", code=feedback.get("blockReason"))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error
@@ -207,6 +203,7 @@ def read_counts(raw: Any) -> Counts:
         "visible_output": read_count(raw, "candidatesTokenCount", "candidates_token_count"),
         "cache_read": read_count(raw, "cachedContentTokenCount"),
         "reasoning": read_count(raw, "thoughtsTokenCount", "thoughts_token_count"),
+        "total": read_count(raw, "totalTokenCount", "total_token_count"),
     }
 
 

@@ -108,7 +108,7 @@ def _is_another(call: _Call, name: str, call_id: str, piece: str, beside: bool) 
         return True
     if not call.name:
         return False
-    if beside:
+    if beside or (piece and not call.pieces and not call_id and name != call.name):
         return True
     if call_id and call.id and name == call.name and (not piece or call.repeats(piece)):
         return False  # its head, or all of it, once more
@@ -159,9 +159,10 @@ def _as_text(value: Any) -> str:
 def _name_call(call: _Call, name: str, call_id: str, raw: Json, answer: Answer) -> bool:
     """Take what *raw* says of the call beside its arguments; whether it was anything new."""
     new = not call.id and not call.name
-    if not (new or (call_id and not call.id) or (name and not call.name)):
+    is_more = bool(call.name) and not call_id and not call.pieces and name not in ("", call.name)  # a name in pieces
+    if not (new or is_more or (call_id and not call.id) or (name and not call.name)):
         return False
-    call.id, call.name = call.id or call_id, call.name or name
+    call.id, call.name = call.id or call_id, call.name + name if is_more else call.name or name
     answer.tool(call.key, id=call.id, name=call.name, **_signature(raw))
     if answer.finish_reason == "stop":
         answer.finish_reason = "tool_calls"

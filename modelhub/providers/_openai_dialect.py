@@ -60,6 +60,8 @@ def _read_choices(body: Json, choices: Any, answer: Answer) -> None:
         raise BadReply("the answer has no choices")
     choice = next((one for one in choices if isinstance(one, dict) and not one.get("index")), choices[0])
     message = choice.get("message") or choice.get("delta")
+    if message is None and isinstance(choice.get("text"), str):  # the older completions' form
+        message = {"content": choice["text"]}
     if not isinstance(message, dict):
         raise BadReply("the answer has no message")
     _read_identity(body, answer)
@@ -103,6 +105,8 @@ def _read_choice(choice: Json, chunk: Json, answer: Answer) -> None:
     elif message := choice.get("message"):
         is_whole = reason or chunk.get("object") == "chat.completion"
         _read_message(_unread_part(message, answer) if is_whole else message, answer)
+    elif "text" in choice:  # the older completions' form
+        _read_content(choice["text"] or "", choice, answer)
     if reason:
         _finish(choice, reason, answer)
 

@@ -12,6 +12,9 @@ __all__ = ["error_from_response", "error_in_answer", "is_flat_error"]
 
 Json = Mapping[str, Any]
 
+_ERROR_KEYS = ("message", "detail", "error_msg", "msg")
+"""Where servers write what is wrong beside everything else."""
+
 
 def error_from_response(host: str, status: int, headers: Mapping[str, str], body: object) -> CallError:
     """The failure that an answer of *host* with an error *status* means."""
@@ -30,4 +33,7 @@ def error_in_answer(body: Json) -> CallError:
 
 def is_flat_error(body: Json) -> bool:
     """Whether *body*, in which there are no choices, is itself an error."""
-    return body.get("object") == "error" or any(key in body for key in ("message", "detail", "error_msg"))
+    minimax = body.get("base_resp")
+    if isinstance(minimax, Mapping) and minimax.get("status_code"):
+        return True
+    return body.get("object") == "error" or any(body.get(key) for key in _ERROR_KEYS)

@@ -229,11 +229,21 @@ class _Events:
                 if self.stray is not None and field not in (b"id", b"retry", b""):
                     self.stray.append(line)
             else:
-                data = self.data[0] if len(self.data) == 1 else b"\n".join(self.data)
-                if data and not data.isspace():  # an empty event only keeps the stream alive
-                    found.append((self.name, data))
+                texts = self.data if len(self.data) == 1 else _join_data(self.data)
+                # an empty event only keeps the stream alive
+                found += [(self.name, data) for data in texts if data and not data.isspace()]
                 self.name, self.data = "", []
         return found
+
+
+def _join_data(lines: list[bytes]) -> list[bytes]:
+    """Return the data of an event with many *lines*: one text, or each of them where all are JSON objects.
+
+    Those are the events of a server that forgets the blank lines between them.
+    """
+    if lines and all((line[:1] == b"{" and line.rstrip()[-1:] == b"}") or line == b"[DONE]" for line in lines):
+        return lines
+    return [b"\n".join(lines)]
 
 
 async def server_sent_events(

@@ -347,9 +347,14 @@ def _client_class() -> Any:
     return dashscope.AsyncClient
 
 
+_SUCCESS = (200, "200", 0, "0", "Success", "success")
+"""What gateways write as the code of an answer that is none of a failure."""
+
+
 def _checked(data: bytes, payload: Payload, response: Any, failed: bool = False) -> _Part:
     body = json_body(data)
-    if failed or body.get("code") or body.get("error"):
+    is_answer = not failed and isinstance(body.get("output"), dict) and body.get("code") in _SUCCESS
+    if failed or (body.get("code") and not is_answer) or body.get("error"):
         raise error_from_response(None, response.headers, body)
     return _Part(body, payload["wanted"])
 

@@ -74,6 +74,7 @@ def pieces_of_calls(*calls):
         [(0, "x", "f", '{"a"'), (0, "other", None, ":1}"), (1, "y", "f", '{"a"'), (1, "another", None, ":2}")],
         [(0, "x", "f", '{"a"'), (0, "x", "f", ":1}"), (1, "y", "f", '{"a"'), (1, "y", "f", ":2}")],
         [(0, "x", "f", '{"a":1}'), (0, "x", "f", '{"a":1}'), (1, "y", "f", '{"a":2}')],
+        [(0, "x", "f", "{}"), (0, None, None, '{"a":1}'), (1, "y", "f", "{}"), (1, None, None, '{"a":2}')],
     ],
     ids=[
         "by index",
@@ -88,6 +89,7 @@ def pieces_of_calls(*calls):
         "a new id in each piece",
         "id and name in each piece",
         "said twice",
+        "an empty object first",
     ],
 )
 async def test_pieces_come_together_however_they_are_marked(loopback, pieces):
@@ -95,6 +97,13 @@ async def test_pieces_come_together_however_they_are_marked(loopback, pieces):
     reply = await ask_once(loopback, VENDORS["openai"], pieces_of_calls(*pieces), True, tools=[TOOL])
     assert [call["input"] for call in reply.tool_calls] == [{"a": 1}, {"a": 2}]
     assert len({call["id"] for call in reply.tool_calls}) == 2
+
+
+async def test_a_name_may_come_in_pieces(loopback):
+    """As long as there are no arguments, another name without an id is the rest of the first."""
+    pieces = pieces_of_calls((0, "x", "get_", None), (0, None, "weather", None), (0, None, None, "{}"))
+    reply = await ask_once(loopback, VENDORS["openai"], pieces, True, tools=[TOOL])
+    assert [call["name"] for call in reply.tool_calls] == ["get_weather"]
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
@@ -109,6 +118,8 @@ READ = {
     '```JSON\n{"a": 1}\n```': {"a": 1},
     '{"a": 1}}': {"a": 1},
     '{"a": 1}\n</tool_call>': {"a": 1},
+    '{}{"a": 1}': {"a": 1},
+    '{"a": 1}{"a": 1}': {"a": 1},
     '{"a": "\\ud83d\\ude00 \\ud83d"}': {"a": "\U0001f600 \ufffd"},
     '{"a": "\\u0000"}': {"a": "\x00"},
     "{'a': 1}": {"a": 1},
@@ -250,6 +261,8 @@ async def test_events_may_be_framed_in_other_ways(loopback, vendor):
         for line_end in ("\r\n", "\r"):
             text = "\ufeff" + "".join(events).replace("data: ", "data:").replace("\n", line_end)
             assert (await ask([text], True)).text == "hey"
+        lines = [line for event in events for line in event.splitlines() if line.startswith("data:")]
+        assert (await ask([line + "\n" for line in lines], True)).text == "hey"
 
 
 async def test_blanks_before_the_first_event_are_read_once(loopback):
@@ -323,6 +336,19 @@ async def test_an_aborted_answer_is_none(loopback, vendor, stream):
     """The server gave up: it is its failure, and the next model may answer."""
     error = await failure(ask_once(loopback, vendor, answer(vendor, stream, "1 2 3", finish="abort"), stream))
     assert (type(error), error.code) == (ServerError, "abort")
+
+
+SLIPS = ["MALFORMED_FUNCTION_CALL", "malformed_function_call", "function_call_filter: UNEXPECTED_TOOL_CALL"]
+
+
+@EVERY_VENDOR
+@BOTH
+@pytest.mark.parametrize("text", ["Let me", ""])
+async def test_a_models_own_slip_is_a_bad_reply_that_no_breaker_counts(loopback, vendor, stream, text):
+    """Gemini's words for a call that nobody can read, also where a gateway passes them on."""
+    for slip in SLIPS:
+        error = await failure(ask_once(loopback, vendor, answer(vendor, stream, text, finish=slip), stream))
+        assert (type(error), error.request_specific) == (BadReply, True)
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------

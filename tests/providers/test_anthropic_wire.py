@@ -432,7 +432,29 @@ ENDINGS = [
     (["data: " + json.dumps(error("overloaded_error")) + "\n\n"], "clean", Overloaded),
     (['data: {"error": {"type": "overloaded_error", "message": "n"}}\n\n'], "clean", Overloaded),
     (["event: error\ndata: upstream is gone\n\n"], "clean", ServerError),
+    (sse({"type": "error", "error": "upstream is gone"}), "clean", ServerError),
 ]
+
+
+CALL = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
+CALLED = {"type": "content_block_start", "index": 0, "content_block": CALL}
+LEFT_OUT = {
+    "the start": [CALLED, {"type": "content_block_stop", "index": 0}, DELTA, STOP],
+    "the start's message": [{"type": "message_start", "message": None}, CALLED, DELTA, STOP],
+    "a block's end": [START, CALLED, DELTA, STOP],
+    "the reason": [START, CALLED, {**DELTA, "delta": {"stop_reason": None}}, STOP],
+    "all but the end": [CALLED, STOP],
+}
+
+
+@pytest.mark.parametrize("events", LEFT_OUT.values(), ids=list(LEFT_OUT))
+async def test_a_stream_may_leave_out_what_goes_without_saying(loopback, events):
+    """A call's arguments are never lost, and an answer with calls ends for their sake."""
+    loopback.streams(*sse(*events), content_type=SSE)
+    async with make(loopback) as model:
+        reply = await (await model("hi", stream=True)).final()
+    assert [call["input"] for call in reply.tool_calls] == [{"a": 1}]
+    assert reply.finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize(("ending", "end", "wanted"), ENDINGS)

@@ -174,9 +174,10 @@ async def test_an_unusable_answer_is_no_success(loopback, answer, wanted, stream
     assert len(loopback.asked) == 1
 
 
-async def test_a_whole_answer_in_the_place_of_a_stream_is_taken(loopback):
-    """Gateways that overlook the wish for a stream still answer."""
-    loopback.answers(body("fine", "stop"))
+@pytest.mark.parametrize("code", [None, "", 200, "Success"])
+async def test_a_whole_answer_in_the_place_of_a_stream_is_taken(loopback, code):
+    """Gateways that overlook the wish for a stream still answer; some write a code that says that all is well."""
+    loopback.answers({**body("fine", "stop"), "code": code})
     async with model_at(loopback, True) as model:
         reply = await (await model("hi")).final()
     assert (reply.text, reply.finish_reason) == ("fine", "stop")

@@ -59,6 +59,23 @@ async def test_signed_text_goes_back_as_it_came(loopback):
     ]
 
 
+@pytest.mark.parametrize(
+    ("counts", "output"),
+    [
+        ({"totalTokenCount": 22}, 12),
+        ({"totalTokenCount": 22, "thoughtsTokenCount": 7}, 12),
+        ({"totalTokenCount": 25, "candidatesTokenCount": 5, "toolUsePromptTokenCount": 10}, 5),
+        ({"candidatesTokenCount": 5}, 5),
+    ],
+)
+async def test_what_google_does_not_count_is_in_its_total(loopback, counts, output):
+    """The answer's tokens may be left out, but the total has them."""
+    loopback.answers(whole(usageMetadata={"promptTokenCount": 10, **counts}))
+    async with model(loopback) as asked:
+        reply = await asked("hi")
+    assert reply.usage.output_tokens == output
+
+
 async def test_the_parts_of_googles_own_tools_are_no_content(loopback):
     """What they ran and found is not the model's answer."""
     loopback.answers(

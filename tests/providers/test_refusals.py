@@ -94,6 +94,8 @@ TOO_LONG = {
     "Cloudflare": "The estimated number of tokens (9) exceeded this model context window limit (8).",
     "GitHub Models": "Request body too large for gpt-4o model. Max size: 8000 tokens.",
     "LiteLLM": "litellm.ContextWindowExceededError: litellm.BadRequestError: it does not fit",
+    "DeepInfra": "length of prompt_tokens (163280) must be less than max_seq_len (32768).",
+    "Gemini's last resort": "[original: x::INVALID_ARGUMENT] Cannot truncate to 89998, required 355220: text:355351",
 }
 
 
@@ -130,7 +132,10 @@ LACKING = {
     "Fireworks": (400, "Extra inputs are not permitted, field: 'stream_options'"),
     "Gemini": (400, "Function calling is not enabled for models/gemma-3-27b-it"),
     "Gemini system role": (400, "Developer instruction is not enabled for models/gemma-3-27b-it"),
+    "Gemini's JSON mode": (400, "Function calling with a response mime type: 'application/json' is unsupported"),
     "templates": (500, "System role not supported"),
+    "templates' order": (500, "Conversation roles must alternate user/assistant/user/assistant/..."),
+    "Bedrock": (400, "Invocation of model ID x with on-demand throughput isn\u2019t supported."),
     "llama.cpp": (500, "image input is not supported - hint: you may need to provide the mmproj"),
     "llama.cpp tools": (500, "tools param requires --jinja flag"),
     "OpenRouter": (404, "No endpoints found that support tool use. To learn more, visit the documentation"),
@@ -162,6 +167,10 @@ USED_UP = {
     "Hugging Face": (402, "You have exceeded your monthly included credits for Inference Providers."),
     "Fireworks": (412, "Account acme is suspended, possibly due to reaching the monthly spending limit"),
     "Cohere": (429, "You are using a Trial key, which is limited to 1000 API calls / month."),
+    "Gemini's prepayment": (429, "Your prepayment credits are depleted. Please go to AI Studio."),
+    "Gemini's cap": (429, "Your project has exceeded its monthly spending cap."),
+    "LiteLLM": (400, "Budget has been exceeded! Current cost: 12.3, Max budget: 10.0"),
+    "LiteLLM's user": (429, "ExceededBudget: User=u over budget. Spend=10.1, Budget=10.0"),
 }
 OTHERS = {
     "a model that is not there": (400, "The model `m` does not exist.", ModelNotFound),
@@ -183,6 +192,10 @@ OTHERS = {
     ),
     "more than the credit left": (402, "This request requires more credits, or fewer max_tokens.", RequestRefused),
     "a firewall": (403, "Your request was blocked.", RequestRefused),
+    "llama.cpp's template": (500, "Value is not callable: null at row 1, column 72: {%- for", RequestRefused),
+    "a call that Ollama cannot read": (500, "error parsing tool call: raw='{}]', err=invalid character", BadReply),
+    "a call that llama.cpp cannot read": (500, "Failed to parse input at pos 12: <tool_call>{", BadReply),
+    "an answer that Groq cannot read": (400, "Parsing failed. The model generated output that could not be", BadReply),
 }
 WORDS = {
     **{f"lacking: {server}": (*row, UnsupportedFeature) for server, row in LACKING.items()},
@@ -240,6 +253,12 @@ PASSED_ON = {
             },
         }
     },
+    "OpenRouter, read": {
+        "error": {
+            "message": "Provider returned error",
+            "metadata": {"raw": {"error": {"message": "prompt is too long: 9 tokens > 8 maximum"}}},
+        }
+    },
     "LiteLLM": {
         "error": {
             "message": 'litellm.BadRequestError: AnthropicException - b\'{"type":"error","error":{"type":'
@@ -261,13 +280,36 @@ async def test_a_gateway_passes_on_what_the_server_behind_it_said(loopback, gate
     assert "prompt is too long" in str(failure)
 
 
-@pytest.mark.parametrize("code", ["tool_use_failed", "json_validate_failed"])
+@pytest.mark.parametrize("code", ["tool_use_failed", "json_validate_failed", "output_parse_failed"])
 async def test_a_models_own_slip_counts_for_no_breaker(loopback, code):
     """Groq refuses what its model wrote: another try may do, and the model is as healthy as before."""
     loopback.answers({"error": {"message": "Failed to call a function", "code": code}}, status=400)
     async with MAKERS["openai"](loopback.url) as model:
         failure = await failure_of(model)
     assert (type(failure), failure.breaker_effect) == (BadReply, Breaker.IGNORES)
+
+
+IN_A_200 = {
+    "MiniMax, no money": (
+        {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}},
+        QuotaExhausted,
+    ),
+    "MiniMax, a limit": (
+        {"choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}},
+        RateLimited,
+    ),
+    "a gateway": ({"code": 500, "msg": "the channel broke", "data": None}, ServerError),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("server", IN_A_200)
+async def test_an_error_in_a_200_is_read_in_the_form_of_every_gateway(loopback, server, stream):
+    """Whatever stands in the place of an answer says what is wrong."""
+    body, wanted = IN_A_200[server]
+    loopback.answers(body)
+    async with MAKERS["openai"](loopback.url) as model:
+        assert type(await failure_of(model, stream)) is wanted
 
 
 # -- what a chain makes of it ------------------------------------------------------------------------------------------
@@ -338,9 +380,13 @@ async def test_googles_quota_of_a_minute_is_a_rate_and_of_a_day_is_spent(loopbac
 
 
 @BOTH
-async def test_a_prompt_that_google_blocks_is_blocked_content(loopback, stream):
+@pytest.mark.parametrize("candidates", [{}, {"candidates": []}, {"candidates": [{"index": 0}]}])
+async def test_a_prompt_that_google_blocks_is_blocked_content(loopback, stream, candidates):
     """A 200 without candidates is no empty answer; what the prompt cost is known."""
-    body = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 7}}
+    body = candidates | {
+        "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
+        "usageMetadata": {"promptTokenCount": 7},
+    }
     if stream:
         loopback.streams(f"data: {json.dumps(body)}\r\n\r\n", content_type="text/event-stream")
     else:

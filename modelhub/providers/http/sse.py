@@ -124,6 +124,16 @@ class _LineSplitter:
         return [line.rstrip(b"\r\n") for line in data.splitlines(keepends=True)]
 
 
+def _join_data(lines: list[bytes]) -> list[bytes]:
+    """Return the data of an event with many *lines*: one text, or each of them where all are JSON objects.
+
+    Those are the events of a server that forgets the blank lines between them.
+    """
+    if lines and all((line[:1] == b"{" and line.rstrip()[-1:] == b"}") or line == b"[DONE]" for line in lines):
+        return lines
+    return [b"\n".join(lines)]
+
+
 class _EventParser:
     """Parses chunks into events."""
 
@@ -168,8 +178,8 @@ class _EventParser:
                 if self._unparsed is not None and field not in _FIELDS_WITHOUT_MEANING:
                     self._unparsed.append(line)
             else:
-                data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-                if data and not data.isspace():  # an event without data only keeps the stream alive
-                    events.append(ServerSentEvent(self._name, data))
+                texts = self._data if len(self._data) == 1 else _join_data(self._data)
+                # An event without data only keeps the stream alive.
+                events += [ServerSentEvent(self._name, data) for data in texts if data and not data.isspace()]
                 self._name, self._data = "", []
         return events
