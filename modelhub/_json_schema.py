@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from modelhub._schema_repair import repair_schema
 from modelhub._shapes import named
 from modelhub._writable import copy_json
 from modelhub.errors import InvalidRequest
@@ -29,7 +30,7 @@ def check_structured_model(structured_model: object) -> StructuredModel:
         schema = copy_json(_unwrapped(structured_model), "structured_model")
         if not schema:
             raise InvalidRequest("structured_model: the JSON Schema is empty")
-        return schema
+        return repair_schema(schema)
     hint = ": give its class" if isinstance(structured_model, BaseModel) else ""
     raise InvalidRequest(
         f"structured_model: expected a pydantic class or a JSON Schema (a dict), got {named(structured_model)}{hint}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from modelhub._parts import read_cache
+from modelhub._schema_repair import repair_schema
 from modelhub._shapes import (
     Json,
     as_mapping,
@@ -96,33 +97,13 @@ def _parameters(found: Json, at: str) -> dict[str, Any]:
     for other in _SCHEMA_KEYS:
         if found.get(other) is not None and found[other] != found[key]:
             raise InvalidRequest(f"{at}: `{key}` and `{other}` mean the same here, and differ")
-    schema = copy_json(found[key], f"{at}.{key}")
-    kind = schema.get("type")
-    # Some generators write the type in capitals (Gemini's), or as a list that allows null too.
-    if (
-        kind is None
-        or (isinstance(kind, str) and kind.lower() == "object")
-        or (isinstance(kind, list) and "object" in kind)
-    ):
-        schema["type"] = "object"
-    else:
+    schema = repair_schema(copy_json(found[key], f"{at}.{key}"))
+    kind = schema.get("type", "object")
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
         raise InvalidRequest(f'{at}.{key}.type: expected "object": tools take named arguments')
-    if kind == "OBJECT":
-        schema = _lower_types(schema)
-    if schema.get("properties") is None:
-        schema["properties"] = {}
-    if schema.get("required", ()) is None:
-        del schema["required"]
+    schema["type"] = "object"
+    schema.setdefault("properties", {})
     return schema
-
-
-def _lower_types(value: Any) -> Any:
-    if isinstance(value, dict):
-        lowered = {key: _lower_types(item) for key, item in value.items()}
-        if isinstance(value.get("type"), str):
-            lowered["type"] = value["type"].lower()
-        return lowered
-    return [_lower_types(item) for item in value] if isinstance(value, list) else value
 
 
 _MODES: dict[str, Literal["auto", "none", "required"]] = {

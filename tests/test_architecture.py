@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "modelhub"
 FLOORS = [
     ["errors", "clock", "process", "_threads", "_frames"],
-    ["response", "_pydantic", "blocks", "_shapes", "options"],
+    ["response", "_pydantic", "blocks", "_shapes", "_schema_repair", "options"],
     [
         "_sources",
         "_writable",

@@ -53,7 +53,7 @@ def gemini_schema(schema: Any) -> Json:
             words.append(_in_words(key, value))
     if found.get("type") == "string" and found.get("format", "date") not in _FORMATS:
         words.append(_in_words("format", found.pop("format")))
-    words += _merge_all(found, schema.get("allOf", ()))
+    words += _merge_all(found, schema.get("allOf") or ())
     if words:
         found["description"] = " ".join([*filter(None, [found.get("description")]), f"({'; '.join(words)})"])
     return _ref_alone(found)

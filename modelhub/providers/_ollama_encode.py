@@ -152,13 +152,13 @@ def _without_references(schema: Mapping[str, Any]) -> Wire:
         if not isinstance(value, Mapping):
             return value
         reference = value.get("$ref")
-        if isinstance(reference, str) and reference in named and reference not in inside:
+        if isinstance(reference, str) and isinstance(named.get(reference), Mapping) and reference not in inside:
             beside = {key: item for key, item in value.items() if key != "$ref"}
             return resolved({**named[reference], **beside}, (*inside, reference))
         return {key: resolved(item, inside) for key, item in value.items()}
 
     plain: Wire = resolved({key: value for key, value in schema.items() if key != "$defs"}, ())
-    return plain | {"$defs": schema["$defs"]} if _refers(plain) else plain
+    return plain | {"$defs": schema["$defs"]} if "$defs" in schema and _refers(plain) else plain
 
 
 def _refers(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["plain_root"]
@@ -29,18 +29,17 @@ def plain_root(schema: Mapping[str, Any]) -> tuple[Schema, str]:
     """Return *schema* as an object without alternatives at its root, and in words what that cannot say.
 
     What the parts of `allOf` and the alternatives of `anyOf` and `oneOf` say of properties is merged into the root; a
-    property that several of them describe may fit any of them. `$ref`s are followed where they stand at the root.
+    property that several of them describe may fit any of them. `$ref`s are followed where they stand at the root, each
+    once: one that leads back to where it stands says nothing new.
     """
     if _REFUSED.isdisjoint(schema):
         return _complete({**schema}), ""
-    root = _without_reference(schema, schema)
-    plain = {key: value for key, value in root.items() if key not in _REFUSED}
-    plain = _complete(plain)
+    root, followed = _follow(schema, schema)
+    plain = _complete({key: value for key, value in root.items() if key not in _REFUSED})
     for part in root.get("allOf") or ():
-        _merge(plain, _without_reference(part, schema), schema)
+        _merge(plain, part, schema, followed)
     for keyword in ("anyOf", "oneOf"):
-        parts = [_without_reference(part, schema) for part in root.get(keyword) or ()]
-        _merge_alternatives(plain, parts, schema)
+        _merge_alternatives(plain, root.get(keyword) or (), schema, followed)
     words = [
         f"{said}: {_text(keyword, root[keyword], schema)}"
         for keyword, said in _WORDS.items()
@@ -58,26 +57,30 @@ def _complete(schema: Schema) -> Schema:
     return schema
 
 
-def _without_reference(part: Any, root: Mapping[str, Any]) -> Schema:
-    """*part* with what its `$ref` names in the reference's place; a reference that leads nowhere is left out."""
-    found, seen = dict(part) if isinstance(part, Mapping) else {}, set[str]()
-    while isinstance(reference := found.pop("$ref", None), str) and reference not in seen:
-        seen.add(reference)
+def _follow(
+    part: Any, root: Mapping[str, Any], followed: frozenset[str] = frozenset()
+) -> tuple[Schema, frozenset[str]]:
+    """Return *part* with what its `$ref` names in the reference's place, and the references *followed* to there.
+
+    A reference that leads nowhere, or was followed before, is left out.
+    """
+    found = dict(part) if isinstance(part, Mapping) else {}
+    while isinstance(reference := found.pop("$ref", None), str) and reference not in followed:
+        followed = followed | {reference}
         target: Any = root
         for name in reference.removeprefix("#").split("/")[1:]:
             target = target.get(name) if isinstance(target, Mapping) else None
         if isinstance(target, Mapping) and reference.startswith("#"):
             found = {**target, **found}
-    return found
+    return found, followed
 
 
-def _merge(plain: Schema, part: Schema, root: Mapping[str, Any]) -> None:
+def _merge(plain: Schema, part: Any, root: Mapping[str, Any], followed: frozenset[str]) -> None:
     """Add to *plain* the properties of *part*, all of which it must fit too."""
+    part, followed = _follow(part, root, followed)
     for inner in part.get("allOf") or ():
-        _merge(plain, _without_reference(inner, root), root)
-    _merge_alternatives(
-        plain, [_without_reference(one, root) for one in part.get("anyOf") or part.get("oneOf") or ()], root
-    )
+        _merge(plain, inner, root, followed)
+    _merge_alternatives(plain, part.get("anyOf") or part.get("oneOf") or (), root, followed)
     for name, schema in (part.get("properties") or {}).items():
         known = plain["properties"].get(name)
         both = schema if known in (None, {}, schema) else {"allOf": [known, schema]}
@@ -89,11 +92,11 @@ def _merge(plain: Schema, part: Schema, root: Mapping[str, Any]) -> None:
     _complete(plain)
 
 
-def _merge_alternatives(plain: Schema, parts: list[Schema], root: Mapping[str, Any]) -> None:
+def _merge_alternatives(plain: Schema, parts: Sequence[Any], root: Mapping[str, Any], followed: frozenset[str]) -> None:
     """Add to *plain* the properties of *parts*, one of which it must fit; required is what all of them require."""
     if not parts:
         return
-    flat = [_flat(part, root) for part in parts]
+    flat = [_flat(part, root, followed) for part in parts]
     options: dict[str, list[Any]] = {}
     for part in flat:
         for name, schema in part["properties"].items():
@@ -109,9 +112,9 @@ def _merge_alternatives(plain: Schema, parts: list[Schema], root: Mapping[str, A
         plain["required"] = [*dict.fromkeys([*plain.get("required", ()), *required])]
 
 
-def _flat(part: Schema, root: Mapping[str, Any]) -> Schema:
+def _flat(part: Any, root: Mapping[str, Any], followed: frozenset[str]) -> Schema:
     flat: Schema = {"type": "object", "properties": {}}
-    _merge(flat, part, root)
+    _merge(flat, part, root, followed)
     return flat
 
 
@@ -125,5 +128,5 @@ def _is_said(keyword: str, root: Mapping[str, Any]) -> bool:
 
 def _text(keyword: str, value: Any, root: Mapping[str, Any]) -> str:
     if keyword in ("anyOf", "oneOf", "allOf") and isinstance(value, list):
-        value = [_without_reference(part, root) for part in value]
+        value = [_follow(part, root)[0] for part in value]
     return json.dumps(value, ensure_ascii=False)
