@@ -71,10 +71,10 @@ def read_finish_reason(
     if not raw or raw in ("null", "None"):
         return None
     reason = raw if isinstance(raw, str) else ""
+    if _UNUSABLE.search(reason.lower()):
+        raise misfit(f"the model's answer cannot be used: its finish reason is `{reason}`")
     finish = (known or {}).get(reason)
     if finish is None:
-        if _UNUSABLE.search(reason.lower()):
-            raise misfit(f"the model's answer cannot be used: its finish reason is `{reason}`")
         if (cls := _BROKEN_OFF.get(reason.lower())) is not None:
             raise cls(f"the answer was broken off: its finish reason is `{reason}`", code=reason)
         finish = _COMMON.get(reason.lower(), default)

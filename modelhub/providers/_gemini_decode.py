@@ -60,8 +60,13 @@ FINISH: dict[str, FinishReason] = {
     "OTHER": "error",
     "IMAGE_OTHER": "error",
     "NO_IMAGE": "error",
+    "MALFORMED_FUNCTION_CALL": "error",
+    "UNEXPECTED_TOOL_CALL": "error",
+    "TOO_MANY_TOOL_CALLS": "error",
+    "MISSING_THOUGHT_SIGNATURE": "error",
+    "MALFORMED_RESPONSE": "error",
 }
-"""Google's reasons to ours; a model's own slip is a `BadReply`, and another that is not here is an `error`."""
+"""Google's reasons to ours; one that is not here is an `error`. Those of a model's own slip are a `BadReply`."""
 
 _MEDIA: dict[str, _MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 
