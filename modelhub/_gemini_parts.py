@@ -33,6 +33,8 @@ def read_gemini_part(part: Json, at: str) -> ContentBlock | None:
     for key, read in _READERS.items():
         if key in found:
             return read(found, f"{at}.{key}" if key != "text" else at)
+    if "text" in part:
+        return None  # a part that says nothing
     raise unknown(at, "part", next(iter(found), None), _READERS)
 
 

@@ -211,10 +211,26 @@ def _resource(block: Json, at: str) -> ContentBlock | None:
     return _file({"type": "file", "source": {"type": "base64", "data": found["blob"], **_mime(found)}}, inner)
 
 
+def _resource_link(block: Json, at: str) -> TextBlock:
+    """What an MCP server names without giving it: its address in words, which the model may ask for."""
+    name = optional_text(block, either(block, "title", "name", at), at)
+    return TextBlock(f"{name}: {required_name(block, 'uri', at)}" if name else required_name(block, "uri", at))
+
+
+def _pass_over(block: Json, at: str) -> None:  # noqa: ARG001 - one form for the table
+    """What a vendor's own tools did on its servers: no other vendor takes it, and the answer's text tells of it."""
+
+
 def _mime(found: Json) -> Json:
     return {"media_type": found.get("mimeType") or found.get("mime_type") or "application/octet-stream"}
 
 
+SERVER_TOOLS = (
+    *("server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result", "web_fetch_tool_result"),
+    *("code_execution_tool_result", "bash_code_execution_tool_result", "text_editor_code_execution_tool_result"),
+    *("web_search_call", "file_search_call", "code_interpreter_call", "mcp_call", "mcp_list_tools"),
+)
+"""Blocks of Anthropic and items of OpenAI's Responses API that report what their own tools did."""
 _KINDS: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 
 _PARTS: dict[str, Reader] = {
@@ -248,6 +264,8 @@ _OTHER_NAMES: dict[str, Reader] = {
     "audio_url": _url("audio_url", "audio"),
     "data": _file,
     "resource": _resource,
+    "resource_link": _resource_link,
+    **dict.fromkeys(SERVER_TOOLS, _pass_over),
 }
 
 

@@ -18,6 +18,7 @@ from itertools import groupby
 from typing import Any
 
 from modelhub._parts import (
+    SERVER_TOOLS,
     Placed,
     read_arguments,
     read_cache,
@@ -110,6 +111,8 @@ def _read_message(talk: _Conversation, message: object, at: str) -> None:
         return
     if role is None and kind == "chat":
         role = "assistant"
+    if role is None and found.get("parts") is not None:
+        role = "user"  # as Google's SDK has it
     if not isinstance(role, str) or role not in _ROLES:
         raise unknown(f"{at}.role", "role", role, _ROLES)
     needs_content, read = _ROLES[role]
@@ -141,7 +144,10 @@ def _marked(placed: Placed, message: Json, at: str) -> Placed:
 
 
 _ITEMS = frozenset(
-    {"function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning"}
+    {
+        *("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning"),
+        *SERVER_TOOLS,
+    }
 )
 """What stands beside messages in the input of OpenAI's Responses API."""
 

@@ -581,7 +581,10 @@ def function(name: str = "f", **more: Any) -> dict[str, Any]:
         (function(parameters=None, description=None), Tool("f", "", EMPTY)),
         ({"name": "f", "description": "d", "input_schema": SCHEMA}, Tool("f", "d", SCHEMA)),
         ({"type": "custom", "name": "f", "parameters": {"properties": {}}}, Tool("f", "", EMPTY)),
-        (function(parameters={"$ref": "#/$defs/F"}), Tool("f", "", {"$ref": "#/$defs/F", **EMPTY})),
+        (
+            function(parameters={"$ref": "#/$defs/F", "$defs": {"F": SCHEMA}}),
+            Tool("f", "", {"$ref": "#/$defs/F", "$defs": {"F": SCHEMA}, **EMPTY}),
+        ),
     ],
 )
 def test_tools_of_both_forms(tool: dict[str, Any], neutral: Tool) -> None:

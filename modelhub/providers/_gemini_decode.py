@@ -101,8 +101,7 @@ def read_event(event: Any, answer: Answer) -> None:
             if not candidate.get("index"):  # of several candidates the first is the answer
                 _read_candidate(candidate, answer)
         feedback = event.get("promptFeedback") or {}
-        is_empty = not any(candidate.get("content") or candidate.get("finishReason") for candidate in candidates)
-        if is_empty and not answer.has_content and (reason := _block_reason(feedback)):
+        if not candidates and not answer.has_content and (reason := _block_reason(feedback)):
             raise ContentBlocked(f"gemini blocked the prompt: {reason}", code=feedback.get("blockReason"))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error

@@ -152,6 +152,34 @@ def test_every_form_says_the_same(kind):
     assert {name for name, form in FORMS.items() if body(form) != wanted} == set()
 
 
+TAKEN = {
+    "DashScope's null": [{"role": "user", "content": [{"text": None}, {"text": "x"}]}],
+    "Gemini's null": [{"role": "user", "parts": [{"text": None, "thought": None}, {"text": "x"}]}],
+    "Gemini without a role": [{"parts": [{"text": "x"}]}],
+    "a vendor's own tools": [
+        {"type": "web_search_call", "id": "w", "status": "completed", "action": {}},
+        {"role": "user", "content": [{"type": "server_tool_use", "id": "s", "name": "s", "input": {}}, "x"]},
+    ],
+}
+
+
+@pytest.mark.parametrize("messages", TAKEN.values(), ids=list(TAKEN))
+def test_what_says_nothing_is_left_out(messages):
+    """Null texts, and what a vendor's own tools did on its servers."""
+    from modelhub.messages import normalise_messages
+
+    assert normalise_messages(messages) == normalise_messages("x")
+
+
+def test_a_link_in_a_result_is_its_address():
+    """MCP servers name what they do not send."""
+    from modelhub.messages import normalise_messages
+
+    link = {"type": "resource_link", "uri": "https://x/y", "name": "report"}
+    talk = normalise_messages([*CHAT[:3], {**CHAT[3], "content": [link]}])
+    assert talk[-1].blocks[0].output[0].text == "report: https://x/y"
+
+
 @pytest.mark.parametrize("result", [{"is_error": True}, {"status": "error"}, {"isError": True}])
 def test_a_tool_that_failed_is_understood(result):
     """As Anthropic, LangChain and MCP say it."""
