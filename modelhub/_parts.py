@@ -217,7 +217,7 @@ def _resource_link(block: Json, at: str) -> TextBlock:
     return TextBlock(f"{name}: {required_name(block, 'uri', at)}" if name else required_name(block, "uri", at))
 
 
-def _pass_over(block: Json, at: str) -> None:  # noqa: ARG001 - one form for the table
+def _pass_over(block: Json, at: str) -> None:
     """What a vendor's own tools did on its servers: no other vendor takes it, and the answer's text tells of it."""
 
 
