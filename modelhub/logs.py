@@ -78,7 +78,7 @@ def _log_by_structlog(level: int, name: str, fields: dict[str, Any]) -> None:
         _finish(written)
 
 
-_METHODS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
+_METHODS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
 _unfinished: set[asyncio.Future[Any]] = set()
 
 
@@ -194,5 +194,6 @@ _ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, 
     Waiting: ("wait", lambda _: logging.INFO, _waiting),
     FellBack: ("fallback", lambda _: logging.WARNING, _moved),
     Restarted: ("restart", lambda _: logging.WARNING, _moved),
-    CallSettled: ("settle", lambda event: logging.ERROR if event.how == "failed" else logging.INFO, _settled),
+    # Not an error: the caller gets that, and an error tracker that listens to logs would report it a second time.
+    CallSettled: ("settle", lambda event: logging.WARNING if event.how == "failed" else logging.INFO, _settled),
 }

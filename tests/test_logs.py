@@ -66,7 +66,7 @@ def test_structlog_gets_the_entries_if_it_is_configured():
         "wait": "info",
         "fallback": "warning",
         "restart": "warning",
-        "settle": "error",
+        "settle": "warning",
     }
     settles = [entry for entry in entries if entry["event"] == "settle"]
     first, second = settles
@@ -74,7 +74,7 @@ def test_structlog_gets_the_entries_if_it_is_configured():
         "complete", "x", "main", 5, "blue",
     )  # fmt: skip
     assert first["output_tokens"] >= 6
-    assert (second["how"], second["error"], second["log_level"]) == ("failed", "Overloaded", "error")
+    assert (second["how"], second["error"], second["log_level"]) == ("failed", "Overloaded", "warning")
 
 
 def test_the_standard_logger_gets_them_if_it_is_not(caplog):
@@ -94,7 +94,7 @@ def test_levels_are_the_applications(caplog):
     """At WARNING there are no waits and no good attempts."""
     with caplog.at_level(logging.WARNING, "modelhub"):
         play()
-    assert {record.levelname for record in caplog.records} == {"WARNING", "ERROR"}
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert "wait" not in {record.event for record in caplog.records}
 
 
@@ -143,7 +143,7 @@ def test_an_application_that_configures_logging_sees_them():
     code = SCRIPT.format(setup=setup, config=CONFIG | {"defaults": {"retry": {"initial_wait": 0}}})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == ""
-    assert "ERROR modelhub settle" in done.stderr
+    assert "WARNING modelhub settle" in done.stderr
     assert "WARNING modelhub fallback" in done.stderr
 
 

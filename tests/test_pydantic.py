@@ -7,6 +7,16 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from modelhub import ChatResponse, ChatUsage, Hub
+from modelhub.blocks import (
+    Base64Source,
+    MediaBlock,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    Tool,
+    ToolResultBlock,
+    ToolUseBlock,
+)
 from modelhub.response import Attempt
 
 
@@ -77,3 +87,23 @@ def test_the_json_schema_fits_what_is_written(cls):
     jsonschema.validate(written, schema)
     assert set(body["properties"]) == set(body["required"]) == set(written)
     assert body["title"] == cls.__name__
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        TextBlock("hello", cache={"type": "ephemeral"}),
+        ThinkingBlock("hm", signature="s", provider="anthropic"),
+        ToolUseBlock("1", "look", {"city": "Oslo"}),
+        ToolResultBlock("1", "look", (TextBlock("rain"),)),
+        MediaBlock("image", Base64Source("QUJD", "image/png")),
+        Message("user", (TextBlock("hello"), TextBlock("you"))),
+        Tool("look", "Looks.", {"type": "object"}),
+    ],
+    ids=lambda block: type(block).__name__,
+)
+def test_blocks_are_fields_too(block):
+    """Messages and what they are made of are read as they were written, and have a JSON schema."""
+    adapter = TypeAdapter(type(block))
+    assert adapter.validate_json(adapter.dump_json(block)) == block
+    jsonschema.validate(json.loads(adapter.dump_json(block)), adapter.json_schema())

@@ -9,6 +9,7 @@ next pause is longer. A breaker belongs to an endpoint, a key and a model, all t
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections import deque
@@ -237,4 +238,11 @@ class Breaker(Layer):
     def _leave_alone(self, now: float, seconds: float, error: CallError) -> None:
         # A pause is never shortened by a later, shorter one.
         if now + seconds > self.state.until:
-            self.state.until, self.state.cause = now + seconds, error.with_traceback(None)
+            self.state.until, self.state.cause = now + seconds, _detach(error)
+
+
+def _detach(error: CallError) -> CallError:
+    """Return a copy of *error* that keeps nothing of its call alive: no frames, no causes, no part of an answer."""
+    copied = copy.copy(error)
+    copied.__dict__.pop("partial", None)
+    return copied

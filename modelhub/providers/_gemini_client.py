@@ -63,18 +63,21 @@ class GeminiClient:
 
     async def _caught(self, model_name: str, payload: Mapping[str, Any], stream: bool) -> httpx2.Response:
         """Let the SDK send *payload*, and catch the response."""
-        caught: list[httpx2.Response] = []
+        caught: list[httpx2.Response | Exception] = []
         token = _CAUGHT.set(caught)
         try:
             await self._send(model_name, payload, stream)
         except BaseException as error:
             for response in caught:
-                await response.aclose()
+                if not isinstance(response, Exception):
+                    await response.aclose()
             if not caught and isinstance(error, (TypeError, ValueError)):
                 raise _wrong_parameters(error) from error
             raise
         finally:
             _CAUGHT.reset(token)
+        if isinstance(caught[0], Exception):
+            raise caught[0]
         return caught[0]
 
     async def _send(self, model_name: str, payload: Mapping[str, Any], stream: bool) -> None:
@@ -154,7 +157,10 @@ def _tap_class() -> Callable[..., httpx2.AsyncClient]:
     import httpx2
 
     class Tap(httpx2.AsyncClient):
-        """Keeps each response, unread, for whoever asked. *theirs* is a client of the user's, to send through."""
+        """Keeps each response, unread, or failure for whoever asked.
+
+        *theirs* is a client of the user's, to send through.
+        """
 
         def __init__(self, *, theirs: Any, connect_timeout: float, **arguments: Any) -> None:
             super().__init__(**arguments)
@@ -170,12 +176,18 @@ def _tap_class() -> Callable[..., httpx2.AsyncClient]:
             return super().build_request(*args, **kwargs)
 
         async def send(self, request: Any, **kwargs: Any) -> Any:
-            if self._theirs is None:
-                response = await super().send(request, **{**kwargs, "stream": True})
-            else:
-                response = await self._theirs.send(request, stream=True)
-            _CAUGHT.get().append(response)
+            _CAUGHT.get().append(await self._response_or_failure(request, kwargs))
             return httpx2.Response(200, content=b"")
+
+        async def _response_or_failure(self, request: Any, kwargs: Mapping[str, Any]) -> Any:
+            # A failure does not pass through the SDK either: error trackers wrap it, and report what is raised there as
+            # an error of the application, even if another attempt mends it.
+            try:
+                if self._theirs is not None:
+                    return await self._theirs.send(request, stream=True)
+                return await super().send(request, **{**kwargs, "stream": True})
+            except Exception as error:
+                return error
 
     return Tap
 

@@ -9,13 +9,11 @@ API's form; otherwise by a forced tool, or in words where thinking excludes that
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
-from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -61,8 +59,13 @@ again."""
 
 _STEADY = frozenset({"auth_token", "default_query", "timeout"})
 """Keywords of the client with which its requests all have the same head."""
-_IN_HEAD = frozenset({"extra_headers", "extra_query", "timeout", "user_profile_id", "workspace_id"})
+_OPTIONS = {"extra_headers": "headers", "extra_query": "params", "timeout": "timeout"}
+"""What a call may say beside the body, and the SDK's names for it."""
+_AS_HEADERS = {"user_profile_id": "anthropic-user-profile-id", "workspace_id": "anthropic-workspace-id"}
+"""Parameters that are sent as headers."""
+_IN_HEAD = frozenset({*_OPTIONS, *_AS_HEADERS})
 """Parameters of a request that are not of its body."""
+_NOT_IN_BODY = _IN_HEAD | {"extra_body"}
 
 
 class _Client(NamedTuple):
@@ -225,19 +228,23 @@ class AnthropicChatModel(Provider):
     async def _create(self, payload: Payload) -> Any:
         client = self._clients.get()
 
-        async def ask(payload: Payload | None) -> Any:
-            if payload is None:
-                import httpx2
+        async def ask(body: Payload | None) -> Any:
+            import httpx2
+            from anthropic import AsyncStream
 
+            if body is None:
                 return await client.sdk.post("/v1/messages", cast_to=httpx2.Response, body={})
-            known = _parameters()
-            given = {name: value for name, value in payload.items() if name in known}
-            beside = {name: value for name, value in payload.items() if name not in known}
-            # `extra_body` wins over the parameters. The model's name goes there because the SDK warns about old models
-            # by their names, which is a failed call where warnings are errors.
-            extra = {**beside, "model": payload["model"], **(payload.get("extra_body") or {})}
-            raw = await client.sdk.messages.with_raw_response.create(**given | {"model": "", "extra_body": extra})
-            return raw.http_response
+            # Not by `messages.create`: error trackers and tracers replace it, and report each failed attempt as an
+            # error of the application. It would also warn about old models, which fails a call where warnings are
+            # errors, and refuse what it does not know.
+            return await client.sdk.post(
+                "/v1/messages",
+                cast_to=httpx2.Response,
+                body=_body(body),
+                options=_request_options(body),
+                stream=body.get("stream", False),
+                stream_cls=AsyncStream[Any],
+            )
 
         key = payload.get("stream", False) if _IN_HEAD.isdisjoint(payload) else None
         return await client.again.send(key, payload, ask, _body)
@@ -399,16 +406,16 @@ def _is_anthropic(address: str) -> bool:
 
 
 def _body(payload: Payload) -> Payload:
-    """The JSON that the SDK makes of *payload*, where nothing in it goes elsewhere."""
+    """The JSON that is sent for *payload*."""
     extra = payload.get("extra_body") or {}
-    return {**{name: value for name, value in payload.items() if name != "extra_body"}, **extra}
+    return {**{name: value for name, value in payload.items() if name not in _NOT_IN_BODY}, **extra}
 
 
-@cache
-def _parameters() -> frozenset[str]:
-    from anthropic.resources.messages import AsyncMessages
-
-    return frozenset(inspect.signature(AsyncMessages.create).parameters) - {"self"}
+def _request_options(payload: Payload) -> Any:
+    """What *payload* says beside the body, as the SDK's options of one request."""
+    options = {option: payload[name] for name, option in _OPTIONS.items() if name in payload}
+    headers = {header: payload[name] for name, header in _AS_HEADERS.items() if name in payload}
+    return {**options, "headers": {**headers, **(options.get("headers") or {})}}
 
 
 async def _read_out(events: AsyncIterator[Any]) -> None:

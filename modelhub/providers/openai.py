@@ -50,7 +50,9 @@ _END = "end"
 _UNPARSED = "unparsed"
 _DONE = b"[DONE]"
 _CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "azure_ad_token", "azure_ad_token_provider"})
-_NOT_SENT = ("extra_headers", "extra_query", "extra_body", "timeout")
+_OPTIONS = {"extra_headers": "headers", "extra_query": "params", "timeout": "timeout"}
+"""What a call may say beside the body, and the SDK's names for it."""
+_NOT_SENT = frozenset({*_OPTIONS, "extra_body"})
 _STEADY = frozenset({"default_headers", "default_query", "timeout", "project", "azure_endpoint", "api_version"})
 """Keywords of the client with which its requests all have the same head."""
 _DRAIN_SECONDS = 0.1  # seconds that a connection may take to end behind the last event, to be used again
@@ -249,24 +251,30 @@ class OpenAIChatModel(Provider):
     async def _open(self, payload: Payload) -> Any:
         client = self._clients.get()
         sent = {name: value for name, value in payload.items() if name not in _NOT_SENT}
-        arguments = {name: payload[name] for name in _NOT_SENT if name in payload}
-        # All goes in `extra_body`: as arguments the SDK would refuse what it does not know, and walk through every
-        # message to no effect, which costs more than all the rest of a call.
-        body = {**sent, **(arguments.pop("extra_body", None) or {})}
-        key = None if arguments else (payload["model"], payload["stream"])
+        body = {**sent, **(payload.get("extra_body") or {})}
+        options: Any = {option: payload[name] for name, option in _OPTIONS.items() if name in payload}
+        key = None if options else (payload["model"], payload["stream"])
 
         async def ask(body: Payload | None) -> Any:
-            if body is None:
-                import httpx2
+            import httpx2
+            from openai import AsyncStream
 
-                of = {"model": payload["model"]}  # Azure's address has it
+            of = {"model": payload["model"]}  # Azure's address has it
+            if body is None:
                 return await client.sdk.post("/chat/completions", cast_to=httpx2.Response, body=of)
             if self._is_unsigned():
-                arguments["extra_headers"] = {"Authorization": _omit(), **(arguments.get("extra_headers") or {})}
-            raw = await client.sdk.chat.completions.with_raw_response.create(
-                model=payload["model"], messages=[], stream=payload["stream"], extra_body=body, **arguments
+                options["headers"] = {"Authorization": _omit(), **(options.get("headers") or {})}
+            # Not by `chat.completions.create`: error trackers and tracers replace it, and report each failed attempt
+            # as an error of the application. It would also refuse what it does not know, and walk through every
+            # message to no effect, which costs more than all the rest of a call.
+            return await client.sdk.post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body=of,
+                options=options | {"extra_json": body},
+                stream=payload["stream"],
+                stream_cls=AsyncStream[Any],
             )
-            return raw.http_response
 
         return await client.again.send(key, body, ask)
 

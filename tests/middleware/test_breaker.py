@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 from typing import Literal
 
 import pytest
@@ -299,6 +301,27 @@ async def test_it_says_why_and_until_when(world):
         await model("hi")
     assert 50 <= caught.value.retry_after <= 56
     assert isinstance(caught.value.__cause__, QuotaExhausted)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_it_keeps_nothing_of_the_call_that_opened_it(world, stream):
+    """Neither what the caller's frames hold, nor a part of an answer."""
+    step = {"say": "one two three", "break_after": 2} if stream else BUSY
+    model = lone(world, [step], failures=1)
+
+    async def call():
+        local = VirtualClock()
+        with contextlib.suppress(CallError):
+            await collect(model, stream=stream)
+        return weakref.ref(local)
+
+    local = await call()
+    gc.collect()
+    assert local() is None
+    with pytest.raises(BreakerOpen) as caught:
+        await model("hi")
+    assert isinstance(caught.value.__cause__, StreamBroken if stream else Overloaded)
+    assert getattr(caught.value.__cause__, "partial", None) is None
 
 
 @pytest.mark.parametrize(

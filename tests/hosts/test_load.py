@@ -1,0 +1,113 @@
+"""FastAPI on uvloop under load: browsers that leave and browsers that stall take nothing from the others."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+SERVER = Path(__file__).with_name("load_server.py")
+REQUESTS, AT_ONCE, STALLED = 1000, 200, 20
+LENGTH = 24 * 8192 + 23
+
+
+@contextlib.contextmanager
+def server(ledger):
+    """The port of a server, whose Python makes errors of warnings; it must end well and say nothing on stderr."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", SERVER, ledger],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield int(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) in [(0, ""), (-signal.SIGTERM, "")]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class Browser:
+    """A connection to the server with a small buffer."""
+
+    async def open(self, port, deadline):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        connection.connect(("127.0.0.1", port))
+        self.reader, self.writer = await asyncio.open_connection(sock=connection)
+        self.writer.write(f"GET /?deadline={deadline} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        return self
+
+    async def read(self):
+        """The length of the text in the chunks of the answer."""
+        head, _, body = (await self.reader.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        return body.count(b"x") + body.count(b" ")
+
+    async def read_a_little(self):
+        await self.reader.read(100)
+        self.writer.transport.pause_reading()
+
+    def leave(self):
+        self.writer.transport.abort()
+
+
+async def browse(port):
+    """Of all browsers each fifth leaves after the first bytes, some stall, and the others get all of the answer."""
+    gate, stalled = asyncio.Semaphore(AT_ONCE), []
+
+    async def visit(number):
+        async with gate:
+            if number % (REQUESTS // STALLED) == 1:
+                stalled.append(await Browser().open(port, deadline=3))
+                return await stalled[-1].read_a_little()
+            browser = await Browser().open(port, deadline=300)
+            length = await (browser.read() if number % 5 else browser.read_a_little())
+            browser.leave()
+            return length
+
+    lengths = await asyncio.gather(*map(visit, range(REQUESTS)))
+    assert {length for length in lengths if length is not None} == {LENGTH}
+    assert lengths.count(None) == REQUESTS // 5 + STALLED
+    return stalled
+
+
+async def wait_for_state(port, expected):
+    """Wait until the server says *expected*; gives what it said last."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        for _ in range(300):
+            state = (await client.get("/state")).json()
+            if state == expected:
+                break
+            await asyncio.sleep(0.1)
+    return state
+
+
+def test_no_place_is_held_and_every_call_is_recorded_once(tmp_path):
+    """A thousand requests, two hundred at once, of which a fifth leave early and twenty never read on."""
+
+    async def main(port):
+        stalled = await browse(port)
+        after_deadlines = await wait_for_state(port, done)
+        for browser in stalled:
+            browser.leave()
+        return after_deadlines
+
+    done = {"recorded": REQUESTS, "places taken": 0}
+    with server(tmp_path / "usage.db") as port:
+        assert asyncio.run(main(port)) == done
+    with contextlib.closing(sqlite3.connect(tmp_path / "usage.db")) as ledger:
+        (ids,) = ledger.execute("SELECT count(DISTINCT call_id) FROM calls").fetchone()
+        outcomes = ledger.execute("SELECT outcome, error, count(*) FROM calls GROUP BY outcome ORDER BY outcome")
+        assert outcomes.fetchall() == [
+            ("closed", None, REQUESTS // 5),
+            ("complete", None, REQUESTS - REQUESTS // 5 - STALLED),
+            ("failed", "DeadlineExceeded", STALLED),
+        ]
+    assert ids == REQUESTS
