@@ -95,7 +95,7 @@ def _table(head: str, rows: Sequence[Row]) -> list[Text]:
     if not rows:
         return []
     header: list[Cell] = [(word, "bold") for word in (head, "caller got", "by", "attempts", "took", "verdict")]
-    return columns([header, *map(_cells, rows)], indent=0)
+    return columns([header, *map(_cells, rows)], indent=0, labels=("", "got", "by", "attempts", "took", ""))
 
 
 def _cells(row: Row) -> list[Cell]:

@@ -194,7 +194,7 @@ def _where(plan: Plan) -> Iterator[Text]:
         (f"{path} = {_cut(origin.shown)}", ", ".join(filter(None, (section, f"{plan.loaded.file}:{origin.line}"))))
         for path, section, origin in _origins(plan)
     ]
-    for at, row in enumerate(columns(found, indent=0)):
+    for at, row in enumerate(columns(found, indent=0, room=_LABEL)):
         yield line((f"{'where' if at == 0 else '':<{_LABEL}}", "bold")).append_text(row)
 
 

@@ -36,7 +36,7 @@ def reported(*, as_json: bool = False, story: Story | None = None) -> Iterator[N
             if as_json:
                 _print_error("ConfigError", str(error), problems=problems_as_dicts(error))
             else:
-                say(*config_failed(error), err=True)
+                say(*config_failed(error), err=True, wrapped=False)
             raise typer.Exit(Exit.CONFIG) from None
         except UnknownModel as error:
             _simple("UnknownModel", str(error), as_json)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from modelhub.accounting.totals import Sum
-from modelhub.cli._output import columns, counted, line, money
+from modelhub.cli._output import columns, counted, find_width, line, money
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["lines"]
 
 _WIDTH = 24
+_NARROW = 12
+_WIDE = 120
+"""From how many columns of a terminal on a bar has all of its width."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _MOST_ROWS = 400  # with those in which there was nothing
 _TIMES = {
@@ -47,7 +51,7 @@ def lines(found: Mapping[str, Sum], by: str, since: datetime | None) -> list[Tex
     table: list[list[Cell]] = [[(by, "dim"), *((cell, "dim") for cell in figures[0])]]
     for (name, style, _, size), cells in zip(rows, figures[1:], strict=True):
         table.append([(name, style), *cells, (_bar(size, most), "cyan")])
-    return [*columns(table, indent=0), *_notes(whole, began)]
+    return [*columns(table, indent=0, labels=("", *_HEADER, "")), *_notes(whole, began)]
 
 
 def _with_gaps(found: Mapping[str, Sum], by: str) -> Mapping[str, Sum]:
@@ -82,7 +86,8 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[list[str]]:
 def _bar(size: Decimal, most: Decimal) -> str:
     if not size or not most:
         return ""
-    eighths = max(1, round(size / most * _WIDTH * 8))
+    width = _WIDTH if (find_width(sys.stdout) or _WIDE) >= _WIDE else _NARROW
+    eighths = max(1, round(size / most * width * 8))
     return _EIGHTHS[8] * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
 
 

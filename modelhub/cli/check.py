@@ -67,7 +67,7 @@ def _broken(error: ConfigError, as_json: bool) -> None:
         file = error.problems[0].file or None
         print_json({"ok": False, "file": file, "problems": problems_as_dicts(error)})
     else:
-        say(*config_failed(error))
+        say(*config_failed(error), wrapped=False)
 
 
 def _sections(loaded: Loaded, found: list[Entry]) -> dict[str, list[object]]:

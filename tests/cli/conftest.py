@@ -55,7 +55,7 @@ Run = Callable[..., Any]
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file, in the working directory, where every command finds it; no variable of the outside is seen."""
-    for name in ("MODELHUB_CONFIG", "SCRIPT_NAME", "NO_COLOR", "FORCE_COLOR"):
+    for name in ("MODELHUB_CONFIG", "SCRIPT_NAME", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "models.yaml"
