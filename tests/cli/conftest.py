@@ -52,10 +52,16 @@ chains:
 Run = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True)
+def _any_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines may be of any length, whatever runs the tests says of its terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file, in the working directory, where every command finds it; no variable of the outside is seen."""
-    for name in ("MODELHUB_CONFIG", "SCRIPT_NAME", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+    for name in ("MODELHUB_CONFIG", "SCRIPT_NAME", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "models.yaml"
