@@ -48,6 +48,9 @@ class Outcome:
     is_stalled: bool = False
 
 
+_NEVER = object()
+
+
 class _Completion:
     """The part of a stream that outlives its reader: who is to be told of its end, and whether they have been."""
 
@@ -69,7 +72,7 @@ class _Completion:
         self.source = source
         self.inner = inner
         self.last: ChatResponse | None = None
-        self.cancelled_after: Any = self  # the snapshot after which a read was cancelled, for good or not
+        self.cancelled_after: object = _NEVER  # the snapshot after which a read was cancelled, for good or not
         self.outcome: Outcome | None = None
         self.timer: StreamTimer | None = None
         self.loop = asyncio.get_running_loop()
