@@ -18,6 +18,7 @@ from modelhub._shapes import named
 from modelhub.blocks import (
     Base64Source,
     ContentBlock,
+    FileSource,
     MediaBlock,
     PathSource,
     TextBlock,
@@ -221,6 +222,7 @@ _SOURCE_TEXTS: dict[type, tuple[str, ...]] = {
     UrlSource: ("url", "media_type"),
     Base64Source: ("text", "media_type"),
     PathSource: (),
+    FileSource: ("file_id", "provider", "media_type"),
 }
 
 

@@ -15,9 +15,6 @@ from pydantic_core import PydanticCustomError
 __all__ = ["Duration", "LayerOptions", "Options", "ProviderOptions", "Secret", "duration"]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PRIVATE = re.compile("client_args|client_kwargs|.*headers|.*proxy")
-"""Fields whose values may be, or may hold, credentials."""
-_PASSWORD = re.compile(r"(?<=://)[^\s/?#]*@")
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
 
 
@@ -31,19 +28,6 @@ class Options(BaseModel):
         protected_namespaces=(),
         hide_input_in_errors=True,
     )
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Yield the fields as a repr shows them: without what a client is made with, and passwords of addresses."""
-        for name, value in super().__repr_args__():
-            yield name, _hide(value, all_of_it=name is not None and _PRIVATE.fullmatch(name) is not None)
-
-
-def _hide(value: Any, *, all_of_it: bool) -> Any:
-    if isinstance(value, Mapping):
-        return {key: "***" if all_of_it else _hide(inner, all_of_it=False) for key, inner in value.items()}
-    if isinstance(value, str):
-        return "***" if all_of_it else _PASSWORD.sub("***@", value)
-    return value
 
 
 def seconds(value: Any) -> Any:

@@ -44,7 +44,8 @@ class Claim:
     """No more than *amount* passes in *seconds*, until it is *until*; *source* was told so for the attempt of *hold*.
 
     *passed* is what was admitted after that one, or more. *asked* is when somebody was last admitted, who may bring
-    news, and *probe_after* how many seconds later another one may.
+    news, and *probe_after* how many seconds later another one may. *total_when_heard* is how much the window had ever
+    admitted when the claim became known: only an attempt that was admitted later can disprove it.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Claim:
     asked: float
     passed: int
     probe_after: float
+    total_when_heard: int
 
 
 class Claims:
@@ -81,15 +83,19 @@ class Claims:
         kept = [claim for claim in known if claim.source != source or claim.hold.number > hold.number]
         if len(own := [claim for claim in kept if claim.source == source]) >= _MOST:
             kept.remove(max(own, key=lambda claim: claim.amount))
-        self._claims = [*kept, Claim(source, hold, amount, seconds, now + seconds, now, passed, probe_after)]
+        claim = Claim(source, hold, amount, seconds, now + seconds, now, passed, probe_after, window.total)
+        self._claims = [*kept, claim]
         return amount <= passed and all(claim.amount > claim.passed for claim in known)
 
     def disprove(self, source: str, hold: Hold) -> None:
-        """*source* has answered the attempt of *hold*: what would have kept that from passing is not true any more."""
+        """Drop what would have kept the attempt of *hold* from passing: *source* has answered it all the same.
+
+        An attempt that was admitted before the claim was known proves nothing.
+        """
         self._claims = [
             claim
             for claim in self._claims
-            if claim.source != source or claim.hold.number >= hold.number or claim.passed <= claim.amount
+            if claim.source != source or hold.total <= claim.total_when_heard or claim.passed <= claim.amount
         ]
 
     def passed(self, amount: int, now: float) -> None:

@@ -49,7 +49,7 @@ def test_frames_of_a_refused_configuration_hold_no_key(load, tmp_path):
 
 
 def test_the_repr_of_options_has_no_credentials():
-    """Keys, what clients are made with, headers, and passwords in addresses are hidden; everything else is shown."""
+    """A repr tells which model it is, and no key, header, client argument or password in an address."""
     model = {
         "provider": "openai",
         "model_name": "gpt",
@@ -63,6 +63,4 @@ def test_the_repr_of_options_has_no_credentials():
         assert KEY not in shown
         assert "pass-word-1" not in shown
     shown = repr(loaded.models["m"].options)
-    assert "client_args={'default_headers': '***', 'timeout': '***'}" in shown
-    assert "base_url='https://***@example.org/v1'" in shown
-    assert "generate_kwargs={'temperature': 0.5}" in shown
+    assert shown == "OpenAIOptions(provider='openai', model_name='gpt', stream=False)"

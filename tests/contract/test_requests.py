@@ -97,9 +97,9 @@ BEYOND = {
         "prompt_cache_breakpoint": "a mark of one server's cache",
     },
     "anthropic": {
-        "unknown type `(server_tool_use|mcp_tool_use|tool_reference|search_result)`": "traces of its own tools",
+        '"type": "(server_tool_use|mcp_tool_use|tool_reference|search_result)"': "traces of its own tools",
         "unknown type `(container_upload|tool_addition|file)`": "files and tools that were uploaded to the vendor",
-        "unknown type `text`": "a document of plain text, which has a media type and base64 with us",
+        "unknown type `content`": "a document that is made of parts",
         "unknown key `citations`": "a wish for citations, which replies do not show",
         "has no result before this message": "a call that was dropped half way, which other vendors refuse",
         '"role": "system"': "a system message further down, which joins the others at the top",
@@ -144,14 +144,21 @@ async def test_a_vendors_own_conversations_come_back_to_it(kind, recorded, rules
     async with listening(kind) as vendor:
         model = vendor.model()
         for name, body in own(kind, recorded):
+            if is_beyond(kind, json.dumps(body)):
+                continue
             found = [one async for one in unlike(kind, vendor, model, body, rules, wire)]
-            if any(re.search(words, "\n".join([*found, json.dumps(body)])) for words in BEYOND[kind]):
+            if is_beyond(kind, "\n".join(found)):
                 continue
             compared += 1
             wrong += [f"{name}: {one}" for one in found]
         await model.aclose()
     assert wrong == []
     assert compared >= LEAST[kind]
+
+
+def is_beyond(kind, text):
+    """Whether *text*, a recorded request or what was found of it, shows one of the things that are not compared."""
+    return any(re.search(words, text) for words in BEYOND[kind])
 
 
 async def unlike(kind, vendor, model, body, rules, wire):

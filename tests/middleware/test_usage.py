@@ -39,7 +39,13 @@ async def test_a_stream_says_it_at_its_end(world):
     assert world.settled().usage.cost == Decimal("0.0001075")
 
 
-async def test_without_a_price_the_cost_is_unknown(world):
+@pytest.fixture
+def without_prices(monkeypatch):
+    """A scripted answer costs nothing; here it stands for one whose price nobody knows."""
+    monkeypatch.setattr("modelhub.accounting.prices._Free.cost", lambda *_: None)
+
+
+async def test_without_a_price_the_cost_is_unknown(world, without_prices):
     """Not nothing."""
     reply = await world.hub({"m": {"say": TEN}}).get("m")("hi")
     assert reply.usage.cost is None
@@ -73,7 +79,7 @@ async def test_each_model_has_its_own_price(world):
     assert world.settled().usage.cost == first.cost + second.cost
 
 
-async def test_a_part_without_a_price_leaves_the_sum_unknown(world):
+async def test_a_part_without_a_price_leaves_the_sum_unknown(world, without_prices):
     """A sum of known and unknown is unknown."""
     hub = world.hub(
         {

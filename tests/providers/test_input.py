@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelhub import Hub
-from modelhub.errors import InvalidRequest
+from modelhub.errors import InvalidRequest, UnsupportedFeature
 from modelhub.registry import provider_options
 
 KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai"]
@@ -425,3 +425,25 @@ async def test_an_answer_must_fit_the_schema_that_was_given(loopback, text):
 
     with pytest.raises(BadReply):
         await sent("openai", loopback, "x", structured_model=WHOLE, reply=answer("openai", text))
+
+
+# -- files that were uploaded to a vendor -----------------------------------------------------------------------------
+
+
+UPLOADED = {
+    "openai": {"type": "file", "file": {"file_id": "file-1"}},
+    "anthropic": {"type": "document", "source": {"type": "file", "file_id": "file-1"}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("owner", UPLOADED)
+async def test_an_uploaded_file_is_named_to_its_own_vendor_only(kind, owner, loopback):
+    """Another vendor does not know the id: that is a feature it lacks, and the next model may be asked."""
+    messages = [{"role": "user", "content": ["Read it.", UPLOADED[owner]]}]
+    if kind == owner:
+        body, _ = await sent(kind, loopback, messages)
+        assert '"file-1"' in json.dumps(body)
+    else:
+        with pytest.raises(UnsupportedFeature):
+            await sent(kind, loopback, messages)

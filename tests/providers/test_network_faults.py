@@ -366,7 +366,7 @@ async def test_a_closed_hub_sends_nothing(vendor):
         while sent < 2:
             under_way.clear()
             await under_way.wait()
-        await hub.aclose()
+        await hub.aclose(grace=0)
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, HubClosed | CallError) for outcome in outcomes), outcomes
     assert sent == 2
