@@ -157,6 +157,10 @@ def _join(entries: list[TracebackType]) -> TracebackType | None:
 
 
 def _is_library(frame: FrameType) -> bool:
-    module = str(frame.f_globals.get("__name__", ""))
+    return _is_library_module(str(frame.f_globals.get("__name__", "")))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_library_module(module: str) -> bool:
     package = module.partition(".")[0]
     return package in _LIBRARIES or package in sys.stdlib_module_names or module.startswith(_NAMESPACED_LIBRARIES)

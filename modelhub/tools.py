@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import marshal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -97,13 +99,38 @@ def _parameters(found: Json, at: str) -> dict[str, Any]:
     for other in _SCHEMA_KEYS:
         if found.get(other) is not None and found[other] != found[key]:
             raise InvalidRequest(f"{at}: `{key}` and `{other}` mean the same here, and differ")
-    schema = repair_schema(copy_json(found[key], f"{at}.{key}"))
+    schema = _read_schema(found[key], f"{at}.{key}")
     kind = schema.get("type", "object")
     if kind != "object" and not (isinstance(kind, list) and "object" in kind):
         raise InvalidRequest(f'{at}.{key}.type: expected "object": tools take named arguments')
     schema["type"] = "object"
     schema.setdefault("properties", {})
     return schema
+
+
+_MAX_REMEMBERED = 16_384
+"""The size in bytes up to which a schema is remembered: tools are the same in every call, and reading one is slow."""
+
+
+def _read_schema(schema: Any, place: str) -> dict[str, Any]:
+    """Return a copy of *schema*, repaired. Raises InvalidRequest, with its *place*, for what is no JSON object."""
+    try:
+        written = marshal.dumps(schema, _MARSHAL_VERSION)
+        if len(written) <= _MAX_REMEMBERED:
+            copied: dict[str, Any] = marshal.loads(_repair_marshalled(written))  # noqa: S302 - written here
+            return copied
+    except (ValueError, InvalidRequest):
+        pass  # a type that only the slow way can read, or a mistake, of which it tells the place
+    return repair_schema(copy_json(schema, place))
+
+
+_MARSHAL_VERSION = 2  # the last that writes equal values alike, however often they are referred to
+
+
+@functools.lru_cache(maxsize=256)
+def _repair_marshalled(schema: bytes) -> bytes:
+    # Unlike JSON, marshal tells every type from every other, so no wrong schema passes for a right one.
+    return marshal.dumps(repair_schema(copy_json(marshal.loads(schema), "")), _MARSHAL_VERSION)  # noqa: S302
 
 
 _MODES: dict[str, Literal["auto", "none", "required"]] = {

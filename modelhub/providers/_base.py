@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import urllib.request
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
@@ -36,11 +35,12 @@ from modelhub.providers._client import ClientProblem, ClientSettings
 from modelhub.providers._errors import network_failure
 from modelhub.providers._http import PerLoop
 from modelhub.providers._left import left_of
-from modelhub.providers._redact import is_clean, redact
+from modelhub.providers._redact import PreparedSecrets, is_clean, redact
 from modelhub.providers._sdk_import import import_sdk, is_ready
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._tool_names import with_vendor_names
 from modelhub.providers._trace import trace_headers
+from modelhub.providers.http.proxies import read_proxy_addresses
 from modelhub.response import Attempt, ChatResponse, ChatUsage
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
@@ -62,6 +62,8 @@ class Provider(ChatModelBase):
     """What ends a stream, as an error about its absence calls it."""
 
     _clients: PerLoop[Any] | None = None
+    _prepared_secrets: PreparedSecrets | None = None
+    """What was last hidden: keys rarely change."""
     connect_timeout: float = 5.0
     """Seconds until a connection must stand."""
 
@@ -271,15 +273,19 @@ class Provider(ChatModelBase):
         failure.args = (redact(str(failure), hidden, contents), *failure.args[1:])
         # A traceback prints the causes too. What a server echoes is in the SDK's error as it came.
         failure.__context__ = None
-        causes = [linked for linked in linked_errors(failure) if linked is not failure]
-        if not all(is_clean(_text_of(cause), hidden, contents) for cause in causes):
+        errors = linked_errors(failure)
+        if not all(is_clean(_text_of(cause), hidden, contents) for cause in errors if cause is not failure):
             failure.__cause__ = None
-        drop_frames(failure)
+        for error in errors:
+            error.__traceback__ = None
 
-    def _hidden_texts(self) -> list[str]:
+    def _hidden_texts(self) -> PreparedSecrets:
         """What no message may show: keys, and passwords in the addresses of servers and proxies."""
-        addresses = [self.address() or "", *urllib.request.getproxies().values()]
-        return [*self.secrets(), *(password for address in addresses for password in find_passwords(address))]
+        addresses = [self.address() or "", *read_proxy_addresses()]
+        texts = (*self.secrets(), *(password for address in addresses for password in find_passwords(address)))
+        if self._prepared_secrets is None or self._prepared_secrets.texts != texts:
+            self._prepared_secrets = PreparedSecrets(texts)
+        return self._prepared_secrets
 
     def network_failure(self, error: Exception) -> CallError | None:
         """What the HTTP stack met, if *error* or its cause says so; a server that cannot be reached is named."""

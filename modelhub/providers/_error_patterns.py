@@ -7,8 +7,9 @@ beginning of the message unless the status itself speaks of the account: a valid
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from modelhub.errors import (
@@ -286,6 +287,20 @@ def _compile(patterns: Iterable[ErrorPattern]) -> list[tuple[re.Pattern[str], ty
 _OVERRIDING = _compile(OVERRIDING_PATTERNS)
 _COMPILED = _compile(ERROR_MESSAGE_PATTERNS)
 
+_Test = Callable[[str], re.Match[str] | None]
+
+
+@functools.lru_cache(maxsize=64)
+def _tests_at(status: int | None) -> list[tuple[_Test, type[CallError]]]:
+    """What a message is tested by at *status*, in order, and the failure that each of the words means."""
+    tests: list[tuple[_Test, type[CallError]]] = []
+    for words, cls in _COMPILED:
+        if status in _WHERE_SEARCHED.get(cls, ()):
+            tests.append((words.search, cls))
+        elif status in _WHERE_AT_START.get(cls, ()):
+            tests.append((words.match, cls))
+    return tests
+
 
 def find_class(message: str, status: int | None, *, overriding: bool = False) -> type[CallError] | None:
     """The failure that the words of an error *message* mean at *status* (None inside an answer), or None.
@@ -295,8 +310,4 @@ def find_class(message: str, status: int | None, *, overriding: bool = False) ->
     text = message[:_MAX_MESSAGE_LENGTH].strip()
     if overriding:
         return next((cls for words, cls in _OVERRIDING if words.search(text)), None)
-    for words, cls in _COMPILED:
-        anywhere = status in _WHERE_SEARCHED.get(cls, ())
-        if (anywhere and words.search(text)) or (status in _WHERE_AT_START.get(cls, ()) and words.match(text)):
-            return cls
-    return None
+    return next((cls for is_said, cls in _tests_at(status) if is_said(text)), None)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
-__all__ = ["is_clean", "redact"]
+__all__ = ["PreparedSecrets", "is_clean", "redact"]
 
 HIDDEN_KEY = "***"
 CONTENT_MASK = "<content>"
@@ -49,21 +49,38 @@ _ESCAPE = re.compile(
 _ASCII_SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\uffdc\U00020000-\U0003ffff]")
+_TOKEN = re.compile(r"[\w+/=-]{4,}")
 _ORDINARY_WORD = re.compile(r"[A-Za-z]?[a-z]*")
 
 
-def redact(text: str, secrets: Iterable[str], contents: Iterable[str] = (), limit: int = 300) -> str:
+class PreparedSecrets:
+    """Secrets and what they are looked for by, for whoever redacts many texts. Its representation shows none of them.
+
+    *secrets* are in `texts` as they came.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self.texts = tuple(secrets)
+        longest_first = sorted({secret for secret in self.texts if secret}, key=len, reverse=True)
+        self.spellings = [_searched(spelling) for secret in longest_first for spelling in _spellings(secret)]
+        """What is looked for as it is: text, or a pattern where it must stand alone."""
+        self.runs = [(normalized, _grams(normalized)) for secret in longest_first if (normalized := _run(secret))]
+        """Every normalized secret of which a part counts, and the parts of it that are as short as may be."""
+
+
+def redact(text: str, secrets: Iterable[str] | PreparedSecrets, contents: Iterable[str] = (), limit: int = 300) -> str:
     """Return *text* on one line, at most *limit* long, without *secrets* or parts of the conversation's *contents*.
 
     A secret becomes `***` and a stretch of the conversation `<content>`.
     """
-    text = _mask_secrets(text[:_MAX_TEXT], sorted({secret for secret in secrets if secret}, key=len, reverse=True))
+    prepared = secrets if isinstance(secrets, PreparedSecrets) else PreparedSecrets(secrets)
+    text = _mask_secrets(text[:_MAX_TEXT], prepared)
     text = _mask_contents(text, contents)
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def is_clean(text: str, secrets: Iterable[str], contents: Iterable[str] = ()) -> bool:
+def is_clean(text: str, secrets: Iterable[str] | PreparedSecrets, contents: Iterable[str] = ()) -> bool:
     """Whether *text* holds none of *secrets* and no part of *contents*; false for a text too long to be looked at."""
     if len(text) > _MAX_TEXT:
         return False
@@ -73,18 +90,28 @@ def is_clean(text: str, secrets: Iterable[str], contents: Iterable[str] = ()) ->
 # -- secrets -----------------------------------------------------------------------------------------------------------
 
 
-def _mask_secrets(text: str, secrets: list[str]) -> str:
-    for secret in secrets:
-        for variant in _spellings(secret):
-            if len(variant) >= _MIN_BARE_SECRET:
-                text = text.replace(variant, HIDDEN_KEY)
-            else:
-                text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(variant)}(?![A-Za-z0-9])", HIDDEN_KEY, text)
-    for secret in secrets:
-        normalized = _normalize(secret)
-        if len(normalized) >= _MIN_SECRET_RUN:
-            text = _mask_secret_runs(text, normalized)
+def _mask_secrets(text: str, secrets: PreparedSecrets) -> str:
+    for spelling in secrets.spellings:
+        text = text.replace(spelling, HIDDEN_KEY) if isinstance(spelling, str) else spelling.sub(HIDDEN_KEY, text)
+    for normalized, grams in secrets.runs:
+        text = _mask_secret_runs(text, normalized, grams)
     return text
+
+
+def _searched(spelling: str) -> str | re.Pattern[str]:
+    if len(spelling) >= _MIN_BARE_SECRET:
+        return spelling
+    return re.compile(rf"(?<![A-Za-z0-9]){re.escape(spelling)}(?![A-Za-z0-9])")
+
+
+def _run(secret: str) -> str:
+    """Return *secret* normalized, or "" if it is so short that no part of it counts."""
+    normalized = _normalize(secret)
+    return normalized if len(normalized) >= _MIN_SECRET_RUN else ""
+
+
+def _grams(normalized: str) -> frozenset[str]:
+    return frozenset(normalized[at : at + _GRAM] for at in range(len(normalized) - _GRAM + 1))
 
 
 def _spellings(secret: str) -> list[str]:
@@ -104,23 +131,18 @@ def _spellings(secret: str) -> list[str]:
     return sorted(spellings, key=len, reverse=True)
 
 
-def _mask_secret_runs(text: str, secret: str) -> str:
-    """Mask the parts of *secret*, which is normalized, that stand in *text*."""
-    normalized, places = _normalize_with_places(text)
-    grams = {secret[at : at + _GRAM] for at in range(len(secret) - _GRAM + 1)}
-    ranges = [
-        (places[at][0], places[at + _GRAM - 1][1])
-        for at in range(len(normalized) - _GRAM + 1)
-        if normalized[at : at + _GRAM] in grams
-    ]
-    ranges += [token.span() for token in re.finditer(r"[\w+/=-]{4,}", text) if _is_end_of(token[0], secret)]
+def _mask_secret_runs(text: str, secret: str, grams: frozenset[str]) -> str:
+    """Mask the parts of *secret*, which is normalized and has *grams*, that stand in *text*."""
+    normalized = _normalize(text)
+    starts = [at for at in range(len(normalized) - _GRAM + 1) if normalized[at : at + _GRAM] in grams]
+    ranges = _places(text, [(at, at + _GRAM) for at in starts])
+    ranges += [token.span() for token in _TOKEN.finditer(text) if _is_end_of(token[0], secret)]
     return _mask(text, ranges, HIDDEN_KEY)
 
 
 def _is_end_of(token: str, secret: str) -> bool:
     """Whether *token* is how *secret* begins or ends, and no ordinary word."""
-    part = _normalize(token)
-    if len(part) < _MIN_SECRET_END or _ORDINARY_WORD.fullmatch(token):
+    if _ORDINARY_WORD.fullmatch(token) or len(part := _normalize(token)) < _MIN_SECRET_END:
         return False
     return secret.startswith(part) or (len(part) > _MIN_SECRET_END and secret.endswith(part))
 
@@ -130,7 +152,7 @@ def _is_end_of(token: str, secret: str) -> bool:
 
 def _mask_contents(text: str, contents: Iterable[str]) -> str:
     """Mask what *text* shares with *contents*: a longer run of letters, or a shorter one at either end of a text."""
-    normalized, places = _normalize_with_places(text)
+    normalized = _normalize(text)
     if len(normalized) < _MIN_WHOLE_CONTENT:
         return text
     overlap = _Overlap(normalized)
@@ -142,8 +164,7 @@ def _mask_contents(text: str, contents: Iterable[str]) -> str:
             remaining -= len(part)
         if remaining <= 0:
             break
-    ranges = [(places[start][0], places[end - 1][1]) for start, end in overlap.ranges]
-    return _mask(text, ranges, CONTENT_MASK)
+    return _mask(text, _places(text, overlap.ranges), CONTENT_MASK)
 
 
 class _Overlap:
@@ -152,6 +173,7 @@ class _Overlap:
     def __init__(self, text: str) -> None:
         self.text = text
         self.ranges: list[_Range] = []
+        self._grams: dict[int, set[str]] = {}
         self._index: dict[int, dict[str, list[int]]] = {}
         self._comparisons = 0
 
@@ -169,11 +191,11 @@ class _Overlap:
         stride = shortest - gram + 1
         last = len(normalized) - gram
         ends = range(min(_MIN_CONTENT_END, last)), range(max(0, last - _MIN_CONTENT_END), last + 1)
-        index = self._index.get(gram) or self._index.setdefault(gram, self._index_grams(gram))
+        grams = self._grams.get(gram) or self._grams.setdefault(gram, self._cut_grams(gram))
         for samples in (*ends, range(0, last + 1, stride)):
             for at in samples:
-                if (positions := index.get(normalized[at : at + gram])) is not None:
-                    self._compare(normalized, at, gram, positions)
+                if (sample := normalized[at : at + gram]) in grams:
+                    self._compare(normalized, at, gram, self._positions(sample))
 
     def _add_short(self, content: str, normalized: str) -> bool:
         """Look for a *content* of a few words as a whole; false if it is a longer one."""
@@ -189,6 +211,15 @@ class _Overlap:
                 self.ranges.append((start, start + len(normalized)))
                 start = self.text.find(normalized, start + len(normalized))
         return True
+
+    def _cut_grams(self, gram: int) -> set[str]:
+        return {self.text[at : at + gram] for at in range(len(self.text) - gram + 1)}
+
+    def _positions(self, sample: str) -> list[int]:
+        """Return where *sample* is that was not compared yet; few texts ever need the index."""
+        gram = len(sample)
+        index = self._index.get(gram) or self._index.setdefault(gram, self._index_grams(gram))
+        return index[sample]
 
     def _index_grams(self, gram: int) -> dict[str, list[int]]:
         index: dict[str, list[int]] = {}
@@ -247,17 +278,17 @@ def _normalize(text: str) -> str:
     return plain if plain.isascii() else _NOT_ALPHANUMERIC.sub("", plain)
 
 
-def _normalize_with_places(text: str) -> tuple[str, list[_Range]]:
-    """Return *text* normalized, and the range in *text* of each of its characters."""
-    if text.isascii() and not _may_have_escapes(text):  # as most are: each character stands for itself
-        return _normalize(text), [(at, at + 1) for at, character in enumerate(text) if character.isalnum()]
-    characters: list[str] = []
+def _places(text: str, ranges: list[_Range]) -> list[_Range]:
+    """Return the ranges of *text* that *ranges* of its normalized form stand for."""
+    if not ranges:  # as in most texts
+        return []
     places: list[_Range] = []
-    for piece, start, end in _pieces(text):
-        normalized = _normalize_piece(piece)
-        characters.append(normalized)
-        places += [(start, end)] * len(normalized)
-    return "".join(characters), places
+    if text.isascii() and not _may_have_escapes(text):  # each character stands for itself
+        places = [(at, at + 1) for at, character in enumerate(text) if character.isalnum()]
+    else:
+        for piece, start, end in _pieces(text):
+            places += [(start, end)] * len(_normalize_piece(piece))
+    return [(places[start][0], places[end - 1][1]) for start, end in ranges]
 
 
 def _pieces(text: str) -> Iterator[tuple[str, int, int]]:

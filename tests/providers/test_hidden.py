@@ -12,7 +12,7 @@ import pytest
 from modelhub import Hub
 from modelhub.errors import CallError
 from modelhub.providers._address import find_passwords, server_name
-from modelhub.providers._redact import redact
+from modelhub.providers._redact import PreparedSecrets, redact
 
 KEY = 'sk-/SEC+RET"KEY=1234567890'
 SENDABLE_KEY = "sk-SECRETKEY-1234567890"
@@ -216,6 +216,23 @@ def test_an_echoed_key_is_taken_out(echo):
     text = redact(f"bad key {echo} here", [KEY])
     assert "***" in text
     assert echo.strip('".') not in text
+
+
+def test_prepared_secrets_are_not_shown():
+    """They hide what they were made from, and say nothing of it themselves."""
+    secrets = PreparedSecrets([KEY, "k"])
+    assert redact(f"bad keys {KEY}, k and {KEY[:14]}", secrets) == "bad keys ***, *** and ***"
+    assert KEY[:4] not in repr(secrets)
+
+
+async def test_a_password_that_changes_is_hidden_at_once(loopback, monkeypatch):
+    """What the environment says at the time of the failure counts."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    loopback.answers({"error": {"message": "bad first-pass-1234, second-pass-5678"}}, status=401)
+    async with hub_of("ollama", loopback.url) as hub:
+        for password in ("first-pass-1234", "second-pass-5678"):
+            monkeypatch.setenv("Https_Proxy", f"http://user:{password}@proxy.example:3128")
+            assert password not in str(await fail(hub.get("m"), stream=False))
 
 
 @pytest.mark.parametrize("key", ["k", "ab", "abc", "pa ss", "x+y/z"])

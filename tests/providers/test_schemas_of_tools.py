@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelhub.errors import BadReply, CallError
+from modelhub.errors import BadReply, CallError, InvalidRequest
 from modelhub.tools import normalise_tools
 from tests.providers.wires import models_at
 
@@ -94,3 +94,16 @@ async def test_no_schema_is_an_unknown_failure(loopback):
                     await model("hi", tools=[tool(schema)], stream=False)
                 assert type(caught.value) is BadReply, (model, schema)
     assert len(loopback.asked) == len(models) * len(schemas)
+
+
+def test_a_schema_that_was_read_before_is_read_alike():
+    """Each reader has a copy of his own; what JSON would write alike, but is no JSON, is still refused at its place."""
+    find = {"name": "find", "parameters": {"properties": {"1": {"type": "str", "enum": ["a", "b"]}}}}
+    first, second = normalise_tools([find])[0], normalise_tools([find])[0]
+    assert first == second
+    assert first.parameters["properties"]["1"]["type"] == "string"
+    first.parameters["properties"]["1"]["enum"].append("c")
+    assert normalise_tools([find])[0] == second
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match=r"tools\[0\]\.parameters: expected JSON"):
+            normalise_tools([{"name": "find", "parameters": {"properties": {1: {"type": "str", "enum": ["a", "b"]}}}}])

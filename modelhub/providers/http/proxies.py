@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import urllib.request
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -10,11 +11,28 @@ from urllib.parse import urlsplit
 from modelhub.errors import NotConfigured
 from modelhub.providers._address import hide_password
 
-__all__ = ["ProxySettings"]
+__all__ = ["ProxySettings", "read_proxy_addresses"]
 
 _IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+_SUFFIX = "_proxy"
+
+
+def read_proxy_addresses() -> list[str]:
+    """Return the address of every proxy that the environment or the system names, for whatever scheme.
+
+    Of the environment nothing but these variables is decoded, which makes this cheap enough for every failed call.
+    """
+    if not os.supports_bytes_environ:  # Windows
+        return list(urllib.request.getproxies().values())
+    suffix = _SUFFIX.encode()
+    names = [name for name in os.environb if name[-len(suffix) :].lower() == suffix]
+    if not names and urllib.request.getproxies is not urllib.request.getproxies_environment:  # macOS
+        return list(urllib.request.getproxies().values())
+    return [os.fsdecode(os.environb.get(name, b"")) for name in names]
 
 
 class ProxySettings:

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from modelhub.errors import ConnectFailed, NotConfigured
-from modelhub.providers.http.proxies import ProxySettings
+from modelhub.providers.http.proxies import ProxySettings, read_proxy_addresses
 from tests.providers.certificates import Authority
 from tests.providers.http.loopback import OK, Server, open_transport, reply, request_to
 
@@ -47,6 +47,16 @@ def test_no_proxy_lists_what_is_reached_without_one(exceptions, url, goes_throug
     """Names with their subdomains, addresses of both kinds, networks, and ports."""
     settings = ProxySettings({"all": "http://proxy.example:3128", "no": exceptions})
     assert settings.find_proxy(url) == ("http://proxy.example:3128" if goes_through else None)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "All_Proxy"])
+def test_every_proxy_of_the_environment_is_known(monkeypatch, name):
+    """However the variable's name is written; one that is taken away is known no more."""
+    address = "http://user:pässword@proxy.example:3128"
+    monkeypatch.setenv(name, address)
+    assert address in read_proxy_addresses()
+    monkeypatch.delenv(name)
+    assert address not in read_proxy_addresses()
 
 
 def test_the_scheme_of_the_address_names_the_proxy(monkeypatch):
