@@ -238,14 +238,25 @@ def _cancel_read(read: Generator[Any, Any, Any], future: asyncio.Future[Any] | N
 
 
 def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run *work* in a task of its own, on the running loop; a failure is logged."""
+    """Run *work* in a task of its own, on the running loop; a failure is logged.
+
+    It begins even where the task is cancelled at once, as all tasks are when a loop ends.
+    """
+    has_begun = False
 
     async def run() -> None:
+        nonlocal has_begun
+        has_begun = True
         try:
             await work()
         except Exception:
             logging.getLogger("modelhub").warning("a stream was not closed in order", exc_info=True)
 
+    def release(task: asyncio.Task[None]) -> None:
+        _background.discard(task)
+        if not has_begun:
+            run_in_background(work)
+
     task = asyncio.get_running_loop().create_task(run())
     _background.add(task)
-    task.add_done_callback(_background.discard)
+    task.add_done_callback(release)

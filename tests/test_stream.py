@@ -171,6 +171,36 @@ def test_forgotten_after_its_loop_ended_it_is_settled():
     assert found == [("it", "abandoned")]
 
 
+def test_left_with_its_loop_after_a_cancelled_read_it_is_closed_in_order(caplog):
+    """The read is ended before the loop closes its generators: none of them is still running then."""
+    closed = []
+
+    async def silent():
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            closed.append(True)
+
+    async def endless():
+        yield snapshot("one")
+        async for _ in silent():
+            yield snapshot("one two")
+
+    async def main():
+        stream = await ChatStream.open(endless())
+        await anext(stream)
+        read = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        read.cancel()
+        await asyncio.wait([read])
+
+    asyncio.run(main())
+    gc.collect()
+    assert closed == [True]
+    assert not caplog.records
+
+
 async def test_a_stream_read_to_its_end_is_no_warning():
     """Nor one that was closed, or failed."""
     with warnings.catch_warnings():
