@@ -2,7 +2,8 @@
 
 An import takes up to a second, in which the loop, and everybody else's streams, would stand still: so a thread does it.
 But a module can be seen as soon as its import begins, and SDKs look at what others have imported (openai at httpx). So
-whoever is about to begin an attempt waits for the import under way, also for that of another vendor's SDK.
+whoever is about to begin an attempt waits for the import under way, also for that of another vendor's SDK. And what an
+SDK looks at when its answer comes is imported with it: the import of another SDK may have begun since.
 
 A process that forks during an import leaves its child a module that is only begun, with the lock of a thread that the
 child does not have: whoever imports it there waits for ever. So a fork waits for the import.
@@ -14,6 +15,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import importlib
+import importlib.util
 import os
 import sys
 import threading
@@ -23,6 +25,7 @@ from modelhub.process import register_at_fork
 
 __all__ = ["import_sdk", "is_ready"]
 
+LOOKED_AT = {"openai": ("httpx",)}  # modules that an SDK uses if, and only if, something else has imported them
 MAX_FORK_DELAY = 30.0  # seconds that a fork waits for an import at most
 
 
@@ -62,12 +65,13 @@ class _Importer:
             future.set_running_or_notify_cancel()  # who stops waiting does not cancel it
             return future
 
-    def run(self, name: str, future: concurrent.futures.Future[None]) -> None:
-        """Import *name*, and finish *future* whatever comes of it: who needs the module sees what is wrong."""
+    def run(self, names: list[str], future: concurrent.futures.Future[None]) -> None:
+        """Import *names*, and finish *future* whatever comes of it: who needs the modules sees what is wrong."""
         self._thread = threading.get_ident()
         try:
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
+            for name in names:
+                with contextlib.suppress(Exception):
+                    importlib.import_module(name)
         finally:
             self.under_way = None
             self._thread = 0
@@ -84,22 +88,23 @@ def is_ready(name: str) -> bool:
 
 async def import_sdk(name: str) -> None:
     """Import the module *name* if it is not there, and wait for any other import of this kind that is under way."""
+    names = [name, *[looked_at for looked_at in LOOKED_AT.get(name, ()) if is_installed(looked_at)]]
     while True:
         if (under_way := _importer.under_way) is not None:
             await asyncio.wrap_future(under_way)
-        elif is_loaded(name):
+        elif all(is_loaded(each) for each in names):
             _importer.imported.add(name)
             return
         elif (future := _importer.begin()) is not None:
-            await _import_in_thread(name, future)
+            await _import_in_thread(names, future)
             return
 
 
-async def _import_in_thread(name: str, future: concurrent.futures.Future[None]) -> None:
+async def _import_in_thread(names: list[str], future: concurrent.futures.Future[None]) -> None:
     try:
-        thread = asyncio.get_running_loop().run_in_executor(None, _importer.run, name, future)
+        thread = asyncio.get_running_loop().run_in_executor(None, _importer.run, names, future)
     except RuntimeError:  # the process is ending, and starts no thread any more
-        _importer.run(name, future)
+        _importer.run(names, future)
     else:
         await asyncio.shield(thread)  # others wait for it too
 
@@ -108,3 +113,8 @@ def is_loaded(name: str) -> bool:
     """Return whether the module *name* has been imported to its end."""
     module = sys.modules.get(name)
     return module is not None and not getattr(module.__spec__, "_initializing", False)
+
+
+def is_installed(name: str) -> bool:
+    """Return whether the module *name* is there to be imported, or has been imported."""
+    return name in sys.modules or importlib.util.find_spec(name) is not None

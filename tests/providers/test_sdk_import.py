@@ -1,12 +1,13 @@
 """Importing an SDK for one model while calls of others run."""
 
 import asyncio
+import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from modelhub.providers import Provider
+from modelhub.providers import Provider, _sdk_import
 
 
 class Sdkless(Provider):
@@ -63,6 +64,38 @@ async def test_no_call_sees_a_half_imported_sdk():
     replies = await asyncio.wait_for(asyncio.gather(*[model("hi") for model in models]), 10)
     assert {reply.text for reply in replies} == {"True"}
     assert sys.modules["slow_sdk"].is_complete
+
+
+@pytest.mark.usefixtures("slow_sdk")
+async def test_a_call_under_way_sees_no_half_imported_sdk(tmp_path, monkeypatch):
+    """What an SDK looks at is imported with it: the import for another model may begin before the answer comes."""
+    (tmp_path / "looking_sdk.py").touch()
+    monkeypatch.setitem(_sdk_import.LOOKED_AT, "looking_sdk", ("slow_sdk", "sdk_that_is_not_installed"))
+    is_asked, is_answered = asyncio.Event(), asyncio.Event()
+
+    class Looking(Sdkless):
+        sdk = "looking_sdk"
+
+        async def call(self, payload):
+            is_asked.set()
+            await is_answered.wait()
+            return await super().call(payload)
+
+    reply = asyncio.ensure_future(Looking("m", False)("hi"))
+    await is_asked.wait()
+    other = asyncio.ensure_future(Slow("m", False)("hi"))
+    await asyncio.sleep(0.01)
+    is_answered.set()
+    assert [(await reply).text, (await other).text] == ["True", "True"]
+    sys.modules.pop("looking_sdk")
+
+
+def test_openai_finds_httpx_whole():
+    """It uses httpx for each answer if something else, such as another vendor's SDK, has imported it."""
+    code = (
+        "import asyncio, sys; from modelhub.providers._sdk_import import import_sdk; asyncio.run(import_sdk('openai'))"
+    )
+    subprocess.run([sys.executable, "-c", f"{code}; sys.exit('httpx' not in sys.modules)"], check=True, timeout=60)
 
 
 async def test_a_stall_is_no_cost_of_later_calls():
