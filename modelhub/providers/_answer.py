@@ -6,14 +6,15 @@ that a long answer costs the same for each piece, however long it already is.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal
 from uuid import uuid4
 
 from modelhub.errors import BadReply
 from modelhub.providers._arguments import parse_arguments, parse_partial_arguments
-from modelhub.providers._counts import Counts, merge_counts, usage_from_counts
+from modelhub.providers._counts import Counts, merge_counts, supersedes, usage_from_counts
 from modelhub.providers._structured import TOOL_NAME, Structured
 from modelhub.providers._unicode import (
     LAST_BEFORE_SURROGATES,
@@ -113,6 +114,7 @@ class Answer:
         self._known: tuple[str | None, str | None] | None = None
         self._own_id: str | None = None
         self._counts = Counts()
+        self._report: tuple[Any, Callable[[Any], Counts]] | None = None  # the last one, and what will read it
         self._call_ids: dict[str, _Part] = {}
         self._generated_ids: set[str] = set()
         self.grown = False
@@ -189,13 +191,31 @@ class Answer:
 
     def count(self, counts: Counts) -> None:
         """Take what the server says of the tokens so far; later figures replace earlier ones, but a 0 none."""
+        self._read_report()
         self._counts = merge_counts(self._counts, counts)
         self._is_usage_due = True
+
+    def report_counts(self, report: Any, read: Callable[[Any], Counts]) -> None:
+        """Take what the server says of the tokens so far, as it says it; *read* is called if it is needed.
+
+        Some servers report in every event. Most of those reports say no more than that the next one replaces them.
+        """
+        last = self._report
+        if last is not None and not (type(report) is type(last[0]) is dict and supersedes(report, last[0])):
+            self._read_report()
+        self._report = (report, read)
+        self._is_usage_due = True
+
+    def _read_report(self) -> None:
+        if self._report is not None:
+            (report, read), self._report = self._report, None
+            self._counts = merge_counts(self._counts, read(report))
 
     @property
     def usage(self) -> ChatUsage | None:
         """What the counts so far amount to; made when it is asked for, because some vendors count in every event."""
         if self._is_usage_due:
+            self._read_report()
             self._is_usage_due, self._usage = False, usage_from_counts(self._counts)
         return self._usage
 
@@ -244,7 +264,10 @@ class Answer:
         """Whether *content*, which comes with the end, says all the text again that came before it in pieces."""
         if not content or not isinstance(content, str):
             return False
-        pieces = [piece for part in self._parts if part.kind == "text" for piece in part.text.pieces]
+        texts = [part.text.pieces for part in self._parts if part.kind == "text" and part.text.pieces]
+        if not texts or not content.startswith(texts[0][0]):
+            return False
+        pieces = list(chain.from_iterable(texts))
         return len(pieces) > 1 and len(content) == sum(map(len, pieces)) and content == "".join(pieces)
 
     @property

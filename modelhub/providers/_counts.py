@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from modelhub.response import ChatUsage
 
-__all__ = ["MAX_COUNT", "Counts", "merge_counts", "read_count", "usage_from_counts"]
+__all__ = ["MAX_COUNT", "Counts", "merge_counts", "read_count", "supersedes", "usage_from_counts"]
 
 MAX_COUNT = 10**12
 """No call has as many tokens: what is larger is no count, and could not be added up in the ledger."""
@@ -63,6 +63,24 @@ def merge_counts(before: Counts, later: Counts) -> Counts:
         if count:
             merged[name] = count  # type: ignore[literal-required]
     return merged
+
+
+def supersedes(later: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    """Whether *later* gives a count wherever *earlier* does, and has its form: then *earlier* need not be read."""
+    if later.keys() != earlier.keys():
+        return False
+    for key, before in earlier.items():
+        after, kind = later[key], type(before)
+        if after is before:
+            continue
+        if type(after) is not kind:
+            return False
+        if kind is int:
+            if not (before > 0 and 0 < after <= MAX_COUNT):
+                return False
+        elif not supersedes(after, before) if kind is dict else after != before:
+            return False
+    return True
 
 
 def usage_from_counts(counts: Counts) -> ChatUsage | None:

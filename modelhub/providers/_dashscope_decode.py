@@ -27,7 +27,7 @@ from modelhub.providers._errors import misfit
 from modelhub.providers._finish import read_finish_reason
 from modelhub.response import FinishReason
 
-__all__ = ["error_from_response", "is_last", "read_body", "read_done"]
+__all__ = ["choice_of", "error_from_response", "is_last", "read_body", "read_done"]
 
 # A code is looked up whole, then by what stands before its first dot.
 _ERROR_CODES: dict[str, type[CallError]] = {
@@ -86,29 +86,28 @@ def error_from_response(status: int | None, headers: Mapping[str, str], body: ob
     return failure
 
 
-def is_last(body: Mapping[str, Any]) -> bool:
-    """Whether the answer ends with *body*; while it goes on, the vendor writes the text "null" for the reason."""
-    return _choice(body).get("finish_reason") not in (None, "", "null")
+def is_last(choice: Mapping[str, Any]) -> bool:
+    """Whether the answer ends with *choice*; while it goes on, the vendor writes the text "null" for the reason."""
+    return choice.get("finish_reason") not in (None, "", "null")
 
 
-def read_body(body: Mapping[str, Any], wanted: str | None, answer: Answer) -> None:
+def read_body(body: Mapping[str, Any], choice: dict[str, Any], wanted: str | None, answer: Answer) -> None:
     """Read an event or a whole body: a piece of the message, the counts so far, perhaps the end.
 
-    *wanted* is the tool that must be called by then: its name, "" for any, or None.
+    *choice* is the `choice_of` the body, *wanted* the tool that must be called by then: its name, "" for any, or None.
     """
     answer.id = body.get("request_id") or answer.id
-    output, choice = body.get("output"), _choice(body)
+    output = body.get("output")
     answer.model_name = body.get("model") or (output or {}).get("model") or answer.model_name
     message = choice.get("message", choice)  # the old form has `text` beside `finish_reason`
     if not isinstance(message, dict):
         raise BadReply("the answer's message is no JSON object")
     for place in (body, output, choice, message):
         if isinstance(place, dict) and place.get("usage"):
-            answer.count(_read_counts(place["usage"]))
+            answer.report_counts(place["usage"], _read_counts)
             break
     _read_message(message, choice, wanted, answer)
-    reason = choice.get("finish_reason")
-    if reason and (finish := read_finish_reason(reason, answer.has_tools)) is not None:
+    if is_last(choice) and (finish := read_finish_reason(choice["finish_reason"], answer.has_tools)) is not None:
         _finish(finish, wanted, answer)
 
 
@@ -116,12 +115,12 @@ def _read_message(message: Mapping[str, Any], choice: Mapping[str, Any], wanted:
     if thought := _text(message.get("reasoning_content")):
         answer.thinking(thought, provider=KIND)
     text = _text(message.get("content") or message.get("text"))
-    if not (choice.get("finish_reason") and answer.is_repeated_by(text)):
+    if not (is_last(choice) and answer.is_repeated_by(text)):
         answer.text(text)
-    calls = message.get("tool_calls") or []
-    seen: set[Any] = set()
-    for position, call in enumerate(calls if isinstance(calls, list) else [calls]):
-        _read_call(call, position, wanted, seen, answer)
+    if calls := message.get("tool_calls"):
+        seen: set[Any] = set()
+        for position, call in enumerate(calls if isinstance(calls, list) else [calls]):
+            _read_call(call, position, wanted, seen, answer)
 
 
 def read_done(wanted: str | None, answer: Answer) -> None:
@@ -130,23 +129,28 @@ def read_done(wanted: str | None, answer: Answer) -> None:
         _finish("tool_calls" if answer.has_tools else "stop", wanted, answer)
 
 
-def _choice(body: Mapping[str, Any]) -> dict[str, Any]:
+def choice_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first of the choices in *body*, or the output itself in the old form; {} if there is neither."""
     output = body.get("output")
     if not isinstance(output, dict):
         return {}
     choices = output.get("choices")
     if not isinstance(choices, list) or not choices:
         return output
-    found = [choice for choice in choices if isinstance(choice, dict) and not choice.get("index")]
-    return found[0] if found else {}
+    for choice in choices:
+        if isinstance(choice, dict) and not choice.get("index"):
+            return choice
+    return {}
 
 
 def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
     if isinstance(content, list):
         return "".join(part if isinstance(part, str) else _text(part) for part in content)
     if isinstance(content, dict):
         return _text(content["text"]) if "text" in content else "" if "image" in content else dump_arguments(content)
-    return content if isinstance(content, str) else ""
+    return ""
 
 
 def _read_call(raw: Any, position: int, wanted: str | None, seen: set[Any], answer: Answer) -> None:

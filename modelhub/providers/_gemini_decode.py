@@ -111,7 +111,7 @@ def _read_identity(event: Json, answer: Answer) -> None:
     answer.id = event.get("responseId") or answer.id
     answer.model_name = event.get("modelVersion") or answer.model_name
     if usage := event.get("usageMetadata") or event.get("usage_metadata"):
-        answer.count(read_counts(usage))
+        answer.report_counts(usage, read_counts)
 
 
 def _block_reason(feedback: Json) -> str:
@@ -119,16 +119,16 @@ def _block_reason(feedback: Json) -> str:
 
 
 def _read_candidate(candidate: Json, answer: Answer) -> None:
-    reason = candidate.get("finishReason")
-    parts = _parts_of(candidate.get("content"))
+    reason, parts = candidate.get("finishReason"), _parts_of(candidate.get("content"))
     if reason and answer.is_repeated_by("".join(str(part.get("text") or "") for part in parts)):
         parts = []
     for part in parts:
-        kind = next((key for key in _READERS if part.get(key) is not None), None)
-        if kind is not None:
-            _READERS[kind](part, answer)
+        for kind, read in _READERS.items():
+            if part.get(kind) is not None:
+                read(part, answer)
+                break
     if usage := candidate.get("usageMetadata"):
-        answer.count(read_counts(usage))
+        answer.report_counts(usage, read_counts)
     if isinstance(reason, str) and reason.upper() in FINISH:
         reason = reason.upper()
     if finish := read_finish_reason(reason, answer.has_tools, FINISH, "error"):
@@ -139,7 +139,7 @@ def _read_candidate(candidate: Json, answer: Answer) -> None:
 
 def _parts_of(content: Any) -> list[Json]:
     """The parts of a candidate's content, which some servers write as one part, or as text."""
-    if isinstance(content, Mapping):
+    if isinstance(content, dict):
         content = content.get("parts")
     parts = content if isinstance(content, list) else [content] if content else []
     return [{"text": part} if isinstance(part, str) else part for part in parts]

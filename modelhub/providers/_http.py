@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from modelhub.errors import HubClosed, NotConfigured
 from modelhub.process import register_at_fork
-from modelhub.providers._incoming import Headers, Incoming, TransportError
+from modelhub.providers._incoming import INCOMING, Headers, Incoming, TransportError
 from modelhub.providers._trace import add_trace_headers
 from modelhub.providers._transport import Head, Origin, Pool, written_head
 from modelhub.providers._wire import Marked
@@ -192,7 +192,7 @@ def unpacked(library: ModuleType, incoming: Incoming, request: Any = None) -> An
         incoming.status_code,
         headers=incoming.raw_headers,
         stream=_body_class(library)(incoming, request),
-        extensions={"http_version": b"HTTP/1.1"},
+        extensions={"http_version": b"HTTP/1.1", INCOMING: incoming},
         request=request,
     )
 

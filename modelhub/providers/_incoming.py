@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 __all__ = [
+    "INCOMING",
     "NAME",
     "ConnectError",
     "ConnectTimeout",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 Headers = list[tuple[bytes, bytes]]
+INCOMING = "modelhub.incoming"
+"""The extension of httpx's response under which the `Incoming` is that it was made from."""
 
 
 class TransportError(Exception):

@@ -87,7 +87,7 @@ def read_event(name: str, data: bytes, answer: Answer) -> None:
             if not choice.get("index"):  # with n > 1 the first answer is the answer
                 _read_choice(choice, chunk, answer)
         if usage := chunk.get("usage"):
-            answer.count(read_counts(usage))
+            answer.report_counts(usage, read_counts)
         elif answer.complete or "x_groq" in chunk or "timings" in chunk:
             _read_usage(chunk, answer)
     except CallError:
@@ -261,7 +261,7 @@ def _read_usage(chunk: Json, answer: Answer) -> None:
     places.append(chunk.get("x_groq"))
     raw = next((place["usage"] for place in places if isinstance(place, dict) and place.get("usage")), None)
     if raw:
-        answer.count(read_counts(raw))
+        answer.report_counts(raw, read_counts)
     elif (timings := chunk.get("timings")) and answer.usage is None:
         cached = read_count(timings, "cache_n")  # llama.cpp counts what it computed
         fresh, output = read_count(timings, "prompt_n"), read_count(timings, "predicted_n")

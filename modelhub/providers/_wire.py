@@ -15,6 +15,7 @@ from uuid import uuid4
 from pydantic_core import from_json, to_json
 
 from modelhub.errors import BadReply
+from modelhub.providers._incoming import INCOMING
 from modelhub.providers._unicode import clean_text, is_high_surrogate
 
 __all__ = [
@@ -314,22 +315,26 @@ async def json_lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[Any]:
             yield loads(line)
 
 
-async def drain(items: AsyncIterator[Any], seconds: float) -> None:
-    """Read *items* to their end, for *seconds* at most.
+async def drain(items: AsyncIterator[Any], seconds: float, response: Any) -> None:
+    """Read *items*, which *response* (httpx's) gives, to their end, for *seconds* at most.
 
-    A task of its own does it: the one that reads a stream may be another one by then, and `asyncio.timeout` would
-    cancel the first.
+    If that has to wait, a task of its own does it: the one that reads a stream may be another one by then, and
+    `asyncio.timeout` would cancel the first.
     """
-
-    async def read() -> None:
-        with suppress(Exception):
-            async for _ in items:
-                pass
-
-    task = asyncio.ensure_future(read())
+    incoming = response.extensions.get(INCOMING)
+    if incoming is not None and incoming.is_done:  # most often: the end comes in one packet with the last event
+        await _read_to_end(items)
+        return
+    task = asyncio.ensure_future(_read_to_end(items))
     try:
         await asyncio.wait({task}, timeout=seconds)
     finally:
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
+
+
+async def _read_to_end(items: AsyncIterator[Any]) -> None:
+    with suppress(Exception):
+        async for _ in items:
+            pass

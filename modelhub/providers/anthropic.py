@@ -218,7 +218,7 @@ class AnthropicChatModel(Provider):
                 async for name, data in events:
                     yield name, data
                     if name == "message_stop" or data == DONE or data.startswith(b'{"type":"message_stop"'):
-                        await _read_out(events)
+                        await _read_out(events, response)
                         return
             if stray:
                 yield "message", b"\n".join(stray)  # JSON under the name of a stream
@@ -418,5 +418,5 @@ def _request_options(payload: Payload) -> Any:
     return {**options, "headers": {**headers, **(options.get("headers") or {})}}
 
 
-async def _read_out(events: AsyncIterator[Any]) -> None:
-    await drain(events, _FAREWELL)
+async def _read_out(events: AsyncIterator[Any], response: Any) -> None:
+    await drain(events, _FAREWELL, response)

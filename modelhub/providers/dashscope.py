@@ -20,7 +20,7 @@ from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientSettings, guard_client
-from modelhub.providers._dashscope_decode import error_from_response, is_last, read_body, read_done
+from modelhub.providers._dashscope_decode import choice_of, error_from_response, is_last, read_body, read_done
 from modelhub.providers._dashscope_encode import (
     KIND,
     encode_messages,
@@ -119,6 +119,8 @@ class _Part(NamedTuple):
 
     body: dict[str, Any] | None
     """None at `[DONE]`, the end of a gateway's stream."""
+    choice: dict[str, Any]
+    """The first of the choices in the body."""
     wanted: str | None
 
 
@@ -296,13 +298,13 @@ class DashScopeChatModel(Provider):
             async for name, data in events:
                 done = data == b"[DONE]"  # of a gateway that speaks OpenAI's dialect too
                 part = (
-                    _Part(None, payload["wanted"])
+                    _Part(None, {}, payload["wanted"])
                     if done
                     else _checked(data, payload, response, failed=name == "error")
                 )
                 yield part
-                if done or (part.body is not None and is_last(part.body)):
-                    await _read_out(events)
+                if done or is_last(part.choice):
+                    await _read_out(events, response)
                     return
         finally:
             await response.aclose()
@@ -325,7 +327,7 @@ class DashScopeChatModel(Provider):
         if event.body is None:
             read_done(event.wanted, answer)
         else:
-            read_body(event.body, event.wanted, answer)
+            read_body(event.body, event.choice, event.wanted, answer)
 
     def failure(self, error: Exception) -> CallError | None:
         """An error of the SDK with an answer behind it; what the network met is told by its causes."""
@@ -356,9 +358,9 @@ def _checked(data: bytes, payload: Payload, response: Any, failed: bool = False)
     is_answer = not failed and isinstance(body.get("output"), dict) and body.get("code") in _SUCCESS
     if failed or (body.get("code") and not is_answer) or body.get("error"):
         raise error_from_response(None, response.headers, body)
-    return _Part(body, payload["wanted"])
+    return _Part(body, choice_of(body), payload["wanted"])
 
 
-async def _read_out(events: AsyncIterator[Any]) -> None:
+async def _read_out(events: AsyncIterator[Any], response: Any) -> None:
     # What follows the end is nothing but the end of the HTTP body; a connection read to there can be used again.
-    await drain(events, 0.5)
+    await drain(events, 0.5, response)

@@ -196,7 +196,7 @@ class OllamaChatModel(Provider):
             async for line in lines:
                 yield _Part(line, payload["wanted"])
                 if isinstance(line, dict) and line.get("done"):
-                    await _read_out(lines)
+                    await _read_out(lines, response)
                     return
         finally:
             await response.aclose()
@@ -261,9 +261,9 @@ def _is_the_cloud(host: str) -> bool:
     return parts.scheme == "https" and (name == "ollama.com" or name.endswith(".ollama.com"))
 
 
-async def _read_out(lines: AsyncIterator[Any]) -> None:
+async def _read_out(lines: AsyncIterator[Any], response: Any) -> None:
     # What follows the end is nothing but the end of the HTTP body; a connection read to there can be used again.
-    await drain(lines, 0.5)
+    await drain(lines, 0.5, response)
 
 
 def _status(line: Mapping[str, Any]) -> int:

@@ -300,7 +300,7 @@ class OpenAIChatModel(Provider):
                         yield _END, b""
                         break
                     yield event
-                await _read_on(events)
+                await _read_on(events, response)
             if unparsed_lines:
                 yield _UNPARSED, b"\n".join(unparsed_lines)
         finally:
@@ -369,9 +369,9 @@ def _has_sdk() -> bool:
     return importlib.util.find_spec("openai") is not None
 
 
-async def _read_on(events: AsyncIterator[Event]) -> None:
+async def _read_on(events: AsyncIterator[Event], response: Any) -> None:
     """Wait a moment for the connection to end in order, so that it can be used again."""
-    await drain(events, _DRAIN_SECONDS)
+    await drain(events, _DRAIN_SECONDS, response)
 
 
 class OpenAIOptions(ProviderOptions):

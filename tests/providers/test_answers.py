@@ -463,3 +463,49 @@ async def test_snapshots_say_which_model_answers(loopback):
     async with OpenAIChatModel("asked", "k", base_url=f"{loopback.url}/v1") as model:
         names = [snapshot.response_model async for snapshot in await model("hi")]
     assert set(names) == {"dated"}
+
+
+REPORTS = {
+    "growing": ([(13, 1, 3), (13, 5, 4), (13, 12, 5)], (13, 12, 5)),
+    "a zero": ([(13, 12, 5), (0, 0, 0)], (13, 12, 5)),
+    "in parts": ([(13, 0, 0), (0, 12, 5), (0, 0, 0)], (13, 12, 5)),
+    "later thoughts": ([(13, 7, 0), (13, 12, 5)], (13, 12, 5)),
+    "no thoughts at the end": ([(13, 7, 5), (13, 12, None)], (13, 12, 5)),
+    "an absurd figure": ([(13, 12, 5), (10**30, -1, "many")], (13, 12, 5)),
+}
+
+
+def report(vendor, counts):
+    """A vendor's report of *counts*: input, output in all, of that reasoning; None leaves a count out."""
+    taken, given, thoughts = counts
+    if vendor == "gemini":
+        visible = given - (thoughts or 5) if given and given > 0 else given
+        usage = {"promptTokenCount": taken, "candidatesTokenCount": visible, "thoughtsTokenCount": thoughts}
+        return {key: count for key, count in usage.items() if count is not None}
+    names = ("prompt_tokens", "completion_tokens") if vendor == "openai" else ("input_tokens", "output_tokens")
+    details = {} if thoughts is None else {f"{names[1]}_details": {"reasoning_tokens": thoughts}}
+    return {names[0]: taken, names[1]: given, **details}
+
+
+def reporting_events(vendor, reports):
+    """A stream in which each event has a report of the counts so far."""
+    for counts in reports:
+        usage, is_last = report(vendor, counts), counts is reports[-1]
+        if vendor == "gemini":
+            candidate = {"content": {"parts": [{"text": "hey"}]}, **({"finishReason": "STOP"} if is_last else {})}
+            yield {"candidates": [candidate], "usageMetadata": usage}
+        elif vendor == "openai":
+            choice = {"index": 0, "delta": {"content": "hey"}, "finish_reason": "stop" if is_last else None}
+            yield {"choices": [choice], "usage": usage}
+        else:
+            message = {"role": "assistant", "content": "hey"}
+            choice = {"message": message, "finish_reason": "stop" if is_last else "null"}
+            yield {"output": {"choices": [choice]}, "usage": usage}
+
+
+@pytest.mark.parametrize("vendor", ["openai", "dashscope", "gemini"])
+@pytest.mark.parametrize(("reports", "expected"), REPORTS.values(), ids=list(REPORTS))
+async def test_a_count_is_the_last_that_was_reported(loopback, vendor, reports, expected):
+    """Each event reports anew; what a later one leaves out, has as 0 or absurdly stays as it was."""
+    usage = (await ask_once(loopback, VENDORS[vendor], sse(*reporting_events(vendor, reports)), True)).usage
+    assert (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens) == expected
