@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from functools import cached_property
 from typing import Protocol
 
@@ -73,6 +73,7 @@ NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_NEVER_IN_HEADERS = (b"\0", b"\r")  # a line break that is none may hide a header from whoever reads after us
 _LONGEST_HEAD = 100 * 1024
 _MOST_UNREAD = 256 * 1024  # bytes that are held for a reader who takes his time
 
@@ -113,6 +114,7 @@ class Incoming:
         self._at = _AT_SIZE
         self._rest = b""  # the beginning of a line whose end has not come
         self._left = 0  # bytes to come, of the body or of the chunk
+        self._trailer_bytes = 0
         self._keep = True
         self._pieces: list[bytes] = []
         self._unread = 0
@@ -273,7 +275,8 @@ class Incoming:
         self._rest = data
 
     def _read_head(self, head: bytes) -> None:
-        first, *lines = head.lstrip(b"\r\n").replace(b"\r\n", b"\n").split(b"\n")
+        head = head.lstrip(b"\r\n").replace(b"\r\n", b"\n")
+        first, *lines = head.split(b"\n")
         status = _STATUS.fullmatch(first)
         if status is None or status[2] == b"101":
             raise RemoteProtocolError("the answer is not HTTP/1.1")
@@ -281,12 +284,14 @@ class Incoming:
         self.status_code = int(status[2])
         headers: Headers = []
         self.raw_headers = headers
+        if any(octet in head for octet in _NEVER_IN_HEADERS):
+            raise RemoteProtocolError("the answer's headers are garbled")
         for line in lines:
             name, colon, value = line.partition(b":")
             if line[:1] in (b" ", b"\t") and headers:  # the rest of a header, as it was once written
                 headers[-1] = (headers[-1][0], headers[-1][1] + b" " + line.strip())
             elif colon and NAME.fullmatch(name):
-                headers.append((name, value.strip()))
+                headers.append((name, value.strip(b" \t")))
             else:
                 raise RemoteProtocolError("the answer's headers are garbled")
 
@@ -297,15 +302,13 @@ class Incoming:
             self._keep = False
         if self._bodiless or self.status_code in (204, 304):
             self._mode = _LENGTH
-        elif coding := headers.get("transfer-encoding"):
-            if coding.strip().lower() != "chunked":
+        elif (coding := headers.get("transfer-encoding")) is not None:
+            if coding.lower() != "chunked":
                 raise RemoteProtocolError("the answer's transfer-encoding is unknown")
+            _read_length(headers)  # it does not count beside chunks, but nonsense is nonsense
             self._mode = _CHUNKS
-        elif (length := headers.get("content-length")) is not None:
-            lengths = {part.strip() for part in length.split(",")}
-            if len(lengths) > 1 or not length.isascii() or not (length := lengths.pop()).isdigit() or len(length) > 15:
-                raise RemoteProtocolError("the answer's length is no number")
-            self._mode, self._left = _LENGTH, int(length)
+        elif (length := _read_length(headers)) is not None:
+            self._mode, self._left = _LENGTH, length
         else:
             self._mode, self._keep = _ALL, False
 
@@ -357,6 +360,12 @@ class Incoming:
     def _take_line(self, data: bytes, start: int, stop: int) -> bool:
         """Take a line of the chunks' own; gives whether it is the last."""
         if self._at == _AT_TRAILER:
+            self._trailer_bytes += stop - start
+            name, colon, _ = data[start:stop].partition(b":")
+            if start != stop and not (colon and NAME.fullmatch(name)):
+                raise RemoteProtocolError("the answer's trailers are garbled")
+            if self._trailer_bytes > _LONGEST_HEAD:
+                raise RemoteProtocolError("the answer's trailers do not end")
             return start == stop
         if self._at == _AT_END:
             if start != stop:
@@ -369,3 +378,14 @@ class Incoming:
         self._left = int(size[1], 16)
         self._at = _AT_END if self._left else _AT_TRAILER
         return False
+
+
+def _read_length(headers: Mapping[str, str]) -> int | None:
+    """Return the Content-Length in *headers*, or None. Raises RemoteProtocolError unless it is one number."""
+    if (text := headers.get("content-length")) is None:
+        return None
+    lengths = {part.strip() for part in text.split(",")}
+    length = lengths.pop()
+    if lengths or not length.isascii() or not length.isdigit() or len(length) > 15:
+        raise RemoteProtocolError("the answer's length is no number")
+    return int(length)

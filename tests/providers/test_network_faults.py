@@ -370,3 +370,38 @@ async def test_a_closed_hub_sends_nothing(vendor):
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, HubClosed | CallError) for outcome in outcomes), outcomes
     assert sent == 2
+
+
+# -- answers whose framing nobody may trust ----------------------------------------------------------------------------
+
+BODY = b"%x\r\n%b\r\n0\r\n" % (len(OPENAI), OPENAI)
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+MISFRAMED = {
+    "endless trailers": (CHUNKED, BODY + b"X: a\r\n" * 60_000),
+    "a trailer that is none": (CHUNKED, BODY + b"no trailer\r\n\r\n"),
+    "an unknown coding": (b"Transfer-Encoding: chunked\x0b\r\n", BODY + b"\r\n"),
+    "a coding without a name": (b"Transfer-Encoding:\r\nContent-Length: %d\r\n" % len(OPENAI), OPENAI),
+    "a NUL in a header": (CHUNKED + b"X: a\0b\r\n", BODY + b"\r\n"),
+    "a CR in a header": (CHUNKED + b"X: a\rb\r\n", BODY + b"\r\n"),
+    "a negative length": (CHUNKED + b"Content-Length: -1\r\n", BODY + b"\r\n"),
+    "two lengths": (CHUNKED + b"Content-Length: 1\r\nContent-Length: 2\r\n", BODY + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize(("headers", "body"), MISFRAMED.values(), ids=list(MISFRAMED))
+async def test_an_answer_with_doubtful_framing_is_no_answer(headers, body):
+    """Two readers may see two answers in it: it is a failure, and the next model is asked."""
+
+    async def misframed(reader, writer):
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + headers + b"\r\n" + body)
+        await asyncio.Event().wait()
+
+    async with serving(misframed) as port, serving(answer) as other:
+        models = {
+            "m": entry("openai", f"http://127.0.0.1:{port}"),
+            "n": entry("openai", f"http://127.0.0.1:{other}"),
+        }
+        async with hub_of(models, chains={"c": {"models": ["m", "n"]}}) as hub:
+            reply = await hub.get("c")("hi")
+    assert (reply.model, reply.text) == ("n", "hello")
