@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelhub import Hub
-from modelhub.errors import InvalidRequest, UnsupportedFeature
+from modelhub.errors import CallError, InvalidRequest, UnsupportedFeature
 from modelhub.registry import provider_options
 
 KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai"]
@@ -223,6 +223,33 @@ blocks = st.one_of(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_reply_is_accepted_as_the_next_message(content):
     """Whatever a vendor made of its answer, all five are sent JSON in UTF-8 that has it as an earlier message."""
+    assert_all_encode(content)
+
+
+noise = st.lists(
+    st.tuples(st.integers(0, 10_000), st.sampled_from([b"", b"0", b"\\ud800", b"\x00", b"null"])), max_size=2
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=texts, calls=st.lists(st.tuples(texts, values), max_size=3), noise=noise)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+async def test_what_is_read_from_fuzzed_bytes_is_accepted_as_the_next_message(kind, loopback, text, calls, noise):
+    """A reply that a provider makes of an odd answer can be sent to all five; what cannot be read is no reply."""
+    body = json.dumps(answer(kind, text, calls)).encode()
+    for place, piece in noise:
+        body = body[: place % len(body)] + piece + body[place % len(body) + 1 :]
+    loopback.answers(body)
+    async with make(kind, loopback) as model:
+        try:
+            reply = await model("x", stream=False)
+        except CallError:
+            return
+    assert_all_encode(reply.content)
+
+
+def assert_all_encode(content):
+    """Each vendor is sent JSON in UTF-8 that has *content* as an earlier message, with a result for every call."""
     from modelhub.context import CallContext, Services
     from modelhub.messages import normalise_messages
     from modelhub.model import ChatRequest
