@@ -15,7 +15,7 @@ from uuid import uuid4
 from pydantic_core import from_json, to_json
 
 from modelhub.errors import BadReply
-from modelhub.providers._incoming import INCOMING
+from modelhub.providers._incoming import INCOMING, Incoming
 from modelhub.providers._unicode import clean_text, is_high_surrogate
 
 __all__ = [
@@ -316,12 +316,12 @@ async def json_lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[Any]:
 
 
 async def drain(items: AsyncIterator[Any], seconds: float, response: Any) -> None:
-    """Read *items*, which *response* (httpx's) gives, to their end, for *seconds* at most.
+    """Read *items*, which *response* (ours or httpx's) gives, to their end, for *seconds* at most.
 
     If that has to wait, a task of its own does it: the one that reads a stream may be another one by then, and
     `asyncio.timeout` would cancel the first.
     """
-    incoming = response.extensions.get(INCOMING)
+    incoming = response if isinstance(response, Incoming) else response.extensions.get(INCOMING)
     if incoming is not None and incoming.is_done:  # most often: the end comes in one packet with the last event
         await _read_to_end(items)
         return
