@@ -106,7 +106,11 @@ def loads(data: bytes | str) -> Any:
     try:
         # Accepts what the faster parser does not: lone surrogates, raw control characters.
         return _clean_within(json.loads(data, strict=False))
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        failure = BadReply("the answer is nested too deeply to be read")
+        failure.request_specific = True  # it is what the model wrote, and says nothing about its health
+        raise failure from error
+    except ValueError as error:
         raise BadReply(f"the answer is not JSON: {describe(data)}") from error
 
 
