@@ -8,6 +8,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_KEY_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
 
 class Authority:
     """A certificate authority of the test's own."""
@@ -23,6 +35,8 @@ class Authority:
 
     def _sign(self, subject, key, extension, days=(-1, 1)):
         now = dt.datetime.now(dt.UTC)
+        is_authority = isinstance(extension, x509.BasicConstraints)
+        usage = dict.fromkeys(_KEY_USAGES, False) | {"key_cert_sign" if is_authority else "digital_signature": True}
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -31,7 +45,11 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + dt.timedelta(days=days[0]))
             .not_valid_after(now + dt.timedelta(days=days[1]))
-            .add_extension(extension, critical=False)
+            .add_extension(extension, critical=is_authority)
+            .add_extension(x509.KeyUsage(**usage), critical=True)
+            # Python 3.13 verifies strictly: it wants to know whose key has signed.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .sign(self.key, hashes.SHA256())
         )
 
