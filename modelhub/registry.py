@@ -1,7 +1,7 @@
 """What exists: every provider by its kind, every layer by its key, in order.
 
-Built-in rooms stand in two tables; third parties add theirs through the entry-point groups `modelhub.providers` and
-`modelhub.middleware`. Nothing is imported before it is asked for, and no SDK ever is.
+Those that are built in stand in two tables; third parties add theirs through the entry-point groups
+`modelhub.providers` and `modelhub.middleware`. Nothing is imported before it is asked for, and no SDK ever is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROVIDERS: dict[str, str] = {
     "openai": "modelhub.providers.openai:OpenAIOptions",
     "scripted": "modelhub.providers.scripted:ScriptedOptions",
 }
-"""Kind to options class. A provider is one file and one line here."""
+"""Kind to options class. A provider is one folder and one line here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ FLOORS = [
     ["model"],
     ["providers._address"],
     ["providers.http.*"],
+    ["providers._*"],
     ["providers.*", "middleware.*", "accounting.*", "telemetry.*", "logs"],
     ["registry"],
     ["config.*"],

@@ -141,7 +141,7 @@ def _rerouted(entry: ModelEntry, loaded: Loaded, server: FaultServer) -> dict[st
 
 def _keep_dialect(found: dict[str, Any], options: Any) -> None:
     """Say what the address would have told: who speaks, or that it is Azure and by which version."""
-    from modelhub.providers._openai_quirks import find_server
+    from modelhub.providers.openai.servers import find_server
 
     given = {**(options.client_args or {}), **(options.client_kwargs or {})}
     if options.client_type == "azure":

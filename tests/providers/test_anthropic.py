@@ -21,8 +21,8 @@ from modelhub.errors import (
     NotConfigured,
     UnsupportedFeature,
 )
-from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers.anthropic import AnthropicChatModel, AnthropicOptions
+from modelhub.providers.anthropic.schema import native_schema
 from modelhub.registry import provider_options
 
 KEY = "sk-ant-test-0123456789abcdef"

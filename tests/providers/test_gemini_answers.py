@@ -9,8 +9,8 @@ from google.genai import types
 from pydantic import BaseModel, Field
 
 from modelhub.errors import BadReply
-from modelhub.providers._gemini_decode import FINISH
 from modelhub.providers.gemini import GeminiChatModel
+from modelhub.providers.gemini.response import FINISH
 
 KEY = "AIzaTest0123456789abcdef"
 PNG = base64.b64encode(b"\x89PNG not really").decode()

@@ -10,8 +10,8 @@ import pytest
 from google.genai import types
 
 from modelhub.errors import InvalidRequest, UnsupportedFeature
-from modelhub.providers._gemini_encode import SKIP_SIGNATURE
 from modelhub.providers.gemini import GeminiChatModel
+from modelhub.providers.gemini.request import SKIP_SIGNATURE
 
 KEY = "AIzaTest0123456789abcdef"
 PNG = base64.b64encode(b"\x89PNG not really").decode()

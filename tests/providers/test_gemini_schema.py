@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modelhub.providers._gemini_schema import gemini_schema
+from modelhub.providers.gemini.schema import gemini_schema
 
 
 @pytest.mark.parametrize(

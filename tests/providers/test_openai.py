@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from modelhub.errors import CallError, ConfigError, NotConfigured
 from modelhub.providers._answer import Answer
-from modelhub.providers._openai_dialect import read_body, read_event
 from modelhub.providers.openai import OpenAIChatModel, OpenAIOptions
+from modelhub.providers.openai.response import read_body, read_event
 from modelhub.registry import provider_options
 
 SSE = "text/event-stream"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from modelhub.errors import ConfigError
-from modelhub.providers._openai_quirks import SERVERS, find_server, is_local
+from modelhub.providers.openai.servers import SERVERS, find_server, is_local
 
 __all__ = ["Place", "ambient_headers", "ambient_organization", "find_place"]
 

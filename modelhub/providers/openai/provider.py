@@ -11,36 +11,31 @@ import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
-from difflib import get_close_matches
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
-
-from pydantic import field_validator
-from pydantic_core import PydanticCustomError
 
 from modelhub.errors import CallError, ConfigError, ConnectionLost
 from modelhub.model import ChatRequest
-from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._address import split_userinfo
 from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._http import PerLoop, http_client
-from modelhub.providers._openai_dialect import read_body, read_done, read_event, read_headers
-from modelhub.providers._openai_encode import encode_request, structured_method
-from modelhub.providers._openai_errors import error_from_response
-from modelhub.providers._openai_place import ambient_headers, ambient_organization, find_place
-from modelhub.providers._openai_quirks import SERVERS, Quirks, with_overrides
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._transport import Pool
 from modelhub.providers._wire import Prepended, drain, json_body, server_sent_events, skip_blanks
+from modelhub.providers.openai.errors import error_from_response
+from modelhub.providers.openai.place import ambient_headers, ambient_organization, find_place
+from modelhub.providers.openai.request import encode_request, structured_method
+from modelhub.providers.openai.response import read_body, read_done, read_event, read_headers
+from modelhub.providers.openai.servers import SERVERS, Quirks, with_overrides
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["OpenAIChatModel", "OpenAIOptions"]
+__all__ = ["OpenAIChatModel", "brings_credentials"]
 
 Event = tuple[str, Any]
 
@@ -73,7 +68,7 @@ class OpenAIChatModel(Provider):
     or OPENAI_ORG_ID. *client_args* go to the SDK's client (`timeout`, `default_headers`, `http_client`, ...), its own
     retries excepted, which stay off; *generate_kwargs* go with every request, and what a call says goes before them.
 
-    *base_url* is where the server is, *compat* its name, if its host does not tell (see `_openai_quirks`), *quirks*
+    *base_url* is where the server is, *compat* its name, if its host does not tell (see `servers`), *quirks*
     corrections of what is known of it. *client_type* is "azure" for Azure's own addresses and API versions.
     *client_kwargs* is another name for *client_args*; *stream_tool_parsing* is accepted, and has nothing to switch
     here: arguments are parsed when they are read.
@@ -145,7 +140,7 @@ class OpenAIChatModel(Provider):
         return None
 
     def _brings_credentials(self) -> bool:
-        return _brings_credentials(self._args)
+        return brings_credentials(self._args)
 
     def address(self) -> str | None:
         """Where the server is."""
@@ -353,7 +348,7 @@ def _omit() -> Any:
     return Omit()
 
 
-def _brings_credentials(client_args: Mapping[str, Any]) -> bool:
+def brings_credentials(client_args: Mapping[str, Any]) -> bool:
     """Whether the client's arguments authorize by other means than a key: a token, what gives one, or a header."""
     given = {name for name, value in client_args.items() if value is not None}
     headers = _lower(client_args.get("default_headers") or {})
@@ -372,54 +367,3 @@ def _has_sdk() -> bool:
 async def _read_on(events: AsyncIterator[Event], response: Any) -> None:
     """Wait a moment for the connection to end in order, so that it can be used again."""
     await drain(events, _DRAIN_SECONDS, response)
-
-
-class OpenAIOptions(ProviderOptions):
-    """A model of OpenAI, or of a server that speaks like it."""
-
-    provider: Literal["openai"] = "openai"
-    """Which vendor's API this model speaks."""
-    api_key: Secret | None = None
-    """The key; OPENAI_API_KEY if not given, or the variable of the server that `compat` or `base_url` names."""
-    base_url: str | None = None
-    """Where the server is, such as https://api.deepseek.com or http://localhost:8000/v1."""
-    reasoning_effort: str | None = None
-    """How much a reasoning model thinks: none, minimal, low, medium, high, ..."""
-    organization: str | None = None
-    """The organization's id; OPENAI_ORGANIZATION or OPENAI_ORG_ID if not given."""
-    client_args: dict[str, Any] | None = None
-    """Further arguments of the SDK's client, such as `default_headers` or `timeout`."""
-    client_kwargs: dict[str, Any] | None = None
-    """Another name for `client_args`."""
-    client_type: Literal["openai", "azure"] | None = None
-    """`azure` for Azure's own addresses; then `client_args: {api_version: ...}` is needed too."""
-    compat: str | None = None
-    """The server's name, where its host does not tell: vllm, lmstudio, llamacpp, ollama, deepseek, openrouter, ..."""
-    quirks: Quirks | None = None
-    """Corrections of what is known of the server."""
-    stream_tool_parsing: bool = True
-    """Accepted for its name; arguments are parsed when they are read."""
-
-    key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
-
-    @field_validator("compat")
-    @classmethod
-    def _check_compat(cls, name: str | None) -> str | None:
-        if name is not None and name not in SERVERS:
-            close = get_close_matches(name, SERVERS, 1)
-            hint = f"did you mean `{close[0]}`?" if close else f"servers: {', '.join(sorted(SERVERS))}"
-            raise PydanticCustomError("compat", "there is no such server", {"hint": hint})
-        return name
-
-    def missing(self, environ: Mapping[str, str]) -> str | None:
-        """The variable to set for this server's key; None if there is a key, or none is needed."""
-        arguments = self.client_args or self.client_kwargs or {}
-        if self.api_key is None and _brings_credentials(arguments):
-            return None
-        base_url = self.base_url or arguments.get("base_url")
-        key = self.api_key.get_secret_value() if self.api_key is not None else arguments.get("api_key")
-        return find_place(base_url, key, self.compat, self.client_type == "azure", environ).missing_key()
-
-    def connect(self) -> OpenAIChatModel:
-        """The provider these options describe."""
-        return OpenAIChatModel(**self.arguments())

@@ -3,87 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from modelhub.errors import (
-    AuthenticationFailed,
-    BadReply,
-    CallError,
-    ContentBlocked,
-    ModelNotFound,
-    Overloaded,
-    QuotaExhausted,
-    RateLimited,
-    UnsupportedFeature,
-)
+from modelhub.errors import BadReply
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import Counts, read_count
-from modelhub.providers._dashscope_encode import KIND
-from modelhub.providers._error_codes import ERROR_CODES
-from modelhub.providers._error_mapping import classify, error_from_report, read_error_body
 from modelhub.providers._errors import misfit
 from modelhub.providers._finish import read_finish_reason
+from modelhub.providers.dashscope.request import KIND
 from modelhub.response import FinishReason
 
-__all__ = ["choice_of", "error_from_response", "is_last", "read_body", "read_done"]
-
-# A code is looked up whole, then by what stands before its first dot.
-_ERROR_CODES: dict[str, type[CallError]] = {
-    **ERROR_CODES,
-    "AccessDenied": AuthenticationFailed,
-    "AllocationQuota": QuotaExhausted,  # AllocationQuota.FreeTierOnly: the free quota is used up
-    "CommodityNotPurchased": QuotaExhausted,
-    "DataInspectionFailed": ContentBlocked,
-    "InternalError.Algo.DataInspectionFailed": ContentBlocked,
-    "InvalidApiKey": AuthenticationFailed,
-    "IPInfringementSuspect": ContentBlocked,
-    "LimitRequests": RateLimited,
-    "limit_requests": RateLimited,
-    "Model.AccessDenied": ModelNotFound,
-    "Model.NotExist": ModelNotFound,
-    "ModelNotFound": ModelNotFound,
-    "ModelServingError": Overloaded,
-    "ModelUnavailable": Overloaded,
-    "PostpaidBillOverdue": QuotaExhausted,
-    "PrepaidBillOverdue": QuotaExhausted,
-    "ServiceUnavailable": Overloaded,
-    "Throttling": RateLimited,  # and .RateQuota, .BurstRate, .AllocationQuota (tokens per minute)
-    "UnsupportedOperation": UnsupportedFeature,
-}
-_STATUSES_OF_CODES = {
-    "BadRequest": 400,
-    "InternalError.Algo.InvalidParameter": 400,
-    "InvalidParameter": 400,
-    "invalid_parameter_error": 400,
-    "InvalidURL": 400,
-    "InternalError": 500,
-    "ModelServiceFailed": 500,
-    "RequestTimeOut": 500,
-    "ResponseTimeout": 500,
-    "SystemError": 500,
-}
-"""The status that a code stands for where there is none: inside a stream."""
-
-
-def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
-    """The failure that an answer speaks of; *status* is None inside a stream or a 200."""
-    report = read_error_body(body)
-    families = (code.partition(".")[0] for code in report.codes)
-    codes = (*report.codes, *families)
-    if status is None:
-        status_of_code = next((_STATUSES_OF_CODES[code] for code in codes if code in _STATUSES_OF_CODES), None)
-    else:
-        status_of_code = status
-    cls = classify(status_of_code, replace(report, codes=codes), _ERROR_CODES)
-    shown = " ".join(str(part) for part in (status, report.code) if part) or "no"
-    message = f"dashscope said {shown}: {report.message or 'no reason given'}"
-    if "url error" in report.message:
-        message += " (the model may need the other endpoint: see `multimodality`)"
-    failure = error_from_report(status, headers, report, message, cls=cls)
-    failure.request_id = report.request_id or headers.get("x-request-id")
-    return failure
+__all__ = ["choice_of", "is_last", "read_body", "read_done"]
 
 
 def is_last(choice: Mapping[str, Any]) -> bool:

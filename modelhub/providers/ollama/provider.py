@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from modelhub.errors import (
     BadReply,
@@ -18,7 +18,6 @@ from modelhub.errors import (
     ModelNotFound,
 )
 from modelhub.model import ChatRequest
-from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._address import server_name, split_userinfo
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
@@ -29,41 +28,12 @@ from modelhub.providers._error_mapping import error_from_report, read_error_body
 from modelhub.providers._errors import misfit, network_failure
 from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._http import PerLoop
-from modelhub.providers._ollama_encode import KIND, encode_messages, encode_tools, set_parameters, wanted_tool
-from modelhub.providers._ollama_wire import OllamaClient, connect
 from modelhub.providers._structured import Structured
 from modelhub.providers._wire import drain, json_body, json_lines
+from modelhub.providers.ollama.client import OllamaClient, connect
+from modelhub.providers.ollama.request import KIND, encode_messages, encode_tools, set_parameters, wanted_tool
 
-__all__ = ["OllamaChatModel", "OllamaOptions"]
-
-
-class OllamaOptions(ProviderOptions):
-    """A model served by Ollama, on this machine, another one, or in Ollama's cloud."""
-
-    key_variables: ClassVar[tuple[str, ...]] = ()
-
-    provider: Literal["ollama"] = "ollama"
-    """Which vendor's API this model speaks."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Ollama's model options, such as `temperature`, `num_ctx` or `num_predict`."""
-    keep_alive: str | int | float | None = "5m"
-    """How long the server keeps the model in memory after a call: `5m`, `1h`, seconds, or -1 for ever."""
-    enable_thinking: bool | Literal["low", "medium", "high"] | None = None
-    """Whether the model thinks before it answers, or how hard; not said if not given."""
-    host: str | None = None
-    """The server's address; OLLAMA_HOST, or http://127.0.0.1:11434, if not given."""
-    base_url: str | None = None
-    """Another name for `host`."""
-    api_key: Secret | None = None
-    """The key of Ollama's cloud or of a gateway. OLLAMA_API_KEY is only ever sent to https://ollama.com."""
-    client_args: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of the HTTP client, such as `headers`, `timeout` or `verify`."""
-    client_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Another name for `client_args`."""
-
-    def connect(self) -> OllamaChatModel:
-        """The model."""
-        return OllamaChatModel(**self.arguments())
+__all__ = ["OllamaChatModel"]
 
 
 class _Part(NamedTuple):

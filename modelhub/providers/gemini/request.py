@@ -28,8 +28,8 @@ from modelhub.blocks import (
 )
 from modelhub.errors import InvalidRequest, UnsupportedFeature
 from modelhub.model import ChatRequest
-from modelhub.providers._gemini_schema import gemini_schema
 from modelhub.providers._structured import Method, Structured
+from modelhub.providers.gemini.schema import gemini_schema
 
 __all__ = ["MADE", "PROVIDER", "SKIP_SIGNATURE", "request_body", "structured_method"]
 

@@ -25,11 +25,11 @@ from modelhub.blocks import (
 )
 from modelhub.errors import UnsupportedFeature
 from modelhub.model import ChatRequest
-from modelhub.providers._openai_dialect import PROVIDER
-from modelhub.providers._openai_quirks import Quirks
-from modelhub.providers._openai_schema import is_object, is_strict, strict_schema, whole_schema
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._tool_schema import plain_root
+from modelhub.providers.openai.response import PROVIDER
+from modelhub.providers.openai.schema import is_object, is_strict, strict_schema, whole_schema
+from modelhub.providers.openai.servers import Quirks
 
 __all__ = ["encode_messages", "encode_request", "structured_method"]
 

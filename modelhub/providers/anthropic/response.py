@@ -7,25 +7,20 @@ affair: they are neither text nor calls for the client, and are passed over, as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from modelhub.errors import BadReply, CallError, RateLimited
+from modelhub.errors import BadReply
 from modelhub.providers._answer import Answer
-from modelhub.providers._anthropic_encode import KIND
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import read_count
-from modelhub.providers._error_mapping import error_from_report, read_error_body
 from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._left import left_of
-from modelhub.providers._waits import parse_duration
 from modelhub.providers._wire import loads
+from modelhub.providers.anthropic.errors import REQUEST_ID_HEADER, error_from_response
+from modelhub.providers.anthropic.request import KIND
 from modelhub.response import FinishReason
 
-__all__ = ["DONE", "HEADERS", "REQUEST_ID", "error_from_response", "read_event", "read_headers", "read_message"]
+__all__ = ["DONE", "HEADERS", "read_event", "read_headers", "read_message"]
 
-REQUEST_ID = "request-id"
-"""The header with the request's id."""
 HEADERS = "headers"
 """The name of the event in front of a stream's own, whose data are the answer's headers."""
 
@@ -46,7 +41,7 @@ _FINISH: dict[str, FinishReason] = {
 def read_headers(headers: Mapping[str, str], answer: Answer) -> None:
     """Read what comes in front of a body."""
     answer.headers = headers
-    answer.request_id = headers.get(REQUEST_ID) or None
+    answer.request_id = headers.get(REQUEST_ID_HEADER) or None
 
 
 def read_message(body: Json, answer: Answer) -> None:
@@ -291,32 +286,7 @@ _EVENTS: dict[str, Callable[[Json, Answer], None]] = {
     "message": read_message,  # a server that does not stream gives the answer whole
 }
 
-# -- failures --------------------------------------------------------------------------------------------------------
-
-
-def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
-    """The failure that an error *body* speaks of; *status* is None in a stream and inside a 200."""
-    report = read_error_body(body)
-    inner = body.get("error") if isinstance(body, Mapping) else None
-    kind = inner.get("type") if isinstance(inner, Mapping) else None
-    text = f"anthropic said {status or kind or 'api_error'}: {report.message or 'no reason given'}"
-    failure = error_from_report(status, headers, report, text)
-    failure.code = failure.code or (None if status else "api_error")
-    failure.request_id = headers.get(REQUEST_ID) or report.request_id
-    if isinstance(failure, RateLimited) and failure.retry_after is None:
-        failure.retry_after = _reset(headers)
-    return failure
-
 
 def _headers(answer: Answer) -> Mapping[str, str]:
     """Of an answer's headers what names it; its limits are those of a request that was let in."""
-    return {REQUEST_ID: answer.request_id} if answer.request_id else {}
-
-
-def _reset(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the last of the exhausted limits is full again, where the API gives no `retry-after`.
-
-    There may be room again sooner; but these limits are by the minute, so that it is never far off.
-    """
-    remaining = left_of(headers, datetime.now(UTC)) or {}
-    return parse_duration(max((seconds for left, seconds in remaining.values() if left == 0), default=None))
+    return {REQUEST_ID_HEADER: answer.request_id} if answer.request_id else {}

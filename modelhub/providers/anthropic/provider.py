@@ -15,38 +15,31 @@ import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from modelhub._json_schema import schema_of
 from modelhub.errors import BadReply, CallError, ConfigError, ConnectionLost
 from modelhub.model import ChatRequest
-from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._address import split_userinfo
 from modelhub.providers._again import Again, error_maker
 from modelhub.providers._answer import Answer
-from modelhub.providers._anthropic_decode import (
-    DONE,
-    HEADERS,
-    error_from_response,
-    read_event,
-    read_headers,
-    read_message,
-)
-from modelhub.providers._anthropic_encode import KIND, encode, structured_natively, thinks
-from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._wire import drain, json_body, server_sent_events
+from modelhub.providers.anthropic.errors import error_from_response
+from modelhub.providers.anthropic.request import KIND, encode, structured_natively, thinks
+from modelhub.providers.anthropic.response import DONE, HEADERS, read_event, read_headers, read_message
+from modelhub.providers.anthropic.schema import native_schema
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-__all__ = ["AnthropicChatModel", "AnthropicOptions"]
+__all__ = ["Access", "AnthropicChatModel"]
 
 _ADDRESS = "https://api.anthropic.com"
 _CREDENTIALS = ("auth_token", "credentials", "config", "profile")
@@ -73,37 +66,6 @@ class _Client(NamedTuple):
 
     sdk: AsyncAnthropic
     again: Again
-
-
-class AnthropicOptions(ProviderOptions):
-    """A Claude model, or another behind a server that speaks Anthropic's Messages API."""
-
-    key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-
-    provider: Literal["anthropic"] = "anthropic"
-    """Anthropic's Messages API."""
-    api_key: Secret | None = None
-    """The API key; if not given, `ANTHROPIC_API_KEY`, which is sent to Anthropic's own address only."""
-    max_tokens: Annotated[int, Field(ge=0)] = 2048
-    """How many tokens the answer may have, thinking included."""
-    thinking: dict[str, Any] | None = None
-    """How Claude thinks: `{type: adaptive}`, `{type: enabled, budget_tokens: 1024}` or `{type: disabled}`."""
-    base_url: str | None = None
-    """Another address than https://api.anthropic.com, without `/v1`."""
-    client_args: dict[str, Any] | None = None
-    """Further keywords for the SDK's client, such as `default_headers` or `timeout` (seconds of silence)."""
-    client_kwargs: dict[str, Any] | None = None
-    """The same as `client_args`."""
-
-    def connect(self) -> AnthropicChatModel:
-        """The model these options describe. Opens nothing."""
-        return AnthropicChatModel(**self.arguments())
-
-    def missing(self, environ: Mapping[str, str]) -> str | None:
-        """The key, if there is none for the address."""
-        key = self.api_key.get_secret_value() if self.api_key is not None else None
-        client_args = {**(self.client_args or {}), **(self.client_kwargs or {})}
-        return _Access(client_args, key, self.base_url, environ).missing()
 
 
 class AnthropicChatModel(Provider):
@@ -142,7 +104,7 @@ class AnthropicChatModel(Provider):
         self.thinking = thinking
         self.generate_kwargs = dict(generate_kwargs or {})
         self._client_args = {**(client_args or {}), **(client_kwargs or {})}
-        self._access = _Access(self._client_args, api_key, base_url, os.environ)
+        self._access = Access(self._client_args, api_key, base_url, os.environ)
         self.base_url = self._access.address
         """Where requests go."""
         self._clients: PerLoop[_Client] = PerLoop(
@@ -316,7 +278,7 @@ def _client_class() -> Any:
     return anthropic.AsyncAnthropic
 
 
-class _Access:
+class Access:
     """Where requests go and with which key, settled when the model is made."""
 
     def __init__(
@@ -344,6 +306,7 @@ class _Access:
         self.secrets = self._secrets(client_args)
 
     def missing(self) -> str | None:
+        """What must be set before this address can be called, or None."""
         if self._key is not None or self._token is not None or self._has_credential:
             return None
         if self._foreign and self._alone:

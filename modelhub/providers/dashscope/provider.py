@@ -7,21 +7,23 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from modelhub.errors import BadReply, CallError, InvalidRequest, NotConfigured
 from modelhub.model import ChatRequest
-from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._address import explain_redirect, split_userinfo
 from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientSettings, guard_client
-from modelhub.providers._dashscope_decode import choice_of, error_from_response, is_last, read_body, read_done
-from modelhub.providers._dashscope_encode import (
+from modelhub.providers._http import PerLoop, http_client
+from modelhub.providers._structured import Method, Structured
+from modelhub.providers._wire import drain, json_body, server_sent_events
+from modelhub.providers.dashscope.errors import error_from_response
+from modelhub.providers.dashscope.request import (
     KIND,
     encode_messages,
     encode_parameters,
@@ -29,18 +31,16 @@ from modelhub.providers._dashscope_encode import (
     is_multimodal,
     must_stream,
 )
-from modelhub.providers._http import PerLoop, http_client
-from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import drain, json_body, server_sent_events
+from modelhub.providers.dashscope.response import choice_of, is_last, read_body, read_done
 
-__all__ = ["DashScopeChatModel", "DashScopeOptions"]
+__all__ = ["DashScopeChatModel", "Place"]
 
 _HOMES = {"cn-beijing": "dashscope.aliyuncs.com", "cn-hongkong": "cn-hongkong.dashscope.aliyuncs.com"}
 _HOME_ABROAD = "dashscope-intl.aliyuncs.com"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-class _Place:
+class Place:
     """The address to speak to, and the key that may be sent there."""
 
     def __init__(
@@ -70,41 +70,6 @@ class _Place:
         if self._is_home:
             return "set DASHSCOPE_API_KEY"
         return f"give `api_key` for {self._host}: DASHSCOPE_API_KEY is sent to Alibaba Cloud only"
-
-
-class DashScopeOptions(ProviderOptions):
-    """A model of Alibaba Cloud's Model Studio (Qwen and others), by the native API."""
-
-    key_variables: ClassVar[tuple[str, ...]] = ("DASHSCOPE_API_KEY",)
-
-    provider: Literal["dashscope"] = "dashscope"
-    """Which vendor's API this model speaks."""
-    api_key: Secret | None = None
-    """The API key; DASHSCOPE_API_KEY if not given, for Alibaba Cloud's own addresses and this machine."""
-    enable_thinking: bool | None = None
-    """Whether the model thinks before it answers; the model decides if not given."""
-    base_http_api_url: str | None = None
-    """The API's address up to `/api/v1`; DASHSCOPE_BASE_URL, or the one in Beijing, if not given."""
-    base_url: str | None = None
-    """Another name for `base_http_api_url`."""
-    multimodality: bool | None = None
-    """Whether to use the multimodal endpoint; by the messages and the model's name if not given."""
-    stream_tool_parsing: bool = True
-    """Accepted for the seed's sake: partial tool arguments are parsed when they are read."""
-    client_args: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of the SDK's client: `workspace`, `region`, `timeout` or `http_client`."""
-    client_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Another name for `client_args`."""
-
-    def missing(self, environ: Mapping[str, str]) -> str | None:
-        """What is to be done for a key, if there is none for this address."""
-        key = self.api_key.get_secret_value() if self.api_key is not None else None
-        args = {**self.client_args, **self.client_kwargs}
-        return _Place(key, self.base_http_api_url or self.base_url, args, environ).missing()
-
-    def connect(self) -> DashScopeChatModel:
-        """The model."""
-        return DashScopeChatModel(**{"api_key": None, **self.arguments()})
 
 
 class _Client(NamedTuple):
@@ -163,7 +128,7 @@ class DashScopeChatModel(Provider):
         self.multimodality = multimodality
         self._args = {**(client_args or {}), **(client_kwargs or {})}
         address = base_http_api_url or base_url or self._args.pop("base_url", None)
-        self._place = _Place(api_key, address, self._args, os.environ)
+        self._place = Place(api_key, address, self._args, os.environ)
         self._place.key, self._key = "", SecretStr(self._place.key)
         self._clients: PerLoop[_Client] = PerLoop(
             guard_client(self._open_client, self.client_problems, "DashScope"), self._close_client

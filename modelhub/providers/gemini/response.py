@@ -13,29 +13,16 @@ from itertools import pairwise
 from typing import Any, Literal
 from uuid import uuid4
 
-from modelhub.errors import (
-    AuthenticationFailed,
-    BadReply,
-    CallError,
-    ContentBlocked,
-    ModelNotFound,
-    Overloaded,
-    QuotaExhausted,
-    RateLimited,
-    RequestRefused,
-    ServerError,
-    UnsupportedFeature,
-)
+from modelhub.errors import BadReply, ContentBlocked
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import Counts, read_count
-from modelhub.providers._error_codes import ERROR_CODES
-from modelhub.providers._error_mapping import classify, error_from_report, read_error_body
 from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._gemini_encode import MADE, PROVIDER
+from modelhub.providers.gemini.errors import error_from_response
+from modelhub.providers.gemini.request import MADE, PROVIDER
 from modelhub.response import FinishReason
 
-__all__ = ["CODES", "FINISH", "error_from_response", "read_body", "read_counts", "read_done", "read_event"]
+__all__ = ["FINISH", "read_body", "read_counts", "read_done", "read_event"]
 
 Json = Mapping[str, Any]
 _MediaKind = Literal["image", "audio", "video", "document"]
@@ -259,54 +246,3 @@ def _child(node: Any, step: str | int, default: Any) -> Any:
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
-
-CODES: dict[str, type[CallError]] = {
-    **ERROR_CODES,
-    # google.rpc.ErrorInfo.reason: more exact than the status, which is INVALID_ARGUMENT for a wrong key
-    "API_KEY_INVALID": AuthenticationFailed,
-    "API_KEY_EXPIRED": AuthenticationFailed,
-    "API_KEY_SERVICE_BLOCKED": AuthenticationFailed,
-    "API_KEY_HTTP_REFERRER_BLOCKED": AuthenticationFailed,
-    "API_KEY_IP_ADDRESS_BLOCKED": AuthenticationFailed,
-    "CREDENTIALS_MISSING": AuthenticationFailed,
-    "ACCESS_TOKEN_EXPIRED": AuthenticationFailed,
-    "IAM_PERMISSION_DENIED": AuthenticationFailed,
-    "SERVICE_DISABLED": AuthenticationFailed,
-    "CONSUMER_SUSPENDED": AuthenticationFailed,
-    "BILLING_DISABLED": QuotaExhausted,
-    "RATE_LIMIT_EXCEEDED": RateLimited,
-}
-"""Google's codes that name one failure, on top of the common ones."""
-
-_STATES: dict[str, type[CallError]] = {
-    "UNAUTHENTICATED": AuthenticationFailed,
-    "PERMISSION_DENIED": AuthenticationFailed,
-    "FAILED_PRECONDITION": AuthenticationFailed,  # no free tier or no service in the caller's country: not allowed
-    "NOT_FOUND": ModelNotFound,
-    "RESOURCE_EXHAUSTED": RateLimited,
-    "UNAVAILABLE": Overloaded,
-    "INTERNAL": ServerError,
-    "UNKNOWN": ServerError,
-    "DATA_LOSS": ServerError,
-    "DEADLINE_EXCEEDED": ServerError,
-    "ABORTED": ServerError,
-    "CANCELLED": ServerError,
-    "UNIMPLEMENTED": UnsupportedFeature,
-    "INVALID_ARGUMENT": RequestRefused,
-    "OUT_OF_RANGE": RequestRefused,
-}
-"""google.rpc.Code: one for many failures, so that the words of the message are looked at before it."""
-
-
-def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
-    """The failure that an error's *body* speaks of; *status* is None inside of a stream."""
-    report = read_error_body(body)
-    state = next((code for code in report.codes if code in _STATES), "")
-    status = status or report.status
-    cls = classify(status, report, CODES)
-    is_vague = cls in (RequestRefused, ServerError) and not any(code in CODES for code in report.codes)
-    if is_vague and state:
-        cls = _STATES[state]
-    shown = " ".join(str(word) for word in (status, state) if word) or "error"
-    message = f"gemini said {shown}: {report.message or 'no message'}"
-    return error_from_report(status, headers, report, message, cls=cls)

@@ -31,9 +31,9 @@ from modelhub.blocks import (
     UrlSource,
 )
 from modelhub.errors import InvalidRequest, UnsupportedFeature
-from modelhub.providers._anthropic_schema import native_schema
 from modelhub.providers._structured import Structured
 from modelhub.providers._tool_schema import plain_root
+from modelhub.providers.anthropic.schema import native_schema
 
 __all__ = ["KIND", "encode", "structured_natively", "thinks"]
 

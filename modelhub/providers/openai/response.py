@@ -1,7 +1,7 @@
 """OpenAI's chat completions as the wire has them, whoever writes them: whole replies and streams, in our own terms.
 
-Pure functions of values. Requests are written in `_openai_encode`, errors are read in `_openai_errors`, and the
-servers' habits stand in `_openai_quirks`.
+Pure functions of values. Requests are written in `request`, errors are read in `errors`, and the servers' habits stand
+in `servers`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import Counts, read_count
 from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._openai_calls import read_calls, read_function_call
-from modelhub.providers._openai_errors import error_in_answer, is_flat_error
 from modelhub.providers._wire import loads
+from modelhub.providers.openai.errors import error_in_answer, is_flat_error
+from modelhub.providers.openai.tool_calls import read_calls, read_function_call
 from modelhub.response import FinishReason
 
 __all__ = ["PROVIDER", "read_body", "read_counts", "read_done", "read_event", "read_headers"]

@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from modelhub.errors import (
     AuthenticationFailed,
@@ -23,54 +23,28 @@ from modelhub.errors import (
     NotConfigured,
 )
 from modelhub.model import ChatRequest
-from modelhub.options import ProviderOptions, Secret
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientProblem, ClientSettings, check_arguments, guard_client
-from modelhub.providers._gemini_client import GeminiClient, connect, http_options, merged, snake
-from modelhub.providers._gemini_decode import error_from_response, read_body, read_done, read_event
-from modelhub.providers._gemini_encode import request_body, structured_method
 from modelhub.providers._http import PerLoop
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._wire import loads, server_sent_events
+from modelhub.providers.gemini.client import GeminiClient, connect, http_options, merged, snake
+from modelhub.providers.gemini.errors import error_from_response
+from modelhub.providers.gemini.request import request_body, structured_method
+from modelhub.providers.gemini.response import read_body, read_done, read_event
 
-__all__ = ["GeminiChatModel", "GeminiOptions"]
+__all__ = ["KEY_VARIABLES", "GeminiChatModel", "is_vertex"]
 
+KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 _URL = "https://generativelanguage.googleapis.com/"
 # Fixed for every request, so that a call is one request.
 _OURS = ("automatic_function_calling", "automatic_continuation", "should_return_http_response")
 _SCHEMAS = ("response_schema", "response_json_schema", "response_mime_type")
 
 
-class GeminiOptions(ProviderOptions):
-    """A model of Google's Gemini API, or of Vertex AI."""
-
-    provider: Literal["gemini"] = "gemini"
-    """Which vendor's API this model speaks."""
-    api_key: Secret | None = None
-    """The key; if not given, GOOGLE_API_KEY or else GEMINI_API_KEY is read, in the SDK's order."""
-    thinking_config: dict[str, Any] | None = None
-    """How the model thinks: `include_thoughts`, `thinking_budget` (2.5) or `thinking_level` (3 and later)."""
-    base_url: str | None = None
-    """Where the API is, if not at Google's own address."""
-    client_args: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of the SDK's client: `http_options`, or for Vertex AI `vertexai`, `project`, `location`."""
-    client_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """The later name of `client_args`."""
-
-    key_variables: ClassVar[tuple[str, ...]] = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-
-    def missing(self, environ: Mapping[str, str]) -> str | None:
-        """What is to be done before the model can be called; Vertex AI needs no key."""
-        arguments = {**self.client_args, **self.client_kwargs}
-        return None if _is_vertex(arguments) or arguments.get("api_key") else super().missing(environ)
-
-    def connect(self) -> GeminiChatModel:
-        """The model."""
-        return GeminiChatModel(**self.arguments())
-
-
-def _is_vertex(client_args: Mapping[str, Any]) -> bool:
+def is_vertex(client_args: Mapping[str, Any]) -> bool:
+    """Whether *client_args* ask for Vertex AI in the place of the Gemini API."""
     # `enterprise` is the SDK's new word for `vertexai`, and goes before it.
     found = client_args.get("enterprise")
     return bool(client_args.get("vertexai") if found is None else found)
@@ -107,7 +81,7 @@ class GeminiChatModel(Provider):
     ) -> None:
         super().__init__(model_name, stream)
         arguments = {**(client_args or {}), **(client_kwargs or {})}
-        self._vertex = _is_vertex(arguments)
+        self._vertex = is_vertex(arguments)
         key = api_key or arguments.get("api_key")
         default_url = None if self._vertex else _URL  # Vertex AI's depends on the location
         if not key and not self._vertex:
@@ -136,7 +110,7 @@ class GeminiChatModel(Provider):
         if self._key is not None:
             sendable = self._key.get_secret_value().strip()
             return None if sendable.isascii() and sendable.isprintable() else "the key has characters that no key has"
-        return None if self._vertex else f"set {' or '.join(GeminiOptions.key_variables)}"
+        return None if self._vertex else f"set {' or '.join(KEY_VARIABLES)}"
 
     def address(self) -> str | None:
         """Where the server is."""

@@ -1,0 +1,73 @@
+"""Errors of Google's APIs, as statuses with a body or inside a stream: which failure each means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelhub.errors import (
+    AuthenticationFailed,
+    CallError,
+    ModelNotFound,
+    Overloaded,
+    QuotaExhausted,
+    RateLimited,
+    RequestRefused,
+    ServerError,
+    UnsupportedFeature,
+)
+from modelhub.providers._error_codes import ERROR_CODES
+from modelhub.providers._error_mapping import classify, error_from_report, read_error_body
+
+__all__ = ["error_from_response"]
+
+
+_CODES: dict[str, type[CallError]] = {
+    **ERROR_CODES,
+    # google.rpc.ErrorInfo.reason: more exact than the status, which is INVALID_ARGUMENT for a wrong key
+    "API_KEY_INVALID": AuthenticationFailed,
+    "API_KEY_EXPIRED": AuthenticationFailed,
+    "API_KEY_SERVICE_BLOCKED": AuthenticationFailed,
+    "API_KEY_HTTP_REFERRER_BLOCKED": AuthenticationFailed,
+    "API_KEY_IP_ADDRESS_BLOCKED": AuthenticationFailed,
+    "CREDENTIALS_MISSING": AuthenticationFailed,
+    "ACCESS_TOKEN_EXPIRED": AuthenticationFailed,
+    "IAM_PERMISSION_DENIED": AuthenticationFailed,
+    "SERVICE_DISABLED": AuthenticationFailed,
+    "CONSUMER_SUSPENDED": AuthenticationFailed,
+    "BILLING_DISABLED": QuotaExhausted,
+    "RATE_LIMIT_EXCEEDED": RateLimited,
+}
+"""Google's codes that name one failure, on top of the common ones."""
+
+_STATES: dict[str, type[CallError]] = {
+    "UNAUTHENTICATED": AuthenticationFailed,
+    "PERMISSION_DENIED": AuthenticationFailed,
+    "FAILED_PRECONDITION": AuthenticationFailed,  # no free tier or no service in the caller's country: not allowed
+    "NOT_FOUND": ModelNotFound,
+    "RESOURCE_EXHAUSTED": RateLimited,
+    "UNAVAILABLE": Overloaded,
+    "INTERNAL": ServerError,
+    "UNKNOWN": ServerError,
+    "DATA_LOSS": ServerError,
+    "DEADLINE_EXCEEDED": ServerError,
+    "ABORTED": ServerError,
+    "CANCELLED": ServerError,
+    "UNIMPLEMENTED": UnsupportedFeature,
+    "INVALID_ARGUMENT": RequestRefused,
+    "OUT_OF_RANGE": RequestRefused,
+}
+"""google.rpc.Code: one for many failures, so that the words of the message are looked at before it."""
+
+
+def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
+    """The failure that an error's *body* speaks of; *status* is None inside of a stream."""
+    report = read_error_body(body)
+    state = next((code for code in report.codes if code in _STATES), "")
+    status = status or report.status
+    cls = classify(status, report, _CODES)
+    is_vague = cls in (RequestRefused, ServerError) and not any(code in _CODES for code in report.codes)
+    if is_vague and state:
+        cls = _STATES[state]
+    shown = " ".join(str(word) for word in (status, state) if word) or "error"
+    message = f"gemini said {shown}: {report.message or 'no message'}"
+    return error_from_report(status, headers, report, message, cls=cls)

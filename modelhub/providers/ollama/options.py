@@ -1,0 +1,41 @@
+"""What the file says of a model of the provider `ollama`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from modelhub.options import ProviderOptions, Secret
+from modelhub.providers.ollama.provider import OllamaChatModel
+
+__all__ = ["OllamaOptions"]
+
+
+class OllamaOptions(ProviderOptions):
+    """A model served by Ollama, on this machine, another one, or in Ollama's cloud."""
+
+    key_variables: ClassVar[tuple[str, ...]] = ()
+
+    provider: Literal["ollama"] = "ollama"
+    """Which vendor's API this model speaks."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Ollama's model options, such as `temperature`, `num_ctx` or `num_predict`."""
+    keep_alive: str | int | float | None = "5m"
+    """How long the server keeps the model in memory after a call: `5m`, `1h`, seconds, or -1 for ever."""
+    enable_thinking: bool | Literal["low", "medium", "high"] | None = None
+    """Whether the model thinks before it answers, or how hard; not said if not given."""
+    host: str | None = None
+    """The server's address; OLLAMA_HOST, or http://127.0.0.1:11434, if not given."""
+    base_url: str | None = None
+    """Another name for `host`."""
+    api_key: Secret | None = None
+    """The key of Ollama's cloud or of a gateway. OLLAMA_API_KEY is only ever sent to https://ollama.com."""
+    client_args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the HTTP client, such as `headers`, `timeout` or `verify`."""
+    client_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Another name for `client_args`."""
+
+    def connect(self) -> OllamaChatModel:
+        """The model."""
+        return OllamaChatModel(**self.arguments())

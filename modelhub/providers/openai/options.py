@@ -1,0 +1,68 @@
+"""What the file says of a model of the provider `openai`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
+
+from modelhub.options import ProviderOptions, Secret
+from modelhub.providers.openai.place import find_place
+from modelhub.providers.openai.provider import OpenAIChatModel, brings_credentials
+from modelhub.providers.openai.servers import SERVERS, Quirks
+
+__all__ = ["OpenAIOptions"]
+
+
+class OpenAIOptions(ProviderOptions):
+    """A model of OpenAI, or of a server that speaks like it."""
+
+    provider: Literal["openai"] = "openai"
+    """Which vendor's API this model speaks."""
+    api_key: Secret | None = None
+    """The key; OPENAI_API_KEY if not given, or the variable of the server that `compat` or `base_url` names."""
+    base_url: str | None = None
+    """Where the server is, such as https://api.deepseek.com or http://localhost:8000/v1."""
+    reasoning_effort: str | None = None
+    """How much a reasoning model thinks: none, minimal, low, medium, high, ..."""
+    organization: str | None = None
+    """The organization's id; OPENAI_ORGANIZATION or OPENAI_ORG_ID if not given."""
+    client_args: dict[str, Any] | None = None
+    """Further arguments of the SDK's client, such as `default_headers` or `timeout`."""
+    client_kwargs: dict[str, Any] | None = None
+    """Another name for `client_args`."""
+    client_type: Literal["openai", "azure"] | None = None
+    """`azure` for Azure's own addresses; then `client_args: {api_version: ...}` is needed too."""
+    compat: str | None = None
+    """The server's name, where its host does not tell: vllm, lmstudio, llamacpp, ollama, deepseek, openrouter, ..."""
+    quirks: Quirks | None = None
+    """Corrections of what is known of the server."""
+    stream_tool_parsing: bool = True
+    """Accepted for its name; arguments are parsed when they are read."""
+
+    key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
+
+    @field_validator("compat")
+    @classmethod
+    def _check_compat(cls, name: str | None) -> str | None:
+        if name is not None and name not in SERVERS:
+            close = get_close_matches(name, SERVERS, 1)
+            hint = f"did you mean `{close[0]}`?" if close else f"servers: {', '.join(sorted(SERVERS))}"
+            raise PydanticCustomError("compat", "there is no such server", {"hint": hint})
+        return name
+
+    def missing(self, environ: Mapping[str, str]) -> str | None:
+        """The variable to set for this server's key; None if there is a key, or none is needed."""
+        arguments = self.client_args or self.client_kwargs or {}
+        if self.api_key is None and brings_credentials(arguments):
+            return None
+        base_url = self.base_url or arguments.get("base_url")
+        key = self.api_key.get_secret_value() if self.api_key is not None else arguments.get("api_key")
+        return find_place(base_url, key, self.compat, self.client_type == "azure", environ).missing_key()
+
+    def connect(self) -> OpenAIChatModel:
+        """The provider these options describe."""
+        return OpenAIChatModel(**self.arguments())
