@@ -12,11 +12,11 @@ that no vendor takes. What cannot be written as JSON is an error in the caller's
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
+from modelhub._conversation import Conversation
 from modelhub._parts import (
     SERVER_TOOLS,
     Placed,
@@ -36,14 +36,12 @@ from modelhub._shapes import (
     missing,
     optional_text,
     required_name,
-    shown,
     unknown,
 )
 from modelhub._sources import from_data_url, image_type
-from modelhub._writable import check_block, check_text, copy_json, repair_block, repair_text, safe_call_id
+from modelhub._writable import check_block, check_text, copy_json, repair_block
 from modelhub.blocks import (
     Base64Source,
-    ContentBlock,
     MediaBlock,
     Message,
     Role,
@@ -65,14 +63,14 @@ def normalise_messages(messages: str | Sequence[Mapping[str, Any]]) -> tuple[Mes
     calls without an id get one, and so does a second call with the id of one that is still open. Results answer the
     call of their id, or without one the first open call of their name, and every result bears its call's name.
     Consecutive `tool` messages become one `user` message; results in an assistant or system message become a `user`
-    message at that place.
+    message at that place. A user's or system message between a call and its results moves behind the results.
 
     Raises `InvalidRequest`, with the place and what was expected, for a wrong shape, text that UTF-8 cannot hold, a
     result without a call, a call without a result (unless nothing follows it), or a conversation with nothing in it.
     """
     if isinstance(messages, str):
         messages = ({"role": "user", "content": messages},)
-    talk = _Conversation()
+    talk = Conversation()
     for index, message in enumerate(as_sequence(messages, "messages", "a string or a list of messages")):
         plain = _plain(message)
         if plain is not None and not talk.open:
@@ -80,6 +78,7 @@ def normalise_messages(messages: str | Sequence[Mapping[str, Any]]) -> tuple[Mes
             talk.ends_in_tools = talk.ends_in_items = False
         else:
             _read_message(talk, message, f"messages[{index}]")
+    talk.finish()
     if not talk.turns:
         raise InvalidRequest("messages: there is nothing to send" if messages else "messages: the list is empty")
     return tuple(talk.turns)
@@ -103,7 +102,7 @@ _PLAIN_ROLES: dict[str, Role] = {
 }
 
 
-def _read_message(talk: _Conversation, message: object, at: str) -> None:
+def _read_message(talk: Conversation, message: object, at: str) -> None:
     found = as_mapping(message, at, "a dict with `role` and `content`")
     kind, role = found.get("type"), found.get("role")
     if role is None and isinstance(kind, str) and kind in _ITEMS:
@@ -152,7 +151,7 @@ _ITEMS = frozenset(
 """What stands beside messages in the input of OpenAI's Responses API."""
 
 
-def _read_item(talk: _Conversation, item: Json, at: str) -> None:
+def _read_item(talk: Conversation, item: Json, at: str) -> None:
     block = read_part(item, at)
     if isinstance(block, ToolResultBlock):
         talk.add_results(_written([(at, block)], model=False))
@@ -273,104 +272,3 @@ _ROLES: dict[str, tuple[bool, Callable[[Json, str], Placed]]] = {
     "tool": (True, _read_tool),
     "function": (True, _read_tool),
 }
-
-
-class _Conversation:
-    """The messages so far, and the calls in them that still wait for their results."""
-
-    def __init__(self) -> None:
-        self.turns: list[Message] = []
-        self.open: dict[str, tuple[str, str]] = {}  # id: (the tool's name, the call's place)
-        self.ends_in_tools = False
-        self.ends_in_items = False
-        self._answers: dict[str, str] = {}  # id: the place of the result
-        self._twins: dict[str, list[str]] = {}  # id: the ids of further open calls that came with it
-        self._made: set[str] = set()
-        self._count = 0
-
-    def add(self, role: Role, placed: Placed, name: str | None, at: str, *, is_item: bool = False) -> None:
-        """Append a message; results in one that is not a user's become a user's message of their own.
-
-        Items of the Responses API that a model wrote one after the other (*is_item*) are one message.
-        """
-        joins = is_item and role == "assistant" and bool(self.turns) and self.turns[-1].role == "assistant"
-        for is_result, run in _runs(role, placed):
-            blocks = self._paired(role, run, at, joins=joins)
-            if joins and not is_result:
-                last = self.turns.pop()
-                self.turns.append(replace(last, blocks=(*last.blocks, *blocks)))
-            else:
-                self.turns.append(Message("user", blocks) if is_result else Message(role, blocks, name))
-            self.ends_in_tools = joins = False
-        self.ends_in_items = is_item
-
-    def add_results(self, placed: Placed) -> None:
-        """Append the results of a `tool` message, to the message before it if that came from one too."""
-        before = self.turns.pop().blocks if self.ends_in_tools else ()
-        self.turns.append(Message("user", (*before, *self._paired("user", placed, ""))))
-        self.ends_in_tools, self.ends_in_items = True, False
-
-    def _paired(self, role: Role, run: Placed, at: str, *, joins: bool = False) -> tuple[ContentBlock, ...]:
-        run = [(place, self._answer(b, place) if isinstance(b, ToolResultBlock) else b) for place, b in run]
-        if not joins and self.open and role != "system" and any(not isinstance(b, ToolResultBlock) for _, b in run):
-            call_id, (_, asked) = next(iter(self.open.items()))
-            raise InvalidRequest(f"{at}: call {shown(call_id)} ({asked}) has no result before this message")
-        given = {block.id for _, block in run if isinstance(block, ToolUseBlock)}
-        return tuple(self._ask(b, place, given) if isinstance(b, ToolUseBlock) else b for place, b in run)
-
-    def _ask(self, block: ToolUseBlock, place: str, given: set[str]) -> ToolUseBlock:
-        call_id = safe_call_id(block.id)
-        if not call_id or call_id in self.open:
-            made = self._new_id(given)
-            if call_id:  # some servers give two calls one id: their results come in the same order
-                self._twins.setdefault(call_id, []).append(made)
-            call_id = made
-        # Some servers count from call_0 again in every turn: an id is free once its call is answered.
-        self._answers.pop(call_id, None)
-        self.open[call_id] = (block.name, place)
-        return block if call_id == block.id else replace(block, id=call_id)
-
-    def _new_id(self, given: set[str]) -> str:
-        while True:
-            self._count += 1
-            made = f"call_{self._count}"
-            if made not in given and made not in self._answers and made not in self.open:
-                self._made.add(made)
-                return made
-
-    def _answer(self, block: ToolResultBlock, place: str) -> ToolResultBlock:
-        call_id = self._open_id(safe_call_id(block.id), repair_text(block.name), place)
-        if call_id not in self.open:
-            before = self._answers.get(call_id)
-            which = f"which {before} has answered" if before else "which no message before it makes"
-            raise InvalidRequest(f"{place}: is a result for call {shown(call_id)}, {which}")
-        name, _ = self.open.pop(call_id)
-        self._answers[call_id] = place
-        return replace(block, id=call_id, name=name)
-
-    def _open_id(self, call_id: str, name: str, place: str) -> str:
-        """The id of the open call that is meant: by its id, or by its name where the call came without an id."""
-        if not call_id:
-            return self._first_open(name, place)
-        if call_id in self.open:
-            return call_id
-        if self._twins.get(call_id):
-            return self._twins[call_id].pop(0)
-        unnamed = [made for made, (called, _) in self.open.items() if made in self._made and called == name]
-        return unnamed[0] if unnamed else call_id
-
-    def _first_open(self, wanted: str, place: str) -> str:
-        ids = [call_id for call_id, (name, _) in self.open.items() if name == wanted or not wanted]
-        if not ids:
-            of = f" of {shown(wanted)}" if wanted else ""
-            raise InvalidRequest(f"{place}: is a result, but no call{of} before it waits for one")
-        if not wanted and len(ids) > 1:
-            raise InvalidRequest(f"{place}: does not say which of {len(ids)} calls it answers: an id is missing")
-        return ids[0]
-
-
-def _runs(role: Role, placed: Placed) -> Iterator[tuple[bool, Placed]]:
-    if role == "user":
-        return iter([(False, placed)] if placed else [])
-    runs = groupby(placed, key=lambda pair: isinstance(pair[1], ToolResultBlock))
-    return ((is_result, list(run)) for is_result, run in runs)

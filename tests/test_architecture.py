@@ -31,6 +31,7 @@ FLOORS = [
     ],
     ["_gemini_parts", "_json_schema"],
     ["_parts"],
+    ["_conversation"],
     ["messages", "tools"],
     ["stream"],
     ["context", "_sync"],

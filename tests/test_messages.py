@@ -519,12 +519,78 @@ def test_what_a_model_wrote_is_never_refused(value: Any, text: str) -> None:
     assert message.blocks[0].arguments == {"INVALID_JSON": text}
 
 
+HINT = {"role": "system", "content": "Be quick."}
+LOOK = {"role": "user", "content": "Look at this."}
+
+
+@pytest.mark.parametrize(
+    ("between", "moved"),
+    [
+        ([HINT, answers("a"), answers("b")], [("system", "Be quick.")]),
+        ([answers("a"), LOOK, answers("b")], [("user", "Look at this.")]),
+        ([answers("a"), LOOK, HINT, answers("b")], [("user", "Look at this."), ("system", "Be quick.")]),
+        (
+            [
+                LOOK,
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "tool_result", "tool_use_id": "a", "content": "ok"},
+                        {"type": "text", "text": "Both?"},
+                    ],
+                },
+                answers("b"),
+            ],
+            [("user", "Look at this."), ("user", "Both?")],
+        ),
+    ],
+)
+def test_what_stands_between_calls_and_their_results_moves_behind_the_results(between, moved):
+    """Frameworks put hints, and the images that tools gave, in the midst; no vendor takes them there."""
+    turns = normalise_messages([asks(call("a"), call("b")), *between, {"role": "assistant", "content": "Done."}])
+    results = [block for turn in turns[1:-1] for block in turn.blocks if isinstance(block, ToolResultBlock)]
+    assert [result.id for result in results] == ["a", "b"]
+    behind = [turn for turn in turns[1:-1] if not any(isinstance(block, ToolResultBlock) for block in turn.blocks)]
+    assert [(turn.role, turn.blocks[0].text) for turn in behind] == moved
+    assert turns[-1 - len(moved) : -1] == tuple(behind)
+
+
+def test_items_with_a_message_between_the_outputs_of_two_calls_are_put_in_order():
+    """The Responses API allows a user's message between two outputs, where a framework shows a tool's image."""
+    asked = [{"type": "function_call", "call_id": i, "name": "f", "arguments": "{}"} for i in "ab"]
+    given = [{"type": "function_call_output", "call_id": i, "output": "ok"} for i in "ab"]
+    turns = normalise_messages([*asked, given[0], {"type": "message", **LOOK}, given[1]])
+    assert [turn.role for turn in turns] == ["assistant", "user", "user"]
+    assert turns[-1].blocks == (TextBlock("Look at this."),)
+
+
+def test_the_calls_of_one_turn_may_be_messages_of_their_own():
+    """Frameworks write a message a call, and all results behind them: vendors take calls that belong together."""
+    said = {"role": "assistant", "content": "I look.", "tool_calls": [call("a")]}
+    first, results, _ = normalise_messages([said, asks(call("b", "g")), answers("a"), answers("b"), LOOK])
+    assert [type(block) for block in first.blocks] == [TextBlock, ToolUseBlock, ToolUseBlock]
+    assert [(block.id, block.name) for block in results.blocks] == [("a", "f"), ("b", "g")]
+
+
+def test_a_hint_behind_a_call_that_nothing_follows_stays():
+    """Of the last calls a result may be missing; a system message there is sent."""
+    assert [turn.role for turn in normalise_messages([asks(call("a")), HINT])] == ["assistant", "system"]
+
+
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
         (
             [asks(call("a")), {"role": "user", "content": "hm"}],
             "messages[1]: call `a` (messages[0].tool_calls[0]) has no result before this message",
+        ),
+        (
+            [asks(call("a")), HINT, LOOK, HINT, answers("b")],
+            "messages[4]: is a result for call `b`, which no message before it makes",
+        ),
+        (
+            [asks(call("a")), HINT, LOOK, {"role": "assistant", "content": "hm"}],
+            "messages[2]: call `a` (messages[0].tool_calls[0]) has no result before this message",
         ),
         (
             [asks(call("a"), call("b")), answers("b"), {"role": "assistant", "content": "hm"}],
