@@ -8,10 +8,11 @@ import os
 import socket
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# Whoever says nothing else tries fifty examples; the profile must stand before the tests are imported.
-settings.register_profile("short", max_examples=50)
+# Whoever says nothing else tries fifty examples; the profile must stand before the tests are imported. How long an
+# example takes to draw says how busy the machine is.
+settings.register_profile("short", max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default" if os.environ.get("MODELHUB_LONG") else "short")
 
 VENDORS = ("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "DASHSCOPE_", "OLLAMA_")
