@@ -18,6 +18,7 @@ __all__ = [
     "TRACEBACKS_VARIABLE",
     "describe_origin",
     "drop_frames",
+    "drop_traceback",
     "linked_errors",
     "raises_without_frames",
     "trim_traceback",
@@ -92,6 +93,15 @@ def drop_frames(error: BaseException) -> None:
     """
     for linked in linked_errors(error):
         linked.__traceback__ = None
+
+
+def drop_traceback(error: BaseException) -> None:
+    """Take the tracebacks off *error*, its causes and, if it is a group, its members.
+
+    Its context keeps its own: that may be an exception which the application was handling when it made the call.
+    """
+    for failure in _causes_and_members(error, set()):
+        failure.__traceback__ = None
 
 
 def raises_without_frames(

@@ -10,8 +10,11 @@ import pytest
 from modelhub import AllModelsFailed, CallError, Hub
 from modelhub._frames import trim_traceback
 from modelhub.context import Services
-from modelhub.errors import NotConfigured
+from modelhub.errors import NotConfigured, Overloaded
 from modelhub.events import CallSettled
+from modelhub.middleware.chain import Chain
+from modelhub.model import Layer
+from modelhub.providers.scripted import ScriptedChatModel, Step
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
 
 LONGEST = 40  # what fits a screen
@@ -154,5 +157,34 @@ def test_what_was_mended_keeps_no_stream_alive(failure):
     try:
         run_virtual(main())
         assert ends == ["abandoned"]
+    finally:
+        gc.enable()
+
+
+class Reraising(Layer):
+    """A layer of a third party, whose frame is in the tracebacks of what passes it."""
+
+    async def send(self, request):
+        try:
+            return await self.inner.send(request)
+        except Overloaded as error:
+            raise error from ConnectionError("why")
+
+
+async def test_a_plug_ins_frame_in_what_was_mended_keeps_no_stream_alive():
+    """It may keep the frames below it alive, down to the caller's."""
+    chain = Chain(
+        "chain",
+        [Reraising(ScriptedChatModel(steps=[Step(fail="Overloaded")])), ScriptedChatModel(reply="a long answer")],
+    )
+
+    async def forget():
+        stream = await chain("hi", stream=True)
+        await anext(stream)
+
+    gc.disable()
+    try:
+        with pytest.warns(ResourceWarning, match="<ChatStream abandoned> was never read to its end"):
+            await forget()
     finally:
         gc.enable()

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub import errors
-from modelhub._frames import trim_traceback
+from modelhub._frames import drop_traceback, trim_traceback
 from modelhub.context import CallContext, ambient_deadline, as_seconds, as_tags
 from modelhub.errors import (
     AllModelsFailed,
@@ -216,6 +216,8 @@ class _Walk:
             refused: dict[int, CallError] = {}
             for index in turn:
                 if (reply := await self._ask(index)) is not None:
+                    for mended in self.errors:
+                        drop_traceback(mended)  # a plug-in's frame keeps the caller's alive, and so a forgotten stream
                     if self.request.fallback:
                         self.chain.prefer(self.models[index])
                     return reply
