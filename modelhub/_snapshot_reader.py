@@ -66,11 +66,13 @@ class _Shield:
     task takes the loop from `_loop`, which is quicker.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancellation", "_context", "_loop", "future")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancellation", "_context", "_loop", "future", "is_last")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._callback: Callable[[Any], object] | None = None
+        self.is_last = False
+        """Whether nobody will read on: the task was cancelled while its loop was not running, as when it ends."""
 
     def protect(self, future: asyncio.Future[Any]) -> _Shield:
         """Stand for *future* from now on."""
@@ -101,6 +103,7 @@ class _Shield:
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the wait for the future, not the future."""
+        self.is_last = not self._loop.is_running()
         if not self.wake():
             return False
         self._cancellation = () if msg is None else (msg,)
@@ -123,14 +126,23 @@ class SnapshotReader:
     One task reads at a time; another that tries meanwhile gets RuntimeError.
     """
 
-    __slots__ = ("_future", "_is_interrupted", "_is_waiting", "_read", "_shield", "_snapshots", "observer")
+    __slots__ = (
+        "_future",
+        "_is_closing",
+        "_is_interrupted",
+        "_is_waiting",
+        "_read",
+        "_shield",
+        "_snapshots",
+        "observer",
+    )
 
     def __init__(self, snapshots: AsyncGenerator[ChatResponse, None]) -> None:
         self._snapshots = snapshots
         self._read: Generator[Any, Any, ChatResponse] | None = None
         self._future: asyncio.Future[Any] | None = None
         self._shield: _Shield | None = None
-        self._is_waiting = self._is_interrupted = False
+        self._is_waiting = self._is_interrupted = self._is_closing = False
         self.observer: WaitObserver | None = None
         """Who is told when somebody waits."""
 
@@ -158,7 +170,13 @@ class SnapshotReader:
             self._read = read
         elif self._is_waiting:
             raise RuntimeError("the stream is being read already, by another task")
-        return (yield from self._wait(read))
+        try:
+            return (yield from self._wait(read))
+        except asyncio.CancelledError:
+            if self._shield is not None and self._shield.is_last:
+                self._read = None
+                yield from _cancel_read(read, self._future)
+            raise
 
     def _wait(self, read: Generator[Any, Any, ChatResponse]) -> Generator[Any, None, ChatResponse]:
         self._is_waiting = True
@@ -202,7 +220,10 @@ class SnapshotReader:
         return self._is_waiting
 
     async def aclose(self) -> None:
-        """Close what is read from; a task that waits for it gets ReadInterrupted."""
+        """Close what is read from; a task that waits for it gets ReadInterrupted. Nothing if it is being closed."""
+        if self._is_closing:
+            return
+        self._is_closing = True
         self.interrupt()
         read, self._read = self._read, None
         if read is not None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from modelhub._frames import drop_frames, trim_traceback
+from modelhub._loop_end import LoopEndCloser
 from modelhub._snapshot_reader import ReadInterrupted, SnapshotReader, SnapshotSource, run_in_background
 from modelhub._stream_timer import MakeError, StreamTimer
 from modelhub.errors import BadReply, StreamBroken
@@ -59,8 +60,10 @@ class _Completion:
         "cancelled_after",
         "forks",
         "inner",
+        "is_wrapped",
         "last",
         "loop",
+        "loop_end_closer",
         "outcome",
         "source",
         "thread",
@@ -70,7 +73,11 @@ class _Completion:
     def __init__(self, source: SnapshotSource, inner: _Completion | None) -> None:
         self.callbacks: list[Callable[[Outcome], None]] = []
         self.source = source
-        self.inner = inner
+        self.inner: _Completion | None = None
+        self.is_wrapped = False
+        self.loop_end_closer: LoopEndCloser | None = None
+        if inner is not None:
+            self.wrap(inner)
         self.last: ChatResponse | None = None
         self.cancelled_after: object = _NEVER  # the snapshot after which a read was cancelled, for good or not
         self.outcome: Outcome | None = None
@@ -78,6 +85,26 @@ class _Completion:
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self.forks = fork_count()
+
+    def wrap(self, inner: _Completion) -> None:
+        """Settle, and close, *inner* together with this stream."""
+        self.inner = inner
+        inner.is_wrapped = True
+
+    def note_cancelled_read(self, error: BaseException) -> None:
+        """Leave the stream open after a read has ended with *error*; if nobody reads on, it is closed with its loop.
+
+        Otherwise the loop would find its generators running, and report that it cannot close them.
+        """
+        self.cancelled_after = self.last
+        is_closed_by_another = self.loop_end_closer is not None or self.is_wrapped
+        if isinstance(error, asyncio.CancelledError) and not is_closed_by_another:
+            self.loop_end_closer = LoopEndCloser(self._close_pending)
+
+    async def _close_pending(self) -> None:
+        if self.outcome is None and self.source.is_pending and not self.source.is_being_read:
+            self.settle("cancelled", asyncio.CancelledError())
+            await self.source.aclose()
 
     def settle(self, how: How, error: BaseException | None = None, *, is_stalled: bool = False) -> None:
         """Tell everybody, inner streams first; later calls do nothing."""
@@ -87,6 +114,8 @@ class _Completion:
         if self.timer is not None:
             self.timer.stop()
             self.timer = None
+        if self.loop_end_closer is not None:
+            self.loop_end_closer.call_off()
         if self.inner is not None:
             self.inner.settle(how, error, is_stalled=is_stalled)
         callbacks, self.callbacks = self.callbacks, []
@@ -170,7 +199,7 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
     def follow(self, inner: ChatStream) -> None:
         """From here on the answer comes from *inner*: the stream before it has been settled."""
         self._inner = inner
-        self._completion.inner = inner._completion
+        self._completion.wrap(inner._completion)
 
     @property
     def settled(self) -> Outcome | None:
@@ -250,7 +279,7 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
             trim_traceback(error)
             completion.settle("failed", error)
         elif self._source.is_pending:
-            completion.cancelled_after = completion.last  # the next read goes on
+            completion.note_cancelled_read(error)
         else:
             completion.settle("cancelled", error)
 
@@ -279,6 +308,8 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
                 await self._inner.aclose()
         finally:
             self._completion.settle("closed")
+        if (closer := self._completion.loop_end_closer) is not None:
+            await closer.join()
 
     async def asend(self, value: Any) -> ChatResponse:  # noqa: ARG002 - the protocol's parameter; snapshots only come out
         """The next snapshot; *value* has no meaning here."""

@@ -23,6 +23,7 @@ FLOORS = [
         "_sources",
         "_writable",
         "_files",
+        "_loop_end",
         "_snapshot_reader",
         "_stream_timer",
         "events",

@@ -10,7 +10,7 @@ import pytest
 FILE = """
 version: 1
 usage: {ledger: usage.db, batch: 100, max_delay: 60s}
-models: {m: {provider: scripted, reply: one two}}
+models: {m: {provider: scripted, reply: one two}, slow: {provider: scripted, steps: [{say: one two, pause: 60s}]}}
 """
 
 
@@ -35,7 +35,7 @@ def outcomes(folder):
 
 
 def test_streams_that_are_open_when_a_script_ends_are_recorded(run, tmp_path):
-    """In generators, in a module's variables, and of an ended loop; `close` and `atexit` come afterwards."""
+    """In generators, in a module's variables, and of an ended loop, also amid a read; `close`, `atexit` come later."""
     printed = run(
         """
 import asyncio, atexit
@@ -57,13 +57,18 @@ print(next(answer), next(module_level).delta)
 async def main():
     stream = await hub.get("m")("hi", stream=True)
     await anext(stream)
-    return stream
+    slow = await hub.get("slow")("hi", stream=True)
+    await anext(slow)
+    try:
+        await asyncio.wait_for(anext(slow), 0.01)
+    except TimeoutError:
+        return stream, slow
 
 left = asyncio.run(main())
 """
     )
     assert printed == ["one one", "at exit: one two"]
-    assert sorted(outcomes(tmp_path)) == ["abandoned"] * 3 + ["complete"]
+    assert sorted(outcomes(tmp_path)) == ["abandoned"] * 3 + ["cancelled", "complete"]
 
 
 def test_a_hub_may_be_closed_anywhere_and_twice(run, tmp_path):

@@ -6,6 +6,7 @@ import gc
 import logging
 import threading
 import warnings
+from contextlib import aclosing
 
 import pytest
 
@@ -198,6 +199,85 @@ def test_left_with_its_loop_after_a_cancelled_read_it_is_closed_in_order(caplog)
     asyncio.run(main())
     gc.collect()
     assert closed == [True]
+    assert not caplog.records
+
+
+readers = set()
+
+
+async def leave_after_a_cancelled_read(stream):
+    read = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    read.cancel()
+    await asyncio.wait([read])
+
+
+async def leave_a_task_that_reads(stream):
+    readers.add(asyncio.ensure_future(stream.final()))
+    await asyncio.sleep(0)
+
+
+async def be_cancelled_while_reading(stream):
+    asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+    await stream.final()
+
+
+@pytest.mark.parametrize("leave", [leave_after_a_cancelled_read, leave_a_task_that_reads, be_cancelled_while_reading])
+def test_still_held_when_its_loop_ends_it_is_cancelled_in_order(leave, caplog):
+    """Its generators clean up, nothing is reported, the end is told once, and whoever reads on hears of it."""
+    events = []
+
+    async def silent():
+        try:
+            yield snapshot("one")
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            events.append("closed")
+
+    async def again(snapshots):
+        async with aclosing(snapshots):
+            async for each in snapshots:
+                yield each
+
+    async def main():
+        inner = await ChatStream.open(again(silent()))
+        stream = ChatStream(again(inner), inner=inner)
+        held.append(stream)
+        heard(stream, into=events)
+        await anext(stream)
+        await leave(stream)
+
+    held = []
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(main())
+    gc.collect()
+    assert sorted(map(str, events)) == ["('it', 'cancelled')", "closed"]
+    assert not caplog.records
+    with pytest.raises(StreamBroken, match="cancelled"):
+        asyncio.run(anext(held[0]))
+
+
+def test_a_loop_that_is_closed_without_ending_its_tasks_is_no_complaint(caplog):
+    """What would have closed the stream with its loop is collected in silence."""
+
+    async def endless():
+        yield snapshot("one")
+        await asyncio.Event().wait()
+
+    async def main():
+        stream = await ChatStream.open(endless())
+        await anext(stream)
+        await leave_after_a_cancelled_read(stream)
+        return stream
+
+    loop = asyncio.new_event_loop()
+    stream = loop.run_until_complete(main())
+    loop.close()
+    found = heard(stream)
+    del stream
+    gc.collect()
+    assert found == [("it", "cancelled")]
     assert not caplog.records
 
 
