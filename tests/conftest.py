@@ -3,17 +3,35 @@
 MODELHUB_LONG=1 runs the long versions: more calls, more random examples, every recording in single bytes.
 """
 
+import gc
 import ipaddress
 import os
 import socket
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Two workers and a few hundred child processes would each compile the package and the tests again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Whoever says nothing else tries fifty examples; the profile must stand before the tests are imported. How long an
 # example takes to draw says how busy the machine is.
 settings.register_profile("short", max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default" if os.environ.get("MODELHUB_LONG") else "short")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep what stays for the whole run, modules and thousands of tests, out of every garbage collection."""
+    gc.disable()
+    result = yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    return result
+
 
 VENDORS = ("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "DASHSCOPE_", "OLLAMA_")
 KEY_WORDS = ("API_KEY", "AUTH_TOKEN", "MODELHUB_CONFIG", *VENDORS)

@@ -26,7 +26,7 @@ to another, and the narrowest bound holds for all.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelhub.middleware._rates import MINUTE
@@ -44,8 +44,8 @@ class Claim:
     """No more than *amount* passes in *seconds*, until it is *until*; *source* was told so for the attempt of *hold*.
 
     *passed* is what was admitted after that one, or more. *asked* is when somebody was last admitted, who may bring
-    news, and *probe_after* how many seconds later another one may. *total_when_heard* is how much the window had ever
-    admitted when the claim became known: only an attempt that was admitted later can disprove it.
+    news, and *probe_after* how many seconds later another one may. *probes* are the numbers of the attempts that were
+    admitted although the claim left no room for them: only the answer to one of these can disprove it.
     """
 
     source: str
@@ -56,7 +56,7 @@ class Claim:
     asked: float
     passed: int
     probe_after: float
-    total_when_heard: int
+    probes: list[int] = field(default_factory=list)
 
 
 class Claims:
@@ -83,20 +83,19 @@ class Claims:
         kept = [claim for claim in known if claim.source != source or claim.hold.number > hold.number]
         if len(own := [claim for claim in kept if claim.source == source]) >= _MOST:
             kept.remove(max(own, key=lambda claim: claim.amount))
-        claim = Claim(source, hold, amount, seconds, now + seconds, now, passed, probe_after, window.total)
+        claim = Claim(source, hold, amount, seconds, now + seconds, now, passed, probe_after)
         self._claims = [*kept, claim]
         return amount <= passed and all(claim.amount > claim.passed for claim in known)
 
     def disprove(self, source: str, hold: Hold) -> None:
-        """Drop what would have kept the attempt of *hold* from passing: *source* has answered it all the same.
+        """Drop what left no room for the attempt of *hold*: *source* has answered it all the same."""
+        self._claims = [claim for claim in self._claims if claim.source != source or hold.number not in claim.probes]
 
-        An attempt that was admitted before the claim was known proves nothing.
-        """
-        self._claims = [
-            claim
-            for claim in self._claims
-            if claim.source != source or hold.total <= claim.total_when_heard or claim.passed <= claim.amount
-        ]
+    def record_probe(self, number: int, amount: int, now: float) -> None:
+        """Note where the attempt with this *number* is a probe: *amount* is admitted, and the claim leaves no room."""
+        for claim in self._claims:
+            if self._frees_at(claim, amount, now) is not None:
+                claim.probes.append(number)
 
     def passed(self, amount: int, now: float) -> None:
         """*amount* was admitted."""
@@ -114,8 +113,8 @@ class Claims:
         """Seconds until *amount* may pass."""
         wait = 0.0
         for claim in self._claims:
-            if claim.passed > claim.amount - amount and claim.until > now:
-                wait = max(wait, self._wait(claim, amount, now))
+            if (frees_at := self._frees_at(claim, amount, now)) is not None:
+                wait = max(wait, min(frees_at, claim.asked + claim.probe_after) - now)
         return wait
 
     def left(self, most: int, now: float) -> int:
@@ -125,16 +124,18 @@ class Claims:
     def _left(self, claim: Claim, now: float) -> int:
         return claim.amount - min(claim.passed, sum(amount for _, amount in self._within(claim, now)))
 
-    def _wait(self, claim: Claim, amount: int, now: float) -> float:
+    def _frees_at(self, claim: Claim, amount: int, now: float) -> float | None:
+        """Return when *claim* will leave room for *amount*, or None if it does already."""
         room = claim.amount - amount
-        ends = min(claim.until, claim.asked + claim.probe_after) - now
+        if claim.passed <= room or claim.until <= now:
+            return None
         if room < 0:
-            return ends
+            return claim.until
         for ended, passed in self._within(claim, now):
             room -= passed
             if room < 0:
-                return min(ends, ended + claim.seconds - now)
-        return 0.0
+                return min(claim.until, ended + claim.seconds)
+        return None
 
     def _within(self, claim: Claim, now: float) -> Iterator[tuple[float, int]]:
         """When and how much passed lately, as far as the claim counts it, the latest first."""

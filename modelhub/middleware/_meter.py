@@ -164,6 +164,7 @@ class Meter:
         """Reserve *amount*."""
         self.reserved += amount
         self._number += 1
+        self.claims.record_probe(self._number, amount, now)
         self._pour(amount, now)
         return Hold(self, self._add(amount, now), amount, self._number, self.window.total)
 

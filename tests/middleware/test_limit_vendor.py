@@ -377,3 +377,16 @@ async def test_an_answer_shows_that_there_is_room_after_all(now):
     for _ in range(3):
         (await pool.acquire(Amounts(10, 0))).settle(Bill(Amounts(10, 0), answered=True))
     assert now() == pytest.approx(1, abs=0.1)
+
+
+async def test_an_answer_to_an_attempt_that_had_room_disproves_nothing(now):
+    """What passed longer ago than the vendor's period makes room again, and whoever takes it may well be answered."""
+    pool = make(requests="100/10s", burst=1)
+    slow = await pool.acquire()
+    (await pool.acquire()).settle(ANSWERED)
+    await asyncio.sleep(0.5)
+    slow.settle(Bill(answered=True, told={"requests": (1, 5)}))
+    (await pool.acquire()).settle(ANSWERED)
+    assert now() == pytest.approx(5, abs=0.01)
+    (await pool.acquire()).settle(ANSWERED)
+    assert now() == pytest.approx(5.5, abs=0.01)

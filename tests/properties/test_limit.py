@@ -8,7 +8,7 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelhub.errors import LimitRejected
@@ -208,7 +208,25 @@ told = st.builds(
 )
 
 
+def instant(**changes):
+    """An attempt of an instant, in answer to which the vendor says nothing."""
+    nothing = {"cancel": None, "deadline": None, "told": {}, "source": "a"}
+    return Plan(
+        **{"after": 0, "input": 0, "output": 0, "lasts": 0, "used": None, "end": "answered", **nothing, **changes}
+    )
+
+
 @settings(max_examples=80 * MOST**3, deadline=None)
+# What passes as soon as the claim leaves room for it, and is answered, does not disprove the claim.
+@example(
+    LimitOptions(requests="100/10s", burst=1),
+    [
+        instant(told={"requests": (4, 5)}),
+        *[instant()] * 2,
+        instant(lasts=0.5, told={"requests": (1, 5)}),
+        *[instant()] * 3,
+    ],
+)
 @given(roomy, st.lists(told, min_size=5, max_size=30))
 def test_until_its_reset_no_more_passes_than_the_vendor_said(options, plans):
     """From the request that it answered on, whatever our own rates allow, unless the answer to a later one differs."""
