@@ -284,7 +284,7 @@ class CallContext:
                 request_id=error.request_id or attempt["request_id"],
                 retry_after=error.retry_after,
             )
-        self.observe(AttemptEnded(self.call_id, attempt))
+        self.services.observe(AttemptEnded(self.call_id, attempt))
         calls = self.services.calls
         if calls is not None and calls.is_closing and not self._is_settled and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.end_call_if_waiting)
@@ -329,7 +329,7 @@ class CallContext:
             tags=self.tags,
         )
         try:
-            self.observe(event)
+            self.services.observe(event)
         finally:
             for followed in self._followed:
                 followed.settled(event, outcome)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +57,6 @@ class LogObserver:
         return known
 
     def _configured(self) -> bool:
-        import sys
-
         # An application that configured structlog has imported it: no need to pay for the import here.
         is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
         return is_configured is not None and bool(is_configured())

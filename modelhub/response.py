@@ -129,7 +129,7 @@ class Record(dict[str, Any]):
     def copy(self) -> Self:
         """A shallow copy of the same class."""
         new = type(self).__new__(type(self))
-        dict.update(new, self._built())
+        dict.update(new, self.items())  # the pairs: of a record itself each value would be read by `__getitem__`
         return new
 
     __copy__ = copy

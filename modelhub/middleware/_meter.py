@@ -177,9 +177,9 @@ class Meter:
             share = min(1.0, used / hold.amount)
             self._share += (share - self._share) * self._learning
             self._learning = _LEARNING
-        if used <= hold.amount:
+        if used < hold.amount:
             self._give_back(hold, hold.amount - used, now)
-        else:
+        elif used > hold.amount:
             # It was used between then and now: counted from now on it is surely not forgotten too early.
             self.window.forget(now)
             self._add(used - hold.amount, now)

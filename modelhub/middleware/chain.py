@@ -233,7 +233,10 @@ class _Walk:
             self._fits(model)
             behind = self.request.behind or self._behind(index)
             attempted = self.context.attempts_at.get((self.chain, self._place(index)), 0)
-            return await model.send(self.request.replace(behind=behind, attempted=attempted))
+            request = self.request
+            if behind != request.behind or attempted != request.attempted:
+                request = request.replace(behind=behind, attempted=attempted)
+            return await model.send(request)
         except CallError as error:
             if len(self.context.attempts) == self.began:
                 self.context.skip(model.name, model.kind, model.model_name, error)

@@ -182,8 +182,9 @@ class Limit(Layer):
         if most is not None:
             return Amounts(tokens, most)
         # Nobody says how long the answer may be: as long as the last ones were. A guess is no reason to refuse.
-        room = [rate.amount - tokens for what, rate in self.pool.options.rates() if what == "tokens"]
-        room += [rate.amount for what, rate in self.pool.options.rates() if what == "output_tokens"]
+        meters = self.pool.meters
+        room = [meter.rate.amount - tokens for meter in meters if meter.what == "tokens"]
+        room += [meter.rate.amount for meter in meters if meter.what == "output_tokens"]
         return Amounts(tokens, max(0, min(round(self._usual), *room)) if room else 0)
 
     def _bill(self, outcome: Outcome, request: ChatRequest, before: int, told: _Told | None) -> Bill:

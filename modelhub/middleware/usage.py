@@ -132,7 +132,7 @@ class Usage(Layer):
             for usage in used if shown is None else (*used, shown):
                 if dict.get(usage, "cost") is None:
                     # The figures are copied: what is worked out later must not hold on to what shows it.
-                    usage["cost"] = Later(partial(_cost, self.pricing, dict.copy(usage), at))
+                    usage["cost"] = Later(partial(_cost, self.pricing, dict(dict.items(usage)), at))
         if settle is not None:
             for usage in used:
                 self._answers += (usage["output_tokens"] - self._answers) / (8 if self._answers else 1)

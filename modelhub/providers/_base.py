@@ -35,7 +35,7 @@ from modelhub.providers._client import ClientProblem, ClientSettings
 from modelhub.providers._errors import network_failure
 from modelhub.providers._http import PerLoop
 from modelhub.providers._left import left_of
-from modelhub.providers._redact import PreparedSecrets, is_clean, redact
+from modelhub.providers._redact import PreparedSecrets, is_clean, redact, shorten
 from modelhub.providers._sdk_import import import_sdk, is_ready
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._tool_names import with_vendor_names
@@ -270,12 +270,17 @@ class Provider(ChatModelBase):
     def _hide(self, failure: CallError, request: ChatRequest) -> None:
         """Take secrets and the conversation out of *failure*, its causes and the frames it was raised in."""
         hidden, contents = self._hidden_texts(), list(_contents(request))
-        failure.args = (redact(str(failure), hidden, contents), *failure.args[1:])
         # A traceback prints the causes too. What a server echoes is in the SDK's error as it came.
         failure.__context__ = None
         errors = linked_errors(failure)
-        if not all(is_clean(_text_of(cause), hidden, contents) for cause in errors if cause is not failure):
-            failure.__cause__ = None
+        text, causes = str(failure), [_text_of(cause) for cause in errors if cause is not failure]
+        if is_clean("\n".join((text, *causes)), hidden, contents):  # as nearly always: seen in one go
+            text = shorten(text)
+        else:
+            text = redact(text, hidden, contents)
+            if not all(is_clean(cause, hidden, contents) for cause in causes):
+                failure.__cause__ = None
+        failure.args = (text, *failure.args[1:])
         for error in errors:
             error.__traceback__ = None
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
-__all__ = ["PreparedSecrets", "is_clean", "redact"]
+__all__ = ["PreparedSecrets", "is_clean", "redact", "shorten"]
 
 HIDDEN_KEY = "***"
 CONTENT_MASK = "<content>"
@@ -37,6 +37,8 @@ _WIDE_GRAM = 3
 _WIDE_WEIGHT = 3
 """What a character of a script without spaces counts: it says as much as a few letters do."""
 _MAX_COMPARISONS = 50_000
+_LONG_CONVERSATION = 4096
+"""From this many characters on, a text is cut into its parts to look for the conversation in it."""
 
 _Range = tuple[int, int]
 
@@ -64,8 +66,23 @@ class PreparedSecrets:
         longest_first = sorted({secret for secret in self.texts if secret}, key=len, reverse=True)
         self.spellings = [_searched(spelling) for secret in longest_first for spelling in _spellings(secret)]
         """What is looked for as it is: text, or a pattern where it must stand alone."""
-        self.runs = [(normalized, _grams(normalized)) for secret in longest_first if (normalized := _run(secret))]
-        """Every normalized secret of which a part counts, and the parts of it that are as short as may be."""
+        self.runs = [_SecretRuns(normalized) for secret in longest_first if (normalized := _run(secret))]
+        """What is looked for of every secret of which a part counts."""
+
+
+class _SecretRuns:
+    """What is looked for to find parts of a normalized *secret*."""
+
+    __slots__ = ("grams", "probes", "secret")
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+        self.grams = frozenset(secret[at : at + _GRAM] for at in range(len(secret) - _GRAM + 1))
+        """The parts that are as short as may be."""
+        step = _GRAM - _MIN_SECRET_END + 1
+        starts = (*range(0, len(secret) - _MIN_SECRET_END, step), len(secret) - _MIN_SECRET_END)
+        self.probes = {secret[at : at + _MIN_SECRET_END] for at in starts}
+        """So few pieces that every one of `grams`, the beginning and the end hold one of them."""
 
 
 def redact(text: str, secrets: Iterable[str] | PreparedSecrets, contents: Iterable[str] = (), limit: int = 300) -> str:
@@ -75,7 +92,11 @@ def redact(text: str, secrets: Iterable[str] | PreparedSecrets, contents: Iterab
     """
     prepared = secrets if isinstance(secrets, PreparedSecrets) else PreparedSecrets(secrets)
     text = _mask_secrets(text[:_MAX_TEXT], prepared)
-    text = _mask_contents(text, contents)
+    return shorten(_mask_contents(text, contents), limit)
+
+
+def shorten(text: str, limit: int = 300) -> str:
+    """Return *text* on one line, at most *limit* long."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
@@ -93,8 +114,8 @@ def is_clean(text: str, secrets: Iterable[str] | PreparedSecrets, contents: Iter
 def _mask_secrets(text: str, secrets: PreparedSecrets) -> str:
     for spelling in secrets.spellings:
         text = text.replace(spelling, HIDDEN_KEY) if isinstance(spelling, str) else spelling.sub(HIDDEN_KEY, text)
-    for normalized, grams in secrets.runs:
-        text = _mask_secret_runs(text, normalized, grams)
+    for runs in secrets.runs:
+        text = _mask_secret_runs(text, runs)
     return text
 
 
@@ -108,10 +129,6 @@ def _run(secret: str) -> str:
     """Return *secret* normalized, or "" if it is so short that no part of it counts."""
     normalized = _normalize(secret)
     return normalized if len(normalized) >= _MIN_SECRET_RUN else ""
-
-
-def _grams(normalized: str) -> frozenset[str]:
-    return frozenset(normalized[at : at + _GRAM] for at in range(len(normalized) - _GRAM + 1))
 
 
 def _spellings(secret: str) -> list[str]:
@@ -131,12 +148,15 @@ def _spellings(secret: str) -> list[str]:
     return sorted(spellings, key=len, reverse=True)
 
 
-def _mask_secret_runs(text: str, secret: str, grams: frozenset[str]) -> str:
-    """Mask the parts of *secret*, which is normalized and has *grams*, that stand in *text*."""
+def _mask_secret_runs(text: str, runs: _SecretRuns) -> str:
+    """Mask the parts of a secret that stand in *text*."""
     normalized = _normalize(text)
-    starts = [at for at in range(len(normalized) - _GRAM + 1) if normalized[at : at + _GRAM] in grams]
+    # Where letters are escaped, a word may look like the end of a secret that is not in the normalized text.
+    if not any(probe in normalized for probe in runs.probes) and not _may_have_escapes(text):
+        return text
+    starts = [at for at in range(len(normalized) - _GRAM + 1) if normalized[at : at + _GRAM] in runs.grams]
     ranges = _places(text, [(at, at + _GRAM) for at in starts])
-    ranges += [token.span() for token in _TOKEN.finditer(text) if _is_end_of(token[0], secret)]
+    ranges += [token.span() for token in _TOKEN.finditer(text) if _is_end_of(token[0], runs.secret)]
     return _mask(text, ranges, HIDDEN_KEY)
 
 
@@ -174,6 +194,7 @@ class _Overlap:
         self.text = text
         self.ranges: list[_Range] = []
         self._grams: dict[int, set[str]] = {}
+        self._compared_length = 0
         self._index: dict[int, dict[str, list[int]]] = {}
         self._comparisons = 0
 
@@ -182,7 +203,7 @@ class _Overlap:
         normalized = _normalize(content)
         if self._add_short(content, normalized):
             return
-        is_wide = _WIDE.search(content) is not None
+        is_wide = not normalized.isascii() and _WIDE.search(normalized) is not None
         gram = _WIDE_GRAM if is_wide else _GRAM
         if len(normalized) < gram:
             return
@@ -190,12 +211,10 @@ class _Overlap:
         shortest = _MIN_CONTENT_RUN // _WIDE_WEIGHT if is_wide else _MIN_CONTENT_RUN
         stride = shortest - gram + 1
         last = len(normalized) - gram
-        ends = range(min(_MIN_CONTENT_END, last)), range(max(0, last - _MIN_CONTENT_END), last + 1)
-        grams = self._grams.get(gram) or self._grams.setdefault(gram, self._cut_grams(gram))
-        for samples in (*ends, range(0, last + 1, stride)):
-            for at in samples:
-                if (sample := normalized[at : at + gram]) in grams:
-                    self._compare(normalized, at, gram, self._positions(sample))
+        searched = self._searched(gram, len(normalized))
+        for at in (last, *range(0, last, stride)):
+            if (sample := normalized[at : at + gram]) in searched:
+                self._compare(normalized, at, gram, self._positions(sample))
 
     def _add_short(self, content: str, normalized: str) -> bool:
         """Look for a *content* of a few words as a whole; false if it is a longer one."""
@@ -211,6 +230,13 @@ class _Overlap:
                 self.ranges.append((start, start + len(normalized)))
                 start = self.text.find(normalized, start + len(normalized))
         return True
+
+    def _searched(self, gram: int, length: int) -> str | set[str]:
+        """Return what samples of *length* characters are looked for in: the text, or all its parts if it pays."""
+        self._compared_length += length
+        if self._compared_length < _LONG_CONVERSATION:
+            return self.text
+        return self._grams.get(gram) or self._grams.setdefault(gram, self._cut_grams(gram))
 
     def _cut_grams(self, gram: int) -> set[str]:
         return {self.text[at : at + gram] for at in range(len(self.text) - gram + 1)}
@@ -258,6 +284,8 @@ class _Overlap:
 
 
 def _weigh(normalized: str) -> int:
+    if normalized.isascii():
+        return len(normalized)
     return len(normalized) + (_WIDE_WEIGHT - 1) * len(_WIDE.findall(normalized))
 
 
