@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 __all__ = [
@@ -134,8 +134,7 @@ def trim_traceback(error: BaseException) -> None:
     if os.environ.get(TRACEBACKS_VARIABLE) == "full":
         return
     for failure in _causes_and_members(error, set()):
-        entries = [entry for entry in _entries(failure.__traceback__) if not _is_library(entry.tb_frame)]
-        failure.__traceback__ = _join(entries)
+        failure.__traceback__ = _join(_own_entries(failure.__traceback__))
         if failure.__suppress_context__:
             failure.__context__ = failure.__cause__  # nothing shows another one, but its frames would stay alive
 
@@ -151,10 +150,14 @@ def _causes_and_members(error: BaseException, seen: set[int]) -> Iterator[BaseEx
             yield from _causes_and_members(linked, seen)
 
 
-def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+def _own_entries(traceback: TracebackType | None) -> list[TracebackType]:
+    """Return the entries of *traceback* whose frames are no library's."""
+    entries = []
     while traceback is not None:
-        yield traceback
+        if not _is_library(str(traceback.tb_frame.f_globals.get("__name__", ""))):
+            entries.append(traceback)
         traceback = traceback.tb_next
+    return entries
 
 
 def _join(entries: list[TracebackType]) -> TracebackType | None:
@@ -166,11 +169,7 @@ def _join(entries: list[TracebackType]) -> TracebackType | None:
     return following
 
 
-def _is_library(frame: FrameType) -> bool:
-    return _is_library_module(str(frame.f_globals.get("__name__", "")))
-
-
 @functools.lru_cache(maxsize=1024)
-def _is_library_module(module: str) -> bool:
+def _is_library(module: str) -> bool:
     package = module.partition(".")[0]
     return package in _LIBRARIES or package in sys.stdlib_module_names or module.startswith(_NAMESPACED_LIBRARIES)

@@ -197,6 +197,7 @@ class _Walk:
     def __init__(self, chain: Chain, request: ChatRequest, given: ChatRequest) -> None:
         self.chain = chain
         self.request = request
+        self.context = request.context
         self.own_time = given.behind and given.deadline != request.deadline  # the chain around has more of it
         self.models = chain.order(request)
         self.at = self.began = 0  # the model that is asked, and which attempt was its first
@@ -204,10 +205,6 @@ class _Walk:
         self.patience = LONGEST_WAIT
         self.asked: set[int] = set()  # who was asked and failed, and may not be asked a third time
         self.too_small = 0  # a context window of this size is known not to be enough
-
-    @property
-    def context(self) -> CallContext:
-        return self.request.context
 
     async def first(self, start: int = 0) -> Reply:
         """The first reply that commits, from the model at *start* on."""

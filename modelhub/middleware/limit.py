@@ -214,8 +214,8 @@ def _patience(request: ChatRequest) -> float | None:
 
 def _longest_wait(request: ChatRequest) -> float | None:
     """How long a call stands in a queue: half of the time it has left, if another model can use the other half."""
-    remaining = request.remaining()
-    return remaining / 2 if request.behind and remaining is not None else None
+    remaining = request.remaining() if request.behind else None
+    return None if remaining is None else remaining / 2
 
 
 def _used(outcome: Outcome, request: ChatRequest, before: int) -> Amounts | None:

@@ -29,6 +29,7 @@ _WRAPPERS: Final = re.compile(
     r"|InternalError\.Algo(?:\.\w+)?: )+"
 )
 """What gateways write in front of the message that they pass on (LiteLLM, DashScope, SDKs in the middle)."""
+_STATUS: Final = re.compile(r"[1-5]\d\d")
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
 _MESSAGE_KEYS: Final = ("message", "Message", "detail", "msg", "error_msg", "error_message", "status_msg", "title")
 _NO_CODES: Final = frozenset({"", "error"})
@@ -48,7 +49,7 @@ class ErrorReport:
     @property
     def code(self) -> str | None:
         """The most exact code; an HTTP status in the body only where there is no other."""
-        named = (code for code in self.codes if not re.fullmatch(r"[1-5]\d\d", code))
+        named = (code for code in self.codes if not _STATUS.fullmatch(code))
         return next(named, self.codes[0] if self.codes else None)
 
     @property

@@ -45,14 +45,13 @@ _MAX_HEADER_LENGTH = 64
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """The seconds to wait that *headers* ask for, at most `MAX_WAIT`; None if they say nothing that can be meant.
+    """The seconds to wait that *headers*, by their names in lower case, ask for, at most `MAX_WAIT`, or None.
 
     `retry-after-ms` goes before `retry-after`, whose dates count from *now* (the present, if not given).
     """
-    lower = {name.lower(): value for name, value in headers.items()}
-    if (milliseconds := _parse_number(lower.get("retry-after-ms"))) is not None:
+    if (milliseconds := _parse_number(headers.get("retry-after-ms"))) is not None:
         return _limit(milliseconds / 1000)
-    return parse_duration(lower.get("retry-after"), now)
+    return parse_duration(headers.get("retry-after"), now)
 
 
 def parse_duration(value: Any, now: datetime | None = None) -> float | None:

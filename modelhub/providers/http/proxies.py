@@ -18,7 +18,7 @@ _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-_SUFFIX = "_proxy"
+_SUFFIX = b"_proxy"
 
 
 def read_proxy_addresses() -> list[str]:
@@ -28,8 +28,9 @@ def read_proxy_addresses() -> list[str]:
     """
     if not os.supports_bytes_environ:  # Windows
         return list(urllib.request.getproxies().values())
-    suffix = _SUFFIX.encode()
-    names = [name for name in os.environb if name[-len(suffix) :].lower() == suffix]
+    names: list[bytes] = []
+    if _SUFFIX in b"\0".join(os.environb).lower():  # all names at once: most environments have no such variable
+        names = [name for name in os.environb if name.lower().endswith(_SUFFIX)]
     if not names and urllib.request.getproxies is not urllib.request.getproxies_environment:  # macOS
         return list(urllib.request.getproxies().values())
     return [os.fsdecode(os.environb.get(name, b"")) for name in names]
