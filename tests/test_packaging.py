@@ -49,7 +49,7 @@ def test_ci_says_loudly_which_supported_pythons_it_skips(tmp_path):
     (tmp_path / f"python{CLASSIFIERS[0]}").chmod(0o755)
     done = subprocess.run(
         ["bash", ROOT / ".ci" / "run"],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "ALL_PYTHONS": "1"},
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=30,
