@@ -34,7 +34,7 @@ from modelhub.middleware._base import LONGEST_WAIT
 from modelhub.middleware._restarting import RestartingSnapshots
 from modelhub.middleware._tagged import Tagged
 from modelhub.middleware._tokens import least_tokens
-from modelhub.model import ChatModelBase, ChatRequest
+from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions, duration
 from modelhub.response import ChatResponse
 from modelhub.stream import ChatStream, Reply
@@ -50,7 +50,7 @@ class ChainOptions(LayerOptions):
     models: Annotated[list[str], Field(min_length=1)]
     """Names of models or of other chains, in the order they are asked."""
     deadline: duration(0.001, 86_400) | None = None  # type: ignore[valid-type]
-    """Until the whole call must be over: all attempts, waits and models, and the reading of a stream."""
+    """Until the whole call must be over: attempts, waits, models, reading a stream; not the first import of an SDK."""
     stream: bool = False
     """Whether a call gives a stream of snapshots; holds for every model of the chain. A call may say otherwise."""
     on_broken_stream: Literal["restart", "raise"] = "restart"
@@ -131,6 +131,8 @@ class Chain(ChatModelBase):
         Raises AllModelsFailed if no model answers (a chain of one: that model's own error), and at once what no
         other model could mend: a wrong request, blocked content, a deadline.
         """
+        if self.deadline is not None or "deadline" in request.options:
+            await self.prepare()
         walk = _Walk(self, self._prepared(request), request)
         try:
             reply = await walk.first()
@@ -140,6 +142,13 @@ class Chain(ChatModelBase):
             snapshots = RestartingSnapshots(walk, reply)
             return snapshots.attach(ChatStream(snapshots, inner=reply))
         return reply
+
+    async def prepare(self) -> None:
+        """Load the SDK of the first model, as the process's first call does: a deadline begins with it at hand."""
+        first = next((model for model in self.models if model.configured), self.models[0])
+        *_, provider = first.stack() if isinstance(first, Layer) else (first,)
+        if (prepare := getattr(provider, "prepare", None)) is not None:
+            await prepare()
 
     def _prepared(self, request: ChatRequest) -> ChatRequest:
         own, fallback, options = self.deadline, request.fallback, request.options

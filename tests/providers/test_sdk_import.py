@@ -7,6 +7,9 @@ import textwrap
 
 import pytest
 
+from modelhub import DeadlineExceeded, Hub
+from modelhub.middleware.chain import Chain
+from modelhub.middleware.deadline import Deadline
 from modelhub.providers import Provider, _sdk_import
 
 
@@ -104,3 +107,21 @@ async def test_a_stall_is_no_cost_of_later_calls():
     with pytest.raises(StopIteration) as ended:
         model("hi").send(None)
     assert ended.value.value.text == "True"
+
+
+@pytest.mark.usefixtures("slow_sdk")
+@pytest.mark.parametrize("name", ["own", "nested"])
+async def test_a_deadline_begins_when_the_sdk_is_loaded(name):
+    """The first call of a process has as much time as every other one; an end that was fixed before it stands."""
+    chain = Chain("inner", [Deadline(Slow("m", False))], deadline=0.05)
+    if name == "nested":
+        chain = Chain("outer", [chain])
+    assert (await chain("hi", deadline=0.05)).text == "True"
+
+
+@pytest.mark.usefixtures("slow_sdk")
+async def test_loading_an_sdk_moves_no_deadline_that_is_running():
+    """What `hub.deadline` says holds for the first call as well."""
+    async with Hub.from_dict({"version": 1, "models": {"m": {"provider": "scripted"}}}) as hub:
+        with hub.deadline(0.02), pytest.raises(DeadlineExceeded):
+            await Chain("chain", [Deadline(Slow("m", False))])("hi")
