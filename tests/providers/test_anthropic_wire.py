@@ -1,6 +1,6 @@
 """Anthropic's recorded traffic, and every fault a server or a network can show, through the real SDK.
 
-MODELHUB_LONG=1 reads longer streams in single bytes too.
+MODELHUB_LONG=1 reads every recording in pieces too, and longer streams in single bytes.
 """
 
 import asyncio
@@ -35,6 +35,7 @@ from modelhub.errors import (
 from modelhub.providers.anthropic import AnthropicChatModel
 from modelhub.response import ChatUsage
 from modelhub.stream import ChatStream
+from tests.providers.recordings import sample
 
 KEY = "sk-ant-test-0123456789abcdef"
 SSE = "text/event-stream"
@@ -147,7 +148,8 @@ async def replayed(server, record, options):
 async def test_the_recorded_traffic(replay, options):
     """Every recorded answer and failure is read right: whole, in pieces of seven bytes, and streams byte by byte.
 
-    In pieces without the longest, which say nothing new and take as long as all the others together.
+    In pieces without the longest, which say nothing new and take as long as all the others together; and one record of
+    each kind, with MODELHUB_LONG=1 all.
     """
     records = [
         record
@@ -159,6 +161,7 @@ async def test_the_recorded_traffic(replay, options):
     longest, count = COVERED[options]
     records = [record for record in records if len(record["response"]) <= longest]
     assert len(records) >= count
+    records = sample(records) if options else records
     turnstile = asyncio.Semaphore(8)
 
     async def check(record):
