@@ -64,7 +64,7 @@ def test_a_killed_process_loses_at_most_the_last_batch(tmp_path):
     """Killed at any moment, with calls and streams under way: what was reported is there, once, and whole."""
     ledger, chance = tmp_path / "usage.db", random.Random(7)
     reported, most_missing = 0, 0
-    for turn in range(200 if LONG else 4):
+    for turn in range(200 if LONG else 3):
         batch = (0, 10, 50, 50)[turn % 4]
         process = start(ledger, f"k{turn}", batch=batch)
         finished = [process.stdout.readline() for _ in range(chance.randint(1, 400))]
@@ -171,9 +171,17 @@ def test_what_is_pending_is_written_when_the_hub_closes_and_at_exit(tmp_path):
     del hub
     gc.collect()
     until(lambda: len(rows(path)) == 5)
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_ledger as t; h = t.hub_of(sys.argv[2], "
-    code += "batch=100, max_delay='60s'); t.ask(h, 4)"
-    subprocess.run([sys.executable, "-c", code, str(CALLER.parent), str(path)], check=True)
+    code = """
+import asyncio, sys
+from modelhub import Hub
+models, usage = {"m": {"provider": "scripted"}}, {"ledger": sys.argv[1], "batch": 100, "max_delay": "60s"}
+hub = Hub.from_dict({"version": 1, "models": models, "usage": usage})
+async def main():
+    for _ in range(4):
+        await hub.get("m")("hello")
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
     assert len(rows(path)) == 9
 
 

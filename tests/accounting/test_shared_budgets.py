@@ -1,4 +1,7 @@
-"""Budgets of several hubs and processes on one ledger see what the others spend, and count nothing twice."""
+"""Budgets of several hubs and processes on one ledger see what the others spend, and count nothing twice.
+
+MODELHUB_LONG=1 tries three times as many plans, and spends longer.
+"""
 
 import asyncio
 import json
@@ -31,6 +34,7 @@ from modelhub.testing import VirtualClock, run_virtual
 
 HI = "one two three"  # four tokens with the answer, "ok"
 SPENDER = Path(__file__).with_name("spender.py")
+LONG = bool(os.environ.get("MODELHUB_LONG"))
 
 
 def hub_of(folder, budgets=None, clock=None, models=None, observers=(), **usage):
@@ -335,7 +339,7 @@ def amount_of(options, part):
     return (part.cost or Decimal(0)) if "usd" in options else Decimal(part.input_tokens + part.output_tokens)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60 if LONG else 20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, min_size=3, max_size=14))
 def test_no_call_is_counted_twice_or_forgotten(plan):
     """At every moment a hub has all its own calls on its budgets, and all that others had written when it read last."""
@@ -359,7 +363,7 @@ def test_no_call_is_counted_twice_or_forgotten(plan):
 
 def test_two_processes_keep_one_budget(tmp_path):
     """They spend it together, and over it no more than they can in the time until they hear of each other."""
-    limit, ledger = 6000, tmp_path / "usage.db"
+    limit, ledger = 6000 if LONG else 4000, tmp_path / "usage.db"
     command = [sys.executable, str(SPENDER), str(ledger), str(limit)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
     told = [json.loads(process.communicate(timeout=60)[0]) for process in processes]

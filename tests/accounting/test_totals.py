@@ -1,8 +1,12 @@
-"""Whatever happens to random calls: one record each, and totals, ledger and budgets that say the same."""
+"""Whatever happens to random calls: one record each, and totals, ledger and budgets that say the same.
+
+MODELHUB_LONG=1 tries twice as many.
+"""
 
 import asyncio
 import contextlib
 import gc
+import os
 import tempfile
 import warnings
 from decimal import Decimal
@@ -20,6 +24,7 @@ from modelhub.events import CallSettled
 from modelhub.response import COUNTS
 from modelhub.testing import VirtualClock, run_virtual
 
+LONG = bool(os.environ.get("MODELHUB_LONG"))
 FAILURES = ["Overloaded", "RateLimited", "ServerError", "BadReply", "AuthenticationFailed", "ContentBlocked"]
 
 steps = st.one_of(
@@ -105,7 +110,7 @@ def with_calls(total, records):
     return total
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40 if LONG else 20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(models, calls)
 def test_totals_are_the_sum_of_the_records(scripts, plan):
     """By model, chain and tag; in memory, in the file, and on the budgets, also after a restart."""

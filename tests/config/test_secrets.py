@@ -1,7 +1,11 @@
-"""A secret is never shown, however broken the file is."""
+"""A secret is never shown, however broken the file is.
+
+MODELHUB_LONG=1 tries twice as many broken files.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import string
 from collections.abc import Callable
@@ -15,6 +19,7 @@ from modelhub.config.load import load_text
 from modelhub.config.secrets import is_secret, shown
 from modelhub.errors import ConfigError
 
+LONG = bool(os.environ.get("MODELHUB_LONG"))
 Refuse = Callable[..., ConfigError]
 
 
@@ -205,7 +210,7 @@ QUOTES = ["{}", "'{}'", '"{}"', "|\n      {}", "{}  # comment", "'{}"]
 BREAKS = ["    streem: true", "   odd: 1", "    - x", "    x: 'y", "    {", "\tx: 1", "    provider: acme", "  y"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 if LONG else 150, deadline=None)
 @given(SECRETS, st.sampled_from(PLACES), st.sampled_from(QUOTES), st.sampled_from(BREAKS), st.booleans())
 def test_any_secret_in_any_broken_file(secret: str, place: str, quote: str, broken: str, above: bool) -> None:
     """Neither end of a secret is in the error of a broken file, whatever it is made of and whatever is broken."""
