@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
 
 from pydantic_core import PydanticCustomError
 
@@ -178,7 +178,7 @@ class CallContext:
     def __init__(self, services: Services, requested: str, *, tags: Tags = _NOTHING) -> None:
         self.services = services
         self.requested = requested
-        self.call_id = uuid4().hex
+        self.call_id = os.urandom(16).hex()
         self.started = services.clock.now()
         around = _ambient.get()
         self.tags = {**around, **tags} if around else tags

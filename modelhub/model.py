@@ -14,7 +14,6 @@ The comfortable call is written once, here, above one abstract method, `send`. I
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 import warnings
 from abc import ABC, abstractmethod
@@ -68,7 +67,8 @@ class ChatRequest:
 
     def replace(self, **changes: Any) -> ChatRequest:
         """The same request with *changes*."""
-        return dataclasses.replace(self, **changes)
+        # What `dataclasses.replace` does, for a class without fields of other kinds; that takes three times as long.
+        return ChatRequest(**{name: getattr(self, name) for name in self.__slots__} | changes)
 
     def remaining(self) -> float | None:
         """Seconds until the deadline (not below 0), or None without one."""

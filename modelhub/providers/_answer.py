@@ -292,7 +292,7 @@ class Answer:
         known = (self.id, self.model_name)
         if self._known != known:
             self._known = known
-            self._common = dict(ChatResponse([], is_last=False, delta="", **self._identity()))
+            self._common = dict(dict.items(ChatResponse([], is_last=False, delta="", **self._identity())))
         return self._common
 
     def final(self) -> ChatResponse:
@@ -337,11 +337,12 @@ class Answer:
     def _identity(self) -> dict[str, Any]:
         if self._own_id is None and not self.id:
             self._own_id = uuid4().hex  # the vendor gives none: all snapshots have the same
+        response_model = self.response_model
         return {
             **self._facts,
             "id": clean_text(str(self.id)) if self.id else self._own_id,
-            "model_name": self.response_model or self._facts.get("model_name"),
-            "response_model": self.response_model,
+            "model_name": response_model or self._facts.get("model_name"),
+            "response_model": response_model,
         }
 
     @property

@@ -49,8 +49,10 @@ class ErrorReport:
     @property
     def code(self) -> str | None:
         """The most exact code; an HTTP status in the body only where there is no other."""
-        named = (code for code in self.codes if not _STATUS.fullmatch(code))
-        return next(named, self.codes[0] if self.codes else None)
+        for code in self.codes:
+            if not _STATUS.fullmatch(code):
+                return code
+        return self.codes[0] if self.codes else None
 
     @property
     def status(self) -> int | None:
@@ -119,8 +121,10 @@ def _find_codes(error: Json, body: Json) -> Iterator[str]:
         error.get("__type"),
     ]
     for value in values:
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value) not in _NO_CODES:
-            yield str(value).rpartition("#")[2]
+        if value is not None and isinstance(value, (str, int)) and not isinstance(value, bool):
+            code = str(value)
+            if code not in _NO_CODES:
+                yield code.rpartition("#")[2]
 
 
 def _unwrap(report: ErrorReport, error: Json) -> ErrorReport:

@@ -105,7 +105,8 @@ def is_clean(text: str, secrets: Iterable[str] | PreparedSecrets, contents: Iter
     """Whether *text* holds none of *secrets* and no part of *contents*; false for a text too long to be looked at."""
     if len(text) > _MAX_TEXT:
         return False
-    return redact(text, secrets, contents, limit=_MAX_TEXT) == " ".join(text.split())
+    prepared = secrets if isinstance(secrets, PreparedSecrets) else PreparedSecrets(secrets)
+    return _mask_contents(_mask_secrets(text, prepared), contents) == text
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
@@ -122,7 +123,8 @@ def _mask_secrets(text: str, secrets: PreparedSecrets) -> str:
 def _searched(spelling: str) -> str | re.Pattern[str]:
     if len(spelling) >= _MIN_BARE_SECRET:
         return spelling
-    return re.compile(rf"(?<![A-Za-z0-9]){re.escape(spelling)}(?![A-Za-z0-9])")
+    escaped = re.escape(spelling)
+    return re.compile(rf"{escaped}(?<![A-Za-z0-9]{escaped})(?![A-Za-z0-9])")  # its first letters are quickly found
 
 
 def _run(secret: str) -> str:

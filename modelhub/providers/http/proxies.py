@@ -29,7 +29,9 @@ def read_proxy_addresses() -> list[str]:
     if not os.supports_bytes_environ:  # Windows
         return list(urllib.request.getproxies().values())
     names: list[bytes] = []
-    if _SUFFIX in b"\0".join(os.environb).lower():  # all names at once: most environments have no such variable
+    # All names at once, for most environments have no such variable; and those of the dict within, if it is there:
+    # the environment's own iterator is Python code, and hands out each name anew.
+    if _SUFFIX in b"\0".join(getattr(os.environb, "_data", os.environb)).lower():
         names = [name for name in os.environb if name.lower().endswith(_SUFFIX)]
     if not names and urllib.request.getproxies is not urllib.request.getproxies_environment:  # macOS
         return list(urllib.request.getproxies().values())
