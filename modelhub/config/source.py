@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from modelhub.config import syntax
 from modelhub.config.problems import Report, Source, Span
@@ -25,7 +25,8 @@ _MOST_VALUES = 50_000
 _MAX_SLOW_TEXT = 50_000
 _SAFE_DEPTH = 200
 _NAMED = frozenset({"models", "chains", "limits"})
-_TOO_DEEP = "the file is nested too deeply, or its aliases make too many values of it"
+_TOO_DEEP = "the file is nested too deeply"
+_TOO_LARGE = "the file is too large, or its aliases make too many values of it"
 _PREFIX = "tag:yaml.org,2002:"
 
 
@@ -247,7 +248,6 @@ class _Reader:
         self.places: dict[Path, Place] = {}
         self.empty: set[Path] = set()
         self._count = 0
-        self._cut = False
         self._open: set[int] = set()
         self._merged: dict[int, list[tuple[str, Any, Any]]] = {}
 
@@ -256,8 +256,10 @@ class _Reader:
         self._count += 1
         if id(node) in self._open:
             return self._refuse(node, "an alias to what it stands in")
-        if len(path) > _MOST_DEPTH or self._count > _MOST_VALUES:
-            return self._too_much(node)
+        if self._count > _MOST_VALUES:
+            self._end(node, _TOO_LARGE)
+        if len(path) > _MOST_DEPTH:
+            self._end(node, _TOO_DEEP)
         if node.id == "scalar":
             return self._scalar(node)
         if node.tag not in {_PREFIX + "map", _PREFIX + "seq"}:
@@ -307,9 +309,7 @@ class _Reader:
             elif key.tag == _PREFIX + "merge" and not key.style:
                 merged += value.value if value.id == "sequence" else [value]
             elif key.value in seen:
-                before = seen[key.value].start_mark.line + 1
-                name = self.report.source.name(key.value, _span(key))
-                self.report.add(_span(key), f"duplicate key `{name}`", f"it is already on line {before}")
+                self._refuse_duplicate(key, seen[key.value].start_mark.line + 1)
             else:
                 seen[key.value] = key
                 yield key.value, key, value
@@ -318,12 +318,16 @@ class _Reader:
                 self._refuse(other, "`<<` takes over a mapping (`*name`) or a list of them")
                 continue
             if self._count > _MOST_VALUES:
-                self._too_much(other)
-                return
+                self._end(other, _TOO_LARGE)
             for name, key, value in self._pairs(other, depth + 1):
                 if name not in seen:
                     seen[name] = key
                     yield name, key, value
+
+    def _refuse_duplicate(self, key: Any, line: int) -> None:
+        if not self.report.is_full:
+            name = self.report.source.name(key.value, _span(key))
+            self.report.add(_span(key), f"duplicate key `{name}`", f"it is already on line {line}")
 
     def _scalar(self, node: Any) -> Any:
         convert = _CONVERT.get(node.tag)
@@ -334,10 +338,11 @@ class _Reader:
         except ValueError:
             return self._refuse(node, f"this is no {node.tag.removeprefix(_PREFIX)}, as its tag says")
 
-    def _too_much(self, node: Any) -> None:
-        if not self._cut:
-            self._refuse(node, _TOO_DEEP)
-        self._cut = True
+    def _end(self, node: Any, message: str) -> NoReturn:
+        """Raise ConfigError: the file is not to be read any further."""
+        self._refuse(node, message)
+        self.report.check()
+        raise AssertionError("a problem was reported")  # pragma: no cover
 
     def _refuse(self, node: Any, message: str, hint: str = "") -> None:
         self.report.add(_span(node), message, hint)

@@ -1,5 +1,6 @@
 """Loading takes time in proportion to the file, and deep or self-multiplying files are refused."""
 
+import gc
 import time
 
 import pytest
@@ -72,6 +73,14 @@ def test_secrets_of_one_line_are_all_hidden():
         "model_name: x}"
     )
     assert caret.index("^") == line.index("kez")
+
+
+def test_a_file_of_a_megabyte_stops_nothing_else_for_long():
+    """Reading ends where there are more values than anybody has, and collects no garbage while it makes them."""
+    text = HEAD + "z:\n" + "".join(f"  k{i}: {{<<: *b, a{i}: &a{i} x}}\n" for i in range(40_000)).replace("*b", "{}")
+    with pytest.raises(ConfigError, match="the file is too large"):
+        load_text(text, environ={})
+    assert gc.isenabled()
 
 
 def test_a_file_nested_too_deeply_is_refused():
