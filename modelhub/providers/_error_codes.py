@@ -79,6 +79,7 @@ ERROR_CODES: Final[dict[str, type[CallError]]] = {
     "invalid_prompt": ContentBlocked,  # "flagged as potentially violating our usage policy"
     "model_not_found": ModelNotFound,
     "moderation_blocked": ContentBlocked,
+    "NoCapacity": Overloaded,
     "OperationNotSupported": UnsupportedFeature,
     "overloaded": Overloaded,
     "ResponsibleAIPolicyViolation": ContentBlocked,
@@ -94,13 +95,15 @@ ERROR_CODES: Final[dict[str, type[CallError]]] = {
     # llama.cpp's server
     "exceed_context_size_error": ContextTooLong,
     "not_supported_error": UnsupportedFeature,
-    # Groq: the model's own answer was no call, or no JSON
+    # Groq: the account is closed; the model's own answer was no call, or no JSON
+    "organization_restricted": AuthenticationFailed,
     "json_validate_failed": BadReply,
     "output_parse_failed": BadReply,
     "tool_use_failed": BadReply,
     # DeepSeek, Moonshot, DashScope's compatible mode, gateways
     "Arrearage": QuotaExhausted,
     "data_inspection_failed": ContentBlocked,
+    "engine_overloaded_error": Overloaded,
     "exceeded_current_quota_error": QuotaExhausted,
     "insufficient_balance": QuotaExhausted,
     "insufficient_user_quota": QuotaExhausted,
@@ -157,7 +160,6 @@ ERROR_CODES: Final[dict[str, type[CallError]]] = {
 
 ERROR_TYPES: Final[dict[str, type[CallError]]] = {
     "authentication_error": AuthenticationFailed,
-    "engine_overloaded_error": Overloaded,
     "model_not_supported": ModelNotFound,
     "not_found_error": ModelNotFound,
     "NotFoundError": ModelNotFound,

@@ -20,7 +20,7 @@ from modelhub.providers._error_patterns import find_class
 from modelhub.providers._waits import parse_duration, parse_message_wait, parse_retry_after
 from modelhub.providers._wire import loads
 
-__all__ = ["ErrorReport", "classify", "error_from_report", "read_error_body"]
+__all__ = ["ErrorReport", "classify", "error_from_report", "is_flat_error", "read_error_body"]
 
 Json = Mapping[str, Any]
 
@@ -32,6 +32,7 @@ _WRAPPERS: Final = re.compile(
 _STATUS: Final = re.compile(r"[1-5]\d\d")
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
 _MESSAGE_KEYS: Final = ("message", "Message", "detail", "msg", "error_msg", "error_message", "status_msg", "title")
+_INNER_KEYS: Final = ("error", "errors", "base_resp", "external_model_error")
 _NO_CODES: Final = frozenset({"", "error"})
 _INEXACT_STATUSES: Final = (None, 400, 500)
 _MAX_BODY_LENGTH = 100_000
@@ -75,13 +76,25 @@ def read_error_body(body: object) -> ErrorReport:
         body = body[0]  # Google's answers to what was to be streamed are lists
     if not isinstance(body, dict):
         return ErrorReport(body.strip() if isinstance(body, str) else "")
-    inner = body.get("error") or _first(body.get("errors")) or body.get("base_resp")
+    inner = next((value for key in _INNER_KEYS if (value := _first(body.get(key)))), None)
     error = inner if isinstance(inner, dict) else body
     message = _find_message(error, body, inner)
     report = ErrorReport(
         message, tuple(_find_codes(error, body)), tuple(_dicts(error.get("details"))), _request_id(body)
     )
     return _unwrap(report, error)
+
+
+def is_flat_error(body: Json) -> bool:
+    """Whether *body*, which holds nothing of an answer, is itself an error: its message stands beside all else."""
+    minimax = body.get("base_resp")
+    if isinstance(minimax, Mapping) and minimax.get("status_code"):
+        return True
+    texts = (body.get(key) for key in _FLAT_KEYS)
+    return body.get("object") == "error" or any(text and not isinstance(text, Mapping) for text in texts)
+
+
+_FLAT_KEYS: Final = ("message", "detail", "error_msg", "msg")
 
 
 def _parse(data: bytes) -> object:
@@ -136,7 +149,7 @@ def _unwrap(report: ErrorReport, error: Json) -> ErrorReport:
     message = report.message
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    if not isinstance(raw, (str, dict)) and message.startswith(("{", "b'{", 'b"{')) and match:
+    if not isinstance(raw, (str, dict)) and message.startswith(("{", "b'{", 'b"{')):
         raw = message[message.index("{") : message.rindex("}") + 1] if "}" in message else None
     body = raw.encode("utf-8", "replace") if isinstance(raw, str) and len(raw) <= _MAX_BODY_LENGTH else raw
     upstream = read_error_body(body) if isinstance(body, (bytes, dict)) else None

@@ -23,6 +23,7 @@ from modelhub.errors import (
     QuotaExhausted,
     RateLimited,
     RequestRefused,
+    ServerError,
     UnsupportedFeature,
 )
 
@@ -78,7 +79,7 @@ _CONTEXT_TOO_LONG: Final = (
     (r"requested token (count|length) exceeds", "SGLang, NVIDIA"),
     (r"requested tokens? \(?\d+\)? exceed", "llama-cpp-python"),
     (r"`inputs` tokens \+ `max_new_tokens` must be", "TGI, Together, Hugging Face"),
-    (r"`inputs` must have less than \d+ `tokens`", "TGI, Hugging Face"),
+    (r"`inputs` must have less than \d+ `?tokens", "TGI, Hugging Face"),
     (r"^(the )?prompt is too long\b(?!\?)", "Anthropic, Vertex, Fireworks, AI21"),
     (r"^prompt too long\b", "Ollama"),
     (r"^(the )?input is too long\b", "Bedrock, Databricks"),
@@ -132,7 +133,10 @@ _UNSUPPORTED: Final = (
     (r"\b(does|do|did) ?(not|n['\u2019]t) support", "Ollama, DeepSeek, DashScope, Anthropic, Fireworks"),
     (r"\bnot (currently |yet )?(supported|enabled|available) (for|with|by|in|on|when)\b", "OpenAI, Groq, Gemini, vLLM"),
     (r"(input|role|tools?|choice|use|calling|format|schema|streaming|thinking)s? (is|are) not supported", "llama.cpp"),
-    (r"role not supported|roles must alternate", "chat templates behind vLLM, TGI and llama.cpp"),
+    (r"role not supported|roles must alternate|template error:", "chat templates behind vLLM, TGI and llama.cpp"),
+    (r"must provide a chat template", "vLLM"),
+    (r"expected last role|unexpected role\b|should alternate with assistant", "Mistral, Perplexity"),
+    (r"missing `reasoning_content`", "DeepSeek"),
     (r"^function calling with .{1,60} is unsupported|^multiple tools are supported only when", "Gemini"),
     (r"with on-demand throughput isn['\u2019]t supported", "Bedrock: the model wants an inference profile"),
     (r"\bonly (supported|available) (by|with|for|in|on|when)\b|only support stream", "OpenAI, DashScope"),
@@ -196,7 +200,9 @@ _MODEL_NOT_FOUND: Final = (
     ),
     (r"(the )?model [`'\"]?[^`'\"\s]{0,120}[`'\"]? ?has been (deprecated|decommissioned|retired|removed)", "Groq"),
     (r"model not exist", "DeepSeek, 400"),
-    (r"(no such|unknown|invalid|unrecognized) model\b", "Mistral, Cohere"),
+    (r"(\S{1,60}: )?(no such|unknown|invalid|unrecognized) model\b", "Mistral, Cohere, LiteLLM"),
+    (r"no models? (is |are )?loaded|failed to load model", "LM Studio"),
+    (r"unable to access (non-serverless )?model", "Together"),
     (r"\S{1,120} is not a valid model", "OpenRouter, 400"),
     (r"models/\S{1,120} is not found|publisher model .{0,200}(not found|does not have access)", "Gemini, Vertex"),
     (r"the provided model identifier is invalid", "Bedrock"),
@@ -231,6 +237,8 @@ _RATE_LIMITED: Final = (
     (r"service tier capacity exceeded", "Mistral"),
 )
 
+_SERVER_ERROR: Final = ((r"the model has crashed|model (was )?unloaded", "LM Studio, 400"),)
+
 _REQUEST_REFUSED: Final = (
     (r"failed to parse tool call arguments as json", "llama.cpp, 500: of a call in the messages"),
     (r"[\s\S]{1,500}\bat row \d+, column \d+:", "llama.cpp, 500: the chat template refuses the messages"),
@@ -251,6 +259,7 @@ _TABLES: Final = (
     (UnsupportedFeature, _UNSUPPORTED),
     (Overloaded, _OVERLOADED),
     (RateLimited, _RATE_LIMITED),
+    (ServerError, _SERVER_ERROR),
     (RequestRefused, _REQUEST_REFUSED),
     (BadReply, _BAD_REPLY),
 )
@@ -274,6 +283,7 @@ _WHERE_AT_START: Final[dict[type[CallError], frozenset[int | None]]] = {
     ModelNotFound: frozenset({None, 400, 404, 422, 500}),
     AuthenticationFailed: frozenset({None, 400}),
     RateLimited: frozenset({None, 400, 403, 500, 503}),
+    ServerError: frozenset({None, 400}),
     RequestRefused: frozenset({None, 500}),
     BadReply: frozenset({None, 400, 422, 500}),
 }

@@ -66,6 +66,7 @@ TOO_LONG = {
     "SGLang": "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
     "SGLang sum": "Requested token count exceeds the model's maximum context length of 4096 tokens.",
     "TGI": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 and 200",
+    "TGI chat": "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000",
     "TGI inputs": "Input validation error: `inputs` must have less than 4095 `tokens`. Given: 5000",
     "llama.cpp": "the request exceeds the available context size, try increasing it",
     "llama.cpp shift": "Context size has been exceeded.",
@@ -139,6 +140,11 @@ LACKING = {
     "llama.cpp": (500, "image input is not supported - hint: you may need to provide the mmproj"),
     "llama.cpp tools": (500, "tools param requires --jinja flag"),
     "OpenRouter": (404, "No endpoints found that support tool use. To learn more, visit the documentation"),
+    "vLLM without a template": (400, "As of transformers v4.44 you must provide a chat template if there is none."),
+    "TGI's template": (422, "Template error: template not found"),
+    "Mistral's order": (400, "Expected last role User or Tool (or Assistant with prefix True) but got assistant"),
+    "Perplexity's order": (400, "User or tool message(s) should alternate with assistant message(s)."),
+    "DeepSeek's thoughts": (400, "Missing `reasoning_content` field in the assistant message at message index 2."),
     "OpenRouter images": (404, "No endpoints found that support image input"),
 }
 BLOCKED = {
@@ -179,6 +185,11 @@ OTHERS = {
         "The model `m` has been decommissioned and is no longer supported.",
         ModelNotFound,
     ),
+    "LiteLLM's model": (400, "/chat/completions: Invalid model name passed in model=m.", ModelNotFound),
+    "LM Studio without a model": (400, "No models loaded. Please load a model.", ModelNotFound),
+    "LM Studio's model": (400, 'Failed to load model "m". Error: Model does not exist.', ModelNotFound),
+    "LM Studio's end": (400, "The model has crashed without additional information.", ServerError),
+    "Together's model": (400, "Unable to access non-serverless model m. Please visit the site.", ModelNotFound),
     "DeepSeek's model": (400, "Model Not Exist", ModelNotFound),
     "a key": (400, "API key not valid. Please pass a valid API key.", AuthenticationFailed),
     "a country": (400, "User location is not supported for the API use.", AuthenticationFailed),
@@ -267,6 +278,11 @@ PASSED_ON = {
             "code": "400",
         }
     },
+    "Databricks": {
+        "error_code": "BAD_REQUEST",
+        "message": '{"external_model_provider": "amazon-bedrock", "external_model_error": '
+        '{"message": "prompt is too long: 9 tokens > 8 maximum"}}',
+    },
 }
 
 
@@ -310,6 +326,32 @@ async def test_an_error_in_a_200_is_read_in_the_form_of_every_gateway(loopback, 
     loopback.answers(body)
     async with MAKERS["openai"](loopback.url) as model:
         assert type(await failure_of(model, stream)) is wanted
+
+
+FLAT = {
+    "vLLM": {"object": "error", "message": TOO_LONG["SGLang sum"], "type": "BadRequestError", "code": 400},
+    "Mistral": {"object": "error", "message": TOO_LONG["Mistral"], "type": "invalid_request_error", "code": "3051"},
+    "Cerebras": {"message": TOO_LONG["Cerebras"], "type": "invalid_request_error", "param": "messages"},
+    "Bedrock": {"message": TOO_LONG["Bedrock"]},
+    "FastAPI": {"detail": TOO_LONG["vLLM"]},
+}
+
+
+@BOTH
+@EVERY_WIRE
+async def test_an_error_without_a_frame_in_a_200_is_known_on_every_wire(loopback, wire, stream):
+    """Servers that write their message beside everything else do so behind every vendor's API."""
+    found = {}
+    async with MAKERS[wire](loopback.url) as model:
+        for server, body in FLAT.items():
+            if stream:
+                line = json.dumps(body)
+                content_type = "application/x-ndjson" if wire == "ollama" else "text/event-stream"
+                loopback.streams(f"{line}\n" if wire == "ollama" else f"data: {line}\n\n", content_type=content_type)
+            else:
+                loopback.answers(body)
+            found[server] = type(await failure_of(model, stream))
+    assert found == dict.fromkeys(FLAT, ContextTooLong)
 
 
 # -- what a chain makes of it ------------------------------------------------------------------------------------------
@@ -380,9 +422,12 @@ async def test_googles_quota_of_a_minute_is_a_rate_and_of_a_day_is_spent(loopbac
 
 
 @BOTH
-@pytest.mark.parametrize("candidates", [{}, {"candidates": []}])
+@pytest.mark.parametrize(
+    "candidates",
+    [{}, {"candidates": []}, {"candidates": [{}]}, {"candidates": [{"index": 0, "finishReason": "OTHER"}]}],
+)
 async def test_a_prompt_that_google_blocks_is_blocked_content(loopback, stream, candidates):
-    """A 200 without candidates is no empty answer; what the prompt cost is known."""
+    """A 200 without candidates, or with one that has nothing, is no empty answer; what the prompt cost is known."""
     body = candidates | {
         "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
         "usageMetadata": {"promptTokenCount": 7},

@@ -13,6 +13,7 @@ from modelhub.errors import BadReply
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import read_count
+from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._wire import loads
 from modelhub.providers.anthropic.errors import REQUEST_ID_HEADER, error_from_response
@@ -46,7 +47,7 @@ def read_headers(headers: Mapping[str, str], answer: Answer) -> None:
 
 def read_message(body: Json, answer: Answer) -> None:
     """Read a whole answer. Raises BadReply, or the failure the body speaks of."""
-    if body.get("type") == "error" or (body.get("error") and not body.get("content")):
+    if body.get("type") == "error" or (not body.get("content") and (body.get("error") or is_flat_error(body))):
         raise error_from_response(None, _headers(answer), body)
     if not isinstance(body.get("content"), (list, str, dict) if body.get("stop_reason") else list):
         raise BadReply("the answer has no content")
@@ -175,6 +176,12 @@ def read_event(name: str, data: Any, answer: Answer) -> None:
         raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
     kind = event.get("type") or ("error" if "error" in event else name)
     read = _EVENTS.get(kind)
+    if (
+        read is None
+        and is_flat_error(event)
+        and (not kind or "error" in (name, event.get("object"), kind[-5:].lower()))
+    ):
+        read = _error
     if read is not None:
         read(event, answer)
 

@@ -19,6 +19,7 @@ from modelhub.providers._again import Again
 from modelhub.providers._answer import Answer
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientSettings, guard_client
+from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._http import PerLoop, http_client
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._wire import drain, json_body, server_sent_events
@@ -321,7 +322,8 @@ _SUCCESS = (200, "200", 0, "0", "Success", "success")
 def _checked(data: bytes, payload: Payload, response: Any, failed: bool = False) -> _Part:
     body = json_body(data)
     is_answer = not failed and isinstance(body.get("output"), dict) and body.get("code") in _SUCCESS
-    if failed or (body.get("code") and not is_answer) or body.get("error"):
+    is_flat = body.get("output") is None and is_flat_error(body)
+    if failed or (body.get("code") and not is_answer) or body.get("error") or is_flat:
         raise error_from_response(None, response.headers, body)
     return _Part(body, choice_of(body), payload["wanted"])
 

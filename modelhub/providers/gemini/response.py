@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 from uuid import uuid4
@@ -17,6 +17,7 @@ from modelhub.errors import BadReply, ContentBlocked
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import Counts, read_count
+from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
 from modelhub.providers.gemini.errors import error_from_response
 from modelhub.providers.gemini.request import MADE, PROVIDER
@@ -55,6 +56,7 @@ FINISH: dict[str, FinishReason] = {
 }
 """Google's reasons to ours; one that is not here is an `error`. Those of a model's own slip are a `BadReply`."""
 
+_ANSWER_KEYS = ("candidates", "promptFeedback", "usageMetadata")
 _MEDIA: dict[str, _MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 
 # -- answers -----------------------------------------------------------------------------------------------------------
@@ -79,17 +81,16 @@ def read_event(event: Any, answer: Answer) -> None:
     """Read one piece of a stream. Raises BadReply for what is none, and the error it may hold instead."""
     if not isinstance(event, dict):
         raise BadReply(f"a part of the answer is no JSON object but {type(event).__name__}")
-    if event.get("error"):
+    if event.get("error") or (event.keys().isdisjoint(_ANSWER_KEYS) and is_flat_error(event)):
         raise error_from_response(None, {}, event)
     try:
         _read_identity(event, answer)
         candidates = event.get("candidates") or ()
+        if (feedback := event.get("promptFeedback")) and not answer.has_content:
+            _refuse_blocked(feedback, candidates)
         for candidate in candidates:
             if not candidate.get("index"):  # of several candidates the first is the answer
                 _read_candidate(candidate, answer)
-        feedback = event.get("promptFeedback") or {}
-        if not candidates and not answer.has_content and (reason := _block_reason(feedback)):
-            raise ContentBlocked(f"gemini blocked the prompt: {reason}", code=feedback.get("blockReason"))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error
 
@@ -101,8 +102,11 @@ def _read_identity(event: Json, answer: Answer) -> None:
         answer.report_counts(usage, read_counts)
 
 
-def _block_reason(feedback: Json) -> str:
-    return ", ".join(str(feedback[key]) for key in ("blockReason", "blockReasonMessage") if feedback.get(key))
+def _refuse_blocked(feedback: Json, candidates: Sequence[Json]) -> None:
+    """Raise ContentBlocked if *feedback* says that the prompt was blocked, and no candidate answers it."""
+    reason = ", ".join(str(feedback[key]) for key in ("blockReason", "blockReasonMessage") if feedback.get(key))
+    if reason and not any(_parts_of(candidate.get("content")) for candidate in candidates):
+        raise ContentBlocked(f"gemini blocked the prompt: {reason}", code=feedback.get("blockReason"))
 
 
 def _read_candidate(candidate: Json, answer: Answer) -> None:

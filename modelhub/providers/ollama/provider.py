@@ -24,7 +24,7 @@ from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._base import Payload, Provider
 from modelhub.providers._client import ClientSettings, guard_client
 from modelhub.providers._counts import read_count
-from modelhub.providers._error_mapping import error_from_report, read_error_body
+from modelhub.providers._error_mapping import error_from_report, is_flat_error, read_error_body
 from modelhub.providers._errors import misfit, network_failure
 from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._http import PerLoop
@@ -188,9 +188,9 @@ class OllamaChatModel(Provider):
         line, wanted = event
         if not isinstance(line, dict):
             raise BadReply(f"a line of the answer is no JSON object but {type(line).__name__}")
-        if line.get("error"):
-            raise self._error_from_response(_status(line), {}, line)
         message = line.get("message")
+        if line.get("error") or (not line.get("done") and is_flat_error(line)):
+            raise self._error_from_response(_status(line), {}, line)
         if message is not None and not isinstance(message, dict):
             raise BadReply(f"the answer's message is no object but {type(message).__name__}")
         answer.model_name = answer.model_name or line.get("model")

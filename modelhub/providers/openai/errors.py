@@ -8,12 +8,9 @@ from typing import Any
 from modelhub.errors import CallError
 from modelhub.providers._error_mapping import error_from_report, read_error_body
 
-__all__ = ["error_from_response", "error_in_answer", "is_flat_error"]
+__all__ = ["error_from_response", "error_in_answer"]
 
 Json = Mapping[str, Any]
-
-_ERROR_KEYS = ("message", "detail", "error_msg", "msg")
-"""Where servers write what is wrong beside everything else."""
 
 
 def error_from_response(host: str, status: int, headers: Mapping[str, str], body: object) -> CallError:
@@ -29,11 +26,3 @@ def error_in_answer(body: Json) -> CallError:
     """The failure that an error inside an answer means: its code or type, else that the server failed."""
     report = read_error_body(body)
     return error_from_report(None, {}, report, f"the server broke off: {report.message or 'it does not say why'}")
-
-
-def is_flat_error(body: Json) -> bool:
-    """Whether *body*, in which there are no choices, is itself an error."""
-    minimax = body.get("base_resp")
-    if isinstance(minimax, Mapping) and minimax.get("status_code"):
-        return True
-    return body.get("object") == "error" or any(body.get(key) for key in _ERROR_KEYS)
