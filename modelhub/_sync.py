@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from modelhub._threads import DaemonThread, new_lock, refuse_eventlet, set_executor, wait_for, wait_until_done
+from modelhub.errors import HubClosed, UnknownFailure
 from modelhub.process import ExitStage, fork_count, register_at_exit, register_at_fork
 
 if TYPE_CHECKING:
@@ -134,7 +136,8 @@ def run_sync(coroutine: Coroutine[Any, Any, T], instead: str = "`await model(...
     """Run *coroutine* on the background loop and return its result.
 
     Raises RuntimeError, which says what to use *instead*, where this thread runs a loop itself, and when the process
-    is ending. An interrupt (Ctrl-C) cancels the coroutine.
+    is ending. An interrupt (Ctrl-C) cancels the coroutine. In a daemon thread, the end of the process ends the thread
+    (SystemExit), which is silent, as it would be anywhere else in it.
     """
     try:
         if is_loop_running():
@@ -142,13 +145,25 @@ def run_sync(coroutine: Coroutine[Any, Any, T], instead: str = "`await model(...
         loop = _background.loop()
     except RuntimeError:
         coroutine.close()
+        _end_daemon_thread()
         raise
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         return wait_for(future)
+    except (concurrent.futures.CancelledError, RuntimeError, HubClosed, UnknownFailure):
+        future.cancel()
+        _end_daemon_thread()
+        raise
     except BaseException:
         future.cancel()
         raise
+
+
+def _end_daemon_thread() -> None:
+    """End this thread if it is a daemon's and the process is ending, which is why its call has failed."""
+    is_ending = _background.is_stopped or not threading.main_thread().is_alive()
+    if is_ending and threading.current_thread().daemon:
+        raise SystemExit from None
 
 
 class SyncStream(Iterator["ChatResponse"]):

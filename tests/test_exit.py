@@ -71,6 +71,29 @@ left = asyncio.run(main())
     assert sorted(outcomes(tmp_path)) == ["abandoned"] * 3 + ["cancelled", "complete"]
 
 
+def test_a_daemon_thread_amid_a_call_ends_in_silence(run):
+    """As it would anywhere else in it: nobody waits for what it does, and nobody reads what it failed with."""
+    printed = run(
+        """
+import threading
+from modelhub import Hub
+
+hub, asked = Hub.from_yaml(), threading.Event()
+
+def work():
+    asked.set()
+    hub.get("slow").sync("hi", stream=True).final()
+    print("never")
+
+hub.get("m").sync("hi")
+threading.Thread(target=work, daemon=True).start()
+asked.wait()
+print("done")
+"""
+    )
+    assert printed == ["done"]
+
+
 def test_a_hub_may_be_closed_anywhere_and_twice(run, tmp_path):
     """In an `atexit` handler, from another thread, and in a finalizer that happens to run inside a loop."""
     printed = run(

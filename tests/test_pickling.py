@@ -6,9 +6,15 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
+from pydantic import BaseModel
 
 from modelhub import Hub
 from modelhub.context import Services
+
+
+class City(BaseModel):
+    name: str
+
 
 MODELS = {"m": {"provider": "scripted", "reply": "hello"}}
 
@@ -44,6 +50,16 @@ def test_references_stay_references(tmp_path, monkeypatch):
         assert pickle.loads(data).get("gpt").configured
     monkeypatch.delenv("MY_KEY")
     assert not pickle.loads(pickle.dumps(Hub.from_dict(config_of(api_key="${MY_KEY}")))).get("gpt").configured
+
+
+def test_a_reply_keeps_its_validated_output():
+    """The object of the class that was asked for goes along, in a pickle as in a copy, and so do text and figures."""
+    with Hub.from_dict({"version": 1, "models": {"m": {"provider": "scripted", "reply": '{"name": "Rome"}'}}}) as hub:
+        reply = hub.get("m").sync("hi", structured_model=City)
+    for copied in (pickle.loads(pickle.dumps(reply)), copy.copy(reply), copy.deepcopy(reply)):
+        assert type(copied.output) is City
+        assert (copied.output, copied.metadata) == (City(name="Rome"), {"name": "Rome"})
+        assert (copied, copied.text, copied.usage) == (reply, reply.text, reply.usage)
 
 
 def test_changing_the_dict_later_changes_no_pickle():

@@ -272,7 +272,7 @@ def _attempt(call_id: str, number: int, part: AttemptUsage) -> tuple[Any, ...]:
 
 def _counts(record: UsageRecord | AttemptUsage) -> tuple[Any, ...]:
     return (
-        *[min(getattr(record, key), _MAX_INTEGER) for key in COUNTS],
+        *[max(0, min(getattr(record, key), _MAX_INTEGER)) for key in COUNTS],
         None if record.cost is None else format(record.cost, "f"),
         record.prices,
         int(record.estimated),

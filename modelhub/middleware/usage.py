@@ -122,7 +122,11 @@ class Usage(Layer):
 
     def _settled(self, request: ChatRequest, before: int, settle: Settle | None, outcome: Outcome) -> None:
         attempts = request.context.attempts[before:]
+        if outcome.reply is not None and outcome.reply["usage"] is not None:
+            _divide(outcome.reply["usage"], request)
         for attempt in attempts:
+            if attempt["usage"] is not None:
+                _divide(attempt["usage"], request)
             if attempt["usage"] is None or attempt["outcome"] != "ok":
                 _complete(attempt, request, _received(outcome) if attempt is attempts[-1] else None)
         used = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
@@ -148,6 +152,13 @@ class Usage(Layer):
 def _cost(price: Price, usage: Figures, at: datetime) -> str | None:
     cost = price.cost(usage, at)
     return None if cost is None else format(cost, "f")
+
+
+def _divide(usage: ChatUsage, request: ChatRequest) -> None:
+    """Estimate the input's part of a call's total, of which the vendor did not say more."""
+    if usage["estimated"] and not usage["input_tokens"]:
+        usage["input_tokens"] = min(characters(request) // 4 + 1, usage["output_tokens"])
+        usage["output_tokens"] -= usage["input_tokens"]
 
 
 def _complete(attempt: Attempt, request: ChatRequest, last: ChatResponse | None) -> None:

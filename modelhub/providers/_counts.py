@@ -86,7 +86,8 @@ def supersedes(later: dict[str, Any], earlier: dict[str, Any]) -> bool:
 def usage_from_counts(counts: Counts) -> ChatUsage | None:
     """Return the usage that *counts* amount to, or None if they are all 0, which is no figure.
 
-    Parts that are larger than their total were counted beside it.
+    Parts that are larger than their total were counted beside it. A call's total alone says nothing of its two halves:
+    it counts as output, and the figures are estimated.
     """
     if not any(counts.values()):
         return None
@@ -108,4 +109,5 @@ def usage_from_counts(counts: Counts) -> ChatUsage | None:
         cache_write_tokens=write,
         cache_write_1h_tokens=min(counts.get("cache_write_1h", 0), write),
         reasoning_tokens=reasoning,
+        estimated=not taken and not given,
     )

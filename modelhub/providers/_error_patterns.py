@@ -135,7 +135,6 @@ _UNSUPPORTED: Final = (
     (r"(input|role|tools?|choice|use|calling|format|schema|streaming|thinking)s? (is|are) not supported", "llama.cpp"),
     (r"role not supported|roles must alternate|template error:", "chat templates behind vLLM, TGI and llama.cpp"),
     (r"must provide a chat template", "vLLM"),
-    (r"expected last role|unexpected role\b|should alternate with assistant", "Mistral, Perplexity"),
     (r"missing `reasoning_content`", "DeepSeek"),
     (r"^function calling with .{1,60} is unsupported|^multiple tools are supported only when", "Gemini"),
     (r"with on-demand throughput isn['\u2019]t supported", "Bedrock: the model wants an inference profile"),

@@ -354,6 +354,26 @@ def test_a_record_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeyp
     hub.close()
 
 
+def test_figures_that_the_file_cannot_hold_lose_nothing_else(tmp_path, monkeypatch):
+    """A provider of a third party may count beyond 64 bits: the row is written, with the largest figure there is."""
+    hub = hub_of(tmp_path / "usage.db", batch=0)
+    ledger, most = hub.usage._ledger, 2**63 - 1
+    record = ledger._record
+
+    def record_nonsense(event):
+        part, *_ = (made := record(event)).parts
+        parts = (dataclasses.replace(part, output_tokens=10**30, input_tokens=-(10**30)),)
+        return dataclasses.replace(made, output_tokens=10**30, input_tokens=-(10**30), parts=parts)
+
+    monkeypatch.setattr(ledger, "_record", record_nonsense)
+    ask(hub, 2)
+    hub.close()
+    figures = "SELECT model, input_tokens, output_tokens FROM"
+    assert rows(tmp_path / "usage.db", f"{figures} calls") == [("m", 0, most)] * 2
+    assert rows(tmp_path / "usage.db", f"{figures} attempts") == [("m", 0, most)] * 2
+    assert (hub.usage.health.lost, hub.usage.health.written) == (0, 2)
+
+
 # -- the file ----------------------------------------------------------------------------------------------------------
 
 
@@ -430,6 +450,9 @@ def test_a_file_of_the_first_version_is_read_as_it_is_and_brought_up_to_date_by_
         old.add(hub.usage.total)
     assert report(path) == {"m": old}
     assert rows(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
+    for table in ("calls", "attempts"):
+        assert rows(path, f"SELECT call_id, response_model FROM {table} WHERE call_id = 'x'") == [("x", None)]
+        assert len(rows(path, f"SELECT * FROM {table}")) == 3
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -1,10 +1,13 @@
 """How answers are read, whichever vendor wrote them, whole or streamed."""
 
 import json
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
+from modelhub import Hub
 from modelhub.errors import BadReply, ServerError, StreamBroken
 from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.vendor_answers import SSE, TOOL, VENDORS, ask_once, asking, sse
@@ -463,6 +466,31 @@ async def test_snapshots_say_which_model_answers(loopback):
     async with OpenAIChatModel("asked", "k", base_url=f"{loopback.url}/v1") as model:
         names = [snapshot.response_model async for snapshot in await model("hi")]
     assert set(names) == {"dated"}
+
+
+async def test_the_ledger_keeps_which_model_answered(loopback, tmp_path):
+    """The name that the vendor gives, beside the one that was asked for, of the call and of its attempt."""
+    entry = {"provider": "openai", "model_name": "asked", "api_key": "k", "base_url": f"{loopback.url}/v1"}
+    loopback.answers(VENDORS["openai"].whole("hey", model="asked-2025-08-07"))
+    usage = {"ledger": str(tmp_path / "usage.db"), "batch": 0}
+    async with Hub.from_dict({"version": 1, "usage": usage, "models": {"m": entry}}) as hub:
+        await hub.get("m")("hi")
+    with closing(sqlite3.connect(tmp_path / "usage.db")) as connection:
+        for table in ("calls", "attempts"):
+            rows = connection.execute(f"SELECT model_name, response_model FROM {table}").fetchall()
+            assert rows == [("asked", "asked-2025-08-07")]
+
+
+async def test_a_total_alone_is_divided_by_an_estimate(loopback):
+    """The total is the vendor's, exactly; what of it was the question's is estimated, and marked so."""
+    entry = {"provider": "openai", "model_name": "asked", "api_key": "k", "base_url": f"{loopback.url}/v1"}
+    loopback.answers({**VENDORS["openai"].whole("hey"), "usage": {"total_tokens": 30}})
+    async with Hub.from_dict({"version": 1, "models": {"m": entry}}) as hub:
+        reply = await hub.get("m")("What is the highest mountain?")
+        seen = (reply.usage, reply.attempts[-1].usage, hub.usage.total)
+    assert {usage.input_tokens + usage.output_tokens for usage in seen} == {30}
+    assert {usage.input_tokens for usage in seen} == {8}
+    assert reply.usage.estimated
 
 
 REPORTS = {

@@ -142,8 +142,6 @@ LACKING = {
     "OpenRouter": (404, "No endpoints found that support tool use. To learn more, visit the documentation"),
     "vLLM without a template": (400, "As of transformers v4.44 you must provide a chat template if there is none."),
     "TGI's template": (422, "Template error: template not found"),
-    "Mistral's order": (400, "Expected last role User or Tool (or Assistant with prefix True) but got assistant"),
-    "Perplexity's order": (400, "User or tool message(s) should alternate with assistant message(s)."),
     "DeepSeek's thoughts": (400, "Missing `reasoning_content` field in the assistant message at message index 2."),
     "OpenRouter images": (404, "No endpoints found that support image input"),
 }
