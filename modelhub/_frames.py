@@ -154,7 +154,7 @@ def _own_entries(traceback: TracebackType | None) -> list[TracebackType]:
     """Return the entries of *traceback* whose frames are no library's."""
     entries = []
     while traceback is not None:
-        if not _is_library(str(traceback.tb_frame.f_globals.get("__name__", ""))):
+        if not _is_library(traceback.tb_frame.f_globals.get("__name__")):
             entries.append(traceback)
         traceback = traceback.tb_next
     return entries
@@ -170,6 +170,7 @@ def _join(entries: list[TracebackType]) -> TracebackType | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_library(module: str) -> bool:
+def _is_library(name: object) -> bool:
+    module = str(name)
     package = module.partition(".")[0]
     return package in _LIBRARIES or package in sys.stdlib_module_names or module.startswith(_NAMESPACED_LIBRARIES)

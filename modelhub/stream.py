@@ -15,8 +15,7 @@ import logging
 import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 from modelhub._frames import drop_frames, trim_traceback
 from modelhub._loop_end import LoopEndCloser
@@ -36,8 +35,7 @@ __all__ = ["ChatStream", "Outcome", "Reply", "SnapshotSource", "on_settled"]
 Snapshots = AsyncGenerator[ChatResponse, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a reply was finished: the last that was seen of it, and the error if it failed.
 
     `is_stalled` says that its time ran out while nobody was reading, which says nothing about the model.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelhub.middleware._alarm import on_loop
 from modelhub.middleware._rates import Amounts
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Bill", "Permit", "State"]
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(NamedTuple):
     """What became of an attempt.
 
     `used` is what it took, None if nobody knows; not `sent` means that the vendor never saw it. `answered` and

@@ -6,6 +6,7 @@ that a long answer costs the same for each piece, however long it already is.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
@@ -336,7 +337,7 @@ class Answer:
 
     def _identity(self) -> dict[str, Any]:
         if self._own_id is None and not self.id:
-            self._own_id = uuid4().hex  # the vendor gives none: all snapshots have the same
+            self._own_id = os.urandom(16).hex()  # the vendor gives none: all snapshots have the same
         response_model = self.response_model
         return {
             **self._facts,

@@ -109,6 +109,8 @@ def _parse(data: bytes) -> object:
 
 
 def _find_message(error: Json, body: Json, inner: object) -> str:
+    if isinstance(message := error.get("message"), str) and message:
+        return message
     named = (error.get(key) for key in _MESSAGE_KEYS)
     outer = (inner, body.get("message"), body.get("detail"), body.get("error"))
     value = next((value for value in (*named, *outer) if value and not isinstance(value, bool)), "")

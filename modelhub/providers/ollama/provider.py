@@ -254,6 +254,8 @@ def _read_message(message: Mapping[str, Any], is_last: bool, wanted: str | None,
 
 
 def _content_text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
     if isinstance(content, list):
         return "".join(_content_text(part) for part in content)
     if isinstance(content, dict) and isinstance(content.get("text"), str):
