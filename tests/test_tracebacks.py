@@ -13,6 +13,7 @@ from modelhub.context import Services
 from modelhub.errors import NotConfigured, Overloaded
 from modelhub.events import CallSettled
 from modelhub.middleware.chain import Chain
+from modelhub.middleware.retry import Retry, RetryOptions
 from modelhub.model import Layer
 from modelhub.providers.scripted import ScriptedChatModel, Step
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
@@ -161,6 +162,9 @@ def test_what_was_mended_keeps_no_stream_alive(failure):
         gc.enable()
 
 
+FAILED, ANSWER = Step(fail="Overloaded"), "a long answer"
+
+
 class Reraising(Layer):
     """A layer of a third party, whose frame is in the tracebacks of what passes it."""
 
@@ -171,12 +175,17 @@ class Reraising(Layer):
             raise error from ConnectionError("why")
 
 
-async def test_a_plug_ins_frame_in_what_was_mended_keeps_no_stream_alive():
+@pytest.mark.parametrize(
+    "models",
+    [
+        [Reraising(ScriptedChatModel(steps=[FAILED])), ScriptedChatModel(reply=ANSWER)],
+        [Retry(Reraising(ScriptedChatModel(steps=[FAILED, FAILED, Step(say=ANSWER)])), RetryOptions(initial_wait=0))],
+    ],
+    ids=["fallback", "retry"],
+)
+async def test_a_plug_ins_frame_in_what_was_mended_keeps_no_stream_alive(models):
     """It may keep the frames below it alive, down to the caller's."""
-    chain = Chain(
-        "chain",
-        [Reraising(ScriptedChatModel(steps=[Step(fail="Overloaded")])), ScriptedChatModel(reply="a long answer")],
-    )
+    chain = Chain("chain", models)
 
     async def forget():
         stream = await chain("hi", stream=True)

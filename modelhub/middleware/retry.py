@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from modelhub._frames import trim_traceback
+from modelhub._frames import drop_traceback
 from modelhub.errors import BreakerOpen, CallError
 from modelhub.errors import Retry as Verdict
 from modelhub.events import Waiting
@@ -161,13 +161,15 @@ class _Plan:
         last = self.request.attempted + state.attempt_number >= layer.options.max_attempts
         if last or not isinstance(error, CallError) or not self._allowed(error):
             return False
-        trim_traceback(error)  # whose frames would keep the caller's, and so a stream that he has forgotten, alive
         self.error = error
         self.wait = max(layer.backoff(state.attempt_number), error.retry_after or 0.0)
         if not self._in_time(error):
             return False
         self._patience -= self.wait
-        return layer.budget.take(layer.services.clock.now())
+        is_retried = layer.budget.take(layer.services.clock.now())
+        if is_retried:
+            drop_traceback(error)  # whose frames would keep the caller's, and so a stream that he has forgotten, alive
+        return is_retried
 
     def _in_time(self, error: CallError) -> bool:
         # The vendor's wish is never undercut: if it is too long, the models behind are asked instead.

@@ -312,7 +312,7 @@ def test_a_loop_that_ends_leaves_no_socket():
             before = descriptors()
             for _ in range(5):
                 asyncio.run(call(hub))
-                assert descriptors() <= before + 2  # what the server has not closed yet
+                assert descriptors() <= before + 3  # what the server has not closed yet: its part of the last three
         finally:
             gc.enable()
         hub.close()
