@@ -162,7 +162,7 @@ class Checker:
         value = value_at(self.filled.data, at)
         expected, got = _expected(told), _kind_of(value)
         not_that = f", not {got}" if self.written(at) in {None, MASK} and got not in expected else ""
-        hint = wrong_value(kind, value, context) if not (foreign and isinstance(value, str)) else ""
+        hint = wrong_value(f"{at[-1]}", kind, value, context) if not (foreign and isinstance(value, str)) else ""
         return f"{subject} must be {expected}{not_that}", hint
 
     def _scrubbed(self, message: str, at: Path) -> str:

@@ -103,8 +103,22 @@ def missing_key(name: str, cls: type[BaseModel]) -> str:
     return f"add `{name}: {'1' if numeric else '...'}`"
 
 
-def wrong_value(kind: str, value: Any, context: Mapping[str, Any]) -> str:
-    """What was probably meant by *value*."""
+_MAPPING_EXAMPLES = {
+    "breaker": "{failures: 5}",
+    "client_args": "{max_connections: 100}",
+    "generate_kwargs": "{temperature: 0.2}",
+    "pricing": "{input: 1.25, output: 10}",
+    "retry": "{max_attempts: 3}",
+    "timeout": "{total: 30s}",
+    "usage": "{ledger: usage.db}",
+}
+"""What may stand under keys that hold a mapping."""
+
+
+def wrong_value(key: str, kind: str, value: Any, context: Mapping[str, Any]) -> str:
+    """What was probably meant by *value* under *key*, where a value of another *kind* belongs."""
+    if kind in {"dict_type", "mapping_type", "model_type", "model_attributes_type"} and key in _MAPPING_EXAMPLES:
+        return f"for example `{key}: {_MAPPING_EXAMPLES[key]}`"
     if kind == "string_type" and isinstance(value, bool | int | float):
         return "put it in quotes"
     if kind in {"literal_error", "enum"} and isinstance(value, str):

@@ -225,9 +225,16 @@ def _mapping(checker: Checker, path: Path) -> dict[str, Any]:
         checker.problem(path, f"{where(path)} is empty", hint, key=True)
     else:
         kind = "a list" if isinstance(value, list) else "a single value"
-        meant = "did you mean `models: [...]`?" if path[0] == "chains" and isinstance(value, list) else ""
-        checker.problem(path, f"{where(path)} must be a mapping (`key: value`), not {kind}", meant)
+        checker.problem(path, f"{where(path)} must be a mapping (`key: value`), not {kind}", _mapping_hint(path, value))
     return {}
+
+
+def _mapping_hint(path: Path, value: Any) -> str:
+    if isinstance(value, list) and path[0] == "chains" and len(path) == 2:
+        return "did you mean `models: [...]`?"
+    if isinstance(value, list) and len(path) == 1 and path[0] in _NAMED:
+        return f"write a name before each of the {path[0]}: `name: {{...}}`"
+    return ""
 
 
 def _no_models(checker: Checker) -> None:

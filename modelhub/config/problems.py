@@ -22,6 +22,8 @@ _WIDEST = 140
 _MAX_NAME = 100
 _MAX_PROBLEMS = 1000
 _MAX_EXCERPTS = 100
+_MAX_LISTED = 12
+"""So many names are listed beside a suggestion; more would hide it."""
 """How many problems are shown with their lines. Who has more mends these first."""
 
 
@@ -170,7 +172,7 @@ def did_you_mean(name: str, known: Collection[str], *, kind: str = "") -> str:
     near = difflib.get_close_matches(name, known, 1) if len(name) <= _MAX_NAME else []
     close = near or [other for other in known if other.lower() == name.lower()]
     meant = f"did you mean `{close[0]}`?" if close else ""
-    if close and not kind:
+    if close and (not kind or len(known) > _MAX_LISTED):
         return meant
     there_is = ", ".join(known)
     listed = f"{kind}: {there_is}" if kind else f"known keys: {there_is}"

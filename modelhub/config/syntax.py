@@ -78,7 +78,7 @@ def _bare_reference(error: Any, text: str) -> tuple[Span, str, str] | None:
 def _open_quote(error: Any, _text: str) -> tuple[Span, str, str] | None:
     if "quoted scalar" not in f"{error.context}" or "unexpected end" not in f"{error.problem}":
         return None
-    return _span(error.context_mark), "this quote is not closed", ""
+    return _span(error.context_mark), "this quote is not closed", "close it where the text ends"
 
 
 def _open_bracket(error: Any, _text: str) -> tuple[Span, str, str] | None:

@@ -26,7 +26,7 @@ TABLE = [
     ("version: 1\n\tmodels:\n", "2:1: a tab; YAML indents with spaces", "replace it by spaces"),
     ("version: 1\nmodels: [a, b\nchains: {}\n", "2:9: this `[` is not closed", "add `]`"),
     ("version: 1\nmodels: {a: {b: c}\n", "2:9: this `{` is not closed", "add `}`"),
-    ("version: 1\nmodels: 'a\n", "2:9: this quote is not closed", ""),
+    ("version: 1\nmodels: 'a\n", "2:9: this quote is not closed", "close it where the text ends"),
     ("version: 1\nmodels: a: b\n", "2:10: a second `:` in one line", "put quotes around the value"),
     ("version: 1\n  models: {}\n", "2:3: this line is indented too far", "align it with its neighbours"),
     ("version\nmodels: {}\n", "1:1: this line has no `:`", "write `key: value`, or `key:` above more indented lines"),
@@ -68,7 +68,7 @@ TABLE = [
     (
         "version: 1\nmodels: [a]\n",
         "2:9: `models` must be a mapping (`key: value`), not a list",
-        "",
+        "write a name before each of the models: `name: {...}`",
     ),
     (GPT + "modles: {}\n", "4:1: unknown key `modles` in the file", "did you mean `models`?"),
     (
@@ -122,7 +122,11 @@ TABLE = [
         "did you mean `total`?",
     ),
     (OPEN + "    timeout:\n", "6:5: `timeout` has no value", "give it one, or remove it"),
-    (OPEN + "    timeout: 5s\n", "6:14: `timeout: 5s` must be a mapping (`key: value`)", ""),
+    (
+        OPEN + "    timeout: 5s\n",
+        "6:14: `timeout: 5s` must be a mapping (`key: value`)",
+        "for example `timeout: {total: 30s}`",
+    ),
     (
         OPEN + "    timeout: {total: soon}\n",
         "6:22: `total: soon` must be a duration such as 500ms, 5s, 2m, or a number of seconds",
@@ -178,7 +182,7 @@ TABLE = [
     (
         OPEN + "    generate_kwargs:\n      - a\n",
         "6:5: `generate_kwargs` must be a mapping (`key: value`), not a list",
-        "",
+        "for example `generate_kwargs: {temperature: 0.2}`",
     ),
     # defaults
     (GPT + "defaults:\n  retires: {}\n", "5:3: unknown key `retires` in `defaults`", "did you mean `retry`?"),
@@ -373,6 +377,27 @@ def test_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(GPT, encoding="utf-8-sig")
     assert list(load_file(path, environ={}).models) == ["gpt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("models: {m: {provider: scripted, reply: x, timeout: 30000}}", "for example `timeout: {total: 30s}`"),
+        ("models: {m: {provider: scripted, reply: x, retry: 3}}", "for example `retry: {max_attempts: 3}`"),
+        (
+            "version: 1\nmodels:\n- {name: m, provider: scripted}",
+            "write a name before each of the models: `name: {...}`",
+        ),
+        ('models: {m: {provider: scripted, reply: "x}}', "close it where the text ends"),
+        (
+            "models: {m: {provider: scripted, reply: x}}\nchains: {c: {models: [m], fallback_on: [RateLimted]}}",
+            "did you mean `RateLimited`?",
+        ),
+    ],
+)
+def test_a_problem_says_what_to_write(refuse: Refuse, text: str, hint: str) -> None:
+    """An example, or what was meant; without a list of names so long that nobody finds it."""
+    assert [problem.hint for problem in refuse(text).problems if "version" not in problem.message] == [hint]
 
 
 def test_many_aliases_do_not_explode(refuse: Refuse) -> None:
