@@ -7,7 +7,7 @@ whole answer so far, the next model begins anew, and the next snapshot simply is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -109,6 +109,9 @@ class Chain(ChatModelBase):
         self._also = tuple(_FAILURES[failure] for failure in fallback_on)
         self._never = tuple(_FAILURES[failure] for failure in no_fallback_on)
         self._favourite = (0, 0.0)  # the model to ask first, and until when
+        first = next((model for model in self.models if model.configured), self.models[0])
+        *_, provider = first.stack() if isinstance(first, Layer) else (first,)
+        self._prepare: Callable[[], Awaitable[None]] | None = getattr(provider, "prepare", None)
 
     @property
     def name(self) -> str:
@@ -145,10 +148,8 @@ class Chain(ChatModelBase):
 
     async def prepare(self) -> None:
         """Load the SDK of the first model, as the process's first call does: a deadline begins with it at hand."""
-        first = next((model for model in self.models if model.configured), self.models[0])
-        *_, provider = first.stack() if isinstance(first, Layer) else (first,)
-        if (prepare := getattr(provider, "prepare", None)) is not None:
-            await prepare()
+        if self._prepare is not None:
+            await self._prepare()
 
     def _prepared(self, request: ChatRequest) -> ChatRequest:
         own, fallback, options = self.deadline, request.fallback, request.options
@@ -182,7 +183,7 @@ class Chain(ChatModelBase):
         index, now = self.models.index(model), self.services.clock.now()
         first, until = self._favourite
         # A while is not made longer by every answer: else a steady stream of calls would never go back.
-        if self.sticky and (index != first or now >= until):
+        if index != first or now >= until:
             self._favourite = (index, now + self.sticky)
 
     def falls_back(self, error: CallError) -> bool:
@@ -224,7 +225,7 @@ class _Walk:
                 if (reply := await self._ask(index)) is not None:
                     for mended in self.errors:
                         drop_traceback(mended)  # a plug-in's frame keeps the caller's alive, and so a forgotten stream
-                    if self.request.fallback:
+                    if self.request.fallback and self.chain.sticky:
                         self.chain.prefer(self.models[index])
                     return reply
                 if self._comes_back(index, self.errors[-1]):
