@@ -29,7 +29,7 @@ from modelhub.errors import (
     UnknownFailure,
 )
 from modelhub.model import ChatModelBase, ChatRequest
-from modelhub.providers._address import find_passwords, server_name
+from modelhub.providers._address import find_secrets, server_name
 from modelhub.providers._answer import Answer
 from modelhub.providers._client import ClientProblem, ClientSettings
 from modelhub.providers._errors import network_failure
@@ -274,10 +274,12 @@ class Provider(ChatModelBase):
         failure.__context__ = None
         errors = linked_errors(failure)
         text, causes = str(failure), [_text_of(cause) for cause in errors if cause is not failure]
-        if is_clean("\n".join((text, *causes)), hidden, contents):  # as nearly always: seen in one go
+        names = (failure.code or "", failure.request_id or "")
+        if is_clean("\n".join((text, *names, *causes)), hidden, contents):  # as nearly always: seen in one go
             text = shorten(text)
         else:
-            text = redact(text, hidden, contents)
+            text, code, request_id = (redact(part, hidden, contents) for part in (text, *names))
+            failure.code, failure.request_id = code or None, request_id or None
             if not all(is_clean(cause, hidden, contents) for cause in causes):
                 failure.__cause__ = None
         failure.args = (text, *failure.args[1:])
@@ -287,7 +289,7 @@ class Provider(ChatModelBase):
     def _hidden_texts(self) -> PreparedSecrets:
         """What no message may show: keys, and passwords in the addresses of servers and proxies."""
         addresses = [self.address() or "", *read_proxy_addresses()]
-        texts = (*self.secrets(), *(password for address in addresses for password in find_passwords(address)))
+        texts = (*self.secrets(), *(password for address in addresses for password in find_secrets(address)))
         if self._prepared_secrets is None or self._prepared_secrets.texts != texts:
             self._prepared_secrets = PreparedSecrets(texts)
         return self._prepared_secrets
@@ -362,7 +364,8 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 def _text_of(error: BaseException) -> str:
-    return " ".join(str(part) for part in error.args)
+    shown, parts = str(error), " ".join(str(part) for part in error.args)
+    return shown if shown == parts else f"{shown} {parts}"  # an SDK's errors may show more than they were made of
 
 
 def _end(context: CallContext, attempt: Attempt, outcome: Outcome, answer: Answer | None) -> None:

@@ -151,6 +151,27 @@ async def test_a_password_in_an_address_is_not_shown(loopback, caplog, provider,
     assert "hunter2pw" not in caplog.text
 
 
+@pytest.mark.parametrize("provider", VENDORS)
+async def test_a_key_in_an_errors_code_is_not_shown(loopback, caplog, provider):
+    """A server may put what it was sent where its codes stand, which logs, records and metrics show."""
+    caplog.set_level(logging.DEBUG)
+    loopback.answers({"error": {"message": "no", "code": f"bad key {SENDABLE_KEY}"}}, status=400)
+    async with hub_of(provider, f"{loopback.url.replace('//', f'//user:{SENDABLE_KEY}@')}") as hub:
+        error = await fail(hub.get("m"), stream=False)
+    assert places_of(SENDABLE_KEY, error) == []
+    assert SENDABLE_KEY not in caplog.text
+
+
+@pytest.mark.parametrize("provider", VENDORS)
+async def test_a_name_and_password_are_not_shown_as_they_are_sent(loopback, provider):
+    """A proxy or server that repeats the header of a request repeats both, in base64."""
+    sent = base64.b64encode(b"user:hunter2pw").decode()
+    loopback.answers({"error": {"message": f"Authorization: Basic {sent} is wrong"}}, status=400)
+    async with hub_of(provider, f"http://user:hunter2pw@{loopback.url.removeprefix('http://')}") as hub:
+        error = await fail(hub.get("m"), stream=False)
+    assert places_of(sent, error) == []
+
+
 @pytest.mark.parametrize("password", ["s3cr3tpw/x", "s3cr3tpw#x", "s3cr3tpw?x", "s3cr3tpw@x", "s3cr3tpw"])
 @pytest.mark.parametrize("provider", VENDORS)
 @pytest.mark.parametrize("place", ["proxy", "base_url"])
