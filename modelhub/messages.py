@@ -100,6 +100,7 @@ _PLAIN_ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "model": "assistant",
 }
+_LANGCHAIN_ROLES = {"human": "user", "ai": "assistant"}
 
 
 def _read_message(talk: Conversation, message: object, at: str) -> None:
@@ -108,8 +109,11 @@ def _read_message(talk: Conversation, message: object, at: str) -> None:
     if role is None and isinstance(kind, str) and kind in _ITEMS:
         _read_item(talk, found, at)
         return
-    if role is None and kind == "chat":
-        role = "assistant"
+    if role is None and isinstance(kind, str):
+        # LangChain's messages say `type` for the role.
+        role = "assistant" if kind == "chat" else kind if kind in _ROLES or kind in _LANGCHAIN_ROLES else None
+    if isinstance(role, str):
+        role = _LANGCHAIN_ROLES.get(role, role)
     if role is None and found.get("parts") is not None:
         role = "user"  # as Google's SDK has it
     if not isinstance(role, str) or role not in _ROLES:
@@ -203,7 +207,10 @@ def _read_assistant(message: Json, at: str) -> Placed:
         placed.append((f"{at}.refusal", TextBlock(refusal)))
     if isinstance(audio := message.get("audio"), Mapping) and (spoken := optional_text(audio, "transcript", at)):
         placed.append((f"{at}.audio", TextBlock(spoken)))
-    return placed + _read_calls(message, at)
+    # LangChain writes a call twice: as its vendor's block, and in its own form.
+    in_blocks = {(block.id, block.name) for _, block in placed if isinstance(block, ToolUseBlock) and block.id}
+    calls = _read_calls(message, at)
+    return [*placed, *((place, call) for place, call in calls if (call.id, call.name) not in in_blocks)]
 
 
 def _read_details(details: object, thought: str, at: str) -> tuple[str, ThinkingBlock]:
@@ -213,8 +220,8 @@ def _read_details(details: object, thought: str, at: str) -> tuple[str, Thinking
     return at, ThinkingBlock(thought or told, data=json.dumps(listed, ensure_ascii=False), provider="openai")
 
 
-def _read_calls(message: Json, at: str) -> Placed:
-    placed: Placed = []
+def _read_calls(message: Json, at: str) -> list[tuple[str, ToolUseBlock]]:
+    placed: list[tuple[str, ToolUseBlock]] = []
     if (calls := message.get("tool_calls")) is not None:
         for index, call in enumerate(as_sequence(calls, f"{at}.tool_calls", "a list of calls")):
             place = f"{at}.tool_calls[{index}]"

@@ -43,6 +43,8 @@ _REFERENCE = re.compile(r"\$\{(?:[A-Za-z_]\w*|file:[^{}]*)\}")
 _VALUE_IS_REFERENCE = re.compile(r"""(["']?)\$\{(?:[A-Za-z_]\w*|file:[^{}]*)\}\1\s*(?:[,}\]#]|$)""")
 # Each begins where a word does, and what it has taken it does not give back: the search is linear in the line.
 _PAIR = re.compile(r"""(?<![\w.-])(["']?)([\w.-]++)\1\s*+[:=]\s*+(?=\S)""")
+_SIGNATURE = re.compile(r"[?&](?:sig|signature|code|sas)=([^&\s\"'#]+)", re.IGNORECASE)
+"""What an address may carry for a key: of storage and functions in Azure, of signed links."""
 _WITHOUT_SPACE = re.compile(r"\S+")
 _MAX_NAME = 60
 _KEY_LINE = re.compile(r"""\s*(?:-\s+)?(["']?)[\w.$-]+\1\s*:(?:\s|$)""")
@@ -64,7 +66,7 @@ def is_secret(name: str) -> bool:
     lower = name.lower()
     if _SECRET_PART.search(lower) and _has_secret_word(name):
         return True
-    return lower.endswith("headers") or _is_misspelt("".join(_LETTERS.findall(lower)))
+    return lower.endswith(("headers", "query")) or _is_misspelt("".join(_LETTERS.findall(lower)))
 
 
 def _has_secret_word(name: str) -> bool:
@@ -97,6 +99,8 @@ def guess_in_line(line: str) -> list[Range]:
     found = [match.span() for match in _LOOKS_SECRET.finditer(line)]
     if "@" in line:
         found += _find_passwords(line)
+    if "=" in line:
+        found += [match.span(1) for match in _SIGNATURE.finditer(line)]
     pairs = [pair for pair in _PAIR.finditer(line) if is_secret(pair[2])]
     literal = [pair.end() for pair in pairs if not _VALUE_IS_REFERENCE.match(line, pair.end())]
     return found + [(start, len(line.rstrip())) for start in literal]

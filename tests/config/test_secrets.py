@@ -221,3 +221,19 @@ def test_any_secret_in_any_broken_file(secret: str, place: str, quote: str, brok
         load_text(text, environ={})
     assert "Zq9" not in str(caught.value)
     assert "7vX" not in str(caught.value)
+
+
+def test_keys_in_the_query_of_an_address_are_hidden() -> None:
+    """Signed links, and clients' `default_query`, carry keys under names that say nothing of it."""
+    entry = (
+        "version: 1\nmodels:\n  m:\n    provider: openai\n    model_name: a\n    api_key: ${KEY}\n"
+        "    base_url: https://h.example/v1?api-version=2024-06&sig=hunter2%2Fx\n"
+        "    client_args: {default_query: {code: hunter2}}\n"
+    )
+    loaded = load_text(entry, environ={"KEY": "k-of-nobody"})
+    shown = {origin.path: origin.shown for origin in loaded.origins("m")}
+    assert shown["base_url"] == "https://h.example/v1?api-version=2024-06&sig=***"
+    assert shown["client_args.default_query.code"] == "***"
+    with pytest.raises(ConfigError) as caught:
+        load_text(f"{entry}    streem: true\n", environ={"KEY": "k-of-nobody"})
+    assert "hunter2" not in str(caught.value)

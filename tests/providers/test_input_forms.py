@@ -115,6 +115,23 @@ LANGCHAIN = [
     {"role": "tool", "tool_call_id": "c1", "content": RESULT, "status": "success", "artifact": None},
     *CHAT[4:],
 ]
+LANGCHAIN_OBJECTS = [
+    {"type": "system", "content": SYSTEM, "additional_kwargs": {}, "response_metadata": {}, "id": None},
+    {"type": "human", "content": CHAT[1]["content"], "additional_kwargs": {}, "example": False},
+    {
+        "type": "ai",
+        "content": [
+            {"type": "text", "text": SAID},
+            {"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": "Rome"}},
+        ],
+        "tool_calls": [{"type": "tool_call", "id": "c1", "name": "weather", "args": {"city": "Rome"}}],
+        "invalid_tool_calls": [],
+        "usage_metadata": None,
+    },
+    {"type": "tool", "tool_call_id": "c1", "content": RESULT, "status": "success", "artifact": None},
+    {"role": "ai", "content": ANSWER},
+    {"role": "human", "content": "Thanks."},
+]
 FORMS = {
     "blocks": BLOCKS,
     "responses": RESPONSES,
@@ -123,6 +140,7 @@ FORMS = {
     "dashscope": DASHSCOPE,
     "ollama": OLLAMA,
     "langchain": LANGCHAIN,
+    "langchain's objects": LANGCHAIN_OBJECTS,
 }
 ENTRIES = {
     "openai": {"model_name": "m"},
