@@ -325,7 +325,11 @@ def find_class(message: str, status: int | None, *, overriding: bool = False) ->
 
     With *overriding*, only the words that say more than any code are looked for.
     """
-    text = message[:_MAX_MESSAGE_LENGTH].strip().lower()
+    return _find_class_of_text(message[:_MAX_MESSAGE_LENGTH].strip().lower(), status, overriding)
+
+
+@functools.lru_cache(maxsize=64)  # in an outage a server says the same again and again
+def _find_class_of_text(text: str, status: int | None, overriding: bool) -> type[CallError] | None:
     for test, cls in _OVERRIDING if overriding else _tests_at(status):
         if test(text):
             return cls

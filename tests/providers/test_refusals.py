@@ -230,6 +230,16 @@ async def test_words_say_what_no_code_says(loopback, name):
 QUOTED = ["Your credit balance is too low", "The model `m` does not exist", "Incorrect API key provided", "rate limit"]
 
 
+@pytest.mark.parametrize("capitals", [str.upper, str.lower, str.title])
+async def test_words_mean_the_same_in_any_case(loopback, capitals):
+    """A server's words are known however it writes them, also those behind other words."""
+    loopback.answers(
+        error_body("openai", capitals("the account is in arrears: your free quota is used up"), 403), status=403
+    )
+    async with models_at(loopback.url) as models:
+        assert type(await failure_of(models["openai"])) is QuotaExhausted
+
+
 @EVERY_WIRE
 @pytest.mark.parametrize("status", [400, 422, 500])
 async def test_a_users_words_that_a_server_quotes_shut_no_model(loopback, wire, status):
