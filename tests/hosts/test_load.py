@@ -19,7 +19,7 @@ SERVER = Path(__file__).with_name("load_server.py")
 REQUESTS = 6000 if os.environ.get("MODELHUB_LONG") else 1000
 AT_ONCE, STALLED = 200, 20
 LENGTH = 24 * 8192 + 23
-MAX_GROWTH = 5 * REQUESTS // 2  # objects that the second half may leave behind: a call that is kept is dozens
+MAX_GROWTH = 20 * REQUESTS // 2  # objects; a call that is kept is more, and the stalled connections are still open
 
 
 @contextlib.contextmanager
