@@ -19,7 +19,7 @@ SERVER = Path(__file__).with_name("load_server.py")
 REQUESTS = 6000 if os.environ.get("MODELHUB_LONG") else 1000
 AT_ONCE, STALLED = 200, 20
 LENGTH = 24 * 8192 + 23
-MAX_GROWTH = 20 * REQUESTS // 2  # objects; a call that is kept is more, and the stalled connections are still open
+MAX_GROWTH = 20 * REQUESTS // 2  # objects over the second half of the requests; a call that is kept is more
 
 
 @contextlib.contextmanager
@@ -103,16 +103,15 @@ def test_no_place_is_held_and_every_call_is_recorded_once(tmp_path):
     """A thousand requests, two hundred at once, of which a fifth leave early and twenty never read on."""
 
     async def main(port):
-        half = REQUESTS // 2
-        stalled = await browse(port, range(half))
-        await wait_for_state(port, {"recorded": half, "places taken": 0})
-        objects = await ask(port, "/objects")
-        stalled += await browse(port, range(half, REQUESTS))
-        after_deadlines = await wait_for_state(port, done)
-        growth = await ask(port, "/objects") - objects
-        for browser in stalled:
-            browser.leave()
-        return after_deadlines, growth
+        states, objects = [], []
+        for numbers in (range(REQUESTS // 2), range(REQUESTS // 2, REQUESTS)):
+            stalled = await browse(port, numbers)
+            states.append(await wait_for_state(port, {"recorded": numbers.stop, "places taken": 0}))
+            for browser in stalled:
+                browser.leave()
+            await asyncio.sleep(1)  # the server notices
+            objects.append(await ask(port, "/objects"))
+        return states[-1], objects[1] - objects[0]
 
     done = {"recorded": REQUESTS, "places taken": 0}
     with server(tmp_path / "usage.db") as port:
@@ -121,10 +120,8 @@ def test_no_place_is_held_and_every_call_is_recorded_once(tmp_path):
         assert growth < MAX_GROWTH
     with contextlib.closing(sqlite3.connect(tmp_path / "usage.db")) as ledger:
         (ids,) = ledger.execute("SELECT count(DISTINCT call_id) FROM calls").fetchone()
-        outcomes = ledger.execute("SELECT outcome, error, count(*) FROM calls GROUP BY outcome ORDER BY outcome")
-        assert outcomes.fetchall() == [
-            ("closed", None, REQUESTS // 5),
-            ("complete", None, REQUESTS - REQUESTS // 5 - STALLED),
-            ("failed", "DeadlineExceeded", STALLED),
-        ]
+        outcomes = dict(ledger.execute("SELECT outcome || coalesce(error, ''), count(*) FROM calls GROUP BY 1"))
+    left = outcomes.pop("closed") + outcomes.pop("cancelledCancelledError", 0)  # the latter in the queue of the limit
+    assert left == REQUESTS // 5
+    assert outcomes == {"complete": REQUESTS - REQUESTS // 5 - STALLED, "failedDeadlineExceeded": STALLED}
     assert ids == REQUESTS
