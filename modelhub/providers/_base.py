@@ -46,7 +46,8 @@ from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
 __all__ = ["Payload", "Provider"]
 
-Payload = dict[str, Any]
+Payload = Any
+"""What `encode` makes and `call` and `events` send: whatever suits the provider."""
 
 
 class Provider(ChatModelBase):
@@ -142,8 +143,7 @@ class Provider(ChatModelBase):
         answer: Answer | None = None
         failure: CallError | None = None
         try:
-            if (missing := self.missing() or self._unusable_key()) is not None:
-                raise NotConfigured(missing)
+            self.check_configuration()
             await self.prepare()
             structured = self._structured(request)
             vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
@@ -300,6 +300,11 @@ class Provider(ChatModelBase):
         if isinstance(failure, ConnectFailed | ConnectTimeout) and (address := self.address()):
             failure.args = (f"{failure}: {server_name(address)}",)
         return failure
+
+    def check_configuration(self) -> None:
+        """Raise NotConfigured for what must be set or installed before anything can be sent."""
+        if (problem := self.missing() or self._unusable_key()) is not None:
+            raise NotConfigured(problem)
 
     def _unusable_key(self) -> str | None:
         # A header carries printable ASCII only; a key pasted with a line break or a dash from a document fails late.

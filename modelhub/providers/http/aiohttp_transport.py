@@ -32,7 +32,7 @@ _IDLE_SECONDS = 0.5
 _MAX_SESSIONS = 64
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _MAX_HEADER_BYTES = 64 * 1024
-_SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")  # the SDKs write their own, or none
+_ADDED_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 _TCP_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
 
 
@@ -105,7 +105,7 @@ class _Session:
             connector_owner=False,
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_SKIPPED_HEADERS,
+            skip_auto_headers=_find_skipped(headers),
             timeout=aiohttp.ClientTimeout(total=None),
             max_field_size=_MAX_HEADER_BYTES,
             max_line_size=_MAX_HEADER_BYTES,
@@ -189,6 +189,10 @@ class _AiohttpBody:
         content = self._response.content
         return content.read_nowait() if content.is_eof() and content.exception() is None else None
 
+    def has_arrived(self) -> bool:
+        """Whether the end of the body has arrived."""
+        return self._response.content.is_eof()
+
     async def read_chunk(self) -> bytes:
         """Return the next bytes; b"" at the end. What came before a failure is returned before it is raised."""
         if self._failure is None:
@@ -224,6 +228,12 @@ def _check_framing(response: aiohttp.ClientResponse) -> None:
     if coding is not None and coding.lower() != "chunked":
         response.close()
         raise BadReply("the answer has an unknown transfer coding")
+
+
+def _find_skipped(headers: Mapping[str, str]) -> list[str] | None:
+    """Return the headers that aiohttp would add to *headers*: a request has those that its SDK wrote, and no others."""
+    written = {name.lower() for name in headers}
+    return [name for name in _ADDED_HEADERS if name.lower() not in written] or None
 
 
 @lru_cache(maxsize=64)

@@ -19,12 +19,16 @@ _HTTPX_DEFAULT_TIMEOUT = 5.0
 class HttpxTransport:
     """Sends requests through *client*, an `AsyncClient` of httpx or httpx2; it stays the caller's, who closes it.
 
-    Proxies, trust, event hooks and limits are the client's; so are its time-outs where it was given some.
+    Proxies, trust, event hooks and limits are the client's; so are its time-outs where it was given some, unless
+    *keeps_timeouts* is False.
     """
 
-    def __init__(self, client: Any, max_response_bytes: int = MAX_RESPONSE_BYTES) -> None:
+    def __init__(
+        self, client: Any, max_response_bytes: int = MAX_RESPONSE_BYTES, *, keeps_timeouts: bool = True
+    ) -> None:
         self._client = client
         self._max_response_bytes = max_response_bytes
+        self._keeps_timeouts = keeps_timeouts
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send *request* once; see `Transport.send`."""
@@ -53,8 +57,9 @@ class HttpxTransport:
     def _find_timeout(self, timeouts: Timeouts) -> Any:
         """Return the client's own time-outs if the caller gave it some, else *timeouts*."""
         own = self._client.timeout
-        is_default = own == type(own)(_HTTPX_DEFAULT_TIMEOUT)
-        return type(own)(timeouts.read, connect=timeouts.connect, pool=timeouts.connect) if is_default else own
+        if self._keeps_timeouts and own != type(own)(_HTTPX_DEFAULT_TIMEOUT):
+            return own
+        return type(own)(timeouts.read, connect=timeouts.connect, pool=timeouts.pool)
 
     async def aclose(self) -> None:
         """Do nothing: the client is closed by whoever made it."""
@@ -70,6 +75,10 @@ class _HttpxBody:
 
     def read_available(self) -> None:
         """Return None: nothing has been read yet."""
+
+    def has_arrived(self) -> bool:
+        """Return False: httpx does not tell."""
+        return False
 
     async def read_chunk(self) -> bytes:
         """Return the next bytes; b"" at the end."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from modelhub.errors import BadReply
 from modelhub.providers._address import hide_password
@@ -15,12 +17,15 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """How large the body of a response may be, after decompression; it bounds what a broken or hostile server can do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long connecting may take, TLS included, and how long the server may be silent; seconds, or None for ever."""
+class Timeouts(NamedTuple):
+    """How long connecting may take, TLS included, and how long the server may be silent; seconds, or None for ever.
+
+    `pool` is for how long to wait for a free connection, where a client of the caller's has a bound on them.
+    """
 
     connect: float | None = 5.0
     read: float | None = 600.0
+    pool: float | None = 5.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -48,6 +53,10 @@ class BodySource(Protocol):
 
     def read_available(self) -> bytes | None:
         """Return the whole body if all of it has arrived, else None. Called first, if at all."""
+        ...
+
+    def has_arrived(self) -> bool:
+        """Whether the end of the body has arrived, so that reading has nothing to wait for."""
         ...
 
     async def read_chunk(self) -> bytes:
@@ -110,12 +119,35 @@ class HttpResponse:
             raise BadReply(f"the answer is larger than {self._max_bytes // 1024 // 1024} MB")
         return chunk
 
+    async def drain(self, items: AsyncIterator[Any], seconds: float) -> None:
+        """Read *items*, which are read from this response, to their end, for *seconds* at most.
+
+        The connection can be used again then. If that has to wait, a task of its own does it: the one that reads a
+        stream may be another one by then, and `asyncio.timeout` would cancel the first.
+        """
+        if self._is_complete or self._source.has_arrived():  # most often: the end comes with the last event
+            await _read_to_end(items)
+            return
+        task = asyncio.ensure_future(_read_to_end(items))
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body has not been read to its end."""
         await self._source.close(is_complete=self._is_complete)
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status}>"
+
+
+async def _read_to_end(items: AsyncIterator[Any]) -> None:
+    with suppress(Exception):
+        async for _ in items:
+            pass
 
 
 class Transport(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from modelhub.errors import NotConfigured
-from modelhub.providers._address import hide_password
+from modelhub.providers._address import explain_address
 
 __all__ = ["ProxySettings", "read_proxy_addresses"]
 
@@ -67,8 +67,8 @@ class ProxySettings:
             return None
         if "://" not in proxy:
             proxy = f"http://{proxy}"
-        if urlsplit(proxy).scheme not in ("http", "https"):
-            raise NotConfigured(f"the proxy {hide_password(proxy)} cannot be used: it must be an HTTP proxy")
+        if (problem := explain_address(proxy)) is not None:
+            raise NotConfigured(f"the proxy of the environment cannot be used: {problem[0]} ({problem[1]})")
         return proxy
 
 

@@ -122,29 +122,29 @@ def _keep_decodable(codings: str) -> str:
 class RequestTemplates:
     """The templates of one client, by what a request's address and headers depend on.
 
-    *record* writes the template for a key. *lifetime* bounds, in seconds, how long a template is used: for
-    credentials that are renewed; 0 asks the SDK each time. *clock* counts the seconds.
+    *writer* is what the SDK writes with. *lifetime* bounds, in seconds, how long a template is used: for credentials
+    that are renewed; with 0 none is kept. *clock* counts the seconds.
     """
 
     def __init__(
-        self,
-        record: Callable[[Any], Awaitable[RequestTemplate]],
-        *,
-        lifetime: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, writer: Any, *, lifetime: float | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._record = record
+        self._writer = writer
         self._lifetime = lifetime
         self._clock = clock
         self._templates: OrderedDict[Hashable, tuple[RequestTemplate, float]] = OrderedDict()
 
-    async def get(self, key: Hashable) -> RequestTemplate:
-        """Return the template for *key*, recorded now if it is not known. Raises what the SDK raises."""
+    def find(self, key: Hashable) -> RequestTemplate | None:
+        """Return the template for *key*, or None if none is known, or its time is over."""
         entry = self._templates.get(key)
         if entry is not None and (self._lifetime is None or self._clock() - entry[1] < self._lifetime):
             return entry[0]
-        template = await self._record(key)
-        if self._lifetime != 0:
+        return None
+
+    async def record(self, key: Hashable, write: Callable[[Any], Awaitable[RequestTemplate]]) -> RequestTemplate:
+        """Return what *write* has the writer write, and keep it for *key*, unless that is None. Raises like *write*."""
+        template = await write(self._writer)
+        if self._lifetime != 0 and key is not None:
             while len(self._templates) >= MAX_TEMPLATES:
                 self._templates.popitem(last=False)
             self._templates[key] = template, self._clock()
@@ -153,3 +153,7 @@ class RequestTemplates:
     def clear(self) -> None:
         """Forget all templates: the vendor has refused the credentials in them."""
         self._templates.clear()
+
+    async def aclose(self) -> None:
+        """Forget all templates: the event loop has ended."""
+        self.clear()

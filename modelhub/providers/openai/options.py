@@ -10,8 +10,8 @@ from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers.openai.place import find_place
-from modelhub.providers.openai.provider import OpenAIChatModel, brings_credentials
+from modelhub.providers.openai.endpoint import find_endpoint
+from modelhub.providers.openai.provider import OpenAIChatModel, has_credentials
 from modelhub.providers.openai.servers import SERVERS, Quirks
 
 __all__ = ["OpenAIOptions"]
@@ -57,11 +57,11 @@ class OpenAIOptions(ProviderOptions):
     def missing(self, environ: Mapping[str, str]) -> str | None:
         """The variable to set for this server's key; None if there is a key, or none is needed."""
         arguments = self.client_args or self.client_kwargs or {}
-        if self.api_key is None and brings_credentials(arguments):
+        if self.api_key is None and has_credentials(arguments):
             return None
         base_url = self.base_url or arguments.get("base_url")
         key = self.api_key.get_secret_value() if self.api_key is not None else arguments.get("api_key")
-        return find_place(base_url, key, self.compat, self.client_type == "azure", environ).missing_key()
+        return find_endpoint(base_url, key, self.compat, self.client_type == "azure", environ)[0].missing_key()
 
     def connect(self) -> OpenAIChatModel:
         """The provider these options describe."""

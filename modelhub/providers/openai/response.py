@@ -21,7 +21,7 @@ from modelhub.providers.openai.errors import error_in_answer
 from modelhub.providers.openai.tool_calls import read_calls, read_function_call
 from modelhub.response import FinishReason
 
-__all__ = ["PROVIDER", "read_body", "read_counts", "read_done", "read_event", "read_headers"]
+__all__ = ["PROVIDER", "read_body", "read_counts", "read_done", "read_event"]
 
 Json = Mapping[str, Any]
 
@@ -35,12 +35,6 @@ _REASONING = "reasoning"
 """The key of the block for a message's reasoning: a whole message has one field of it, so a stream has one block."""
 
 # -- whole answers and events ------------------------------------------------------------------------------------------
-
-
-def read_headers(headers: Mapping[str, str], answer: Answer) -> None:
-    """Read what comes in front of a body: the request's id, and what is left of the server's limits."""
-    answer.headers = headers
-    answer.request_id = headers.get("x-request-id") or None
 
 
 def read_body(body: Json, answer: Answer) -> None:

@@ -5,7 +5,6 @@ A server is found by its host, or named with `compat`. What the table does not k
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -14,8 +13,9 @@ from pydantic import ValidationError
 
 from modelhub.errors import ConfigError
 from modelhub.options import Options
+from modelhub.providers.endpoint import Site, matches_host
 
-__all__ = ["SERVERS", "Quirks", "Server", "find_server", "is_local", "with_overrides"]
+__all__ = ["SERVERS", "Quirks", "Server", "find_server", "with_overrides"]
 
 Choice = Literal["auto", "none", "required", "tool"]
 Thinking = Literal[
@@ -62,31 +62,27 @@ class Quirks(Options):
 
 
 class Server(NamedTuple):
-    """A server: the hosts it is known by, its usual address, the variables of its key, its quirks."""
+    """A server: its hosts, its usual address and the variables of its key; its quirks."""
 
-    hosts: tuple[str, ...]
-    base_url: str
-    key_variables: tuple[str, ...]
+    site: Site
     quirks: Quirks
 
 
 SERVERS: dict[str, Server] = {
     "openai": Server(
-        ("api.openai.com",),
-        "https://api.openai.com/v1",
-        ("OPENAI_API_KEY",),
+        Site("https://api.openai.com/v1", ("api.openai.com",), ("OPENAI_API_KEY",), ("OPENAI_BASE_URL",)),
         Quirks(max_tokens="max_completion_tokens"),
     ),
     "azure": Server(
-        ("openai.azure.com", "cognitiveservices.azure.com", "services.ai.azure.com"),
-        "",
-        ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
+        Site(
+            "",
+            ("openai.azure.com", "cognitiveservices.azure.com", "services.ai.azure.com"),
+            ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
+        ),
         Quirks(),
     ),
     "deepseek": Server(
-        ("api.deepseek.com",),
-        "https://api.deepseek.com",
-        ("DEEPSEEK_API_KEY",),
+        Site("https://api.deepseek.com", ("api.deepseek.com",), ("DEEPSEEK_API_KEY",)),
         Quirks(
             max_tokens="max_tokens",
             structured="json_object",
@@ -96,9 +92,11 @@ SERVERS: dict[str, Server] = {
         ),
     ),
     "dashscope": Server(
-        ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com", "maas.aliyuncs.com"),
-        "https://dashscope.aliyuncs.com/compatible-mode/v1",
-        ("DASHSCOPE_API_KEY",),
+        Site(
+            "https://dashscope.aliyuncs.com/compatible-mode/v1",
+            ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com", "maas.aliyuncs.com"),
+            ("DASHSCOPE_API_KEY",),
+        ),
         Quirks(
             max_tokens="max_tokens",
             structured="json_object",
@@ -109,39 +107,31 @@ SERVERS: dict[str, Server] = {
         ),
     ),
     "openrouter": Server(
-        ("openrouter.ai",),
-        "https://openrouter.ai/api/v1",
-        ("OPENROUTER_API_KEY",),
+        Site("https://openrouter.ai/api/v1", ("openrouter.ai",), ("OPENROUTER_API_KEY",)),
         Quirks(reasoning="reasoning_details", thinking="reasoning"),
     ),
     "groq": Server(
-        ("api.groq.com",),
-        "https://api.groq.com/openai/v1",
-        ("GROQ_API_KEY",),
+        Site("https://api.groq.com/openai/v1", ("api.groq.com",), ("GROQ_API_KEY",)),
         Quirks(),
     ),
     "xai": Server(
-        ("api.x.ai",),
-        "https://api.x.ai/v1",
-        ("XAI_API_KEY",),
+        Site("https://api.x.ai/v1", ("api.x.ai",), ("XAI_API_KEY",)),
         Quirks(),
     ),
     "mistral": Server(
-        ("api.mistral.ai",),
-        "https://api.mistral.ai/v1",
-        ("MISTRAL_API_KEY",),
+        Site("https://api.mistral.ai/v1", ("api.mistral.ai",), ("MISTRAL_API_KEY",)),
         Quirks(max_tokens="max_tokens", stream_options=False, tool_ids="nine", names=False),
     ),
     "gemini": Server(
-        ("generativelanguage.googleapis.com",),
-        "https://generativelanguage.googleapis.com/v1beta/openai",
-        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        Site(
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            ("generativelanguage.googleapis.com",),
+            ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        ),
         Quirks(names=False, thought_signatures=True),
     ),
     "moonshot": Server(
-        ("api.moonshot.ai", "api.moonshot.cn"),
-        "https://api.moonshot.ai/v1",
-        ("MOONSHOT_API_KEY",),
+        Site("https://api.moonshot.ai/v1", ("api.moonshot.ai", "api.moonshot.cn"), ("MOONSHOT_API_KEY",)),
         Quirks(
             max_tokens="max_tokens",
             structured="json_object",
@@ -151,9 +141,7 @@ SERVERS: dict[str, Server] = {
         ),
     ),
     "zai": Server(
-        ("api.z.ai", "open.bigmodel.cn"),
-        "https://api.z.ai/api/paas/v4",
-        ("ZAI_API_KEY", "ZHIPUAI_API_KEY"),
+        Site("https://api.z.ai/api/paas/v4", ("api.z.ai", "open.bigmodel.cn"), ("ZAI_API_KEY", "ZHIPUAI_API_KEY")),
         Quirks(
             max_tokens="max_tokens",
             structured="json_object",
@@ -163,51 +151,35 @@ SERVERS: dict[str, Server] = {
         ),
     ),
     "together": Server(
-        ("api.together.xyz", "api.together.ai"),
-        "https://api.together.xyz/v1",
-        ("TOGETHER_API_KEY",),
+        Site("https://api.together.xyz/v1", ("api.together.xyz", "api.together.ai"), ("TOGETHER_API_KEY",)),
         Quirks(max_tokens="max_tokens"),
     ),
     "fireworks": Server(
-        ("api.fireworks.ai",),
-        "https://api.fireworks.ai/inference/v1",
-        ("FIREWORKS_API_KEY",),
+        Site("https://api.fireworks.ai/inference/v1", ("api.fireworks.ai",), ("FIREWORKS_API_KEY",)),
         Quirks(max_tokens="max_tokens"),
     ),
     "cerebras": Server(
-        ("api.cerebras.ai",),
-        "https://api.cerebras.ai/v1",
-        ("CEREBRAS_API_KEY",),
+        Site("https://api.cerebras.ai/v1", ("api.cerebras.ai",), ("CEREBRAS_API_KEY",)),
         Quirks(max_tokens="max_completion_tokens"),
     ),
     "perplexity": Server(
-        ("api.perplexity.ai",),
-        "https://api.perplexity.ai",
-        ("PERPLEXITY_API_KEY",),
+        Site("https://api.perplexity.ai", ("api.perplexity.ai",), ("PERPLEXITY_API_KEY",)),
         Quirks(max_tokens="max_tokens"),
     ),
     "ollama": Server(
-        (),
-        "http://localhost:11434/v1",
-        (),
+        Site("http://localhost:11434/v1", (), ()),
         Quirks(max_tokens="max_tokens", schema_form="whole", tool_choices=("auto",)),
     ),
     "vllm": Server(
-        (),
-        "http://localhost:8000/v1",
-        (),
+        Site("http://localhost:8000/v1", (), ()),
         Quirks(thinking="chat_template_kwargs+reasoning_effort", schema_form="whole", video=True),
     ),
     "lmstudio": Server(
-        (),
-        "http://localhost:1234/v1",
-        (),
+        Site("http://localhost:1234/v1", (), ()),
         Quirks(max_tokens="max_tokens", schema_form="whole", tool_choices=("auto", "none", "required")),
     ),
     "llamacpp": Server(
-        (),
-        "http://localhost:8080/v1",
-        (),
+        Site("http://localhost:8080/v1", (), ()),
         Quirks(
             max_tokens="max_tokens",
             schema_form="whole_anchored",
@@ -215,31 +187,15 @@ SERVERS: dict[str, Server] = {
             tool_choices=("auto", "none", "required"),
         ),
     ),
-    "generic": Server((), "", (), Quirks()),
+    "generic": Server(Site("", (), ()), Quirks()),
 }
 """Every server with a name; `generic` is whoever else speaks the dialect."""
 
 
-def _host(base_url: str) -> str:
-    return (urlsplit(base_url).hostname or "").lower()
-
-
-def find_server(base_url: str) -> str:
-    """The name of the server at *base_url*, by its host or a domain above it."""
-    host = _host(base_url)
-    for name, server in SERVERS.items():
-        if any(host == known or host.endswith("." + known) for known in server.hosts):
-            return name
-    return "generic"
-
-
-def is_local(base_url: str) -> bool:
-    """Whether *base_url* is on this machine or in a private network, where servers need no key."""
-    host = _host(base_url)
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return host == "localhost" or host.endswith((".local", ".localhost", ".internal")) or "." not in host
+def find_server(address: str) -> str:
+    """Return the name of the server at *address*, by its host or a domain above it."""
+    host = (urlsplit(address).hostname or "").lower()
+    return next((name for name, server in SERVERS.items() if matches_host(host, server.site.hosts)), "generic")
 
 
 def with_overrides(quirks: Quirks, overrides: Quirks | Mapping[str, Any] | None) -> Quirks:

@@ -1,0 +1,369 @@
+"""What the vendors share that are asked over HTTP: credentials, templates, the exchange.
+
+A provider is pure on both sides of one exchange. It says what to send (`build_request`), how to read what comes back
+(`parse_response`, `parse_event`), and what a refusal means (`error_from_response`). What its SDK is for is in
+`write_request`: to write the address, the key and the headers, once, into a client that only records them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.util import find_spec
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from modelhub.errors import BadReply, CallError, InvalidRequest, NotConfigured
+from modelhub.model import ChatRequest
+from modelhub.providers._address import explain_redirect
+from modelhub.providers._answer import Answer
+from modelhub.providers._base import Provider
+from modelhub.providers._client import ClientProblem, guard_client
+from modelhub.providers._redact import redact
+from modelhub.providers._sdk_import import import_sdk
+from modelhub.providers._structured import Structured
+from modelhub.providers.endpoint import Endpoint
+from modelhub.providers.http import HttpResponse, HttpxTransport, Timeouts, Transport
+from modelhub.providers.http.aiohttp_transport import AiohttpTransport
+from modelhub.providers.http.json_body import dump_json_chunks
+from modelhub.providers.http.per_loop import PerLoop
+from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
+from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
+
+__all__ = ["HttpProvider", "VendorRequest", "merge_client_args", "secret_headers"]
+
+READ_TIMEOUT = 600.0
+"""Seconds of silence; the layers' time-outs are shorter."""
+DRAIN_TIMEOUT = 0.25
+"""Seconds that a connection may take to end after the last event, so that it can be used again."""
+
+_JSON_OR_HTML = (b"{", b"[", b"<")
+_SECRET_WORDS = ("auth", "key", "token", "secret", "cookie")
+
+
+@dataclass(frozen=True, slots=True)
+class VendorRequest:
+    """What a vendor is asked.
+
+    `body` is the JSON that is sent; `stream` tells how the answer comes. `target` is whatever the address and the
+    headers depend on: the SDK writes them once for each, with `sdk_options`; None has it write them each time.
+    """
+
+    body: Mapping[str, Any]
+    stream: bool
+    target: Hashable
+    sdk_options: Mapping[str, Any] | None = None
+    timeouts: Timeouts | None = None
+
+
+class HttpProvider(Provider):
+    """The adapter to one vendor's API over HTTP."""
+
+    # -- facts, for everybody who would otherwise guess: telemetry, prices, limits, breakers, `explain` ----------------
+
+    sdk: ClassVar[str]
+    """The module of the vendor's SDK; its package is in the extra of the provider's name."""
+    vendor: ClassVar[str]
+    """The vendor's name, as texts write it."""
+    request_id_header: ClassVar[str | None] = None
+    event_format: ClassVar[Literal["sse", "lines"]] = "sse"
+    _is_configured = _is_prepared = False
+    credentials_lifetime: float | None = None
+    """Seconds after which the SDK writes the headers again; 0 for each request, None if they never change."""
+
+    def __init__(
+        self,
+        model_name: str,
+        stream: bool,
+        *,
+        endpoint: Endpoint,
+        client_args: Mapping[str, Any],
+        generate_kwargs: Mapping[str, Any] | None,
+    ) -> None:
+        super().__init__(model_name, stream)
+        self.endpoint = endpoint
+        """The address and the key to it."""
+        self.generate_kwargs = dict(generate_kwargs or {})
+        self._client_args = client_args
+        self.transport: Transport = self.make_transport()
+        self._templates = PerLoop(
+            guard_client(self._open_templates, self.client_problems, self.vendor), RequestTemplates.aclose
+        )
+
+    # -- what a vendor says --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
+        """Return what is sent for *request*. Pure. Raises UnsupportedFeature for what the vendor cannot take."""
+
+    @abstractmethod
+    def make_writer(self) -> Any:
+        """Return what `write_request` writes with: the SDK's client over a recorder. Opens nothing."""
+
+    @abstractmethod
+    async def write_request(self, writer: Any, request: VendorRequest) -> RequestTemplate:
+        """Return the address and the headers that the SDK writes for *request*. Raises what the SDK raises."""
+
+    @abstractmethod
+    def parse_response(self, body: bytes, builder: Answer) -> None:
+        """Read a whole answer. Pure. Raises BadReply, or the failure that the body tells of."""
+
+    @abstractmethod
+    def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
+        """Read one event. Pure. Sets `builder.complete` at the end marker. Raises like `parse_response`."""
+
+    @abstractmethod
+    def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
+        """Return what an answer with an error *status* means. Pure."""
+
+    def is_last_event(self, event: ServerSentEvent) -> bool:
+        """Whether nothing follows *event* but the end of the body."""
+        return event.data.strip() == b"[DONE]"
+
+    def merge_body(self, template: RequestTemplate, body: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return the JSON to send: *body*, with what only the SDK can write from the template."""
+        return body
+
+    def make_transport(self) -> Transport:
+        """Return what sends the requests: the client that was handed in, or one of ours."""
+        client = self._client_args.get("http_client")
+        if client is None:
+            return AiohttpTransport()
+        return HttpxTransport(client, keeps_timeouts="timeout" not in self._client_args)
+
+    def has_credentials(self) -> bool:
+        """Whether the client's arguments authorize by other means than a key."""
+        return False
+
+    # -- what is missing, what is secret -------------------------------------------------------------------------------
+
+    def missing(self) -> str | None:
+        """Return what must be installed or set before this model can be called, or None."""
+        if not _is_installed(self.sdk):
+            return f"the {self.vendor} SDK is not installed: pip install 'modelhub[{self.kind}]'"
+        return None if self.has_credentials() else self.endpoint.missing_key()
+
+    def address(self) -> str | None:
+        """Return where the server is."""
+        return self.endpoint.address
+
+    def secrets(self) -> Iterator[str]:
+        """Yield the key, and the values of the client's headers that authorize."""
+        if self.endpoint.key is not None:
+            yield self.endpoint.key.get_secret_value()
+        for name in ("default_headers", "headers"):
+            yield from secret_headers(self._client_args.get(name))
+
+    async def try_client(self) -> list[ClientProblem]:
+        """Return what keeps the SDK's client from being made with its arguments, by making one. Asks no server."""
+        if not self.client_settings().arguments or self.missing() is not None:
+            return []
+        try:
+            self._templates.get()
+        except NotConfigured as error:
+            return [ClientProblem(("client_args",), redact(str(error), self._hidden_texts()))]
+        finally:
+            await self.aclose()
+        return []
+
+    # -- the exchange --------------------------------------------------------------------------------------------------
+
+    def check_configuration(self) -> None:
+        """Raise NotConfigured for what is missing; what was there once stays there."""
+        if not self._is_configured:
+            super().check_configuration()
+            self._is_configured = True
+
+    async def prepare(self) -> None:
+        """Load the SDK and aiohttp before the first request is counted as sent."""
+        if not self._is_prepared:
+            await import_sdk(self.sdk)
+            await import_sdk("aiohttp")
+            self._is_prepared = True
+
+    async def _post(self, payload: _Payload) -> HttpResponse:
+        """Send the request; return its answer if it is no refusal."""
+        request = payload.request
+        templates = self._templates.get()
+        template = templates.find(request.target) or await self._record(request, templates)
+        try:
+            body = await dump_json_chunks(self.merge_body(template, request.body))
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error
+        timeouts = request.timeouts or self.timeouts
+        response = await self.transport.send(template.fill(body, timeouts, payload.trace_headers))
+        if response.status < 300:
+            return response
+        raise await self._refusal(response, templates)
+
+    async def _record(self, request: VendorRequest, templates: RequestTemplates) -> RequestTemplate:
+        await import_sdk(self.sdk)  # another one may be under way: SDKs look at what others have imported
+        return await templates.record(request.target, lambda writer: self.write_request(writer, request))
+
+    async def _refusal(self, response: HttpResponse, templates: RequestTemplates) -> CallError:
+        status = response.status
+        try:
+            body = await response.read()
+        except CallError:
+            body = b""  # the status is known, which says more than that the rest was cut off
+        finally:
+            await response.aclose()
+        if status < 400:
+            location = response.headers.get("location", "another address")
+            return NotConfigured(f"{explain_redirect(self.endpoint.address, location)} as `base_url`", status=status)
+        if status in (401, 403):
+            templates.clear()
+        return self.error_from_response(status, response.headers, body)
+
+    @cached_property
+    def timeouts(self) -> Timeouts:
+        """Those of the client's arguments, or the usual ones."""
+        return read_timeouts(
+            self._client_args.get("timeout"), Timeouts(self.connect_timeout, READ_TIMEOUT, self.connect_timeout)
+        )
+
+    # What an attempt asks for; see `Provider`.
+
+    def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> _Payload:
+        """Return what is sent."""
+        return _Payload(self.build_request(request, structured, stream), request.context.trace_headers)
+
+    async def call(self, payload: _Payload) -> Any:
+        """Return the headers and the body, or the events where the vendor only streams."""
+        if payload.request.stream:
+            async with aclosing(self.events(payload)) as events:
+                return [event async for event in events]
+        response = await self._post(payload)
+        try:
+            return [_Headers(response.headers), _WholeBody(await response.read())]
+        finally:
+            await response.aclose()
+
+    def decode(self, body: Any, answer: Answer) -> None:
+        """Read what `call` returned."""
+        for event in body:
+            self.decode_event(event, answer)
+        if not answer.complete:
+            raise BadReply(f"the answer came without {self.end_mark}")
+
+    async def events(self, payload: _Payload) -> AsyncGenerator[Any, None]:
+        """Yield the headers, then each event; a body that is no stream is one event."""
+        response = await self._post(payload)
+        chunks = response.aiter_bytes()
+        try:
+            yield _Headers(response.headers)
+            start = await _read_start(chunks)
+            if self.event_format == "sse" and start[:1] in _JSON_OR_HTML:
+                yield _WholeBody(start + b"".join([chunk async for chunk in chunks]))
+                return
+            unparsed_lines: list[bytes] = []
+            async with aclosing(self._read_stream(_prepend(start, chunks), unparsed_lines)) as events:
+                async for event in events:
+                    yield event
+                    if self.is_last_event(event):
+                        break
+                await response.drain(events, DRAIN_TIMEOUT)
+            if unparsed_lines and unparsed_lines[0].lstrip()[:1] == b"{":  # an error, written as it is
+                yield _WholeBody(b"\n".join(unparsed_lines))
+        finally:
+            await chunks.aclose()
+            await response.aclose()
+
+    def decode_event(self, event: Any, answer: Answer) -> None:
+        """Read one of `events`."""
+        if type(event) is ServerSentEvent:
+            self.parse_event(event, answer)
+        elif type(event) is _Headers:
+            answer.headers = event.headers
+            if self.request_id_header is not None:
+                answer.request_id = event.headers.get(self.request_id_header) or None
+        elif not answer.complete:
+            self.parse_response(event.body, answer)
+
+    def _read_stream(
+        self, chunks: AsyncIterator[bytes], unparsed_lines: list[bytes]
+    ) -> AsyncGenerator[ServerSentEvent, None]:
+        if self.event_format == "sse":
+            return read_events(chunks, unparsed_lines=unparsed_lines)
+        return _lines_as_events(chunks)
+
+    async def aclose(self) -> None:
+        """Close the connections; a client that was handed in stays open. Whoever made the provider calls this."""
+        await self._templates.aclose()
+        await self.transport.aclose()
+
+    def _open_templates(self) -> RequestTemplates:
+        return RequestTemplates(self.make_writer(), lifetime=self.credentials_lifetime)
+
+
+class _Payload(NamedTuple):
+    """The request, and the headers that put it into the caller's trace."""
+
+    request: VendorRequest
+    trace_headers: Mapping[str, str]
+
+
+class _Headers(NamedTuple):
+    """The headers of an answer."""
+
+    headers: Mapping[str, str]
+
+
+class _WholeBody(NamedTuple):
+    """A body that is no stream."""
+
+    body: bytes
+
+
+def merge_client_args(*arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the *arguments* of an SDK's client as one, without its own retries, which stay off."""
+    merged = {name: value for each in arguments for name, value in (each or {}).items()}
+    if merged.pop("max_retries", 0):
+        warnings.warn("client_args: max_retries is ignored, retries are made by modelhub alone", stacklevel=4)
+    return merged
+
+
+def secret_headers(headers: Any) -> Iterator[str]:
+    """Yield the values of *headers* that authorize, as they are and without `Bearer`."""
+    for name, value in (headers or {}).items():
+        if isinstance(value, str) and any(word in name.lower() for word in _SECRET_WORDS):
+            yield value
+            yield value.removeprefix("Bearer ")
+
+
+def read_timeouts(value: Any, default: Timeouts) -> Timeouts:
+    """Return what *value* says: seconds, or an object like httpx's Timeout; None is *default*."""
+    if value is None:
+        return default
+    if isinstance(value, int | float):
+        return Timeouts(min(value, default.connect or value), value, default.pool)
+    return Timeouts(*(getattr(value, name, getattr(default, name)) for name in Timeouts._fields))
+
+
+@cache
+def _is_installed(name: str) -> bool:
+    package = name.partition(".")[0]
+    return find_spec(package) is not None and find_spec(name) is not None
+
+
+async def _read_start(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return the first bytes that are not blank, in linear time however many blank ones come before."""
+    async for chunk in chunks:
+        if stripped := chunk.lstrip(b" \t\r\n\xef\xbb\xbf"):
+            return stripped
+    return b""
+
+
+async def _prepend(start: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    if start:
+        yield start
+    async for chunk in chunks:
+        yield chunk
+
+
+async def _lines_as_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
+    async for line in read_lines(chunks):
+        yield ServerSentEvent("", line)

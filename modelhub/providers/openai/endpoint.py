@@ -1,0 +1,51 @@
+"""Which server is asked, and what of the environment is meant for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelhub.errors import ConfigError
+from modelhub.providers.endpoint import Endpoint, resolve_endpoint
+from modelhub.providers.openai.servers import SERVERS, find_server
+
+__all__ = ["environment_headers", "environment_organization", "find_endpoint", "uses_environment"]
+
+Environ = Mapping[str, str]
+
+
+def find_endpoint(
+    address: Any, api_key: str | None, compat: str | None, is_azure: bool, environ: Environ
+) -> tuple[Endpoint, str]:
+    """Return the endpoint that these settings and *environ* mean, and its server's name in the table.
+
+    Azure's address is "" where its own variables say it. Raises ConfigError for an unknown *compat*.
+    """
+    if compat is not None and compat not in SERVERS:
+        raise ConfigError(f"compat: unknown server {compat!r} (known: {', '.join(sorted(SERVERS))})")
+    given = str(address) if address else SERVERS[compat].site.address if compat else ""
+    if not given and not is_azure:
+        endpoint = resolve_endpoint(environ, SERVERS["openai"].site, address=None, api_key=api_key)
+        return endpoint, compat or find_server(endpoint.address)
+    server = compat or ("azure" if is_azure else find_server(given))
+    site = SERVERS[server].site
+    if not site.key_variables:  # its key can only be given
+        site = SERVERS["openai"].site
+        return resolve_endpoint(environ, site, address=given, api_key=api_key), server
+    return resolve_endpoint(environ, site, address=given, api_key=api_key, is_of_site=True), server
+
+
+def uses_environment(endpoint: Endpoint) -> bool:
+    """Whether OpenAI's own variables (organization, project, headers) are meant for *endpoint*."""
+    return endpoint.site is SERVERS["openai"].site and (endpoint.from_environment or endpoint.is_official)
+
+
+def environment_organization(environ: Environ) -> str | None:
+    """Return the organization that the environment names."""
+    return environ.get("OPENAI_ORGANIZATION") or environ.get("OPENAI_ORG_ID") or None
+
+
+def environment_headers(environ: Environ) -> list[str]:
+    """Return the names of the headers that the SDK would take from the environment."""
+    lines = environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    return [line.partition(":")[0].strip() for line in lines if ":" in line]
