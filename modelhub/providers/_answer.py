@@ -104,10 +104,13 @@ class Answer:
         facts: Mapping[str, Any],
         structured: Structured | None = None,
         tool_names: Mapping[str, str] = MappingProxyType({}),
+        required_tool: str | None = None,
     ) -> None:
         self._facts = facts
         self._structured = structured
         self._tool_names = tool_names
+        self.required_tool = required_tool
+        """The tool that must be called: its name, as the vendor was sent it, "" for any, None if none must be."""
         self._parts: list[_Part] = []
         self._by_key: dict[tuple[str, Hashable], _Part] = {}
         self._delta: list[str] = []

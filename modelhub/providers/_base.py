@@ -36,6 +36,7 @@ from modelhub.providers._errors import network_failure
 from modelhub.providers._http import PerLoop
 from modelhub.providers._left import left_of
 from modelhub.providers._redact import PreparedSecrets, is_clean, redact, shorten
+from modelhub.providers._required_tool import find_required_tool
 from modelhub.providers._sdk_import import import_sdk, is_ready
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._tool_names import with_vendor_names
@@ -148,7 +149,9 @@ class Provider(ChatModelBase):
             structured = self._structured(request)
             vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
             payload = self.encode(vendor_request, structured, stream)
-            answer = Answer(self._facts(context), structured, tool_names)
+            # Structured output is read from the text too, if the model does not call the tool for it.
+            required_tool = find_required_tool(vendor_request.tool_choice) if structured is None else None
+            answer = Answer(self._facts(context), structured, tool_names, required_tool)
             if not stream:
                 trace_headers.set(context.trace_headers)
                 return self._respond(answer, await self.call(payload), attempt, context)
