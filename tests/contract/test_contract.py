@@ -92,47 +92,49 @@ async def asks_twice(self, payload):
     return await OpenAIChatModel.call(self, payload)
 
 
-def takes_any_end(self, event, answer):
+def takes_any_end(self, event, builder):
     """Takes a stream for complete as soon as there is content."""
-    OpenAIChatModel.decode_event(self, event, answer)
-    answer.complete = answer.complete or answer.has_content
+    OpenAIChatModel.parse_event(self, event, builder)
+    builder.complete = builder.complete or builder.has_content
 
 
-def forgets_usage(self, event, answer):
+def forgets_usage(self, event, builder):
     """Reads no usage in streams."""
-    OpenAIChatModel.decode_event(self, event, answer)
-    answer.usage = None
+    OpenAIChatModel.parse_event(self, event, builder)
+    builder.usage = None
 
 
-def forgets_the_wait(self, error):
+def forgets_the_wait(self, status, headers, body):
     """Does not tell how long to wait."""
-    failure = OpenAIChatModel.failure(self, error)
+    failure = OpenAIChatModel.error_from_response(self, status, headers, body)
     failure.retry_after = None
     return failure
 
 
-def calls_all_invalid(self, error):
+def calls_all_invalid(self, status, headers, body):
     """Has one class for all."""
     from modelhub import InvalidRequest
 
-    failure = OpenAIChatModel.failure(self, error)
-    return failure and InvalidRequest(str(failure), status=failure.status, retry_after=failure.retry_after)
+    failure = OpenAIChatModel.error_from_response(self, status, headers, body)
+    return InvalidRequest(str(failure), status=failure.status, retry_after=failure.retry_after)
 
 
-def loses_a_call(self, event, answer):
+def loses_a_call(self, event, builder):
     """Reads the first call only."""
-    name, data = event
-    if name == "headers" or b'"index": 1' not in data:
-        OpenAIChatModel.decode_event(self, (name, data), answer)
+    if b'"index": 1' not in event.data:
+        OpenAIChatModel.parse_event(self, event, builder)
 
 
 FAULTS = {
     "asks twice": ({"call": asks_twice}, {"text-plain", "round_trip", "empty-plain"}),
-    "takes any end": ({"decode_event": takes_any_end}, {"cut"}),
-    "forgets usage in streams": ({"decode_event": forgets_usage}, {"usage-streamed", "text-streamed"}),
-    "forgets the wait": ({"failure": forgets_the_wait}, {"error_rate_limited-plain", "error_rate_limited-streamed"}),
-    "calls all invalid": ({"failure": calls_all_invalid}, {"error_auth-plain", "error_context-streamed"}),
-    "loses a call": ({"decode_event": loses_a_call}, {"parallel-streamed", "in_small_pieces"}),
+    "takes any end": ({"parse_event": takes_any_end}, {"cut"}),
+    "forgets usage in streams": ({"parse_event": forgets_usage}, {"usage-streamed", "text-streamed"}),
+    "forgets the wait": (
+        {"error_from_response": forgets_the_wait},
+        {"error_rate_limited-plain", "error_rate_limited-streamed"},
+    ),
+    "calls all invalid": ({"error_from_response": calls_all_invalid}, {"error_auth-plain", "error_context-streamed"}),
+    "loses a call": ({"parse_event": loses_a_call}, {"parallel-streamed", "in_small_pieces"}),
     "shows the key": ({"secrets": lambda self: ()}, {"error_auth-plain", "error_auth-streamed"}),
 }
 

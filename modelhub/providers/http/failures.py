@@ -152,7 +152,8 @@ def _reason(error: BaseException) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError) and hasattr(error, "verify_message"):
         return error.verify_message.rstrip(".")
     if isinstance(error, ssl.SSLError):
-        return error.reason.replace("_", " ").lower() if error.reason else None
+        reason = getattr(error, "reason", None)  # aiohttp's own has none: its cause says it
+        return reason.replace("_", " ").lower() if reason else None
     if type(error).__name__ == "ClientHttpProxyError":
         return str(getattr(error, "status", "")) or None
     if isinstance(error, ConnectionRefusedError):
