@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from modelhub.errors import BadReply, CallError, InvalidRequest, NotConfigured
@@ -54,7 +55,7 @@ class VendorRequest:
 
     body: Mapping[str, Any]
     stream: bool
-    target: Hashable
+    target: Hashable = None
     sdk_options: Mapping[str, Any] | None = None
     timeouts: Timeouts | None = None
 
@@ -64,8 +65,8 @@ class HttpProvider(Provider):
 
     # -- facts, for everybody who would otherwise guess: telemetry, prices, limits, breakers, `explain` ----------------
 
-    sdk: ClassVar[str]
-    """The module of the vendor's SDK; its package is in the extra of the provider's name."""
+    sdk: ClassVar[str | None] = None
+    """The module of the vendor's SDK, whose package is in the extra of the provider's name; None if none is needed."""
     vendor: ClassVar[str]
     """The vendor's name, as texts write it."""
     request_id_header: ClassVar[str | None] = None
@@ -80,8 +81,8 @@ class HttpProvider(Provider):
         stream: bool,
         *,
         endpoint: Endpoint,
-        client_args: Mapping[str, Any],
-        generate_kwargs: Mapping[str, Any] | None,
+        client_args: Mapping[str, Any] = MappingProxyType({}),
+        generate_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(model_name, stream)
         self.endpoint = endpoint
@@ -99,9 +100,9 @@ class HttpProvider(Provider):
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return what is sent for *request*. Pure. Raises UnsupportedFeature for what the vendor cannot take."""
 
-    @abstractmethod
     def make_writer(self) -> Any:
         """Return what `write_request` writes with: the SDK's client over a recorder. Opens nothing."""
+        return None
 
     @abstractmethod
     async def write_request(self, writer: Any, request: VendorRequest) -> RequestTemplate:
@@ -142,7 +143,7 @@ class HttpProvider(Provider):
 
     def missing(self) -> str | None:
         """Return what must be installed or set before this model can be called, or None."""
-        if not _is_installed(self.sdk):
+        if self.sdk is not None and not _is_installed(self.sdk):
             return f"the {self.vendor} SDK is not installed: pip install 'modelhub[{self.kind}]'"
         return None if self.has_credentials() else self.endpoint.missing_key()
 
@@ -180,7 +181,7 @@ class HttpProvider(Provider):
     async def prepare(self) -> None:
         """Load the SDK and aiohttp before the first request is counted as sent."""
         if not self._is_prepared:
-            await import_sdk(self.sdk)
+            await self._import_sdk()
             await import_sdk("aiohttp")
             self._is_prepared = True
 
@@ -200,8 +201,12 @@ class HttpProvider(Provider):
         raise await self._refusal(response, templates)
 
     async def _record(self, request: VendorRequest, templates: RequestTemplates) -> RequestTemplate:
-        await import_sdk(self.sdk)  # another one may be under way: SDKs look at what others have imported
+        await self._import_sdk()  # another one may be under way: SDKs look at what others have imported
         return await templates.record(request.target, lambda writer: self.write_request(writer, request))
+
+    async def _import_sdk(self) -> None:
+        if self.sdk is not None:
+            await import_sdk(self.sdk)
 
     async def _refusal(self, response: HttpResponse, templates: RequestTemplates) -> CallError:
         status = response.status
