@@ -13,11 +13,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator, M
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from modelhub.errors import BadReply, CallError, InvalidRequest, NotConfigured
+from modelhub.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
 from modelhub.model import ChatRequest
 from modelhub.providers._address import explain_redirect
 from modelhub.providers._answer import Answer
@@ -27,8 +28,9 @@ from modelhub.providers._redact import redact
 from modelhub.providers._sdk_import import import_sdk
 from modelhub.providers._structured import Structured
 from modelhub.providers.endpoint import Endpoint
-from modelhub.providers.http import HttpResponse, HttpxTransport, Timeouts, Transport
+from modelhub.providers.http import HttpResponse, HttpxTransport, OwnHttpxTransport, Timeouts, Transport
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
+from modelhub.providers.http.client_adapter import make_httpx_client
 from modelhub.providers.http.json_body import dump_json_chunks
 from modelhub.providers.http.per_loop import PerLoop
 from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
@@ -71,9 +73,11 @@ class HttpProvider(Provider):
     """The vendor's name, as texts write it."""
     request_id_header: ClassVar[str | None] = None
     event_format: ClassVar[Literal["sse", "lines"]] = "sse"
-    _is_configured = _is_prepared = False
+    connect_hint: ClassVar[str] = ""
+    """What to look at if the server cannot be reached."""
     credentials_lifetime: float | None = None
     """Seconds after which the SDK writes the headers again; 0 for each request, None if they never change."""
+    _is_configured = _is_prepared = False
 
     def __init__(
         self,
@@ -135,6 +139,14 @@ class HttpProvider(Provider):
             return AiohttpTransport()
         return HttpxTransport(client, keeps_timeouts="timeout" not in self._client_args)
 
+    def make_httpx_transport(self, library: str, arguments: Mapping[str, Any]) -> Transport:
+        """Return what sends the requests through clients of *library*, made with the *arguments* of the caller."""
+
+        def make_client() -> Any:
+            return make_httpx_client(import_module(library), arguments)
+
+        return OwnHttpxTransport(guard_client(make_client, self.client_problems, self.vendor))
+
     def has_credentials(self) -> bool:
         """Whether the client's arguments authorize by other means than a key."""
         return False
@@ -164,6 +176,8 @@ class HttpProvider(Provider):
             return []
         try:
             self._templates.get()
+            if isinstance(self.transport, OwnHttpxTransport):
+                self.transport.open()
         except NotConfigured as error:
             return [ClientProblem(("client_args",), redact(str(error), self._hidden_texts()))]
         finally:
@@ -195,7 +209,12 @@ class HttpProvider(Provider):
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error
         timeouts = request.timeouts or self.timeouts
-        response = await self.transport.send(template.fill(body, timeouts, payload.trace_headers))
+        try:
+            response = await self.transport.send(template.fill(body, timeouts, payload.trace_headers))
+        except (ConnectFailed, ConnectTimeout) as error:
+            if self.connect_hint:
+                error.args = (f"{error}: {self.connect_hint}",)
+            raise
         if response.status < 300:
             return response
         raise await self._refusal(response, templates)
@@ -227,7 +246,7 @@ class HttpProvider(Provider):
     def timeouts(self) -> Timeouts:
         """Those of the client's arguments, or the usual ones."""
         return read_timeouts(
-            self._client_args.get("timeout"), Timeouts(self.connect_timeout, READ_TIMEOUT, self.connect_timeout)
+            self._client_args.get("timeout"), Timeouts(self.connect_timeout, READ_TIMEOUT, READ_TIMEOUT)
         )
 
     # What an attempt asks for; see `Provider`.
@@ -344,7 +363,7 @@ def read_timeouts(value: Any, default: Timeouts) -> Timeouts:
     if value is None:
         return default
     if isinstance(value, int | float):
-        return Timeouts(min(value, default.connect or value), value, default.pool)
+        return Timeouts(min(value, default.connect or value), value, value)
     return Timeouts(*(getattr(value, name, getattr(default, name)) for name in Timeouts._fields))
 
 

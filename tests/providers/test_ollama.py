@@ -393,6 +393,67 @@ async def test_the_cloud_gets_its_key(monkeypatch, host, sent):
     assert seen[0].headers.get("authorization") == sent
 
 
+def test_the_cloud_alone_needs_a_key(monkeypatch):
+    """A model there without one is not configured, by hand and from a file; a header that authorizes is as good."""
+    monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
+    options = provider_options("ollama")
+    for host, more, missing in [
+        ("https://ollama.com", {}, "set OLLAMA_API_KEY"),
+        ("https://ollama.com", {"client_args": {"headers": {"Authorization": "Bearer x"}}}, None),
+        ("https://ollama.com", {"api_key": "x"}, None),
+        ("https://gateway.example", {}, None),
+    ]:
+        for found in (
+            OllamaChatModel("tiny", host=host, **more).missing(),
+            options(model_name="tiny", host=host, **more).missing({}),
+        ):
+            assert found is None if missing is None else missing in found
+    assert options(model_name="tiny", host="https://ollama.com").missing({"OLLAMA_API_KEY": "x"}) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("gpu-box", "http://gpu-box:11434"),
+        ("gpu-box/api-of-team", "http://gpu-box:11434/api-of-team"),
+        ("gpu-box:8080", "http://gpu-box:8080"),
+        ("[::1]", "http://[::1]:11434"),
+        ("[::1]:8080/", "http://[::1]:8080/"),
+        ("http://gpu-box", "http://gpu-box"),
+    ],
+)
+def test_a_host_without_a_scheme_has_ollamas_port(host, address):
+    """As the SDK reads it."""
+    assert OllamaChatModel("tiny", host=host).address() == address
+
+
+@pytest.mark.parametrize("given", ["argument", "address", "flow"])
+async def test_a_name_and_password_are_sent(loopback, given):
+    """As the client's `auth`, in the address, even without a scheme, or by a method that looks at the answers."""
+    loopback.answers(answer())
+    host, arguments = loopback.url, {"auth": ("ann", "secret-1")}
+    if given == "address":
+        host, arguments = loopback.url.replace("http://", "ann:secret-1@"), {}
+    elif given == "flow":
+        arguments = {"auth": httpx.BasicAuth("ann", "secret-1")}
+    async with OllamaChatModel("tiny", host=host, client_args=arguments) as model:
+        for _ in range(2):
+            await model("hi")
+    sent = "Basic " + base64.b64encode(b"ann:secret-1").decode()
+    assert [asked.headers["authorization"] for asked in loopback.asked] == [sent, sent]
+
+
+async def test_a_client_of_the_arguments_keeps_its_connection_and_is_closed(loopback):
+    """What says how to connect makes a client, once for all calls; it goes with the model."""
+    loopback.answers(answer())
+    async with OllamaChatModel("tiny", host=loopback.url, verify=False, headers={"x-team": "a"}) as model:
+        for _ in range(3):
+            await model("hi")
+        assert (len(loopback.asked), loopback.open) == (3, 1)
+    await loopback.idle()
+    assert loopback.asked[0].headers["x-team"] == "a"
+
+
 async def test_an_sdk_that_cannot_be_imported_is_not_configured(monkeypatch):
     """The SDK makes a client while it is imported, and a bad OLLAMA_HOST breaks that."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "ollama"]:

@@ -3,7 +3,7 @@
 Importing this package loads no HTTP library; aiohttp is loaded when the first request is sent.
 """
 
-from modelhub.providers.http.client_adapter import HttpxTransport
+from modelhub.providers.http.client_adapter import HttpxTransport, OwnHttpxTransport
 from modelhub.providers.http.message import HttpRequest, HttpResponse, Timeouts, Transport
 
-__all__ = ["HttpRequest", "HttpResponse", "HttpxTransport", "Timeouts", "Transport"]
+__all__ = ["HttpRequest", "HttpResponse", "HttpxTransport", "OwnHttpxTransport", "Timeouts", "Transport"]

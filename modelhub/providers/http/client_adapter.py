@@ -1,16 +1,19 @@
-"""A client that the caller hands in (`client_args: {http_client: ...}`), behind the protocol of a transport."""
+"""Clients of httpx and httpx2 behind the protocol of a transport: the caller's, and those made with his arguments."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from modelhub._frames import drop_frames
 from modelhub.providers.http.failures import HTTPX_ERRORS, call_error_from
 from modelhub.providers.http.message import MAX_RESPONSE_BYTES, HttpRequest, HttpResponse, Timeouts
+from modelhub.providers.http.per_loop import PerLoop
+from modelhub.providers.http.tls import tls_context
 
-__all__ = ["HttpxTransport"]
+__all__ = ["HttpxTransport", "OwnHttpxTransport", "make_httpx_client"]
 
 _HTTPX_DEFAULT_TIMEOUT = 5.0
 """Seconds; what a client has that was made without a time-out."""
@@ -91,3 +94,29 @@ class _HttpxBody:
     async def close(self, *, is_complete: bool) -> None:  # noqa: ARG002 - httpx knows whether it is
         """Give the connection back, or close it."""
         await self._response.aclose()
+
+
+class OwnHttpxTransport:
+    """Sends requests through clients that *make_client* makes, one for each event loop; they are closed with it."""
+
+    def __init__(self, make_client: Callable[[], Any]) -> None:
+        self._clients = PerLoop(make_client, lambda client: client.aclose())
+
+    def open(self) -> None:
+        """Make the client of the running event loop. Raises what keeps it from being made."""
+        self._clients.get()
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send *request* once; see `Transport.send`."""
+        return await HttpxTransport(self._clients.get(), keeps_timeouts=False).send(request)
+
+    async def aclose(self) -> None:
+        """Close the clients, each in its own event loop."""
+        await self._clients.aclose()
+
+
+def make_httpx_client(library: ModuleType, arguments: Mapping[str, Any]) -> Any:
+    """Return an `AsyncClient` of *library*, httpx or httpx2, with *arguments*, and our trust and limits otherwise."""
+    limits = library.Limits(max_connections=1000, max_keepalive_connections=100)
+    trust = {} if "verify" in arguments else {"verify": tls_context()}
+    return library.AsyncClient(**{"limits": limits, **trust, **arguments})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers.ollama.provider import OllamaChatModel
+from modelhub.providers.ollama.endpoint import find_endpoint
+from modelhub.providers.ollama.provider import OllamaChatModel, has_credentials
 
 __all__ = ["OllamaOptions"]
 
@@ -35,6 +37,13 @@ class OllamaOptions(ProviderOptions):
     """Further arguments of the HTTP client, such as `headers`, `timeout` or `verify`."""
     client_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Another name for `client_args`."""
+
+    def missing(self, environ: Mapping[str, str]) -> str | None:
+        """The variable to set for the key of Ollama's cloud; None if there is a key, or none is needed."""
+        if has_credentials({**self.client_args, **self.client_kwargs}):
+            return None
+        key = None if self.api_key is None else self.api_key.get_secret_value()
+        return find_endpoint(self.host or self.base_url, key, environ).missing_key()
 
     def connect(self) -> OllamaChatModel:
         """The model."""

@@ -18,13 +18,35 @@ from modelhub.blocks import (
     ToolUseBlock,
 )
 from modelhub.errors import UnsupportedFeature
+from modelhub.model import ChatRequest
+from modelhub.providers._required_tool import REQUEST_IN_WORDS, find_required_tool
+from modelhub.providers._structured import Structured
 from modelhub.providers._tool_schema import plain_root
+from modelhub.providers.ollama.schema import inline_references
 
-__all__ = ["KIND", "encode_messages", "encode_tools", "set_parameters", "wanted_tool"]
+__all__ = ["PROVIDER_NAME", "encode_request"]
 
-KIND = "ollama"
+PROVIDER_NAME = "ollama"
 
 Wire = dict[str, Any]
+
+
+def encode_request(
+    body: Wire, request: ChatRequest, structured: Structured | None, parameters: Iterable[Mapping[str, Any]]
+) -> Wire:
+    """Return *body* with the conversation, the tools and the *parameters*, later ones over earlier ones.
+
+    Raises UnsupportedFeature for what the vendor cannot take.
+    """
+    must_call = find_required_tool(request.tool_choice) is not None
+    body = {**body, "messages": _encode_messages(request.messages, must_call)}
+    if tools := _encode_tools(request.tools, request.tool_choice):
+        body["tools"] = tools
+    if structured is not None:
+        body["format"] = structured.schema
+    _set_parameters(body, parameters)
+    return body
+
 
 # Messages
 
@@ -64,7 +86,7 @@ def _add_text(turn: _Turn, block: TextBlock) -> None:
 
 def _add_thinking(turn: _Turn, block: ThinkingBlock) -> None:
     # Nothing is signed here; what another vendor wrote would still not be this model's thought.
-    if block.thinking and block.provider in (None, KIND):
+    if block.thinking and block.provider in (None, PROVIDER_NAME):
         turn.thoughts.append(block.thinking)
 
 
@@ -87,16 +109,14 @@ _ADD: dict[type, Callable[[_Turn, Any], None]] = {
     MediaBlock: _add_media,
 }
 
-_MUST_CALL = "Answer by calling one of the tools, not in words of your own."
 
-
-def encode_messages(messages: Sequence[Message], wanted: str | None) -> list[Wire]:
-    """The conversation, with a word about the tool that must be called, if one is *wanted*.
+def _encode_messages(messages: Sequence[Message], must_call: bool) -> list[Wire]:
+    """Return the conversation, with the request to call a tool in front of it if the model *must_call* one.
 
     Neighbours of one role become one message: the server would merge them too, but lose images and calls.
     """
-    if wanted is not None:
-        messages = (Message("system", (TextBlock(_MUST_CALL),)), *messages)
+    if must_call:
+        messages = (Message("system", (TextBlock(REQUEST_IN_WORDS),)), *messages)
     turns: list[_Turn] = []
     for message in messages:
         for turn in _turns(message, turns[-1] if turns else None):
@@ -119,14 +139,7 @@ def _turns(message: Message, last: _Turn | None) -> Iterator[_Turn]:
 # Tools
 
 
-def wanted_tool(choice: ToolChoice | None) -> str | None:
-    """The name of the tool that must be called, "" for any of them, None where none must."""
-    if choice is None or choice.mode in ("auto", "none"):
-        return None
-    return choice.name or ""
-
-
-def encode_tools(tools: Sequence[Tool], choice: ToolChoice | None) -> list[Wire]:
+def _encode_tools(tools: Sequence[Tool], choice: ToolChoice | None) -> list[Wire]:
     """The tools to show: Ollama knows no choice, so a chosen tool is the only one, and `none` shows none."""
     if choice is not None and choice.mode == "none":
         return []
@@ -135,36 +148,10 @@ def encode_tools(tools: Sequence[Tool], choice: ToolChoice | None) -> list[Wire]
 
 def _tool(tool: Tool) -> Wire:
     schema, words = plain_root(tool.parameters)
-    function: Wire = {"name": tool.name, "parameters": _without_references(schema)}
+    function: Wire = {"name": tool.name, "parameters": inline_references(schema)}
     if description := " ".join(filter(None, [tool.description, words])):
         function["description"] = description
     return {"type": "function", "function": function}
-
-
-def _without_references(schema: Mapping[str, Any]) -> Wire:
-    """*schema* with what its `$ref`s name in their place: the server shows a property's schema to the model without
-    its `$ref`. A reference inside of what it names stays."""
-    named = {f"#/$defs/{name}": found for name, found in (schema.get("$defs") or {}).items()}
-
-    def resolved(value: Any, inside: tuple[str, ...]) -> Any:
-        if isinstance(value, list):
-            return [resolved(item, inside) for item in value]
-        if not isinstance(value, Mapping):
-            return value
-        reference = value.get("$ref")
-        if isinstance(reference, str) and isinstance(named.get(reference), Mapping) and reference not in inside:
-            beside = {key: item for key, item in value.items() if key != "$ref"}
-            return resolved({**named[reference], **beside}, (*inside, reference))
-        return {key: resolved(item, inside) for key, item in value.items()}
-
-    plain: Wire = resolved({key: value for key, value in schema.items() if key != "$defs"}, ())
-    return plain | {"$defs": schema["$defs"]} if "$defs" in schema and _refers(plain) else plain
-
-
-def _refers(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return "$ref" in value or any(_refers(item) for item in value.values())
-    return isinstance(value, list) and any(_refers(item) for item in value)
 
 
 # Parameters
@@ -173,7 +160,7 @@ _OF_THE_REQUEST = frozenset({"format", "keep_alive", "logprobs", "shift", "think
 _ALIASES = {"enable_thinking": "think"}
 
 
-def set_parameters(body: Wire, *layers: Mapping[str, Any]) -> None:
+def _set_parameters(body: Wire, layers: Iterable[Mapping[str, Any]]) -> None:
     """Put parameters into *body*, later layers over earlier ones; None takes a parameter out.
 
     What is no parameter of the request itself, such as `temperature`, is one of its `options`: the server would

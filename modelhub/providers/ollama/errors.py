@@ -1,0 +1,24 @@
+"""Errors of Ollama, as statuses with a body, inside an answer or inside a stream: which failure each means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelhub.errors import CallError
+from modelhub.providers._error_mapping import error_from_report, read_error_body
+
+__all__ = ["error_from_response", "error_in_answer"]
+
+
+def error_from_response(status: int, headers: Mapping[str, str], body: object) -> CallError:
+    """Return the failure that an answer with an error *status* means."""
+    report = read_error_body(body)
+    return error_from_report(status, headers, report, f"ollama said {status}: {report.message or 'nothing'}")
+
+
+def error_in_answer(line: Mapping[str, Any]) -> CallError:
+    """Return the failure that an error in a *line* of an answer means."""
+    # There is no status of HTTP left; what breaks in the middle of a stream is the server.
+    status = line.get("status_code", line.get("status"))
+    return error_from_response(status if isinstance(status, int) and status >= 400 else 500, {}, line)

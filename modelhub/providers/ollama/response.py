@@ -1,0 +1,80 @@
+"""Answers of Ollama: a line of JSON for each piece, or one that says all. Pure functions of values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelhub.errors import BadReply
+from modelhub.providers._answer import Answer
+from modelhub.providers._arguments import dump_arguments
+from modelhub.providers._counts import read_count
+from modelhub.providers._error_mapping import is_flat_error
+from modelhub.providers._finish import read_finish_reason
+from modelhub.providers._required_tool import check_called_tool, check_required_tool
+from modelhub.providers.ollama.errors import error_in_answer
+from modelhub.providers.ollama.request import PROVIDER_NAME
+
+__all__ = ["read_line"]
+
+_NO_ANSWER = {"load": "the model was only loaded", "unload": "the model was unloaded"}
+
+
+def read_line(line: Any, answer: Answer) -> None:
+    """Read a line: a piece of the message, an error, or the end with its counts. Raises BadReply, or the error."""
+    if not isinstance(line, dict):
+        raise BadReply(f"a line of the answer is no JSON object but {type(line).__name__}")
+    if line.get("error") or (not line.get("done") and is_flat_error(line)):
+        raise error_in_answer(line)
+    message = line.get("message")
+    if message is not None and not isinstance(message, dict):
+        raise BadReply(f"the answer's message is no object but {type(message).__name__}")
+    answer.model_name = answer.model_name or line.get("model")
+    if message is not None:
+        _read_message(message, bool(line.get("done")), answer)
+    if line.get("done"):
+        _finish(line, answer)
+
+
+def _read_message(message: Mapping[str, Any], is_last: bool, answer: Answer) -> None:
+    if thinking := _content_text(message.get("thinking")):
+        answer.thinking(thinking, provider=PROVIDER_NAME)
+    content = _content_text(message.get("content"))
+    if not (is_last and answer.is_repeated_by(content)):
+        answer.text(content)
+    calls = message.get("tool_calls") or []
+    for call in calls if isinstance(calls, list) else [calls]:
+        _read_call(call, answer)
+
+
+def _content_text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(_content_text(part) for part in content)
+    if isinstance(content, dict) and isinstance(content.get("text"), str):
+        return str(content["text"])
+    return dump_arguments(content)
+
+
+def _read_call(call: Any, answer: Answer) -> None:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadReply("a tool call in the answer has no name")
+    check_called_tool(function["name"], answer)
+    key = answer.notes["calls"] = answer.notes.get("calls", 0) + 1
+    answer.tool(key, id=str(call.get("id") or ""), name=function["name"])
+    answer.arguments(key, dump_arguments(function.get("arguments") or {}))
+
+
+def _finish(line: Mapping[str, Any], answer: Answer) -> None:
+    answer.model_name = line.get("model") or answer.model_name
+    answer.count({"input": read_count(line, "prompt_eval_count"), "output": read_count(line, "eval_count")})
+    reason = line.get("done_reason")
+    if not answer.has_content and reason in _NO_ANSWER:
+        raise BadReply(_NO_ANSWER[reason])
+    finish = read_finish_reason(reason or "stop", answer.has_tools) or "stop"
+    if finish in ("stop", "tool_calls"):
+        check_required_tool(answer)
+    answer.finish_reason = finish
+    answer.complete = True
