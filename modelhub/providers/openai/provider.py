@@ -34,9 +34,9 @@ __all__ = ["OpenAIChatModel", "has_credentials"]
 
 _CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "azure_ad_token", "azure_ad_token_provider"})
 _RENEWED_CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "azure_ad_token_provider"})
-_SDK_OPTIONS = {"extra_headers": "headers", "extra_query": "params"}
+_SDK_OPTIONS = {"extra_headers": "headers", "extra_query": "params", "timeout": "timeout"}
 """What a call may say beside the body, and the SDK's names for it."""
-_NOT_IN_BODY = frozenset({*_SDK_OPTIONS, "extra_body", "timeout"})
+_NOT_IN_BODY = frozenset({*_SDK_OPTIONS, "extra_body"})
 
 
 class _Writer(NamedTuple):
@@ -221,7 +221,7 @@ class OpenAIChatModel(HttpProvider):
         body = encode_request(self.model_name, request, structured, stream, parameters=parameters, quirks=self.quirks)
         if _NOT_IN_BODY.isdisjoint(body):
             return VendorRequest(body, stream, (body["model"], stream))
-        options = {option: body[name] for name, option in _SDK_OPTIONS.items() if body.get(name)}
+        options = {option: body[name] for name, option in _SDK_OPTIONS.items() if body.get(name) is not None}
         sent = {name: value for name, value in body.items() if name not in _NOT_IN_BODY}
         sent |= body.get("extra_body") or {}
         target = (sent.get("model"), stream, json.dumps(options, default=repr, sort_keys=True))
