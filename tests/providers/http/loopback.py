@@ -1,6 +1,7 @@
 """A server that does what a script says, for tests of the transports."""
 
 import asyncio
+import base64
 import contextlib
 import re
 import socket
@@ -82,6 +83,65 @@ async def stay_silent(reader, writer):
     """A script: say nothing until the client goes."""
     await reader.read()
     return False
+
+
+class Proxy:
+    """An HTTP proxy on loopback: tunnels CONNECT and forwards the rest; wants *credentials*, if any are given."""
+
+    def __init__(self, credentials=""):
+        self.expected = f"Basic {base64.b64encode(credentials.encode()).decode()}" if credentials else None
+        self.lines, self.credentials = [], []
+        self._tasks = set()
+
+    async def _handle(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            line, *headers = head.split("\r\n")
+            named = {name.lower(): value for name, _, value in (header.partition(": ") for header in headers)}
+            self.lines.append(line)
+            self.credentials.append(named.get("proxy-authorization"))
+            if self.expected and self.credentials[-1] != self.expected:
+                writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            else:
+                await self._forward(line, head, reader, writer)
+        writer.transport.abort()
+
+    async def _forward(self, line, head, reader, writer):
+        method, target, _ = line.split(" ")
+        place = target if method == "CONNECT" else target.split("/")[2]
+        there_reader, there_writer = await asyncio.open_connection(*place.rsplit(":", 1))
+        if method == "CONNECT":
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            there_writer.write(head.replace(f"http://{place}", "", 1).encode())
+        copies = [asyncio.ensure_future(copy) for copy in (_copy(reader, there_writer), _copy(there_reader, writer))]
+        try:
+            await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            there_writer.transport.abort()
+            writer.transport.abort()
+            await asyncio.wait(copies)
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        server = await asyncio.start_server(self._handle, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+
+async def _copy(reader, writer):
+    with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
 
 
 def request_to(url, body=b"{}", headers=None, **timeouts):
