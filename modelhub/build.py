@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from pydantic import SecretStr
 
 from modelhub.context import Services
 from modelhub.errors import NotConfigured
@@ -35,7 +33,7 @@ class Unconfigured(ChatModelBase):
         super().__init__(model_name, stream=False)
         self._name = name
         self.kind = kind
-        self.missing = missing
+        self.problem = missing
 
     @property
     def name(self) -> str:
@@ -44,10 +42,10 @@ class Unconfigured(ChatModelBase):
 
     async def send(self, request: ChatRequest) -> Reply:  # noqa: ARG002 - there is nobody to ask
         """Raises NotConfigured, always."""
-        raise NotConfigured(self.missing, model=self.name)
+        raise NotConfigured(self.problem, model=self.name)
 
     def __repr__(self) -> str:
-        return f"Unconfigured({self._name!r}: {self.missing})"
+        return f"Unconfigured({self._name!r}: {self.problem})"
 
 
 @dataclass(slots=True)
@@ -93,12 +91,12 @@ class Builder:
         if entry.options is None or entry.missing is not None:
             return self._unconfigured(entry, entry.missing or "it is not configured")
         model: ChatModelBase = entry.options.connect()
-        if (missing := getattr(model, "missing", lambda: None)()) is not None:
+        if (missing := model.missing()) is not None:
             return self._unconfigured(entry, missing)
         model.services = self.services
         model.entry = entry.name
         if (timeout := entry.layers.get("timeout")) is not None:
-            model.connect_timeout = timeout.connect  # type: ignore[attr-defined]
+            model.connect_timeout = timeout.connect
         model.context_window = entry.options.context_window
         self.opened(model)
         shared = Shared(self.services, _identity(entry.options), self.pools, self._state)
@@ -114,12 +112,7 @@ class Builder:
 
 
 def _identity(options: ProviderOptions) -> Hashable:
-    """What tells one vendor endpoint, key and model from another: not the host alone."""
-    told_apart = ("provider", "base_url", "base_http_api_url", "host", "organization", "api_key", "model_name")
-    values: Mapping[str, Any] = {name: getattr(options, name, None) for name in told_apart}
+    """What tells one vendor endpoint, account and model from another: not the host alone."""
     # Two scripted models have nothing in common; a secret is told by its hash, not kept.
     own = id(options) if options.provider == "scripted" else None
-    return (
-        own,
-        *(hash(value.get_secret_value()) if isinstance(value, SecretStr) else value for value in values.values()),
-    )
+    return own, options.model_name, *options.endpoint_identity(), hash(options.account_identity())

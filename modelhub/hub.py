@@ -266,10 +266,8 @@ class Hub:
         with self._lock:
             owned, self._owned = self._owned[::-1], []
         for model in owned:
-            if (aclose := getattr(model, "aclose", None)) is None:
-                continue  # a provider of a third party that has nothing to give back
             try:
-                await aclose()
+                await model.aclose()
             except Exception:
                 logging.getLogger("modelhub").exception("closing %s failed", model.name)
         if self._telemetry is not None:

@@ -19,6 +19,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 from modelhub._files import read_files
@@ -94,6 +95,16 @@ class ChatModelBase(ABC):
     """How many attempts a call may make at it; None where it has no such bound."""
     context_window: int | None = None
     """How many tokens it can hold, where that is known; a chain does not try it with more."""
+    connect_timeout: float = 5.0
+    """Seconds until a connection must stand."""
+    generate_kwargs: Mapping[str, Any] = MappingProxyType({})
+    """Parameters that go with every request, by the vendor's names."""
+    telemetry_name: ClassVar[str | None] = None
+    """What OpenTelemetry's conventions call the vendor (`gen_ai.provider.name`), where that is not `kind`."""
+    price_provider: ClassVar[str | None] = None
+    """What the published table of prices calls the vendor, where that is not `kind`; "" if the table has none."""
+    max_tokens_parameters: ClassVar[tuple[str, ...]] = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    """What bounds an answer's tokens among the parameters; a dot leads into an object."""
 
     def __init__(self, model_name: str, stream: bool) -> None:
         self.model_name = model_name
@@ -103,6 +114,28 @@ class ChatModelBase(ABC):
     def name(self) -> str:
         """How replies and records call this model: the entry's name, or the vendor's where there is none."""
         return self.entry or self.model_name
+
+    def missing(self) -> str | None:
+        """Return what must be set or installed before this model can be called, or None."""
+        return None
+
+    def address(self) -> str | None:
+        """Return the URL of the server, where it is known."""
+        return None
+
+    def is_official(self) -> bool:
+        """Whether the vendor's own servers are asked, at whose prices."""
+        return self.address() is None
+
+    def default_parameters(self) -> Mapping[str, Any]:
+        """Return the parameters that go with every request."""
+        return self.generate_kwargs
+
+    async def prepare(self) -> None:  # noqa: B027 - most have nothing to do
+        """Do what takes long before the first request, such as loading an SDK."""
+
+    async def aclose(self) -> None:  # noqa: B027
+        """Give back connections. Whoever made the model calls this."""
 
     @abstractmethod
     async def send(self, request: ChatRequest) -> Reply:

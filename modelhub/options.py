@@ -95,6 +95,10 @@ class ProviderOptions(Options):
 
     key_variables: ClassVar[tuple[str, ...]] = ()
     """The environment variables the provider takes its key from if none is given; empty if it needs none."""
+    address_fields: ClassVar[tuple[str, ...]] = ("base_url",)
+    """The fields that say where the server is, the preferred one first."""
+    address_path: ClassVar[str] = ""
+    """What follows a server's host and port in them."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Show which model it is: the other values may be secrets, such as a password in an address, or a header."""
@@ -111,6 +115,16 @@ class ProviderOptions(Options):
         if given or not self.key_variables or any(environ.get(name) for name in self.key_variables):
             return None
         return f"set {' or '.join(self.key_variables)}"
+
+    def endpoint_identity(self) -> tuple[Any, ...]:
+        """Return what tells one server of a vendor from another, as the file says it; without the key."""
+        return self.provider, *(getattr(self, name, None) for name in self.address_fields)
+
+    def account_identity(self) -> tuple[Any, ...]:
+        """Return what tells one account at a server from another; with the key, which nobody may print."""
+        key = getattr(self, "api_key", None)
+        key = key.get_secret_value() if isinstance(key, SecretStr) else key
+        return *self.endpoint_identity(), getattr(self, "organization", None), key
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's keywords: every field that was set, but the kind and what only chains read."""

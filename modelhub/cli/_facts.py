@@ -102,7 +102,7 @@ def missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
             problems.append(Problem(f"model `{name}`: {error}", hub.loaded.file, entry.line))
             continue
         if isinstance(model, Unconfigured):
-            found[name] = model.missing
+            found[name] = model.problem
         if check_clients and entry.options is not None:
             problems += client_problems(hub.loaded, name)
     if check_clients:

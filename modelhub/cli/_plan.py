@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from modelhub.middleware.retry import RetryOptions
 from modelhub.middleware.timeout import TimeoutOptions
 from modelhub.middleware.usage import PricingOptions
@@ -56,14 +54,13 @@ class Member:
     def vendor(self) -> tuple[Any, ...]:
         """Whose servers it asks."""
         options = self.entry.options if self.entry is not None else None
-        places = ("base_url", "base_http_api_url", "host")
-        return (options and options.provider, *(getattr(options, place, None) for place in places))
+        return () if options is None else options.endpoint_identity()
 
     @property
     def access(self) -> tuple[Any, ...]:
         """The same with the key; nobody may print it."""
-        key = getattr(self.entry.options, "api_key", None) if self.entry is not None else None
-        return (*self.vendor, key.get_secret_value() if isinstance(key, SecretStr) else key)
+        options = self.entry.options if self.entry is not None else None
+        return () if options is None else options.account_identity()
 
     def layer(self, key: str) -> Any:
         """What the file says of a layer."""

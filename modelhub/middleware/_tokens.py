@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from modelhub.blocks import ContentBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
@@ -10,33 +10,22 @@ from modelhub.model import ChatModelBase, ChatRequest
 
 __all__ = ["characters", "input_tokens", "least_tokens", "most_output"]
 
-_BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "num_predict")
-"""What vendors call the bound of an answer."""
-
 
 def input_tokens(request: ChatRequest) -> int:
     """A fair guess: a token for four characters of text."""
     return characters(request) // 4 + 1
 
 
-def most_output(request: ChatRequest, provider: ChatModelBase) -> int | None:
+def most_output(request: ChatRequest, model: ChatModelBase) -> int | None:
     """How long the answer may be, as the call or the model's own parameters say; None if nothing says so."""
-    for parameters in _parameters(request, provider):
-        for name in _BOUNDS:
-            bound = parameters.get(name)
+    for parameters in (request.options, model.default_parameters()):
+        for path in model.max_tokens_parameters if parameters else ():
+            bound: Any = parameters
+            for key in path.split("."):
+                bound = bound.get(key) if isinstance(bound, Mapping) else None
             if isinstance(bound, int) and not isinstance(bound, bool) and bound > 0:
                 return bound
     return None
-
-
-def _parameters(request: ChatRequest, provider: ChatModelBase) -> Iterator[Mapping[str, Any]]:
-    """What goes with the request: the call's own parameters, then those that go with every request of *provider*."""
-    own = vars(provider)
-    for found in (request.options, own.get("generate_kwargs"), own):
-        if found and (type(found) is dict or isinstance(found, Mapping)):
-            yield found
-            if (nested := found.get("options")) is not None and isinstance(nested, Mapping):
-                yield nested  # Ollama's are one level down
 
 
 def least_tokens(request: ChatRequest) -> int:

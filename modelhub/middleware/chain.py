@@ -7,7 +7,7 @@ whole answer so far, the next model begins anew, and the next snapshot simply is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -110,8 +110,7 @@ class Chain(ChatModelBase):
         self._never = tuple(_FAILURES[failure] for failure in no_fallback_on)
         self._favourite = (0, 0.0)  # the model to ask first, and until when
         first = next((model for model in self.models if model.configured), self.models[0])
-        *_, provider = first.stack() if isinstance(first, Layer) else (first,)
-        self._prepare: Callable[[], Awaitable[None]] | None = getattr(provider, "prepare", None)
+        *_, self._first_provider = first.stack() if isinstance(first, Layer) else (first,)
 
     @property
     def name(self) -> str:
@@ -148,8 +147,7 @@ class Chain(ChatModelBase):
 
     async def prepare(self) -> None:
         """Load the SDK of the first model, as the process's first call does: a deadline begins with it at hand."""
-        if self._prepare is not None:
-            await self._prepare()
+        await self._first_provider.prepare()
 
     def _prepared(self, request: ChatRequest) -> ChatRequest:
         own, fallback, options = self.deadline, request.fallback, request.options

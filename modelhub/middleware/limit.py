@@ -11,7 +11,7 @@ rates for everybody in it, as soon as an answer begins, and never widens them: s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -125,8 +125,6 @@ class Limit(Layer):
         super().__init__(inner)
         self.pool = pool
         self._provider = list(self.stack())[-1]
-        # What is counted as sent now must not arrive a second later: the window at the vendor's would be another one.
-        self._prepare: Callable[[], Awaitable[None]] | None = getattr(self._provider, "prepare", None)
         self._usual = 0.0  # how long an answer is, where nothing bounds it
 
     @classmethod
@@ -140,8 +138,8 @@ class Limit(Layer):
     async def send(self, request: ChatRequest) -> Reply:
         """The reply, when the pool admits it. Raises LimitRejected if it never will, or not in time."""
         context = request.context
-        if self._prepare is not None:
-            await self._prepare()
+        # What is counted as sent now must not arrive a second later: the window at the vendor's would be another one.
+        await self._provider.prepare()
         permit = await self._permit(request)
         before = len(context.attempts)
         context.take_left()  # what nobody took was told to a model that is not in this pool

@@ -6,7 +6,7 @@ a stream of pings, or one word every twenty seconds, never ends.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from modelhub.errors import CallError, FirstTokenTimeout, IdleTimeout, StreamBroken, TimedOut, TotalTimeout
@@ -40,9 +40,7 @@ class Timeout(Layer):
     def __init__(self, inner: ChatModelBase, options: TimeoutOptions | None = None) -> None:
         super().__init__(inner)
         self.options = options or TimeoutOptions()
-        *_, provider = self.stack()
-        # What has to be loaded before the first request is no fault of the vendor's.
-        self._prepare: Callable[[], Awaitable[None]] | None = getattr(provider, "prepare", None)
+        *_, self._provider = self.stack()
 
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: TimeoutOptions | None, shared: Any) -> ChatModelBase:  # noqa: ARG003
@@ -51,8 +49,8 @@ class Timeout(Layer):
 
     async def send(self, request: ChatRequest) -> Reply:
         """One attempt within its time. Raises FirstTokenTimeout or TotalTimeout; later StreamBroken from the like."""
-        if self._prepare is not None:
-            await self._prepare()
+        # What has to be loaded before the first request is no fault of the vendor's.
+        await self._provider.prepare()
         clock = self.services.clock
         ends = clock.now() + self.options.total
         streaming = self.inner.stream if request.stream is None else request.stream

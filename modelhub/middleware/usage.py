@@ -16,7 +16,7 @@ from pydantic import Field
 
 from modelhub.errors import Billed, failure_classes
 from modelhub.middleware._base import Shared
-from modelhub.middleware._tokens import characters
+from modelhub.middleware._tokens import characters, most_output
 from modelhub.model import ChatModelBase, ChatRequest, Layer
 from modelhub.options import LayerOptions
 from modelhub.response import Attempt, ChatResponse, ChatUsage, Later
@@ -30,7 +30,6 @@ _WHOLE = {"ok", "BadReply", "ContentBlocked"}  # what ends so has the vendor's l
 _FREE = {cls.__name__ for cls in failure_classes() if cls.verdict.billed is Billed.NO}
 Figures = Mapping[str, Any]
 """The counts of a `ChatUsage`."""
-_CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 class PricingOptions(LayerOptions):
@@ -97,6 +96,7 @@ class Usage(Layer):
         super().__init__(inner)
         self.pricing = pricing
         self.guard = guard
+        *_, self._provider = self.stack()
         self._answers = 0.0  # how long they have been lately, in tokens
 
     @classmethod
@@ -144,9 +144,8 @@ class Usage(Layer):
 
     def _guess(self, request: ChatRequest) -> ChatUsage:
         """What *request* may use: as much as it allows, else as much as the answers before it."""
-        caps = (request.options.get(name) for name in _CAPS)
-        cap = next((cap for cap in caps if isinstance(cap, int)), None)
-        return ChatUsage(characters(request) // 4 + 1, round(self._answers) if cap is None else cap, estimated=True)
+        bound = most_output(request, self._provider)
+        return ChatUsage(characters(request) // 4 + 1, round(self._answers) if bound is None else bound, estimated=True)
 
 
 def _cost(price: Price, usage: Figures, at: datetime) -> str | None:

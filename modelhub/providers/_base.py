@@ -66,22 +66,12 @@ class Provider(ChatModelBase):
     _clients: PerLoop[Any] | None = None
     _prepared_secrets: PreparedSecrets | None = None
     """What was last hidden: keys rarely change."""
-    connect_timeout: float = 5.0
-    """Seconds until a connection must stand."""
 
     # -- what a subclass says --------------------------------------------------------------------------------------
-
-    def missing(self) -> str | None:
-        """What must be set or installed before this model can be called, or None."""
-        return None
 
     def secrets(self) -> Iterable[str]:
         """Texts that no message may show."""
         return ()
-
-    def address(self) -> str | None:
-        """The URL of the server, where it is known; errors name its host."""
-        return None
 
     def client_settings(self) -> ClientSettings:
         """What the SDK's client is made from, to find what keeps it from being made."""
@@ -130,9 +120,6 @@ class Provider(ChatModelBase):
     def failure(self, error: Exception) -> CallError | None:  # noqa: ARG002 - the common part needs no more
         """What an SDK's exception means, or None where only the network knows."""
         return None
-
-    async def aclose(self) -> None:
-        """Give back connections. Who made the provider calls this: the hub, or you."""
 
     # -- one attempt -----------------------------------------------------------------------------------------------
 

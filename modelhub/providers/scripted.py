@@ -117,6 +117,11 @@ class ScriptedChatModel(Provider):
     """Says *reply* to everything, or plays *steps* (dicts as in the file, or `Step`s), one a call."""
 
     kind = "scripted"
+    price_provider = ""
+    max_tokens_parameters = (
+        *("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"),
+        *("num_predict", "options.num_predict"),
+    )
     end_mark = "the end of the script's step"
 
     def __init__(

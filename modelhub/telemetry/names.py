@@ -56,8 +56,6 @@ CHAT: Final = "chat"
 INPUT: Final = "input"
 OUTPUT: Final = "output"
 JSON: Final = "json"
-PROVIDERS: Final = {"gemini": "gcp.gen_ai"}
-"""What the conventions call a provider, where it is not our own word."""
 FINISH_REASONS: Final = {"tool_calls": "tool_call"}
 """What the conventions call a finish reason inside a message, where it is not our own word."""
 PARAMETERS: Final = {

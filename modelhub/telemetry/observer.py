@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from modelhub.errors import ConfigError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, TracerProvider
 
-    from modelhub.model import ChatRequest
+    from modelhub.model import ChatModelBase, ChatRequest
 
 __all__ = ["Telemetry"]
 
@@ -43,6 +43,14 @@ _IDLE = ("opentelemetry.trace", "opentelemetry.metrics")
 _PORTS = {"http": 80, "https": 443}
 
 Attributes = dict[str, Any]
+
+
+class _Facts(NamedTuple):
+    """What is known of a model, whatever it is asked: the vendor's name, where it is, its usual parameters."""
+
+    provider_name: str | None
+    place: Attributes
+    defaults: Attributes
 
 
 class Telemetry:
@@ -70,7 +78,7 @@ class Telemetry:
         self._meters = meter_provider
         self._find = find
         self._tools: _Tools | None = None
-        self._facts: dict[str, tuple[Attributes, Attributes]] = {}
+        self._facts: dict[str, _Facts] = {}
         self._tray: deque[Callable[[], None]] = deque()
         register_at_fork(self)
         if required:
@@ -106,14 +114,14 @@ class Telemetry:
         self._tools = _Tools(tracers, meters)  # the API's own stand-ins find the real ones by themselves later
         return self._tools
 
-    def facts(self, model: str) -> tuple[Attributes, Attributes]:
-        """Where the entry *model* is, and what parameters it sends with every request."""
+    def facts(self, model: str) -> _Facts:
+        """Return what is known of the entry *model*, whatever it is asked."""
         found = self._facts.get(model)
         if found is None:
             provider = self._find(model)
             if provider is None:
-                return {}, {}
-            found = self._facts[model] = (_place(provider), _defaults(provider))
+                return _Facts(None, {}, {})
+            found = self._facts[model] = _Facts(provider.telemetry_name, _place(provider), _defaults(provider))
         return found
 
     def postpone(self, work: Callable[[], None]) -> None:
@@ -291,11 +299,11 @@ class _Call:
         self._span.add_event(names.SKIPPED, about, self._at(attempt["started"]))
 
     def _tell_attempt(self, number: int, attempt: Attempt, reply: ChatResponse | None) -> None:
-        place, defaults = self._telemetry.facts(attempt["model"])
+        provider_name, place, defaults = self._telemetry.facts(attempt["model"])
         failed = attempt["outcome"] not in _ANSWERED
         common = {
             names.OPERATION: names.CHAT,
-            names.PROVIDER: names.PROVIDERS.get(attempt["provider"], attempt["provider"]),
+            names.PROVIDER: provider_name or attempt["provider"],
             names.REQUEST_MODEL: attempt["model_name"],
             names.MODEL: attempt["model"],
             **place,
@@ -396,9 +404,9 @@ def _used(usage: ChatUsage | None) -> Attributes:
     }
 
 
-def _place(provider: Any) -> Attributes:
+def _place(provider: ChatModelBase) -> Attributes:
     """Where *provider*'s server is; nothing else of its URL, which may hold a password."""
-    address = getattr(provider, "address", lambda: None)()
+    address = provider.address()
     try:
         parts = urlsplit(address or "")
         port = parts.port or _PORTS.get(parts.scheme)
@@ -407,9 +415,8 @@ def _place(provider: Any) -> Attributes:
     return _known({names.SERVER_ADDRESS: parts.hostname, names.SERVER_PORT: port if parts.hostname else None})
 
 
-def _defaults(provider: Any) -> Attributes:
-    own = {"max_tokens": getattr(provider, "max_tokens", None)}
-    return _parameters(own) | _parameters(getattr(provider, "generate_kwargs", None) or {})
+def _defaults(provider: ChatModelBase) -> Attributes:
+    return _parameters(provider.default_parameters())
 
 
 def _parameters(given: Mapping[str, Any]) -> Attributes:

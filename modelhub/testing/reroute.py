@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelhub.errors import ConfigError
@@ -23,22 +22,6 @@ STAND_IN_KEY = "stand-in-key"
 _STAND_IN = "1"  # for variables: a text, and a number too
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
-
-@dataclass(frozen=True, slots=True)
-class _Address:
-    """Where a provider's options have its address: the key, what follows the route in it, and what else says it."""
-
-    key: str = "base_url"
-    path: str = ""
-    removed: tuple[str, ...] = ()
-
-
-_ADDRESSES = {
-    "openai": _Address(path="/v1"),
-    "dashscope": _Address("base_http_api_url", "/api/v1", ("base_url",)),
-    "ollama": _Address("host", "", ("base_url",)),
-}
-"""By provider; the others, those of third parties too, have `base_url`."""
 
 _ARGS = ("client_args", "client_kwargs")
 _REMOVED = frozenset(
@@ -123,17 +106,16 @@ def _rerouted(entry: ModelEntry, loaded: Loaded, server: FaultServer) -> dict[st
     found: dict[str, Any] = _plain(config)
     if entry.provider == "scripted":
         return found
-    address = _ADDRESSES.get(entry.provider, _Address())
-    known = type(entry.options).model_fields
-    if address.key not in known:
-        raise ConfigError(f"model `{entry.name}`: the provider `{entry.provider}` has no `{address.key}` to change")
+    known, (address, *aliases) = type(entry.options).model_fields, entry.options.address_fields
+    if address not in known:
+        raise ConfigError(f"model `{entry.name}`: the provider `{entry.provider}` has no `{address}` to change")
     for args in _ARGS:
         if isinstance(found.get(args), dict):
             found[args] = {key: value for key, value in found[args].items() if key not in _REMOVED}
     if entry.provider == "openai":
         _keep_dialect(found, entry.options)
-    found = {key: value for key, value in found.items() if key not in address.removed}
-    found[address.key] = server.url(entry.name) + address.path
+    found = {key: value for key, value in found.items() if key not in aliases}
+    found[address] = server.url(entry.name) + entry.options.address_path
     if "api_key" in known:
         found["api_key"] = STAND_IN_KEY
     return found

@@ -113,8 +113,10 @@ def test_metrics_never_hold_content(told):
 class Vendor:
     """What telemetry may look at of a provider."""
 
-    generate_kwargs = {"temperature": 0.5, "n": 1, "seed": True, "user": "u"}  # noqa: RUF012 - not changed
-    max_tokens = 64
+    telemetry_name = None
+
+    def default_parameters(self):
+        return {"max_tokens": 64, "temperature": 0.5, "n": 1, "seed": True, "user": "u"}
 
     def address(self):
         return "https://me:hunter2@example.com:8443/v1?key=hunter2"

@@ -348,6 +348,7 @@ def test_a_refusing_port_opens_again():
         async with FaultServer() as server, at(server) as model:
             before = (await model("hi")).text, server.url("model"), server.connections
             server.script("model", faults.refused())
+            await asyncio.sleep(1)  # the end of the connection that stood arrives
             for _ in range(2):
                 with pytest.raises(ConnectFailed):
                     await model("hi")

@@ -82,6 +82,7 @@ class AnthropicChatModel(Provider):
     """
 
     kind = KIND
+    max_tokens_parameters = ("max_tokens",)
     sdk = "anthropic"
     tool_name_pattern = re.compile(r"[a-zA-Z0-9_-]{1,128}")
     end_mark = "message_stop"
@@ -110,6 +111,10 @@ class AnthropicChatModel(Provider):
         self._clients: PerLoop[_Client] = PerLoop(
             guard_client(self._open, self.client_problems, "Anthropic"), self._close
         )
+
+    def default_parameters(self) -> Mapping[str, Any]:
+        """Return the parameters that go with every request."""
+        return {"max_tokens": self.max_tokens, **self.generate_kwargs}
 
     # -- what it needs ---------------------------------------------------------------------------------------------
 

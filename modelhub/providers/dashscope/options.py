@@ -16,6 +16,8 @@ __all__ = ["DashScopeOptions"]
 class DashScopeOptions(ProviderOptions):
     """A model of Alibaba Cloud's Model Studio (Qwen and others), by the native API."""
 
+    address_fields: ClassVar[tuple[str, ...]] = ("base_http_api_url", "base_url")
+    address_path: ClassVar[str] = "/api/v1"
     key_variables: ClassVar[tuple[str, ...]] = ("DASHSCOPE_API_KEY",)
 
     provider: Literal["dashscope"] = "dashscope"

@@ -104,6 +104,7 @@ class DashScopeChatModel(Provider):
     """
 
     kind = KIND
+    max_tokens_parameters = ("max_tokens",)
     sdk = "dashscope"
     tool_name_pattern = re.compile(r"[a-zA-Z0-9_-]{1,64}")
     end_mark = "a finish_reason"

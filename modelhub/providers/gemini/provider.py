@@ -63,6 +63,9 @@ class GeminiChatModel(Provider):
     """
 
     kind = "gemini"
+    telemetry_name = "gcp.gen_ai"
+    price_provider = "google"
+    max_tokens_parameters = ("max_output_tokens", "maxOutputTokens")
     sdk = "google.genai"
     tool_name_pattern = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
     end_mark = "a finishReason"

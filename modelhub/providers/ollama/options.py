@@ -17,6 +17,7 @@ __all__ = ["OllamaOptions"]
 class OllamaOptions(ProviderOptions):
     """A model served by Ollama, on this machine, another one, or in Ollama's cloud."""
 
+    address_fields: ClassVar[tuple[str, ...]] = ("host", "base_url")
     key_variables: ClassVar[tuple[str, ...]] = ()
 
     provider: Literal["ollama"] = "ollama"

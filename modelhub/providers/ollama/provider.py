@@ -49,6 +49,8 @@ class OllamaChatModel(HttpProvider):
     """
 
     kind = PROVIDER_NAME
+    price_provider = ""
+    max_tokens_parameters = ("options.num_predict", "num_predict")
     sdk = "ollama"
     vendor = "Ollama"
     event_format = "lines"
@@ -98,6 +100,10 @@ class OllamaChatModel(HttpProvider):
         return auth if isinstance(auth, tuple) else None
 
     # -- the SDK's client, which writes requests -----------------------------------------------------------------------
+
+    def default_parameters(self) -> Mapping[str, Any]:
+        """Return the parameters that go with every request."""
+        return {"options": self.options, **self.generate_kwargs}
 
     def client_settings(self) -> ClientSettings:
         """Return the server's address and the client's arguments."""

@@ -43,6 +43,7 @@ class OpenAIOptions(ProviderOptions):
     stream_tool_parsing: bool = True
     """Accepted for its name; arguments are parsed when they are read."""
 
+    address_path: ClassVar[str] = "/v1"
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
 
     @field_validator("compat")

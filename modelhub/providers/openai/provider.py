@@ -63,6 +63,7 @@ class OpenAIChatModel(HttpProvider):
     """
 
     kind = "openai"
+    max_tokens_parameters = ("max_completion_tokens", "max_tokens")
     sdk = "openai"
     vendor = "OpenAI"
     tool_name_pattern = re.compile(r"[a-zA-Z0-9_-]{1,64}")
