@@ -73,6 +73,8 @@ class HttpProvider(Provider):
     """The vendor's name, as texts write it."""
     request_id_header: ClassVar[str | None] = None
     event_format: ClassVar[Literal["sse", "lines"]] = "sse"
+    success_statuses: ClassVar[range] = range(200, 300)
+    """The statuses of an answer; others are errors, or redirects."""
     connect_hint: ClassVar[str] = ""
     """What to look at if the server cannot be reached."""
     credentials_lifetime: float | None = None
@@ -161,7 +163,7 @@ class HttpProvider(Provider):
 
     def address(self) -> str | None:
         """Return where the server is."""
-        return self.endpoint.address
+        return self.endpoint.address or None
 
     def secrets(self) -> Iterator[str]:
         """Yield the key, and the values of the client's headers that authorize."""
@@ -215,7 +217,7 @@ class HttpProvider(Provider):
             if self.connect_hint:
                 error.args = (f"{error}: {self.connect_hint}",)
             raise
-        if response.status < 300:
+        if response.status in self.success_statuses:
             return response
         raise await self._refusal(response, templates)
 
@@ -235,9 +237,11 @@ class HttpProvider(Provider):
             body = b""  # the status is known, which says more than that the rest was cut off
         finally:
             await response.aclose()
-        if status < 400:
+        if 300 <= status < 400:
             location = response.headers.get("location", "another address")
-            return NotConfigured(f"{explain_redirect(self.endpoint.address, location)} as `base_url`", status=status)
+            return NotConfigured(
+                f"{explain_redirect(self.address() or self.vendor, location)} as `base_url`", status=status
+            )
         if status in (401, 403):
             templates.clear()
         return self.error_from_response(status, response.headers, body)
@@ -245,9 +249,12 @@ class HttpProvider(Provider):
     @cached_property
     def timeouts(self) -> Timeouts:
         """Those of the client's arguments, or the usual ones."""
-        return read_timeouts(
-            self._client_args.get("timeout"), Timeouts(self.connect_timeout, READ_TIMEOUT, READ_TIMEOUT)
-        )
+        default = Timeouts(self.connect_timeout, READ_TIMEOUT, READ_TIMEOUT)
+        return read_timeouts(self.client_timeout(), default)
+
+    def client_timeout(self) -> Any:
+        """Return the time-out of the client's arguments: seconds, an object like httpx's Timeout, or None."""
+        return self._client_args.get("timeout")
 
     # What an attempt asks for; see `Provider`.
 

@@ -1,6 +1,7 @@
 """Parameters, keys, hosts and clients: how Gemini is reached, through the real SDK against a loopback server."""
 
 import json
+import os
 import subprocess
 import sys
 import traceback
@@ -8,10 +9,11 @@ import traceback
 import httpx
 import httpx2
 import pytest
+from google.auth import exceptions
 from google.genai import types
 from google.oauth2.credentials import Credentials
 
-from modelhub.errors import AuthenticationFailed, ConfigError, InvalidRequest, NotConfigured
+from modelhub.errors import AuthenticationFailed, ConfigError, ConnectFailed, InvalidRequest, NotConfigured
 from modelhub.providers.gemini import GeminiChatModel, GeminiOptions
 from modelhub.registry import provider_options
 
@@ -94,6 +96,19 @@ async def test_new_parameters_can_be_sent_by_their_wire_names(loopback):
     assert loopback.asked[0].headers["x-team"] == "blue"
 
 
+async def test_extra_parameters_of_the_client_are_joined_in_either_spelling(ask):
+    """Those of a call go before those of the client, and both before what is written here."""
+    calling = {"functionCallingConfig": {"mode": "VALIDATED"}}
+    extra = {"extra_body": {"generation_config": {"max_output_tokens": 1}, "novel": {"a": 1}, "toolConfig": calling}}
+    call = {"extra_body": {"novel": {"b": 2}}}
+    arguments = {"client_args": {"http_options": extra}, "generate_kwargs": {"max_output_tokens": 9, "top_k": 3}}
+    body = await ask("hi", [WEATHER], "auto", init=arguments, http_options=call)
+    assert body["generationConfig"] == {"maxOutputTokens": 1, "topK": 3}
+    assert body["novel"] == {"a": 1, "b": 2}
+    assert body["toolConfig"] == calling
+    assert "generation_config" not in body
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -154,8 +169,7 @@ async def test_the_environment_cannot_turn_a_call_elsewhere(loopback, monkeypatc
         await asked("hi")
     assert loopback.asked[0].target == "/v1/models/gemini-3-flash:generateContent"
     assert loopback.asked[0].headers["x-goog-api-key"] == KEY
-    given = GeminiChatModel("m", KEY)
-    assert given._http_options["base_url"] == "https://generativelanguage.googleapis.com/"
+    assert GeminiChatModel("m", KEY).address() == "https://generativelanguage.googleapis.com/"
 
 
 async def test_key_and_address_of_the_environment_belong_together(loopback, monkeypatch):
@@ -169,11 +183,39 @@ async def test_key_and_address_of_the_environment_belong_together(loopback, monk
     assert loopback.asked[0].headers["x-goog-api-key"] == "first"
 
 
+@pytest.mark.parametrize("named", ["client", "call", "vertex"])
+async def test_a_key_of_the_environment_goes_to_googles_own_hosts_only(loopback, monkeypatch, named):
+    """Not to the address of a model, of a call, or of a Vertex AI that is elsewhere."""
+    monkeypatch.setenv("GOOGLE_API_KEY", "from-the-environment")
+    loopback.answers(whole())
+    arguments, options = {"base_url": loopback.url}, {}
+    if named == "call":
+        arguments, options = {}, {"http_options": {"base_url": loopback.url}}
+    elif named == "vertex":
+        arguments["client_args"] = {"vertexai": True}
+    async with GeminiChatModel("m", stream=False, **arguments) as asked:
+        await asked("hi", **options)
+    assert "from-the-environment" not in str(loopback.asked[0].headers)
+    assert "x-goog-api-key" not in loopback.asked[0].headers
+
+
+def test_a_gateway_needs_a_key_of_its_own(monkeypatch):
+    """Which may be a header; the message says why that of the environment is none."""
+    monkeypatch.setenv("GOOGLE_API_KEY", "from-the-environment")
+    gateway = {"base_url": "https://gateway.example"}
+    header = {"client_args": {"http_options": {"headers": {"Authorization": "Bearer own-token-1"}}}}
+    for arguments, missing in [(gateway, True), (gateway | header, False), ({}, False)]:
+        options = GeminiOptions(model_name="m", **arguments)
+        for message in (GeminiChatModel("m", **arguments).missing(), options.missing(dict(os.environ))):
+            assert ("no API key for gateway.example" in message) if missing else message is None
+    assert "own-token-1" in list(GeminiChatModel("m", **header).secrets())
+
+
 async def test_a_missing_key_is_told_with_its_variables(monkeypatch):
     """An empty variable is none."""
     monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
     monkeypatch.setenv("GEMINI_API_KEY", "")
-    with pytest.raises(NotConfigured, match="set GEMINI_API_KEY or GOOGLE_API_KEY"):
+    with pytest.raises(NotConfigured, match="set GOOGLE_API_KEY or GEMINI_API_KEY"):
         await GeminiChatModel("m")("hi")
 
 
@@ -194,6 +236,62 @@ async def test_vertex_ai_signs_in_with_googles_credentials(loopback):
     (request,) = loopback.asked
     assert request.target.startswith("/v1beta1/projects/p/locations/us-central1/publishers/google/models/gemini-3")
     assert (request.headers["authorization"], request.headers.get("x-goog-api-key")) == ("Bearer token-1", None)
+
+
+async def test_credentials_of_vertex_ai_are_asked_for_each_request(loopback):
+    """They end after an hour, and the SDK renews them."""
+    loopback.answers(whole())
+    credentials = Credentials("token-1")
+    arguments = {"vertexai": True, "project": "p", "location": "us-central1", "credentials": credentials}
+    async with GeminiChatModel("m", None, False, None, arguments, base_url=loopback.url) as asked:
+        await asked("hi")
+        credentials.token = "token-2"
+        await asked("hi")
+    assert [request.headers["authorization"] for request in loopback.asked] == ["Bearer token-1", "Bearer token-2"]
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (exceptions.RefreshError("revoked"), AuthenticationFailed),
+        (exceptions.TransportError("no route"), ConnectFailed),
+        (exceptions.DefaultCredentialsError("none found"), NotConfigured),
+    ],
+)
+async def test_what_keeps_vertex_ai_from_signing_in_is_named(loopback, error, failure):
+    """Nothing is sent without a token."""
+
+    class Unusable(Credentials):
+        def refresh(self, request):
+            raise error
+
+    arguments = {"vertexai": True, "project": "p", "location": "us-central1", "credentials": Unusable(None)}
+    async with GeminiChatModel("m", None, False, None, arguments, base_url=loopback.url) as asked:
+        with pytest.raises(failure, match="signing in to Vertex AI"):
+            await asked("hi")
+    assert loopback.asked == []
+
+
+async def test_parameters_that_are_written_once_do_not_stay(loopback):
+    """Each call has its own, however often the SDK has written the same ones."""
+    loopback.answers(whole())
+    async with model(loopback) as asked:
+        for temperature in (0.1, 0.2, 0.1, None):
+            await asked("hi", temperature=temperature)
+    sent = [request.json.get("generationConfig") for request in loopback.asked]
+    assert sent == [{"temperature": 0.1}, {"temperature": 0.2}, {"temperature": 0.1}, {}]
+
+
+async def test_a_client_of_the_arguments_keeps_its_connection_and_is_closed(loopback):
+    """What says how to connect makes a client, once for all calls; it goes with the model."""
+    loopback.answers(whole())
+    arguments = {"http_options": {"async_client_args": {"verify": False, "headers": {"x-team": "blue"}}}}
+    async with model(loopback, client_args=arguments) as asked:
+        for _ in range(3):
+            await asked("hi")
+        assert (len(loopback.asked), loopback.open) == (3, 1)
+    await loopback.idle()
+    assert loopback.asked[2].headers["x-team"] == "blue"
 
 
 async def test_connecting_has_its_own_time(loopback):
@@ -253,7 +351,7 @@ def test_options_make_the_model(monkeypatch):
     assert isinstance(made, GeminiChatModel)
     assert (made.stream, made.missing(), list(made.secrets())) == (False, None, [KEY])
     assert KEY not in repr(options) + repr(made)
-    assert GeminiOptions(model_name="m").missing({}) == "set GEMINI_API_KEY or GOOGLE_API_KEY"
+    assert "set GOOGLE_API_KEY or GEMINI_API_KEY" in GeminiOptions(model_name="m").missing({})
     assert GeminiOptions(model_name="m").missing({"GOOGLE_API_KEY": "x"}) is None
     assert GeminiOptions(model_name="m", client_args={"vertexai": True}).missing({}) is None
 
@@ -295,6 +393,6 @@ async def test_a_redirect_is_not_followed_with_the_key(loopback):
     """The key goes to the configured host only."""
     loopback.answers(b"", status=307, location=f"{loopback.url}/elsewhere")
     async with model(loopback, stream=False) as asked:
-        with pytest.raises(NotConfigured, match="set `base_url`"):
+        with pytest.raises(NotConfigured, match=r"redirects to .*/elsewhere: use that address as `base_url`"):
             await asked("hi")
     assert len(loopback.asked) == 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from modelhub.errors import (
     AuthenticationFailed,
+    BadReply,
     CallError,
     ModelNotFound,
     Overloaded,
@@ -60,7 +61,9 @@ _STATES: dict[str, type[CallError]] = {
 
 
 def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
-    """The failure that an error's *body* speaks of; *status* is None inside of a stream."""
+    """Return the failure that an error's *body* speaks of; *status* is None inside of a stream."""
+    if status is not None and status < 300:
+        return BadReply(f"gemini said {status}, as no Gemini API does: look at the base URL", status=status)
     report = read_error_body(body)
     state = next((code for code in report.codes if code in _STATES), "")
     status = status or report.status

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers.gemini.provider import KEY_VARIABLES, GeminiChatModel, is_vertex
+from modelhub.providers.gemini.endpoint import KEY_VARIABLES, find_endpoint, has_credentials, is_vertex
+from modelhub.providers.gemini.parameters import read_http_options
+from modelhub.providers.gemini.provider import GeminiChatModel
 
 __all__ = ["GeminiOptions"]
 
@@ -32,9 +34,14 @@ class GeminiOptions(ProviderOptions):
     key_variables: ClassVar[tuple[str, ...]] = KEY_VARIABLES
 
     def missing(self, environ: Mapping[str, str]) -> str | None:
-        """What is to be done before the model can be called; Vertex AI needs no key."""
+        """The variable to set for the key; None if there is a key, or none is needed, as for Vertex AI."""
         arguments = {**self.client_args, **self.client_kwargs}
-        return None if is_vertex(arguments) or arguments.get("api_key") else super().missing(environ)
+        options = read_http_options(arguments.get("http_options"))
+        if has_credentials(arguments, options):
+            return None
+        key = arguments.get("api_key") if self.api_key is None else self.api_key.get_secret_value()
+        base_url = self.base_url or options.get("base_url")
+        return find_endpoint(base_url, key, is_vertex(arguments), environ).missing_key()
 
     def connect(self) -> GeminiChatModel:
         """The model."""

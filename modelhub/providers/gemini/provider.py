@@ -1,65 +1,62 @@
-"""Google Gemini: `generateContent` of the Gemini API and of Vertex AI, through google-genai."""
+"""Google Gemini: `generateContent` of the Gemini API and of Vertex AI."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from contextlib import aclosing
-from functools import cache
-from importlib.util import find_spec
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
-from modelhub.errors import (
-    AuthenticationFailed,
-    BadReply,
-    CallError,
-    ConnectFailed,
-    InvalidRequest,
-    NotConfigured,
-)
+from modelhub.errors import AuthenticationFailed, CallError, ConnectFailed, InvalidRequest, NotConfigured
 from modelhub.model import ChatRequest
+from modelhub.providers._address import split_userinfo
 from modelhub.providers._answer import Answer
-from modelhub.providers._base import Payload, Provider
-from modelhub.providers._client import ClientProblem, ClientSettings, check_arguments, guard_client
-from modelhub.providers._http import PerLoop
+from modelhub.providers._client import ClientProblem, ClientSettings, check_arguments
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import loads, server_sent_events
-from modelhub.providers.gemini.client import GeminiClient, connect, http_options, merged, snake
+from modelhub.providers._wire import loads
+from modelhub.providers.gemini.endpoint import environment_keys, find_endpoint, has_credentials, is_vertex, takes_key
 from modelhub.providers.gemini.errors import error_from_response
-from modelhub.providers.gemini.request import request_body, structured_method
+from modelhub.providers.gemini.parameters import copy_parameters, explain_parameters, merge_json, read_http_options
+from modelhub.providers.gemini.request import encode_request, structured_method
 from modelhub.providers.gemini.response import read_body, read_done, read_event
+from modelhub.providers.http import HttpxTransport, Timeouts, Transport
+from modelhub.providers.http.json_body import dump_json
+from modelhub.providers.http.sse import ServerSentEvent
+from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
+from modelhub.providers.http.tls import tls_context
+from modelhub.providers.http_provider import (
+    READ_TIMEOUT,
+    HttpProvider,
+    VendorRequest,
+    merge_client_args,
+    read_timeouts,
+    secret_headers,
+)
 
-__all__ = ["KEY_VARIABLES", "GeminiChatModel", "is_vertex"]
+__all__ = ["GeminiChatModel"]
 
-KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-_URL = "https://generativelanguage.googleapis.com/"
-# Fixed for every request, so that a call is one request.
-_OURS = ("automatic_function_calling", "automatic_continuation", "should_return_http_response")
+_NO_KEY = "none"
+"""What the SDK is given where it wants a key and none is to be sent."""
 _SCHEMAS = ("response_schema", "response_json_schema", "response_mime_type")
 
 
-def is_vertex(client_args: Mapping[str, Any]) -> bool:
-    """Whether *client_args* ask for Vertex AI in the place of the Gemini API."""
-    # `enterprise` is the SDK's new word for `vertexai`, and goes before it.
-    found = client_args.get("enterprise")
-    return bool(client_args.get("vertexai") if found is None else found)
+class _Writer(NamedTuple):
+    """The SDK's client, and what it writes into."""
+
+    sdk: Any
+    recorder: RequestRecorder
 
 
-_DONE = object()
-"""The event that a gateway writes as `[DONE]`."""
-
-
-class GeminiChatModel(Provider):
+class GeminiChatModel(HttpProvider):
     """A model of Google's Gemini API, or of Vertex AI with `client_args={"vertexai": True, "project": ...}`.
 
     *generate_kwargs* and a call's keywords bear the SDK's names (`GenerateContentConfig`); what the SDK does not know
     yet can be sent with `http_options={"extra_body": {...}}`. The SDK's own retries, function calling and
     continuations are off: a call is one request. `tools` among the keywords are Google's own tools (search, ...).
+
+    A key from the environment is sent to Google's own hosts only.
     """
 
     kind = "gemini"
@@ -67,8 +64,10 @@ class GeminiChatModel(Provider):
     price_provider = "google"
     max_tokens_parameters = ("max_output_tokens", "maxOutputTokens")
     sdk = "google.genai"
+    vendor = "Gemini"
     tool_name_pattern = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
     end_mark = "a finishReason"
+    success_statuses = range(200, 201)
 
     def __init__(
         self,
@@ -82,154 +81,175 @@ class GeminiChatModel(Provider):
         base_url: str | None = None,
         client_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(model_name, stream)
-        arguments = {**(client_args or {}), **(client_kwargs or {})}
-        self._vertex = is_vertex(arguments)
-        key = api_key or arguments.get("api_key")
-        default_url = None if self._vertex else _URL  # Vertex AI's depends on the location
-        if not key and not self._vertex:
-            key = next(_keys_in(os.environ), None)
-            # An address of the environment is meant for a key of the environment.
-            default_url = os.environ.get("GOOGLE_GEMINI_BASE_URL") or default_url
-        self._key = SecretStr(key) if key else None
-        # Vertex AI's client finds keys by itself: they are not to be shown either.
-        self._secrets = [SecretStr(found) for found in (key, *_keys_in(os.environ)) if found]
-        self._http_options = {"base_url": default_url, **http_options(arguments.pop("http_options", None))}
-        if base_url:
-            self._http_options["base_url"] = base_url
-        self._client_args = {name: arguments[name] for name in arguments.keys() - {"api_key", "enterprise"}}
+        args = merge_client_args(client_args, client_kwargs)
+        self._is_vertex = is_vertex(args)
+        args.pop("enterprise", None)
+        key = args.pop("api_key", None)
+        self._has_own_key = bool(api_key or key)
+        self._options = read_http_options(args.pop("http_options", None))
+        self._extra_body = self._options.pop("extra_body", None)
+        address = base_url or self._options.pop("base_url", None)
+        endpoint = find_endpoint(address, api_key or key, self._is_vertex, os.environ)
+        if self._is_vertex and endpoint.key is None:
+            self.credentials_lifetime = 0  # they end after an hour, and the SDK renews them
         self._thinking_config = None if thinking_config is None else dict(thinking_config)
-        self.generate_kwargs = dict(generate_kwargs or {})
-        self._clients: PerLoop[GeminiClient] = PerLoop(
-            guard_client(self._connect, self.client_problems, "Gemini"), GeminiClient.close
-        )
+        super().__init__(model_name, stream, endpoint=endpoint, client_args=args, generate_kwargs=generate_kwargs)
 
-    # -- what must be there ----------------------------------------------------------------------------------------
+    def has_credentials(self) -> bool:
+        """Whether there are credentials of another kind than a key."""
+        return self._is_vertex or has_credentials(self._client_args, self._options)
 
-    def missing(self) -> str | None:
-        """The SDK, and a key unless it is Vertex AI's."""
-        if not _is_installed():
-            return "pip install 'modelhub[gemini]'"
-        if self._key is not None:
-            sendable = self._key.get_secret_value().strip()
-            return None if sendable.isascii() and sendable.isprintable() else "the key has characters that no key has"
-        return None if self._vertex else f"set {' or '.join(KEY_VARIABLES)}"
+    def secrets(self) -> Iterator[str]:
+        """Yield the key, those that Vertex AI's client finds by itself, and the headers that authorize."""
+        yield from super().secrets()
+        if self._is_vertex:
+            yield from environment_keys(os.environ)
+        yield from secret_headers(self._options.get("headers"))
+        yield from secret_headers(self._http_arguments().get("headers"))
 
-    def address(self) -> str | None:
-        """Where the server is."""
-        return self._http_options.get("base_url")
-
-    def secrets(self) -> Iterable[str]:
-        """The key, and those in the environment."""
-        return [secret.get_secret_value() for secret in self._secrets]
-
-    def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002
-        """By JSON schema, but Gemma in words."""
-        return structured_method(self.model_name)
-
-    # -- requests --------------------------------------------------------------------------------------------------
-
-    def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:  # noqa: ARG002
-        """The SDK's `config` and HttpOptions, and the part of the body that is written here."""
-        config = {**_snaked(self.generate_kwargs), **_snaked(request.options)}
-        if self._thinking_config is not None:
-            config.setdefault("thinking_config", self._thinking_config)
-        body = request_body(request, structured, self.model_name, config.pop("tools", None))
-        if "system_instruction" in config and "systemInstruction" in body:
-            raise InvalidRequest("there are system messages and a `system_instruction`: only one can be sent")
-        if structured is not None:
-            config |= dict.fromkeys(_SCHEMAS)
-        options = http_options(config.pop("http_options", None))
-        body = merged(body, options.pop("extra_body", None) or {})
-        config = {key: value for key, value in config.items() if value is not None}
-        return {"config": config, "options": options, "body": body}
-
-    async def call(self, payload: Payload) -> Any:
-        """One `generateContent`: the answer's JSON."""
-        response = await self._open(payload, stream=False)
-        try:
-            return loads(await response.aread())
-        finally:
-            await response.aclose()
-
-    async def events(self, payload: Payload) -> AsyncGenerator[Any, None]:
-        """One `streamGenerateContent`: each piece's JSON."""
-        response = await self._open(payload, stream=True)
-        try:
-            stray: list[bytes] = []
-            async with (
-                aclosing(response.aiter_bytes()) as pieces,
-                aclosing(server_sent_events(pieces, stray)) as found,
-            ):
-                async for _, data in found:
-                    if data == b"[DONE]":  # of a gateway that speaks OpenAI's dialect too
-                        yield _DONE
-                        return
-                    yield loads(data)
-            if stray:  # JSON as it is: an error in the middle, or all the pieces in one list
-                rest = loads(b"\n".join(stray))
-                for event in rest if isinstance(rest, list) else [rest]:
-                    yield event
-        finally:
-            await response.aclose()
-
-    async def _open(self, payload: Payload, stream: bool) -> Any:
-        """Send *payload*; the vendor's own response, of status 200. The caller closes it."""
-        client = self._clients.get()
-        response = await client.ask(self.model_name, payload, stream)
-        if response.status_code == 200:
-            return response
-        raise await _refusal(response)
-
-    # -- answers ---------------------------------------------------------------------------------------------------
-
-    def decode(self, body: Any, answer: Answer) -> None:
-        """Read a whole answer."""
-        read_body(body, answer)
-
-    def decode_event(self, event: Any, answer: Answer) -> None:
-        """Read one piece of a stream."""
-        if event is _DONE:
-            read_done(answer)
-        else:
-            read_event(event, answer)
-
-    def failure(self, error: Exception) -> CallError | None:
-        """What Google's libraries raise themselves: signing in to Vertex AI, and the SDK's own errors."""
-        names = {cls.__name__ for cls in type(error).__mro__}
-        if "DefaultCredentialsError" in names:
-            return NotConfigured(f"signing in to Vertex AI is not possible: {error}")
-        if "GoogleAuthError" in names:
-            cls = ConnectFailed if "TransportError" in names else AuthenticationFailed
-            return cls(f"signing in to Vertex AI failed: {error}")
-        if "APIError" in names:
-            return error_from_response(getattr(error, "code", None), {}, getattr(error, "details", None))
-        return None
-
-    # -- the client ------------------------------------------------------------------------------------------------
+    # -- the SDK's client, which writes requests -----------------------------------------------------------------------
 
     def client_settings(self) -> ClientSettings:
-        """The server's address and the client's arguments."""
+        """Return the server's address and the client's arguments."""
         return ClientSettings({"base_url": self.address()}, self._client_args, _client_class)
 
     def client_problems(self) -> list[ClientProblem]:
-        """What is wrong with the settings, those in `http_options` included."""
-        version = {name: value for name, value in self._http_options.items() if name == "api_version"}
+        """Return what is wrong with the settings, those in `http_options` included."""
+        version = {name: value for name, value in self._options.items() if name == "api_version"}
         options = [
             dataclasses.replace(problem, path=("client_args", "http_options", "api_version"))
             for problem in check_arguments("client_args", version)
         ]
         return [*super().client_problems(), *options]
 
-    def _connect(self) -> GeminiClient:
-        key = None if self._key is None else self._key.get_secret_value()
-        # `vertexai` is said either way: the environment could switch the backend.
-        arguments = {**self._client_args, "vertexai": self._vertex, "api_key": key}
-        return connect(arguments, self._http_options, self.connect_timeout)
+    def client_timeout(self) -> float | None:
+        """Return the time-out of the HttpOptions, which has milliseconds, in seconds."""
+        return _read_milliseconds(self._options.get("timeout"))
 
-    async def aclose(self) -> None:
-        """Give back the connections."""
-        await self._clients.aclose()
+    def _http_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the HTTP client."""
+        arguments = self._options.get("async_client_args") or {}
+        return {name: value for name, value in arguments.items() if name != "ssl"}  # which is for aiohttp only
+
+    def make_transport(self) -> Transport:
+        """Return what sends the requests: the caller's client, or one with his arguments if they say how to connect."""
+        if (client := self._options.get("httpx_async_client")) is not None:
+            return HttpxTransport(client, keeps_timeouts="timeout" not in self._options)
+        arguments = {
+            name: value for name, value in self._http_arguments().items() if name not in ("headers", "timeout")
+        }
+        return self.make_httpx_transport("httpx2", arguments) if arguments else super().make_transport()
+
+    def make_writer(self) -> _Writer:
+        """Return the SDK's client over a recorder."""
+        import httpx2
+        from google import genai
+        from google.genai import types
+        from google.genai.client import DebugConfig
+
+        address, userinfo = split_userinfo(self.endpoint.address)  # the libraries log the address as they get it
+        recorder = RequestRecorder(httpx2, auth=userinfo, headers=self._http_arguments().get("headers"))
+        options: dict[str, Any] = {"timeout": int(READ_TIMEOUT * 1000), **self._options}
+        options |= {
+            "base_url": address or None,
+            "retry_options": types.HttpRetryOptions(attempts=1),
+            "httpx_async_client": recorder.client,
+            # For clients that the SDK makes besides and nobody uses: loading certificates for them takes 100 ms.
+            "async_client_args": {"verify": tls_context(), "ssl": tls_context()},
+        }
+        key = None if self.endpoint.key is None else self.endpoint.key.get_secret_value()
+        arguments = {
+            **self._client_args,
+            "vertexai": self._is_vertex,  # said either way: the environment could switch the backend
+            "api_key": key or (None if self._is_vertex else _NO_KEY),
+            # Else it would take from the environment that recordings are to be played back.
+            "debug_config": DebugConfig(client_mode=None),
+        }
+        return _Writer(genai.Client(**arguments, http_options=types.HttpOptions(**options)), recorder)
+
+    async def write_request(self, writer: _Writer, request: VendorRequest) -> RequestTemplate:
+        """Return what the SDK writes for *request*, its part of the body among it."""
+        sdk_options: Mapping[str, Any] = request.sdk_options or {}
+        config = {
+            **sdk_options["config"],
+            "automatic_function_calling": {"disable": True},
+            "automatic_continuation": False,
+            "http_options": sdk_options["http_options"],
+        }
+        # The SDK insists on contents; ours take their place.
+        arguments = {"model": self.model_name, "contents": "-", "config": config}
+        try:
+            template = await writer.recorder.record(lambda: _generate(writer.sdk, arguments, request.stream))
+        except (TypeError, ValueError) as error:
+            raise explain_parameters(error) from error
+        parameters = {name: value for name, value in loads(template.body).items() if name != "contents"}
+        return dataclasses.replace(template, headers=self._check_key(template), parameters=parameters)
+
+    def _check_key(self, template: RequestTemplate) -> Mapping[str, str]:
+        """Return the headers of *template*, without a key that is not for the host."""
+        if self._has_own_key or takes_key(self.endpoint, urlsplit(template.url).hostname or ""):
+            return template.headers
+        keys = {_NO_KEY, *environment_keys(os.environ)}
+        return {name: value for name, value in template.headers.items() if value not in keys}
+
+    def merge_body(self, template: RequestTemplate, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return *body* with the parameters that the SDK has written."""
+        return merge_json(template.parameters, body) if template.parameters else body
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002
+        """Return how structured output is asked for: by JSON schema, but Gemma in words."""
+        return structured_method(self.model_name)
+
+    def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
+        """Return the part of the body that is written here, and the SDK's `config` and HttpOptions."""
+        config = {**copy_parameters(self.generate_kwargs), **copy_parameters(request.options)}
+        if self._thinking_config is not None:
+            config.setdefault("thinking_config", self._thinking_config)
+        body = encode_request(request, structured, self.model_name, config.pop("tools", None))
+        if "system_instruction" in config and "systemInstruction" in body:
+            raise InvalidRequest("there are system messages and a `system_instruction`: only one can be sent")
+        if structured is not None:
+            config |= dict.fromkeys(_SCHEMAS)
+        options = read_http_options(config.pop("http_options", None))
+        for extra_body in (self._extra_body, options.pop("extra_body", None)):
+            if extra_body:
+                body = merge_json(body, extra_body)
+        config = {name: value for name, value in config.items() if value is not None}
+        sdk_options = {"config": config, "http_options": options}
+        timeouts = self._read_timeouts(options.get("timeout"))
+        return VendorRequest(body, stream, _find_target(stream, sdk_options), sdk_options, timeouts)
+
+    def _read_timeouts(self, timeout: Any) -> Timeouts | None:
+        return None if timeout is None else read_timeouts(_read_milliseconds(timeout), self.timeouts)
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def parse_response(self, body: bytes, builder: Answer) -> None:
+        """Read a whole answer; of a server that does not know SSE, it is a list of the pieces."""
+        read_body(loads(body), builder)
+
+    def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
+        """Read one piece of an answer."""
+        if event.data == b"[DONE]":  # of a gateway that speaks OpenAI's dialect too
+            read_done(builder)
+        else:
+            read_event(loads(event.data), builder)
+
+    def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
+        """Return what an answer with another *status* than 200 means."""
+        return error_from_response(status, headers, body)
+
+    def failure(self, error: Exception) -> CallError | None:
+        """Return what Google's libraries raise when they sign in to Vertex AI."""
+        names = {cls.__name__ for cls in type(error).__mro__}
+        if "DefaultCredentialsError" in names:
+            return NotConfigured(f"signing in to Vertex AI is not possible: {error}")
+        if "GoogleAuthError" in names:
+            cls = ConnectFailed if "TransportError" in names else AuthenticationFailed
+            return cls(f"signing in to Vertex AI failed: {error}")
+        return None
 
 
 def _client_class() -> Any:
@@ -238,34 +258,21 @@ def _client_class() -> Any:
     return genai.Client
 
 
-def _keys_in(environ: Mapping[str, str]) -> Iterator[str]:
-    """The keys of the environment, in the SDK's order."""
-    return filter(None, (environ.get("GOOGLE_API_KEY"), environ.get("GEMINI_API_KEY")))
+async def _generate(sdk: Any, arguments: Mapping[str, Any], stream: bool) -> None:
+    if stream:
+        async for _ in await sdk.aio.models.generate_content_stream(**arguments):
+            pass
+    else:
+        await sdk.aio.models.generate_content(**arguments)
 
 
-@cache
-def _is_installed() -> bool:
-    return find_spec("google") is not None and find_spec("google.genai") is not None
-
-
-def _snaked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """*options* with the SDK's names, none of them fixed here, and copied: the SDK changes some in place."""
-    return {
-        name: copy.deepcopy(value) if isinstance(value, (dict, list)) else value
-        for name, value in ((snake(key), value) for key, value in options.items())
-        if name not in _OURS
-    }
-
-
-async def _refusal(response: Any) -> CallError:
-    """What a status other than 200 means, even if the body cannot be read."""
-    status = response.status_code
+def _find_target(stream: bool, sdk_options: Mapping[str, Any]) -> tuple[bool, bytes] | None:
+    """Return what the address, the headers and the SDK's part of the body depend on; None if it cannot be compared."""
     try:
-        data = await response.aread()
-    except Exception:
-        data = b""
-    finally:
-        await response.aclose()
-    if status < 300:
-        return BadReply(f"gemini said {status}, as no Gemini API does: look at the base URL", status=status)
-    return error_from_response(status, response.headers, data)
+        return stream, dump_json(sdk_options)
+    except (TypeError, ValueError):
+        return None
+
+
+def _read_milliseconds(timeout: Any) -> float | None:
+    return timeout / 1000 if timeout and isinstance(timeout, int | float) else None

@@ -31,14 +31,14 @@ from modelhub.model import ChatRequest
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers.gemini.schema import gemini_schema
 
-__all__ = ["MADE", "PROVIDER", "SKIP_SIGNATURE", "request_body", "structured_method"]
+__all__ = ["GENERATED_ID_PREFIX", "PROVIDER_NAME", "SKIP_SIGNATURE", "encode_request", "structured_method"]
 
 Json = dict[str, Any]
 
-PROVIDER = "gemini"
+PROVIDER_NAME = "gemini"
 """What blocks with something of this vendor's in them are marked with."""
 
-MADE = "gemini_call_"
+GENERATED_ID_PREFIX = "gemini_call_"
 """How the ids begin that we give to calls which came without one; the vendor never sees them."""
 
 SKIP_SIGNATURE = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
@@ -54,7 +54,7 @@ _FETCHED = ("https://", "http://", "gs://")
 _LAST = 1_000_000
 
 
-def request_body(
+def encode_request(
     request: ChatRequest, structured: Structured | None, model_name: str, server_tools: Any = None
 ) -> Json:
     """The body for *request*; *server_tools* are the caller's own entries of `tools` (Google's search, ...)."""
@@ -151,17 +151,17 @@ def _write_text(block: TextBlock, turn: _Turn) -> None:
 
 
 def _write_thinking(block: ThinkingBlock, turn: _Turn) -> None:
-    if block.provider == PROVIDER:
+    if block.provider == PROVIDER_NAME:
         turn.add({"text": block.thinking, "thought": True, **_signature(block)})
 
 
 def _signature(block: TextBlock | ThinkingBlock | ToolUseBlock) -> Json:
-    return {"thoughtSignature": block.signature} if block.signature and block.provider == PROVIDER else {}
+    return {"thoughtSignature": block.signature} if block.signature and block.provider == PROVIDER_NAME else {}
 
 
 def _write_call(block: ToolUseBlock, turn: _Turn) -> None:
     call: Json = {"name": block.name, "args": block.arguments}
-    if block.provider == PROVIDER and not block.id.startswith(MADE):
+    if block.provider == PROVIDER_NAME and not block.id.startswith(GENERATED_ID_PREFIX):
         call["id"] = block.id
     signed = _signature(block)
     if not signed and turn.newer and not turn.calls:

@@ -20,7 +20,7 @@ from modelhub.providers._counts import Counts, read_count
 from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
 from modelhub.providers.gemini.errors import error_from_response
-from modelhub.providers.gemini.request import MADE, PROVIDER
+from modelhub.providers.gemini.request import GENERATED_ID_PREFIX, PROVIDER_NAME
 from modelhub.response import FinishReason
 
 __all__ = ["FINISH", "read_body", "read_counts", "read_done", "read_event"]
@@ -63,8 +63,12 @@ _MEDIA: dict[str, _MediaKind] = {"image": "image", "audio": "audio", "video": "v
 
 
 def read_body(body: Any, answer: Answer) -> None:
-    """Read a whole answer. Raises BadReply for one without an answer in it, and the error it may hold instead."""
-    read_event(body, answer)
+    """Read a whole answer, or a list of its pieces.
+
+    Raises BadReply for one without an answer in it, and the error it may hold instead.
+    """
+    for event in body if isinstance(body, list) else [body]:
+        read_event(event, answer)
     if not answer.complete and not answer.has_content:
         raise BadReply("the answer has no candidates")
     read_done(answer)  # a whole body is a whole answer, even if it does not say why it ends
@@ -138,7 +142,7 @@ def _parts_of(content: Any) -> list[Json]:
 
 def _signed(part: Json) -> dict[str, Any]:
     signature = part.get("thoughtSignature")
-    return {"signature": signature, "provider": PROVIDER} if signature else {}
+    return {"signature": signature, "provider": PROVIDER_NAME} if signature else {}
 
 
 def _read_text(part: Json, answer: Answer) -> None:
@@ -148,7 +152,7 @@ def _read_text(part: Json, answer: Answer) -> None:
     if not part.get("thought"):
         answer.text(text, **signed)
     elif text or signed:
-        answer.thinking(text, **{"provider": PROVIDER, **signed})
+        answer.thinking(text, **{"provider": PROVIDER_NAME, **signed})
 
 
 def _read_media(part: Json, answer: Answer) -> None:
@@ -177,9 +181,9 @@ def _open_call(call: Json, part: Json, answer: Answer) -> str | None:
     seen: dict[Any, str] = answer.notes.setdefault("seen", {})
     if call_id and seen.get(call_id) == arguments:
         return None
-    key = str(call_id) if call_id and call_id not in seen else f"{MADE}{uuid4().hex[:16]}"
+    key = str(call_id) if call_id and call_id not in seen else f"{GENERATED_ID_PREFIX}{uuid4().hex[:16]}"
     seen[call_id or key] = arguments
-    answer.tool(key, id=key, name=call["name"], **{"provider": PROVIDER, **_signed(part)})
+    answer.tool(key, id=key, name=call["name"], **{"provider": PROVIDER_NAME, **_signed(part)})
     return key
 
 
@@ -247,6 +251,3 @@ def _child(node: Any, step: str | int, default: Any) -> Any:
     if step == len(node):
         node.append(default)
     return node[step]
-
-
-# -- errors ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -48,12 +48,16 @@ def is_tracing_header(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RequestTemplate:
-    """A request without its body. `body` is what the SDK wrote there, for vendors whose SDK has a part in it."""
+    """A request without its body.
+
+    `body` is what the SDK wrote there; `parameters` is what of it is sent, for vendors whose SDK has a part in it.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes = b""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def fill(
         self, body: Sequence[bytes], timeouts: Timeouts, own_headers: Mapping[str, str] = _NO_HEADERS
