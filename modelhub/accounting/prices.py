@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from modelhub.accounting.dashscope_prices import DATE, find_prices
 from modelhub.errors import ConfigError
 from modelhub.process import register_at_fork
+
+if TYPE_CHECKING:
+    from modelhub.model import ChatModelBase
 
 __all__ = ["OWN", "PriceBook", "Price", "Rates"]
 
@@ -23,14 +26,6 @@ OWN = "pricing"
 """What a record names as the source of a price that stands in the model's entry."""
 
 _log = logging.getLogger("modelhub")
-_HOME = {
-    "openai": ("openai", "https://api.openai.com"),
-    "anthropic": ("anthropic", "https://api.anthropic.com"),
-    "gemini": ("google", "https://generativelanguage.googleapis.com"),
-}
-"""Whose prices hold at a provider's own address; elsewhere the address tells."""
-_UNLISTED = {"scripted", "ollama"}
-"""Kinds that the table knows nothing of."""
 _MILLION = Decimal(1_000_000)
 _THOUSAND = Decimal(1_000)
 _Step = tuple[int, Decimal]
@@ -155,19 +150,20 @@ class PriceBook:
         """Whether a cost can be had at once: the table is there, or nobody needs it."""
         return self._asked or not self._listed
 
-    def price(self, model: Any, own: Price | None = None) -> Price | None:
+    def price(self, model: ChatModelBase, own: Price | None = None) -> Price | None:
         """The price of *model*, a provider: *own* if its entry has one; None where there can be none."""
         if self.mode is False:
             return None
         found: Price | None = own
-        address = getattr(model, "address", lambda: None)()
+        address = model.address()
         if own is None and model.kind == "scripted":
             found = _Free()
         elif own is None and (tabled := _dashscope_price(model.model_name, address)) is not None:
             found = tabled
-        elif own is None and model.kind not in _UNLISTED:
+        elif own is None and model.price_provider != "":
             self._listed = True
-            found = _Listed(self, model.kind, model.model_name, address)
+            provider = (model.price_provider or model.kind) if model.is_official() else None
+            found = _Listed(self, provider, model.model_name, address)
         if found is not None:
             self._sources[model.name] = found
         return found
@@ -204,9 +200,9 @@ class PriceBook:
 class _Listed:
     """A price that is looked up in the table when it is first wanted."""
 
-    def __init__(self, book: PriceBook, kind: str, model_name: str, address: str | None) -> None:
+    def __init__(self, book: PriceBook, provider: str | None, model_name: str, address: str | None) -> None:
         self._book = book
-        self._where = kind, model_name, address
+        self._where = provider, model_name, address
         self._found: Any = None
         self._looked = False
         self._rates: dict[int, Rates | None] = {}
@@ -236,14 +232,11 @@ class _Table:
     snapshot: Any
     version: str
 
-    def find(self, kind: str, model_name: str, address: str | None) -> Any:
-        provider, home = _HOME.get(kind, (kind, ""))
-        at_home = address is None or (home and address.startswith(home))
+    def find(self, provider: str | None, model_name: str, address: str | None) -> Any:
+        """Return the model of *provider*, or of whoever is at *address* where that is None; None if it is unknown."""
         name = model_name.rpartition("models/")[2]  # Google's full names
         try:
-            found = self.snapshot.find_provider_model(
-                name, None, provider if at_home else None, None if at_home else address
-            )[1]
+            found = self.snapshot.find_provider_model(name, None, provider, None if provider else address)[1]
         except LookupError:
             return None
         # A fine-tuned model never has its base's price.

@@ -165,6 +165,10 @@ class HttpProvider(Provider):
         """Return where the server is."""
         return self.endpoint.address or None
 
+    def is_official(self) -> bool:
+        """Whether the vendor's own servers are asked, at whose prices."""
+        return self.endpoint.is_official
+
     def secrets(self) -> Iterator[str]:
         """Yield the key, and the values of the client's headers that authorize."""
         if self.endpoint.key is not None:

@@ -180,7 +180,7 @@ def test_the_table_is_loaded_when_a_cost_is_looked_at_and_not_before():
 import asyncio, sys
 from modelhub import Hub
 from modelhub.providers.scripted import ScriptedChatModel
-ScriptedChatModel.kind = "openai"  # answers offline, priced as OpenAI's
+ScriptedChatModel.kind = ScriptedChatModel.price_provider = "openai"  # answers offline, priced as OpenAI's
 hub = Hub.from_dict({"version": 1, "models": {"m": {"provider": "scripted", "model_name": "gpt-5"}}})
 seen = []
 async def main():

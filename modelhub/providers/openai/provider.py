@@ -125,6 +125,10 @@ class OpenAIChatModel(HttpProvider):
         """Whether the client's arguments authorize by other means than a key."""
         return has_credentials(self._client_args)
 
+    def is_official(self) -> bool:
+        """Whether OpenAI's own servers are asked, and not those of another vendor that speaks like it."""
+        return self.server == "openai" and self.endpoint.is_official
+
     def address(self) -> str | None:
         """Return where the server is."""
         return self.endpoint.address or "https://api.openai.com/v1"
