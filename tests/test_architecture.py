@@ -41,6 +41,7 @@ FLOORS = [
     ["providers.http.*"],
     ["providers._*", "providers.endpoint"],
     ["providers.http_provider"],
+    ["providers.stainless"],
     ["providers.*", "middleware.*", "accounting.*", "telemetry.*", "logs"],
     ["registry"],
     ["config.*"],

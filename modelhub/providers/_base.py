@@ -45,7 +45,7 @@ from modelhub.providers.http.proxies import read_proxy_addresses
 from modelhub.response import Attempt, ChatResponse, ChatUsage
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
-__all__ = ["Payload", "Provider"]
+__all__ = ["Payload", "Provider", "tell_limits"]
 
 Payload = Any
 """What `encode` makes and `call` and `events` send: whatever suits the provider."""
@@ -155,7 +155,7 @@ class Provider(ChatModelBase):
             raise
         finally:
             if answer is not None:
-                _tell_left(context, answer.headers)
+                tell_limits(context, answer.headers)
         if failure is not None:  # raised here, because inside of `except` the original would hang on to it
             context.end(attempt, failure.kind, failure)
             raise failure
@@ -250,7 +250,7 @@ class Provider(ChatModelBase):
             failure = error
         else:
             failure = self.failure(error) or self.network_failure(error) or _unknown(error)
-            _tell_left(request.context, getattr(getattr(error, "response", None), "headers", None))
+            tell_limits(request.context, getattr(getattr(error, "response", None), "headers", None))
             failure.__cause__ = error
         self._hide(failure, request)
         failure.model = failure.model or self.name
@@ -320,7 +320,8 @@ def _record_unused(attempt: Attempt, answer: Answer, usage: ChatUsage | None) ->
     attempt["usage"] = usage
 
 
-def _tell_left(context: CallContext, headers: Any) -> None:
+def tell_limits(context: CallContext, headers: Any) -> None:
+    """Tell the limits of *context*'s model what the *headers* of an answer say is left, if there are any."""
     if headers is not None and (left := left_of(headers, context.services.clock.wall())) is not None:
         context.tell_left(left)
 

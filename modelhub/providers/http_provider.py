@@ -7,7 +7,6 @@ A provider is pure on both sides of one exchange. It says what to send (`build_r
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator, Mapping
 from contextlib import aclosing
@@ -18,12 +17,14 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from modelhub.context import CallContext
 from modelhub.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
 from modelhub.model import ChatRequest
 from modelhub.providers._address import explain_redirect
 from modelhub.providers._answer import Answer
-from modelhub.providers._base import Provider
+from modelhub.providers._base import Provider, tell_limits
 from modelhub.providers._client import ClientProblem, guard_client
+from modelhub.providers._client_args import merge_client_args, read_timeouts, secret_headers
 from modelhub.providers._redact import redact
 from modelhub.providers._sdk_import import import_sdk
 from modelhub.providers._structured import Structured
@@ -36,7 +37,7 @@ from modelhub.providers.http.per_loop import PerLoop
 from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
 from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
 
-__all__ = ["HttpProvider", "VendorRequest", "merge_client_args", "secret_headers"]
+__all__ = ["HttpProvider", "VendorRequest", "merge_client_args", "read_timeouts", "secret_headers"]
 
 READ_TIMEOUT = 600.0
 """Seconds of silence; the layers' time-outs are shorter."""
@@ -44,7 +45,6 @@ DRAIN_TIMEOUT = 0.25
 """Seconds that a connection may take to end after the last event, so that it can be used again."""
 
 _JSON_OR_HTML = (b"{", b"[", b"<")
-_SECRET_WORDS = ("auth", "key", "token", "secret", "cookie")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class HttpProvider(Provider):
         self._client_args = client_args
         self.transport: Transport = self.make_transport()
         self._templates = PerLoop(
-            guard_client(self._open_templates, self.client_problems, self.vendor), RequestTemplates.aclose
+            guard_client(self._open_templates, self.client_problems, self.vendor), self._close_templates
         )
 
     # -- what a vendor says --------------------------------------------------------------------------------------------
@@ -109,6 +109,9 @@ class HttpProvider(Provider):
     def make_writer(self) -> Any:
         """Return what `write_request` writes with: the SDK's client over a recorder. Opens nothing."""
         return None
+
+    async def close_writer(self, writer: Any) -> None:
+        """Close what *writer*, which `make_writer` returned, has opened, such as a client that fetches credentials."""
 
     @abstractmethod
     async def write_request(self, writer: Any, request: VendorRequest) -> RequestTemplate:
@@ -216,13 +219,14 @@ class HttpProvider(Provider):
             raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error
         timeouts = request.timeouts or self.timeouts
         try:
-            response = await self.transport.send(template.fill(body, timeouts, payload.trace_headers))
+            response = await self.transport.send(template.fill(body, timeouts, payload.context.trace_headers))
         except (ConnectFailed, ConnectTimeout) as error:
             if self.connect_hint:
                 error.args = (f"{error}: {self.connect_hint}",)
             raise
         if response.status in self.success_statuses:
             return response
+        tell_limits(payload.context, response.headers)
         raise await self._refusal(response, templates)
 
     async def _record(self, request: VendorRequest, templates: RequestTemplates) -> RequestTemplate:
@@ -264,7 +268,7 @@ class HttpProvider(Provider):
 
     def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> _Payload:
         """Return what is sent."""
-        return _Payload(self.build_request(request, structured, stream), request.context.trace_headers)
+        return _Payload(self.build_request(request, structured, stream), request.context)
 
     async def call(self, payload: _Payload) -> Any:
         """Return the headers and the body, or the events where the vendor only streams."""
@@ -333,12 +337,16 @@ class HttpProvider(Provider):
     def _open_templates(self) -> RequestTemplates:
         return RequestTemplates(self.make_writer(), lifetime=self.credentials_lifetime)
 
+    async def _close_templates(self, templates: RequestTemplates) -> None:
+        templates.clear()
+        await self.close_writer(templates.writer)
+
 
 class _Payload(NamedTuple):
-    """The request, and the headers that put it into the caller's trace."""
+    """The request, and what it shares with others of the same call."""
 
     request: VendorRequest
-    trace_headers: Mapping[str, str]
+    context: CallContext
 
 
 class _Headers(NamedTuple):
@@ -351,31 +359,6 @@ class _WholeBody(NamedTuple):
     """A body that is no stream."""
 
     body: bytes
-
-
-def merge_client_args(*arguments: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the *arguments* of an SDK's client as one, without its own retries, which stay off."""
-    merged = {name: value for each in arguments for name, value in (each or {}).items()}
-    if merged.pop("max_retries", 0):
-        warnings.warn("client_args: max_retries is ignored, retries are made by modelhub alone", stacklevel=4)
-    return merged
-
-
-def secret_headers(headers: Any) -> Iterator[str]:
-    """Yield the values of *headers* that authorize, as they are and without `Bearer`."""
-    for name, value in (headers or {}).items():
-        if isinstance(value, str) and any(word in name.lower() for word in _SECRET_WORDS):
-            yield value
-            yield value.removeprefix("Bearer ")
-
-
-def read_timeouts(value: Any, default: Timeouts) -> Timeouts:
-    """Return what *value* says: seconds, or an object like httpx's Timeout; None is *default*."""
-    if value is None:
-        return default
-    if isinstance(value, int | float):
-        return Timeouts(min(value, default.connect or value), value, value)
-    return Timeouts(*(getattr(value, name, getattr(default, name)) for name in Timeouts._fields))
 
 
 @cache

@@ -274,7 +274,7 @@ def test_what_is_wrong_is_said(drill):
 
 def test_a_model_without_its_sdk_takes_no_part(drill, monkeypatch):
     """It is named, and what to do; the others are drilled."""
-    monkeypatch.setattr("modelhub.providers.anthropic.provider.find_spec", lambda _: None)
+    monkeypatch.setattr("modelhub.providers.http_provider._is_installed", lambda name: name != "anthropic")
     result = drill("primary", "--only", "overloaded", "--only", "all_down")
     lines = result.stdout.splitlines()
     assert lines[0].startswith("claude takes no part: ")

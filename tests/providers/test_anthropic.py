@@ -868,18 +868,28 @@ async def test_the_environments_key_stays_at_home(loopback, monkeypatch):
     """A key from the environment is not sent to another host than Anthropic's; the message says what to do."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-environment")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-environment")
-    async with AnthropicChatModel("claude-haiku-4-5", base_url=loopback.url, stream=False) as model:
-        with pytest.raises(NotConfigured, match=r"127\.0\.0\.1.*api_key"):
+    async with AnthropicChatModel("claude-haiku-4-5", base_url="https://claude.example.com", stream=False) as model:
+        with pytest.raises(NotConfigured, match=r"claude\.example\.com.*api_key"):
             await model("Hi")
-    assert not loopback.asked
-    options = AnthropicOptions(model_name="m", base_url=loopback.url)
-    assert "127.0.0.1" in options.missing({"ANTHROPIC_API_KEY": "sk-ant-environment"})
+    options = AnthropicOptions(model_name="m", base_url="https://claude.example.com")
+    assert "claude.example.com" in options.missing({"ANTHROPIC_API_KEY": "sk-ant-environment"})
+
+
+async def test_a_server_of_ones_own_needs_no_key(loopback, monkeypatch):
+    """A server on this machine is asked without a key, whatever the environment has."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-environment")
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "Authorization: Bearer other")
+    assert AnthropicOptions(model_name="m", base_url=loopback.url).missing({}) is None
+    loopback.answers(message())
+    async with AnthropicChatModel("claude-haiku-4-5", base_url=loopback.url, stream=False) as model:
+        await model("Hi")
+    assert not {"authorization", "x-api-key"} & loopback.asked[0].headers.keys()
 
 
 async def test_a_given_key_does_not_go_to_the_environments_address(monkeypatch):
     """ANTHROPIC_BASE_URL belongs to the environment's own key: another key goes to Anthropic itself."""
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-    assert AnthropicChatModel("m", KEY).base_url == "https://api.anthropic.com"
+    assert AnthropicChatModel("m", KEY).address() == "https://api.anthropic.com"
 
 
 @pytest.mark.parametrize(("variable", "carried"), [("ANTHROPIC_API_KEY", True), ("ANTHROPIC_AUTH_TOKEN", False)])

@@ -186,9 +186,7 @@ def anthropic_sdk(loopback, **arguments):
     # Other hosts than Anthropic's get the key in both headers: gateways look for it in either.
     both = {"api_key": KEY, "default_headers": {"x-api-key": KEY, **arguments.pop("default_headers", {})}}
     credentials = {} if "auth_token" in arguments else both
-    return anthropic.AsyncAnthropic(
-        **{"base_url": loopback.url, "max_retries": 0, "timeout": 601.0, **credentials, **arguments}
-    )
+    return anthropic.AsyncAnthropic(**{"base_url": loopback.url, "max_retries": 0, **credentials, **arguments})
 
 
 def anthropic_model(loopback, **client_args):

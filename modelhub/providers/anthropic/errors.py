@@ -10,28 +10,34 @@ from modelhub.providers._error_mapping import error_from_report, read_error_body
 from modelhub.providers._left import left_of
 from modelhub.providers._waits import parse_duration
 
-__all__ = ["REQUEST_ID_HEADER", "error_from_response"]
+__all__ = ["error_from_response", "error_in_answer"]
 
-REQUEST_ID_HEADER = "request-id"
-"""The header with the request's id."""
+_UNNAMED = "api_error"
 
 
-def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
-    """The failure that an error *body* speaks of; *status* is None in a stream and inside a 200."""
+def error_from_response(status: int, headers: Mapping[str, str], body: bytes) -> CallError:
+    """Return what an answer with an error *status* means."""
     report = read_error_body(body)
-    inner = body.get("error") if isinstance(body, Mapping) else None
-    kind = inner.get("type") if isinstance(inner, Mapping) else None
-    text = f"anthropic said {status or kind or 'api_error'}: {report.message or 'no reason given'}"
+    text = f"anthropic said {status}: {report.message or 'no reason given'}"
     failure = error_from_report(status, headers, report, text)
-    failure.code = failure.code or (None if status else "api_error")
-    failure.request_id = headers.get(REQUEST_ID_HEADER) or report.request_id
+    failure.request_id = headers.get("request-id") or report.request_id
     if isinstance(failure, RateLimited) and failure.retry_after is None:
         failure.retry_after = _reset(headers)
     return failure
 
 
+def error_in_answer(body: object, request_id: str | None) -> CallError:
+    """Return what an error inside an answer means, the answer to the request *request_id*."""
+    report = read_error_body(body)
+    text = f"anthropic said {report.code or _UNNAMED}: {report.message or 'no reason given'}"
+    failure = error_from_report(None, {}, report, text)
+    failure.code = failure.code or _UNNAMED
+    failure.request_id = request_id or report.request_id
+    return failure
+
+
 def _reset(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the last of the exhausted limits is full again, where the API gives no `retry-after`.
+    """Return the seconds until the last of the exhausted limits is full again, where there is no `retry-after`.
 
     There may be room again sooner; but these limits are by the minute, so that it is never far off.
     """

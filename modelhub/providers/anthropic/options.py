@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers.anthropic.provider import Access, AnthropicChatModel
+from modelhub.providers.anthropic.endpoint import find_endpoint, has_credentials
+from modelhub.providers.anthropic.provider import AnthropicChatModel
 
 __all__ = ["AnthropicOptions"]
 
@@ -41,4 +42,6 @@ class AnthropicOptions(ProviderOptions):
         """The key, if there is none for the address."""
         key = self.api_key.get_secret_value() if self.api_key is not None else None
         client_args = {**(self.client_args or {}), **(self.client_kwargs or {})}
-        return Access(client_args, key, self.base_url, environ).missing()
+        if key is None and has_credentials(client_args):
+            return None
+        return find_endpoint(self.base_url, key, client_args, environ).missing_key()

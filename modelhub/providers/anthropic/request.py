@@ -35,7 +35,7 @@ from modelhub.providers._structured import Structured
 from modelhub.providers._tool_schema import plain_root
 from modelhub.providers.anthropic.schema import native_schema
 
-__all__ = ["KIND", "encode", "structured_natively", "thinks"]
+__all__ = ["KIND", "encode_request", "structured_natively", "thinks"]
 
 Json = dict[str, Any]
 
@@ -301,8 +301,11 @@ def _tool_choice(choice: ToolChoice, given: Any) -> Json:
 
 # -- requests --------------------------------------------------------------------------------------------------------
 
+_HEADERS = {"user_profile_id": "anthropic-user-profile-id", "workspace_id": "anthropic-workspace-id"}
+"""Parameters that are sent as headers."""
 
-def encode(
+
+def encode_request(
     messages: Sequence[Message],
     tools: Sequence[Tool],
     choice: ToolChoice | None,
@@ -312,13 +315,16 @@ def encode(
     options: Mapping[str, Any],
     interleaved: bool = False,
 ) -> Json:
-    """The body of a request. *options* are parameters by the API's names; what must fit together is checked here.
+    """Return the parameters of a request. *options* are some by the API's names; what must fit together is checked.
 
     *interleaved* thinking has a budget for all its parts together, which may be over `max_tokens`.
 
     Raises UnsupportedFeature for what Anthropic cannot take, InvalidRequest for a thinking budget that leaves no room.
     """
     payload: Json = {"model": model_name, **options}
+    if not _HEADERS.keys().isdisjoint(payload):
+        headers = {header: payload.pop(name) for name, header in _HEADERS.items() if name in payload}
+        payload["extra_headers"] = headers | (payload.get("extra_headers") or {})
     if structured is not None and structured.method == "tool":
         tools, choice = (structured.tool(),), structured.tool_choice()
     wish = structured.prompt() if structured is not None and structured.method == "prompt" else None

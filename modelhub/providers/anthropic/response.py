@@ -9,26 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelhub.errors import BadReply
+from modelhub.errors import BadReply, CallError
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import read_count
 from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._wire import loads
-from modelhub.providers.anthropic.errors import REQUEST_ID_HEADER, error_from_response
+from modelhub.providers._wire import json_body, loads
+from modelhub.providers.anthropic.errors import error_in_answer
 from modelhub.providers.anthropic.request import KIND
 from modelhub.response import FinishReason
 
-__all__ = ["DONE", "HEADERS", "read_event", "read_headers", "read_message"]
-
-HEADERS = "headers"
-"""The name of the event in front of a stream's own, whose data are the answer's headers."""
+__all__ = ["DONE", "read_body", "read_event"]
 
 DONE = b"[DONE]"
 """What gateways that speak OpenAI's dialect too put behind a stream."""
 
 Json = Mapping[str, Any]
+
+_SHAPES = (KeyError, TypeError, AttributeError, ValueError)
+"""What reading raises where a server writes one kind of value in the place of another."""
 
 # -- answers ---------------------------------------------------------------------------------------------------------
 
@@ -39,16 +39,20 @@ _FINISH: dict[str, FinishReason] = {
 """Its own reasons, beside those that all servers have."""
 
 
-def read_headers(headers: Mapping[str, str], answer: Answer) -> None:
-    """Read what comes in front of a body."""
-    answer.headers = headers
-    answer.request_id = headers.get(REQUEST_ID_HEADER) or None
-
-
-def read_message(body: Json, answer: Answer) -> None:
+def read_body(body: bytes, answer: Answer) -> None:
     """Read a whole answer. Raises BadReply, or the failure the body speaks of."""
+    message = json_body(body)
+    try:
+        _read_message(message, answer)
+    except CallError:
+        raise
+    except _SHAPES as error:
+        raise BadReply("the answer has another shape than the API's") from error
+
+
+def _read_message(body: Json, answer: Answer) -> None:
     if body.get("type") == "error" or (not body.get("content") and (body.get("error") or is_flat_error(body))):
-        raise error_from_response(None, _headers(answer), body)
+        raise error_in_answer(body, answer.request_id)
     if not isinstance(body.get("content"), (list, str, dict) if body.get("stop_reason") else list):
         raise BadReply("the answer has no content")
     _message(body, answer)
@@ -153,15 +157,12 @@ _BLOCKS: dict[str, Callable[[_Key, Json, Answer], None]] = {
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
-def read_event(name: str, data: Any, answer: Answer) -> None:
+def read_event(name: str, data: bytes, answer: Answer) -> None:
     """Read one event, called by the `type` in its data; *name*, the event's own, is not always sent.
 
     Raises BadReply, or the failure the event speaks of.
     """
     if name == "ping":
-        return
-    if name == HEADERS:
-        read_headers(data, answer)
         return
     if data == DONE:
         _read_done(answer)
@@ -170,20 +171,26 @@ def read_event(name: str, data: Any, answer: Answer) -> None:
         event = loads(data)
     except BadReply:
         if name == "error":
-            raise error_from_response(None, _headers(answer), data) from None
+            raise error_in_answer(data, answer.request_id) from None
         raise
     if not isinstance(event, dict):
         raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
+    try:
+        read = _find_reader(name, event)
+        if read is not None:
+            read(event, answer)
+    except CallError:
+        raise
+    except _SHAPES as error:
+        raise BadReply("an event has another shape than the API's") from error
+
+
+def _find_reader(name: str, event: Json) -> Callable[[Json, Answer], None] | None:
     kind = event.get("type") or ("error" if "error" in event else name)
     read = _EVENTS.get(kind)
-    if (
-        read is None
-        and is_flat_error(event)
-        and (not kind or "error" in (name, event.get("object"), kind[-5:].lower()))
-    ):
-        read = _error
-    if read is not None:
-        read(event, answer)
+    if read is not None or not is_flat_error(event):
+        return read
+    return _error if not kind or "error" in (name, event.get("object"), kind[-5:].lower()) else None
 
 
 def _start(event: Json, answer: Answer) -> None:
@@ -279,7 +286,7 @@ def _read_done(answer: Answer) -> None:
 
 
 def _error(event: Json, answer: Answer) -> None:
-    raise error_from_response(None, _headers(answer), event)
+    raise error_in_answer(event, answer.request_id)
 
 
 _EVENTS: dict[str, Callable[[Json, Answer], None]] = {
@@ -290,10 +297,5 @@ _EVENTS: dict[str, Callable[[Json, Answer], None]] = {
     "message_delta": _message_delta,
     "message_stop": _stop,
     "error": _error,
-    "message": read_message,  # a server that does not stream gives the answer whole
+    "message": _read_message,  # a server that does not stream gives the answer whole
 }
-
-
-def _headers(answer: Answer) -> Mapping[str, str]:
-    """Of an answer's headers what names it; its limits are those of a request that was let in."""
-    return {REQUEST_ID_HEADER: answer.request_id} if answer.request_id else {}

@@ -133,7 +133,7 @@ class RequestTemplates:
     def __init__(
         self, writer: Any, *, lifetime: float | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._writer = writer
+        self.writer = writer
         self._lifetime = lifetime
         self._clock = clock
         self._templates: OrderedDict[Hashable, tuple[RequestTemplate, float]] = OrderedDict()
@@ -147,7 +147,7 @@ class RequestTemplates:
 
     async def record(self, key: Hashable, write: Callable[[Any], Awaitable[RequestTemplate]]) -> RequestTemplate:
         """Return what *write* has the writer write, and keep it for *key*, unless that is None. Raises like *write*."""
-        template = await write(self._writer)
+        template = await write(self.writer)
         if self._lifetime != 0 and key is not None:
             while len(self._templates) >= MAX_TEMPLATES:
                 self._templates.popitem(last=False)
@@ -157,7 +157,3 @@ class RequestTemplates:
     def clear(self) -> None:
         """Forget all templates: the vendor has refused the credentials in them."""
         self._templates.clear()
-
-    async def aclose(self) -> None:
-        """Forget all templates: the event loop has ended."""
-        self.clear()

@@ -9,7 +9,7 @@ from modelhub.errors import ConfigError
 from modelhub.providers.endpoint import Endpoint, resolve_endpoint
 from modelhub.providers.openai.servers import SERVERS, find_server
 
-__all__ = ["environment_headers", "environment_organization", "find_endpoint", "uses_environment"]
+__all__ = ["environment_organization", "find_endpoint", "uses_environment"]
 
 Environ = Mapping[str, str]
 
@@ -43,9 +43,3 @@ def uses_environment(endpoint: Endpoint) -> bool:
 def environment_organization(environ: Environ) -> str | None:
     """Return the organization that the environment names."""
     return environ.get("OPENAI_ORGANIZATION") or environ.get("OPENAI_ORG_ID") or None
-
-
-def environment_headers(environ: Environ) -> list[str]:
-    """Return the names of the headers that the SDK would take from the environment."""
-    lines = environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
-    return [line.partition(":")[0].strip() for line in lines if ":" in line]

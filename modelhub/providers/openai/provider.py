@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from modelhub.errors import CallError, ConfigError
 from modelhub.model import ChatRequest
@@ -15,12 +14,10 @@ from modelhub.providers._answer import Answer
 from modelhub.providers._client import ClientSettings
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._wire import json_body
-from modelhub.providers.http import Timeouts
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
-from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args, read_timeouts
+from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
 from modelhub.providers.openai.endpoint import (
-    environment_headers,
     environment_organization,
     find_endpoint,
     uses_environment,
@@ -29,21 +26,12 @@ from modelhub.providers.openai.errors import error_from_response
 from modelhub.providers.openai.request import encode_request, structured_method
 from modelhub.providers.openai.response import read_body, read_done, read_event
 from modelhub.providers.openai.servers import SERVERS, Quirks, with_overrides
+from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
 
 __all__ = ["OpenAIChatModel", "has_credentials"]
 
 _CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "azure_ad_token", "azure_ad_token_provider"})
 _RENEWED_CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "azure_ad_token_provider"})
-_SDK_OPTIONS = {"extra_headers": "headers", "extra_query": "params", "timeout": "timeout"}
-"""What a call may say beside the body, and the SDK's names for it."""
-_NOT_IN_BODY = frozenset({*_SDK_OPTIONS, "extra_body"})
-
-
-class _Writer(NamedTuple):
-    """The SDK's client, and what it writes into."""
-
-    sdk: Any
-    recorder: RequestRecorder
 
 
 class OpenAIChatModel(HttpProvider):
@@ -150,9 +138,10 @@ class OpenAIChatModel(HttpProvider):
 
         return AsyncAzureOpenAI if self._is_azure else AsyncOpenAI
 
-    def make_writer(self) -> _Writer:
+    def make_writer(self) -> SdkWriter:
         """Return the SDK's client over a recorder."""
         import httpx2
+        import openai
 
         address, userinfo = split_userinfo(self.endpoint.address)  # the libraries log the address as they get it
         recorder = RequestRecorder(httpx2, auth=userinfo)
@@ -163,7 +152,7 @@ class OpenAIChatModel(HttpProvider):
         client.organization = self._organization or organization
         client.project = self._client_args.get("project") or (client.project if from_environment else None)
         client.admin_api_key = None
-        return _Writer(client, recorder)
+        return SdkWriter(openai, client, recorder)
 
     def _client_arguments(self, address: str) -> dict[str, Any]:
         arguments = {name: value for name, value in self._client_args.items() if name != "http_client"}
@@ -184,33 +173,22 @@ class OpenAIChatModel(HttpProvider):
 
     def _sent_headers(self) -> dict[str, Any]:
         """Return the client's own headers; those that the SDK would add from the environment are taken out again."""
-        headers, key = dict(self._client_args.get("default_headers") or {}), self._key()
-        known = _lower(headers)
-        for name in () if uses_environment(self.endpoint) else environment_headers(os.environ):
-            if name.lower() not in known:
-                signs = name.lower() == "authorization" and key is not None and not self._is_azure
-                headers[name] = f"Bearer {key}" if signs else _omit()
-        return headers
+        own, key, headers = dict(self._client_args.get("default_headers") or {}), self._key(), dict[str, Any]()
+        if not uses_environment(self.endpoint):
+            authorization = f"Bearer {key}" if key is not None and not self._is_azure else None
+            headers = replace_environment_headers(os.environ.get("OPENAI_CUSTOM_HEADERS"), authorization, _omit())
+        return {**{name: value for name, value in headers.items() if name not in _lower(own)}, **own}
 
-    async def write_request(self, writer: _Writer, request: VendorRequest) -> RequestTemplate:
+    async def close_writer(self, writer: SdkWriter) -> None:
+        """Close what fetches credentials."""
+        await writer.aclose()
+
+    async def write_request(self, writer: SdkWriter, request: VendorRequest) -> RequestTemplate:
         """Return what the SDK writes for *request*."""
-        import httpx2
-        from openai import AsyncStream
-
         options: Any = dict(request.sdk_options or {})
         if self._key() is None and not self.has_credentials():
             options["headers"] = {"Authorization": _omit(), **(options.get("headers") or {})}
-        # Not by `chat.completions.create`: error trackers and tracers replace it.
-        return await writer.recorder.record(
-            lambda: writer.sdk.post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                body={"model": request.body.get("model")},  # Azure's address has it
-                options=options,
-                stream=request.stream,
-                stream_cls=AsyncStream[Any],
-            )
-        )
+        return await writer.write("/chat/completions", request, options)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -224,16 +202,7 @@ class OpenAIChatModel(HttpProvider):
         if self._reasoning_effort is not None and "reasoning_effort" not in parameters:
             parameters["reasoning_effort"] = self._reasoning_effort
         body = encode_request(self.model_name, request, structured, stream, parameters=parameters, quirks=self.quirks)
-        if _NOT_IN_BODY.isdisjoint(body):
-            return VendorRequest(body, stream, (body["model"], stream))
-        options = {option: body[name] for name, option in _SDK_OPTIONS.items() if body.get(name) is not None}
-        sent = {name: value for name, value in body.items() if name not in _NOT_IN_BODY}
-        sent |= body.get("extra_body") or {}
-        target = (sent.get("model"), stream, json.dumps(options, default=repr, sort_keys=True))
-        return VendorRequest(sent, stream, target, options, self._read_timeouts(body.get("timeout")))
-
-    def _read_timeouts(self, timeout: Any) -> Timeouts | None:
-        return None if timeout is None else read_timeouts(timeout, self.timeouts)
+        return make_vendor_request(body, stream, self.timeouts)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
