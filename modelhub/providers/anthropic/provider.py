@@ -20,7 +20,7 @@ from modelhub.providers._client import ClientSettings
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers.anthropic.endpoint import CREDENTIALS, find_endpoint, has_credentials
 from modelhub.providers.anthropic.errors import error_from_response
-from modelhub.providers.anthropic.request import KIND, encode_request, structured_natively, thinks
+from modelhub.providers.anthropic.request import PROVIDER_NAME, encode_request, structured_natively, thinks
 from modelhub.providers.anthropic.response import DONE, read_body, read_event
 from modelhub.providers.anthropic.schema import native_schema
 from modelhub.providers.http.sse import ServerSentEvent
@@ -49,7 +49,7 @@ class AnthropicChatModel(HttpProvider):
     as `x-api-key` too.
     """
 
-    kind = KIND
+    kind = PROVIDER_NAME
     max_tokens_parameters = ("max_tokens",)
     sdk = "anthropic"
     vendor = "Anthropic"

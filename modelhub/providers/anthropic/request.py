@@ -35,11 +35,11 @@ from modelhub.providers._structured import Structured
 from modelhub.providers._tool_schema import plain_root
 from modelhub.providers.anthropic.schema import native_schema
 
-__all__ = ["KIND", "encode_request", "structured_natively", "thinks"]
+__all__ = ["PROVIDER_NAME", "encode_request", "structured_natively", "thinks"]
 
 Json = dict[str, Any]
 
-KIND = "anthropic"
+PROVIDER_NAME = "anthropic"
 
 # -- models ----------------------------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ def _text(block: TextBlock, ids: _Ids) -> Json | None:  # noqa: ARG001 - one for
 
 
 def _thinking(block: ThinkingBlock, ids: _Ids) -> Json | None:  # noqa: ARG001 - one form for the table
-    if block.provider != KIND:
+    if block.provider != PROVIDER_NAME:
         return None
     if block.data is not None:
         return {"type": "redacted_thinking", "data": block.data}
@@ -167,7 +167,7 @@ def _image(block: MediaBlock) -> Json:
 
 
 def _uploaded(source: FileSource) -> Json:
-    if source.provider != KIND:
+    if source.provider != PROVIDER_NAME:
         raise UnsupportedFeature(f"anthropic does not know a file that was uploaded to {source.provider}")
     return {"type": "file", "file_id": source.file_id}
 

@@ -17,7 +17,7 @@ from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
 from modelhub.providers._wire import json_body, loads
 from modelhub.providers.anthropic.errors import error_in_answer
-from modelhub.providers.anthropic.request import KIND
+from modelhub.providers.anthropic.request import PROVIDER_NAME
 from modelhub.response import FinishReason
 
 __all__ = ["DONE", "read_body", "read_event"]
@@ -133,13 +133,13 @@ def _text(key: _Key, block: Json, answer: Answer) -> None:
 
 def _thinking(key: _Key, block: Json, answer: Answer) -> None:
     if text := _piece(block.get("thinking")):
-        answer.thinking(text, key, provider=KIND)
+        answer.thinking(text, key, provider=PROVIDER_NAME)
     if signature := block.get("signature"):
-        answer.thinking("", key, provider=KIND, signature=signature)
+        answer.thinking("", key, provider=PROVIDER_NAME, signature=signature)
 
 
 def _redacted_thinking(key: _Key, block: Json, answer: Answer) -> None:
-    answer.thinking("", key, provider=KIND, data=block["data"])
+    answer.thinking("", key, provider=PROVIDER_NAME, data=block["data"])
 
 
 def _tool_use(key: _Key, block: Json, answer: Answer) -> None:

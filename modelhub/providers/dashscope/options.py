@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers.dashscope.provider import DashScopeChatModel, Place
+from modelhub.providers.dashscope.endpoint import find_endpoint
+from modelhub.providers.dashscope.provider import DashScopeChatModel
 
 __all__ = ["DashScopeOptions"]
 
@@ -23,7 +24,7 @@ class DashScopeOptions(ProviderOptions):
     provider: Literal["dashscope"] = "dashscope"
     """Which vendor's API this model speaks."""
     api_key: Secret | None = None
-    """The API key; DASHSCOPE_API_KEY if not given, for Alibaba Cloud's own addresses and this machine."""
+    """The API key; DASHSCOPE_API_KEY if not given, for Alibaba Cloud's own addresses."""
     enable_thinking: bool | None = None
     """Whether the model thinks before it answers; the model decides if not given."""
     base_http_api_url: str | None = None
@@ -43,7 +44,8 @@ class DashScopeOptions(ProviderOptions):
         """What is to be done for a key, if there is none for this address."""
         key = self.api_key.get_secret_value() if self.api_key is not None else None
         args = {**self.client_args, **self.client_kwargs}
-        return Place(key, self.base_http_api_url or self.base_url, args, environ).missing()
+        endpoint, _ = find_endpoint(self.base_http_api_url or self.base_url, key, args, environ)
+        return endpoint.missing_key()
 
     def connect(self) -> DashScopeChatModel:
         """The model."""

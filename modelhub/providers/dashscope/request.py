@@ -18,18 +18,19 @@ from modelhub.blocks import (
     Source,
     TextBlock,
     ThinkingBlock,
-    Tool,
-    ToolChoice,
     ToolResultBlock,
     ToolUseBlock,
     UrlSource,
 )
 from modelhub.errors import UnsupportedFeature
-from modelhub.providers._tool_schema import plain_root
+from modelhub.model import ChatRequest
+from modelhub.providers._required_tool import REQUEST_IN_WORDS
+from modelhub.providers._structured import Structured
+from modelhub.providers.dashscope.schema import encode_tools
 
-__all__ = ["KIND", "encode_messages", "encode_parameters", "encode_tools", "is_multimodal", "must_stream"]
+__all__ = ["PROVIDER_NAME", "encode_parameters", "encode_request", "is_multimodal", "must_stream"]
 
-KIND = "dashscope"
+PROVIDER_NAME = "dashscope"
 
 Wire = dict[str, Any]
 
@@ -56,6 +57,37 @@ def is_multimodal(model_name: str, messages: Iterable[Message], multimodality: b
 def _flat(blocks: Iterable[Any]) -> Iterable[Any]:
     for block in blocks:
         yield from block.output if isinstance(block, ToolResultBlock) else (block,)
+
+
+# Requests
+
+
+def encode_request(
+    model_name: str,
+    request: ChatRequest,
+    structured: Structured | None,
+    stream: bool,
+    parameters: Mapping[str, Any],
+    multimodal: bool,
+) -> Wire:
+    """Return the body of *request*. Raises UnsupportedFeature for what the vendor cannot take."""
+    tools, choice, instruction = request.tools, request.tool_choice, None
+    if structured is not None and structured.method == "tool":
+        tools, choice = (structured.tool(),), structured.tool_choice()
+    elif structured is not None:
+        instruction = structured.prompt()
+    elif choice is not None and choice.mode == "required":
+        instruction = REQUEST_IN_WORDS
+    return {
+        "model": model_name,
+        "input": {"messages": _encode_messages(request.messages, multimodal, instruction)},
+        "parameters": {
+            "result_format": "message",
+            **({"incremental_output": True} if stream else {}),
+            **parameters,
+            **encode_tools(tools, choice, parameters.get("enable_thinking") is True),
+        },
+    }
 
 
 # Messages
@@ -95,7 +127,7 @@ def _content(parts: list[Wire], multimodal: bool, separator: str = "\n") -> Any:
     return separator.join(part["text"] for part in parts)
 
 
-def encode_messages(messages: Sequence[Message], multimodal: bool, instruction: str | None) -> list[Wire]:
+def _encode_messages(messages: Sequence[Message], multimodal: bool, instruction: str | None) -> list[Wire]:
     """The conversation. System messages go together to the front, where the vendor wants them, *instruction* last."""
     system = [part for message in messages if message.role == "system" for part in _parts(message.blocks)]
     system += [{"text": instruction}] if instruction else []
@@ -124,7 +156,9 @@ def _result(block: ToolResultBlock, multimodal: bool) -> Wire:
 
 def _assistant(blocks: Sequence[Any], multimodal: bool) -> list[Wire]:
     message: Wire = {"role": "assistant", "content": _content(_parts(blocks), multimodal)}
-    thoughts = [block for block in blocks if isinstance(block, ThinkingBlock) and block.provider in (None, KIND)]
+    thoughts = [
+        block for block in blocks if isinstance(block, ThinkingBlock) and block.provider in (None, PROVIDER_NAME)
+    ]
     if thoughts:
         message["reasoning_content"] = "\n".join(block.thinking for block in thoughts)
     if calls := [block for block in blocks if isinstance(block, ToolUseBlock)]:
@@ -146,29 +180,7 @@ _ROLES: dict[str, Callable[[Sequence[Any], bool], list[Wire]]] = {"user": _user,
 def encode_parameters(generate_kwargs: Mapping[str, Any], options: Mapping[str, Any], thinking: bool | None) -> Wire:
     """What is asked for beside the messages; a call's *options* win, and None takes a parameter out.
 
-    `incremental_output` is left to the SDK, which asks for pieces: they are put together here anyway.
+    `incremental_output` is none of the caller's: what comes in pieces is put together here anyway.
     """
     found = {"enable_thinking": thinking, **generate_kwargs, **options}
     return {key: value for key, value in found.items() if value is not None and key != "incremental_output"}
-
-
-def encode_tools(tools: Sequence[Tool], choice: ToolChoice | None, thinking: bool) -> Wire:
-    """The parameters that offer *tools*. Any tool cannot be demanded of this vendor, and none at all if it thinks."""
-    if not tools:
-        return {}
-    found: Wire = {"tools": [_tool(tool) for tool in tools]}
-    if choice is not None and choice.mode == "tool":
-        if thinking:
-            raise UnsupportedFeature(
-                f"dashscope cannot force the tool `{choice.name}` in thinking mode: set `enable_thinking: false`"
-            )
-        found["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
-    elif choice is not None:
-        found["tool_choice"] = "none" if choice.mode == "none" else "auto"
-    return found
-
-
-def _tool(tool: Tool) -> Wire:
-    schema, words = plain_root(tool.parameters)
-    description = " ".join(filter(None, [tool.description, words]))
-    return {"type": "function", "function": {"name": tool.name, "description": description, "parameters": schema}}

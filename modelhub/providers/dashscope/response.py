@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,24 +10,64 @@ from modelhub.errors import BadReply
 from modelhub.providers._answer import Answer
 from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import Counts, read_count
-from modelhub.providers._errors import misfit
+from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
-from modelhub.providers.dashscope.request import KIND
+from modelhub.providers._required_tool import check_called_tool, check_required_tool
+from modelhub.providers._wire import json_body
+from modelhub.providers.dashscope.errors import error_in_answer
+from modelhub.providers.dashscope.request import PROVIDER_NAME
 from modelhub.response import FinishReason
 
-__all__ = ["choice_of", "is_last", "read_body", "read_done"]
+__all__ = ["ends_answer", "read_body", "read_event"]
+
+_DONE = b"[DONE]"
+"""What gateways that speak OpenAI's dialect too put behind a stream."""
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"(?!null")[^"]')
+_SUCCESS = (200, "200", 0, "0", "Success", "success")
+"""What gateways write as the code of an answer that is none of a failure."""
 
 
-def is_last(choice: Mapping[str, Any]) -> bool:
-    """Whether the answer ends with *choice*; while it goes on, the vendor writes the text "null" for the reason."""
+def read_body(data: bytes, answer: Answer) -> None:
+    """Read a whole answer. Raises BadReply, or the error that it is."""
+    body = json_body(data)
+    _check(body, answer)
+    _read(body, answer)
+
+
+def read_event(name: str, data: bytes, answer: Answer) -> None:
+    """Read an event of a stream, its *name* and *data*. Raises BadReply, or the error that the event tells of."""
+    if data == _DONE:
+        if not answer.complete and answer.has_content:
+            _finish("tool_calls" if answer.has_tools else "stop", answer)
+        return
+    body = json_body(data)
+    if name == "error":
+        raise error_in_answer(body, answer.headers)
+    _check(body, answer)
+    _read(body, answer)
+
+
+def ends_answer(data: bytes) -> bool:
+    """Whether the event with these *data* is the last one."""
+    return data == _DONE or (_FINISHED.search(data) is not None and _is_last(_find_choice(json_body(data))))
+
+
+def _is_last(choice: Mapping[str, Any]) -> bool:
+    # While the answer goes on, the vendor writes the text "null" for the reason.
     return choice.get("finish_reason") not in (None, "", "null")
 
 
-def read_body(body: Mapping[str, Any], choice: dict[str, Any], wanted: str | None, answer: Answer) -> None:
-    """Read an event or a whole body: a piece of the message, the counts so far, perhaps the end.
+def _check(body: Mapping[str, Any], answer: Answer) -> None:
+    """Raise the error that *body* is, if it is one."""
+    output = body.get("output")
+    is_answer = isinstance(output, dict) and body.get("code") in _SUCCESS
+    if (body.get("code") and not is_answer) or body.get("error") or (output is None and is_flat_error(body)):
+        raise error_in_answer(body, answer.headers)
 
-    *choice* is the `choice_of` the body, *wanted* the tool that must be called by then: its name, "" for any, or None.
-    """
+
+def _read(body: Mapping[str, Any], answer: Answer) -> None:
+    """Read a piece of the message, the counts so far, perhaps the end."""
+    choice = _find_choice(body)
     answer.id = body.get("request_id") or answer.id
     output = body.get("output")
     answer.model_name = body.get("model") or (output or {}).get("model") or answer.model_name
@@ -37,30 +78,24 @@ def read_body(body: Mapping[str, Any], choice: dict[str, Any], wanted: str | Non
         if isinstance(place, dict) and place.get("usage"):
             answer.report_counts(place["usage"], _read_counts)
             break
-    _read_message(message, choice, wanted, answer)
-    if is_last(choice) and (finish := read_finish_reason(choice["finish_reason"], answer.has_tools)) is not None:
-        _finish(finish, wanted, answer)
+    _read_message(message, choice, answer)
+    if _is_last(choice) and (finish := read_finish_reason(choice["finish_reason"], answer.has_tools)) is not None:
+        _finish(finish, answer)
 
 
-def _read_message(message: Mapping[str, Any], choice: Mapping[str, Any], wanted: str | None, answer: Answer) -> None:
+def _read_message(message: Mapping[str, Any], choice: Mapping[str, Any], answer: Answer) -> None:
     if thought := _text(message.get("reasoning_content")):
-        answer.thinking(thought, provider=KIND)
+        answer.thinking(thought, provider=PROVIDER_NAME)
     text = _text(message.get("content") or message.get("text"))
-    if not (is_last(choice) and answer.is_repeated_by(text)):
+    if not (_is_last(choice) and answer.is_repeated_by(text)):
         answer.text(text)
     if calls := message.get("tool_calls"):
         seen: set[Any] = set()
         for position, call in enumerate(calls if isinstance(calls, list) else [calls]):
-            _read_call(call, position, wanted, seen, answer)
+            _read_call(call, position, seen, answer)
 
 
-def read_done(wanted: str | None, answer: Answer) -> None:
-    """Read the `[DONE]` that gateways put behind every stream: behind content it ends the answer."""
-    if not answer.complete and answer.has_content:
-        _finish("tool_calls" if answer.has_tools else "stop", wanted, answer)
-
-
-def choice_of(body: Mapping[str, Any]) -> dict[str, Any]:
+def _find_choice(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first of the choices in *body*, or the output itself in the old form; {} if there is neither."""
     output = body.get("output")
     if not isinstance(output, dict):
@@ -84,14 +119,13 @@ def _text(content: Any) -> str:
     return ""
 
 
-def _read_call(raw: Any, position: int, wanted: str | None, seen: set[Any], answer: Answer) -> None:
+def _read_call(raw: Any, position: int, seen: set[Any], answer: Answer) -> None:
     """Add a piece of a call; *seen* are the places of the calls before it in the same message."""
     function = raw.get("function") if isinstance(raw, dict) else None
     if not isinstance(function, dict):
         raise BadReply("a tool call in the answer has no function")
     name, index = function.get("name"), raw.get("index", position)
-    if wanted and name and name != wanted:
-        raise misfit(f"the model called `{name}`, not `{wanted}`")
+    check_called_tool(name, answer)
     if index in seen:
         index = (index, position)
     seen.add(index)
@@ -119,8 +153,8 @@ def _read_counts(raw: Any) -> Counts:
     }
 
 
-def _finish(finish: FinishReason, wanted: str | None, answer: Answer) -> None:
-    if finish in ("stop", "tool_calls") and wanted is not None and not answer.has_tools:
-        raise misfit(f"the model answered without calling {f'`{wanted}`' if wanted else 'a tool'}")
+def _finish(finish: FinishReason, answer: Answer) -> None:
+    if finish in ("stop", "tool_calls"):
+        check_required_tool(answer)
     answer.finish_reason = finish
     answer.complete = True
