@@ -931,6 +931,51 @@ async def test_a_credential_of_the_sdks_own_kinds(loopback, monkeypatch):
         AnthropicChatModel("m", KEY, client_args={"auth_token": "t"})
 
 
+async def test_a_token_that_is_renewed_is_asked_for_each_time(loopback):
+    """What gives tokens is asked before every request: the last one may have ended since."""
+    from anthropic import AccessToken
+
+    numbers = iter(range(9))
+    tokens = {"credentials": lambda **_: AccessToken(f"token-{next(numbers)}", expires_at=0)}
+    loopback.answers(message())
+    async with AnthropicChatModel("m", stream=False, base_url=loopback.url, client_args=tokens) as model:
+        await model("Hi")
+        await model("Hi")
+    assert [asked.headers["authorization"] for asked in loopback.asked] == ["Bearer token-0", "Bearer token-1"]
+    assert all("x-api-key" not in asked.headers for asked in loopback.asked)
+
+
+async def test_the_sdk_traces_no_request_that_it_only_writes(loopback):
+    """Its tracing would tell of requests that were never sent; those that are sent are traced by the hub."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    loopback.answers(message())
+    async with make(loopback, client_args={"open_telemetry": {"tracer_provider": provider}}) as model:
+        await model("Hi")
+    assert exporter.get_finished_spans() == ()
+    assert len(loopback.asked) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_who_is_asked_for_stands_in_headers(loopback, streamed):
+    """A user's profile and a workspace are parameters of a call and headers of its request; one's own header wins."""
+    loopback.answers(message())
+    mine = {"anthropic-workspace-id": "mine"}
+    async with make(loopback, stream=streamed, generate_kwargs={"workspace_id": "w"}) as model:
+        for extra_headers in ({}, mine):
+            reply = await model("Hi", user_profile_id="u", extra_headers=extra_headers)
+            if streamed:
+                await reply.final()
+    for asked, workspace in zip(loopback.asked, ("w", "mine"), strict=True):
+        assert asked.headers["anthropic-user-profile-id"] == "u"
+        assert asked.headers["anthropic-workspace-id"] == workspace
+        assert not {"user_profile_id", "workspace_id", "extra_headers"} & asked.json.keys()
+
+
 @pytest.mark.parametrize("empty", [None, "", "  \n"])
 async def test_a_missing_key_names_its_variable(monkeypatch, empty):
     """Without a key, or with an empty one, the variable to set is named, and nothing is sent."""

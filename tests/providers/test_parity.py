@@ -166,6 +166,8 @@ ANTHROPIC = (
     {"output_config": {"effort": "low"}},
     {"container": "c"},
     {"inference_geo": "eu"},
+    {"user_profile_id": "u"},
+    {"workspace_id": "w"},
     {"cache_control": {"type": "ephemeral"}},
     {"extra_headers": {"anthropic-beta": "interleaved-thinking-2025-05-14"}},
     {"extra_query": {"beta": "true"}},
@@ -303,8 +305,9 @@ async def test_dashscope_by_call(loopback, stream):
     """What a call says, as parameters of the native protocol."""
     import dashscope
 
+    client = {"workspace": "ws-1"}
     sdk = dashscope.AsyncClient(
-        api_key=KEY, base_url=loopback.url, region="cn-beijing", protocol="native", max_retries=0
+        api_key=KEY, base_url=loopback.url, region="cn-beijing", protocol="native", max_retries=0, **client
     )
 
     async def bare(case):
@@ -318,7 +321,7 @@ async def test_dashscope_by_call(loopback, stream):
         )
         await response.aclose()
 
-    async with DashScopeChatModel("qwen-m", KEY, base_url=loopback.url) as model:
+    async with DashScopeChatModel("qwen-m", KEY, base_url=loopback.url, client_args=client) as model:
         differences = await find_differences(
             loopback, DASHSCOPE, bare, lambda case: model(MESSAGES, stream=stream, **case), stream=stream
         )

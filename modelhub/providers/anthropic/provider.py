@@ -117,7 +117,6 @@ class AnthropicChatModel(HttpProvider):
             "default_headers": self._sent_headers(anthropic.omit),
             "http_client": recorder.client,
             "max_retries": 0,
-            "open_telemetry": False,  # a span for each recording would tell of requests that nobody sent
         }
         if all(arguments.get(name) is None for name in CREDENTIALS):
             arguments["api_key"] = self._key() or "none"  # or else the SDK looks for one in files
