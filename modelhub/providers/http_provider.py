@@ -327,7 +327,7 @@ class HttpProvider(Provider):
     ) -> AsyncGenerator[ServerSentEvent, None]:
         if self.event_format == "sse":
             return read_events(chunks, unparsed_lines=unparsed_lines)
-        return _lines_as_events(chunks)
+        return read_lines(chunks)
 
     async def aclose(self) -> None:
         """Close the connections; a client that was handed in stays open. Whoever made the provider calls this."""
@@ -380,8 +380,3 @@ async def _prepend(start: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator
         yield start
     async for chunk in chunks:
         yield chunk
-
-
-async def _lines_as_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
-    async for line in read_lines(chunks):
-        yield ServerSentEvent("", line)

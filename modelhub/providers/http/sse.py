@@ -46,8 +46,8 @@ async def read_events(
 
 async def read_lines(
     chunks: AsyncIterable[bytes], *, max_bytes: int = MAX_RESPONSE_BYTES
-) -> AsyncGenerator[bytes, None]:
-    """Yield the lines in *chunks* that are not blank. Raises BadReply for a line longer than *max_bytes*."""
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """Yield the lines in *chunks* that are not blank, as events. Raises BadReply for one longer than *max_bytes*."""
     splitter = _LineSplitter()
     pending = 0
     async for chunk in chunks:
@@ -55,10 +55,10 @@ async def read_lines(
         pending = 0 if lines else _add_pending(pending, chunk, max_bytes)
         for line in lines:
             if line and not line.isspace():
-                yield line
+                yield ServerSentEvent("", line)
     for line in splitter.end():
         if line and not line.isspace():
-            yield line
+            yield ServerSentEvent("", line)
 
 
 def _add_pending(pending: int, chunk: bytes, max_bytes: int) -> int:

@@ -172,7 +172,8 @@ class OllamaChatModel(HttpProvider):
 
     def is_last_event(self, event: ServerSentEvent) -> bool:
         """Whether nothing follows *event* but the end of the body."""
-        return _DONE.search(event.data) is not None and bool(loads(event.data).get("done"))
+        data = event.data
+        return b"true" in data and _DONE.search(data) is not None and bool(loads(data).get("done"))
 
     def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
         """Return what an answer with an error *status* means; for a model that is not there, how to fetch it."""

@@ -42,7 +42,7 @@ async def test_events_are_the_same_however_they_are_cut(sizes):
 async def test_lines_are_the_same_however_they_are_cut(sizes):
     """Blank ones are no lines, and the last needs no end."""
     data = b'{"a":1}\n\n  \r\n{"b":2}\r\n{"c":3}'
-    assert [line async for line in read_lines(pieces_of(data, sizes))] == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
+    assert [line.data async for line in read_lines(pieces_of(data, sizes))] == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
 
 
 @pytest.mark.parametrize("reader", [read_events, read_lines])
