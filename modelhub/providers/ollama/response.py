@@ -24,9 +24,10 @@ def read_line(line: Any, answer: Answer) -> None:
     """Read a line: a piece of the message, an error, or the end with its counts. Raises BadReply, or the error."""
     if not isinstance(line, dict):
         raise BadReply(f"a line of the answer is no JSON object but {type(line).__name__}")
-    if line.get("error") or (not line.get("done") and is_flat_error(line)):
-        raise error_in_answer(line)
     message = line.get("message")
+    is_answer = isinstance(message, dict) or line.get("done")
+    if line.get("error") or (not is_answer and is_flat_error(line)):
+        raise error_in_answer(line)
     if message is not None and not isinstance(message, dict):
         raise BadReply(f"the answer's message is no object but {type(message).__name__}")
     answer.model_name = answer.model_name or line.get("model")
