@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from modelhub._threads import DaemonThread, new_lock, refuse_eventlet, set_executor, wait_for, wait_until_done
-from modelhub.errors import HubClosed, UnknownFailure
 from modelhub.process import ExitStage, fork_count, register_at_exit, register_at_fork
 
 if TYPE_CHECKING:
@@ -150,7 +148,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T], instead: str = "`await model(...
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         return wait_for(future)
-    except (concurrent.futures.CancelledError, RuntimeError, HubClosed, UnknownFailure):
+    except Exception:
         future.cancel()
         _end_daemon_thread()
         raise

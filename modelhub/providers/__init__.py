@@ -8,8 +8,8 @@ from modelhub.providers._base import Payload, Provider
 from modelhub.providers._counts import Counts, read_count
 from modelhub.providers._error_mapping import error_from_report, read_error_body
 from modelhub.providers._finish import read_finish_reason
+from modelhub.providers._json import json_body as read_json
 from modelhub.providers._structured import Structured
-from modelhub.providers._wire import json_body as read_json
 from modelhub.providers.endpoint import Endpoint, Site, resolve_endpoint
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestTemplate

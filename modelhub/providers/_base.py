@@ -21,27 +21,23 @@ from modelhub.context import CallContext
 from modelhub.errors import (
     BadReply,
     CallError,
-    ConnectFailed,
-    ConnectTimeout,
     HubClosed,
     NotConfigured,
     StreamBroken,
     UnknownFailure,
 )
 from modelhub.model import ChatModelBase, ChatRequest
-from modelhub.providers._address import find_secrets, server_name
+from modelhub.providers._address import find_secrets
 from modelhub.providers._answer import Answer
 from modelhub.providers._client import ClientProblem, ClientSettings
-from modelhub.providers._errors import network_failure
-from modelhub.providers._http import PerLoop
-from modelhub.providers._left import left_of
 from modelhub.providers._redact import PreparedSecrets, is_clean, redact, shorten
 from modelhub.providers._required_tool import find_required_tool
 from modelhub.providers._sdk_import import import_sdk, is_ready
 from modelhub.providers._structured import Method, Structured
 from modelhub.providers._tool_names import with_vendor_names
-from modelhub.providers._trace import trace_headers
+from modelhub.providers.http.failures import find_network_failure
 from modelhub.providers.http.proxies import read_proxy_addresses
+from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
 from modelhub.response import Attempt, ChatResponse, ChatUsage
 from modelhub.stream import ChatStream, Outcome, Reply, on_settled
 
@@ -63,7 +59,6 @@ class Provider(ChatModelBase):
     end_mark: ClassVar[str]
     """What ends a stream, as an error about its absence calls it."""
 
-    _clients: PerLoop[Any] | None = None
     _prepared_secrets: PreparedSecrets | None = None
     """What was last hidden: keys rarely change."""
 
@@ -83,14 +78,6 @@ class Provider(ChatModelBase):
 
     async def try_client(self) -> list[ClientProblem]:
         """Return what keeps the SDK's client from being made with its arguments, by making one. Asks no server."""
-        if self._clients is None or not self.client_settings().arguments or self.missing() is not None:
-            return []
-        try:
-            self._clients.get()
-        except NotConfigured as error:
-            return [ClientProblem(("client_args",), redact(str(error), self._hidden_texts()))]
-        finally:
-            await self.aclose()
         return []
 
     def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002 - some decide by the request
@@ -140,7 +127,6 @@ class Provider(ChatModelBase):
             required_tool = find_required_tool(vendor_request.tool_choice) if structured is None else None
             answer = Answer(self._facts(context), structured, tool_names, required_tool)
             if not stream:
-                trace_headers.set(context.trace_headers)
                 return self._respond(answer, await self.call(payload), attempt, context)
             reply = await ChatStream.open(self._snapshots(answer, payload, attempt, request))
         except HubClosed:
@@ -179,7 +165,6 @@ class Provider(ChatModelBase):
     ) -> AsyncGenerator[ChatResponse, None]:
         context, last = request.context, None
         failure: CallError | None = None
-        trace_headers.set(context.trace_headers)
         try:
             try:
                 async with aclosing(self.events(payload)) as events:
@@ -249,7 +234,7 @@ class Provider(ChatModelBase):
         if isinstance(error, CallError):
             failure = error
         else:
-            failure = self.failure(error) or self.network_failure(error) or _unknown(error)
+            failure = self.failure(error) or find_network_failure(error, self.address() or "") or _unknown(error)
             tell_limits(request.context, getattr(getattr(error, "response", None), "headers", None))
             failure.__cause__ = error
         self._hide(failure, request)
@@ -284,13 +269,6 @@ class Provider(ChatModelBase):
             self._prepared_secrets = PreparedSecrets(texts)
         return self._prepared_secrets
 
-    def network_failure(self, error: Exception) -> CallError | None:
-        """What the HTTP stack met, if *error* or its cause says so; a server that cannot be reached is named."""
-        failure = network_failure(error)
-        if isinstance(failure, ConnectFailed | ConnectTimeout) and (address := self.address()):
-            failure.args = (f"{failure}: {server_name(address)}",)
-        return failure
-
     def check_configuration(self) -> None:
         """Raise NotConfigured for what must be set or installed before anything can be sent."""
         if (problem := self.missing() or self._unusable_key()) is not None:
@@ -322,7 +300,7 @@ def _record_unused(attempt: Attempt, answer: Answer, usage: ChatUsage | None) ->
 
 def tell_limits(context: CallContext, headers: Any) -> None:
     """Tell the limits of *context*'s model what the *headers* of an answer say is left, if there are any."""
-    if headers is not None and (left := left_of(headers, context.services.clock.wall())) is not None:
+    if headers is not None and (left := parse_rate_limit_headers(headers, context.services.clock.wall())) is not None:
         context.tell_left(left)
 
 

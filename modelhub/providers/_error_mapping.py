@@ -17,8 +17,8 @@ from modelhub.errors import BadReply, CallError, NotConfigured, QuotaExhausted, 
 from modelhub.providers._address import hide_password
 from modelhub.providers._error_codes import ERROR_CODES, ERROR_TYPES, GENERIC_TYPES, class_of_status
 from modelhub.providers._error_patterns import find_class
+from modelhub.providers._json import loads
 from modelhub.providers._waits import parse_duration, parse_message_wait, parse_retry_after
-from modelhub.providers._wire import loads
 
 __all__ = ["ErrorReport", "classify", "error_from_report", "is_flat_error", "read_error_body"]
 

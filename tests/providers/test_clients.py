@@ -33,7 +33,7 @@ def address(provider, text):
         ("port", "port `99999` of `http://127.0.0.1:99999` is no number"),
         ("host", "has no host"),
         ("timeout", "`timeout` must be a number of seconds"),
-        ("proxy", "cannot be (made|used)"),
+        ("proxy", "cannot be (made|used|imported)"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

@@ -254,7 +254,7 @@ def assert_all_encode(content):
     from modelhub.messages import normalise_messages
     from modelhub.model import ChatRequest
     from modelhub.providers._tool_names import with_vendor_names
-    from modelhub.providers._wire import dumps
+    from modelhub.providers.http.json_body import dump_json
 
     ids = [block["id"] for block in content if block["type"] == "tool_use"]
     talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": content}]
@@ -265,7 +265,7 @@ def assert_all_encode(content):
     request = ChatRequest(normalise_messages(talk), (), None, None, None, {}, CallContext(Services(), "m"))
     for model in MODELS:
         renamed, _ = with_vendor_names(request, model.tool_name_pattern)
-        assert json.loads(dumps(model.encode(renamed, None, stream=False)))
+        assert json.loads(dump_json(model.build_request(renamed, None, stream=False).body))
 
 
 class _Nowhere:

@@ -55,7 +55,7 @@ DONE = "data: [DONE]\n\n"
 @pytest.fixture
 async def model(loopback):
     """A model on the scripted server, which hears nothing for at most 0.3 s."""
-    arguments = {"timeout": httpx2.Timeout(0.3)}
+    arguments = {"timeout": httpx2.Timeout(0.3, connect=5.0)}
     async with OpenAIChatModel("m", "key-of-test", base_url=f"{loopback.url}/v1", client_args=arguments) as made:
         yield made
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from modelhub.errors import CallError, RateLimited
 from modelhub.providers._error_mapping import error_from_report, read_error_body
-from modelhub.providers._left import left_of
 from modelhub.providers._waits import parse_duration
+from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
 
 __all__ = ["error_from_response", "error_in_answer"]
 
@@ -41,5 +41,5 @@ def _reset(headers: Mapping[str, str]) -> float | None:
 
     There may be room again sooner; but these limits are by the minute, so that it is never far off.
     """
-    remaining = left_of(headers, datetime.now(UTC)) or {}
+    remaining = parse_rate_limit_headers(headers, datetime.now(UTC)) or {}
     return parse_duration(max((seconds for left, seconds in remaining.values() if left == 0), default=None))

@@ -15,7 +15,7 @@ from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import read_count
 from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._wire import json_body, loads
+from modelhub.providers._json import json_body, loads
 from modelhub.providers.anthropic.errors import error_in_answer
 from modelhub.providers.anthropic.request import PROVIDER_NAME
 from modelhub.response import FinishReason

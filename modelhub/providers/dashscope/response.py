@@ -12,8 +12,8 @@ from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import Counts, read_count
 from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
+from modelhub.providers._json import json_body
 from modelhub.providers._required_tool import check_called_tool, check_required_tool
-from modelhub.providers._wire import json_body
 from modelhub.providers.dashscope.errors import error_in_answer
 from modelhub.providers.dashscope.request import PROVIDER_NAME
 from modelhub.response import FinishReason

@@ -14,8 +14,8 @@ from modelhub.model import ChatRequest
 from modelhub.providers._address import split_userinfo
 from modelhub.providers._answer import Answer
 from modelhub.providers._client import ClientProblem, ClientSettings, check_arguments
+from modelhub.providers._json import loads
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import loads
 from modelhub.providers.gemini.endpoint import environment_keys, find_endpoint, has_credentials, is_vertex, takes_key
 from modelhub.providers.gemini.errors import error_from_response
 from modelhub.providers.gemini.parameters import copy_parameters, explain_parameters, merge_json, read_http_options

@@ -24,7 +24,7 @@ from modelhub.errors import (
 )
 from modelhub.providers._address import server_name
 
-__all__ = ["AIOHTTP_ERRORS", "HTTPX_ERRORS", "call_error_from"]
+__all__ = ["AIOHTTP_ERRORS", "HTTPX_ERRORS", "call_error_from", "find_network_failure"]
 
 ErrorTable = Mapping[str, tuple[type[CallError], str]]
 
@@ -109,14 +109,28 @@ HTTPX_ERRORS: ErrorTable = {
 }
 """The exceptions of httpx and httpx2."""
 
-_OTHER_ERRORS: ErrorTable = {
+_SYSTEM_ERRORS: ErrorTable = {
+    "ConnectionRefusedError": (ConnectFailed, _CANNOT_CONNECT),
     "ConnectionError": (ConnectionLost, _BROKEN),
     "TimeoutError": (TimedOut, _NO_ANSWER),
+    "gaierror": (ConnectFailed, "no such host"),
+    "SSLError": (ConnectFailed, _TLS_FAILED),
+    "JSONDecodeError": (BadReply, "the answer is not JSON"),
+    "UnicodeDecodeError": (BadReply, "the answer is not UTF-8"),
+    "ValidationError": (BadReply, "the answer has another shape than the SDK expects"),
+}
+"""What the operating system raises, and what SDKs let through."""
+
+_OTHER_ERRORS: ErrorTable = {
+    **_SYSTEM_ERRORS,
     "OSError": (ConnectFailed, _CANNOT_CONNECT),
     "ValueError": (NotConfigured, _UNWRITABLE),
     "TypeError": (NotConfigured, _UNWRITABLE),
 }
 """What is raised as it is below or beside the libraries: by the operating system, or by what checks a header."""
+
+
+_LIBRARY_ERRORS: ErrorTable = {**_SYSTEM_ERRORS, **HTTPX_ERRORS, **AIOHTTP_ERRORS}
 
 
 def call_error_from(error: Exception, table: ErrorTable, url: str) -> CallError:
@@ -136,6 +150,20 @@ def call_error_from(error: Exception, table: ErrorTable, url: str) -> CallError:
     failure.__cause__ = error
     drop_frames(error)
     return failure
+
+
+def find_network_failure(error: BaseException, url: str) -> CallError | None:
+    """Return what *error*, or what it was explicitly raised from, means; None if no network has a part in it.
+
+    For providers that send by other means than a `Transport`: the outermost error that is known decides.
+    """
+    current: BaseException | None = error
+    while current is not None and not isinstance(current, CallError):
+        names = {cls.__name__ for cls in type(current).__mro__}
+        if isinstance(current, Exception) and not names.isdisjoint(_LIBRARY_ERRORS):
+            return call_error_from(current, _LIBRARY_ERRORS, url)
+        current = current.__cause__
+    return None
 
 
 def _find_reason(error: BaseException) -> str | None:

@@ -13,8 +13,8 @@ from modelhub.model import ChatRequest
 from modelhub.providers._address import server_name, split_userinfo
 from modelhub.providers._answer import Answer
 from modelhub.providers._client import ClientSettings
+from modelhub.providers._json import json_body, loads
 from modelhub.providers._structured import Structured
-from modelhub.providers._wire import json_body, loads
 from modelhub.providers.http import Transport
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate

@@ -12,8 +12,8 @@ from modelhub.model import ChatRequest
 from modelhub.providers._address import split_userinfo
 from modelhub.providers._answer import Answer
 from modelhub.providers._client import ClientSettings
+from modelhub.providers._json import json_body
 from modelhub.providers._structured import Method, Structured
-from modelhub.providers._wire import json_body
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args

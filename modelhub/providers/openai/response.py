@@ -16,7 +16,7 @@ from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import Counts, read_count
 from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._wire import loads
+from modelhub.providers._json import loads
 from modelhub.providers.openai.errors import error_in_answer
 from modelhub.providers.openai.tool_calls import read_calls, read_function_call
 from modelhub.response import FinishReason

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from modelhub import BadReply, Hub, LimitRejected, Overloaded, RateLimited, RequestRefused
 from modelhub.context import Services
 from modelhub.middleware.limit import Limit
-from modelhub.providers._left import left_of
+from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
 from modelhub.testing import Answer, FaultServer, VirtualClock, faults, run_virtual
 
 WALL = datetime(2026, 1, 1, tzinfo=UTC)  # when virtual time begins
@@ -54,7 +54,7 @@ def headers(kind, left, seconds, what="requests"):
 )
 def test_a_reset_is_read_in_every_form(reset, seconds):
     """Go's durations, plain seconds, Unix time, and the hour in RFC 3339."""
-    found = left_of({"x-ratelimit-remaining-tokens": "17", "x-ratelimit-reset-tokens": reset}, WALL)
+    found = parse_rate_limit_headers({"x-ratelimit-remaining-tokens": "17", "x-ratelimit-reset-tokens": reset}, WALL)
     assert found == {"tokens": (17, pytest.approx(seconds))}
 
 
@@ -84,10 +84,15 @@ GARBAGE = [
 @pytest.mark.parametrize(("remaining", "reset"), GARBAGE)
 def test_what_cannot_be_read_says_nothing(remaining, reset):
     """Garbage, negatives, absurd times, a reset that is over or not given: no error, and no bound."""
-    assert left_of({"x-ratelimit-remaining-requests": remaining, "x-ratelimit-reset-requests": reset}, WALL) is None
-    assert left_of({"x-ratelimit-remaining-requests": remaining}, WALL) is None
-    assert left_of({"content-type": "text/html"}, WALL) is None
-    assert left_of(None, WALL) is None
+    assert (
+        parse_rate_limit_headers(
+            {"x-ratelimit-remaining-requests": remaining, "x-ratelimit-reset-requests": reset}, WALL
+        )
+        is None
+    )
+    assert parse_rate_limit_headers({"x-ratelimit-remaining-requests": remaining}, WALL) is None
+    assert parse_rate_limit_headers({"content-type": "text/html"}, WALL) is None
+    assert parse_rate_limit_headers(None, WALL) is None
 
 
 def test_every_limit_is_told_apart():
@@ -95,16 +100,16 @@ def test_every_limit_is_told_apart():
     whats = ["requests", "tokens", "input-tokens", "output-tokens"]
     given = {name: value for n, what in enumerate(whats) for name, value in headers("anthropic", n, 9, what).items()}
     named = {what.replace("-", "_"): (n, 9.0) for n, what in enumerate(whats)}
-    assert left_of(given, WALL) == named
+    assert parse_rate_limit_headers(given, WALL) == named
     day = {"x-ratelimit-remaining-requests-day": "5", "x-ratelimit-reset-requests-day": "33011.5"}
-    assert left_of(day, WALL) == {"requests": (5, 33011.5)}
-    assert left_of({**day, **headers("openai", 3, 7)}, WALL) == {"requests": (3, 7.0)}
+    assert parse_rate_limit_headers(day, WALL) == {"requests": (5, 33011.5)}
+    assert parse_rate_limit_headers({**day, **headers("openai", 3, 7)}, WALL) == {"requests": (3, 7.0)}
 
 
 def test_the_servers_clock_goes_before_ours():
     """An hour to come is counted from the answer's own date."""
     given = {**headers("anthropic", 4, 90), "date": "Thu, 01 Jan 2026 00:01:00 GMT"}
-    assert left_of(given, WALL - timedelta(days=3)) == {"requests": (4, 30.0)}
+    assert parse_rate_limit_headers(given, WALL - timedelta(days=3)) == {"requests": (4, 30.0)}
 
 
 words = st.text("0123456789hmsnuµ.-+:TZ eE٣", max_size=30) | st.text(max_size=50) | st.datetimes().map(str)
@@ -115,7 +120,7 @@ def test_whatever_a_header_holds_it_is_read_or_passed_over(remaining, reset, dat
     """No header raises, and nothing that is told is below zero or without an end."""
     for form in ("x-ratelimit-{}-requests", "anthropic-ratelimit-requests-{}"):
         given = {form.format("remaining"): remaining, form.format("reset"): reset}
-        found = left_of(given if date is None else {**given, "date": date}, WALL)
+        found = parse_rate_limit_headers(given if date is None else {**given, "date": date}, WALL)
         for left, seconds in (found or {}).values():
             assert left >= 0
             assert 0 < seconds <= 31 * 86_400
