@@ -126,6 +126,10 @@ class ProviderOptions(Options):
         key = key.get_secret_value() if isinstance(key, SecretStr) else key
         return *self.endpoint_identity(), getattr(self, "organization", None), key
 
+    def fields_at_another_address(self, fields: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return what must be added to the entry's *fields* if the address, which tells it now, is changed."""
+        return {}
+
     def arguments(self) -> dict[str, Any]:
         """The constructor's keywords: every field that was set, but the kind and what only chains read."""
         found = {name: getattr(self, name) for name in self.model_fields_set - {"provider", "context_window"}}

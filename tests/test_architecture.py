@@ -177,3 +177,41 @@ def test_every_test_says_what_it_tests(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
             assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
+
+
+VENDORS = ("openai", "anthropic", "dashscope", "gemini", "ollama")
+VENDOR_FILES = {
+    "options": {"connect"},
+    "endpoint": {"find_endpoint"},
+    "provider": {
+        *("build_request", "make_writer", "write_request", "client_settings"),
+        *("parse_response", "parse_event", "error_from_response", "structured_method"),
+    },
+    "request": {"encode_request"},
+    "response": {"read_body", "read_event"},
+    "errors": {"error_from_response"},
+    "schema": set(),
+}
+"""The files of a vendor's folder, and the functions and methods that are in each."""
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("file", VENDOR_FILES)
+def test_the_vendors_folders_are_alike(vendor, file):
+    """The same thing is in the same file and under the same name for every vendor."""
+    tree = parsed(PACKAGE / "providers" / vendor / f"{file}.py")
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    optional = {"structured_method"} if vendor == "ollama" else set()
+    assert VENDOR_FILES[file] - optional <= names
+
+
+def test_nothing_else_imports_a_vendors_folder():
+    """What others need of a vendor is a fact of its class; only the registry knows where it is."""
+    inside = re.compile(rf"modelhub\.providers\.({'|'.join(VENDORS)})\.")  # the class itself is public
+    found = {
+        (name, node.module)
+        for name, path in MODULES.items()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ImportFrom) and node.module and inside.match(node.module)
+    }
+    assert {(name, module) for name, module in found if module.split(".")[2] not in name.split(".")} == set()

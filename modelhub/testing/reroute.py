@@ -112,23 +112,9 @@ def _rerouted(entry: ModelEntry, loaded: Loaded, server: FaultServer) -> dict[st
     for args in _ARGS:
         if isinstance(found.get(args), dict):
             found[args] = {key: value for key, value in found[args].items() if key not in _REMOVED}
-    if entry.provider == "openai":
-        _keep_dialect(found, entry.options)
+    found |= entry.options.fields_at_another_address(found)
     found = {key: value for key, value in found.items() if key not in aliases}
     found[address] = server.url(entry.name) + entry.options.address_path
     if "api_key" in known:
         found["api_key"] = STAND_IN_KEY
     return found
-
-
-def _keep_dialect(found: dict[str, Any], options: Any) -> None:
-    """Say what the address would have told: who speaks, or that it is Azure and by which version."""
-    from modelhub.providers.openai.servers import find_server
-
-    given = {**(options.client_args or {}), **(options.client_kwargs or {})}
-    if options.client_type == "azure":
-        args = next((name for name in _ARGS if found.get(name)), _ARGS[0])
-        found[args] = {"api_version": "2024-10-21", **(found.get(args) or {})}
-    elif options.compat is None:
-        base_url = options.base_url or given.get("base_url")
-        found["compat"] = find_server(str(base_url)) if base_url else "openai"

@@ -13,7 +13,7 @@ from modelhub.model import ChatRequest
 from modelhub.providers._address import server_name, split_userinfo
 from modelhub.providers._answer import Answer
 from modelhub.providers._client import ClientSettings
-from modelhub.providers._json import json_body, loads
+from modelhub.providers._json import loads
 from modelhub.providers._structured import Structured
 from modelhub.providers.http import Transport
 from modelhub.providers.http.sse import ServerSentEvent
@@ -22,7 +22,7 @@ from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_
 from modelhub.providers.ollama.endpoint import find_endpoint
 from modelhub.providers.ollama.errors import error_from_response
 from modelhub.providers.ollama.request import PROVIDER_NAME, encode_request
-from modelhub.providers.ollama.response import read_line
+from modelhub.providers.ollama.response import read_body, read_event
 
 __all__ = ["OllamaChatModel", "has_credentials"]
 
@@ -164,11 +164,11 @@ class OllamaChatModel(HttpProvider):
 
     def parse_response(self, body: bytes, builder: Answer) -> None:
         """Read a whole answer, which is one line that says all."""
-        read_line(json_body(body), builder)
+        read_body(body, builder)
 
     def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
         """Read one line of an answer."""
-        read_line(loads(event.data), builder)
+        read_event(loads(event.data), builder)
 
     def is_last_event(self, event: ServerSentEvent) -> bool:
         """Whether nothing follows *event* but the end of the body."""

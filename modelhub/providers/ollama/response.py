@@ -11,16 +11,22 @@ from modelhub.providers._arguments import dump_arguments
 from modelhub.providers._counts import read_count
 from modelhub.providers._error_mapping import is_flat_error
 from modelhub.providers._finish import read_finish_reason
+from modelhub.providers._json import json_body
 from modelhub.providers._required_tool import check_called_tool, check_required_tool
 from modelhub.providers.ollama.errors import error_in_answer
 from modelhub.providers.ollama.request import PROVIDER_NAME
 
-__all__ = ["read_line"]
+__all__ = ["read_body", "read_event"]
 
 _NO_ANSWER = {"load": "the model was only loaded", "unload": "the model was unloaded"}
 
 
-def read_line(line: Any, answer: Answer) -> None:
+def read_body(data: bytes, answer: Answer) -> None:
+    """Read a whole answer, which is one line that says all. Raises like `read_event`."""
+    read_event(json_body(data), answer)
+
+
+def read_event(line: Any, answer: Answer) -> None:
     """Read a line: a piece of the message, an error, or the end with its counts. Raises BadReply, or the error."""
     if not isinstance(line, dict):
         raise BadReply(f"a line of the answer is no JSON object but {type(line).__name__}")
