@@ -53,7 +53,13 @@ class AiohttpTransport:
         try:
             if session.was_idle():
                 await session.notice_closed_connections()
-            response = await session.request(request)
+            client, sending = session.request(request)
+            client.pending += 1
+            try:
+                response = await sending
+            finally:
+                client.pending -= 1
+                client.detach_if_retired()
         except asyncio.CancelledError as error:
             drop_frames(error)  # aiohttp's frames hold the headers
             raise
@@ -68,6 +74,28 @@ class AiohttpTransport:
     async def aclose(self) -> None:
         """Close all connections, each in its own event loop."""
         await self._sessions.aclose()
+
+
+class _Client:
+    """aiohttp's session whose every request has *headers*, and how many of its requests await their response."""
+
+    __slots__ = ("headers", "is_retired", "pending", "session")
+
+    def __init__(self, headers: Mapping[str, str], session: aiohttp.ClientSession) -> None:
+        self.headers = headers  # kept, so that no other mapping can have its id
+        self.session = session
+        self.pending = 0
+        self.is_retired = False
+
+    def detach_if_retired(self) -> None:
+        """Part with the connections if nobody will use this again: aiohttp warns of a session that just goes."""
+        if self.is_retired and not self.pending:
+            self.session.detach()
+
+    def retire(self) -> None:
+        """Take no further requests; those that are pending go on."""
+        self.is_retired = True
+        self.detach_if_retired()
 
 
 class _Session:
@@ -89,17 +117,17 @@ class _Session:
             keepalive_timeout=_KEEPALIVE_SECONDS,
             socket_factory=_create_socket,
         )
-        self._by_headers: OrderedDict[int, tuple[Mapping[str, str], aiohttp.ClientSession]] = OrderedDict()
+        self._by_headers: OrderedDict[int, _Client] = OrderedDict()
 
-    def _session_with(self, headers: Mapping[str, str]) -> aiohttp.ClientSession:
-        """Return aiohttp's session whose every request has *headers*: that spares copying them for each."""
-        entry = self._by_headers.get(id(headers))
-        if entry is not None:
-            return entry[1]
+    def _client_with(self, headers: Mapping[str, str]) -> _Client:
+        """Return the client whose every request has *headers*: that spares copying them for each."""
+        client = self._by_headers.get(id(headers))
+        if client is not None:
+            return client
         import aiohttp
 
         while len(self._by_headers) >= _MAX_SESSIONS:
-            self._by_headers.popitem(last=False)[1][1].detach()
+            self._by_headers.popitem(last=False)[1].retire()
         session = aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
@@ -110,11 +138,14 @@ class _Session:
             max_field_size=_MAX_HEADER_BYTES,
             max_line_size=_MAX_HEADER_BYTES,
         )
-        self._by_headers[id(headers)] = headers, session  # the mapping is kept, so that no other can have its id
-        return session
+        client = self._by_headers[id(headers)] = _Client(headers, session)
+        return client
 
-    def request(self, request: HttpRequest) -> Awaitable[aiohttp.ClientResponse]:
-        """Send *request*. The result raises aiohttp's exceptions; NotConfigured is raised at once."""
+    def request(self, request: HttpRequest) -> tuple[_Client, Awaitable[aiohttp.ClientResponse]]:
+        """Return what sends *request* when it is awaited, and the client it does it with.
+
+        That raises aiohttp's exceptions; NotConfigured is raised at once.
+        """
         url = _parse_url(request.url)
         own_headers = request.own_headers
         size = sum(map(len, request.body))
@@ -125,7 +156,8 @@ class _Session:
         shared_headers, proxy = request.headers, self._find_proxy(url)
         if proxy is not None:  # aiohttp sends the headers of a session to the proxy too, the key among them
             shared_headers, own_headers = _NO_HEADERS, {**shared_headers, **own_headers}
-        return self._session_with(shared_headers).request(
+        client = self._client_with(shared_headers)
+        return client, client.session.request(
             request.method,
             url,
             headers=own_headers,
@@ -166,7 +198,7 @@ class _Session:
         while self.open_responses:
             self.open_responses.pop().close()
         while self._by_headers:
-            self._by_headers.popitem()[1][1].detach()
+            self._by_headers.popitem()[1].session.detach()
         await self._connector.close()
         await asyncio.sleep(0)  # asyncio closes the sockets in its next step
 

@@ -69,6 +69,24 @@ async def test_the_request_is_sent_as_it_was_written(transport):
     assert server.bodies == [b'{"a": 1}']
 
 
+async def test_many_headers_at_once_are_kept_apart(transport):
+    """However many kinds of headers there are at once, each request is sent with its own, and answered."""
+    every_request_is_here, names = asyncio.Event(), [f"n{number}" for number in range(80)]
+
+    async def answer(reader, writer):
+        if len(server.heads) == len(names):
+            every_request_is_here.set()
+        await every_request_is_here.wait()
+        writer.write(OK)
+
+    async def ask(name):
+        return await (await transport.send(request_to(server.url, headers={"X-Name": name}))).read()
+
+    async with Server(answer).running() as server:
+        assert set(await asyncio.gather(*map(ask, names))) == {b"ok"}
+    assert sorted(head.partition("X-Name: ")[2].partition("\r\n")[0] for head in server.heads) == sorted(names)
+
+
 async def test_requests_share_headers_and_have_their_own(transport):
     """What a request has of its own, such as a trace, is not sent with the next one."""
     shared = {"X-Shared": "1"}
