@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from functools import lru_cache
@@ -102,8 +103,6 @@ class _Session:
     """The connections of the running event loop, and aiohttp's sessions over them."""
 
     def __init__(self) -> None:
-        import aiohttp
-
         check_trust_settings()
         self._proxies = ProxySettings.from_environment()
         self._proxy_by_origin: dict[str, str | None] = {}
@@ -112,12 +111,10 @@ class _Session:
         self._tls: ssl.SSLContext | None = None
         self._last_used = 0.0
         self._loop = asyncio.get_running_loop()
-        self._connector = aiohttp.TCPConnector(
-            limit=0,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
-            socket_factory=_create_socket,
-        )
+        self._connector = _make_connector()
         self._by_headers: OrderedDict[int, _Client] = OrderedDict()
+        # This keeps aiohttp's sessions from being collected before this object, which is when they would warn.
+        weakref.finalize(self, _detach_forgotten, self._loop, self._by_headers)
 
     def _client_with(self, headers: Mapping[str, str]) -> _Client:
         """Return the client whose every request has *headers*: that spares copying them for each."""
@@ -252,6 +249,24 @@ class _AiohttpBody:
         if self._response in self._open_responses:  # forgotten by its reader
             self._open_responses.discard(self._response)
             self._response.close()
+
+
+def _make_connector() -> aiohttp.TCPConnector:
+    """Return what opens and keeps connections; it does not complain in the log of a hub that nobody closed."""
+    import aiohttp
+
+    class Connector(aiohttp.TCPConnector):
+        def __del__(self, _warnings: object = None) -> None:
+            """Do nothing: a loop that goes on closes the connections, one that has ended took them with it."""
+
+    return Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=_create_socket)
+
+
+def _detach_forgotten(loop: asyncio.AbstractEventLoop, clients: OrderedDict[int, _Client]) -> None:
+    """Part with the connections of *clients* if *loop* does not run any more; otherwise it closes them itself."""
+    if not loop.is_running():
+        while clients:  # taken out, so that a call by a handler of the process's end gets a new one
+            clients.popitem()[1].session.detach()
 
 
 def _check_framing(response: aiohttp.ClientResponse) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 import traceback
+import warnings
 import zlib
 from itertools import count
 
@@ -465,6 +468,65 @@ def test_each_loop_has_connections_of_its_own_which_end_with_it():
 
     assert [asyncio.run(call()) for _ in range(3)] == [b"ok"] * 3
     gc.collect()
+
+
+@pytest.mark.parametrize("forgotten", ["by a loop that goes on", "by a loop that ended", "with its loop"])
+def test_a_transport_that_nobody_closed_logs_nothing(forgotten, caplog):
+    """aiohttp complains in the log of each session and each connection pool that the garbage collector finds open."""
+    kept = []
+
+    async def call():
+        async with Server(reply(OK)).running() as server, asyncio.timeout(10):
+            transport = AiohttpTransport()
+            await (await transport.send(request_to(server.url))).read()
+            if forgotten == "by a loop that goes on":
+                del transport
+                gc.collect()
+                await server.closed.wait()
+            else:
+                kept.append(transport)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(call())
+    if forgotten == "with its loop":
+        kept.append(loop)
+    loop.close()
+    del loop
+    kept.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # asyncio's own, for the loop that nobody shut down
+        gc.collect()
+    assert not caplog.records
+
+
+def run_unclosed(last_lines):
+    """Run a process that calls once, closes neither its loop nor its transport, and ends with *last_lines*."""
+    code = f"""
+import asyncio, atexit
+from tests.providers.http.loopback import OK, Server, reply, request_to
+from modelhub.providers.http.aiohttp_transport import AiohttpTransport
+
+loop, transport = asyncio.new_event_loop(), AiohttpTransport()
+
+async def call():
+    async with Server(reply(OK)).running() as server:
+        print((await (await transport.send(request_to(server.url))).read()).decode())
+
+{last_lines}
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_process_that_ends_without_closing_says_nothing():
+    """A script with an event loop of its own, which it leaves as it is."""
+    done = run_unclosed("loop.run_until_complete(call())")
+    assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
+
+
+def test_a_process_can_call_to_the_last():
+    """A handler of its end, registered before the first call, makes one more."""
+    done = run_unclosed("atexit.register(lambda: loop.run_until_complete(call())); loop.run_until_complete(call())")
+    assert (done.stdout, done.returncode) == ("ok\nok\n", 0)
 
 
 async def test_a_cancelled_connect_leaves_no_socket():
