@@ -9,7 +9,7 @@ import ssl
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -111,10 +111,15 @@ class _Session:
         self._tls: ssl.SSLContext | None = None
         self._last_used = 0.0
         self._loop = asyncio.get_running_loop()
-        self._connector = _make_connector()
+        self._connector = _connector_class()(
+            limit=0,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            socket_factory=_create_socket,
+        )
         self._by_headers: OrderedDict[int, _Client] = OrderedDict()
-        # This keeps aiohttp's sessions from being collected before this object, which is when they would warn.
-        weakref.finalize(self, _detach_forgotten, self._loop, self._by_headers)
+        # Holds aiohttp's sessions, which warn when they are collected open, for longer than this object; at the end of
+        # the process too, when handlers may still make a call.
+        weakref.finalize(self, _detach_forgotten, self._loop, self._by_headers).atexit = False
 
     def _client_with(self, headers: Mapping[str, str]) -> _Client:
         """Return the client whose every request has *headers*: that spares copying them for each."""
@@ -251,7 +256,8 @@ class _AiohttpBody:
             self._response.close()
 
 
-def _make_connector() -> aiohttp.TCPConnector:
+@cache
+def _connector_class() -> type[aiohttp.TCPConnector]:
     """Return what opens and keeps connections; it does not complain in the log of a hub that nobody closed."""
     import aiohttp
 
@@ -259,14 +265,14 @@ def _make_connector() -> aiohttp.TCPConnector:
         def __del__(self, _warnings: object = None) -> None:
             """Do nothing: a loop that goes on closes the connections, one that has ended took them with it."""
 
-    return Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=_create_socket)
+    return Connector
 
 
-def _detach_forgotten(loop: asyncio.AbstractEventLoop, clients: OrderedDict[int, _Client]) -> None:
+def _detach_forgotten(loop: asyncio.AbstractEventLoop, clients: Mapping[int, _Client]) -> None:
     """Part with the connections of *clients* if *loop* does not run any more; otherwise it closes them itself."""
     if not loop.is_running():
-        while clients:  # taken out, so that a call by a handler of the process's end gets a new one
-            clients.popitem()[1].session.detach()
+        for client in clients.values():
+            client.session.detach()
 
 
 def _check_framing(response: aiohttp.ClientResponse) -> None:
