@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -117,8 +118,8 @@ class _Session:
             socket_factory=_create_socket,
         )
         self._by_headers: OrderedDict[int, _Client] = OrderedDict()
-        # Holds aiohttp's sessions, which warn when they are collected open, for longer than this object; at the end of
-        # the process too, when handlers may still make a call.
+        # Holds aiohttp's sessions, which warn when they are collected open, for longer than this object; not only until
+        # the process ends, because a handler of its end may still make a call.
         weakref.finalize(self, _detach_forgotten, self._loop, self._by_headers).atexit = False
 
     def _client_with(self, headers: Mapping[str, str]) -> _Client:
@@ -261,7 +262,14 @@ def _connector_class() -> type[aiohttp.TCPConnector]:
     """Return what opens and keeps connections; it does not complain in the log of a hub that nobody closed."""
     import aiohttp
 
+    is_finalizing = sys.is_finalizing  # modules are emptied while the process ends
+
     class Connector(aiohttp.TCPConnector):
+        @property
+        def closed(self) -> bool:
+            """Whether nothing can be sent, which aiohttp's sessions ask as they go; so it is when the process ends."""
+            return super().closed or is_finalizing()
+
         def __del__(self, _warnings: object = None) -> None:
             """Do nothing: a loop that goes on closes the connections, one that has ended took them with it."""
 

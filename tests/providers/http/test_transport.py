@@ -528,6 +528,22 @@ def test_a_process_that_ends_without_closing_says_nothing_and_can_call_to_the_la
     assert run_unclosed(lines) == (["ok", "ok"], "", 0)
 
 
+def test_a_process_that_ends_amid_a_body_says_nothing():
+    """The loop was closed, but not shut down, and a generator is still reading."""
+    lines = """
+async def read_chunks():
+    async with Server(reply(OK[:-1])).running() as server:
+        response = await transport.send(request_to(server.url))
+        chunks = response.aiter_bytes()
+        print((await anext(chunks)).decode())
+        return transport, response, chunks
+
+kept = loop.run_until_complete(read_chunks())
+loop.close()
+"""
+    assert run_unclosed(lines) == (["o"], "", 0)
+
+
 def test_a_process_that_ends_beside_a_running_loop_says_nothing_nor_does_its_forked_child():
     """The loop runs in a thread of its own; in the child it stands still, for ever running."""
     lines = """
