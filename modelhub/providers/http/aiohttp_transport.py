@@ -9,8 +9,9 @@ import ssl
 import sys
 import weakref
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ class AiohttpTransport:
         except Exception as error:
             failure = call_error_from(error, AIOHTTP_ERRORS, request.url)
         else:
-            _check_framing(response)
+            _check_response(response)
             body = _AiohttpBody(response, request.url, session.open_responses)
             return HttpResponse(response.status, response.headers, body, self._max_response_bytes)
         raise failure
@@ -283,12 +284,17 @@ def _detach_forgotten(loop: asyncio.AbstractEventLoop, clients: Mapping[int, _Cl
             client.session.detach()
 
 
-def _check_framing(response: aiohttp.ClientResponse) -> None:
-    """Raise BadReply for a transfer coding that aiohttp does not undo: nobody could say where the body ends."""
+def _check_response(response: aiohttp.ClientResponse) -> None:
+    """Raise BadReply for an answer whose end nobody can tell: another protocol, or an unknown transfer coding."""
     coding = response.headers.get("Transfer-Encoding")
-    if coding is not None and coding.lower() != "chunked":
-        response.close()
-        raise BadReply("the answer has an unknown transfer coding")
+    if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+        problem = "the answer switches to another protocol, which nobody asked for"
+    elif coding is not None and coding.lower() != "chunked":
+        problem = "the answer has an unknown transfer coding"
+    else:
+        return
+    response.close()
+    raise BadReply(problem)
 
 
 def _find_skipped(headers: Mapping[str, str]) -> list[str] | None:
@@ -320,13 +326,36 @@ async def _split(body: Sequence[bytes]) -> AsyncIterator[memoryview]:
             await asyncio.sleep(0)
 
 
+class _Socket(socket.socket):
+    """A socket that can be read after the server has reset the connection.
+
+    A server that refuses a large request by its head may answer and close while the body is still being sent. The
+    event loop would drop the connection at the next write, and the answer that waits in it.
+    """
+
+    def send(self, data: Any, *flags: int) -> int:
+        """Send *data*; what the server does not take any more counts as sent: reading tells what became of it."""
+        try:
+            return super().send(data, *flags)
+        except (BrokenPipeError, ConnectionResetError):
+            return memoryview(data).nbytes
+
+    def sendmsg(self, buffers: Iterable[Any], *arguments: Any) -> int:
+        """Send *buffers* likewise."""
+        pieces = list(buffers)
+        try:
+            return super().sendmsg(pieces, *arguments)
+        except (BrokenPipeError, ConnectionResetError):
+            return sum(memoryview(piece).nbytes for piece in pieces)
+
+
 def _create_socket(address: Any) -> socket.socket:
     """Return a socket for *address* that probes silent connections.
 
     A model may think for minutes in silence, and routers on the way forget connections that are silent.
     """
     family, kind, protocol, _, _ = address
-    sock = socket.socket(family, kind, protocol)
+    sock = _Socket(family, kind, protocol)
     with contextlib.suppress(OSError, AttributeError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _TCP_KEEPALIVE:

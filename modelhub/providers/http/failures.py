@@ -36,6 +36,7 @@ _BROKEN = "the connection broke"
 _CUT_OFF = "the connection was closed before the answer was complete"
 _DISCONNECTED = "the connection was closed before the answer"
 _NOT_HTTP = "the answer is not HTTP/1.1, or its headers are garbled"
+_NOT_READABLE = f"{_NOT_HTTP}, or its compression was not asked for"
 _BAD_URL = "the address cannot be used"
 _UNWRITABLE = "the request cannot be written: look at the key and the headers"
 _UNDECODABLE = "the answer's compression is broken"
@@ -64,7 +65,7 @@ AIOHTTP_ERRORS: ErrorTable = {
     "ContentTypeError": (BadReply, _NOT_HTTP),
     "WSServerHandshakeError": (BadReply, _NOT_HTTP),
     "TooManyRedirects": (NotConfigured, _REDIRECTED),
-    "ClientResponseError": (BadReply, _NOT_HTTP),
+    "ClientResponseError": (BadReply, _NOT_READABLE),
     "InvalidUrlRedirectClientError": (NotConfigured, _REDIRECTED),
     "NonHttpUrlRedirectClientError": (NotConfigured, _REDIRECTED),
     "RedirectClientError": (NotConfigured, _REDIRECTED),
@@ -142,7 +143,10 @@ def call_error_from(error: Exception, table: ErrorTable, url: str) -> CallError:
     if isinstance(error, CallError):
         return error
     rows = {**_OTHER_ERRORS, **table}
-    row = next((rows[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in rows), None)
+    # aiohttp wraps this one in its errors of cut-off bodies, or of garbled headers.
+    is_coding = type(error.__cause__).__name__ == "ContentEncodingError"
+    deciding = type(error.__cause__ if is_coding else error)
+    row = next((rows[cls.__name__] for cls in deciding.__mro__ if cls.__name__ in rows), None)
     cls, words = row or (UnknownFailure, type(error).__name__)
     reason = _find_reason(error) if cls is ConnectFailed else None
     parts = [words, reason, server_name(url) or urlsplit(url).netloc]

@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import socket
 import subprocess
 import sys
+import threading
 import traceback
 import warnings
 import zlib
@@ -414,6 +416,62 @@ async def test_an_answer_before_the_request_is_over_is_seen():
             response = await transport.send(request_to(server.url, [bytes(1_000_000)] * 20))
             assert (response.status, await response.read()) == (413, b"too large")
             await response.aclose()
+
+
+async def test_an_answer_before_a_reset_is_seen():
+    """A server that refuses and closes at once resets the connection, for it has not read all: its answer was sent."""
+    accepted, closed = threading.Event(), threading.Event()
+
+    def refuse(listener):
+        connection, _ = listener.accept()
+        accepted.set()
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\n\r\ntoo large")
+        connection.close()
+        closed.set()
+
+    class Body(list):
+        """The event loop has no chance to read the answer between the reset and the next write."""
+
+        def __iter__(self):
+            for number, piece in enumerate(super().__iter__()):
+                if number and accepted.is_set():
+                    closed.wait(10)
+                yield piece
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        request = HttpRequest(url, {}, Body([bytes(1_000_000)] * 4))
+        server = threading.Thread(target=refuse, args=[listener])
+        async with open_transport("aiohttp") as transport:
+            server.start()
+            async with asyncio.timeout(10):
+                response = await transport.send(request)
+                assert (response.status, await response.read()) == (413, b"too large")
+                await response.aclose()
+        server.join()
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"zstd"])
+async def test_a_compression_that_cannot_be_undone_is_said(coding):
+    """It is an answer that cannot be read, not a connection that broke."""
+    script = reply(with_length(b"not compressed", b"Content-Encoding: " + coding))
+    async with Server(script).running() as server, open_transport("aiohttp") as transport:
+        with pytest.raises(BadReply, match="compression"):
+            await (await transport.send(request_to(server.url))).read()
+
+
+async def test_a_switch_of_protocols_is_refused():
+    """Nobody asked for one; the connection is closed, and nothing is left to warn of."""
+    script = reply(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+    async with Server(script).running() as server, open_transport("aiohttp") as transport:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with pytest.raises(BadReply, match="another protocol"):
+                await transport.send(request_to(server.url))
+            gc.collect()
+        await server.closed.wait()
+    assert not caught
 
 
 @pytest.mark.parametrize(
