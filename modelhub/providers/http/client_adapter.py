@@ -1,4 +1,4 @@
-"""Clients of httpx and httpx2 behind the protocol of a transport: the caller's, and those made with his arguments."""
+"""Clients of httpx and httpx2 as transports: one that the caller hands in, and those made with given arguments."""
 
 from __future__ import annotations
 
