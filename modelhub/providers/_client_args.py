@@ -30,9 +30,12 @@ def secret_headers(headers: Any) -> Iterator[str]:
 
 
 def read_timeouts(value: Any, default: Timeouts) -> Timeouts:
-    """Return what *value* says: seconds, or an object like httpx's Timeout; None is *default*."""
+    """Return what *value* says: seconds, an object like httpx's Timeout, or its tuple; None is *default*."""
     if value is None:
         return default
     if isinstance(value, int | float):
         return Timeouts(min(value, default.connect or value), value, value)
+    if isinstance(value, tuple | list):  # connect, read, write, pool, as httpx has it
+        connect, read, _, pool = (*value, *(None,) * 4)[:4]
+        return Timeouts(connect, read, pool)
     return Timeouts(*(getattr(value, name, getattr(default, name)) for name in Timeouts._fields))
