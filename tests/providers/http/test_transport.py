@@ -20,6 +20,7 @@ from modelhub.errors import BadReply, CallError, ConnectFailed, ConnectionLost, 
 from modelhub.providers.http import HttpRequest
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 from modelhub.providers.http.failures import AIOHTTP_ERRORS, HTTPX_ERRORS, call_error_from
+from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.http.loopback import OK, Server, open_transport, reply, request_to, stay_silent
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -561,6 +562,7 @@ def run_unclosed(last_lines):
     """Run a process that closes neither its loop nor its transport, and ends with *last_lines*; return what it said."""
     code = f"""
 import asyncio, atexit, gc, os, threading, warnings
+from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.http.loopback import OK, Server, reply, request_to
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 
@@ -691,3 +693,14 @@ async def test_two_answers_are_never_mixed_under_cancellation():
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), results
+
+
+@pytest.mark.parametrize("timeout", [(1.0, 0.05), [1.0, 0.05, 9.0, 9.0]], ids=["tuple", "list"])
+async def test_a_tuple_of_timeouts_is_heeded(timeout):
+    """It says what httpx's does: connect, read, write, pool."""
+    async with Server(stay_silent).running() as server:
+        model = OpenAIChatModel("m", "k", base_url=server.url, client_args={"timeout": timeout})
+        async with asyncio.timeout(5):
+            with pytest.raises(TimedOut):
+                await model("hi", stream=False)
+        await model.aclose()
