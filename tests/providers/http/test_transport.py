@@ -562,7 +562,6 @@ def run_unclosed(last_lines):
     """Run a process that closes neither its loop nor its transport, and ends with *last_lines*; return what it said."""
     code = f"""
 import asyncio, atexit, gc, os, threading, warnings
-from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.http.loopback import OK, Server, reply, request_to
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 
