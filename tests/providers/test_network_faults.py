@@ -215,7 +215,7 @@ async def test_a_process_without_file_descriptors_asks_the_next_model(monkeypatc
 
     async with hub_of(models, chains={"chain": {"models": ["far", "near"]}}) as hub:
         await failures(hub)  # the SDK is loaded
-        monkeypatch.setattr(socket, "socket", no_socket)
+        monkeypatch.setattr(socket.socket, "__init__", no_socket)
         reply = await hub.get("chain")("hi")
         failure = (await failures(hub))["far"]
         monkeypatch.undo()
