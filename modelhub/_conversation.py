@@ -71,8 +71,8 @@ class Conversation:
         if self.open and not joins:
             raise self._missing_result(next(iter(self.open)), at)
         self._overtake(at)
-        given = {block.id for _, block in run if isinstance(block, ToolUseBlock)}
-        blocks = tuple(self._ask(b, place, given) if isinstance(b, ToolUseBlock) else b for place, b in run)
+        own_ids = {block.id for _, block in run if isinstance(block, ToolUseBlock)}
+        blocks = tuple(self._ask(b, place, own_ids) if isinstance(b, ToolUseBlock) else b for place, b in run)
         if joins:
             last = self.turns.pop()
             self.turns.append(replace(last, blocks=(*last.blocks, *blocks)))
@@ -116,10 +116,10 @@ class Conversation:
     def _answer_calls(self, placed: Placed) -> Placed:
         return [(place, self._answer(b, place) if isinstance(b, ToolResultBlock) else b) for place, b in placed]
 
-    def _ask(self, block: ToolUseBlock, place: str, given: set[str]) -> ToolUseBlock:
+    def _ask(self, block: ToolUseBlock, place: str, own_ids: set[str]) -> ToolUseBlock:
         call_id = safe_call_id(block.id)
         if not call_id or call_id in self.open:
-            made = self._new_id(given)
+            made = self._new_id(own_ids)
             if call_id:  # some servers give two calls one id: their results come in the same order
                 self._twins.setdefault(call_id, []).append(made)
             call_id = made
@@ -128,11 +128,11 @@ class Conversation:
         self.open[call_id] = (block.name, place)
         return block if call_id == block.id else replace(block, id=call_id)
 
-    def _new_id(self, given: set[str]) -> str:
+    def _new_id(self, own_ids: set[str]) -> str:
         while True:
             self._count += 1
             made = f"call_{self._count}"
-            if made not in given and made not in self._answers and made not in self.open:
+            if made not in own_ids and made not in self._answers and made not in self.open:
                 self._made.add(made)
                 return made
 

@@ -236,11 +236,11 @@ class _Table:
         """Return the model of *provider*, or of whoever is at *address* where that is None; None if it is unknown."""
         name = model_name.rpartition("models/")[2]  # Google's full names
         try:
-            found = self.snapshot.find_provider_model(name, None, provider, None if provider else address)[1]
+            model = self.snapshot.find_provider_model(name, None, provider, None if provider else address)[1]
         except LookupError:
             return None
         # A fine-tuned model never has its base's price.
-        return None if name.startswith("ft:") and not str(found.id).startswith("ft:") else found
+        return None if name.startswith("ft:") and not str(model.id).startswith("ft:") else model
 
 
 def _table() -> _Table | None:

@@ -94,7 +94,7 @@ def missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
     """The same of all models of *hub*, which are made for it; with *check_clients*, their SDKs' clients too."""
     from modelhub.build import Unconfigured
 
-    found, problems = {}, []
+    unconfigured, problems = {}, []
     for name, entry in hub.loaded.models.items():
         try:
             model = hub.get(name).models[0]
@@ -102,14 +102,14 @@ def missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
             problems.append(Problem(f"model `{name}`: {error}", hub.loaded.file, entry.line))
             continue
         if isinstance(model, Unconfigured):
-            found[name] = model.problem
+            unconfigured[name] = model.problem
         if check_clients and entry.options is not None:
             problems += client_problems(hub.loaded, name)
     if check_clients:
         problems += [hub.loaded.problem((), str(problem)) for problem in check_proxies()]
     if problems:
         raise ConfigError(problems)
-    return found
+    return unconfigured
 
 
 def summary(loaded: Loaded) -> str:

@@ -64,15 +64,15 @@ def _follow(
 
     A reference that leads nowhere, or was followed before, is left out.
     """
-    found = dict(part) if isinstance(part, Mapping) else {}
-    while isinstance(reference := found.pop("$ref", None), str) and reference not in followed:
+    schema = dict(part) if isinstance(part, Mapping) else {}
+    while isinstance(reference := schema.pop("$ref", None), str) and reference not in followed:
         followed = followed | {reference}
         target: Any = root
         for name in reference.removeprefix("#").split("/")[1:]:
             target = target.get(name) if isinstance(target, Mapping) else None
         if isinstance(target, Mapping) and reference.startswith("#"):
-            found = {**target, **found}
-    return found, followed
+            schema = {**target, **schema}
+    return schema, followed
 
 
 def _merge(plain: Schema, part: Any, root: Mapping[str, Any], followed: frozenset[str]) -> None:

@@ -50,6 +50,11 @@ class Endpoint:
         return urlsplit(self.address).hostname or ""
 
     @property
+    def key_text(self) -> str | None:
+        """The key as it is sent; None without one."""
+        return None if self.key is None else self.key.get_secret_value()
+
+    @property
     def is_official(self) -> bool:
         """Whether the address is one of the vendor's own."""
         return matches_host(self.host, self.site.hosts)

@@ -1,6 +1,7 @@
 """Retry: the same model is asked again when the failure's verdict allows it, and never more often than that."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -19,6 +20,7 @@ from modelhub.errors import (
 )
 from modelhub.events import FellBack, Waiting
 
+SEEDS = 200 if os.environ.get("MODELHUB_LONG") else 80
 OK = {"say": "fine"}
 BUSY = {"fail": "Overloaded"}
 NEVER = {cls.__name__ for cls in failure_classes() if cls.verdict.retry is Retry.NO} - {
@@ -67,13 +69,13 @@ def test_waits_are_jittered_over_their_whole_range(worlds):
     """The nth wait is anywhere between nothing and its bound, which doubles and has a top: 0.5, 1, 2, 2 s."""
     bounds = [0.5, 1.0, 2.0, 2.0]
     seen = [[] for _ in bounds]
-    for seed in range(80):
+    for seed in range(SEEDS):
         world = worlds(seed)
         asyncio.run(_fail(world))
         for number, event in enumerate(world.of(Waiting)):
             seen[number].append(event.seconds)
     for waits, bound in zip(seen, bounds, strict=True):
-        assert len(waits) == 80
+        assert len(waits) == SEEDS
         assert 0 <= min(waits) < 0.1 * bound
         assert 0.9 * bound < max(waits) <= bound
         assert 0.4 * bound < sum(waits) / len(waits) < 0.6 * bound

@@ -119,19 +119,20 @@ class AnthropicChatModel(HttpProvider):
             "max_retries": 0,
         }
         if all(arguments.get(name) is None for name in CREDENTIALS):
-            arguments["api_key"] = self._key() or "none"  # or else the SDK looks for one in files
+            arguments["api_key"] = self.endpoint.key_text or "none"  # or else the SDK looks for one in files
         return SdkWriter(anthropic, anthropic.AsyncAnthropic(**arguments), recorder)
 
     async def close_writer(self, writer: SdkWriter) -> None:
         """Close what fetches credentials."""
         await writer.aclose()
 
-    def _key(self) -> str | None:
-        return None if self.endpoint.key is None else self.endpoint.key.get_secret_value()
-
     def _sent_headers(self, omit: Any) -> dict[str, Any]:
         """Return the client's own headers, and what corrects those that the SDK would send; *omit* leaves one out."""
-        own, key, headers = dict(self._client_args.get("default_headers") or {}), self._key(), dict[str, Any]()
+        own, key, headers = (
+            dict(self._client_args.get("default_headers") or {}),
+            self.endpoint.key_text,
+            dict[str, Any](),
+        )
         if not self.endpoint.from_environment or self.has_credentials():
             lines = os.environ.get("ANTHROPIC_CUSTOM_HEADERS")
             headers = replace_environment_headers(lines, key and f"Bearer {key}", omit)
@@ -143,7 +144,10 @@ class AnthropicChatModel(HttpProvider):
         return {**{name: value for name, value in headers.items() if name not in names}, **own}
 
     def _has_environment_token(self) -> bool:
-        return self.endpoint.from_environment and self._key() == os.environ.get("ANTHROPIC_AUTH_TOKEN", "").strip()
+        return (
+            self.endpoint.from_environment
+            and self.endpoint.key_text == os.environ.get("ANTHROPIC_AUTH_TOKEN", "").strip()
+        )
 
     async def write_request(self, writer: SdkWriter, request: VendorRequest) -> RequestTemplate:
         """Return what the SDK writes for *request*."""
@@ -163,10 +167,10 @@ class AnthropicChatModel(HttpProvider):
         return "tool" if named and not thinks(self._parameters(request), adaptively=True) else "prompt"
 
     def _parameters(self, request: ChatRequest) -> dict[str, Any]:
-        given = {**self.default_parameters(), **request.options}
+        wanted = {**self.default_parameters(), **request.options}
         if self.thinking is not None:
-            given.setdefault("thinking", dict(self.thinking))
-        parameters = {name: value for name, value in given.items() if value is not None}
+            wanted.setdefault("thinking", dict(self.thinking))
+        parameters = {name: value for name, value in wanted.items() if value is not None}
         return {"max_tokens": self.max_tokens, **parameters}
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:

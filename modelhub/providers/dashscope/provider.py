@@ -94,7 +94,7 @@ class DashScopeChatModel(HttpProvider):
         arguments = {
             **self._client_args,
             "http_client": recorder.client,
-            "api_key": self._key(),
+            "api_key": self.endpoint.key_text or "",
             "base_url": address,
             "region": self._account.region,
             "protocol": "native",
@@ -102,9 +102,6 @@ class DashScopeChatModel(HttpProvider):
             "config_path": os.devnull,
         }
         return _Writer(_client_class()(**arguments), recorder)
-
-    def _key(self) -> str:
-        return "" if self.endpoint.key is None else self.endpoint.key.get_secret_value()
 
     async def write_request(self, writer: _Writer, request: VendorRequest) -> RequestTemplate:
         """Return what the SDK writes for *request*. Over a client that it is given, it sends only what is said here."""
@@ -120,7 +117,7 @@ class DashScopeChatModel(HttpProvider):
                 json=written.body,
                 headers={"User-Agent": default_user_agent(), **written.headers},
                 base_url=split_userinfo(self.endpoint.address)[0],
-                api_key=self._key(),
+                api_key=self.endpoint.key_text or "",
                 workspace=self._account.workspace,
                 sdk_module="aigc",
             )

@@ -157,7 +157,7 @@ class GeminiChatModel(HttpProvider):
             # For clients that the SDK makes besides and nobody uses: loading certificates for them takes 100 ms.
             "async_client_args": {"verify": tls_context(), "ssl": tls_context()},
         }
-        key = None if self.endpoint.key is None else self.endpoint.key.get_secret_value()
+        key = self.endpoint.key_text
         arguments = {
             **self._client_args,
             "vertexai": self._is_vertex,  # said either way: the environment could switch the backend

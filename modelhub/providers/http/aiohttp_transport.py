@@ -341,7 +341,7 @@ class _Socket(socket.socket):
             return memoryview(data).nbytes
 
     def sendmsg(self, buffers: Iterable[Any], *arguments: Any) -> int:
-        """Send *buffers* likewise."""
+        """Send *buffers*, and count what the server does not take as sent, as `send` does. Returns the bytes sent."""
         pieces = list(buffers)
         try:
             return super().sendmsg(pieces, *arguments)

@@ -157,7 +157,7 @@ class OpenAIChatModel(HttpProvider):
     def _client_arguments(self, address: str) -> dict[str, Any]:
         arguments = {name: value for name, value in self._client_args.items() if name != "http_client"}
         arguments["default_headers"] = self._sent_headers()
-        if (key := self._key()) is not None:
+        if (key := self.endpoint.key_text) is not None:
             is_token = self._is_azure and key == os.environ.get("AZURE_OPENAI_AD_TOKEN")
             arguments["azure_ad_token" if is_token else "api_key"] = key
         elif _CREDENTIALS.isdisjoint(arguments):
@@ -168,12 +168,13 @@ class OpenAIChatModel(HttpProvider):
             arguments["azure_endpoint" if is_resource else "base_url"] = address
         return arguments
 
-    def _key(self) -> str | None:
-        return None if self.endpoint.key is None else self.endpoint.key.get_secret_value()
-
     def _sent_headers(self) -> dict[str, Any]:
         """Return the client's own headers; those that the SDK would add from the environment are taken out again."""
-        own, key, headers = dict(self._client_args.get("default_headers") or {}), self._key(), dict[str, Any]()
+        own, key, headers = (
+            dict(self._client_args.get("default_headers") or {}),
+            self.endpoint.key_text,
+            dict[str, Any](),
+        )
         if not uses_environment(self.endpoint):
             authorization = f"Bearer {key}" if key is not None and not self._is_azure else None
             headers = replace_environment_headers(os.environ.get("OPENAI_CUSTOM_HEADERS"), authorization, _omit())
@@ -186,7 +187,7 @@ class OpenAIChatModel(HttpProvider):
     async def write_request(self, writer: SdkWriter, request: VendorRequest) -> RequestTemplate:
         """Return what the SDK writes for *request*."""
         options: Any = dict(request.sdk_options or {})
-        if self._key() is None and not self.has_credentials():
+        if self.endpoint.key_text is None and not self.has_credentials():
             options["headers"] = {"Authorization": _omit(), **(options.get("headers") or {})}
         return await writer.write("/chat/completions", request, options)
 
