@@ -118,10 +118,11 @@ def test_what_is_our_own_is_counted_once(tmp_path, usage):
 def test_a_reading_holds_nobody_up(tmp_path, monkeypatch):
     """Calls go on with the last figure while the file is read; it is read once at a time."""
     mine, other = hub_of(tmp_path), hub_of(tmp_path)
-    go_on, readings, connect = threading.Event(), [], others.connect_for_reading
+    reading, go_on, readings, connect = threading.Event(), threading.Event(), [], others.connect_for_reading
 
     def slow(path):
         readings.append(path)
+        reading.set()
         go_on.wait(10)
         return connect(path)
 
@@ -131,6 +132,7 @@ def test_a_reading_holds_nobody_up(tmp_path, monkeypatch):
         for _ in range(2):
             await asyncio.sleep(6)
             assert await ask(mine) == 1
+            assert reading.wait(10)
         assert (spent(mine), len(readings)) == ([8], 1)
         go_on.set()
         with mine.usage._budgets._others._turn:
