@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 
 from benchmarks.sixteen import FAST, FULL, SCENARIOS, Run, Timing, config, play, verdict
 from modelhub import Hub
-from modelhub.testing import Answer, FaultServer
+from modelhub.testing import CannedResponse, FaultServer
 
 CONFIGURATION = """\
 defaults:
@@ -34,7 +34,7 @@ chains:
 
 async def runs(names: list[str], timing: Timing) -> AsyncIterator[tuple[str, Run]]:
     """Each of *names*, played one after the other in one hub, as one app would have."""
-    answer = Answer(interval=timing.pause)
+    answer = CannedResponse(interval=timing.pause)
     async with FaultServer(answer) as server, Hub.from_dict(config(server), environ={}) as hub:
         await hub.get("fallback")("Are you there?")  # the SDK is loaded before anything is timed
         for name in names:

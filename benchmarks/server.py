@@ -13,7 +13,7 @@ import re
 import sys
 from functools import cache
 
-from modelhub.testing.wires import WIRES, Answer, Asked, Refusal, ToolCall
+from modelhub.testing.wires import WIRES, CannedResponse, ParsedRequest, Refusal, ToolCall
 
 TOGETHER = 16
 MEGABYTE = 1_000_000
@@ -30,11 +30,11 @@ def answered(vendor: str, kind: str, count: int, stream: bool) -> list[bytes]:
     if stream:
         return _streamed(vendor, _frames(vendor, kind, count))
     text = "x" * MEGABYTE if kind == "big" else "A short answer."
-    return [_whole(200, WIRES[vendor].whole(Answer(text, input_tokens=9), _asked(False)))]
+    return [_whole(200, WIRES[vendor].whole(CannedResponse(text, input_tokens=9), _asked(False)))]
 
 
-def _asked(stream: bool) -> Asked:
-    return Asked("id1", "m", stream, words=9, tools=True)
+def _asked(stream: bool) -> ParsedRequest:
+    return ParsedRequest("id1", "m", stream, words=9, tools=True)
 
 
 def _whole(status: int, value: object) -> bytes:
@@ -46,9 +46,9 @@ def _whole(status: int, value: object) -> bytes:
 def _frames(vendor: str, kind: str, count: int) -> list[bytes]:
     wire = WIRES[vendor]
     if kind != "tool":
-        return [frame.data for frame in wire.frames(Answer("word " * count, input_tokens=9), _asked(True))]
+        return [frame.data for frame in wire.frames(CannedResponse("word " * count, input_tokens=9), _asked(True))]
     # One call's frame, its arguments cut into pieces of ten characters.
-    call = Answer("", (ToolCall("f", {"text": "X"}),), input_tokens=9)
+    call = CannedResponse("", (ToolCall("f", {"text": "X"}),), input_tokens=9)
     whole, written = json.dumps({"text": "0123456789" * count}), json.dumps(json.dumps({"text": "X"})).encode()
     pieces = [whole[at : at + 10] for at in range(0, len(whole), 10)]
     found: list[bytes] = []

@@ -13,14 +13,14 @@ from itertools import pairwise
 from typing import Any
 
 from modelhub import Hub
-from modelhub.errors import CallError
-from modelhub.middleware.chain import Chain
-from modelhub.testing import Answer, FaultServer, Recorded, faults
+from modelhub.core.errors import CallError
+from modelhub.middleware.chain.layer import Chain
+from modelhub.testing import CannedResponse, FaultServer, Recorded, faults
 from modelhub.testing.faults import Item
 
 __all__ = ["FAST", "FULL", "SCENARIOS", "Call", "Run", "Timing", "config", "play", "scripts", "verdict"]
 
-TEXT = Answer().text
+TEXT = CannedResponse().text
 PROMPT = "Say in sixty words why a harbour needs a second lamp."
 SCENARIOS = {
     "S01": ("429 with Retry-After, once", 20),
@@ -48,7 +48,7 @@ class Timing:
     """How long things last, in seconds; the published timing if nothing else is said.
 
     Of S15: the server is down for `down`, and `calls` calls are made, one `every` so many seconds, each of which may
-    take `patience`.
+    take `wait_budget`.
     """
 
     silence: float = 120
@@ -58,11 +58,11 @@ class Timing:
     pause: float = 0.015
     calls: int = 20
     every: float = 4
-    patience: float = 30
+    wait_budget: float = 30
 
 
 FULL = Timing()
-FAST = Timing(silence=15, slow=12, stall=12, down=6, pause=0.005, calls=20, every=1.2, patience=10)
+FAST = Timing(silence=15, slow=12, stall=12, down=6, pause=0.005, calls=20, every=1.2, wait_budget=10)
 """Shorter, but still longer than the clocks of `config`, so that they are put to the test."""
 
 
@@ -183,7 +183,7 @@ async def _sequence(chain: Chain, reset_at: float, timing: Timing) -> list[Call]
     for number in range(timing.calls):
         due = reset_at + timing.every * number
         await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
-        calls.append(await ask(chain, timing.patience))
+        calls.append(await ask(chain, timing.wait_budget))
     return calls
 
 

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelhub.errors import (
+    from modelhub.core.errors import (
         AllModelsFailed,
         AuthenticationFailed,
         BadReply,
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
         UnknownModel,
         UnsupportedFeature,
     )
+    from modelhub.core.model import ChatModelBase, Layer
+    from modelhub.core.response import Attempt, ChatResponse, ChatUsage
+    from modelhub.core.stream import ChatStream
     from modelhub.hub import Hub
-    from modelhub.middleware.chain import Chain
-    from modelhub.model import ChatModelBase, Layer
+    from modelhub.middleware.chain.layer import Chain
     from modelhub.providers.anthropic import AnthropicChatModel
     from modelhub.providers.dashscope import DashScopeChatModel
     from modelhub.providers.gemini import GeminiChatModel
     from modelhub.providers.ollama import OllamaChatModel
     from modelhub.providers.openai import OpenAIChatModel
     from modelhub.providers.scripted import ScriptedChatModel
-    from modelhub.response import Attempt, ChatResponse, ChatUsage
-    from modelhub.stream import ChatStream
 
 __version__ = "0.1.0"
 __all__ = [
@@ -105,13 +105,13 @@ __all__ = [
 
 _ROOMS = {
     "Hub": "modelhub.hub",
-    "ChatModelBase": "modelhub.model",
-    "Layer": "modelhub.model",
-    "ChatStream": "modelhub.stream",
-    "Attempt": "modelhub.response",
-    "ChatResponse": "modelhub.response",
-    "ChatUsage": "modelhub.response",
-    "Chain": "modelhub.middleware.chain",
+    "ChatModelBase": "modelhub.core.model",
+    "Layer": "modelhub.core.model",
+    "ChatStream": "modelhub.core.stream",
+    "Attempt": "modelhub.core.response",
+    "ChatResponse": "modelhub.core.response",
+    "ChatUsage": "modelhub.core.response",
+    "Chain": "modelhub.middleware.chain.layer",
     "OpenAIChatModel": "modelhub.providers.openai",
     "AnthropicChatModel": "modelhub.providers.anthropic",
     "DashScopeChatModel": "modelhub.providers.dashscope",
@@ -125,7 +125,7 @@ def __getattr__(name: str) -> Any:
     # A name is loaded when it is first used: who wants one provider does not pay for the others.
     if name not in __all__:
         raise AttributeError(f"module 'modelhub' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_ROOMS.get(name, "modelhub.errors")), name)
+    value = globals()[name] = getattr(importlib.import_module(_ROOMS.get(name, "modelhub.core.errors")), name)
     return value
 
 

@@ -6,19 +6,19 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modelhub.context import Services
-from modelhub.errors import NotConfigured
-from modelhub.middleware._base import Shared
-from modelhub.middleware.chain import Chain
-from modelhub.middleware.limit import Pool
-from modelhub.middleware.retry import Budget
-from modelhub.model import ChatModelBase, ChatRequest
+from modelhub.core.context import Services
+from modelhub.core.errors import NotConfigured
+from modelhub.core.model import ChatModelBase, ChatRequest
+from modelhub.core.stream import Reply
+from modelhub.middleware.build_context import BuildContext
+from modelhub.middleware.chain.layer import Chain
+from modelhub.middleware.limit.layer import RateLimitPool
+from modelhub.middleware.retry.layer import RetryBudget
 from modelhub.options import ProviderOptions
 from modelhub.registry import layers
-from modelhub.stream import Reply
 
 if TYPE_CHECKING:
-    from modelhub.accounting.accounts import Accounts
+    from modelhub.accounting.accounting import Accounting
     from modelhub.config.load import Loaded, ModelEntry
 
 __all__ = ["Builder", "Unconfigured"]
@@ -58,14 +58,16 @@ class Builder:
     loaded: Loaded
     services: Services
     opened: Callable[[ChatModelBase], None]
-    accounts: Accounts | None = None
-    pools: dict[str, Pool] = field(default_factory=dict)
+    accounts: Accounting | None = None
+    pools: dict[str, RateLimitPool] = field(default_factory=dict)
     _state: dict[Any, Any] = field(default_factory=dict, repr=False)  # its keys have addresses, with passwords
     _stacks: dict[str, ChatModelBase] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pools = {name: Pool(name, options, self.services.clock) for name, options in self.loaded.limits.items()}
-        self._state["retry budget"] = Budget(self.loaded.config.retry_budget)
+        self.pools = {
+            name: RateLimitPool(name, options, self.services.clock) for name, options in self.loaded.limits.items()
+        }
+        self._state["retry budget"] = RetryBudget(self.loaded.config.retry_budget)
         if self.accounts is not None:
             self._state.update(self.accounts.state)
 
@@ -99,9 +101,9 @@ class Builder:
             model.connect_timeout = timeout.connect
         model.context_window = entry.options.context_window
         self.opened(model)
-        shared = Shared(self.services, _identity(entry.options), self.pools, self._state)
+        build_context = BuildContext(self.services, _identity(entry.options), self.pools, self._state)
         for spec in reversed(layers()):
-            model = spec.load().wrap(model, entry.layers.get(spec.key), shared)
+            model = spec.load().wrap(model, entry.layers.get(spec.key), build_context)
         return model
 
     def _unconfigured(self, entry: ModelEntry, missing: str) -> Unconfigured:

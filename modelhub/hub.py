@@ -13,20 +13,20 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from modelhub._frames import raises_without_frames
-from modelhub._sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
-from modelhub.accounting.accounts import Accounts
-from modelhub.active_calls import ActiveCalls
+from modelhub.accounting.accounting import Accounting
 from modelhub.build import Builder
 from modelhub.config.load import Loaded, copy_plain, load_dict, load_file
 from modelhub.config.portable import find_literal_secrets
-from modelhub.context import Follower, Services, as_seconds, bounded, tagged
-from modelhub.errors import ConfigError, HubClosed, InvalidRequest, UnknownModel
+from modelhub.core.active_calls import ActiveCalls
+from modelhub.core.context import Instrumentation, Services, as_seconds, bounded, tagged
+from modelhub.core.errors import ConfigError, HubClosed, InvalidRequest, UnknownModel
+from modelhub.core.model import ChatModelBase
+from modelhub.core.process import is_in_finalizer, register_at_fork
+from modelhub.core.sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
+from modelhub.core.tracebacks import raises_without_frames
 from modelhub.logs import LogObserver
-from modelhub.middleware.chain import Chain
-from modelhub.middleware.limit import Pool
-from modelhub.model import ChatModelBase
-from modelhub.process import is_in_finalizer, register_at_fork
+from modelhub.middleware.chain.layer import Chain
+from modelhub.middleware.limit.layer import RateLimitPool
 from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Hub:
         self.loaded = loaded
         given = services or Services(observers=(LogObserver(),))
         config = loaded.config
-        accounts = Accounts(config.usage, config.budgets, folder=Path(loaded.file).parent, clock=given.clock)
+        accounts = Accounting(config.usage, config.budgets, folder=Path(loaded.file).parent, clock=given.clock)
         self.usage = accounts.meter
         """What all calls used and cost: totals, the ledger's health, the budgets."""
         self._owned: list[ChatModelBase] = []
@@ -98,7 +98,7 @@ class Hub:
         self.services = dataclasses.replace(
             given,
             observers=(self.usage, *given.observers),
-            followers=self._followers(given),
+            instrumentations=self._instrumentations(given),
             calls=self._calls,
             files=config.files.access(Path(loaded.file).parent),
         )
@@ -115,15 +115,15 @@ class Hub:
         """Renew the lock in a forked child: another thread of the parent may have held it."""
         self._lock = threading.RLock()
 
-    def _followers(self, given: Services) -> tuple[Follower, ...]:
+    def _instrumentations(self, given: Services) -> tuple[Instrumentation, ...]:
         options = self.loaded.config.telemetry
         self._telemetry: Telemetry | None = None
-        if options.enabled is False or any(isinstance(follower, Telemetry) for follower in given.followers):
-            return given.followers
+        if options.enabled is False or any(isinstance(follower, Telemetry) for follower in given.instrumentations):
+            return given.instrumentations
         self._telemetry = Telemetry(
             content=options.content, propagate=options.propagate, required=options.enabled is True, find=self._provider
         )
-        return (*given.followers, self._telemetry)
+        return (*given.instrumentations, self._telemetry)
 
     def _provider(self, name: str) -> ChatModelBase | None:
         return next((model for model in self._owned if model.entry == name), None)
@@ -231,7 +231,7 @@ class Hub:
         return f"no model or chain is called `{name}`{meant} (there are: {', '.join(names)})"
 
     @property
-    def limits(self) -> Mapping[str, Pool]:
+    def limits(self) -> Mapping[str, RateLimitPool]:
         """Every limit of the file by its name; `hub.limits["tier"].left()` tells what is left of it."""
         return MappingProxyType(self._builder.pools)
 

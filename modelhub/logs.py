@@ -13,10 +13,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from modelhub.events import AttemptEnded, CallSettled, Event, FellBack, Restarted, Waiting
+from modelhub.core.events import AttemptEnded, CallEnded, Event, FellBack, Restarted, Waiting
 
 if TYPE_CHECKING:
-    from modelhub.errors import CallError
+    from modelhub.core.errors import CallError
 
 __all__ = ["LogObserver", "describe_event"]
 
@@ -141,7 +141,7 @@ def _describe_attempt(event: AttemptEnded) -> str:
     return f"attempt: {attempt['model']} {how}: {attempt['outcome']}{status}{said}"
 
 
-def _describe_call(event: CallSettled) -> str:
+def _describe_call(event: CallEnded) -> str:
     took, attempts = f"{event.duration:.1f} s", len(event.attempts)
     who = f"{event.requested}, answered by {event.model}," if event.how == "complete" else event.requested
     how = f"{event.how} ({event.error})" if event.error is not None else event.how
@@ -166,7 +166,7 @@ def _moved(event: FellBack | Restarted) -> dict[str, Any]:
     return {"call_id": event.call_id, **fields}
 
 
-def _settled(event: CallSettled) -> dict[str, Any]:
+def _settled(event: CallEnded) -> dict[str, Any]:
     usage = event.usage
     fields = {
         "requested": event.requested,
@@ -194,5 +194,5 @@ _ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, 
     FellBack: ("fallback", lambda _: logging.WARNING, _moved),
     Restarted: ("restart", lambda _: logging.WARNING, _moved),
     # Not an error: the caller gets that, and an error tracker that listens to logs would report it a second time.
-    CallSettled: ("settle", lambda event: logging.WARNING if event.how == "failed" else logging.INFO, _settled),
+    CallEnded: ("settle", lambda event: logging.WARNING if event.how == "failed" else logging.INFO, _settled),
 }

@@ -13,8 +13,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from modelhub.errors import ConfigError
-from modelhub.model import Layer
+from modelhub.core.errors import ConfigError
+from modelhub.core.model import Layer
 from modelhub.options import LayerOptions, ProviderOptions
 
 __all__ = ["LAYERS", "PROVIDERS", "LayerSpec", "layers", "provider_kinds", "provider_options"]
@@ -54,12 +54,12 @@ class LayerSpec:
 
 
 LAYERS: tuple[LayerSpec, ...] = (
-    LayerSpec("pricing", "modelhub.middleware.usage:Usage"),
-    LayerSpec("deadline", "modelhub.middleware.deadline:Deadline"),
-    LayerSpec("retry", "modelhub.middleware.retry:Retry"),
-    LayerSpec("breaker", "modelhub.middleware.breaker:Breaker"),
-    LayerSpec("limit", "modelhub.middleware.limit:Limit"),
-    LayerSpec("timeout", "modelhub.middleware.timeout:Timeout"),
+    LayerSpec("pricing", "modelhub.middleware.usage.layer:Usage"),
+    LayerSpec("deadline", "modelhub.middleware.deadline.layer:Deadline"),
+    LayerSpec("retry", "modelhub.middleware.retry.layer:Retry"),
+    LayerSpec("breaker", "modelhub.middleware.breaker.layer:Breaker"),
+    LayerSpec("limit", "modelhub.middleware.limit.layer:Limit"),
+    LayerSpec("timeout", "modelhub.middleware.timeout.layer:Timeout"),
 )
 """The one tuple of layer order, outermost first; a chain stands above it and a provider below. A layer is one file
 and one line here. Layers of third parties stand just below `usage`, in the order of their names."""

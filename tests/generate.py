@@ -21,7 +21,7 @@ def table(head, rows):
 
 def failures():
     """The failure table, as `modelhub explain --failures --markdown` prints it."""
-    from modelhub.cli._table import markdown
+    from modelhub.cli.model_table import markdown
 
     return markdown()
 

@@ -6,12 +6,12 @@ import random
 import pytest
 
 from modelhub import Hub
-from modelhub.context import CallContext, Services
-from modelhub.errors import CallError, DeadlineExceeded, InvalidRequest, Overloaded
-from modelhub.events import AttemptEnded, CallSettled, FellBack, Restarted, Waiting
+from modelhub.core.context import CallContext, Services
+from modelhub.core.errors import CallError, DeadlineExceeded, InvalidRequest, Overloaded
+from modelhub.core.events import AttemptEnded, CallEnded, FellBack, Restarted, Waiting
+from modelhub.core.response import ChatUsage
+from modelhub.core.stream import Outcome
 from modelhub.providers.scripted import ScriptedChatModel
-from modelhub.response import ChatUsage
-from modelhub.stream import Outcome
 from modelhub.testing import VirtualClock, run_virtual
 
 OK = {"say": "fine"}
@@ -41,7 +41,7 @@ def test_a_calls_events_tell_its_story_in_order():
 
     run_virtual(main())
     assert [type(event) for event in seen] == [
-        AttemptEnded, Waiting, AttemptEnded, Waiting, AttemptEnded, FellBack, AttemptEnded, CallSettled,
+        AttemptEnded, Waiting, AttemptEnded, Waiting, AttemptEnded, FellBack, AttemptEnded, CallEnded,
     ]  # fmt: skip
     assert len({event.call_id for event in seen}) == 1
     end = seen[-1]
@@ -60,10 +60,10 @@ def test_a_streams_events_come_when_it_ends():
 
     async def main():
         async for snapshot in await hub.get("main")("hi", stream=True):
-            assert any(isinstance(event, CallSettled) for event in seen) is snapshot.is_last
+            assert any(isinstance(event, CallEnded) for event in seen) is snapshot.is_last
 
     run_virtual(main())
-    assert [type(event) for event in seen] == [AttemptEnded, Restarted, AttemptEnded, CallSettled]
+    assert [type(event) for event in seen] == [AttemptEnded, Restarted, AttemptEnded, CallEnded]
     assert (seen[-1].model, seen[-1].first_token, seen[-1].duration) == ("b", 5, 6)
 
 
@@ -174,7 +174,7 @@ async def test_an_observer_that_fails_does_not_fail_the_call(caplog):
     model = ScriptedChatModel(reply="hello")
     model.services = Services(observers=(observer,))
     assert (await model("x")).text == "hello"
-    assert "an observer failed at CallSettled" in caplog.text
+    assert "an observer failed at CallEnded" in caplog.text
 
 
 SLOW = {"say": "late", "wait": 30}

@@ -6,8 +6,8 @@ import traceback
 
 import pytest
 
-from modelhub import errors
-from modelhub.errors import (
+from modelhub.core import errors
+from modelhub.core.errors import (
     AllModelsFailed,
     AuthenticationFailed,
     BreakerOpen,
@@ -34,7 +34,7 @@ def test_every_class_has_a_verdict_and_survives_pickling(cls):
         assert type(twin) is cls
         assert str(twin) == str(error)
         assert (twin.model, twin.status, twin.retry_after) == (error.model, error.status, error.retry_after)
-    assert cls.verdict.what
+    assert cls.policy.what
 
 
 def test_a_chains_failure_is_caught_in_three_ways():

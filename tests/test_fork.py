@@ -14,7 +14,7 @@ from contextlib import closing
 import pytest
 
 from modelhub import CallError, Hub
-from modelhub.providers._sdk_import import import_sdk
+from modelhub.providers.sdk_import import import_sdk
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),

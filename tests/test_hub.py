@@ -10,7 +10,8 @@ import warnings
 
 import pytest
 
-from modelhub import ConfigError, Hub, HubClosed, NotConfigured, UnknownModel, _sync
+from modelhub import ConfigError, Hub, HubClosed, NotConfigured, UnknownModel
+from modelhub.core import sync as _sync
 from modelhub.hub import config_path
 
 CONFIG = {

@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 from modelhub import Hub
-from modelhub.context import Services
-from modelhub.errors import CallError
+from modelhub.core.context import Services
+from modelhub.core.errors import CallError
 from modelhub.logs import LogObserver
 from modelhub.testing import VirtualClock, run_virtual
 

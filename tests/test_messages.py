@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelhub.blocks import (
+from modelhub.core.errors import InvalidRequest
+from modelhub.core.response import Attempt, ChatResponse, ChatUsage, Lazy
+from modelhub.messages.blocks import (
     Base64Source,
     ContentBlock,
     MediaBlock,
@@ -24,10 +26,8 @@ from modelhub.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.errors import InvalidRequest
-from modelhub.messages import normalise_messages
-from modelhub.response import Attempt, ChatResponse, ChatUsage, Later
-from modelhub.tools import normalise_tool_choice, normalise_tools
+from modelhub.messages.normalize import normalise_messages
+from modelhub.messages.tools import normalise_tool_choice, normalise_tools
 
 CAT = "https://example.com/cat.png"
 
@@ -305,7 +305,7 @@ def test_a_whole_reply_is_an_assistant_message() -> None:
     """A ChatResponse is accepted as it is, lazily built content and all."""
     block = {"type": "tool_use", "id": "a", "name": "f", "input": {}, "raw_input": "[", "error": "no object"}
     reply = ChatResponse(
-        Later(lambda: [{"type": "text", "text": "hi"}, block]),
+        Lazy(lambda: [{"type": "text", "text": "hi"}, block]),
         usage=ChatUsage(1, 2),
         metadata={"x": 1},
         finish_reason="tool_calls",

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from modelhub import Hub
-from modelhub.context import Services
+from modelhub.core.context import Services
 
 
 class City(BaseModel):

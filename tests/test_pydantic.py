@@ -7,7 +7,8 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from modelhub import ChatResponse, ChatUsage, Hub
-from modelhub.blocks import (
+from modelhub.core.response import Attempt
+from modelhub.messages.blocks import (
     Base64Source,
     MediaBlock,
     Message,
@@ -17,7 +18,6 @@ from modelhub.blocks import (
     ToolResultBlock,
     ToolUseBlock,
 )
-from modelhub.response import Attempt
 
 
 class Page(BaseModel):

@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel
 
-from modelhub.errors import AuthenticationFailed, ContextTooLong, InvalidRequest
+from modelhub.core.errors import AuthenticationFailed, ContextTooLong, InvalidRequest
 from modelhub.providers.openai import OpenAIChatModel
 
 TOOLS = Path(__file__).parents[2] / "shared" / "tools"

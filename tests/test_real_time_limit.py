@@ -15,7 +15,7 @@ from collections import deque
 import pytest
 
 from modelhub import Hub
-from modelhub.errors import RateLimited
+from modelhub.core.errors import RateLimited
 
 SECONDS = float(os.environ.get("LIMIT_SECONDS", "0"))
 BODY = json.dumps(

@@ -7,13 +7,13 @@ from decimal import Decimal
 
 import pytest
 
-from modelhub.response import ChatResponse, ChatUsage, Later
+from modelhub.core.response import ChatResponse, ChatUsage, Lazy
 
 TEXT = [{"type": "text", "text": "hello"}]
 
 
 def lazy(**facts):
-    return ChatResponse(Later(lambda: [dict(TEXT[0])]), id="1", created_at="now", delta="lo", is_last=False, **facts)
+    return ChatResponse(Lazy(lambda: [dict(TEXT[0])]), id="1", created_at="now", delta="lo", is_last=False, **facts)
 
 
 def eager():
@@ -80,7 +80,7 @@ def test_copies_are_of_the_same_class_and_equal():
 def test_a_value_is_built_once():
     """Reading twice gives the same list, so that a change to it stays."""
     built = []
-    reply = ChatResponse(Later(lambda: built.append(1) or [dict(TEXT[0])]), delta="")
+    reply = ChatResponse(Lazy(lambda: built.append(1) or [dict(TEXT[0])]), delta="")
     assert reply.content is reply.content
     assert repr(reply).startswith("ChatResponse(content=[{'type': 'text'")
     assert built == [1]

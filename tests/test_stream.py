@@ -11,9 +11,9 @@ from contextlib import aclosing
 import pytest
 
 from modelhub import ChatResponse, ChatStream
-from modelhub.errors import BadReply, StreamBroken
+from modelhub.core.errors import BadReply, StreamBroken
+from modelhub.core.stream import Outcome, add_done_callback
 from modelhub.providers.scripted import ScriptedChatModel
-from modelhub.stream import Outcome, on_settled
 from modelhub.testing import run_virtual
 
 
@@ -37,7 +37,7 @@ async def words(*texts, error=None, closed=None):
 def heard(stream, name="it", into=None):
     """How *stream* was finished, each time anybody says so."""
     found = [] if into is None else into
-    on_settled(stream, lambda outcome: found.append((name, outcome.how)))
+    add_done_callback(stream, lambda outcome: found.append((name, outcome.how)))
     return found
 
 
@@ -147,7 +147,7 @@ async def test_settled_once_when_it_is_forgotten():
 async def test_forgotten_in_another_thread_it_is_settled_in_its_own():
     """Callbacks touch what belongs to the loop."""
     stream, threads = [await ChatStream.open(words("one", "two"))], []
-    on_settled(stream[0], lambda _: threads.append(threading.get_ident()))
+    add_done_callback(stream[0], lambda _: threads.append(threading.get_ident()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         thread = threading.Thread(target=stream.clear)
@@ -311,7 +311,7 @@ async def again(stream):
 async def test_a_callback_that_fails_keeps_nobody_from_hearing(caplog):
     """It is logged."""
     stream = await ChatStream.open(words("one"))
-    on_settled(stream, lambda _: 1 / 0)
+    add_done_callback(stream, lambda _: 1 / 0)
     found = heard(stream)
     with caplog.at_level(logging.ERROR, "modelhub"):
         await stream.final()
@@ -326,7 +326,7 @@ async def test_a_late_listener_hears_at_once():
     assert heard(stream) == [("it", "complete")]
     outcomes = []
     reply = snapshot("one", last=True)
-    on_settled(reply, outcomes.append)
+    add_done_callback(reply, outcomes.append)
     assert outcomes == [Outcome("complete", reply)]
 
 

@@ -8,13 +8,13 @@ import warnings
 import pytest
 
 from modelhub import AllModelsFailed, CallError, Hub
-from modelhub._frames import trim_traceback
-from modelhub.context import Services
-from modelhub.errors import NotConfigured, Overloaded
-from modelhub.events import CallSettled
-from modelhub.middleware.chain import Chain
-from modelhub.middleware.retry import Retry, RetryOptions
-from modelhub.model import Layer
+from modelhub.core.context import Services
+from modelhub.core.errors import NotConfigured, Overloaded
+from modelhub.core.events import CallEnded
+from modelhub.core.model import Layer
+from modelhub.core.tracebacks import trim_traceback
+from modelhub.middleware.chain.layer import Chain
+from modelhub.middleware.retry.layer import Retry, RetryOptions
 from modelhub.providers.scripted import ScriptedChatModel, Step
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
 
@@ -75,7 +75,7 @@ def test_the_traceback_of_a_broken_stream_is_the_callers():
     assert {path.rpartition("modelhub/")[2] for path in files(error)} <= {
         "tests/test_tracebacks.py",
         __file__,
-        "stream.py",
+        "core/stream.py",
     }
     assert len(lines(error)) <= LONGEST
 
@@ -131,7 +131,7 @@ def test_what_was_mended_keeps_no_stream_alive(failure):
     """A stream that is forgotten after a fallback or a retry ends at once: no frame of a failure refers to it."""
     ends = []
     services = Services(
-        VirtualClock(), observers=(lambda event: isinstance(event, CallSettled) and ends.append(event.how),)
+        VirtualClock(), observers=(lambda event: isinstance(event, CallEnded) and ends.append(event.how),)
     )
     config = {
         "version": 1,

@@ -14,26 +14,26 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from modelhub.accounting.options import SpendingOptions
-from modelhub.accounting.others import NOTHING, Amount, Others
 from modelhub.accounting.period import period
-from modelhub.clock import Clock
-from modelhub.errors import BudgetExceeded
-from modelhub.process import register_at_fork
-from modelhub.response import ChatUsage
+from modelhub.accounting.shared_spend import NOTHING, Amount, SharedSpend
+from modelhub.core.clock import Clock
+from modelhub.core.errors import BudgetExceeded
+from modelhub.core.process import register_at_fork
+from modelhub.core.response import ChatUsage
 
 if TYPE_CHECKING:
     from modelhub.accounting.prices import Price
-    from modelhub.model import ChatRequest
+    from modelhub.core.model import ChatRequest
 
-__all__ = ["Budgets"]
+__all__ = ["SpendingBudgets"]
 
 _log = logging.getLogger("modelhub")
 _ZERO = Decimal(0)
-_MANY = 4096  # accounts of one budget, before those of past periods are forgotten
+_MAX_ACCOUNTS = 4096  # accounts of one budget, before those of past periods are forgotten
 
 
 @dataclass(slots=True)
-class _Account:
+class _BudgetWindow:
     """What calls of this hub have spent on one budget, or on one value of its tag, in the period it is in."""
 
     starts: datetime
@@ -48,15 +48,15 @@ class _Account:
 class _Budget:
     name: str
     options: SpendingOptions
-    others: Others | None
-    accounts: dict[str, _Account] = field(default_factory=dict)
+    shared_spend: SharedSpend | None
+    accounts: dict[str, _BudgetWindow] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)  # models whose missing price was logged
 
     @property
     def limit(self) -> Decimal:
         return Decimal(self.options.tokens or 0) if self.options.usd is None else self.options.usd
 
-    def whose(self, model: str, requested: str, tags: Mapping[str, str]) -> str | None:
+    def account_key(self, model: str, requested: str, tags: Mapping[str, str]) -> str | None:
         """Whose account a call is on: the tag's value, or "" for a budget that has one account; None if on none."""
         options = self.options
         if options.tag is not None:
@@ -66,28 +66,30 @@ class _Budget:
         wanted = (options.model, model) if options.model is not None else (options.chain, requested)
         return "" if wanted[0] is None or wanted[0] == wanted[1] else None
 
-    def account(self, whose: str, at: datetime) -> _Account:
-        """The account of *whose*, in the period of *at*."""
-        found = self.accounts.get(whose)
+    def account(self, account_key: str, at: datetime) -> _BudgetWindow:
+        """The account of *account_key*, in the period of *at*."""
+        found = self.accounts.get(account_key)
         if found is None or at >= found.ends:
-            if len(self.accounts) >= _MANY:
+            if len(self.accounts) >= _MAX_ACCOUNTS:
                 self.accounts = {key: one for key, one in self.accounts.items() if at < one.ends or one.held}
-            found = self.accounts[whose] = self._of_this_period(found, at)
+            found = self.accounts[account_key] = self._of_this_period(found, at)
         return found
 
-    def _of_this_period(self, last: _Account | None, at: datetime) -> _Account:
-        return _Account(*period(self.options.per, at), held=last.held if last is not None else _ZERO)
+    def _of_this_period(self, last: _BudgetWindow | None, at: datetime) -> _BudgetWindow:
+        return _BudgetWindow(*period(self.options.per, at), held=last.held if last is not None else _ZERO)
 
-    def spent(self, whose: str, account: _Account) -> Amount:
+    def spent(self, account_key: str, account: _BudgetWindow) -> Amount:
         """What has been spent on *account*, by this hub and by others."""
-        amount, unpriced = self.others.of(self.name, whose, account.starts) if self.others is not None else NOTHING
+        amount, unpriced = (
+            self.shared_spend.of(self.name, account_key, account.starts) if self.shared_spend is not None else NOTHING
+        )
         return account.spent + amount, account.unpriced + unpriced
 
-    def all_accounts(self, at: datetime) -> dict[str, _Account]:
+    def all_accounts(self, at: datetime) -> dict[str, _BudgetWindow]:
         """Every account that has something in the period of *at*, and the only one of a budget that has one."""
         starts, _ = period(self.options.per, at)
         known = {key: one for key, one in self.accounts.items() if at < one.ends or one.held}
-        names = [*known, *(self.others.accounts(self.name, starts) if self.others is not None else ())]
+        names = [*known, *(self.shared_spend.accounts(self.name, starts) if self.shared_spend is not None else ())]
         if self.options.tag is None or "=" in self.options.tag:
             names = [""]
         found = {name: self.accounts.get(name) for name in names}
@@ -106,16 +108,18 @@ class _Budget:
         return f"{amount:,.0f} tokens" if self.options.usd is None else f"${amount.normalize():f}"
 
 
-class Budgets:
-    """All budgets of a hub. *others* tells what others have spent, where a ledger is kept.
+class SpendingBudgets:
+    """All budgets of a hub. *shared_spend* tells what others have spent, where a ledger is kept.
 
     Safe to use from several threads.
     """
 
-    def __init__(self, options: Mapping[str, SpendingOptions], clock: Clock, others: Others | None = None) -> None:
-        self._budgets = [_Budget(name, of, others) for name, of in options.items()]
+    def __init__(
+        self, options: Mapping[str, SpendingOptions], clock: Clock, shared_spend: SharedSpend | None = None
+    ) -> None:
+        self._budgets = [_Budget(name, of, shared_spend) for name, of in options.items()]
         self._clock = clock
-        self._others = others
+        self._shared_spend = shared_spend
         self._lock = threading.RLock()  # a call may be settled by the garbage collector, while it is held
         self._forks = 0
         register_at_fork(self)
@@ -129,33 +133,36 @@ class Budgets:
         """
         context = request.context
         concerned = [
-            (budget, whose)
+            (budget, account_key)
             for budget in self._budgets
-            if (whose := budget.whose(model, context.requested, context.tags)) is not None
+            if (account_key := budget.account_key(model, context.requested, context.tags)) is not None
         ]
         if not concerned:
             return _nothing
-        if self._others is not None:
-            self._others.look()
+        if self._shared_spend is not None:
+            self._shared_spend.refresh_if_due()
         at, expected, forks = self._clock.wall(), guess(), self._forks
         if price is not None and any(budget.options.usd is not None for budget, _ in concerned):
             cost = price.cost(expected, at)
             expected["cost"] = None if cost is None else str(cost)
         with self._lock:
-            holds = [
-                (budget, whose, _admitted(budget, whose, budget.account(whose, at), expected, at))
-                for budget, whose in concerned
+            reservations = [
+                (budget, account_key, _admitted(budget, account_key, budget.account(account_key, at), expected, at))
+                for budget, account_key in concerned
             ]
-            for budget, whose, amount in holds:
-                budget.account(whose, at).held += amount
+            for budget, account_key, amount in reservations:
+                budget.account(account_key, at).held += amount
 
         def settle(used: Sequence[ChatUsage]) -> None:
             if forks != self._forks:
                 return  # it is the parent's, who has set it aside and counts it
-            real = [(budget, whose, amount, _real(budget, model, used)) for budget, whose, amount in holds]
+            real = [
+                (budget, account_key, amount, _real(budget, model, used))
+                for budget, account_key, amount in reservations
+            ]
             with self._lock:
-                for budget, whose, amount, (spent, unpriced) in real:
-                    account = budget.account(whose, self._clock.wall())
+                for budget, account_key, amount, (spent, unpriced) in real:
+                    account = budget.account(account_key, self._clock.wall())
                     account.held -= amount
                     account.spent += spent
                     account.unpriced += unpriced
@@ -164,14 +171,14 @@ class Budgets:
 
     def as_list(self) -> list[dict[str, Any]]:
         """Every account as JSON can hold it, in the period it is in now."""
-        if self._others is not None:
-            self._others.look()
+        if self._shared_spend is not None:
+            self._shared_spend.refresh_if_due()
         at = self._clock.wall()
         with self._lock:
             return [
-                _shown(budget, whose, account)
+                _shown(budget, account_key, account)
                 for budget in self._budgets
-                for whose, account in budget.all_accounts(at).items()
+                for account_key, account in budget.all_accounts(at).items()
             ]
 
     def reset_after_fork(self) -> None:
@@ -182,9 +189,9 @@ class Budgets:
         for budget in self._budgets:
             for account in budget.accounts.values():
                 account.held = _ZERO
-            if self._others is not None:
+            if self._shared_spend is not None:
                 spent = {key: (one.spent, one.unpriced) for key, one in budget.accounts.items() if at < one.ends}
-                self._others.inherit(budget.name, at, spent)
+                self._shared_spend.take_over_after_fork(budget.name, at, spent)
                 budget.accounts = {}
 
 
@@ -192,15 +199,15 @@ def _nothing(used: Sequence[ChatUsage]) -> None:
     """Settle a call that is on no budget."""
 
 
-def _admitted(budget: _Budget, whose: str, account: _Account, expected: ChatUsage, at: datetime) -> Decimal:
+def _admitted(budget: _Budget, account_key: str, account: _BudgetWindow, expected: ChatUsage, at: datetime) -> Decimal:
     """How much to set aside for a call that is expected to use *expected*. Raises BudgetExceeded."""
     amount = budget.amount(expected) or _ZERO
-    spent, _ = budget.spent(whose, account)
+    spent, _ = budget.spent(account_key, account)
     taken = spent + account.held
     if taken + amount <= budget.limit and taken < budget.limit:
         return amount
     resets = (account.ends - at).total_seconds()
-    name = f"`{budget.name}` of {whose}" if whose else f"`{budget.name}`"
+    name = f"`{budget.name}` of {account_key}" if account_key else f"`{budget.name}`"
     text = (
         f"budget {name} ({budget.said(budget.limit)} per {budget.options.per}) has {budget.said(spent)} spent "
         f"and {budget.said(account.held)} set aside for calls under way, and this one may use {budget.said(amount)}; "
@@ -226,13 +233,13 @@ def _real(budget: _Budget, model: str, used: Sequence[ChatUsage]) -> tuple[Decim
     return sum((amount for amount in amounts if amount is not None), _ZERO), unpriced
 
 
-def _shown(budget: _Budget, whose: str, account: _Account) -> dict[str, Any]:
+def _shown(budget: _Budget, account_key: str, account: _BudgetWindow) -> dict[str, Any]:
     """One account as JSON can hold it."""
-    spent, unpriced = budget.spent(whose, account)
+    spent, unpriced = budget.spent(account_key, account)
     left = max(_ZERO, budget.limit - spent - account.held)
     return {
         "budget": budget.name,
-        "of": whose or None,
+        "of": account_key or None,
         "unit": "tokens" if budget.options.usd is None else "usd",
         "limit": format(budget.limit, "f"),
         "spent": format(spent, "f"),

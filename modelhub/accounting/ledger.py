@@ -23,12 +23,12 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from modelhub._threads import DaemonThread, new_lock, sleep
 from modelhub.accounting.health import Health
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.store import Store, is_locked
-from modelhub.events import CallSettled
-from modelhub.process import ExitStage, fork_count, register_at_exit, register_at_fork
+from modelhub.core.events import CallEnded
+from modelhub.core.process import ExitStage, fork_count, register_at_exit, register_at_fork
+from modelhub.core.threads import DaemonThread, new_lock, sleep
 
 __all__ = ["Ledger"]
 
@@ -54,7 +54,7 @@ class Ledger:
         path: Path,
         batch: int = 50,
         max_delay: float = 1.0,
-        record: Callable[[CallSettled], UsageRecord] = UsageRecord.of,
+        record: Callable[[CallEnded], UsageRecord] = UsageRecord.of,
     ) -> None:
         self.path = path
         self._batch = batch
@@ -70,7 +70,7 @@ class Ledger:
 
     def _reset(self) -> None:
         self._signature = uuid4().hex[:12]
-        self._queue: deque[CallSettled] = deque()
+        self._queue: deque[CallEnded] = deque()
         self._writing = self._written = self._lost = 0
         self._wakeup = new_lock()
         self._wakeup.acquire()
@@ -109,7 +109,7 @@ class Ledger:
         """What its calls are signed with in the file, to tell them from those of others."""
         return self._signature
 
-    def put(self, event: CallSettled) -> None:
+    def put(self, event: CallEnded) -> None:
         """Take the settled call *event*. Never raises."""
         if self._registered_in != fork_count():
             self._register_at_exit()

@@ -14,11 +14,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from modelhub.accounting.dashscope_prices import DATE, find_prices
-from modelhub.errors import ConfigError
-from modelhub.process import register_at_fork
+from modelhub.core.errors import ConfigError
+from modelhub.core.process import register_at_fork
 
 if TYPE_CHECKING:
-    from modelhub.model import ChatModelBase
+    from modelhub.core.model import ChatModelBase
 
 __all__ = ["OWN", "PriceBook", "Price", "Rates"]
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from modelhub.events import CallSettled
-from modelhub.response import COUNTS, Attempt, ChatUsage
+from modelhub.core.events import CallEnded
+from modelhub.core.response import COUNTS, Attempt, ChatUsage
 
 __all__ = ["AttemptUsage", "UsageRecord"]
 
@@ -100,7 +100,7 @@ class UsageRecord:
     parts: tuple[AttemptUsage, ...]
 
     @classmethod
-    def of(cls, event: CallSettled, source: Source = lambda _: None) -> UsageRecord:
+    def of(cls, event: CallEnded, source: Source = lambda _: None) -> UsageRecord:
         """The record of the call that *event* tells of; *source* knows where prices come from."""
         parts = tuple(AttemptUsage.of(attempt, source) for attempt in event.attempts if not attempt["skipped"])
         last = parts[-1] if parts else None

@@ -9,8 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from modelhub.accounting.store import connect_for_reading, instant
-from modelhub.accounting.totals import Sum
-from modelhub.response import COUNTS
+from modelhub.accounting.usage_totals import UsageTotals
+from modelhub.core.response import COUNTS
 
 __all__ = ["BY", "report"]
 
@@ -38,7 +38,7 @@ _ALWAYS = "0000", "9999"
 
 def report(
     ledger: str | os.PathLike[str], since: datetime | None = None, by: str = "model", *, until: datetime | None = None
-) -> dict[str, Sum]:
+) -> dict[str, UsageTotals]:
     """What the calls in the file *ledger* from *since* on (and before *until*) used, by what *by* says.
 
     *by* is a key of `BY`, or `tag:NAME`; what has no such tag, or no model, is under "". Times are in UTC. Sorted by
@@ -53,12 +53,12 @@ def report(
         "until": _ALWAYS[1] if until is None else instant(until),
         "tag": tag,
     }
-    found: dict[str, Sum] = {}
+    found: dict[str, UsageTotals] = {}
     with closing(connect_for_reading(Path(ledger))) as connection:
         connection.execute("BEGIN")  # both queries see the same file
         for name, count, failed in connection.execute(_CALLS.format(key=calls), values):
-            found.setdefault(name or "", Sum()).add(Sum(count, failed))
+            found.setdefault(name or "", UsageTotals()).add(UsageTotals(count, failed))
         for row in connection.execute(_ATTEMPTS.format(key=attempts, sums=_SUMS), values):
             sums = dict(row) | {"known_cost": Decimal(row["known_cost"])}
-            found.setdefault(sums.pop("name") or "", Sum()).add(Sum(**sums))
+            found.setdefault(sums.pop("name") or "", UsageTotals()).add(UsageTotals(**sums))
     return dict(sorted(found.items()))

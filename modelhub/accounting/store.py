@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from modelhub.accounting.record import AttemptUsage, UsageRecord
-from modelhub.response import COUNTS
+from modelhub.core.response import COUNTS
 
 __all__ = ["MIGRATIONS", "Store", "connect_for_reading", "instant", "is_locked"]
 
@@ -107,28 +107,28 @@ _MOST_ROWS = 250  # in one statement
 
 
 class Store:
-    """A connection that writes. Opens, or makes, the file at *path*; *patience* is in seconds.
+    """A connection that writes. Opens, or makes, the file at *path*; *wait_budget* is in seconds.
 
     Raises sqlite3.Error, also for a file of a later version, and OSError.
     """
 
-    def __init__(self, path: Path, patience: float) -> None:
+    def __init__(self, path: Path, wait_budget: float) -> None:
         self._path = path
-        self._timeout = patience
+        self._timeout = wait_budget
         _create_private(path)
         self._identity = _file_identity(path)
         # One thread at a time uses it, but not always the same one.
-        self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(path, timeout=wait_budget, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare(patience)
+            self._prepare(wait_budget)
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self, patience: float) -> None:
+    def _prepare(self, wait_budget: float) -> None:
         run = self._connection.execute
         if _version(self._connection) < len(MIGRATIONS):
-            self._keep_a_log(time.monotonic() + patience)
+            self._keep_a_log(time.monotonic() + wait_budget)
         # The log survives the process's end without a sync for each commit; only a power failure may cost the last.
         run("PRAGMA synchronous=NORMAL")
         if _version(self._connection) == len(MIGRATIONS):

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelhub.cli._app import app
+    from modelhub.cli.application import app
 
 __all__ = ["app", "main"]
 
@@ -14,8 +14,8 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the `modelhub` command."""
     try:
-        from modelhub.cli._app import app
-        from modelhub.cli._output import be_lenient
+        from modelhub.cli.application import app
+        from modelhub.cli.output import be_lenient
 
         be_lenient()
         app(prog_name="modelhub")
@@ -26,6 +26,6 @@ def main() -> None:
 def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module 'modelhub.cli' has no attribute {name!r}")
-    from modelhub.cli._app import app
+    from modelhub.cli.application import app
 
     return app

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelhub.cli._options import AsJson, ConfigFile, Name
-from modelhub.cli._report import reported, usage_error
+from modelhub.cli.options import AsJson, ConfigFile, Name
+from modelhub.cli.report import reported, usage_error
 
 if TYPE_CHECKING:
-    from modelhub.cli._screen import Screen
-    from modelhub.cli._story import Story
-    from modelhub.response import ChatResponse
-    from modelhub.stream import ChatStream
+    from modelhub.cli.call_trace import CallTrace
+    from modelhub.cli.screen import Screen
+    from modelhub.core.response import ChatResponse
+    from modelhub.core.stream import ChatStream
 
 __all__ = ["chat"]
 
@@ -57,9 +57,9 @@ def chat(
       modelhub chat primary "Why is the sky blue?"
       git diff | modelhub chat primary "Write a commit message." | tee message
     """
-    from modelhub.cli._story import Story
+    from modelhub.cli.call_trace import CallTrace
 
-    story = Story()
+    story = CallTrace()
     with reported(as_json=as_json, story=story):
         call = Call(name, _messages(_question(prompt), system), _seconds(deadline), file)
         call.stream = stream is not False and not as_json
@@ -117,11 +117,11 @@ def _seconds(text: str | None) -> float | None:
         usage_error(str(error), "--deadline")
 
 
-async def _ask(call: Call, story: Story) -> None:
-    from modelhub.cli._footer import footer
-    from modelhub.cli._output import print_json, say
-    from modelhub.cli._screen import say_wait
-    from modelhub.context import Services
+async def _ask(call: Call, story: CallTrace) -> None:
+    from modelhub.cli.answer_summary import footer
+    from modelhub.cli.output import print_json, say
+    from modelhub.cli.screen import say_wait
+    from modelhub.core.context import Services
     from modelhub.hub import Hub
     from modelhub.logs import LogObserver
 
@@ -138,16 +138,16 @@ async def _ask(call: Call, story: Story) -> None:
         say(*footer(reply, story, took, streamed=call.stream), err=True)
 
 
-async def _shown(call: Call, reply: ChatResponse | ChatStream, story: Story) -> ChatResponse:
+async def _shown(call: Call, reply: ChatResponse | ChatStream, story: CallTrace) -> ChatResponse:
     """Print the answer as it comes; gives the complete one."""
-    from modelhub.cli._screen import Screen
-    from modelhub.response import ChatResponse
+    from modelhub.cli.screen import Screen
+    from modelhub.core.response import ChatResponse
 
     if isinstance(reply, ChatResponse) and call.as_json:
         return reply
     screen = Screen(story, thinking=call.thinking, live=call.live)
     try:
-        last = await _followed(reply, screen)
+        last = await _spans(reply, screen)
     except BaseException:
         screen.cut()
         raise
@@ -155,8 +155,8 @@ async def _shown(call: Call, reply: ChatResponse | ChatStream, story: Story) -> 
     return last
 
 
-async def _followed(reply: ChatResponse | ChatStream, screen: Screen) -> ChatResponse:
-    from modelhub.response import ChatResponse
+async def _spans(reply: ChatResponse | ChatStream, screen: Screen) -> ChatResponse:
+    from modelhub.core.response import ChatResponse
 
     if isinstance(reply, ChatResponse):
         screen.show(reply)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelhub.cli._exit import Exit
-from modelhub.cli._options import AsJson, ConfigFile
-from modelhub.cli._output import columns, counted, line, print_json, say
-from modelhub.cli._report import config_failed, problems_as_dicts, reported
-from modelhub.errors import ConfigError
+from modelhub.cli.exit import Exit
+from modelhub.cli.options import AsJson, ConfigFile
+from modelhub.cli.output import columns, counted, line, print_json, say
+from modelhub.cli.report import config_failed, problems_as_dicts, reported
+from modelhub.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from modelhub.cli._facts import Entry
-    from modelhub.cli._output import Cell
+    from modelhub.cli.model_status import Entry
+    from modelhub.cli.output import Cell
     from modelhub.config.load import Loaded
 
 __all__ = ["check"]
@@ -54,7 +54,7 @@ def check(
 
 
 def _read(file: ConfigFile) -> tuple[Loaded, list[Entry]]:
-    from modelhub.cli._facts import entries, missing
+    from modelhub.cli.model_status import entries, missing
     from modelhub.config.load import load_file
     from modelhub.hub import config_path
 
@@ -79,7 +79,7 @@ def _sections(loaded: Loaded, found: list[Entry]) -> dict[str, list[object]]:
 
 
 def _show(loaded: Loaded, found: list[Entry]) -> None:
-    from modelhub.cli._facts import summary
+    from modelhub.cli.model_status import summary
 
     say(line((loaded.file, "bold"), f": {summary(loaded)}"))
     say(*columns([(entry.name, "bold"), *_row(entry)] for entry in found))

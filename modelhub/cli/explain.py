@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelhub.cli._options import AsJson, ConfigFile
-from modelhub.cli._output import columns, print_json, say
-from modelhub.cli._report import reported, usage_error
+from modelhub.cli.options import AsJson, ConfigFile
+from modelhub.cli.output import columns, print_json, say
+from modelhub.cli.report import reported, usage_error
 
 if TYPE_CHECKING:
-    from modelhub.cli._output import Cell
+    from modelhub.cli.output import Cell
 
 __all__ = ["explain"]
 
@@ -46,7 +46,7 @@ def explain(
 
 
 def _failures(markdown: bool, as_json: bool) -> None:
-    from modelhub.cli import _table as table
+    from modelhub.cli import model_table as table
 
     if as_json:
         keys = [word.replace(" ", "_") for word in table.HEADER]
@@ -62,9 +62,9 @@ def _failures(markdown: bool, as_json: bool) -> None:
 
 
 def _explain(name: str, as_json: bool, file: ConfigFile) -> None:
-    from modelhub.cli import _explained
-    from modelhub.cli._facts import missing
-    from modelhub.cli._plan import Plan
+    from modelhub.cli import explained as _explained
+    from modelhub.cli.chain_plan import Plan
+    from modelhub.cli.model_status import missing
     from modelhub.config.load import load_file
     from modelhub.hub import Hub, config_path
 

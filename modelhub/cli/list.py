@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from modelhub.cli._options import AsJson, ConfigFile
-from modelhub.cli._output import columns, print_json, say
-from modelhub.cli._report import reported
+from modelhub.cli.options import AsJson, ConfigFile
+from modelhub.cli.output import columns, print_json, say
+from modelhub.cli.report import reported
 
 __all__ = ["list_names"]
 
@@ -20,7 +20,7 @@ def list_names(as_json: AsJson = False, file: ConfigFile = None) -> None:
       modelhub list --json | jq -r '.[].name'
     """
     with reported(as_json=as_json):
-        from modelhub.cli._facts import entries
+        from modelhub.cli.model_status import entries
         from modelhub.config.load import load_file
         from modelhub.hub import config_path
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modelhub.cli._output import print_json, say
-from modelhub.cli._report import reported
+from modelhub.cli.output import print_json, say
+from modelhub.cli.report import reported
 
 __all__ = ["schema"]
 

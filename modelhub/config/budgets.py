@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelhub.accounting.prices import PriceBook
-from modelhub.config.check import Checker
+from modelhub.config.check import OptionsChecker
 from modelhub.config.entries import Resolved
 from modelhub.config.problems import any_of, did_you_mean
 from modelhub.config.source import Path
 from modelhub.config.view import where
-from modelhub.errors import ConfigError
-from modelhub.response import ChatUsage
+from modelhub.core.errors import ConfigError
+from modelhub.core.response import ChatUsage
 
 __all__ = ["check_budgets"]
 
@@ -20,7 +20,7 @@ _SUBJECTS = ("model", "chain", "tag")
 
 
 def check_budgets(
-    checker: Checker, sections: Mapping[str, Mapping[str, Any]], resolved: Mapping[str, Resolved]
+    checker: OptionsChecker, sections: Mapping[str, Mapping[str, Any]], resolved: Mapping[str, Resolved]
 ) -> None:
     """Every entry of `budgets:` says how much, and of what there is."""
     models, chains = dict(sections["models"]), dict(sections["chains"])
@@ -39,7 +39,7 @@ def check_budgets(
 
 
 def _check_prices(
-    checker: Checker,
+    checker: OptionsChecker,
     at: Path,
     entry: Mapping[str, Any],
     sections: Mapping[str, Mapping[str, Any]],
@@ -80,16 +80,16 @@ def _has_price(book: PriceBook, resolved: Resolved) -> bool:
     return price is not None and price.cost(ChatUsage(1000, 1000)) is not None
 
 
-def _check_measure(checker: Checker, at: Path, entry: Mapping[str, Any]) -> None:
+def _check_measure(checker: OptionsChecker, at: Path, entry: Mapping[str, Any]) -> None:
     if "usd" in entry and "tokens" in entry:
         checker.problem((*at, "tokens"), f"{where(at)} has both `usd` and `tokens`", "make it two budgets", key=True)
     elif "usd" not in entry and "tokens" not in entry:
         checker.problem(at, f"{where(at)} bounds nothing", "add `usd` or `tokens`", key=True)
 
 
-def _check_name(checker: Checker, place: Path, name: Any, known: Mapping[str, Any]) -> None:
+def _check_name(checker: OptionsChecker, place: Path, name: Any, known: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or name in known or place in checker.filled.unset:
         return
     kind = f"{place[-1]}s"
-    meant = did_you_mean("" if place in checker.filled.touched else name, sorted(known), kind=kind)
+    meant = did_you_mean("" if place in checker.filled.from_environment else name, sorted(known), kind=kind)
     checker.problem(place, f"{where(place[:-1])} names an unknown {place[-1]} `{checker.written(place)}`", meant)

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from modelhub.config.hints import missing_key, misspelt, model_in, unknown_key, wrong_value
-from modelhub.config.interpolate import Filled
+from modelhub.config.interpolate import Interpolated
 from modelhub.config.problems import Report
 from modelhub.config.schema import free_fields, keys_of
 from modelhub.config.secrets import MASK, shown
 from modelhub.config.source import Document, Path
-from modelhub.config.view import View, followed, is_secret_path, nulls, texts, value_at, where
+from modelhub.config.view import LocatedData, followed, is_secret_path, nulls, texts, value_at, where
 
-__all__ = ["Checker"]
+__all__ = ["OptionsChecker"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -54,10 +54,10 @@ _EXPECTED: dict[str, str] = {
 _EMPTY = frozenset({"string_too_short", "too_short"})
 
 
-class Checker:
+class OptionsChecker:
     """What every check of one file needs: its text, its data and the problems found so far."""
 
-    def __init__(self, document: Document, filled: Filled, report: Report) -> None:
+    def __init__(self, document: Document, filled: Interpolated, report: Report) -> None:
         self.document = document
         self.filled = filled
         self.report = report
@@ -93,7 +93,7 @@ class Checker:
         name = self.report.source.name(f"{path[-1]}", self.document.span(path, key=True)) if path else "the file"
         return f"`{name}`" if written in {None, "", MASK} else f"`{name}: {written}`"
 
-    def validate(self, cls: type[_Model], view: View) -> _Model | None:
+    def validate(self, cls: type[_Model], view: LocatedData) -> _Model | None:
         """An instance of *cls* from *view*. What is wrong is reported, and left out; None if it cannot be left out."""
         left_out = set(self._refuse_empty(cls, view))
         for _ in range(2):
@@ -111,7 +111,7 @@ class Checker:
                 return instance
         return None
 
-    def _refuse_empty(self, cls: type[BaseModel], view: View) -> Iterator[Path]:
+    def _refuse_empty(self, cls: type[BaseModel], view: LocatedData) -> Iterator[Path]:
         """Report every key with nothing behind it: a line may be lost. Where anything may stand, null may as well."""
         free = free_fields(cls)
         for path in nulls(view.data):
@@ -121,7 +121,7 @@ class Checker:
                 yield path
 
     def _report(
-        self, path: Path, told: list[ErrorDetails], cls: type[BaseModel], view: View, left_out: _WithPrefixes
+        self, path: Path, told: list[ErrorDetails], cls: type[BaseModel], view: LocatedData, left_out: _WithPrefixes
     ) -> Path:
         """Report what was found at *path*, unless it follows from what was left out; gives the path to leave out."""
         kind = told[0]["type"]
@@ -150,7 +150,7 @@ class Checker:
     def _wrong_value(self, told: list[ErrorDetails], at: Path) -> tuple[str, str]:
         details, subject = told[0], self.subject(at)
         kind, context = details["type"], details.get("ctx") or {}
-        foreign = at in self.filled.touched or is_secret_path(at)
+        foreign = at in self.filled.from_environment or is_secret_path(at)
         if kind == "duration_range":
             meant = context.get("hint") if not foreign else ""
             return f"{subject} {details['msg']}", f"did you mean `{meant}`?" if meant else ""
@@ -168,11 +168,11 @@ class Checker:
     def _scrubbed(self, message: str, at: Path) -> str:
         """A third party's *message* without values that came from outside or are secret."""
         for path, value in texts(value_at(self.filled.data, at), at):
-            if value and (path in self.filled.touched or is_secret_path(path)):
+            if value and (path in self.filled.from_environment or is_secret_path(path)):
                 message = message.replace(value, MASK)
         return message.removeprefix("Value error, ")
 
-    def _refuse_coerced(self, value: Any, view: View, here: Path) -> None:
+    def _refuse_coerced(self, value: Any, view: LocatedData, here: Path) -> None:
         """Only `true` and `false` are booleans, and they are no numbers, though pydantic would take them for such."""
         raw = value_at(view.data, here)
         if isinstance(value, BaseModel) and isinstance(raw, dict):
@@ -187,7 +187,7 @@ class Checker:
             self._refuse_truth(view.in_file(here), value)
 
     def _refuse_truth(self, at: Path, value: Any) -> None:
-        if at in self.filled.touched:
+        if at in self.filled.from_environment:
             return  # a variable is always text: "1" and "yes" are as good as "true"
         if isinstance(value, bool):
             meant = f"did you mean `{str(value).lower()}`?"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.config.check import Checker
+from modelhub.config.check import OptionsChecker
 from modelhub.config.entries import Resolved
 from modelhub.config.problems import did_you_mean
 from modelhub.config.source import Path
-from modelhub.config.view import View, value_at
-from modelhub.errors import AllModelsFailed, failure_classes
+from modelhub.config.view import LocatedData, value_at
+from modelhub.core.errors import AllModelsFailed, failure_classes
 
 __all__ = ["check_failures", "check_model"]
 
@@ -32,7 +32,7 @@ _OWNED = {
 _SAME = (("host", "base_url"), ("base_http_api_url", "base_url"))
 
 
-def check_model(checker: Checker, resolved: Resolved) -> None:
+def check_model(checker: OptionsChecker, resolved: Resolved) -> None:
     """Report what contradicts itself in one model."""
     view, config = resolved.view, resolved.config
     for smaller, larger in _ORDERED if config is not None else ():
@@ -47,7 +47,7 @@ def check_model(checker: Checker, resolved: Resolved) -> None:
     _check_addresses(checker, view)
 
 
-def _check_order(checker: Checker, view: View, config: Any, smaller: Path, larger: Path) -> None:
+def _check_order(checker: OptionsChecker, view: LocatedData, config: Any, smaller: Path, larger: Path) -> None:
     places = view.in_file(smaller), view.in_file(larger)
     given = [value_at(view.data, path) is not None for path in (smaller, larger)]
     if not all(given) or places[0][0] != places[1][0]:
@@ -59,7 +59,7 @@ def _check_order(checker: Checker, view: View, config: Any, smaller: Path, large
         checker.problem(places[0], message, f"it must be at most `{larger[1]}`")
 
 
-def _check_name(checker: Checker, view: View) -> None:
+def _check_name(checker: OptionsChecker, view: LocatedData) -> None:
     name, place = view.data.get("model_name"), view.in_file(("model_name",))
     if not isinstance(name, str) or place in checker.filled.unset:
         return
@@ -69,7 +69,7 @@ def _check_name(checker: Checker, view: View) -> None:
         checker.problem(place, "`model_name` begins or ends with a space", "remove it")
 
 
-def _check_addresses(checker: Checker, view: View) -> None:
+def _check_addresses(checker: OptionsChecker, view: LocatedData) -> None:
     for one, other in _SAME:
         values = view.data.get(one), view.data.get(other)
         if all(values) and values[0] != values[1]:
@@ -83,7 +83,7 @@ def _check_addresses(checker: Checker, view: View) -> None:
                 checker.problem(view.in_file((key, name)), message, "keep one of them", key=True)
 
 
-def check_failures(checker: Checker, chains: Mapping[str, Any]) -> None:
+def check_failures(checker: OptionsChecker, chains: Mapping[str, Any]) -> None:
     """Report names in `fallback_on` and `no_fallback_on` that are no failures, or stand in both."""
     for chain, options in chains.items():
         lists = {key: options.get(key) for key in ("fallback_on", "no_fallback_on")} if options else {}
@@ -94,13 +94,13 @@ def check_failures(checker: Checker, chains: Mapping[str, Any]) -> None:
                     _check_failure(checker, place, name, lists)
 
 
-def _check_failure(checker: Checker, place: Path, name: str, lists: Mapping[str, Any]) -> None:
+def _check_failure(checker: OptionsChecker, place: Path, name: str, lists: Mapping[str, Any]) -> None:
     written = checker.written(place)
     if name == AllModelsFailed.__name__:
         message = f"`{name}` in `{place[2]}` is what a chain raises at its end, not what a model does"
         checker.problem(place, message, "name the failures of models")
     elif name not in _FAILURES:
-        meant = "" if place in checker.filled.touched else name
+        meant = "" if place in checker.filled.from_environment else name
         checker.problem(
             place, f"unknown failure `{written}` in `{place[2]}`", did_you_mean(meant, _FAILURES, kind="failures")
         )

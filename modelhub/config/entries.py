@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelhub.config.check import Checker
+from modelhub.config.check import OptionsChecker
 from modelhub.config.hints import missing_key, misspelt
-from modelhub.config.interpolate import Unset
+from modelhub.config.interpolate import UnresolvedReference
 from modelhub.config.problems import did_you_mean
 from modelhub.config.schema import defaults_class, entry_class, free_fields, keys_of, layer_options
 from modelhub.config.source import Path, plain_value
-from modelhub.config.view import View, is_secret_path, where
-from modelhub.errors import ConfigError
+from modelhub.config.view import LocatedData, is_secret_path, where
+from modelhub.core.errors import ConfigError
 from modelhub.options import Options, ProviderOptions
 from modelhub.registry import provider_kinds, provider_options
 
@@ -36,7 +36,7 @@ class ModelEntry:
     options: ProviderOptions | None = field(repr=False)  # a client's headers may be a secret
     layers: Mapping[str, Any]
     missing: str | None = None
-    unset: tuple[Unset, ...] = ()
+    unset: tuple[UnresolvedReference, ...] = ()
     line: int = 0
 
 
@@ -45,15 +45,15 @@ class Resolved:
     """An entry, and what it was made of: `view` has its values and their places, `config` the checked form."""
 
     entry: ModelEntry
-    view: View
+    view: LocatedData
     config: Options | None = field(repr=False)
 
 
-def merged(entry: Mapping[str, Any], defaults: Mapping[str, Any], at: Path) -> View:
+def merged(entry: Mapping[str, Any], defaults: Mapping[str, Any], at: Path) -> LocatedData:
     """*entry*, which stands at *at*, over *defaults*, key by key; the entry wins."""
     sources: dict[Path, Path] = {(): at}
     data = _merge(entry, defaults, (), at, sources)
-    return View(data, sources)
+    return LocatedData(data, sources)
 
 
 def _merge(
@@ -70,7 +70,7 @@ def _merge(
     return data
 
 
-def resolve(checker: Checker, name: str, entry: dict[str, Any], environ: Mapping[str, str]) -> Resolved:
+def resolve(checker: OptionsChecker, name: str, entry: dict[str, Any], environ: Mapping[str, str]) -> Resolved:
     """The model *name* as the file means it; what is wrong with it is reported."""
     at: Path = ("models", name)
     defaults = checker.filled.data.get("defaults")
@@ -82,11 +82,11 @@ def resolve(checker: Checker, name: str, entry: dict[str, Any], environ: Mapping
     options: ProviderOptions | None = None
     if cls is None:
         rest = {key: value for key, value in view.data.items() if key in defaults_class().model_fields}
-        checker.validate(defaults_class(), View(rest, view.sources))
+        checker.validate(defaults_class(), LocatedData(rest, view.sources))
     else:
-        ready = View(_typed(checker, view, cls), view.sources).without(_no_secrets(checker, view, cls))
+        ready = LocatedData(_typed(checker, view, cls), view.sources).without(_no_secrets(checker, view, cls))
         config = checker.validate(cls, ready)
-        own = View({key: value for key, value in ready.data.items() if key not in layer_options()}, view.sources)
+        own = LocatedData({key: value for key, value in ready.data.items() if key not in layer_options()}, view.sources)
         options = checker.validate(provider_options(kind), own) if config is not None else None
     layers = {key: getattr(config, key, None) for key in layer_options()}
     missing = _missing(unset, options, environ)
@@ -97,7 +97,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _no_secrets(checker: Checker, view: View, cls: type[ProviderOptions]) -> Iterator[Path]:
+def _no_secrets(checker: OptionsChecker, view: LocatedData, cls: type[ProviderOptions]) -> Iterator[Path]:
     """The secrets that are empty or not there: an empty key is no key, and no placeholder may look like one."""
     for key in keys_of(cls):
         place = view.in_file((key,))
@@ -106,7 +106,7 @@ def _no_secrets(checker: Checker, view: View, cls: type[ProviderOptions]) -> Ite
             yield (key,)
 
 
-def _provider(checker: Checker, view: View) -> tuple[str, type[ProviderOptions] | None]:
+def _provider(checker: OptionsChecker, view: LocatedData) -> tuple[str, type[ProviderOptions] | None]:
     """The kind of provider an entry names, and the class of the entry; None if there is no such kind."""
     at = view.in_file(())
     place = (*at, "provider")
@@ -133,12 +133,12 @@ def _provider_hint() -> str:
     return f"{missing_key('provider', ProviderOptions)} (providers: {', '.join(provider_kinds())})"
 
 
-def _unknown_provider(checker: Checker, place: Path, kind: Any) -> None:
+def _unknown_provider(checker: OptionsChecker, place: Path, kind: Any) -> None:
     if place in checker.document.empty:
         checker.problem(place, "`provider` has no value", _provider_hint(), key=True)
         return
     known = provider_kinds()
-    meant = kind if isinstance(kind, str) and place not in checker.filled.touched else ""
+    meant = kind if isinstance(kind, str) and place not in checker.filled.from_environment else ""
     message = f"unknown provider `{checker.written(place)}` in {where(place[:-1])}"
     elsewhere = _OTHER_PROVIDERS.get(re.sub(r"[^a-z]", "", meant.lower()))
     checker.problem(place, message, elsewhere or did_you_mean(meant, known, kind="providers"))
@@ -177,7 +177,7 @@ _OTHER_PROVIDERS = {
 """Vendors that people name, and where each is done."""
 
 
-def _unset(checker: Checker, view: View) -> Iterator[Unset]:
+def _unset(checker: OptionsChecker, view: LocatedData) -> Iterator[UnresolvedReference]:
     """Every reference of the entry that leads nowhere, in the order of the file."""
     at = view.in_file(())
     own = checker.filled.unset_below(at)
@@ -186,7 +186,7 @@ def _unset(checker: Checker, view: View) -> Iterator[Unset]:
         yield from checker.filled.unset[path]
 
 
-def _inherited(view: View) -> Iterator[Path]:
+def _inherited(view: LocatedData) -> Iterator[Path]:
     """The path in `defaults:` of every value that came from there."""
     for path, place in view.sources.items():
         if place[0] == "defaults":
@@ -207,7 +207,7 @@ def _leaves(value: Any, path: Path) -> Iterator[Path]:
         yield path
 
 
-def _typed(checker: Checker, view: View, cls: type[ProviderOptions]) -> dict[str, Any]:
+def _typed(checker: OptionsChecker, view: LocatedData, cls: type[ProviderOptions]) -> dict[str, Any]:
     """The data, in which references without quotes are what they look like: where no type says what they must be."""
     free = free_fields(cls)
 
@@ -221,17 +221,19 @@ def _typed(checker: Checker, view: View, cls: type[ProviderOptions]) -> dict[str
     return {key: typed(value, (key,)) if key in free else value for key, value in view.data.items()}
 
 
-def _is_bare(checker: Checker, path: Path) -> bool:
+def _is_bare(checker: OptionsChecker, path: Path) -> bool:
     """Whether the value at *path* is one reference without quotes, and no secret."""
     place = checker.document.places.get(path)
-    if path not in checker.filled.touched or path in checker.filled.unset or is_secret_path(path):
+    if path not in checker.filled.from_environment or path in checker.filled.unset or is_secret_path(path):
         return False
     if place is None or place.written is None or not place.bare:
         return False
     return place.written.startswith("${") and place.written.find("}") == len(place.written) - 1
 
 
-def _missing(unset: tuple[Unset, ...], options: ProviderOptions | None, environ: Mapping[str, str]) -> str | None:
+def _missing(
+    unset: tuple[UnresolvedReference, ...], options: ProviderOptions | None, environ: Mapping[str, str]
+) -> str | None:
     """What is to be done before the model can be called, None if nothing."""
     wanted = list(dict.fromkeys(item.what for item in unset))
     names_key = any(item.path[-1] == "api_key" for item in unset)

@@ -15,7 +15,7 @@ from modelhub.config.problems import Report
 from modelhub.config.secrets import is_secret
 from modelhub.config.source import Document, Path
 
-__all__ = ["Filled", "Unset", "fill"]
+__all__ = ["Interpolated", "UnresolvedReference", "fill"]
 
 _MARK = re.compile(r"\$\$\{|\$\{(?P<body>[^{}]*)\}|\$\{")
 _BODY = re.compile(r"file:(?P<file>.+)|(?P<name>[A-Za-z_]\w*)(?::-(?P<default>.*))?", re.DOTALL)
@@ -23,7 +23,7 @@ _BARE = re.compile(r"\$[A-Z][A-Z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Unset:
+class UnresolvedReference:
     """A reference that leads nowhere: `what` is to be done about it, and `path` and `line` say where it stands."""
 
     what: str
@@ -32,16 +32,16 @@ class Unset:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class Interpolated:
     """The data with its references replaced.
 
-    `unset` has those that lead nowhere, which stand in the data as they were written; `touched` every value that came
-    from outside, which no message may show.
+    `unset` has those that lead nowhere, which stand in the data as they were written; `from_environment` every value
+    that came from outside, which no message may show.
     """
 
     data: Any
-    unset: dict[Path, list[Unset]] = field(default_factory=dict)
-    touched: set[Path] = field(default_factory=set)
+    unset: dict[Path, list[UnresolvedReference]] = field(default_factory=dict)
+    from_environment: set[Path] = field(default_factory=set)
     _unset_entries: dict[Path, list[Path]] = field(default_factory=dict, repr=False)
 
     def unset_below(self, entry: Path) -> list[Path]:
@@ -52,7 +52,7 @@ class Filled:
         return self._unset_entries.get(entry, [])
 
 
-def fill(document: Document, environ: Mapping[str, str], folder: FilePath, report: Report) -> Filled:
+def fill(document: Document, environ: Mapping[str, str], folder: FilePath, report: Report) -> Interpolated:
     """Replace every reference; files are looked for from *folder*. What is no reference is put into *report*."""
     return _Filler(document, environ, folder, report).result
 
@@ -63,9 +63,9 @@ class _Filler:
         self.environ = environ
         self.folder = folder
         self.report = report
-        self.unset: dict[Path, list[Unset]] = {}
-        self.touched: set[Path] = set()
-        self.result = Filled(self._walk(document.data, ()), self.unset, self.touched)
+        self.unset: dict[Path, list[UnresolvedReference]] = {}
+        self.from_environment: set[Path] = set()
+        self.result = Interpolated(self._walk(document.data, ()), self.unset, self.from_environment)
 
     def _walk(self, data: Any, path: Path) -> Any:
         if isinstance(data, str):
@@ -91,10 +91,10 @@ class _Filler:
             hint = "write ${VAR}, ${VAR:-default} or ${file:/path}; $${ stands for ${ itself"
             self._refuse(path, "`${` does not begin a reference", hint)
             return match[0]
-        self.touched.add(path)
+        self.from_environment.add(path)
         value, missing = self._file(body["file"]) if body["file"] else self._variable(body["name"], body["default"])
         if value is None:
-            self.unset.setdefault(path, []).append(Unset(missing, path, self.document.line(path)))
+            self.unset.setdefault(path, []).append(UnresolvedReference(missing, path, self.document.line(path)))
         return match[0] if value is None else value
 
     def _variable(self, name: str, default: str | None) -> tuple[str | None, str]:

@@ -15,7 +15,7 @@ from modelhub import registry
 from modelhub.config.docstrings import field_texts
 from modelhub.config.hints import model_in
 from modelhub.config.schema import NAME, VERSIONS, HubConfig, defaults_class, entry_class, keys_of
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 from modelhub.options import ProviderOptions
 
 __all__ = ["file_schema", "write"]

@@ -13,25 +13,25 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from modelhub._frames import raises_without_frames
 from modelhub.config import source
 from modelhub.config.budgets import check_budgets
-from modelhub.config.check import Checker
+from modelhub.config.check import OptionsChecker
 from modelhub.config.contradictions import check_failures, check_model
 from modelhub.config.entries import ModelEntry, Resolved, resolve
 from modelhub.config.hints import missing_key, misspelt, model_in
-from modelhub.config.interpolate import Unset, fill
+from modelhub.config.interpolate import UnresolvedReference, fill
 from modelhub.config.origins import Origin, origins_of
 from modelhub.config.problems import Report, Source
 from modelhub.config.references import check_chains, check_limit, check_names, check_pool
 from modelhub.config.schema import VERSIONS, HubConfig, defaults_class
 from modelhub.config.source import Document, Path
-from modelhub.config.view import View, where
-from modelhub.errors import ConfigError, Problem, UnknownModel
-from modelhub.middleware.chain import ChainOptions
-from modelhub.middleware.limit import LimitOptions
+from modelhub.config.view import LocatedData, where
+from modelhub.core.errors import ConfigError, Problem, UnknownModel
+from modelhub.core.tracebacks import raises_without_frames
+from modelhub.middleware.chain.layer import ChainOptions
+from modelhub.middleware.limit.layer import LimitOptions
 
-__all__ = ["Loaded", "ModelEntry", "Origin", "Unset", "copy_plain", "load_dict", "load_file", "load_text"]
+__all__ = ["Loaded", "ModelEntry", "Origin", "UnresolvedReference", "copy_plain", "load_dict", "load_file", "load_text"]
 
 _NAMED = ("models", "chains", "limits", "budgets")
 
@@ -147,7 +147,7 @@ def copy_plain(data: Any) -> Any:
 
 def _load(document: Document, report: Report, environ: Mapping[str, str] | None, folder: FilePath) -> Loaded:
     known = os.environ if environ is None else environ
-    checker = Checker(document, fill(document, known, folder, report), report)
+    checker = OptionsChecker(document, fill(document, known, folder, report), report)
     if not isinstance(document.data, dict):
         checker.problem((), "the configuration must be a mapping")
         report.check()
@@ -170,7 +170,7 @@ def _load(document: Document, report: Report, environ: Mapping[str, str] | None,
     return _loaded(checker, config, resolved)
 
 
-def _sections(checker: Checker) -> dict[str, dict[str, Any]]:
+def _sections(checker: OptionsChecker) -> dict[str, dict[str, Any]]:
     """The named sections as mappings, an empty one for what is not there or wrong."""
     data = checker.filled.data
     for key in data:
@@ -186,7 +186,7 @@ def _sections(checker: Checker) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def _unknown_section(checker: Checker, key: str, value: Any) -> None:
+def _unknown_section(checker: OptionsChecker, key: str, value: Any) -> None:
     """Tell an unknown key of the top level; what is only not indented is told so."""
     for mark, section in (("provider", "models"), ("models", "chains")):
         if isinstance(value, dict) and mark in value:
@@ -197,7 +197,7 @@ def _unknown_section(checker: Checker, key: str, value: Any) -> None:
     checker.unknown((key,), HubConfig)
 
 
-def _check_version(checker: Checker) -> None:
+def _check_version(checker: OptionsChecker) -> None:
     data = checker.filled.data
     if misspelt("version", data, HubConfig):
         return
@@ -211,7 +211,7 @@ def _check_version(checker: Checker) -> None:
         checker.problem(("version",), message, f"did you mean `version: {VERSIONS[-1]}`?")
 
 
-def _mapping(checker: Checker, path: Path) -> dict[str, Any]:
+def _mapping(checker: OptionsChecker, path: Path) -> dict[str, Any]:
     """The mapping at *path*; an empty one, and a problem, if something else stands there."""
     value = checker.filled.data
     for part in path:
@@ -237,14 +237,16 @@ def _mapping_hint(path: Path, value: Any) -> str:
     return ""
 
 
-def _no_models(checker: Checker) -> None:
+def _no_models(checker: OptionsChecker) -> None:
     if "models" not in checker.filled.data:
         checker.problem((), "the file has no `models`", missing_key("models", HubConfig), key=True)
     else:
         checker.problem(("models",), "`models` is empty", missing_key("models", HubConfig), key=True)
 
 
-def _config(checker: Checker, sections: Mapping[str, Mapping[str, Any]], resolved: Mapping[str, Resolved]) -> HubConfig:
+def _config(
+    checker: OptionsChecker, sections: Mapping[str, Mapping[str, Any]], resolved: Mapping[str, Resolved]
+) -> HubConfig:
     """The checked file. A section that is one more field of HubConfig is checked by the class of that field."""
     values: dict[str, Any] = {
         "version": VERSIONS[-1],
@@ -263,15 +265,15 @@ def _config(checker: Checker, sections: Mapping[str, Mapping[str, Any]], resolve
     return HubConfig.model_construct(**values)
 
 
-def _checked(checker: Checker, path: Path, cls: type[BaseModel]) -> BaseModel | None:
+def _checked(checker: OptionsChecker, path: Path, cls: type[BaseModel]) -> BaseModel | None:
     data = _mapping(checker, path)
-    options = checker.validate(cls, View(data, {(): path}))
+    options = checker.validate(cls, LocatedData(data, {(): path}))
     if cls is LimitOptions:
         check_pool(checker, path, data)
     return options
 
 
-def _refuse_unset(checker: Checker) -> None:
+def _refuse_unset(checker: OptionsChecker) -> None:
     """Outside models, nothing can be skipped: a reference that leads nowhere is a problem."""
     for path, missing in checker.filled.unset.items():
         if path[0] not in {"models", "defaults"}:
@@ -279,10 +281,10 @@ def _refuse_unset(checker: Checker) -> None:
             checker.problem(path, message, "or give a default: ${VAR:-default}")
 
 
-def _loaded(checker: Checker, config: HubConfig, resolved: Mapping[str, Resolved]) -> Loaded:
+def _loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved]) -> Loaded:
     origins = {name: origins_of(checker, model.view, model.config) for name, model in resolved.items()}
     for name, chain in config.chains.items():
-        view = View(checker.filled.data["chains"][name], {(): ("chains", name)})
+        view = LocatedData(checker.filled.data["chains"][name], {(): ("chains", name)})
         origins[name] = origins_of(checker, view, chain)
     places = {name: (section, name) for section in ("models", "chains") for name in getattr(config, section)}
     return Loaded(

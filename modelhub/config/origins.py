@@ -11,11 +11,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from modelhub.config.check import Checker
+from modelhub.config.check import OptionsChecker
 from modelhub.config.schema import layer_options
 from modelhub.config.secrets import MASK, is_reference
 from modelhub.config.source import Path
-from modelhub.config.view import View, is_secret_path
+from modelhub.config.view import LocatedData, is_secret_path
 from modelhub.options import LayerOptions
 
 __all__ = ["Origin", "origins_of"]
@@ -35,26 +35,28 @@ class Origin:
     line: int = 0
 
 
-def origins_of(checker: Checker, view: View, config: BaseModel | None) -> tuple[Origin, ...]:
+def origins_of(checker: OptionsChecker, view: LocatedData, config: BaseModel | None) -> tuple[Origin, ...]:
     """Every value of *view*, then the built-in ones of *config*, its checked form."""
     given = [_given(checker, view, path, value) for path, value in _leaves(view.data)]
     return (*given, *(_built_in(config, ()) if config is not None else ()))
 
 
-def _given(checker: Checker, view: View, path: Path, value: Any) -> Origin:
+def _given(checker: OptionsChecker, view: LocatedData, path: Path, value: Any) -> Origin:
     place = view.in_file(path)
     source: Where = "defaults" if place[0] == "defaults" else "entry"
     return Origin(_dotted(path), _shown(checker, place, value), source, checker.document.line(place))
 
 
-def _shown(checker: Checker, place: Path, value: Any) -> str:
+def _shown(checker: OptionsChecker, place: Path, value: Any) -> str:
     written = checker.document.places[place].written if place in checker.document.places else None
     if is_secret_path(place):
         return written if written is not None and is_reference(written) else MASK
     text = checker.written(place)
     if text is None:
         return "{}" if isinstance(value, Mapping) else "[]"
-    if place in checker.filled.touched and re.fullmatch(r"-?[\d.]+ *[a-z]{0,2}|true|false", f"{value}".lower()):
+    if place in checker.filled.from_environment and re.fullmatch(
+        r"-?[\d.]+ *[a-z]{0,2}|true|false", f"{value}".lower()
+    ):
         return f"{value} ({text})"
     return text
 

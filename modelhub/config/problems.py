@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from modelhub.config.secrets import MASK, Range, apply_masks, guess_in_line, join_ranges, shown
-from modelhub.errors import ConfigError, Problem
+from modelhub.core.errors import ConfigError, Problem
 
 __all__ = ["Report", "Source", "Span", "any_of", "did_you_mean"]
 

@@ -6,19 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelhub.config.check import Checker
+from modelhub.config.check import OptionsChecker
 from modelhub.config.problems import did_you_mean
 from modelhub.config.schema import NAME
 from modelhub.config.source import Path
-from modelhub.config.view import View, where
-from modelhub.middleware.limit import LimitOptions
+from modelhub.config.view import LocatedData, where
+from modelhub.middleware.limit.layer import LimitOptions
 
 __all__ = ["check_chains", "check_limit", "check_names", "check_pool"]
 
 _NAME = re.compile(NAME)
 
 
-def check_names(checker: Checker, sections: Mapping[str, Mapping[str, Any]]) -> None:
+def check_names(checker: OptionsChecker, sections: Mapping[str, Mapping[str, Any]]) -> None:
     """Names are plain, and no model bears the name of a chain."""
     for section, entries in sections.items():
         for name in entries:
@@ -32,7 +32,7 @@ def check_names(checker: Checker, sections: Mapping[str, Mapping[str, Any]]) -> 
             _named_twice(checker, name)
 
 
-def _named_twice(checker: Checker, name: str) -> None:
+def _named_twice(checker: OptionsChecker, name: str) -> None:
     model, chain = ("models", name), ("chains", name)
     lines = checker.document.line(model), checker.document.line(chain)
     later, first = (model, lines[1]) if lines[0] > lines[1] else (chain, lines[0])
@@ -43,7 +43,7 @@ def _named_twice(checker: Checker, name: str) -> None:
     )
 
 
-def check_limit(checker: Checker, view: View, limits: Mapping[str, Any]) -> None:
+def check_limit(checker: OptionsChecker, view: LocatedData, limits: Mapping[str, Any]) -> None:
     """A model's `limit` names an entry of `limits:`."""
     place = view.in_file(("limit",))
     name = view.data.get("limit")
@@ -54,7 +54,7 @@ def check_limit(checker: Checker, view: View, limits: Mapping[str, Any]) -> None
         checker.problem(place, message, _meant(checker, place, name, sorted(limits), "limits"))
 
 
-def check_pool(checker: Checker, path: Path, data: Mapping[str, Any]) -> None:
+def check_pool(checker: OptionsChecker, path: Path, data: Mapping[str, Any]) -> None:
     """What a pool admits has a bound; where a key is misspelt, that is told instead."""
     known = set(LimitOptions.model_fields)
     if known.issuperset(data) and all(data.get(key) is None for key in LimitOptions.BOUNDS):
@@ -62,12 +62,12 @@ def check_pool(checker: Checker, path: Path, data: Mapping[str, Any]) -> None:
         checker.problem(path, f"{where(path)} bounds nothing", hint, key=True)
 
 
-def _owner(view: View) -> str:
+def _owner(view: LocatedData) -> str:
     place = view.in_file(("limit",))
     return "`defaults`" if place[0] == "defaults" else f"model `{view.in_file(())[-1]}`"
 
 
-def check_chains(checker: Checker, chains: Mapping[str, Any], models: Mapping[str, Any]) -> None:
+def check_chains(checker: OptionsChecker, chains: Mapping[str, Any], models: Mapping[str, Any]) -> None:
     """Every member of a chain exists, stands in it once, and does not lead back to the chain."""
     members = {name: _members(chain) for name, chain in chains.items()}
     ways = {name: listed for name, listed in members.items() if name not in models}
@@ -105,7 +105,7 @@ def _find_cyclic(ways: Mapping[str, list[Any]]) -> set[str]:
     return set(ways).difference(done)
 
 
-def _check_member(checker: Checker, name: str, index: int, member: Any, names: set[str], seen: set[str]) -> None:
+def _check_member(checker: OptionsChecker, name: str, index: int, member: Any, names: set[str], seen: set[str]) -> None:
     place: Path = ("chains", name, "models", index)
     if not isinstance(member, str) or place in checker.filled.unset or member == name:
         return
@@ -119,11 +119,11 @@ def _check_member(checker: Checker, name: str, index: int, member: Any, names: s
         checker.problem(place, f"chain `{name}` lists `{checker.written(place)}` twice", "remove one of them")
 
 
-def _meant(checker: Checker, place: Path, name: str, known: Sequence[str], kind: str) -> str:
-    return did_you_mean("" if place in checker.filled.touched else name, known, kind=kind)
+def _meant(checker: OptionsChecker, place: Path, name: str, known: Sequence[str], kind: str) -> str:
+    return did_you_mean("" if place in checker.filled.from_environment else name, known, kind=kind)
 
 
-def _check_cycle(checker: Checker, name: str, index: int, member: Any, members: Mapping[str, list[Any]]) -> None:
+def _check_cycle(checker: OptionsChecker, name: str, index: int, member: Any, members: Mapping[str, list[Any]]) -> None:
     """Report the way from *member* back to *name*: once for a cycle, at the first of its chains in the file."""
     way = _way(member, name, members) if name in members and isinstance(member, str) else None
     if way is not None and name == min(way, key=list(members).index):

@@ -15,12 +15,12 @@ from pydantic import AliasChoices, BaseModel, Discriminator, Field, Tag, create_
 from pydantic.fields import FieldInfo
 
 from modelhub import registry
-from modelhub._files import FileOptions
 from modelhub.accounting.options import SpendingOptions, UsageOptions
-from modelhub.errors import ConfigError
-from modelhub.middleware.chain import ChainOptions
-from modelhub.middleware.limit import LimitOptions
-from modelhub.middleware.retry import BudgetOptions
+from modelhub.core.errors import ConfigError
+from modelhub.messages.files import FileOptions
+from modelhub.middleware.chain.layer import ChainOptions
+from modelhub.middleware.limit.layer import LimitOptions
+from modelhub.middleware.retry.layer import RetryBudgetOptions
 from modelhub.options import LayerOptions, Options, ProviderOptions
 from modelhub.telemetry.options import TelemetryOptions
 
@@ -67,7 +67,7 @@ class HubConfig(Options):
     """Every model by its name."""
     chains: dict[str, ChainOptions] = Field(default_factory=dict)
     """Every chain by its name: an ordered list of models, of which the first that answers is taken."""
-    retry_budget: BudgetOptions = Field(default_factory=BudgetOptions)
+    retry_budget: RetryBudgetOptions = Field(default_factory=RetryBudgetOptions)
     """How many retries all calls together may make."""
     usage: UsageOptions = Field(default_factory=UsageOptions)
     """What is counted, priced and kept of every call."""

@@ -9,13 +9,13 @@ from typing import Any
 from modelhub.config.secrets import is_secret
 from modelhub.config.source import Path
 
-__all__ = ["View", "followed", "is_secret_path", "nulls", "texts", "value_at", "where"]
+__all__ = ["LocatedData", "followed", "is_secret_path", "nulls", "texts", "value_at", "where"]
 
 _NAMED = {"models": "model", "chains": "chain", "limits": "limit"}
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class LocatedData:
     """Data to validate, and where its parts stand in the file: `sources` has the paths that came from elsewhere."""
 
     data: dict[str, Any]
@@ -28,10 +28,10 @@ class View:
                 return self.sources[path[:length]] + path[length:]
         return path
 
-    def without(self, paths: Iterable[Path]) -> View:
+    def without(self, paths: Iterable[Path]) -> LocatedData:
         """The same, without the values at *paths*; a list without one of its items would be another list."""
         gone = {path[:-1] if path and isinstance(path[-1], int) else path for path in paths}
-        return View(_without(self.data, gone, ()), self.sources)
+        return LocatedData(_without(self.data, gone, ()), self.sources)
 
 
 def _without(data: Any, paths: set[Path], here: Path) -> Any:

@@ -3,20 +3,25 @@
 `HttpProvider` is what the vendors are made from, `Provider` what answers without HTTP. `examples/plugin/` adds one.
 """
 
-from modelhub.providers._answer import Answer
-from modelhub.providers._base import Payload, Provider
-from modelhub.providers._counts import Counts, read_count
-from modelhub.providers._error_mapping import error_from_report, read_error_body
-from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._json import json_body as read_json
-from modelhub.providers._structured import Structured
+from modelhub.core.model import ChatRequest
+from modelhub.options import ProviderOptions, Secret
+from modelhub.providers.base import Payload, Provider
 from modelhub.providers.endpoint import Endpoint, Site, resolve_endpoint
+from modelhub.providers.error_mapping import error_from_report, read_error_body
+from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
+from modelhub.providers.json_text import json_body as read_json
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.structured_output import Structured
+from modelhub.providers.token_counts import Counts, read_count
 
 __all__ = [
-    "Answer",
+    "ChatRequest",
+    "ProviderOptions",
+    "Secret",
+    "ResponseBuilder",
     "Counts",
     "Endpoint",
     "HttpProvider",

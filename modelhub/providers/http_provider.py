@@ -17,17 +17,12 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from modelhub.context import CallContext
-from modelhub.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
-from modelhub.model import ChatRequest
-from modelhub.providers._address import explain_redirect
-from modelhub.providers._answer import Answer
-from modelhub.providers._base import Provider, tell_limits
-from modelhub.providers._client import ClientProblem, guard_client
-from modelhub.providers._client_args import merge_client_args, read_timeouts, secret_headers
-from modelhub.providers._redact import redact
-from modelhub.providers._sdk_import import import_sdk
-from modelhub.providers._structured import Structured
+from modelhub.core.context import CallContext
+from modelhub.core.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
+from modelhub.core.model import ChatRequest
+from modelhub.providers.addresses import explain_redirect
+from modelhub.providers.base import Provider, tell_limits
+from modelhub.providers.client_args import merge_client_args, read_timeouts, secret_headers
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http import HttpResponse, HttpxTransport, OwnHttpxTransport, Timeouts, Transport
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
@@ -36,6 +31,11 @@ from modelhub.providers.http.json_body import dump_json_chunks
 from modelhub.providers.http.per_loop import PerLoop
 from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
 from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
+from modelhub.providers.redaction import redact
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.sdk_client import ClientProblem, guard_client
+from modelhub.providers.sdk_import import import_sdk
+from modelhub.providers.structured_output import Structured
 
 __all__ = ["HttpProvider", "VendorRequest", "merge_client_args", "read_timeouts", "secret_headers"]
 
@@ -118,11 +118,11 @@ class HttpProvider(Provider):
         """Return the address and the headers that the SDK writes for *request*. Raises what the SDK raises."""
 
     @abstractmethod
-    def parse_response(self, body: bytes, builder: Answer) -> None:
+    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
         """Read a whole answer. Pure. Raises BadReply, or the failure that the body tells of."""
 
     @abstractmethod
-    def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
+    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
         """Read one event. Pure. Sets `builder.complete` at the end marker. Raises like `parse_response`."""
 
     @abstractmethod
@@ -281,7 +281,7 @@ class HttpProvider(Provider):
         finally:
             await response.aclose()
 
-    def decode(self, body: Any, answer: Answer) -> None:
+    def decode(self, body: Any, answer: ResponseBuilder) -> None:
         """Read what `call` returned."""
         for event in body:
             self.decode_event(event, answer)
@@ -311,7 +311,7 @@ class HttpProvider(Provider):
             await chunks.aclose()
             await response.aclose()
 
-    def decode_event(self, event: Any, answer: Answer) -> None:
+    def decode_event(self, event: Any, answer: ResponseBuilder) -> None:
         """Read one of `events`."""
         if type(event) is ServerSentEvent:
             self.parse_event(event, answer)

@@ -1,7 +1,7 @@
 """Scripted: answers offline from the file, so that apps, examples and tests run without keys.
 
-It says a fixed text, or plays steps, one a call: say, think, call a tool, fail with any class of `modelhub.errors`,
-stream slowly, break off.
+It says a fixed text, or plays steps, one a call: say, think, call a tool, fail with any class of
+`modelhub.core.errors`, stream slowly, break off.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from modelhub import errors
-from modelhub.blocks import TextBlock
-from modelhub.errors import CallError, ConnectionLost
-from modelhub.model import ChatRequest
+from modelhub.core import errors
+from modelhub.core.errors import CallError, ConnectionLost
+from modelhub.core.model import ChatRequest
+from modelhub.core.response import ChatUsage, FinishReason
+from modelhub.messages.blocks import TextBlock
 from modelhub.options import Options, ProviderOptions, duration
-from modelhub.providers._answer import Answer
-from modelhub.providers._base import Payload, Provider
-from modelhub.providers._structured import Structured
-from modelhub.response import ChatUsage, FinishReason
+from modelhub.providers.base import Payload, Provider
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.structured_output import Structured
 
 __all__ = ["ScriptedChatModel", "ScriptedOptions", "Step", "ToolCall"]
 
@@ -175,12 +175,12 @@ class ScriptedChatModel(Provider):
             raise ConnectionLost("the script broke the connection")
         yield "end", payload
 
-    def decode(self, body: Any, answer: Answer) -> None:
+    def decode(self, body: Any, answer: ResponseBuilder) -> None:
         """All of the step at once."""
         for event in (*_pieces(body["step"]), ("end", body)):
             self.decode_event(event, answer)
 
-    def decode_event(self, event: Any, answer: Answer) -> None:
+    def decode_event(self, event: Any, answer: ResponseBuilder) -> None:
         """One piece of the step."""
         kind, piece = event
         if kind == "end":
@@ -207,7 +207,7 @@ def _words(text: str) -> list[str]:
     return [word if index == 0 else f" {word}" for index, word in enumerate(words)] if text else []
 
 
-def _finish(step: Step, words_in: int, answer: Answer) -> None:
+def _finish(step: Step, words_in: int, answer: ResponseBuilder) -> None:
     answer.complete = True
     answer.finish_reason = step.finish_reason or ("tool_calls" if step.calls else "stop")
     # There is no tokenizer: a word counts as a token, and the figures say that they are estimates.

@@ -19,19 +19,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from modelhub.errors import ConfigError
-from modelhub.events import CallSettled
-from modelhub.process import register_at_fork
-from modelhub.response import Attempt, ChatResponse, ChatUsage
-from modelhub.stream import ChatStream, Outcome, Reply
-from modelhub.telemetry import _content, names
+from modelhub.core.errors import ConfigError
+from modelhub.core.events import CallEnded
+from modelhub.core.process import register_at_fork
+from modelhub.core.response import Attempt, ChatResponse, ChatUsage
+from modelhub.core.stream import ChatStream, Outcome, Reply
+from modelhub.telemetry import content as _content
+from modelhub.telemetry import names
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, TracerProvider
 
-    from modelhub.model import ChatModelBase, ChatRequest
+    from modelhub.core.model import ChatModelBase, ChatRequest
 
 __all__ = ["Telemetry"]
 
@@ -54,7 +55,7 @@ class _Facts(NamedTuple):
 
 
 class Telemetry:
-    """Follows calls and tells OpenTelemetry of them; one of the `followers` of `Services`.
+    """Follows calls and tells OpenTelemetry of them; one of the `instrumentations` of `Services`.
 
     The application's own providers are used if no others are given; before it has any, a call costs next to nothing.
     With *propagate*, requests to vendors carry the W3C headers of the call's span. With *content*, spans hold prompts
@@ -221,7 +222,7 @@ class _Call:
         self._streamed = isinstance(reply, ChatStream)
         self._leave()
 
-    def settled(self, event: CallSettled, outcome: Outcome) -> None:
+    def settled(self, event: CallEnded, outcome: Outcome) -> None:
         """The call is finished: tell everything."""
         collected = isinstance(outcome.error, GeneratorExit)
         if not collected or self._tools.context.get_current() is self._inside:
@@ -236,7 +237,7 @@ class _Call:
         if token is not None:
             self._tools.context.detach(token)
 
-    def _tell_all(self, event: CallSettled, outcome: Outcome) -> None:
+    def _tell_all(self, event: CallEnded, outcome: Outcome) -> None:
         try:
             self._tell_attempts(event, outcome)
             self._tell_call(event, outcome)
@@ -257,7 +258,7 @@ class _Call:
 
     # -- the call --------------------------------------------------------------------------------------------------
 
-    def _tell_call(self, event: CallSettled, outcome: Outcome) -> None:
+    def _tell_call(self, event: CallEnded, outcome: Outcome) -> None:
         about = {names.REQUESTED: event.requested, names.MODEL: event.model, names.HOW: event.how}
         failed = {names.ERROR_TYPE: event.error} if event.how == "failed" else {}
         self._tools.calls.record(event.duration, _known(about | failed), self._inside)
@@ -284,7 +285,7 @@ class _Call:
 
     # -- its attempts ----------------------------------------------------------------------------------------------
 
-    def _tell_attempts(self, event: CallSettled, outcome: Outcome) -> None:
+    def _tell_attempts(self, event: CallEnded, outcome: Outcome) -> None:
         made = [attempt for attempt in event.attempts if not attempt["skipped"]]
         for attempt in event.attempts:
             if attempt["skipped"]:

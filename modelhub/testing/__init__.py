@@ -10,11 +10,11 @@ from modelhub.testing.faults import Fault
 from modelhub.testing.reroute import rerouted
 from modelhub.testing.server import FaultServer, Recorded
 from modelhub.testing.time import VirtualClock, VirtualLoop, run_virtual
-from modelhub.testing.wires import Answer, ToolCall
+from modelhub.testing.wires import CannedResponse, ToolCall
 
 __all__ = [
     "FAULTS",
-    "Answer",
+    "CannedResponse",
     "Drill",
     "Fault",
     "FaultServer",

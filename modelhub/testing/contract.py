@@ -40,11 +40,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from modelhub.errors import BadReply, CallError, ConnectionLost, StreamBroken
-from modelhub.model import ChatModelBase
+from modelhub.core.errors import BadReply, CallError, ConnectionLost, StreamBroken
+from modelhub.core.model import ChatModelBase
+from modelhub.core.response import ChatResponse
 from modelhub.registry import provider_options
-from modelhub.response import ChatResponse
-from modelhub.testing._contract_cases import (
+from modelhub.testing.contract_cases import (
     ANSWERS,
     CALLS,
     DATA,
@@ -58,12 +58,12 @@ from modelhub.testing._contract_cases import (
     TOOL,
     USAGE,
     Timetable,
-    agree,
+    assert_equal,
+    assert_same_reply,
+    assert_true,
     check_answer,
-    demand,
-    same,
 )
-from modelhub.testing._contract_files import Fixtures, Player
+from modelhub.testing.contract_files import Fixtures, FixtureServer
 
 __all__ = [
     "ANSWERS",
@@ -134,7 +134,7 @@ class _Contract:
     kind: str
     fixtures: Fixtures
     connect: Connect | None
-    server: Player = field(default_factory=Player)
+    server: FixtureServer = field(default_factory=FixtureServer)
 
     def checks(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         lacks, wire = self.fixtures.lacks, self.fixtures.wire
@@ -159,7 +159,7 @@ class _Contract:
 
     async def _folder(self) -> None:
         problems = self.fixtures.problems()
-        demand(not problems, f"the fixtures of `{self.kind}`: {'; '.join(problems)}")
+        assert_true(not problems, f"the fixtures of `{self.kind}`: {'; '.join(problems)}")
 
     # What is asked, and of whom.
 
@@ -173,12 +173,12 @@ class _Contract:
         options = cls.model_validate(entry)
         model: ChatModelBase = options.connect()
         for shown in (repr(options), str(options), options.model_dump_json(), repr(model), str(vars(model))):
-            demand(KEY not in shown, f"the key is shown: {shown}")
+            assert_true(KEY not in shown, f"the key is shown: {shown}")
         return model
 
     @asynccontextmanager
     async def _asking(self, fixture: str = "") -> AsyncIterator[ChatModelBase]:
-        self.server = Player()
+        self.server = FixtureServer()
         async with self.server.running():
             model = self._model(fixture)
             try:
@@ -210,17 +210,17 @@ class _Contract:
             reply = await model(told, stream=streamed, **more)
             found = [snapshot async for snapshot in reply] if streamed else [reply]
         finally:
-            agree("the caller's messages", told, before)
+            assert_equal("the caller's messages", told, before)
             if self.fixtures.wire:
-                agree("requests for one call", len(self.server.bodies) - asked, 1)
+                assert_equal("requests for one call", len(self.server.bodies) - asked, 1)
         for snapshot in found:
             self._check_snapshot(snapshot)
         return found
 
     def _check_snapshot(self, snapshot: ChatResponse) -> None:
-        demand(isinstance(snapshot, ChatResponse), f"a ChatResponse: {snapshot!r}")
-        demand(KEY not in repr(snapshot), "the key is shown in a reply")
-        agree("restarts", snapshot.restarts, 0)
+        assert_true(isinstance(snapshot, ChatResponse), f"a ChatResponse: {snapshot!r}")
+        assert_true(KEY not in repr(snapshot), "the key is shown in a reply")
+        assert_equal("restarts", snapshot.restarts, 0)
         json.dumps(snapshot)
 
     # Answers.
@@ -234,27 +234,27 @@ class _Contract:
     async def _plain(self, case: str) -> None:
         (reply,) = await self._answer(case, streamed=False)
         check_answer(case, reply, self.fixtures.lacks)
-        agree("is_last", reply.is_last, True)
-        agree("delta", reply.delta, reply.text)
-        agree("outcomes", [attempt["outcome"] for attempt in reply.attempts], ["ok"])
-        agree("provider", [attempt["provider"] for attempt in reply.attempts], [self.kind])
-        demand(reply.id and reply.created_at, "a reply has an id and an hour")
+        assert_equal("is_last", reply.is_last, True)
+        assert_equal("delta", reply.delta, reply.text)
+        assert_equal("outcomes", [attempt["outcome"] for attempt in reply.attempts], ["ok"])
+        assert_equal("provider", [attempt["provider"] for attempt in reply.attempts], [self.kind])
+        assert_true(reply.id and reply.created_at, "a reply has an id and an hour")
         if "usage" not in self.fixtures.lacks:
-            demand(reply.usage is not None and not reply.usage["estimated"], "a reply has the vendor's usage")
+            assert_true(reply.usage is not None and not reply.usage["estimated"], "a reply has the vendor's usage")
 
     async def _streamed(self, case: str) -> None:
         (plain,) = await self._answer(case, streamed=False)
         snapshots = await self._answer(case, streamed=True)
         last = snapshots[-1]
         check_answer(case, last, self.fixtures.lacks)
-        same(last, plain, by_id=plain.id in self.fixtures.read(case))
-        agree("is_last", [one.is_last for one in snapshots], [False] * (len(snapshots) - 1) + [True])
-        agree("deltas", "".join(one.delta for one in snapshots), last.text)
+        assert_same_reply(last, plain, by_id=plain.id in self.fixtures.read(case))
+        assert_equal("is_last", [one.is_last for one in snapshots], [False] * (len(snapshots) - 1) + [True])
+        assert_equal("deltas", "".join(one.delta for one in snapshots), last.text)
         for before, after in pairwise(snapshots):
-            demand(after.text.startswith(before.text), f"snapshots grow: {before.text!r}, {after.text!r}")
-            demand(after.thinking.startswith(before.thinking), "snapshots grow in thinking")
+            assert_true(after.text.startswith(before.text), f"snapshots grow: {before.text!r}, {after.text!r}")
+            assert_true(after.thinking.startswith(before.thinking), "snapshots grow in thinking")
         if case == "text":
-            demand(len(snapshots) > 2, f"text in pieces gives several snapshots, not {len(snapshots)}")
+            assert_true(len(snapshots) > 2, f"text in pieces gives several snapshots, not {len(snapshots)}")
 
     async def _round_trip(self) -> None:
         """The reply is the next message; its calls are answered, and the answers reach the vendor."""
@@ -267,11 +267,11 @@ class _Contract:
         async with self._asking(self.fixtures.read("text")) as model:
             self._serve("text", streamed=False)
             (answer,) = await self._ask(model, streamed=False, case="parallel", messages=messages)
-            agree("the text", answer.text, TEXT)
+            assert_equal("the text", answer.text, TEXT)
             for call in CALLS if self.fixtures.wire else ():
                 sent = self.server.bodies[-1].decode()
-                agree(f"times that `{_result(call)}` is sent", sent.count(_result(call)), 1)
-                demand(sent.count(call["name"]) > len(CALLS), "the calls are sent, and the tool")
+                assert_equal(f"times that `{_result(call)}` is sent", sent.count(_result(call)), 1)
+                assert_true(sent.count(call["name"]) > len(CALLS), "the calls are sent, and the tool")
 
     # Failures.
 
@@ -281,10 +281,10 @@ class _Contract:
             found = await self._ask(model, streamed=streamed)
         except CallError as error:
             shown = "".join(traceback.format_exception(error)) + repr(error) + json.dumps(error.attempts)
-            demand(KEY not in shown, f"the key is shown: {shown}")
-            demand(QUESTION not in shown, f"the question is shown: {shown}")
-            agree("error.provider", error.provider, self.kind)
-            agree("error.model", error.model, model.model_name)
+            assert_true(KEY not in shown, f"the key is shown: {shown}")
+            assert_true(QUESTION not in shown, f"the question is shown: {shown}")
+            assert_equal("error.provider", error.provider, self.kind)
+            assert_equal("error.model", error.model, model.model_name)
             return error
         raise AssertionError(f"nothing is raised: {found[-1]!r}")
 
@@ -297,10 +297,10 @@ class _Contract:
             headers = {"content-type": "application/json", **fixture.get("headers", {})}
             self.server.answers(fixture.get("status", 200), headers, data.encode())
             error = await self._fails(model, streamed=streamed)
-        agree("the class", type(error).__name__, ERRORS[case].__name__)
-        agree("status", error.status, fixture.get("status"))
-        agree("retry_after", error.retry_after, 7.0 if case == "error_rate_limited" else None)
-        demand(str(error), "an error says what happened")
+        assert_equal("the class", type(error).__name__, ERRORS[case].__name__)
+        assert_equal("status", error.status, fixture.get("status"))
+        assert_equal("retry_after", error.retry_after, 7.0 if case == "error_rate_limited" else None)
+        assert_true(str(error), "an error says what happened")
 
     async def _broken(self) -> None:
         """A stream that fails after its first content keeps what had come."""
@@ -318,7 +318,7 @@ class _Contract:
                 data = text.encode()
                 pieces = [data[start : start + size] for start in range(0, len(data), size)]
                 self.server.answers(200, {"content-type": content_type}, *pieces)
-                same((await self._ask(model, streamed=True, case="parallel"))[-1], plain, by_id=False)
+                assert_same_reply((await self._ask(model, streamed=True, case="parallel"))[-1], plain, by_id=False)
 
     async def _cut(self) -> None:
         """A stream without its end is never a success, whether the connection ends in order or breaks."""
@@ -331,28 +331,28 @@ class _Contract:
                     pieces = [event.encode() for event in events[:count]]
                     self.server.answers(200, {"content-type": content_type}, *pieces, keep=keep)
                     if count >= whole:
-                        agree("the text", (await self._ask(model, streamed=True))[-1].text, TEXT)
+                        assert_equal("the text", (await self._ask(model, streamed=True))[-1].text, TEXT)
                         continue
                     error = await self._fails(model, streamed=True)
-                    demand(isinstance(error, (StreamBroken, *_EMPTY_HANDED)), f"after {count} events: {error!r}")
+                    assert_true(isinstance(error, (StreamBroken, *_EMPTY_HANDED)), f"after {count} events: {error!r}")
                     if isinstance(error, StreamBroken):
                         _check_partial(error)
                         broken += 1
-        demand(broken, "a stream that is cut after its first content is a StreamBroken")
+        assert_true(broken, "a stream that is cut after its first content is a StreamBroken")
 
     async def _no_answer(self, pieces: Sequence[bytes], *, streamed: bool) -> None:
         async with self._asking() as model:
             content_type = "text/html" if pieces else "application/json"
             self.server.answers(200, {"content-type": content_type}, *pieces)
             error = await self._fails(model, streamed=streamed)
-            demand(isinstance(error, _EMPTY_HANDED), f"an answer without content: {error!r}")
+            assert_true(isinstance(error, _EMPTY_HANDED), f"an answer without content: {error!r}")
 
     async def _hung_up(self) -> None:
         async with self._asking() as model:
             for streamed in (False, True):
                 self.server.hangs_up()
                 error = await self._fails(model, streamed=streamed)
-                agree("the class", type(error).__name__, "ConnectionLost")
+                assert_equal("the class", type(error).__name__, "ConnectionLost")
 
 
 def _result(call: Mapping[str, Any]) -> str:
@@ -360,6 +360,6 @@ def _result(call: Mapping[str, Any]) -> str:
 
 
 def _check_partial(error: CallError) -> None:
-    agree("the class", type(error).__name__, "StreamBroken")
+    assert_equal("the class", type(error).__name__, "StreamBroken")
     partial_text = error.partial.text if isinstance(error, StreamBroken) and error.partial is not None else ""
-    demand(partial_text and TEXT.startswith(partial_text), f"the partial answer: {partial_text!r}")
+    assert_true(partial_text and TEXT.startswith(partial_text), f"the partial answer: {partial_text!r}")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from modelhub.testing import _plays as plays
-from modelhub.testing._plays import Fault, Item
+from modelhub.testing import fault_types as plays
+from modelhub.testing.fault_types import Fault, Item
 from modelhub.testing.wires import Kind, Refusal, kind_of
 
 __all__ = [
@@ -135,17 +135,17 @@ def refused() -> Fault:
 
 def reset() -> Fault:
     """The connection is reset (RST) when the request has been read, before any byte of an answer."""
-    return plays.Lost("reset")
+    return plays.ConnectionDropped("reset")
 
 
 def close() -> Fault:
     """The connection is closed (FIN) when the request has been read, before any byte of an answer."""
-    return plays.Lost("close")
+    return plays.ConnectionDropped("close")
 
 
 def silence(seconds: float = _EVER) -> Fault:
     """Nothing at all for *seconds*; then the connection is closed."""
-    return plays.Lost("close", seconds)
+    return plays.ConnectionDropped("close", seconds)
 
 
 def half_open(seconds: float = _EVER) -> Fault:
@@ -196,4 +196,4 @@ def trickle(at_once: int = 1) -> Fault:
 
 def flap(down: float, up: float = _EVER, fault: Fault | None = None) -> Item:
     """*fault* (503 if not given) for *down* seconds from when the script is set, then health for *up*, and so on."""
-    return plays.Flap(down, up, fault or status(503))
+    return plays.Intermittent(down, up, fault or status(503))

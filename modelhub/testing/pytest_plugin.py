@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import pytest
 
-from modelhub.context import Services
+from modelhub.core.context import Services
 from modelhub.hub import Hub, config_path
 from modelhub.testing.faults import Item, status
 from modelhub.testing.reroute import rerouted

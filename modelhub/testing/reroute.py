@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from modelhub.config.load import Loaded, ModelEntry

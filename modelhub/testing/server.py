@@ -23,10 +23,10 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from modelhub.testing._exchange import Exchange, GoneError
-from modelhub.testing._http import Head, head_bytes, read_body, read_head
+from modelhub.testing.exchange import ClientDisconnected, Exchange
 from modelhub.testing.faults import Fault, Item
-from modelhub.testing.wires import Answer, Wire, wire_at
+from modelhub.testing.http import Head, head_bytes, read_body, read_head
+from modelhub.testing.wires import CannedResponse, VendorFormat, wire_at
 
 __all__ = ["FaultServer", "Recorded"]
 
@@ -65,7 +65,7 @@ class Recorded:
 class _Script:
     """What a route plays: one item for each request, then the last one again, or health."""
 
-    def __init__(self, items: Sequence[Item], then: str, answer: Answer, began: float) -> None:
+    def __init__(self, items: Sequence[Item], then: str, answer: CannedResponse, began: float) -> None:
         self.items = items
         self.then = then
         self.answer = answer
@@ -80,12 +80,12 @@ class _Script:
         return self.items[-1] if self.items and self.then == "repeat" else Fault()
 
 
-class _Door:
+class _Listener:
     """A port of its own. When it is shut, connections are refused; nobody else can take the number meanwhile."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, welcome: Callable[[socket.socket], None]) -> None:
         self._loop = loop
-        self._welcome = welcome
+        self._on_accept = welcome
         self._socket = _bound(0)
         self._is_open = False
         self.port: int = self._socket.getsockname()[1]
@@ -111,7 +111,7 @@ class _Door:
         with suppress(BlockingIOError, ConnectionError):
             connection, _ = self._socket.accept()
             connection.setblocking(False)
-            self._welcome(connection)
+            self._on_accept(connection)
 
 
 def _bound(port: int) -> socket.socket:
@@ -126,7 +126,7 @@ def _bound(port: int) -> socket.socket:
 class _Route:
     """One endpoint: its door, its script, its log, and the connections that stand."""
 
-    def __init__(self, name: str, door: _Door, script: _Script) -> None:
+    def __init__(self, name: str, door: _Listener, script: _Script) -> None:
         self.name = name
         self.door = door
         self.script = script
@@ -138,11 +138,11 @@ class _Route:
 class FaultServer:
     """Speaks like the five vendors on loopback, and fails as it is told.
 
-    *answer* is what it says when nothing is wrong: an `Answer`, or its text.
+    *answer* is what it says when nothing is wrong: an `CannedResponse`, or its text.
     """
 
-    def __init__(self, answer: Answer | str | None = None) -> None:
-        self.answer = _answer(answer) or Answer()
+    def __init__(self, answer: CannedResponse | str | None = None) -> None:
+        self.answer = _answer(answer) or CannedResponse()
         self._routes: dict[str, _Route] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._began = 0.0
@@ -224,7 +224,7 @@ class FaultServer:
         faults: Item | Sequence[Item],
         then: Literal["repeat", "healthy"] = "repeat",
         *,
-        answer: Answer | str | None = None,
+        answer: CannedResponse | str | None = None,
     ) -> None:
         """Play *faults* at the route *name*, one for each request from now on, and *then* the last one again, or none.
 
@@ -266,7 +266,7 @@ class FaultServer:
     def _route(self, name: str) -> _Route:
         assert self._loop is not None  # noqa: S101 - `_in_loop` has seen to it
         if name not in self._routes:
-            door = _Door(self._loop, lambda connection: self._welcome(name, connection))
+            door = _Listener(self._loop, lambda connection: self._on_accept(name, connection))
             self._routes[name] = _Route(name, door, _Script((), "healthy", self.answer, self.now()))
             door.open()
         return self._routes[name]
@@ -293,16 +293,16 @@ class FaultServer:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    def _welcome(self, name: str, connection: socket.socket) -> None:
+    def _on_accept(self, name: str, connection: socket.socket) -> None:
         assert self._loop is not None  # noqa: S101 - a door is only open while the server runs
         reader = asyncio.StreamReader(loop=self._loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         route = self._routes[name]
-        task = self._loop.create_task(self._meet(route, connection, reader, protocol))
+        task = self._loop.create_task(self._handle_connection(route, connection, reader, protocol))
         route.tasks.add(task)
         task.add_done_callback(route.tasks.discard)
 
-    async def _meet(
+    async def _handle_connection(
         self,
         route: _Route,
         connection: socket.socket,
@@ -316,7 +316,7 @@ class FaultServer:
         try:
             while await self._serve(route, reader, writer):
                 pass
-        except (GoneError, ConnectionError, asyncio.IncompleteReadError):
+        except (ClientDisconnected, ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             route.writers.discard(writer)
@@ -341,10 +341,10 @@ class FaultServer:
         asked = wire.read(str(next(self._numbers)), head.path, head.headers, request.body or {})
         request.stream = asked.stream
         request.fault = (item if isinstance(item, Fault) else item(request)) or Fault()
-        await self._play(request, Exchange(reader, writer, wire, asked, script.answer))
+        await self._respond(request, Exchange(reader, writer, wire, asked, script.answer))
         return head.keeps_alive
 
-    def _record(self, route: _Route, script: _Script, head: Head, wire: Wire) -> Recorded:
+    def _record(self, route: _Route, script: _Script, head: Head, wire: VendorFormat) -> Recorded:
         now = self.now()
         request = Recorded(
             route=route.name,
@@ -359,17 +359,17 @@ class FaultServer:
         route.log.append(request)
         return request
 
-    async def _play(self, request: Recorded, exchange: Exchange) -> None:
+    async def _respond(self, request: Recorded, exchange: Exchange) -> None:
         try:
-            await request.fault.play(exchange)
-        except GoneError:
+            await request.fault.respond(exchange)
+        except ClientDisconnected:
             if not exchange.broken_off:
                 request.gave_up_at = self.now()
             raise
 
 
-def _answer(given: Answer | str | None) -> Answer | None:
-    return Answer(given) if isinstance(given, str) else given
+def _answer(given: CannedResponse | str | None) -> CannedResponse | None:
+    return CannedResponse(given) if isinstance(given, str) else given
 
 
 def _parsed(data: bytes) -> Any:

@@ -43,10 +43,12 @@ class _Jumping(selectors.DefaultSelector):
 
     def _wait_for_others(self) -> Any:
         # No timer is set: only a thread or a socket can go on. A test that waits for nobody must not hang.
-        patience = _PATIENCE_WITH_THREADS if self.threads else _PATIENCE
-        ready = super().select(patience)
+        wait_budget = _PATIENCE_WITH_THREADS if self.threads else _PATIENCE
+        ready = super().select(wait_budget)
         if not ready:
-            raise RuntimeError(f"every task waits, no timer is set, and nothing came in for {patience:g} real seconds")
+            raise RuntimeError(
+                f"every task waits, no timer is set, and nothing came in for {wait_budget:g} real seconds"
+            )
         return ready
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from modelhub import BudgetExceeded, ConnectFailed, Hub
 from modelhub.accounting.period import period
-from modelhub.context import Services
+from modelhub.core.context import Services
 from modelhub.testing import VirtualClock, run_virtual
 
 DOLLARS = {"input": 1_000_000, "output": 1_000_000}  # a dollar a token
@@ -266,7 +266,7 @@ def test_what_is_shown_is_of_this_period():
 
 def test_accounts_of_past_periods_are_forgotten(monkeypatch):
     """A budget for each user of a long day does not fill the memory for ever."""
-    monkeypatch.setattr("modelhub.accounting.budget._MANY", 5)
+    monkeypatch.setattr("modelhub.accounting.budget._MAX_ACCOUNTS", 5)
     hub = hub_of({"b": {"tokens": 5, "per": "hour", "tag": "user"}})
 
     async def main():

@@ -5,10 +5,10 @@ from decimal import Decimal
 import pytest
 
 from modelhub.accounting.prices import PriceBook
+from modelhub.core.response import ChatUsage
 from modelhub.providers.dashscope import DashScopeChatModel
 from modelhub.providers.openai import OpenAIChatModel
 from modelhub.providers.scripted import ScriptedChatModel
-from modelhub.response import ChatUsage
 
 ABROAD = "https://dashscope-intl.aliyuncs.com/api/v1"
 

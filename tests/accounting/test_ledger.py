@@ -24,7 +24,7 @@ from modelhub import Hub
 from modelhub.accounting import ledger as room
 from modelhub.accounting.report import BY, report
 from modelhub.accounting.store import MIGRATIONS, Store
-from modelhub.accounting.totals import Sum
+from modelhub.accounting.usage_totals import UsageTotals
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
 CALLER = Path(__file__).with_name("caller.py")
@@ -260,8 +260,8 @@ def test_a_ledger_that_cannot_be_opened_fails_no_call(tmp_path, usage, caplog):
 class ReadOnly(Store):
     """As if the folder had become read-only."""
 
-    def __init__(self, path, patience):
-        super().__init__(path, patience)
+    def __init__(self, path, wait_budget):
+        super().__init__(path, wait_budget)
         self._connection.close()
         self._connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
 
@@ -269,8 +269,8 @@ class ReadOnly(Store):
 class Full(Store):
     """As if the disk had become full."""
 
-    def __init__(self, path, patience):
-        super().__init__(path, patience)
+    def __init__(self, path, wait_budget):
+        super().__init__(path, wait_budget)
         self._connection.execute("PRAGMA max_page_count=1")
 
 
@@ -441,7 +441,7 @@ def test_a_file_of_the_first_version_is_read_as_it_is_and_brought_up_to_date_by_
     """Who only reads changes nothing; what a later version counts is 0 in what was written before."""
     path = tmp_path / "usage.db"
     first_version(path)
-    old = Sum(1, 0, 1, 9, 2, 4, 3, reasoning_tokens=1, known_cost=Decimal("0.5"))
+    old = UsageTotals(1, 0, 1, 9, 2, 4, 3, reasoning_tokens=1, known_cost=Decimal("0.5"))
     for by in ("model", "tag:n"):
         assert list(report(path, by=by).values()) == [old]
     assert rows(path, "PRAGMA user_version") == [(1,)]

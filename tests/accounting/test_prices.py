@@ -10,7 +10,7 @@ import pytest
 from modelhub import ConfigError, Hub
 from modelhub.accounting import prices
 from modelhub.accounting.prices import PriceBook
-from modelhub.response import ChatUsage
+from modelhub.core.response import ChatUsage
 
 pytest.importorskip("genai_prices")
 

@@ -22,14 +22,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelhub import BudgetExceeded, Hub
-from modelhub.accounting import others
+from modelhub.accounting import shared_spend as shared_spend
 from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.period import period
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.report import report
-from modelhub.clock import SystemClock
-from modelhub.context import Services
-from modelhub.events import CallSettled
+from modelhub.core.clock import SystemClock
+from modelhub.core.context import Services
+from modelhub.core.events import CallEnded
 from modelhub.testing import VirtualClock, run_virtual
 
 HI = "one two three"  # four tokens with the answer, "ok"
@@ -71,9 +71,9 @@ def spent(hub):
 
 def read_again(hub):
     """Have the ledger read again, and wait for it, as no call does."""
-    reader = hub.usage._budgets._others
+    reader = hub.usage._budgets._shared_spend
     reader._due = reader._clock.now()
-    reader.look()
+    reader.refresh_if_due()
     with reader._turn:
         pass
 
@@ -87,11 +87,11 @@ def test_what_another_hub_has_spent_is_spent(tmp_path):
         assert (spent(other), spent(mine)) == ([8], [0])
         await asyncio.sleep(4.9)
         assert await ask(mine) == 1
-        with mine.usage._budgets._others._turn:
+        with mine.usage._budgets._shared_spend._turn:
             assert spent(mine) == [4], "it is not due yet"
         await asyncio.sleep(0.2)
         assert await ask(mine) == 1, "this one has it read"
-        with mine.usage._budgets._others._turn:
+        with mine.usage._budgets._shared_spend._turn:
             pass
         assert spent(mine) == [16]
         assert await ask(mine) == 0
@@ -118,7 +118,7 @@ def test_what_is_our_own_is_counted_once(tmp_path, usage):
 def test_a_reading_holds_nobody_up(tmp_path, monkeypatch):
     """Calls go on with the last figure while the file is read; it is read once at a time."""
     mine, other = hub_of(tmp_path), hub_of(tmp_path)
-    reading, go_on, readings, connect = threading.Event(), threading.Event(), [], others.connect_for_reading
+    reading, go_on, readings, connect = threading.Event(), threading.Event(), [], shared_spend.connect_for_reading
 
     def slow(path):
         readings.append(path)
@@ -128,14 +128,14 @@ def test_a_reading_holds_nobody_up(tmp_path, monkeypatch):
 
     async def main():
         await ask(other, 2)
-        monkeypatch.setattr(others, "connect_for_reading", slow)
+        monkeypatch.setattr(shared_spend, "connect_for_reading", slow)
         for _ in range(2):
             await asyncio.sleep(6)
             assert await ask(mine) == 1
             assert reading.wait(10)
         assert (spent(mine), len(readings)) == ([8], 1)
         go_on.set()
-        with mine.usage._budgets._others._turn:
+        with mine.usage._budgets._shared_spend._turn:
             assert spent(mine) == [16]
 
     run_virtual(main())
@@ -151,7 +151,7 @@ def test_a_reading_that_fails_is_told_once_and_the_last_figure_kept(tmp_path, mo
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(others, "connect_for_reading", broken)
+        patched.setattr(shared_spend, "connect_for_reading", broken)
         run_virtual(ask(other))
         for _ in range(3):
             read_again(mine)
@@ -209,8 +209,8 @@ def test_a_reading_costs_as_much_as_there_is_to_read(tmp_path, what, unit, anew,
     with hub_of(tmp_path) as hub:
         run_virtual(ask(hub))
     options = SpendingOptions(per="day", **{unit: 1}, **what)
-    query, values = others._query(options, {"since": "", "until": "", "batch": 0, "writer": ""}, anew=anew)
-    with closing(others.connect_for_reading(tmp_path / "usage.db")) as connection:
+    query, values = shared_spend._query(options, {"since": "", "until": "", "batch": 0, "writer": ""}, anew=anew)
+    with closing(shared_spend.connect_for_reading(tmp_path / "usage.db")) as connection:
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
     assert plan[0].startswith(f"SEARCH c USING INDEX {index}")
     assert plan.count("SEARCH a USING PRIMARY KEY (call_id=?)") == 1
@@ -274,7 +274,7 @@ class World:
 
     def open(self, number):
         def observe(event):
-            if isinstance(event, CallSettled):
+            if isinstance(event, CallEnded):
                 record = UsageRecord.of(event)
                 self.records[record.call_id] = record
                 self.unwritten[number].add(record.call_id)
@@ -283,7 +283,7 @@ class World:
         self.known[number] = set(self.written)
         usage = {"batch": 10_000, "max_delay": "60s"}
         hub = hub_of(self.folder, BUDGETS, self.clock, MODELS, observers=(observe,), **usage)
-        hub.usage._budgets._others._due = math.inf  # it reads when the plan says so
+        hub.usage._budgets._shared_spend._due = math.inf  # it reads when the plan says so
         return hub
 
     def wrote(self, number):
@@ -300,7 +300,7 @@ class World:
             self.wrote(number)
         elif what == "read":
             read_again(hub)
-            hub.usage._budgets._others._due = math.inf
+            hub.usage._budgets._shared_spend._due = math.inf
             self.known[number] |= self.written
         elif what == "restart":
             await hub.aclose()

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from modelhub import CallError, Hub
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.report import report
-from modelhub.accounting.totals import Sum
-from modelhub.context import Services
-from modelhub.events import CallSettled
-from modelhub.response import COUNTS
+from modelhub.accounting.usage_totals import UsageTotals
+from modelhub.core.context import Services
+from modelhub.core.events import CallEnded
+from modelhub.core.response import COUNTS
 from modelhub.testing import VirtualClock, run_virtual
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
@@ -92,7 +92,7 @@ async def play(hub, plan):
 
 def summed(records, parts_of):
     """The sum of *records*, of which only the parts that *parts_of* gives."""
-    total = Sum()
+    total = UsageTotals()
     for record in records:
         for part in parts_of(record):
             total.attempts += 1
@@ -117,7 +117,7 @@ def test_totals_are_the_sum_of_the_records(scripts, plan):
     records = []
 
     def observe(event):
-        if isinstance(event, CallSettled):
+        if isinstance(event, CallEnded):
             records.append(UsageRecord.of(event))
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

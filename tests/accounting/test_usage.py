@@ -11,12 +11,12 @@ import pytest
 
 from modelhub import BadReply, CallError, Hub, InvalidRequest, StreamBroken
 from modelhub.accounting.record import UsageRecord
-from modelhub.context import CallContext, Services
-from modelhub.events import CallSettled
-from modelhub.messages import normalise_messages
-from modelhub.middleware.usage import _complete
-from modelhub.model import ChatRequest
-from modelhub.response import Attempt, ChatResponse, ChatUsage
+from modelhub.core.context import CallContext, Services
+from modelhub.core.events import CallEnded
+from modelhub.core.model import ChatRequest
+from modelhub.core.response import Attempt, ChatResponse, ChatUsage
+from modelhub.messages.normalize import normalise_messages
+from modelhub.middleware.usage.layer import _complete
 from modelhub.testing import VirtualClock, run_virtual
 
 PRICE = {"input": 1_000_000, "output": 10_000_000}  # a dollar for a token in, ten for one out
@@ -27,7 +27,7 @@ class Notes(list):
     """Collects the settled calls."""
 
     def __call__(self, event):
-        if isinstance(event, CallSettled):
+        if isinstance(event, CallEnded):
             self.append(event)
 
 
@@ -295,7 +295,7 @@ def test_reset_begins_anew_and_threads_lose_nothing(notes):
 
 def test_of_too_many_tags_those_used_last_are_kept(notes, monkeypatch):
     """Totals stay exact; what was not used for longest is counted together."""
-    monkeypatch.setattr("modelhub.accounting.meter._MOST_CELLS", 5)
+    monkeypatch.setattr("modelhub.accounting.usage_tracker._MOST_CELLS", 5)
     hub = hub_of(notes, {"a": {"reply": "one"}})
     for n in (*range(8), 3, 3, 9):
         ask(hub, "a", "hi", tags={"n": n})

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from modelhub.cli._app import app
+from modelhub.cli.application import app
 
 FILE = """\
 version: 1

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from modelhub.cli import chat as module
-from modelhub.cli._exit import Exit
+from modelhub.cli.exit import Exit
 
 
 def test_the_answer_goes_to_standard_output_and_the_rest_to_standard_error(run):

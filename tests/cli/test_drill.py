@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from modelhub.cli import _drill_show
-from modelhub.cli._exit import Exit
-from modelhub.middleware.chain import Chain
-from modelhub.testing import FAULTS, Answer, Drill, Fault, FaultServer
+from modelhub.cli.drill import show as _drill_show
+from modelhub.cli.exit import Exit
+from modelhub.middleware.chain.layer import Chain
+from modelhub.testing import FAULTS, CannedResponse, Drill, Fault, FaultServer
 from modelhub.testing import server as server_module
 from modelhub.testing.faults import status
 from modelhub.testing.wires import WIRES
@@ -202,9 +202,9 @@ def test_a_verdict_names_the_setting_behind_it(drilled, name, fault, verdict, wh
 class Half(Fault):
     """Half an answer that says that it is whole."""
 
-    async def play(self, exchange):
-        exchange.answer = Answer("Half of it")
-        await super().play(exchange)
+    async def respond(self, exchange):
+        exchange.answer = CannedResponse("Half of it")
+        await super().respond(exchange)
 
 
 @pytest.mark.parametrize("stream", ["--stream", "--no-stream"])

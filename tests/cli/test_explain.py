@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from modelhub.cli._exit import Exit
-from modelhub.cli._plan import Plan
+from modelhub.cli.chain_plan import Plan
+from modelhub.cli.exit import Exit
 from modelhub.config.load import load_text
-from modelhub.errors import CallError, failure_classes
+from modelhub.core.errors import CallError, failure_classes
 from modelhub.hub import Hub
 
 

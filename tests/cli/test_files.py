@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from modelhub.cli._exit import Exit
+from modelhub.cli.exit import Exit
 
 BROKEN = """\
 version: 1

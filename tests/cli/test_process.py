@@ -12,7 +12,7 @@ import time
 import pytest
 
 import modelhub
-from modelhub.cli._exit import Exit
+from modelhub.cli.exit import Exit
 
 ESCAPE = b"\x1b"
 
@@ -130,7 +130,7 @@ def test_a_poor_encoding_loses_signs_not_the_answer(spawn):
 def test_help_loads_no_sdk_and_nothing_heavy():
     """Help is quick: it imports neither an SDK nor pydantic nor rich."""
     code = (
-        "import sys\nfrom modelhub.cli._app import app\n"
+        "import sys\nfrom modelhub.cli.application import app\n"
         "try: app(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'openai', 'anthropic', 'dashscope', 'ollama', 'google.genai', 'pydantic', 'rich', 'httpx'}\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"

@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 
 from modelhub import Hub
-from modelhub.accounting.totals import Sum
-from modelhub.cli._usage_table import lines
+from modelhub.accounting.usage_totals import UsageTotals
+from modelhub.cli.usage.table import lines
 
 FILE = """\
 version: 1
@@ -95,7 +95,9 @@ def test_since_and_by_are_understood_or_told(used):
 )
 def test_times_without_calls_have_a_row_too(by, names, shown):
     """Else what is drawn below each other did not follow each other; unless it would be hundreds."""
-    rows = [row.plain.split() for row in lines({name: Sum(1, known_cost=Decimal(1)) for name in names}, by, None)]
+    rows = [
+        row.plain.split() for row in lines({name: UsageTotals(1, known_cost=Decimal(1)) for name in names}, by, None)
+    ]
     assert [row[0] for row in rows[1:-2]] == shown
     assert {tuple(row[1:]) for row in rows[1:-2] if row[0] not in names} <= {("0",) * 6 + ("$0",)}
     assert rows[-2] == ["together", "2", *["0"] * 5, "$2.00"]
@@ -123,10 +125,10 @@ def test_without_a_ledger_one_is_told_what_to_do(run, config):
 
 def test_a_name_is_no_formula_in_a_spreadsheet(capsys):
     """What begins like one is marked as text."""
-    from modelhub.accounting.totals import Sum
-    from modelhub.cli.usage import _print_csv
+    from modelhub.accounting.usage_totals import UsageTotals
+    from modelhub.cli.usage.command import _print_csv
 
-    _print_csv({name: Sum(1) for name in ("=1+1", "+1", "-1", "@a", "\tb", "plain")})
+    _print_csv({name: UsageTotals(1) for name in ("=1+1", "+1", "-1", "@a", "\tb", "plain")})
     names = [row["name"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
     assert names == ["'=1+1", "'+1", "'-1", "'@a", "'\tb", "plain"]
 

@@ -14,10 +14,10 @@ import pytest
 
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.store import Store
-from modelhub.cli._usage_page import page
-from modelhub.cli._usage_page_data import gather
-from modelhub.cli._usage_page_text import dollars, percent, seconds, short
-from modelhub.response import COUNTS
+from modelhub.cli.usage.page import page
+from modelhub.cli.usage.page_data import gather
+from modelhub.cli.usage.page_text import dollars, percent, seconds, short
+from modelhub.core.response import COUNTS
 
 NOW = datetime(2026, 3, 14, 12, 30, tzinfo=UTC)
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field
 
 from modelhub import registry
 from modelhub.config.load import Loaded, load_text
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 from modelhub.options import ProviderOptions, Secret
 
 ROOT = Path(__file__).parents[2]

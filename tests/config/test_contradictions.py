@@ -3,7 +3,7 @@
 import pytest
 
 from modelhub.config.load import load_text
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 
 HEAD = "version: 1\nmodels:\n  ok: {provider: scripted, reply: x}\n"
 

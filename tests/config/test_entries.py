@@ -13,8 +13,8 @@ import pytest
 from modelhub import registry
 from modelhub.config.load import Loaded, load_dict, load_text
 from modelhub.config.schema import defaults_class, entry_class, keys_of, layer_options
-from modelhub.errors import ConfigError, UnknownModel
-from modelhub.middleware.limit import LimitOptions
+from modelhub.core.errors import ConfigError, UnknownModel
+from modelhub.middleware.limit.layer import LimitOptions
 from modelhub.options import Options, ProviderOptions
 
 Load = Callable[..., Loaded]

@@ -6,7 +6,7 @@ import pytest
 
 from modelhub import Hub
 from modelhub.config.load import load_dict, load_file, load_text
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 
 KEY = "literal-key-1234567890"
 FROM_ENVIRON = "environ-key-1234567890"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelhub.config.load import Loaded, load_dict, load_file
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 
 Load = Callable[..., Loaded]
 Refuse = Callable[..., ConfigError]

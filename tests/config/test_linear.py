@@ -6,7 +6,7 @@ import time
 import pytest
 
 from modelhub.config.load import load_text
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 
 HEAD = "version: 1\nmodels:\n  m: {provider: scripted, reply: x}\n"
 SIZE = 100_000

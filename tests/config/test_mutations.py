@@ -17,7 +17,7 @@ from modelhub.config.hints import model_in
 from modelhub.config.load import Loaded, load_text
 from modelhub.config.schema import HubConfig, defaults_class, entry_class, keys_of
 from modelhub.config.source import Path, parse
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 
 VALUES = [
     "",

@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from modelhub.config.load import load_dict, load_file, load_text
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 
 Refuse = Callable[..., ConfigError]
 

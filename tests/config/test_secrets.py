@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from modelhub import Hub
 from modelhub.config.load import load_text
 from modelhub.config.secrets import is_secret, shown
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
 Refuse = Callable[..., ConfigError]

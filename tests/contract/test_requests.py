@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from modelhub.errors import BadReply, InvalidRequest, UnsupportedFeature
+from modelhub.core.errors import BadReply, InvalidRequest, UnsupportedFeature
 
 KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai"]
 

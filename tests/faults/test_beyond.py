@@ -13,8 +13,8 @@ from itertools import pairwise
 import pytest
 
 from modelhub import Hub, registry
-from modelhub.context import Services
-from modelhub.errors import CallError
+from modelhub.core.context import Services
+from modelhub.core.errors import CallError
 from modelhub.providers.scripted import ScriptedChatModel, ScriptedOptions, Step
 from modelhub.testing import VirtualClock, run_virtual
 

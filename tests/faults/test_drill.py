@@ -7,9 +7,9 @@ import random
 import pytest
 
 from modelhub import Hub
-from modelhub.context import Services
-from modelhub.errors import CallError
-from modelhub.testing import FAULTS, Answer, FaultServer, VirtualClock, rerouted, run_virtual
+from modelhub.core.context import Services
+from modelhub.core.errors import CallError
+from modelhub.testing import FAULTS, CannedResponse, FaultServer, VirtualClock, rerouted, run_virtual
 from modelhub.testing.wires import WIRES
 
 PLACES = ("chain", "alone")
@@ -58,7 +58,7 @@ async def drilled(kind, drill, place, stream):
                 return "hang"
             if reply.finish_reason == "content_filter" and not reply.text:
                 return "error"
-            return "answer" if reply.text == Answer().text else f"truncated: {reply.text[-20:]!r}"
+            return "answer" if reply.text == CannedResponse().text else f"truncated: {reply.text[-20:]!r}"
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

@@ -12,14 +12,14 @@ import pytest
 
 from benchmarks.sixteen import FULL, SCENARIOS, config, play, verdict
 from modelhub import Hub
-from modelhub.context import Services
-from modelhub.testing import Answer, FaultServer, VirtualClock, run_virtual
+from modelhub.core.context import Services
+from modelhub.testing import CannedResponse, FaultServer, VirtualClock, run_virtual
 from modelhub.testing.wires import WIRES
 
 
 async def play_some(names, **policy):
     """Play the scenarios *names*, in one hub."""
-    async with FaultServer(Answer(interval=FULL.pause)) as server:
+    async with FaultServer(CannedResponse(interval=FULL.pause)) as server:
         services = Services(clock=VirtualClock(), random=random.Random(16))
         async with Hub.from_dict(config(server, **policy), environ={}, services=services) as hub:
             return {name: await play(hub, server, name) for name in names}

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from modelhub import Hub, registry
-from modelhub.context import Services
-from modelhub.errors import CallError
-from modelhub.events import AttemptEnded, CallSettled
-from modelhub.middleware.breaker import Breaker
+from modelhub.core.context import Services
+from modelhub.core.errors import CallError
+from modelhub.core.events import AttemptEnded, CallEnded
+from modelhub.middleware.breaker.layer import Breaker
 from modelhub.providers.scripted import ScriptedChatModel, ScriptedOptions, Step
 from modelhub.testing import VirtualClock, run_virtual
 
@@ -119,7 +119,7 @@ class World:
     def observe(self, event):
         if isinstance(event, AttemptEnded):
             self.ended[event.attempt["outcome"]] += 1
-        elif isinstance(event, CallSettled):
+        elif isinstance(event, CallEnded):
             self.settled[event.how] += 1
             self.twice += hash(event.call_id) in self.ids
             self.ids.add(hash(event.call_id))

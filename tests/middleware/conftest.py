@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from modelhub import Hub
-from modelhub.context import Services
-from modelhub.events import AttemptEnded, CallSettled
+from modelhub.core.context import Services
+from modelhub.core.events import AttemptEnded, CallEnded
 from modelhub.testing import VirtualClock, VirtualLoop
 
 
@@ -60,7 +60,7 @@ class World:
 
     def settled(self):
         """The only call's end."""
-        (event,) = self.of(CallSettled)
+        (event,) = self.of(CallEnded)
         return event
 
     def ended(self):

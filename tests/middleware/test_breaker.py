@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from modelhub import Hub
-from modelhub.context import Services
-from modelhub.errors import (
+from modelhub.core.context import Services
+from modelhub.core.errors import (
     AllModelsFailed,
     AuthenticationFailed,
     BadReply,
@@ -24,8 +24,8 @@ from modelhub.errors import (
     RateLimited,
     StreamBroken,
 )
-from modelhub.events import Waiting
-from modelhub.middleware.breaker import AttemptCounts, Breaker, BreakerOptions
+from modelhub.core.events import Waiting
+from modelhub.middleware.breaker.layer import AttemptCounts, Breaker, BreakerOptions
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock
 
@@ -440,7 +440,7 @@ def test_a_hub_in_two_threads_counts_together():
 
 def test_a_429_is_what_cools():
     """If the table changes, these tests must."""
-    assert RateLimited.verdict.breaker.value == "cools"
+    assert RateLimited.policy.breaker.value == "cools"
 
 
 def test_a_failure_costs_the_same_however_many_attempts_are_remembered():

@@ -5,9 +5,9 @@ import contextlib
 
 import pytest
 
-from modelhub.errors import CallError
-from modelhub.events import AttemptEnded, CallSettled
-from modelhub.middleware.breaker import Breaker
+from modelhub.core.errors import CallError
+from modelhub.core.events import AttemptEnded, CallEnded
+from modelhub.middleware.breaker.layer import Breaker
 
 SECONDS = [0, 0.1, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40]
 SCRIPT_A = [
@@ -44,7 +44,7 @@ async def test_a_stream_goes_with_the_task_that_was_cancelled_while_it_read(worl
     await cancel()
     await asyncio.sleep(1)
     assert hub.limits["one"].left().taken == 0
-    assert [event.how for event in world.of(CallSettled)] == ["cancelled"]
+    assert [event.how for event in world.of(CallEnded)] == ["cancelled"]
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 5])
@@ -72,7 +72,7 @@ async def test_nothing_is_left_behind(world, streamed, seconds, turns):
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert (await hub.get("x")("hi", deadline=1)).text == "free"
     assert not any(world.layer(name, Breaker).state.probing for name in ("a", "b"))
-    settled = world.of(CallSettled)
+    settled = world.of(CallEnded)
     assert len({event.call_id for event in settled}) == len(settled) == 3
     ended = [event.attempt for event in world.of(AttemptEnded)]
     assert len({id(attempt) for attempt in ended}) == len(ended)
@@ -135,4 +135,4 @@ async def test_of_two_that_end_at_the_same_instant_one_wins(world):
     asyncio.get_running_loop().call_later(5, call.cancel)
     with pytest.raises((CallError, asyncio.CancelledError)):
         await call
-    assert len(world.of(CallSettled)) == len(world.of(AttemptEnded)) == 1
+    assert len(world.of(CallEnded)) == len(world.of(AttemptEnded)) == 1

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from modelhub import Chain, ConfigError
-from modelhub.errors import (
+from modelhub.core.errors import (
     AllModelsFailed,
     AuthenticationFailed,
     BadReply,
@@ -22,9 +22,9 @@ from modelhub.errors import (
     StreamBroken,
     failure_classes,
 )
-from modelhub.events import FellBack, Restarted, Waiting
-from modelhub.model import ChatModelBase
-from modelhub.response import ChatResponse
+from modelhub.core.events import FellBack, Restarted, Waiting
+from modelhub.core.model import ChatModelBase
+from modelhub.core.response import ChatResponse
 from modelhub.testing import VirtualClock
 
 OK = {"say": "fine"}
@@ -32,8 +32,8 @@ BUSY = {"fail": "Overloaded"}
 CUT = {"say": "one two three", "break_after": 2}
 STALL = {"say": "one two three", "pause": 100}
 ONCE = {"retry": {"max_attempts": 1}}
-GOES_ON = sorted(cls.__name__ for cls in failure_classes() if cls.verdict.fall_back)
-STOPS = sorted(cls.__name__ for cls in failure_classes() if not cls.verdict.fall_back)
+GOES_ON = sorted(cls.__name__ for cls in failure_classes() if cls.policy.fall_back)
+STOPS = sorted(cls.__name__ for cls in failure_classes() if not cls.policy.fall_back)
 NOT_SCRIPTED = {"AllModelsFailed"}
 
 

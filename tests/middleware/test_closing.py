@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from modelhub import HubClosed
-from modelhub.events import AttemptEnded, CallSettled
+from modelhub.core.events import AttemptEnded, CallEnded
 
 
 def now():
@@ -40,7 +40,7 @@ async def test_a_call_that_takes_longer_ends_as_hub_closed(world, stream):
     with pytest.raises(HubClosed):
         await call
     assert [event.attempt.model for event in world.of(AttemptEnded)] == ["a"]
-    assert [event.how for event in world.of(CallSettled)] == ["failed"]
+    assert [event.how for event in world.of(CallEnded)] == ["failed"]
     assert world.hubs[-1].usage.total.calls == 1
 
 

@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from modelhub.errors import AllModelsFailed, AuthenticationFailed, CallError, Overloaded, RateLimited
+from modelhub.core.errors import AllModelsFailed, AuthenticationFailed, CallError, Overloaded, RateLimited
 
 ONCE = {"retry": {"max_attempts": 1}}
 TWICE = {"retry": {"max_attempts": 2, "initial_wait": 0}}

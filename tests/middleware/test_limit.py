@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from modelhub.errors import AllModelsFailed, DeadlineExceeded, LimitRejected
-from modelhub.middleware.limit import Amounts, Bill, Limit, LimitOptions, Pool
+from modelhub.core.errors import AllModelsFailed, DeadlineExceeded, LimitRejected
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, LimitOptions, RateLimitPool
 from modelhub.testing import VirtualClock
 
 NOTHING = Amounts()
@@ -15,12 +15,12 @@ NOTHING = Amounts()
 
 def make(**options):
     """A pool in the running loop's time."""
-    return Pool("tier", LimitOptions(**options), VirtualClock())
+    return RateLimitPool("tier", LimitOptions(**options), VirtualClock())
 
 
 def used(*amounts):
     """An answer that took that much."""
-    return Bill(Amounts(*amounts), answered=True)
+    return AttemptResult(Amounts(*amounts), answered=True)
 
 
 async def crowd(pool, size, amounts=NOTHING):
@@ -215,14 +215,14 @@ async def test_no_wait_is_longer_than_max_wait():
 async def test_nobody_waits_a_day_without_having_said_so():
     """A rate over a minute that is used up refuses calls without a deadline; `max_wait` says otherwise."""
     pool = make(requests="1/day")
-    (await pool.acquire(patience=60)).settle()
+    (await pool.acquire(wait_budget=60)).settle()
     with pytest.raises(LimitRejected, match=r"has used up its requests \(1/day\)") as refused:
-        await pool.acquire(patience=60)
+        await pool.acquire(wait_budget=60)
     assert refused.value.retry_after == pytest.approx(86_401, abs=1)
     patient = make(requests="1/day", max_wait="24h", burst=1)
-    (await patient.acquire(patience=60)).settle()
+    (await patient.acquire(wait_budget=60)).settle()
     with pytest.raises(LimitRejected, match="no room for 86401"):
-        await patient.acquire(patience=60)
+        await patient.acquire(wait_budget=60)
 
 
 async def test_the_calls_own_deadline_ends_a_wait_for_a_place(world, now):

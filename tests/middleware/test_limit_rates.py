@@ -6,8 +6,8 @@ import pytest
 from aiolimiter import AsyncLimiter
 from pydantic import ValidationError
 
-from modelhub.middleware._bucket import Bucket
-from modelhub.middleware.limit import LimitOptions, Rate
+from modelhub.middleware.limit.bucket import Bucket
+from modelhub.middleware.limit.layer import LimitOptions, Rate
 from modelhub.testing import VirtualClock
 
 MINUTE, DAY = 60.0, 86_400.0
@@ -85,7 +85,7 @@ async def test_the_bucket_is_aiolimiters():
         await asyncio.sleep(pause)
         while (wait := bucket.wait(2, clock.now())) > 0:
             await asyncio.sleep(wait)
-        bucket.pour(2, clock.now())
+        bucket.add(2, clock.now())
         ours.append(clock.now() - start)
     assert ours == pytest.approx(theirs)
 
@@ -94,8 +94,8 @@ def test_the_bucket_takes_what_is_larger_than_it_is():
     """When it is empty; and it takes back what was not used."""
     bucket = Bucket(10, 1.0)
     assert bucket.wait(30, 0.0) == 0.0
-    bucket.pour(30, 0.0)
+    bucket.add(30, 0.0)
     assert bucket.wait(1, 0.0) == pytest.approx(21.0)
     assert bucket.wait(1, 0.0, ahead=4) == pytest.approx(25.0)
-    bucket.pour(-25, 1.0)
+    bucket.add(-25, 1.0)
     assert bucket.wait(1, 1.0) == 0.0

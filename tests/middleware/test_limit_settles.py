@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 
-from modelhub.errors import CallError
-from modelhub.middleware.limit import Amounts, Bill, Limit, LimitOptions, Pool
+from modelhub.core.errors import CallError
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, LimitOptions, RateLimitPool
 from modelhub.testing import VirtualClock
 
 LIMITS = {"t": {"tokens_per_minute": 1000, "requests_per_minute": 100, "burst": 1}}
@@ -74,10 +74,10 @@ async def test_an_answer_without_a_bound_is_taken_to_be_as_long_as_the_last(worl
 async def test_what_it_used_beyond_is_counted_from_then_on():
     """Nobody passes on room that was used after all, and what was used late is forgotten late."""
     clock = VirtualClock()
-    pool = Pool("t", LimitOptions(tokens_per_minute=1000, burst=1), clock)
+    pool = RateLimitPool("t", LimitOptions(tokens_per_minute=1000, burst=1), clock)
     permit = await pool.acquire(Amounts(100, 0))
     await asyncio.sleep(30)
-    permit.settle(Bill(Amounts(100, 1200), answered=True))
+    permit.settle(AttemptResult(Amounts(100, 1200), answered=True))
     assert pool.left().rates[0].left == -300
     await pool.acquire(Amounts(1, 0))
     assert clock.now() == pytest.approx(91, abs=0.1)
@@ -86,11 +86,11 @@ async def test_what_it_used_beyond_is_counted_from_then_on():
 async def test_what_comes_back_shortens_the_wait_of_who_is_first():
     """Also where it is not enough to let it pass at once."""
     clock = VirtualClock()
-    pool = Pool("t", LimitOptions(tokens_per_minute=600, burst=0.5), clock)  # 300 at once, then 10 a second
+    pool = RateLimitPool("t", LimitOptions(tokens_per_minute=600, burst=0.5), clock)  # 300 at once, then 10 a second
     permit = await pool.acquire(Amounts(0, 300))
     waiting = asyncio.ensure_future(pool.acquire(Amounts(0, 200)))  # in 20 s
     await asyncio.sleep(1)
-    permit.settle(Bill(Amounts(0, 150), answered=True))
+    permit.settle(AttemptResult(Amounts(0, 150), answered=True))
     await waiting
     assert clock.now() == pytest.approx(5, abs=0.1)
 
@@ -150,7 +150,7 @@ async def test_a_stream_is_settled_when_it_is_finished(world, how):
 
 async def test_a_reply_may_be_settled_in_the_midst_of_another_change():
     """The garbage collector may settle a forgotten reply while its own thread is changing the pool."""
-    pool = Pool("t", LimitOptions(concurrency=1), VirtualClock())
+    pool = RateLimitPool("t", LimitOptions(concurrency=1), VirtualClock())
     held = await pool.acquire()
     waiting = asyncio.ensure_future(pool.acquire())
     await asyncio.sleep(0)
@@ -158,7 +158,7 @@ async def test_a_reply_may_be_settled_in_the_midst_of_another_change():
 
     def change(now):
         held.settle()
-        seen.append(pool.places.taken)
+        seen.append(pool.slots.taken)
 
     pool.post(change)
     assert seen == [1]  # not in the midst of it, but right after

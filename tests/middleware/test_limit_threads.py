@@ -8,7 +8,7 @@ import time
 import pytest
 
 from modelhub import Hub
-from modelhub.middleware.limit import Amounts, Limit, LimitOptions, Pool
+from modelhub.middleware.limit.layer import Amounts, Limit, LimitOptions, RateLimitPool
 
 PERIOD, MOST = 0.5, 40
 
@@ -36,7 +36,7 @@ async def take(pool, seconds, passed):
 @pytest.mark.parametrize("burst", [None, 1])
 def test_the_count_is_exact_over_threads(burst):
     """Four loops in four threads, ten tasks each: together they keep to the rate, use it, and nobody starves."""
-    pool = Pool("t", LimitOptions(requests=f"{MOST}/500ms", burst=burst, concurrency=8))
+    pool = RateLimitPool("t", LimitOptions(requests=f"{MOST}/500ms", burst=burst, concurrency=8))
     passed = [[] for _ in range(4)]
 
     async def main(mine):
@@ -52,7 +52,7 @@ def test_the_count_is_exact_over_threads(burst):
     assert most_in_a_window(together, PERIOD) <= MOST
     assert len(together) >= 0.9 * MOST * 2.0 / PERIOD
     assert min(map(len, passed)) > 0.5 * len(together) / 4
-    assert (pool.places.taken, pool.left().waiting, pool._alarms) == (0, 0, {})
+    assert (pool.slots.taken, pool.left().waiting, pool._timers) == (0, 0, {})
 
 
 def test_a_hub_keeps_its_count_over_several_runs():
@@ -75,7 +75,7 @@ def test_a_hub_keeps_its_count_over_several_runs():
 
 def test_a_loop_that_is_gone_holds_nobody_up():
     """Who waited on a loop that was closed under it is forgotten."""
-    pool = Pool("t", LimitOptions(concurrency=1))
+    pool = RateLimitPool("t", LimitOptions(concurrency=1))
     loop = asyncio.new_event_loop()
     held = loop.run_until_complete(pool.acquire())
     waiting = loop.create_task(pool.acquire())
@@ -96,7 +96,7 @@ def test_a_loop_that_is_gone_holds_nobody_up():
 
 def test_a_loop_that_stands_still_holds_up_only_itself():
     """Its turn comes and goes; the timers of other loops wake those behind it."""
-    pool = Pool("t", LimitOptions(requests="2/200ms", burst=0))
+    pool = RateLimitPool("t", LimitOptions(requests="2/200ms", burst=0))
     loop = asyncio.new_event_loop()
     loop.run_until_complete(pool.acquire())
     waiting = loop.create_task(pool.acquire())
@@ -112,7 +112,7 @@ def test_a_loop_that_stands_still_holds_up_only_itself():
 
 def test_places_are_exact_over_threads():
     """Never more at once than `concurrency`, whoever gives back from wherever."""
-    pool, busy, most = Pool("t", LimitOptions(concurrency=3)), [], []
+    pool, busy, most = RateLimitPool("t", LimitOptions(concurrency=3)), [], []
 
     async def main():
         async def one():
@@ -133,7 +133,7 @@ def test_places_are_exact_over_threads():
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads)
     assert max(most) == 3
-    assert pool.places.taken == 0
+    assert pool.slots.taken == 0
 
 
 def test_the_layers_of_two_models_share_the_named_pool():

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from modelhub.errors import LimitRejected, RateLimited
-from modelhub.middleware.limit import Amounts, Bill, Limit, LimitOptions, Pool
+from modelhub.core.errors import LimitRejected, RateLimited
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, LimitOptions, RateLimitPool
 from modelhub.testing import VirtualClock
 
 LIMITED = {"fail": "RateLimited"}
@@ -13,14 +13,14 @@ ONCE = {"retry": {"max_attempts": 1}}
 
 
 def make(**options):
-    return Pool("tier", LimitOptions(**options), VirtualClock())
+    return RateLimitPool("tier", LimitOptions(**options), VirtualClock())
 
 
 def limited(retry_after=None):
-    return Bill(limited=True, retry_after=retry_after)
+    return AttemptResult(limited=True, retry_after=retry_after)
 
 
-ANSWERED = Bill(answered=True)
+ANSWERED = AttemptResult(answered=True)
 
 
 # -- pauses ------------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ async def test_what_the_vendor_says_is_left_narrows_and_never_widens(now):
     pool = make(requests_per_minute=10, burst=1)
 
     async def told(remaining, seconds):
-        (await pool.acquire()).settle(Bill(answered=True, told={"requests": (remaining, seconds)}))
+        (await pool.acquire()).settle(AttemptResult(answered=True, told={"requests": (remaining, seconds)}))
         return pool.left().rates[0].left
 
     assert await told(2, 5) == 2
@@ -130,7 +130,7 @@ async def test_what_was_admitted_meanwhile_is_taken_off(now):
     """The vendor may not have counted yet what was sent after the request that it answers."""
     pool = make(requests_per_minute=100, burst=1)
     first, *_ = [await pool.acquire() for _ in range(4)]
-    first.settle(Bill(answered=True, told={"requests": (5, 30)}))
+    first.settle(AttemptResult(answered=True, told={"requests": (5, 30)}))
     assert pool.left().rates[0].left == 2
     for _ in range(3):
         await pool.acquire()
@@ -143,7 +143,7 @@ async def test_what_leaves_our_window_gives_no_room_at_the_vendors(now):
     for _ in range(8):
         (await pool.acquire()).settle()
     await asyncio.sleep(50)
-    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (2, 40)}))
+    (await pool.acquire()).settle(AttemptResult(answered=True, told={"requests": (2, 40)}))
     await asyncio.sleep(15)
     for _ in range(2):
         (await pool.acquire()).settle()
@@ -155,7 +155,7 @@ async def test_what_leaves_our_window_gives_no_room_at_the_vendors(now):
 async def test_it_holds_longer_than_our_own_period(now):
     """A pool that counts by the second does not forget in a second what holds for thirty."""
     pool = make(requests="10/s")
-    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (12, 30)}))
+    (await pool.acquire()).settle(AttemptResult(answered=True, told={"requests": (12, 30)}))
     passed = []
     for _ in range(13):
         (await pool.acquire()).settle()
@@ -168,14 +168,14 @@ async def test_newer_news_replace_older(now):
     """Each answer tells of what has flowed back; one to an earlier request, if it comes late, can only narrow."""
     pool = make(requests_per_minute=100, burst=1)
     early, late = [await pool.acquire() for _ in range(2)]
-    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (3, 50)}))
-    early.settle(Bill(answered=True, told={"requests": (40, 5)}))
+    (await pool.acquire()).settle(AttemptResult(answered=True, told={"requests": (3, 50)}))
+    early.settle(AttemptResult(answered=True, told={"requests": (40, 5)}))
     assert pool.left().rates[0].left == 3
-    late.settle(Bill(answered=True, told={"requests": (2, 5)}))
+    late.settle(AttemptResult(answered=True, told={"requests": (2, 5)}))
     assert pool.left().rates[0].left == 1  # one was admitted after it
     await asyncio.sleep(6)
     assert pool.left().rates[0].left == 3
-    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (60, 5)}))
+    (await pool.acquire()).settle(AttemptResult(answered=True, told={"requests": (60, 5)}))
     assert (pool.left().rates[0].left, now()) == (60, 6)
 
 
@@ -183,7 +183,7 @@ async def test_what_one_model_is_told_does_not_replace_what_another_was_told():
     """A vendor has limits for each model; in one pool the narrowest holds for all, as long as it holds."""
     pool = make(requests_per_minute=100, burst=1)
     for source, told in (("a", (3, 20)), ("b", (50, 40))):
-        (await pool.acquire(source=source)).settle(Bill(answered=True, told={"requests": told}))
+        (await pool.acquire(source=source)).settle(AttemptResult(answered=True, told={"requests": told}))
     assert pool.left().rates[0].left == 2  # b was admitted since
     await asyncio.sleep(20)
     assert pool.left().rates[0].left == 50
@@ -192,22 +192,22 @@ async def test_what_one_model_is_told_does_not_replace_what_another_was_told():
 async def test_what_is_not_used_comes_back():
     """Of what was admitted since, only what was really used is taken off."""
     pool = make(tokens_per_minute=10_000, burst=1)
-    (await pool.acquire(Amounts(100))).settle(Bill(Amounts(100), told={"tokens": (5000, 30)}))
+    (await pool.acquire(Amounts(100))).settle(AttemptResult(Amounts(100), told={"tokens": (5000, 30)}))
     permit = await pool.acquire(Amounts(100, 4000))
     assert pool.left().rates[0].left == 900
-    permit.settle(Bill(Amounts(100, 300)))
+    permit.settle(AttemptResult(Amounts(100, 300)))
     assert pool.left().rates[0].left == 4600
-    (await pool.acquire(Amounts(100))).settle(Bill(Amounts(600)))
+    (await pool.acquire(Amounts(100))).settle(AttemptResult(Amounts(600)))
     assert pool.left().rates[0].left == 4000
 
 
 async def test_once_a_minute_somebody_asks_anew(now):
     """A reset may be a day off, and there may be room long before: the answer to one attempt tells."""
     pool = make(requests_per_minute=100, requests="5000/day", burst=1)
-    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (0, 80_000)}))
+    (await pool.acquire()).settle(AttemptResult(answered=True, told={"requests": (0, 80_000)}))
     (await pool.acquire()).settle()
     assert now() == pytest.approx(60, abs=0.01)
-    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (2, 80_000)}))
+    (await pool.acquire()).settle(AttemptResult(answered=True, told={"requests": (2, 80_000)}))
     assert now() == pytest.approx(120, abs=0.02)
     for _ in range(2):
         (await pool.acquire()).settle()
@@ -219,12 +219,12 @@ async def test_once_a_minute_somebody_asks_anew(now):
 async def test_who_waits_behind_others_is_not_refused_for_what_they_will_use(now):
     """Each of those in front brings news: what is left now says nothing about what will be when they are answered."""
     pool = make(requests_per_minute=100, burst=1, concurrency=1)
-    (await pool.acquire()).settle(Bill(answered=True, told={"requests": (2, 30)}))
+    (await pool.acquire()).settle(AttemptResult(answered=True, told={"requests": (2, 30)}))
 
     async def one():
         permit = await pool.acquire(deadline=20)
         await asyncio.sleep(1)
-        permit.settle(Bill(answered=True, told={"requests": (2, 30)}))
+        permit.settle(AttemptResult(answered=True, told={"requests": (2, 30)}))
 
     await asyncio.gather(*(one() for _ in range(10)))
     assert now() == 10
@@ -234,9 +234,9 @@ async def test_who_waits_is_turned_away_when_nothing_is_left(now):
     """Whoever has another model behind need not wait its turn to hear that there is nothing to wait for."""
     pool = make(requests_per_minute=100, burst=0)
     first = await pool.acquire()
-    patient, hasty = [asyncio.ensure_future(pool.acquire(patience=patience)) for patience in (None, 10)]
+    patient, hasty = [asyncio.ensure_future(pool.acquire(wait_budget=wait_budget)) for wait_budget in (None, 10)]
     await asyncio.sleep(0.1)
-    first.settle(Bill(answered=True, told={"requests": (0, 30)}))
+    first.settle(AttemptResult(answered=True, told={"requests": (0, 30)}))
     with pytest.raises(LimitRejected, match=r"has only 0 requests left, as the vendor said: no room for 30\.0 s"):
         await hasty
     assert now() == pytest.approx(0.1)
@@ -258,7 +258,9 @@ async def test_alone_with_a_vendor_that_refills_one_is_not_slowed_down(now):
             assert level >= 0
             left, reset = int(level), (60_000 - level) / 1000
             await asyncio.sleep(20)
-            permit.settle(Bill(Amounts(500, 500), answered=True, told={"tokens": (left, reset)} if tells else None))
+            permit.settle(
+                AttemptResult(Amounts(500, 500), answered=True, told={"tokens": (left, reset)} if tells else None)
+            )
 
         await asyncio.gather(*(one() for _ in range(300)))
         return now() - began
@@ -273,7 +275,7 @@ async def test_a_provider_tells_through_the_call(world):
     send = limit.inner.send
 
     async def with_headers(request):
-        request.context.tell_left({"requests": (3, 30.0), "tokens": (0, 1.0)})
+        request.context.record_rate_limits({"requests": (3, 30.0), "tokens": (0, 1.0)})
         return await send(request)
 
     limit.inner.send = with_headers
@@ -290,27 +292,27 @@ async def rounds(pool, number, offered, bears=10_000):
 
     async def one():
         permit = await pool.acquire()
-        too_many = pool.places.taken > bears
+        too_many = pool.slots.taken > bears
         await asyncio.sleep(1)
         permit.settle(limited(0) if too_many else ANSWERED)
 
     for _ in range(number):
         await asyncio.gather(*(one() for _ in range(offered)))
-        found.append(pool.left().places)
+        found.append(pool.left().slots)
     return found
 
 
 async def test_it_grows_fast_while_all_is_in_use():
     """Slow start: each answer makes room for one more, up to 256."""
     pool = make(concurrency="auto")
-    assert pool.left().places == 4
+    assert pool.left().slots == 4
     waiting = asyncio.ensure_future(rounds(pool, 1, 1000))
     await asyncio.sleep(1.5)
-    assert pool.places.taken == 8
+    assert pool.slots.taken == 8
     await asyncio.sleep(1)
-    assert pool.places.taken == 16
+    assert pool.slots.taken == 16
     await waiting
-    assert pool.left().places == 256
+    assert pool.left().slots == 256
 
 
 async def test_it_does_not_grow_while_it_is_not_used():
@@ -322,15 +324,15 @@ async def test_a_rate_limit_halves_it_once():
     """All that were under way when it was cut speak of the same load; for ten seconds nothing changes."""
     pool = make(concurrency="auto")
     await rounds(pool, 1, 100)
-    permits = [await pool.acquire() for _ in range(pool.left().places)]
-    places = len(permits)
+    permits = [await pool.acquire() for _ in range(pool.left().slots)]
+    slots = len(permits)
     for permit in permits[:5]:
         permit.settle(limited(0))
         await asyncio.sleep(1)
-    assert pool.left().places == places // 2
+    assert pool.left().slots == slots // 2
     for permit in permits[5:]:
         permit.settle(ANSWERED)
-    assert pool.left().places == places // 2
+    assert pool.left().slots == slots // 2
 
 
 async def test_after_a_cut_a_round_makes_room_for_one_more():
@@ -340,10 +342,10 @@ async def test_after_a_cut_a_round_makes_room_for_one_more():
     permits[0].settle(limited(0))
     for permit in permits[1:]:
         permit.settle()
-    assert pool.left().places == 2
+    assert pool.left().slots == 2
     await asyncio.sleep(11)
     assert await rounds(pool, 1, 2) == [2]  # half a place
-    assert pool.places._size == pytest.approx(2.5)
+    assert pool.slots._size == pytest.approx(2.5)
     found = await rounds(pool, 10, 60)
     assert found == sorted(found)
     assert found[-1] > 10
@@ -354,15 +356,15 @@ async def test_ordinary_failures_say_nothing_about_the_load():
     pool = make(concurrency="auto")
     for _ in range(10):
         for permit in [await pool.acquire() for _ in range(4)]:
-            permit.settle(Bill())
-    assert pool.left().places == 4
+            permit.settle(AttemptResult())
+    assert pool.left().slots == 4
 
 
 async def test_it_finds_what_the_vendor_bears():
     """It settles between half of it and a little above, and stays usable."""
     pool = make(concurrency="auto")
     found = await rounds(pool, 60, 60, bears=20)
-    assert all(8 <= places <= 24 for places in found[10:])
+    assert all(8 <= slots <= 24 for slots in found[10:])
     assert sum(found[10:]) / len(found[10:]) > 11
 
 
@@ -370,12 +372,12 @@ async def test_an_answer_shows_that_there_is_room_after_all(now):
     """A vendor that says when to ask again is asked then; if it answers, what its header said holds nobody up."""
     pool = make(tokens_per_minute=100_000)
     refused = await pool.acquire(Amounts(10, 0))
-    refused.settle(Bill(limited=True, retry_after=1, told={"tokens": (0, 360)}))
+    refused.settle(AttemptResult(limited=True, retry_after=1, told={"tokens": (0, 360)}))
     second = await pool.acquire(Amounts(10, 0))
     assert now() == pytest.approx(1, abs=0.1)
-    second.settle(Bill(Amounts(10, 0), answered=True))
+    second.settle(AttemptResult(Amounts(10, 0), answered=True))
     for _ in range(3):
-        (await pool.acquire(Amounts(10, 0))).settle(Bill(Amounts(10, 0), answered=True))
+        (await pool.acquire(Amounts(10, 0))).settle(AttemptResult(Amounts(10, 0), answered=True))
     assert now() == pytest.approx(1, abs=0.1)
 
 
@@ -385,7 +387,7 @@ async def test_an_answer_to_an_attempt_that_had_room_disproves_nothing(now):
     slow = await pool.acquire()
     (await pool.acquire()).settle(ANSWERED)
     await asyncio.sleep(0.5)
-    slow.settle(Bill(answered=True, told={"requests": (1, 5)}))
+    slow.settle(AttemptResult(answered=True, told={"requests": (1, 5)}))
     (await pool.acquire()).settle(ANSWERED)
     assert now() == pytest.approx(5, abs=0.01)
     (await pool.acquire()).settle(ANSWERED)

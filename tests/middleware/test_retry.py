@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     BadReply,
     BreakerOpen,
     CallError,
@@ -13,17 +13,17 @@ from modelhub.errors import (
     LimitRejected,
     Overloaded,
     RateLimited,
-    Retry,
+    RetryRule,
     StreamBroken,
     TotalTimeout,
     failure_classes,
 )
-from modelhub.events import FellBack, Waiting
+from modelhub.core.events import FellBack, Waiting
 
 SEEDS = 200 if os.environ.get("MODELHUB_LONG") else 80
 OK = {"say": "fine"}
 BUSY = {"fail": "Overloaded"}
-NEVER = {cls.__name__ for cls in failure_classes() if cls.verdict.retry is Retry.NO} - {
+NEVER = {cls.__name__ for cls in failure_classes() if cls.policy.retry is RetryRule.NO} - {
     "AllModelsFailed",
     "BreakerOpen",
 }
@@ -349,10 +349,10 @@ async def test_the_deadline_ends_a_retry_that_takes_too_long(world):
 
 def test_the_errors_used_here_are_what_the_table_says():
     """If the table changes, these tests must."""
-    assert TotalTimeout.verdict.retry is Retry.IF_LAST
-    assert BadReply.verdict.retry is Retry.ONCE
-    assert RateLimited.verdict.retry is Retry.AS_ASKED
-    assert BreakerOpen.verdict.retry is Retry.NO
+    assert TotalTimeout.policy.retry is RetryRule.IF_LAST
+    assert BadReply.policy.retry is RetryRule.ONCE
+    assert RateLimited.policy.retry is RetryRule.AS_ASKED
+    assert BreakerOpen.policy.retry is RetryRule.NO
 
 
 # -- the bound on attempts -------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ import gc
 
 import pytest
 
-from modelhub.errors import DeadlineExceeded, IdleTimeout, StreamBroken, TotalTimeout
-from modelhub.events import CallSettled
-from modelhub.middleware.breaker import Breaker
+from modelhub.core.errors import DeadlineExceeded, IdleTimeout, StreamBroken, TotalTimeout
+from modelhub.core.events import CallEnded
+from modelhub.middleware.breaker.layer import Breaker
 
 WORDS = {"say": "one two three four", "pause": 1}
 POOL = {"limits": {"pool": {"concurrency": 1}}}
@@ -42,7 +42,7 @@ async def test_at_the_deadline_a_stalled_reader_loses_its_place(world, now):
     waiting = asyncio.ensure_future(hub.get("b")("hi"))
     await asyncio.sleep(60)
     assert (await waiting).attempts[0].wait == pytest.approx(5)
-    stalled = world.of(CallSettled)[0]
+    stalled = world.of(CallEnded)[0]
     assert (stalled.how, stalled.error, stalled.duration) == ("failed", "DeadlineExceeded", 5)
     assert stalled.usage.estimated
     for _ in range(2):
@@ -64,7 +64,7 @@ async def test_the_time_of_an_attempt_is_over_too(world):
         await stream.final()
     assert isinstance(caught.value.__cause__, TotalTimeout)
     assert caught.value.partial.text == "one"
-    assert world.layer("m", Breaker).state.streak == 0
+    assert world.layer("m", Breaker).state.consecutive_failures == 0
 
 
 async def test_with_a_model_behind_the_next_read_begins_anew(world, now):
@@ -77,7 +77,7 @@ async def test_with_a_model_behind_the_next_read_begins_anew(world, now):
     stream = await hub.get("main")("hi", stream=True)
     await anext(stream)
     await asyncio.sleep(20)
-    assert (hub.limits["pool"].left().taken, world.asked("b"), world.of(CallSettled)) == (0, 0, [])
+    assert (hub.limits["pool"].left().taken, world.asked("b"), world.of(CallEnded)) == (0, 0, [])
     reply = await stream.final()
     assert (reply.text, reply.restarts, now()) == ("fine", 1, 20)
 
@@ -135,7 +135,7 @@ async def test_two_hundred_readers_of_whom_some_leave_and_some_stall(world):
     assert hub.limits["pool"].left().taken == len(stalled) == 20
     await asyncio.sleep(10)
     assert hub.limits["pool"].left().taken == 0
-    settled = world.of(CallSettled)
+    settled = world.of(CallEnded)
     assert len({event.call_id for event in settled}) == len(settled) == 200
     assert [event.how for event in settled].count("complete") == 140
     assert [event.how for event in settled].count("cancelled") == 40

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from modelhub import Hub, registry
-from modelhub.errors import (
+from modelhub.core.errors import (
     AllModelsFailed,
     DeadlineExceeded,
     FirstTokenTimeout,
@@ -17,10 +17,10 @@ from modelhub.errors import (
     StreamBroken,
     TotalTimeout,
 )
-from modelhub.events import AttemptEnded, Waiting
-from modelhub.middleware.timeout import Timeout, TimeoutOptions
+from modelhub.core.events import AttemptEnded, Waiting
+from modelhub.core.stream import add_done_callback
+from modelhub.middleware.timeout.layer import Timeout, TimeoutOptions
 from modelhub.providers.scripted import ScriptedChatModel, ScriptedOptions
-from modelhub.stream import on_settled
 
 OK = {"say": "fine"}
 ONCE = {"retry": {"max_attempts": 1}}
@@ -372,7 +372,7 @@ async def test_a_forgotten_stream_is_not_kept_by_its_clock():
     """The timer that was set knows nothing of the stream: what it held is given back at once."""
     inner = ScriptedChatModel("m", steps=[{"say": "one two three", "pause": 1}])
     stream, heard = await Timeout(inner, TimeoutOptions(**CLOCKS))("hi", stream=True), []
-    on_settled(stream, lambda outcome: heard.append(outcome.how))
+    add_done_callback(stream, lambda outcome: heard.append(outcome.how))
     await anext(stream)
     await anext(stream)
     kept = weakref.ref(stream)

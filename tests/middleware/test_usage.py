@@ -5,9 +5,9 @@ from decimal import Decimal
 import pytest
 from pydantic import BaseModel
 
-from modelhub.errors import CallError, StreamBroken
-from modelhub.middleware.usage import PricingOptions
-from modelhub.response import ChatUsage
+from modelhub.core.errors import CallError, StreamBroken
+from modelhub.core.response import ChatUsage
+from modelhub.middleware.usage.layer import PricingOptions
 
 PRICE = {"input": "2.50", "output": 10}
 TEN = " ".join(["word"] * 10)

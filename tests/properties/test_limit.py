@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modelhub.errors import LimitRejected
-from modelhub.middleware.limit import Amounts, Bill, LimitOptions, Permit, Pool
+from modelhub.core.errors import LimitRejected
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, LimitOptions, Permit, RateLimitPool
 from modelhub.testing import VirtualClock, run_virtual
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
@@ -90,10 +90,10 @@ class Diary:
     at_once: int = 0
 
 
-def bill(plan):
+def result(plan):
     """What the attempt's end says."""
     used = None if plan.used is None else Amounts(plan.input, int(plan.output * plan.used))
-    return Bill(
+    return AttemptResult(
         used,
         sent=plan.end != "unsent",
         answered=plan.end == "answered",
@@ -127,15 +127,15 @@ async def attempt(number, plan, pool, clock, diary):
             diary.pauses.append((clock.now(), clock.now() + 5))
         if plan.end == "unsent":
             diary.unsent.add(number)
-        elif pool.meters:
-            diary.told.append((number, clock.now(), pool.meters[0]._number))
-        permit.settle(bill(plan))
-        permit.settle(bill(plan))  # twice is once
+        elif pool.counters:
+            diary.told.append((number, clock.now(), pool.counters[0]._number))
+        permit.settle(result(plan))
+        permit.settle(result(plan))  # twice is once
 
 
 async def play(options, plans):
     clock = VirtualClock()
-    pool, diary, tasks = Pool("pool", options, clock), Diary(), []
+    pool, diary, tasks = RateLimitPool("pool", options, clock), Diary(), []
     for number, plan in enumerate(plans):
         await asyncio.sleep(plan.after)
         task = asyncio.ensure_future(attempt(number, plan, pool, clock, diary))
@@ -231,7 +231,7 @@ def instant(**changes):
 def test_until_its_reset_no_more_passes_than_the_vendor_said(options, plans):
     """From the request that it answered on, whatever our own rates allow, unless the answer to a later one differs."""
     _, diary = run_virtual(play(options, plans))
-    rank = {number: permit.holds[0].number for number, permit in diary.permits.items()}
+    rank = {number: permit.reservations[0].number for number, permit in diary.permits.items()}
     for place, (number, heard, admitted) in enumerate(diary.told):
         for what in plans[number].told.keys() & {what for what, _ in options.rates()}:
             left, seconds = plans[number].told[what]
@@ -262,12 +262,12 @@ def of_use(plan, what, amounts):
 
 def assert_empty(pool):
     """Nothing is reserved, nobody waits, no timer runs."""
-    assert pool.places.taken == 0
+    assert pool.slots.taken == 0
     assert not pool._queue
-    assert not pool._alarms
+    assert not pool._timers
     assert not pool._inbox
-    assert all(meter.reserved == 0 and meter.queued == 0 for meter in pool.meters)
-    assert all(meter.window.used == sum(slot.amount for slot in meter.window._slots) for meter in pool.meters)
+    assert all(counter.reserved == 0 and counter.queued == 0 for counter in pool.counters)
+    assert all(counter.window.used == sum(slot.amount for slot in counter.window._slots) for counter in pool.counters)
 
 
 @settings(max_examples=100 if LONG else 25, deadline=None)
@@ -277,7 +277,7 @@ def test_whoever_waits_and_leaves_changes_nothing(options, amounts):
 
     async def last(crowd):
         clock = VirtualClock()
-        pool = Pool("pool", options, clock)
+        pool = RateLimitPool("pool", options, clock)
         held = await pool.acquire(Amounts())
         tasks = [asyncio.ensure_future(pool.acquire(Amounts(*each))) for each in amounts] if crowd else []
         await asyncio.sleep(0)
@@ -285,7 +285,7 @@ def test_whoever_waits_and_leaves_changes_nothing(options, amounts):
             task.cancel()
         for task in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(task, Permit):
-                task.settle(Bill(sent=False))  # it had passed at once
+                task.settle(AttemptResult(sent=False))  # it had passed at once
         held.settle()
         with contextlib.suppress(LimitRejected):
             (await pool.acquire(Amounts(5, 5))).settle()

@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelhub.context import Services
-from modelhub.errors import CallError, StreamBroken
-from modelhub.events import AttemptEnded, CallSettled
-from modelhub.middleware.breaker import Breaker, BreakerOptions
-from modelhub.middleware.chain import Chain
-from modelhub.middleware.deadline import Deadline
-from modelhub.middleware.limit import Limit, LimitOptions, Pool
-from modelhub.middleware.retry import Retry, RetryOptions
-from modelhub.middleware.timeout import Timeout, TimeoutOptions
-from modelhub.middleware.usage import PricingOptions, Usage
-from modelhub.model import Layer
+from modelhub.core.context import Services
+from modelhub.core.errors import CallError, StreamBroken
+from modelhub.core.events import AttemptEnded, CallEnded
+from modelhub.core.model import Layer
+from modelhub.core.stream import ChatStream, add_done_callback
+from modelhub.middleware.breaker.layer import Breaker, BreakerOptions
+from modelhub.middleware.chain.layer import Chain
+from modelhub.middleware.deadline.layer import Deadline
+from modelhub.middleware.limit.layer import Limit, LimitOptions, RateLimitPool
+from modelhub.middleware.retry.layer import Retry, RetryOptions
+from modelhub.middleware.timeout.layer import Timeout, TimeoutOptions
+from modelhub.middleware.usage.layer import PricingOptions, Usage
 from modelhub.providers.scripted import ScriptedChatModel, Step
-from modelhub.stream import ChatStream, on_settled
 from modelhub.testing import VirtualClock, run_virtual
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
@@ -47,7 +47,7 @@ class Gauge(Layer):
         except BaseException:
             self.tally["open"] -= 1
             raise
-        on_settled(reply, self.settled)
+        add_done_callback(reply, self.settled)
         return reply
 
     def settled(self, outcome):
@@ -68,7 +68,7 @@ class World:
     def observe(self, event):
         if isinstance(event, AttemptEnded):
             self.ended.append(event.attempt)
-        elif isinstance(event, CallSettled):
+        elif isinstance(event, CallEnded):
             self.settled.append(event)
 
 
@@ -175,7 +175,7 @@ async def read(chain, reader, deadline, world):
 
 
 async def play(scripts, layers, plan):
-    world, pool = World(), Pool("pool", LimitOptions(concurrency=1), VirtualClock())
+    world, pool = World(), RateLimitPool("pool", LimitOptions(concurrency=1), VirtualClock())
     chain = build(world, scripts, layers, pool)
     for reader, deadline in plan:
         task = asyncio.ensure_future(read(chain, reader, deadline, world))
@@ -219,9 +219,9 @@ async def test_a_stream_settles_inner_layers_first():
     """Callbacks run in the order in which the layers saw the reply."""
     order = []
     inner = await ScriptedChatModel(reply="one two")("x", stream=True)
-    on_settled(inner, lambda _: order.append("inner"))
+    add_done_callback(inner, lambda _: order.append("inner"))
     outer = ChatStream(again(inner), inner=inner)
-    on_settled(outer, lambda _: order.append("outer"))
+    add_done_callback(outer, lambda _: order.append("outer"))
     await outer.aclose()
     assert order == ["inner", "outer"]
 

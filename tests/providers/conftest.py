@@ -11,7 +11,7 @@ import pytest
 SHARED = Path(__file__).parents[3] / "shared"
 
 
-class Asked:
+class ParsedRequest:
     """One request as it came over the wire."""
 
     def __init__(self, method, target, headers, body):
@@ -85,7 +85,7 @@ class Loopback:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin1").split("\r\n")
         method, target, _ = head[0].split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:]) if name}
-        return Asked(method, target, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+        return ParsedRequest(method, target, headers, await reader.readexactly(int(headers.get("content-length", 0))))
 
     async def idle(self):
         """Wait until no connection stands any more."""

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from modelhub import Hub
-from modelhub.errors import BadReply, ServerError, StreamBroken
+from modelhub.core.errors import BadReply, ServerError, StreamBroken
 from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.vendor_answers import SSE, TOOL, VENDORS, ask_once, asking, sse
 

@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field, RootModel
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     BadReply,
     ConfigError,

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     BadReply,
     CallError,
@@ -32,9 +32,9 @@ from modelhub.errors import (
     TimedOut,
     UnsupportedFeature,
 )
+from modelhub.core.response import ChatUsage
+from modelhub.core.stream import ChatStream
 from modelhub.providers.anthropic import AnthropicChatModel
-from modelhub.response import ChatUsage
-from modelhub.stream import ChatStream
 from tests.providers.recordings import sample
 
 KEY = "sk-ant-test-0123456789abcdef"

@@ -3,7 +3,7 @@
 import pytest
 
 from modelhub import Hub, OpenAIChatModel
-from modelhub.errors import NotConfigured
+from modelhub.core.errors import NotConfigured
 from modelhub.providers.openai import OpenAIOptions
 
 VENDORS = {

@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from modelhub.errors import AuthenticationFailed, CallError, RequestRefused
+from modelhub.core.errors import AuthenticationFailed, CallError, RequestRefused
 from modelhub.providers.dashscope import DashScopeChatModel
 from tests.providers.recordings import sample
 

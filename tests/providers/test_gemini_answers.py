@@ -8,7 +8,7 @@ import pytest
 from google.genai import types
 from pydantic import BaseModel, Field
 
-from modelhub.errors import BadReply
+from modelhub.core.errors import BadReply
 from modelhub.providers.gemini import GeminiChatModel
 from modelhub.providers.gemini.response import FINISH
 

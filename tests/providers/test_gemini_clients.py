@@ -13,7 +13,7 @@ from google.auth import exceptions
 from google.genai import types
 from google.oauth2.credentials import Credentials
 
-from modelhub.errors import AuthenticationFailed, ConfigError, ConnectFailed, InvalidRequest, NotConfigured
+from modelhub.core.errors import AuthenticationFailed, ConfigError, ConnectFailed, InvalidRequest, NotConfigured
 from modelhub.providers.gemini import GeminiChatModel, GeminiOptions
 from modelhub.registry import provider_options
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     BadReply,
     CallError,

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     BadReply,
     ConnectFailed,

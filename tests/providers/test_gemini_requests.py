@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from google.genai import types
 
-from modelhub.errors import InvalidRequest, UnsupportedFeature
+from modelhub.core.errors import InvalidRequest, UnsupportedFeature
 from modelhub.providers.gemini import GeminiChatModel
 from modelhub.providers.gemini.request import SKIP_SIGNATURE
 

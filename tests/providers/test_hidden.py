@@ -10,9 +10,9 @@ from urllib.parse import quote
 import pytest
 
 from modelhub import Hub
-from modelhub.errors import CallError
-from modelhub.providers._address import find_passwords, server_name
-from modelhub.providers._redact import PreparedSecrets, redact
+from modelhub.core.errors import CallError
+from modelhub.providers.addresses import find_passwords, server_name
+from modelhub.providers.redaction import PreparedSecrets, redact
 
 KEY = 'sk-/SEC+RET"KEY=1234567890'
 SENDABLE_KEY = "sk-SECRETKEY-1234567890"
@@ -286,7 +286,7 @@ def test_a_message_that_echoes_nothing_stays(message):
 
 def test_redaction_is_linear(monkeypatch):
     """What repeats itself, in a text and in a prompt of a million characters, costs a bounded number of comparisons."""
-    from modelhub.providers import _redact
+    from modelhub.providers import redaction as _redact
 
     steps = []
     extend = _redact._Overlap._extend

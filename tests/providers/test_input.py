@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelhub import Hub
-from modelhub.errors import CallError, InvalidRequest, UnsupportedFeature
+from modelhub.core.errors import CallError, InvalidRequest, UnsupportedFeature
 from modelhub.registry import provider_options
 
 KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai"]
@@ -250,11 +250,11 @@ async def test_what_is_read_from_fuzzed_bytes_is_accepted_as_the_next_message(ki
 
 def assert_all_encode(content):
     """Each vendor is sent JSON in UTF-8 that has *content* as an earlier message, with a result for every call."""
-    from modelhub.context import CallContext, Services
-    from modelhub.messages import normalise_messages
-    from modelhub.model import ChatRequest
-    from modelhub.providers._tool_names import with_vendor_names
+    from modelhub.core.context import CallContext, Services
+    from modelhub.core.model import ChatRequest
+    from modelhub.messages.normalize import normalise_messages
     from modelhub.providers.http.json_body import dump_json
+    from modelhub.providers.tool_names import with_vendor_names
 
     ids = [block["id"] for block in content if block["type"] == "tool_use"]
     talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": content}]
@@ -448,7 +448,7 @@ async def test_the_callers_template_arguments_stand_beside_ours(loopback, own):
 @pytest.mark.parametrize("text", ['{"code": "ABCDEF"}', '{"n": 1}', '{"code": "abc"}', '{"code": "A", "n": "1"}', "[]"])
 async def test_an_answer_must_fit_the_schema_that_was_given(loopback, text):
     """A JSON Schema is validated like a class."""
-    from modelhub.errors import BadReply
+    from modelhub.core.errors import BadReply
 
     with pytest.raises(BadReply):
         await sent("openai", loopback, "x", structured_model=WHOLE, reply=answer("openai", text))

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from modelhub import Hub
-from modelhub.errors import ConfigError, InvalidRequest
+from modelhub.core.errors import ConfigError, InvalidRequest
 
 ANSWER = {"id": "c", "model": "m", "choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}]}
 SECRET = b"\x89PNG the launch code"

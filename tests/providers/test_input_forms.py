@@ -154,9 +154,9 @@ ENTRIES = {
 @pytest.mark.parametrize("kind", ENTRIES)
 def test_every_form_says_the_same(kind):
     """Whatever wrote the messages, a vendor gets one body; further keys make no difference."""
-    from modelhub.context import CallContext, Services
-    from modelhub.messages import normalise_messages
-    from modelhub.model import ChatRequest
+    from modelhub.core.context import CallContext, Services
+    from modelhub.core.model import ChatRequest
+    from modelhub.messages.normalize import normalise_messages
 
     cls = provider_options(kind)
     key = {"api_key": "k-of-nobody"} if "api_key" in cls.model_fields else {}
@@ -184,14 +184,14 @@ TAKEN = {
 @pytest.mark.parametrize("messages", TAKEN.values(), ids=list(TAKEN))
 def test_what_says_nothing_is_left_out(messages):
     """Null texts, and what a vendor's own tools did on its servers."""
-    from modelhub.messages import normalise_messages
+    from modelhub.messages.normalize import normalise_messages
 
     assert normalise_messages(messages) == normalise_messages("x")
 
 
 def test_a_link_in_a_result_is_its_address():
     """MCP servers name what they do not send."""
-    from modelhub.messages import normalise_messages
+    from modelhub.messages.normalize import normalise_messages
 
     link = {"type": "resource_link", "uri": "https://x/y", "name": "report"}
     talk = normalise_messages([*CHAT[:3], {**CHAT[3], "content": [link]}])
@@ -201,7 +201,7 @@ def test_a_link_in_a_result_is_its_address():
 @pytest.mark.parametrize("result", [{"is_error": True}, {"status": "error"}, {"isError": True}])
 def test_a_tool_that_failed_is_understood(result):
     """As Anthropic, LangChain and MCP say it."""
-    from modelhub.messages import normalise_messages
+    from modelhub.messages.normalize import normalise_messages
 
     talk = normalise_messages([*CHAT[:3], {**CHAT[3], **result}])
     assert talk[-1].blocks[0].is_error is True
@@ -209,7 +209,7 @@ def test_a_tool_that_failed_is_understood(result):
 
 def test_tools_of_mcp_and_of_gemini_are_tools():
     """With the keys that they have beside a name and a schema."""
-    from modelhub.tools import normalise_tools
+    from modelhub.messages.tools import normalise_tools
 
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     plain = normalise_tools([{"type": "function", "function": {"name": "f", "description": "d", "parameters": schema}}])

@@ -13,7 +13,7 @@ import certifi
 import pytest
 
 from modelhub import CallError, Hub, HubClosed
-from modelhub.errors import Billed
+from modelhub.core.errors import Chargeable
 from tests.providers.certificates import Authority
 
 KEY = "sk-verysecretkey-0123456789"
@@ -158,7 +158,7 @@ async def check_never_sent(url, cls, words, connect="5s"):
     async with hub_of(models, connect=connect, **sections) as hub:
         for vendor, failure in (await failures(hub)).items():
             assert type(failure).__name__ == cls, (vendor, repr(failure))
-            assert failure.verdict.billed is Billed.NO
+            assert failure.policy.billed is Chargeable.NO
             assert re.search(words, str(failure)), (vendor, str(failure))
             assert host in str(failure), (vendor, str(failure))
         assert hub.usage.total.input_tokens == 0

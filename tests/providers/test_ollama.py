@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from modelhub.errors import BadReply, InvalidRequest, NotConfigured, StreamBroken, UnsupportedFeature
+from modelhub.core.errors import BadReply, InvalidRequest, NotConfigured, StreamBroken, UnsupportedFeature
 from modelhub.providers.ollama import OllamaChatModel
 from modelhub.registry import provider_options
 

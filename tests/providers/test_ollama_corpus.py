@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from modelhub.errors import CallError, ContextTooLong, ModelNotFound
+from modelhub.core.errors import CallError, ContextTooLong, ModelNotFound
 from modelhub.providers.ollama import OllamaChatModel
 from tests.providers.recordings import sample
 

@@ -9,7 +9,7 @@ import traceback
 import httpx
 import pytest
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     BadReply,
     ConnectFailed,

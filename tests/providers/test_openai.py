@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from modelhub.errors import CallError, ConfigError, NotConfigured
-from modelhub.providers._answer import Answer
+from modelhub.core.errors import CallError, ConfigError, NotConfigured
 from modelhub.providers.openai import OpenAIChatModel, OpenAIOptions
 from modelhub.providers.openai.response import read_body, read_event
+from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.registry import provider_options
 
 SSE = "text/event-stream"
@@ -500,7 +500,7 @@ NOTHING = {"created_at": "", "model": "m", "model_name": "m", "requested": "m", 
 @given(st.lists(VALUES, max_size=5), VALUES)
 def test_no_value_is_too_odd(deltas, last):
     """Whatever JSON stands where a delta or a chunk should: an answer, or an error of ours."""
-    answer = Answer(NOTHING)
+    answer = ResponseBuilder(NOTHING)
     try:
         for delta in deltas:
             read_event("", json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode(), answer)
@@ -535,7 +535,7 @@ async def test_many_fragments_are_little_work(loopback):
         stream = await model("hi")
         snapshots = [snapshot async for snapshot in stream]
     assert len(snapshots) > len(pieces)
-    assert all(type(dict.__getitem__(one, "content")).__name__ == "Later" for one in snapshots[:-1])
+    assert all(type(dict.__getitem__(one, "content")).__name__ == "Lazy" for one in snapshots[:-1])
     assert snapshots[-1].tool_calls[0]["input"] == json.loads(text)
     halfway = snapshots[len(snapshots) // 2].tool_calls[0]["input"]["text"]
     assert 9_000 < len(halfway) < 11_000

@@ -9,7 +9,7 @@ import os
 
 import httpx2
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     BadReply,
     CallError,

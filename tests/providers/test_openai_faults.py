@@ -8,7 +8,7 @@ import traceback
 import httpx2
 import pytest
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     BadReply,
     ConnectFailed,

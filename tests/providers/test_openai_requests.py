@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field, RootModel
 
-from modelhub.errors import BadReply, InvalidRequest, UnsupportedFeature
+from modelhub.core.errors import BadReply, InvalidRequest, UnsupportedFeature
 from modelhub.providers.openai import OpenAIChatModel
 
 SPEC = Path(__file__).parents[3] / "shared" / "tools" / "sdk_spec.py"

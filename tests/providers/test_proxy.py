@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelhub.errors import CallError
+from modelhub.core.errors import CallError
 from tests.providers.http.loopback import Proxy
 from tests.providers.wires import MAKERS
 

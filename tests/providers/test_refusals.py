@@ -5,10 +5,10 @@ import json
 import pytest
 
 from modelhub import Hub
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     BadReply,
-    Breaker,
+    BreakerEffect,
     ContentBlocked,
     ContextTooLong,
     InvalidRequest,
@@ -248,8 +248,8 @@ async def test_a_users_words_that_a_server_quotes_shut_no_model(loopback, wire, 
         for text in QUOTED:
             loopback.answers(error_body(wire, f"Invalid value for messages[0]: '{text}'", status), status=status)
             failure = await failure_of(model)
-            assert failure.breaker_effect in (Breaker.IGNORES, Breaker.COUNTS)
-            assert failure.breaker_effect is Breaker.IGNORES or status == 500
+            assert failure.breaker_effect in (BreakerEffect.IGNORES, BreakerEffect.COUNTS)
+            assert failure.breaker_effect is BreakerEffect.IGNORES or status == 500
 
 
 @EVERY_WIRE
@@ -310,7 +310,7 @@ async def test_a_models_own_slip_counts_for_no_breaker(loopback, code):
     loopback.answers({"error": {"message": "Failed to call a function", "code": code}}, status=400)
     async with MAKERS["openai"](loopback.url) as model:
         failure = await failure_of(model)
-    assert (type(failure), failure.breaker_effect) == (BadReply, Breaker.IGNORES)
+    assert (type(failure), failure.breaker_effect) == (BadReply, BreakerEffect.IGNORES)
 
 
 IN_A_200 = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from modelhub.errors import BadReply, CallError, InvalidRequest
-from modelhub.tools import normalise_tools
+from modelhub.core.errors import BadReply, CallError, InvalidRequest
+from modelhub.messages.tools import normalise_tools
 from tests.providers.wires import models_at
 
 

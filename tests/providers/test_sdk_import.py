@@ -8,9 +8,10 @@ import textwrap
 import pytest
 
 from modelhub import DeadlineExceeded, Hub
-from modelhub.middleware.chain import Chain
-from modelhub.middleware.deadline import Deadline
-from modelhub.providers import Provider, _sdk_import
+from modelhub.middleware.chain.layer import Chain
+from modelhub.middleware.deadline.layer import Deadline
+from modelhub.providers import Provider
+from modelhub.providers import sdk_import as _sdk_import
 
 
 class Sdkless(Provider):
@@ -96,7 +97,7 @@ async def test_a_call_under_way_sees_no_half_imported_sdk(tmp_path, monkeypatch)
 def test_openai_finds_httpx_whole():
     """It uses httpx for each answer if something else, such as another vendor's SDK, has imported it."""
     code = (
-        "import asyncio, sys; from modelhub.providers._sdk_import import import_sdk; asyncio.run(import_sdk('openai'))"
+        "import asyncio, sys; from modelhub.providers.sdk_import import import_sdk; asyncio.run(import_sdk('openai'))"
     )
     subprocess.run([sys.executable, "-c", f"{code}; sys.exit('httpx' not in sys.modules)"], check=True, timeout=60)
 

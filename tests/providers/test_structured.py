@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from modelhub.errors import BadReply
+from modelhub.core.errors import BadReply
 from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.vendor_answers import VENDORS, ask_once, asking
 

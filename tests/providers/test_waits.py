@@ -2,8 +2,8 @@
 
 import pytest
 
-from modelhub.errors import BadReply, ConnectionLost, RateLimited
-from modelhub.providers._waits import parse_message_wait
+from modelhub.core.errors import BadReply, ConnectionLost, RateLimited
+from modelhub.providers.requested_waits import parse_message_wait
 from tests.providers.wires import MAKERS, WIRES, error_body, failure_of, models_at
 
 HOUR = 3600

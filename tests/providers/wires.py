@@ -3,7 +3,7 @@
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from modelhub.errors import CallError, StreamBroken
+from modelhub.core.errors import CallError, StreamBroken
 from modelhub.providers.anthropic import AnthropicChatModel
 from modelhub.providers.dashscope import DashScopeChatModel
 from modelhub.providers.gemini import GeminiChatModel

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from modelhub import Hub
-from modelhub.context import Services
+from modelhub.core.context import Services
 from modelhub.telemetry.observer import Telemetry
 from modelhub.testing import VirtualClock
 
@@ -40,7 +40,7 @@ class Told:
             for name, steps in models.items()
         }
         config = {"version": 1, "models": entries, "chains": {"main": {"models": list(entries)}}, **(options or {})}
-        return Hub.from_dict(config, services=Services(self.clock, random.Random(0), followers=(telemetry,)))
+        return Hub.from_dict(config, services=Services(self.clock, random.Random(0), instrumentations=(telemetry,)))
 
     @property
     def spans(self):

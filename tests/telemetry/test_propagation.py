@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from modelhub import Hub
-from modelhub.context import Services
+from modelhub.core.context import Services
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
 
 PROVIDERS = ["openai", "anthropic", "gemini", "dashscope", "ollama"]
@@ -26,8 +26,8 @@ async def make_calls(server, provider, telemetry, *, stream=False, number=3, opt
     address = {"host": server.url("m")} if provider == "ollama" else {"base_url": server.url("m"), "api_key": "k"}
     model = {"provider": provider, "model_name": "m", "retry": {"initial_wait": 0}, **address}
     config = {"version": 1, "models": {"m": model}, **(options or {})}
-    followers = () if telemetry is None else (telemetry,)
-    async with Hub.from_dict(config, services=Services(VirtualClock(), followers=followers)) as hub:
+    instrumentations = () if telemetry is None else (telemetry,)
+    async with Hub.from_dict(config, services=Services(VirtualClock(), instrumentations=instrumentations)) as hub:
         for _ in range(number):
             reply = await hub.get("m")("hi", stream=stream)
             if stream:

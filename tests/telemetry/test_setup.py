@@ -92,7 +92,7 @@ def test_the_file_can_turn_it_off(set_up):
 def test_a_file_that_wants_it_needs_the_api(monkeypatch):
     """The error says what to install."""
     wants = {**ENTRY, "telemetry": {"enabled": True}}
-    assert Hub.from_dict(wants).services.followers
+    assert Hub.from_dict(wants).services.instrumentations
     monkeypatch.setitem(sys.modules, "opentelemetry.metrics", None)
     with pytest.raises(ConfigError, match=r"pip install 'modelhub\[otel\]'"):
         Hub.from_dict(wants)
@@ -103,7 +103,7 @@ def test_content_is_asked_for_in_the_file():
 
     def content(**options):
         environ = {"CAPTURE": "true"}
-        (follower,) = Hub.from_dict({**ENTRY, "telemetry": options}, environ=environ).services.followers
+        (follower,) = Hub.from_dict({**ENTRY, "telemetry": options}, environ=environ).services.instrumentations
         return follower.content
 
     assert (content(), content(content=True), content(content="${CAPTURE:-false}")) == (False, True, True)
@@ -112,7 +112,7 @@ def test_content_is_asked_for_in_the_file():
 def test_a_follower_of_ones_own_is_the_only_one(told):
     """Nobody is told twice."""
     hub = told.hub(a=[{"say": "one"}])
-    assert len([follower for follower in hub.services.followers if isinstance(follower, Telemetry)]) == 1
+    assert len([follower for follower in hub.services.instrumentations if isinstance(follower, Telemetry)]) == 1
 
 
 def test_the_extra_is_the_api_alone():

@@ -33,8 +33,8 @@ from modelhub import (
     TimedOut,
     UnsupportedFeature,
 )
-from modelhub.errors import CallError
-from modelhub.testing import FAULTS, Answer, FaultServer, ToolCall, faults, run_virtual
+from modelhub.core.errors import CallError
+from modelhub.testing import FAULTS, CannedResponse, FaultServer, ToolCall, faults, run_virtual
 from modelhub.testing.wires import PARAGRAPH, WIRES, wire_at
 
 KEY = "sk-very-secret-0123456789"
@@ -99,7 +99,7 @@ def test_tools_are_called_where_they_are_offered(kind, stream):
     tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 
     async def main():
-        async with FaultServer(Answer("Let me look.", [call])) as server, at(server, kind, stream) as model:
+        async with FaultServer(CannedResponse("Let me look.", [call])) as server, at(server, kind, stream) as model:
             return await ask(model, tools=[tool]), await ask(model)
 
     with_tools, without = run_virtual(main())
@@ -129,7 +129,7 @@ def test_words_come_one_by_one_in_their_time():
 
     async def main():
         loop = asyncio.get_running_loop()
-        async with FaultServer(Answer(TEXT, interval=0.5)) as server, at(server, stream=True) as model:
+        async with FaultServer(CannedResponse(TEXT, interval=0.5)) as server, at(server, stream=True) as model:
             stream = await model("hi")
             times = [(loop.time(), snapshot.delta) async for snapshot in stream]
         return [round(time - times[0][0], 1) for time, delta in times if delta], [delta for _, delta in times if delta]

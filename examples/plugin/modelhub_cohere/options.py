@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from modelhub.options import ProviderOptions, Secret
+from modelhub.providers import ProviderOptions, Secret
 from modelhub_cohere.provider import SITE, CohereChatModel
 
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelhub import CallError
-from modelhub.model import ChatRequest
 from modelhub.providers import (
-    Answer,
+    ChatRequest,
     HttpProvider,
     RequestTemplate,
+    ResponseBuilder,
     ServerSentEvent,
     Site,
     Structured,
@@ -55,11 +55,11 @@ class CohereChatModel(HttpProvider):
             headers["authorization"] = f"Bearer {self.endpoint.key.get_secret_value()}"
         return RequestTemplate("POST", f"{self.endpoint.address.rstrip('/')}/v2/chat", headers)
 
-    def parse_response(self, body: bytes, builder: Answer) -> None:
+    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
         """Read a whole answer."""
         read_message(read_json(body), builder)
 
-    def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
+    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
         """Read one event."""
         read_event(read_json(event.data), builder)
 

@@ -5,11 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from modelhub import UnsupportedFeature
-from modelhub.blocks import Base64Source, MediaBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock, UrlSource
-from modelhub.messages import Message
-from modelhub.model import ChatRequest
-from modelhub.providers import Structured
-from modelhub.tools import Tool
+from modelhub import messages as neutral
+from modelhub.providers import ChatRequest, Structured
 
 Json = dict[str, Any]
 
@@ -30,38 +27,38 @@ def encode(
     return body
 
 
-def _messages(messages: Iterable[Message]) -> Iterator[Json]:
+def _messages(messages: Iterable[neutral.Message]) -> Iterator[Json]:
     for message in messages:
-        yield from (_result(block) for block in message.blocks if isinstance(block, ToolResultBlock))
+        yield from (_result(block) for block in message.blocks if isinstance(block, neutral.ToolResultBlock))
         parts = [part for block in message.blocks if (part := _part(block)) is not None]
-        calls = [_call(block) for block in message.blocks if isinstance(block, ToolUseBlock)]
+        calls = [_call(block) for block in message.blocks if isinstance(block, neutral.ToolUseBlock)]
         if calls or parts:
             filled = {"content": parts, "tool_calls": calls}
             yield {"role": message.role, **{key: value for key, value in filled.items() if value}}
 
 
 def _part(block: Any) -> Json | None:
-    if isinstance(block, TextBlock):
+    if isinstance(block, neutral.TextBlock):
         return {"type": "text", "text": block.text}
-    if isinstance(block, ThinkingBlock) and block.provider in (None, "cohere"):
+    if isinstance(block, neutral.ThinkingBlock) and block.provider in (None, "cohere"):
         return {"type": "thinking", "thinking": block.thinking}
-    if not isinstance(block, MediaBlock):
+    if not isinstance(block, neutral.MediaBlock):
         return None
-    if block.kind != "image" or not isinstance(block.source, Base64Source | UrlSource):
+    if block.kind != "image" or not isinstance(block.source, neutral.Base64Source | neutral.UrlSource):
         raise UnsupportedFeature(f"cohere cannot take {block.kind}, only text and images")
     return {"type": "image_url", "image_url": {"url": block.source.url}}
 
 
-def _call(block: ToolUseBlock) -> Json:
+def _call(block: neutral.ToolUseBlock) -> Json:
     function = {"name": block.name, "arguments": json.dumps(block.arguments)}
     return {"id": block.id, "type": "function", "function": function}
 
 
-def _result(block: ToolResultBlock) -> Json:
-    text = "\n".join(part.text for part in block.output if isinstance(part, TextBlock))
+def _result(block: neutral.ToolResultBlock) -> Json:
+    text = "\n".join(part.text for part in block.output if isinstance(part, neutral.TextBlock))
     return {"role": "tool", "tool_call_id": block.id, "content": text}
 
 
-def _tool(tool: Tool) -> Json:
+def _tool(tool: neutral.Tool) -> Json:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.providers import Answer, Counts, read_count, read_finish_reason
+from modelhub.providers import Counts, ResponseBuilder, read_count, read_finish_reason
 from modelhub_cohere.errors import error_from_response
 
 Json = Mapping[str, Any]
 
 
-def read_message(body: Json, builder: Answer) -> None:
+def read_message(body: Json, builder: ResponseBuilder) -> None:
     """Read a whole answer. Raises the failure that the body tells of."""
     if not isinstance(message := body.get("message"), Mapping):
         raise error_from_response(None, {}, body)  # its `message` is a text then
@@ -21,7 +21,7 @@ def read_message(body: Json, builder: Answer) -> None:
     _read_end(body, builder)
 
 
-def read_event(event: Json, builder: Answer) -> None:
+def read_event(event: Json, builder: ResponseBuilder) -> None:
     """Read one event of a stream. Raises the failure that it tells of."""
     kind, delta = event.get("type"), event.get("delta") or {}
     message = delta.get("message") or {}
@@ -37,20 +37,20 @@ def read_event(event: Json, builder: Answer) -> None:
         raise error_from_response(None, {}, event)
 
 
-def _read_part(number: Any, part: Json, builder: Answer) -> None:
+def _read_part(number: Any, part: Json, builder: ResponseBuilder) -> None:
     if thinking := part.get("thinking"):
         builder.thinking(thinking, key=("content", number), provider="cohere")
     elif text := part.get("text"):
         builder.text(text, key=("content", number))
 
 
-def _read_call(number: Any, call: Json, builder: Answer) -> None:
+def _read_call(number: Any, call: Json, builder: ResponseBuilder) -> None:
     function = call.get("function") or {}
     builder.tool(number, id=call.get("id"), name=function.get("name"))
     builder.arguments(number, function.get("arguments") or "")
 
 
-def _read_end(body: Json, builder: Answer) -> None:
+def _read_end(body: Json, builder: ResponseBuilder) -> None:
     builder.report_counts(body.get("usage") or {}, _read_counts)
     if (finish := read_finish_reason(body.get("finish_reason"), builder.has_tools)) is not None:
         builder.finish_reason, builder.complete = finish, True

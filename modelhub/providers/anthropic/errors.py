@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from modelhub.errors import CallError, RateLimited
-from modelhub.providers._error_mapping import error_from_report, read_error_body
-from modelhub.providers._waits import parse_duration
+from modelhub.core.errors import CallError, RateLimited
+from modelhub.providers.error_mapping import error_from_report, read_error_body
 from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
+from modelhub.providers.requested_waits import parse_duration
 
 __all__ = ["error_from_response", "error_in_answer"]
 

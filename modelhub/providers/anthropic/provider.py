@@ -11,13 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelhub._json_schema import schema_of
-from modelhub.errors import CallError, ConfigError
-from modelhub.model import ChatRequest
-from modelhub.providers._address import split_userinfo
-from modelhub.providers._answer import Answer
-from modelhub.providers._client import ClientSettings
-from modelhub.providers._structured import Method, Structured
+from modelhub.core.errors import CallError, ConfigError
+from modelhub.core.model import ChatRequest
+from modelhub.messages.json_schema import schema_of
+from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.anthropic.endpoint import CREDENTIALS, find_endpoint, has_credentials
 from modelhub.providers.anthropic.errors import error_from_response
 from modelhub.providers.anthropic.request import PROVIDER_NAME, encode_request, structured_natively, thinks
@@ -26,7 +23,10 @@ from modelhub.providers.anthropic.schema import native_schema
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.sdk_client import ClientSettings
 from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
+from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["AnthropicChatModel"]
 
@@ -190,11 +190,11 @@ class AnthropicChatModel(HttpProvider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def parse_response(self, body: bytes, builder: Answer) -> None:
+    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
         """Read a whole message."""
         read_body(body, builder)
 
-    def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
+    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
         """Read one event of a message."""
         read_event(event.name, event.data, builder)
 

@@ -17,7 +17,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modelhub.blocks import (
+from modelhub.core.errors import InvalidRequest, UnsupportedFeature
+from modelhub.messages.blocks import (
     Base64Source,
     FileSource,
     MediaBlock,
@@ -30,10 +31,9 @@ from modelhub.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.errors import InvalidRequest, UnsupportedFeature
-from modelhub.providers._structured import Structured
-from modelhub.providers._tool_schema import plain_root
 from modelhub.providers.anthropic.schema import native_schema
+from modelhub.providers.structured_output import Structured
+from modelhub.providers.tool_schema import plain_root
 
 __all__ = ["PROVIDER_NAME", "encode_request", "structured_natively", "thinks"]
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelhub.errors import BadReply, CallError
-from modelhub.providers._answer import Answer
-from modelhub.providers._arguments import dump_arguments
-from modelhub.providers._counts import read_count
-from modelhub.providers._error_mapping import is_flat_error
-from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._json import json_body, loads
+from modelhub.core.errors import BadReply, CallError
+from modelhub.core.response import FinishReason
 from modelhub.providers.anthropic.errors import error_in_answer
 from modelhub.providers.anthropic.request import PROVIDER_NAME
-from modelhub.response import FinishReason
+from modelhub.providers.error_mapping import is_flat_error
+from modelhub.providers.finish_reasons import read_finish_reason
+from modelhub.providers.json_text import json_body, loads
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.token_counts import read_count
+from modelhub.providers.tool_arguments import dump_arguments
 
 __all__ = ["DONE", "read_body", "read_event"]
 
@@ -39,7 +39,7 @@ _FINISH: dict[str, FinishReason] = {
 """Its own reasons, beside those that all servers have."""
 
 
-def read_body(body: bytes, answer: Answer) -> None:
+def read_body(body: bytes, answer: ResponseBuilder) -> None:
     """Read a whole answer. Raises BadReply, or the failure the body speaks of."""
     message = json_body(body)
     try:
@@ -50,7 +50,7 @@ def read_body(body: bytes, answer: Answer) -> None:
         raise BadReply("the answer has another shape than the API's") from error
 
 
-def _read_message(body: Json, answer: Answer) -> None:
+def _read_message(body: Json, answer: ResponseBuilder) -> None:
     if body.get("type") == "error" or (not body.get("content") and (body.get("error") or is_flat_error(body))):
         raise error_in_answer(body, answer.request_id)
     if not isinstance(body.get("content"), (list, str, dict) if body.get("stop_reason") else list):
@@ -61,7 +61,7 @@ def _read_message(body: Json, answer: Answer) -> None:
     answer.complete = True
 
 
-def _message(message: Json, answer: Answer) -> None:
+def _message(message: Json, answer: ResponseBuilder) -> None:
     answer.id = message.get("id") or answer.id
     answer.model_name = message.get("model") or answer.model_name
     if not answer.has_content:  # else the end of a stream says all of it again
@@ -77,12 +77,12 @@ def _blocks(content: Any) -> list[Any]:
     return content if isinstance(content, list) else [content] if content else []
 
 
-def _finish(reason: Any, answer: Answer) -> None:
+def _finish(reason: Any, answer: ResponseBuilder) -> None:
     finish = read_finish_reason(reason, answer.has_tools, _FINISH)
     answer.finish_reason = finish or answer.finish_reason
 
 
-def _usage(raw: Any, answer: Answer) -> None:
+def _usage(raw: Any, answer: ResponseBuilder) -> None:
     """Take counts that exclude each other; some servers that speak this API have OpenAI's names instead."""
     if isinstance(raw, Mapping):
         answer.count(
@@ -99,7 +99,7 @@ def _usage(raw: Any, answer: Answer) -> None:
         )
 
 
-def _bedrock_usage(raw: Any, answer: Answer) -> None:
+def _bedrock_usage(raw: Any, answer: ResponseBuilder) -> None:
     answer.count(
         {
             "fresh_input": read_count(raw, "inputTokenCount"),
@@ -115,7 +115,7 @@ def _bedrock_usage(raw: Any, answer: Answer) -> None:
 _Key = tuple[str, int] | int
 
 
-def _block(key: _Key, block: Json, answer: Answer) -> None:
+def _block(key: _Key, block: Json, answer: ResponseBuilder) -> None:
     read = _BLOCKS.get(block["type"])
     if read is not None:
         read(key, block, answer)
@@ -127,27 +127,27 @@ def _piece(value: Any) -> str:
     raise TypeError("expected text")
 
 
-def _text(key: _Key, block: Json, answer: Answer) -> None:
+def _text(key: _Key, block: Json, answer: ResponseBuilder) -> None:
     answer.text(_piece(block.get("text")), key)
 
 
-def _thinking(key: _Key, block: Json, answer: Answer) -> None:
+def _thinking(key: _Key, block: Json, answer: ResponseBuilder) -> None:
     if text := _piece(block.get("thinking")):
         answer.thinking(text, key, provider=PROVIDER_NAME)
     if signature := block.get("signature"):
         answer.thinking("", key, provider=PROVIDER_NAME, signature=signature)
 
 
-def _redacted_thinking(key: _Key, block: Json, answer: Answer) -> None:
+def _redacted_thinking(key: _Key, block: Json, answer: ResponseBuilder) -> None:
     answer.thinking("", key, provider=PROVIDER_NAME, data=block["data"])
 
 
-def _tool_use(key: _Key, block: Json, answer: Answer) -> None:
+def _tool_use(key: _Key, block: Json, answer: ResponseBuilder) -> None:
     answer.tool(key, id=_piece(block.get("id")), name=_piece(block["name"]))
     answer.arguments(key, dump_arguments(block.get("input")))
 
 
-_BLOCKS: dict[str, Callable[[_Key, Json, Answer], None]] = {
+_BLOCKS: dict[str, Callable[[_Key, Json, ResponseBuilder], None]] = {
     "text": _text,
     "thinking": _thinking,
     "redacted_thinking": _redacted_thinking,
@@ -157,7 +157,7 @@ _BLOCKS: dict[str, Callable[[_Key, Json, Answer], None]] = {
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
-def read_event(name: str, data: bytes, answer: Answer) -> None:
+def read_event(name: str, data: bytes, answer: ResponseBuilder) -> None:
     """Read one event, called by the `type` in its data; *name*, the event's own, is not always sent.
 
     Raises BadReply, or the failure the event speaks of.
@@ -185,7 +185,7 @@ def read_event(name: str, data: bytes, answer: Answer) -> None:
         raise BadReply("an event has another shape than the API's") from error
 
 
-def _find_reader(name: str, event: Json) -> Callable[[Json, Answer], None] | None:
+def _find_reader(name: str, event: Json) -> Callable[[Json, ResponseBuilder], None] | None:
     kind = event.get("type") or ("error" if "error" in event else name)
     read = _EVENTS.get(kind)
     if read is not None or not is_flat_error(event):
@@ -193,64 +193,64 @@ def _find_reader(name: str, event: Json) -> Callable[[Json, Answer], None] | Non
     return _error if not kind or "error" in (name, event.get("object"), kind[-5:].lower()) else None
 
 
-def _start(event: Json, answer: Answer) -> None:
+def _start(event: Json, answer: ResponseBuilder) -> None:
     _message(event.get("message") or {}, answer)
 
 
-def _block_start(event: Json, answer: Answer) -> None:
+def _block_start(event: Json, answer: ResponseBuilder) -> None:
     block, index = event["content_block"], _open_block(event.get("index"), event["content_block"], answer)
     if block["type"] not in _BLOCKS:
-        answer.notes[f"passed over {index}"] = True
+        answer.state[f"passed over {index}"] = True
     if block["type"] == "tool_use":
         # The arguments here count if no pieces follow: usually there are none, but some servers give them whole.
-        answer.notes[f"input {index}"] = block.get("input") or {}
+        answer.state[f"input {index}"] = block.get("input") or {}
         block = {**block, "input": None}
     _block(index, block, answer)
 
 
-def _open_block(index: Any, block: Json, answer: Answer) -> Any:
+def _open_block(index: Any, block: Json, answer: ResponseBuilder) -> Any:
     """Return the key of a block that begins: its index, unless the server gave that to an earlier block too."""
-    opened: dict[Any, Any] = answer.notes.setdefault("blocks", {})
+    opened: dict[Any, Any] = answer.state.setdefault("blocks", {})
     key = (index, len(opened), block.get("id")) if index in opened or index is None else index
-    opened[key] = opened[index] = answer.notes["last block"] = key
+    opened[key] = opened[index] = answer.state["last block"] = key
     return key
 
 
-def _key_of(event: Json, answer: Answer) -> Any:
+def _key_of(event: Json, answer: ResponseBuilder) -> Any:
     index = event.get("index")
-    return answer.notes.get("last block") if index is None else answer.notes.get("blocks", {}).get(index, index)
+    return answer.state.get("last block") if index is None else answer.state.get("blocks", {}).get(index, index)
 
 
-def _block_stop(event: Json, answer: Answer) -> None:
+def _block_stop(event: Json, answer: ResponseBuilder) -> None:
     _take_input(_key_of(event, answer), answer)
 
 
-def _take_input(index: Any, answer: Answer) -> None:
-    if (arguments := answer.notes.pop(f"input {index}", None)) is not None:
+def _take_input(index: Any, answer: ResponseBuilder) -> None:
+    if (arguments := answer.state.pop(f"input {index}", None)) is not None:
         answer.arguments(index, dump_arguments(arguments))
 
 
-def _end_blocks(answer: Answer) -> None:
+def _end_blocks(answer: ResponseBuilder) -> None:
     """End the blocks whose end the server has not said."""
-    for index in list(answer.notes.get("blocks", {}).values()):
+    for index in list(answer.state.get("blocks", {}).values()):
         _take_input(index, answer)
 
 
-def _block_delta(event: Json, answer: Answer) -> None:
+def _block_delta(event: Json, answer: ResponseBuilder) -> None:
     delta = event["delta"]
     read = _DELTAS.get(delta["type"])
     if read is not None:
         read(_key_of(event, answer), delta, answer)
 
 
-def _arguments(index: int, delta: Json, answer: Answer) -> None:
+def _arguments(index: int, delta: Json, answer: ResponseBuilder) -> None:
     piece = _piece(delta["partial_json"])
-    if piece and f"passed over {index}" not in answer.notes:
-        answer.notes.pop(f"input {index}", None)
+    if piece and f"passed over {index}" not in answer.state:
+        answer.state.pop(f"input {index}", None)
         answer.arguments(index, piece)
 
 
-_DELTAS: dict[str, Callable[[Any, Json, Answer], None]] = {
+_DELTAS: dict[str, Callable[[Any, Json, ResponseBuilder], None]] = {
     "text_delta": _text,
     "thinking_delta": _thinking,
     "signature_delta": _thinking,
@@ -258,20 +258,20 @@ _DELTAS: dict[str, Callable[[Any, Json, Answer], None]] = {
 }
 
 
-def _message_delta(event: Json, answer: Answer) -> None:
+def _message_delta(event: Json, answer: ResponseBuilder) -> None:
     delta = event.get("delta") or {}
     _usage(event.get("usage") or delta.get("usage"), answer)
     _end_blocks(answer)
     _finish(delta.get("stop_reason"), answer)
 
 
-def _stop(event: Json, answer: Answer) -> None:
+def _stop(event: Json, answer: ResponseBuilder) -> None:
     _usage(event.get("usage"), answer)
     _bedrock_usage(event.get("amazon-bedrock-invocationMetrics"), answer)
     _end(answer)
 
 
-def _end(answer: Answer) -> None:
+def _end(answer: ResponseBuilder) -> None:
     """End the answer, whether or not the server has said why it ends."""
     _end_blocks(answer)
     if answer.has_content:
@@ -279,17 +279,17 @@ def _end(answer: Answer) -> None:
     answer.complete = True
 
 
-def _read_done(answer: Answer) -> None:
+def _read_done(answer: ResponseBuilder) -> None:
     """Read the `[DONE]` that gateways put behind every stream: behind content it ends the answer."""
     if answer.has_content:
         _end(answer)
 
 
-def _error(event: Json, answer: Answer) -> None:
+def _error(event: Json, answer: ResponseBuilder) -> None:
     raise error_in_answer(event, answer.request_id)
 
 
-_EVENTS: dict[str, Callable[[Json, Answer], None]] = {
+_EVENTS: dict[str, Callable[[Json, ResponseBuilder], None]] = {
     "message_start": _start,
     "content_block_start": _block_start,
     "content_block_delta": _block_delta,

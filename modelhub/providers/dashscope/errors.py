@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     CallError,
     ContentBlocked,
@@ -15,8 +15,8 @@ from modelhub.errors import (
     RateLimited,
     UnsupportedFeature,
 )
-from modelhub.providers._error_codes import ERROR_CODES
-from modelhub.providers._error_mapping import classify, error_from_report, read_error_body
+from modelhub.providers.error_codes import ERROR_CODES
+from modelhub.providers.error_mapping import classify, error_from_report, read_error_body
 
 __all__ = ["error_from_response", "error_in_answer"]
 

@@ -7,12 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from modelhub.errors import CallError
-from modelhub.model import ChatRequest
-from modelhub.providers._address import split_userinfo
-from modelhub.providers._answer import Answer
-from modelhub.providers._client import ClientSettings
-from modelhub.providers._structured import Method, Structured
+from modelhub.core.errors import CallError
+from modelhub.core.model import ChatRequest
+from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.dashscope.endpoint import find_endpoint
 from modelhub.providers.dashscope.errors import error_from_response
 from modelhub.providers.dashscope.request import (
@@ -26,6 +23,9 @@ from modelhub.providers.dashscope.response import ends_answer, read_body, read_e
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.sdk_client import ClientSettings
+from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["DashScopeChatModel"]
 
@@ -144,11 +144,11 @@ class DashScopeChatModel(HttpProvider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def parse_response(self, body: bytes, builder: Answer) -> None:
+    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
         """Read a whole answer."""
         read_body(body, builder)
 
-    def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
+    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
         """Read an event: a piece of the message, or the end; each with the counts so far."""
         read_event(event.name, event.data, builder)
 

@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from modelhub.blocks import (
+from modelhub.core.errors import UnsupportedFeature
+from modelhub.core.model import ChatRequest
+from modelhub.messages.blocks import (
     Base64Source,
     MediaBlock,
     Message,
@@ -22,11 +24,9 @@ from modelhub.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.errors import UnsupportedFeature
-from modelhub.model import ChatRequest
-from modelhub.providers._required_tool import REQUEST_IN_WORDS
-from modelhub.providers._structured import Structured
 from modelhub.providers.dashscope.schema import encode_tools
+from modelhub.providers.required_tool import REQUEST_IN_WORDS
+from modelhub.providers.structured_output import Structured
 
 __all__ = ["PROVIDER_NAME", "encode_parameters", "encode_request", "is_multimodal", "must_stream"]
 

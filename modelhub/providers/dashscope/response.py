@@ -6,17 +6,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.errors import BadReply
-from modelhub.providers._answer import Answer
-from modelhub.providers._arguments import dump_arguments
-from modelhub.providers._counts import Counts, read_count
-from modelhub.providers._error_mapping import is_flat_error
-from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._json import json_body
-from modelhub.providers._required_tool import check_called_tool, check_required_tool
+from modelhub.core.errors import BadReply
+from modelhub.core.response import FinishReason
 from modelhub.providers.dashscope.errors import error_in_answer
 from modelhub.providers.dashscope.request import PROVIDER_NAME
-from modelhub.response import FinishReason
+from modelhub.providers.error_mapping import is_flat_error
+from modelhub.providers.finish_reasons import read_finish_reason
+from modelhub.providers.json_text import json_body
+from modelhub.providers.required_tool import check_called_tool, check_required_tool
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.token_counts import Counts, read_count
+from modelhub.providers.tool_arguments import dump_arguments
 
 __all__ = ["ends_answer", "read_body", "read_event"]
 
@@ -27,14 +27,14 @@ _SUCCESS = (200, "200", 0, "0", "Success", "success")
 """What gateways write as the code of an answer that is none of a failure."""
 
 
-def read_body(data: bytes, answer: Answer) -> None:
+def read_body(data: bytes, answer: ResponseBuilder) -> None:
     """Read a whole answer. Raises BadReply, or the error that it is."""
     body = json_body(data)
     _check(body, answer)
     _read(body, answer)
 
 
-def read_event(name: str, data: bytes, answer: Answer) -> None:
+def read_event(name: str, data: bytes, answer: ResponseBuilder) -> None:
     """Read an event of a stream, its *name* and *data*. Raises BadReply, or the error that the event tells of."""
     if data == _DONE:
         if not answer.complete and answer.has_content:
@@ -57,7 +57,7 @@ def _is_last(choice: Mapping[str, Any]) -> bool:
     return choice.get("finish_reason") not in (None, "", "null")
 
 
-def _check(body: Mapping[str, Any], answer: Answer) -> None:
+def _check(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
     """Raise the error that *body* is, if it is one."""
     output = body.get("output")
     is_answer = isinstance(output, dict) and body.get("code") in _SUCCESS
@@ -65,7 +65,7 @@ def _check(body: Mapping[str, Any], answer: Answer) -> None:
         raise error_in_answer(body, answer.headers)
 
 
-def _read(body: Mapping[str, Any], answer: Answer) -> None:
+def _read(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
     """Read a piece of the message, the counts so far, perhaps the end."""
     choice = _find_choice(body)
     answer.id = body.get("request_id") or answer.id
@@ -83,7 +83,7 @@ def _read(body: Mapping[str, Any], answer: Answer) -> None:
         _finish(finish, answer)
 
 
-def _read_message(message: Mapping[str, Any], choice: Mapping[str, Any], answer: Answer) -> None:
+def _read_message(message: Mapping[str, Any], choice: Mapping[str, Any], answer: ResponseBuilder) -> None:
     if thought := _text(message.get("reasoning_content")):
         answer.thinking(thought, provider=PROVIDER_NAME)
     text = _text(message.get("content") or message.get("text"))
@@ -119,7 +119,7 @@ def _text(content: Any) -> str:
     return ""
 
 
-def _read_call(raw: Any, position: int, seen: set[Any], answer: Answer) -> None:
+def _read_call(raw: Any, position: int, seen: set[Any], answer: ResponseBuilder) -> None:
     """Add a piece of a call; *seen* are the places of the calls before it in the same message."""
     function = raw.get("function") if isinstance(raw, dict) else None
     if not isinstance(function, dict):
@@ -130,11 +130,11 @@ def _read_call(raw: Any, position: int, seen: set[Any], answer: Answer) -> None:
         index = (index, position)
     seen.add(index)
     # Only the first piece of a call has its id and its name; the others go by their place.
-    keys: dict[Any, int] = answer.notes.setdefault("calls", {})
-    ids: dict[Any, str] = answer.notes.setdefault("ids", {})
+    keys: dict[Any, int] = answer.state.setdefault("calls", {})
+    ids: dict[Any, str] = answer.state.setdefault("ids", {})
     call_id = str(raw.get("id") or "")
     if index not in keys or (call_id and ids[index] and call_id != ids[index]):
-        keys[index] = answer.notes["count"] = answer.notes.get("count", 0) + 1
+        keys[index] = answer.state["count"] = answer.state.get("count", 0) + 1
         ids[index] = call_id
     ids[index] = ids[index] or call_id
     answer.tool(keys[index], id=call_id, name=name)
@@ -153,7 +153,7 @@ def _read_counts(raw: Any) -> Counts:
     }
 
 
-def _finish(finish: FinishReason, answer: Answer) -> None:
+def _finish(finish: FinishReason, answer: ResponseBuilder) -> None:
     if finish in ("stop", "tool_calls"):
         check_required_tool(answer)
     answer.finish_reason = finish

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modelhub.blocks import Tool, ToolChoice
-from modelhub.errors import UnsupportedFeature
-from modelhub.providers._tool_schema import plain_root
+from modelhub.core.errors import UnsupportedFeature
+from modelhub.messages.blocks import Tool, ToolChoice
+from modelhub.providers.tool_schema import plain_root
 
 __all__ = ["encode_tools"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modelhub.errors import (
+from modelhub.core.errors import (
     AuthenticationFailed,
     BadReply,
     CallError,
@@ -16,8 +16,8 @@ from modelhub.errors import (
     ServerError,
     UnsupportedFeature,
 )
-from modelhub.providers._error_codes import ERROR_CODES
-from modelhub.providers._error_mapping import classify, error_from_report, read_error_body
+from modelhub.providers.error_codes import ERROR_CODES
+from modelhub.providers.error_mapping import classify, error_from_report, read_error_body
 
 __all__ = ["error_from_response"]
 

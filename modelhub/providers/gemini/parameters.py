@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelhub.errors import CallError, ConfigError, InvalidRequest
+from modelhub.core.errors import CallError, ConfigError, InvalidRequest
 
 __all__ = ["copy_parameters", "explain_parameters", "merge_json", "read_http_options"]
 

@@ -9,13 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from modelhub.errors import AuthenticationFailed, CallError, ConnectFailed, InvalidRequest, NotConfigured
-from modelhub.model import ChatRequest
-from modelhub.providers._address import split_userinfo
-from modelhub.providers._answer import Answer
-from modelhub.providers._client import ClientProblem, ClientSettings, check_arguments
-from modelhub.providers._json import loads
-from modelhub.providers._structured import Method, Structured
+from modelhub.core.errors import AuthenticationFailed, CallError, ConnectFailed, InvalidRequest, NotConfigured
+from modelhub.core.model import ChatRequest
+from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.gemini.endpoint import environment_keys, find_endpoint, has_credentials, is_vertex, takes_key
 from modelhub.providers.gemini.errors import error_from_response
 from modelhub.providers.gemini.parameters import copy_parameters, explain_parameters, merge_json, read_http_options
@@ -34,6 +30,10 @@ from modelhub.providers.http_provider import (
     read_timeouts,
     secret_headers,
 )
+from modelhub.providers.json_text import loads
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.sdk_client import ClientProblem, ClientSettings, check_arguments
+from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["GeminiChatModel"]
 
@@ -226,11 +226,11 @@ class GeminiChatModel(HttpProvider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def parse_response(self, body: bytes, builder: Answer) -> None:
+    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
         """Read a whole answer; of a server that does not know SSE, it is a list of the pieces."""
         read_body(loads(body), builder)
 
-    def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
+    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
         """Read one piece of an answer."""
         if event.data == b"[DONE]":  # of a gateway that speaks OpenAI's dialect too
             read_done(builder)

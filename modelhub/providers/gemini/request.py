@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from mimetypes import guess_type
 from typing import Any, Literal
 
-from modelhub.blocks import (
+from modelhub.core.errors import InvalidRequest, UnsupportedFeature
+from modelhub.core.model import ChatRequest
+from modelhub.messages.blocks import (
     Base64Source,
     ContentBlock,
     MediaBlock,
@@ -26,10 +28,8 @@ from modelhub.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.errors import InvalidRequest, UnsupportedFeature
-from modelhub.model import ChatRequest
-from modelhub.providers._structured import Method, Structured
 from modelhub.providers.gemini.schema import gemini_schema
+from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["GENERATED_ID_PREFIX", "PROVIDER_NAME", "SKIP_SIGNATURE", "encode_request", "structured_method"]
 

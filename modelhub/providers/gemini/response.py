@@ -13,15 +13,15 @@ from itertools import pairwise
 from typing import Any, Literal
 from uuid import uuid4
 
-from modelhub.errors import BadReply, ContentBlocked
-from modelhub.providers._answer import Answer
-from modelhub.providers._arguments import dump_arguments
-from modelhub.providers._counts import Counts, read_count
-from modelhub.providers._error_mapping import is_flat_error
-from modelhub.providers._finish import read_finish_reason
+from modelhub.core.errors import BadReply, ContentBlocked
+from modelhub.core.response import FinishReason
+from modelhub.providers.error_mapping import is_flat_error
+from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.gemini.errors import error_from_response
 from modelhub.providers.gemini.request import GENERATED_ID_PREFIX, PROVIDER_NAME
-from modelhub.response import FinishReason
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.token_counts import Counts, read_count
+from modelhub.providers.tool_arguments import dump_arguments
 
 __all__ = ["FINISH", "read_body", "read_counts", "read_done", "read_event"]
 
@@ -62,7 +62,7 @@ _MEDIA: dict[str, _MediaKind] = {"image": "image", "audio": "audio", "video": "v
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
-def read_body(body: Any, answer: Answer) -> None:
+def read_body(body: Any, answer: ResponseBuilder) -> None:
     """Read a whole answer, or a list of its pieces.
 
     Raises BadReply for one without an answer in it, and the error it may hold instead.
@@ -74,14 +74,14 @@ def read_body(body: Any, answer: Answer) -> None:
     read_done(answer)  # a whole body is a whole answer, even if it does not say why it ends
 
 
-def read_done(answer: Answer) -> None:
+def read_done(answer: ResponseBuilder) -> None:
     """Read the end of a body, or of a gateway's stream: behind content it ends an answer that gave no reason."""
     if not answer.complete and answer.has_content:
         answer.finish_reason = "tool_calls" if answer.has_tools else "stop"
         answer.complete = True
 
 
-def read_event(event: Any, answer: Answer) -> None:
+def read_event(event: Any, answer: ResponseBuilder) -> None:
     """Read one piece of a stream. Raises BadReply for what is none, and the error it may hold instead."""
     if not isinstance(event, dict):
         raise BadReply(f"a part of the answer is no JSON object but {type(event).__name__}")
@@ -99,7 +99,7 @@ def read_event(event: Any, answer: Answer) -> None:
         raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error
 
 
-def _read_identity(event: Json, answer: Answer) -> None:
+def _read_identity(event: Json, answer: ResponseBuilder) -> None:
     answer.id = event.get("responseId") or answer.id
     answer.model_name = event.get("modelVersion") or answer.model_name
     if usage := event.get("usageMetadata") or event.get("usage_metadata"):
@@ -113,7 +113,7 @@ def _refuse_blocked(feedback: Json, candidates: Sequence[Json]) -> None:
         raise ContentBlocked(f"gemini blocked the prompt: {reason}", code=feedback.get("blockReason"))
 
 
-def _read_candidate(candidate: Json, answer: Answer) -> None:
+def _read_candidate(candidate: Json, answer: ResponseBuilder) -> None:
     reason, parts = candidate.get("finishReason"), _parts_of(candidate.get("content"))
     if reason and answer.is_repeated_by("".join(str(part.get("text") or "") for part in parts)):
         parts = []
@@ -145,7 +145,7 @@ def _signed(part: Json) -> dict[str, Any]:
     return {"signature": signature, "provider": PROVIDER_NAME} if signature else {}
 
 
-def _read_text(part: Json, answer: Answer) -> None:
+def _read_text(part: Json, answer: ResponseBuilder) -> None:
     text, signed = part["text"], _signed(part)
     if not isinstance(text, str):
         raise TypeError("text")
@@ -155,15 +155,15 @@ def _read_text(part: Json, answer: Answer) -> None:
         answer.thinking(text, **{"provider": PROVIDER_NAME, **signed})
 
 
-def _read_media(part: Json, answer: Answer) -> None:
+def _read_media(part: Json, answer: ResponseBuilder) -> None:
     data = part["inlineData"]  # a signature on it is not kept: Google does not ask for those back
     kind = _MEDIA.get(data["mimeType"].partition("/")[0], "document")
     answer.media(kind, source={"type": "base64", "media_type": data["mimeType"], "data": data["data"]})
 
 
-def _read_call(part: Json, answer: Answer) -> None:
-    call, notes = part["functionCall"], answer.notes
-    key = notes.get("call")
+def _read_call(part: Json, answer: ResponseBuilder) -> None:
+    call, state = part["functionCall"], answer.state
+    key = state.get("call")
     if key is None or (call.get("name") and call.get("id") != key):
         _end_partial(answer)
         key = _open_call(call, part, answer)
@@ -171,14 +171,14 @@ def _read_call(part: Json, answer: Answer) -> None:
             return  # said twice
     if args := call.get("args"):
         answer.arguments(key, dump_arguments(args))
-    if call.get("partialArgs") or call.get("willContinue") or "call" in notes:
+    if call.get("partialArgs") or call.get("willContinue") or "call" in state:
         _read_partial(key, call, answer)
 
 
-def _open_call(call: Json, part: Json, answer: Answer) -> str | None:
+def _open_call(call: Json, part: Json, answer: ResponseBuilder) -> str | None:
     """Open a call and return its key, or None for one that is there already: with the same id and arguments."""
     call_id, arguments = call.get("id"), dump_arguments(call.get("args"))
-    seen: dict[Any, str] = answer.notes.setdefault("seen", {})
+    seen: dict[Any, str] = answer.state.setdefault("seen", {})
     if call_id and seen.get(call_id) == arguments:
         return None
     key = str(call_id) if call_id and call_id not in seen else f"{GENERATED_ID_PREFIX}{uuid4().hex[:16]}"
@@ -187,7 +187,7 @@ def _open_call(call: Json, part: Json, answer: Answer) -> str | None:
     return key
 
 
-_READERS: dict[str, Callable[[Json, Answer], None]] = {
+_READERS: dict[str, Callable[[Json, ResponseBuilder], None]] = {
     "functionCall": _read_call,
     "text": _read_text,
     "inlineData": _read_media,
@@ -212,21 +212,21 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[(['\"])(.*?)\3\]")
 _VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
 
 
-def _read_partial(key: str, call: Json, answer: Answer) -> None:
+def _read_partial(key: str, call: Json, answer: ResponseBuilder) -> None:
     """Collect the pieces of one call's arguments; they are only known, and given, when the call ends."""
-    arguments = answer.notes.setdefault("arguments", {})
-    answer.notes["call"] = key
+    arguments = answer.state.setdefault("arguments", {})
+    answer.state["call"] = key
     for piece in call.get("partialArgs") or ():
         for name in _VALUES:
             if name in piece:
                 _place(arguments, _path(piece["jsonPath"]), None if name == "nullValue" else piece[name])
-    answer.grown = True  # a sign of life
+    answer.has_new_content = True  # a sign of life
     if not call.get("willContinue"):
         _end_partial(answer)
 
 
-def _end_partial(answer: Answer, *, cut_off: bool = False) -> None:
-    key, arguments = answer.notes.pop("call", None), answer.notes.pop("arguments", None)
+def _end_partial(answer: ResponseBuilder, *, cut_off: bool = False) -> None:
+    key, arguments = answer.state.pop("call", None), answer.state.pop("arguments", None)
     if key is not None and (arguments or cut_off):
         written = json.dumps(arguments, ensure_ascii=False)
         answer.arguments(key, written[:-1] if cut_off else written)  # what is cut off must not look whole

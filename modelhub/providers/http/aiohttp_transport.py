@@ -15,8 +15,8 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from modelhub._frames import drop_frames
-from modelhub.errors import BadReply, CallError
+from modelhub.core.errors import BadReply, CallError
+from modelhub.core.tracebacks import drop_frames
 from modelhub.providers.http.failures import AIOHTTP_ERRORS, call_error_from
 from modelhub.providers.http.message import MAX_RESPONSE_BYTES, HttpRequest, HttpResponse, Timeouts
 from modelhub.providers.http.per_loop import PerLoop

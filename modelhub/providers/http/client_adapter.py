@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from modelhub._frames import drop_frames
+from modelhub.core.tracebacks import drop_frames
 from modelhub.providers.http.failures import HTTPX_ERRORS, call_error_from
 from modelhub.providers.http.message import MAX_RESPONSE_BYTES, HttpRequest, HttpResponse, Timeouts
 from modelhub.providers.http.per_loop import PerLoop

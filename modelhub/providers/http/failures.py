@@ -11,8 +11,7 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from modelhub._frames import drop_frames
-from modelhub.errors import (
+from modelhub.core.errors import (
     BadReply,
     CallError,
     ConnectFailed,
@@ -22,7 +21,8 @@ from modelhub.errors import (
     TimedOut,
     UnknownFailure,
 )
-from modelhub.providers._address import server_name
+from modelhub.core.tracebacks import drop_frames
+from modelhub.providers.addresses import server_name
 
 __all__ = ["AIOHTTP_ERRORS", "HTTPX_ERRORS", "call_error_from", "find_network_failure"]
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from modelhub.errors import BadReply
-from modelhub.providers._address import hide_password
+from modelhub.core.errors import BadReply
+from modelhub.providers.addresses import hide_password
 
 __all__ = ["MAX_RESPONSE_BYTES", "BodySource", "HttpRequest", "HttpResponse", "Timeouts", "Transport"]
 

@@ -8,8 +8,8 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from modelhub.errors import HubClosed
-from modelhub.process import register_at_fork
+from modelhub.core.errors import HubClosed
+from modelhub.core.process import register_at_fork
 
 __all__ = ["PerLoop"]
 

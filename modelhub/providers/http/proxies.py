@@ -8,8 +8,8 @@ import urllib.request
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from modelhub.errors import NotConfigured
-from modelhub.providers._address import explain_address
+from modelhub.core.errors import NotConfigured
+from modelhub.providers.addresses import explain_address
 
 __all__ = ["ProxySettings", "read_proxy_addresses"]
 

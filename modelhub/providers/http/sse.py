@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import NamedTuple
 
-from modelhub.errors import BadReply
+from modelhub.core.errors import BadReply
 from modelhub.providers.http.message import MAX_RESPONSE_BYTES
 
 __all__ = ["ServerSentEvent", "read_events", "read_lines"]

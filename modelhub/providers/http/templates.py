@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from modelhub.providers._address import split_userinfo
+from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.http.message import HttpRequest, Timeouts
 
 __all__ = ["RequestRecorder", "RequestTemplate", "RequestTemplates", "is_tracing_header"]

@@ -7,7 +7,7 @@ import ssl
 from functools import cache
 from pathlib import Path
 
-from modelhub.errors import NotConfigured
+from modelhub.core.errors import NotConfigured
 
 __all__ = ["check_trust_settings", "tls_context"]
 

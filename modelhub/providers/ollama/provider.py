@@ -8,21 +8,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from modelhub.errors import CallError, ModelNotFound, NotConfigured
-from modelhub.model import ChatRequest
-from modelhub.providers._address import server_name, split_userinfo
-from modelhub.providers._answer import Answer
-from modelhub.providers._client import ClientSettings
-from modelhub.providers._json import loads
-from modelhub.providers._structured import Structured
+from modelhub.core.errors import CallError, ModelNotFound, NotConfigured
+from modelhub.core.model import ChatRequest
+from modelhub.providers.addresses import server_name, split_userinfo
 from modelhub.providers.http import Transport
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
+from modelhub.providers.json_text import loads
 from modelhub.providers.ollama.endpoint import find_endpoint
 from modelhub.providers.ollama.errors import error_from_response
 from modelhub.providers.ollama.request import PROVIDER_NAME, encode_request
 from modelhub.providers.ollama.response import read_body, read_event
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.sdk_client import ClientSettings
+from modelhub.providers.structured_output import Structured
 
 __all__ = ["OllamaChatModel", "has_credentials"]
 
@@ -162,11 +162,11 @@ class OllamaChatModel(HttpProvider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def parse_response(self, body: bytes, builder: Answer) -> None:
+    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
         """Read a whole answer, which is one line that says all."""
         read_body(body, builder)
 
-    def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
+    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
         """Read one line of an answer."""
         read_event(loads(event.data), builder)
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelhub.blocks import (
+from modelhub.core.errors import UnsupportedFeature
+from modelhub.core.model import ChatRequest
+from modelhub.messages.blocks import (
     Base64Source,
     MediaBlock,
     Message,
@@ -17,12 +19,10 @@ from modelhub.blocks import (
     ToolResultBlock,
     ToolUseBlock,
 )
-from modelhub.errors import UnsupportedFeature
-from modelhub.model import ChatRequest
-from modelhub.providers._required_tool import REQUEST_IN_WORDS, find_required_tool
-from modelhub.providers._structured import Structured
-from modelhub.providers._tool_schema import plain_root
 from modelhub.providers.ollama.schema import inline_references
+from modelhub.providers.required_tool import REQUEST_IN_WORDS, find_required_tool
+from modelhub.providers.structured_output import Structured
+from modelhub.providers.tool_schema import plain_root
 
 __all__ = ["PROVIDER_NAME", "encode_request"]
 

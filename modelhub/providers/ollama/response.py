@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.errors import BadReply
-from modelhub.providers._answer import Answer
-from modelhub.providers._arguments import dump_arguments
-from modelhub.providers._counts import read_count
-from modelhub.providers._error_mapping import is_flat_error
-from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._json import json_body
-from modelhub.providers._required_tool import check_called_tool, check_required_tool
+from modelhub.core.errors import BadReply
+from modelhub.providers.error_mapping import is_flat_error
+from modelhub.providers.finish_reasons import read_finish_reason
+from modelhub.providers.json_text import json_body
 from modelhub.providers.ollama.errors import error_in_answer
 from modelhub.providers.ollama.request import PROVIDER_NAME
+from modelhub.providers.required_tool import check_called_tool, check_required_tool
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.token_counts import read_count
+from modelhub.providers.tool_arguments import dump_arguments
 
 __all__ = ["read_body", "read_event"]
 
 _NO_ANSWER = {"load": "the model was only loaded", "unload": "the model was unloaded"}
 
 
-def read_body(data: bytes, answer: Answer) -> None:
+def read_body(data: bytes, answer: ResponseBuilder) -> None:
     """Read a whole answer, which is one line that says all. Raises like `read_event`."""
     read_event(json_body(data), answer)
 
 
-def read_event(line: Any, answer: Answer) -> None:
+def read_event(line: Any, answer: ResponseBuilder) -> None:
     """Read a line: a piece of the message, an error, or the end with its counts. Raises BadReply, or the error."""
     if not isinstance(line, dict):
         raise BadReply(f"a line of the answer is no JSON object but {type(line).__name__}")
@@ -43,7 +43,7 @@ def read_event(line: Any, answer: Answer) -> None:
         _finish(line, answer)
 
 
-def _read_message(message: Mapping[str, Any], is_last: bool, answer: Answer) -> None:
+def _read_message(message: Mapping[str, Any], is_last: bool, answer: ResponseBuilder) -> None:
     if thinking := _content_text(message.get("thinking")):
         answer.thinking(thinking, provider=PROVIDER_NAME)
     content = _content_text(message.get("content"))
@@ -64,17 +64,17 @@ def _content_text(content: Any) -> str:
     return dump_arguments(content)
 
 
-def _read_call(call: Any, answer: Answer) -> None:
+def _read_call(call: Any, answer: ResponseBuilder) -> None:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadReply("a tool call in the answer has no name")
     check_called_tool(function["name"], answer)
-    key = answer.notes["calls"] = answer.notes.get("calls", 0) + 1
+    key = answer.state["calls"] = answer.state.get("calls", 0) + 1
     answer.tool(key, id=str(call.get("id") or ""), name=function["name"])
     answer.arguments(key, dump_arguments(function.get("arguments") or {}))
 
 
-def _finish(line: Mapping[str, Any], answer: Answer) -> None:
+def _finish(line: Mapping[str, Any], answer: ResponseBuilder) -> None:
     answer.model_name = line.get("model") or answer.model_name
     answer.count({"input": read_count(line, "prompt_eval_count"), "output": read_count(line, "eval_count")})
     reason = line.get("done_reason")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 from modelhub.providers.endpoint import Endpoint, resolve_endpoint
 from modelhub.providers.openai.servers import SERVERS, find_server
 

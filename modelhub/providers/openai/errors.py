@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.errors import CallError
-from modelhub.providers._error_mapping import error_from_report, read_error_body
+from modelhub.core.errors import CallError
+from modelhub.providers.error_mapping import error_from_report, read_error_body
 
 __all__ = ["error_from_response", "error_in_answer"]
 

@@ -7,16 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from modelhub.errors import CallError, ConfigError
-from modelhub.model import ChatRequest
-from modelhub.providers._address import split_userinfo
-from modelhub.providers._answer import Answer
-from modelhub.providers._client import ClientSettings
-from modelhub.providers._json import json_body
-from modelhub.providers._structured import Method, Structured
+from modelhub.core.errors import CallError, ConfigError
+from modelhub.core.model import ChatRequest
+from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
+from modelhub.providers.json_text import json_body
 from modelhub.providers.openai.endpoint import (
     environment_organization,
     find_endpoint,
@@ -26,7 +23,10 @@ from modelhub.providers.openai.errors import error_from_response
 from modelhub.providers.openai.request import encode_request, structured_method
 from modelhub.providers.openai.response import read_body, read_done, read_event
 from modelhub.providers.openai.servers import SERVERS, Quirks, with_overrides
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.sdk_client import ClientSettings
 from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
+from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["OpenAIChatModel", "has_credentials"]
 
@@ -207,11 +207,11 @@ class OpenAIChatModel(HttpProvider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def parse_response(self, body: bytes, builder: Answer) -> None:
+    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
         """Read a whole completion."""
         read_body(json_body(body), builder)
 
-    def parse_event(self, event: ServerSentEvent, builder: Answer) -> None:
+    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
         """Read one chunk of a completion."""
         if event.data.strip() == b"[DONE]":
             read_done(builder)

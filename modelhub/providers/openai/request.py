@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from modelhub._json_schema import schema_of
-from modelhub.blocks import (
+from modelhub.core.errors import UnsupportedFeature
+from modelhub.core.model import ChatRequest
+from modelhub.messages.blocks import (
     Base64Source,
     ContentBlock,
     FileSource,
@@ -23,13 +24,12 @@ from modelhub.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.errors import UnsupportedFeature
-from modelhub.model import ChatRequest
-from modelhub.providers._structured import Method, Structured
-from modelhub.providers._tool_schema import plain_root
+from modelhub.messages.json_schema import schema_of
 from modelhub.providers.openai.response import PROVIDER
 from modelhub.providers.openai.schema import is_object, is_strict, strict_schema, whole_schema
 from modelhub.providers.openai.servers import Quirks
+from modelhub.providers.structured_output import Method, Structured
+from modelhub.providers.tool_schema import plain_root
 
 __all__ = ["encode_messages", "encode_request", "structured_method"]
 

@@ -10,16 +10,16 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from modelhub.errors import BadReply, CallError
-from modelhub.providers._answer import Answer
-from modelhub.providers._arguments import dump_arguments
-from modelhub.providers._counts import Counts, read_count
-from modelhub.providers._error_mapping import is_flat_error
-from modelhub.providers._finish import read_finish_reason
-from modelhub.providers._json import loads
+from modelhub.core.errors import BadReply, CallError
+from modelhub.core.response import FinishReason
+from modelhub.providers.error_mapping import is_flat_error
+from modelhub.providers.finish_reasons import read_finish_reason
+from modelhub.providers.json_text import loads
 from modelhub.providers.openai.errors import error_in_answer
 from modelhub.providers.openai.tool_calls import read_calls, read_function_call
-from modelhub.response import FinishReason
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.token_counts import Counts, read_count
+from modelhub.providers.tool_arguments import dump_arguments
 
 __all__ = ["PROVIDER", "read_body", "read_counts", "read_done", "read_event"]
 
@@ -37,7 +37,7 @@ _REASONING = "reasoning"
 # -- whole answers and events ------------------------------------------------------------------------------------------
 
 
-def read_body(body: Json, answer: Answer) -> None:
+def read_body(body: Json, answer: ResponseBuilder) -> None:
     """Read a whole completion. Raises BadReply for one without a choice, and the error it may hold instead."""
     choices = body.get("choices")
     if body.get("error") or (choices is None and is_flat_error(body)):
@@ -50,7 +50,7 @@ def read_body(body: Json, answer: Answer) -> None:
         raise BadReply("the answer has another shape than a completion") from error
 
 
-def _read_choices(body: Json, choices: Any, answer: Answer) -> None:
+def _read_choices(body: Json, choices: Any, answer: ResponseBuilder) -> None:
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise BadReply("the answer has no choices")
     choice = next((one for one in choices if isinstance(one, dict) and not one.get("index")), choices[0])
@@ -67,7 +67,7 @@ def _read_choices(body: Json, choices: Any, answer: Answer) -> None:
     _read_usage(body, answer)
 
 
-def read_event(name: str, data: bytes, answer: Answer) -> None:
+def read_event(name: str, data: bytes, answer: ResponseBuilder) -> None:
     """Read one event of a stream, its *name* and *data*. Raises BadReply, or the error that the event tells of."""
     chunk = loads(data)
     if type(chunk) is not dict:
@@ -91,7 +91,7 @@ def read_event(name: str, data: bytes, answer: Answer) -> None:
         raise BadReply("an event of the stream has another shape than a chunk") from error
 
 
-def _read_choice(choice: Json, chunk: Json, answer: Answer) -> None:
+def _read_choice(choice: Json, chunk: Json, answer: ResponseBuilder) -> None:
     reason = choice.get("finish_reason")
     if message := choice.get("delta"):
         if reason and answer.is_repeated_by(message.get("content")):
@@ -106,7 +106,7 @@ def _read_choice(choice: Json, chunk: Json, answer: Answer) -> None:
         _finish(choice, reason, answer)
 
 
-def _unread_part(message: Json, answer: Answer) -> Json:
+def _unread_part(message: Json, answer: ResponseBuilder) -> Json:
     """What *message*, which says the whole answer behind its pieces, has beyond them."""
     content, so_far = message.get("content"), answer.text_so_far
     if not answer.has_content or not isinstance(content, (str, type(None))):
@@ -118,41 +118,41 @@ def _unread_part(message: Json, answer: Answer) -> Json:
     return {key: value for key, value in message.items() if key not in skipped} | {"content": content}
 
 
-def _read_identity(body: Json, answer: Answer) -> None:
+def _read_identity(body: Json, answer: ResponseBuilder) -> None:
     if found := body.get("id"):
         answer.id = str(found)
     if found := body.get("model"):
         answer.model_name = str(found)
 
 
-def _read_message(message: Json, answer: Answer) -> None:
+def _read_message(message: Json, answer: ResponseBuilder) -> None:
     for key, read in _READERS:
         if value := message.get(key):
             read(value, message, answer)
 
 
-def _read_reasoning(value: Any, message: Json, answer: Answer) -> None:
+def _read_reasoning(value: Any, message: Json, answer: ResponseBuilder) -> None:
     if isinstance(value, str) and message.get("reasoning_content") in (None, "", value):
         answer.thinking(value, _REASONING, provider=PROVIDER)
 
 
-def _read_reasoning_content(value: Any, message: Json, answer: Answer) -> None:
+def _read_reasoning_content(value: Any, message: Json, answer: ResponseBuilder) -> None:
     if message.get("reasoning") != value and isinstance(value, str):  # some servers write it under both names
         answer.thinking(value, _REASONING, provider=PROVIDER)
 
 
-def _read_details(details: Any, message: Json, answer: Answer) -> None:
+def _read_details(details: Any, message: Json, answer: ResponseBuilder) -> None:
     if not isinstance(details, list):
         return
     found = [detail for detail in details if isinstance(detail, dict)]
-    answer.notes.setdefault("details", []).extend(found)
+    answer.state.setdefault("details", []).extend(found)
     if not message.get("reasoning") and not message.get("reasoning_content"):
         text = "".join(str(detail.get("text") or detail.get("summary") or "") for detail in found)
         if text or _must_go_back(found):
             answer.thinking(text, _REASONING, provider=PROVIDER)
 
 
-def _read_content(content: Any, _: Json, answer: Answer) -> None:
+def _read_content(content: Any, _: Json, answer: ResponseBuilder) -> None:
     if type(content) is str:
         answer.text(content)
     elif isinstance(content, list):
@@ -164,7 +164,7 @@ def _read_content(content: Any, _: Json, answer: Answer) -> None:
         answer.text(dump_arguments(content))
 
 
-def _read_part(part: Any, answer: Answer) -> None:
+def _read_part(part: Any, answer: ResponseBuilder) -> None:
     if isinstance(part, str):
         answer.text(part)
     elif isinstance(part, dict):
@@ -179,19 +179,19 @@ def _read_part(part: Any, answer: Answer) -> None:
             _read_refusal(refusal, part, answer)
 
 
-def _read_refusal(refusal: Any, _: Json, answer: Answer) -> None:
+def _read_refusal(refusal: Any, _: Json, answer: ResponseBuilder) -> None:
     if isinstance(refusal, str):
         answer.text(refusal)
-        answer.notes["refused"] = True
+        answer.state["refused"] = True
 
 
-def _read_audio(audio: Any, message: Json, answer: Answer) -> None:
+def _read_audio(audio: Any, message: Json, answer: ResponseBuilder) -> None:
     # Spoken answers are not in our terms; what was said is.
     if isinstance(audio, dict) and isinstance(said := audio.get("transcript"), str) and not message.get("content"):
         answer.text(said)
 
 
-_READERS: Sequence[tuple[str, Callable[[Any, Json, Answer], None]]] = (
+_READERS: Sequence[tuple[str, Callable[[Any, Json, ResponseBuilder], None]]] = (
     ("reasoning", _read_reasoning),
     ("reasoning_content", _read_reasoning_content),
     ("reasoning_details", _read_details),
@@ -206,7 +206,7 @@ _READERS: Sequence[tuple[str, Callable[[Any, Json, Answer], None]]] = (
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
-def _finish(choice: Json, reason: Any, answer: Answer) -> None:
+def _finish(choice: Json, reason: Any, answer: ResponseBuilder) -> None:
     if error := choice.get("error"):
         raise error_in_answer({"error": error})
     finish = read_finish_reason(reason, answer.has_tools)
@@ -214,20 +214,20 @@ def _finish(choice: Json, reason: Any, answer: Answer) -> None:
         _end(finish, answer)
 
 
-def _end(finish: FinishReason, answer: Answer) -> None:
-    answer.finish_reason = "refusal" if finish == "stop" and answer.notes.get("refused") else finish
+def _end(finish: FinishReason, answer: ResponseBuilder) -> None:
+    answer.finish_reason = "refusal" if finish == "stop" and answer.state.get("refused") else finish
     answer.complete = True
-    if details := answer.notes.pop("details", None):
+    if details := answer.state.pop("details", None):
         _keep_details(details, answer)
 
 
-def read_done(answer: Answer) -> None:
+def read_done(answer: ResponseBuilder) -> None:
     """Read the end of a stream, `[DONE]`: behind content it ends an answer that gave no reason for its end."""
     if not answer.complete and answer.has_content:
         _end("tool_calls" if answer.has_tools else "stop", answer)
 
 
-def _keep_details(details: Sequence[dict[str, Any]], answer: Answer) -> None:
+def _keep_details(details: Sequence[dict[str, Any]], answer: ResponseBuilder) -> None:
     """Keep what only the server can read, to be sent back as it came; plain text needs no keeping."""
     joined: dict[tuple[Any, Any], dict[str, Any]] = {}
     for detail in details:
@@ -247,7 +247,7 @@ def _must_go_back(details: Iterable[Json]) -> bool:
 # -- usage -------------------------------------------------------------------------------------------------------------
 
 
-def _read_usage(chunk: Json, answer: Answer) -> None:
+def _read_usage(chunk: Json, answer: ResponseBuilder) -> None:
     """Read the usage, wherever the server puts it."""
     choices = chunk.get("choices")
     places: list[Any] = [chunk]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from modelhub.errors import ConfigError
+from modelhub.core.errors import ConfigError
 from modelhub.options import Options
 from modelhub.providers.endpoint import Site, matches_host
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.providers._answer import Answer
-from modelhub.providers._arguments import dump_arguments
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.tool_arguments import dump_arguments
 
 __all__ = ["read_calls", "read_function_call"]
 
@@ -115,7 +115,7 @@ def _is_another(call: _Call, name: str, call_id: str, piece: str, beside: bool) 
     return call.is_whole()
 
 
-def read_calls(calls: Any, _: Json, answer: Answer) -> None:
+def read_calls(calls: Any, _: Json, answer: ResponseBuilder) -> None:
     """Add the pieces of calls in a message or a delta."""
     if not isinstance(calls, list):
         calls = [calls]
@@ -128,20 +128,20 @@ def read_calls(calls: Any, _: Json, answer: Answer) -> None:
             seen.add(index)
 
 
-def read_function_call(call: Any, _: Json, answer: Answer) -> None:
+def read_function_call(call: Any, _: Json, answer: ResponseBuilder) -> None:
     """Add a piece of the one call that messages of the older form have."""
     if isinstance(call, dict):
         _read_call({"function": call}, "function_call", answer, False)
 
 
-def _read_call(raw: Json, index: int | str | None, answer: Answer, beside: bool) -> None:
+def _read_call(raw: Json, index: int | str | None, answer: ResponseBuilder, beside: bool) -> None:
     custom = raw.get("type") == "custom"
     function = raw.get("custom" if custom else "function") or {}
     name, call_id = _as_text(function.get("name")), _as_text(raw.get("id"))
     piece = dump_arguments(function.get("input" if custom else "arguments") or "")
     if not (name or call_id or piece):
         return
-    calls: _Calls = answer.notes.setdefault("calls", _Calls())
+    calls: _Calls = answer.state.setdefault("calls", _Calls())
     call = calls.find(index, name, call_id, piece, beside)
     if _name_call(call, name, call_id, raw, answer) and call.id:
         calls.by_id.setdefault(call.id, call)
@@ -156,7 +156,7 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
-def _name_call(call: _Call, name: str, call_id: str, raw: Json, answer: Answer) -> bool:
+def _name_call(call: _Call, name: str, call_id: str, raw: Json, answer: ResponseBuilder) -> bool:
     """Take what *raw* says of the call beside its arguments; whether it was anything new."""
     new = not call.id and not call.name
     is_more = bool(call.name) and not call_id and not call.pieces and name not in ("", call.name)  # a name in pieces

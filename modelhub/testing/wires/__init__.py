@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from modelhub.testing.wires._base import (
+from modelhub.testing.wires.anthropic import AnthropicWire
+from modelhub.testing.wires.base import (
     PARAGRAPH,
-    Answer,
-    Asked,
+    CannedResponse,
     Frame,
     Kind,
+    ParsedRequest,
     Part,
     Refusal,
     ToolCall,
-    Wire,
+    VendorFormat,
     kind_of,
 )
-from modelhub.testing.wires.anthropic import AnthropicWire
 from modelhub.testing.wires.dashscope import DashScopeWire
 from modelhub.testing.wires.gemini import GeminiWire
 from modelhub.testing.wires.ollama import OllamaWire
@@ -23,24 +23,24 @@ from modelhub.testing.wires.openai import OpenAIWire
 __all__ = [
     "PARAGRAPH",
     "WIRES",
-    "Answer",
-    "Asked",
+    "CannedResponse",
+    "ParsedRequest",
     "Frame",
     "Kind",
     "Part",
     "Refusal",
     "ToolCall",
-    "Wire",
+    "VendorFormat",
     "kind_of",
     "wire_at",
 ]
 
-WIRES: dict[str, Wire] = {
+WIRES: dict[str, VendorFormat] = {
     wire.kind: wire for wire in (OpenAIWire(), AnthropicWire(), DashScopeWire(), OllamaWire(), GeminiWire())
 }
 """Every wire by its provider's name."""
 
 
-def wire_at(path: str) -> Wire | None:
+def wire_at(path: str) -> VendorFormat | None:
     """The wire that is spoken at *path*, by how the path ends."""
     return next((wire for wire in WIRES.values() if wire.path.search(path)), None)

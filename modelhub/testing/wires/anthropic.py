@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from modelhub.testing.wires._base import (
-    Answer,
-    Asked,
+from modelhub.testing.wires.base import (
+    CannedResponse,
     Frame,
     Json,
     Kind,
+    ParsedRequest,
     Refusal,
     ToolCall,
-    Wire,
+    VendorFormat,
     count_words,
     event,
 )
@@ -38,18 +38,18 @@ _REFUSALS: dict[Kind, tuple[int, str, str]] = {
 """Status, type and words of every refusal."""
 
 
-class AnthropicWire(Wire):
+class AnthropicWire(VendorFormat):
     """Anthropic's messages."""
 
     kind = "anthropic"
     path: ClassVar[re.Pattern[str]] = re.compile(r"/v1/messages$")
     garbage = b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, "delta": {"te\n\n'
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> Asked:  # noqa: A002, ARG002
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
         messages = body.get("messages") or [{}]
         form = (body.get("output_config") or {}).get("format") or {}
-        return Asked(
+        return ParsedRequest(
             id=f"msg_{id}",
             model=str(body.get("model", "")),
             stream=bool(body.get("stream")),
@@ -60,14 +60,14 @@ class AnthropicWire(Wire):
             forced=_forced(body.get("tools"), body.get("tool_choice") or {}),
         )
 
-    def whole(self, answer: Answer, asked: Asked) -> Json:
+    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
         """A message."""
         taken, given = answer.usage
         content: list[Json] = [{"type": "text", "text": answer.text}] if answer.text else []
         content += [{**_call(call), "input": dict(call.arguments)} for call in answer.tool_calls]
         return {**_message(asked, content, taken, given), "stop_reason": _stop(answer)}
 
-    def frames(self, answer: Answer, asked: Asked) -> Iterator[Frame]:
+    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
         """The message, its blocks with their pieces, why it ends, `message_stop`."""
         taken, given = answer.usage
         yield _frame("opening", "message_start", message=_message(asked, [], taken, 1))
@@ -86,13 +86,13 @@ class AnthropicWire(Wire):
         yield _frame("closing", "message_delta", delta=delta, usage={"output_tokens": given})
         yield _frame("mark", "message_stop")
 
-    def refuse(self, refusal: Refusal, asked: Asked) -> tuple[int, Json]:
+    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
         """An object of type `error`."""
         status, kind, words = _REFUSALS[refusal.kind]
         error = {"type": refusal.code or kind, "message": refusal.message or words.format(model=asked.model)}
         return refusal.status or status, {"type": "error", "error": error, "request_id": f"req_{asked.id}"}
 
-    def refusal_event(self, refusal: Refusal, asked: Asked) -> bytes:
+    def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
         """The event `error`."""
         return event(self.refuse(refusal, asked)[1], "error")
 
@@ -103,7 +103,7 @@ def _forced(tools: Any, choice: Mapping[str, Any]) -> tuple[str, Json] | None:
     return (str(name), offered[name]) if name in offered else None
 
 
-def _message(asked: Asked, content: list[Json], taken: int, given: int) -> Json:
+def _message(asked: ParsedRequest, content: list[Json], taken: int, given: int) -> Json:
     return {
         "id": asked.id,
         "type": "message",
@@ -128,5 +128,5 @@ def _call(call: ToolCall) -> Json:
     return {"type": "tool_use", "id": call.id, "name": call.name}
 
 
-def _stop(answer: Answer) -> str:
+def _stop(answer: CannedResponse) -> str:
     return "tool_use" if answer.tool_calls else "end_turn"

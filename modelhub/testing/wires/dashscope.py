@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from modelhub.testing.wires._base import Answer, Asked, Frame, Json, Kind, Refusal, Wire, count_words
+from modelhub.testing.wires.base import (
+    CannedResponse,
+    Frame,
+    Json,
+    Kind,
+    ParsedRequest,
+    Refusal,
+    VendorFormat,
+    count_words,
+)
 from modelhub.testing.wires.openai import forced_tool
 
 __all__ = ["DashScopeWire"]
@@ -27,7 +36,7 @@ _REFUSALS: dict[Kind, tuple[int, str, str]] = {
 """Status, code and words of every refusal."""
 
 
-class DashScopeWire(Wire):
+class DashScopeWire(VendorFormat):
     """DashScope's two endpoints, for text and for media."""
 
     kind = "dashscope"
@@ -35,11 +44,11 @@ class DashScopeWire(Wire):
     stream_type = "text/event-stream;charset=UTF-8"
     garbage = b'id:0\nevent:result\n:HTTP_STATUS/200\ndata:{"output":{"choices":[{"mess\n\n'
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> Asked:  # noqa: A002
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002
         """What the request wants."""
         messages = (body.get("input") or {}).get("messages") or [{}]
         parameters = body.get("parameters") or {}
-        return Asked(
+        return ParsedRequest(
             id=id,
             model=str(body.get("model", "")),
             stream=headers.get("x-dashscope-sse") == "enable",
@@ -50,11 +59,11 @@ class DashScopeWire(Wire):
             multimodal="/multimodal-generation/" in path,
         )
 
-    def whole(self, answer: Answer, asked: Asked) -> Json:
+    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
         """A whole answer."""
         return _body(answer, asked, answer.text, list(answer.tool_calls), _finish(answer))
 
-    def frames(self, answer: Answer, asked: Asked) -> Iterator[Frame]:
+    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
         """The words, the calls, and the event that says why it ends."""
         for number, word in enumerate(answer.words, start=1):
             yield Frame("content", _event(number, _body(answer, asked, word)))
@@ -63,7 +72,7 @@ class DashScopeWire(Wire):
             yield Frame("content", _event(number, _body(answer, asked, "", list(answer.tool_calls))))
         yield Frame("mark", _event(number + 1, _body(answer, asked, "", [], _finish(answer))))
 
-    def refuse(self, refusal: Refusal, asked: Asked) -> tuple[int, Json]:
+    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
         """A flat object with `code` and `message`."""
         status, code, words = _REFUSALS[refusal.kind]
         message = refusal.message or words.format(model=asked.model)
@@ -73,17 +82,19 @@ class DashScopeWire(Wire):
             "request_id": asked.id,
         }
 
-    def refusal_event(self, refusal: Refusal, asked: Asked) -> bytes:
+    def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
         """The event `error`, with the status beside it."""
         status, body = self.refuse(refusal, asked)
         return _event(0, body, "error", status)
 
 
-def _finish(answer: Answer) -> str:
+def _finish(answer: CannedResponse) -> str:
     return "tool_calls" if answer.tool_calls else "stop"
 
 
-def _body(answer: Answer, asked: Asked, text: str, calls: list[Any] | None = None, finish: str = "null") -> Json:
+def _body(
+    answer: CannedResponse, asked: ParsedRequest, text: str, calls: list[Any] | None = None, finish: str = "null"
+) -> Json:
     message: Json = {"role": "assistant", "content": [{"text": text}] if asked.multimodal else text}
     if calls:
         message["tool_calls"] = [_call(index, call) for index, call in enumerate(calls)]

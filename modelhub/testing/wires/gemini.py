@@ -6,7 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from modelhub.testing.wires._base import Answer, Asked, Frame, Json, Kind, Refusal, Wire, count_words, event
+from modelhub.testing.wires.base import (
+    CannedResponse,
+    Frame,
+    Json,
+    Kind,
+    ParsedRequest,
+    Refusal,
+    VendorFormat,
+    count_words,
+    event,
+)
 
 __all__ = ["GeminiWire"]
 
@@ -51,20 +61,20 @@ _REFUSALS: dict[Kind, tuple[int, str, str, tuple[Json, ...]]] = {
 """Status, name of the status, words and details of every refusal."""
 
 
-class GeminiWire(Wire):
+class GeminiWire(VendorFormat):
     """Gemini's `generateContent` and `streamGenerateContent`."""
 
     kind = "gemini"
     path: ClassVar[re.Pattern[str]] = re.compile(r"/models/(?P<model>[^/]+):(generateContent|streamGenerateContent)$")
     garbage = b'data: {"candidates": [{"content": {"parts": [{"te\r\n\r\n'
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> Asked:  # noqa: A002, ARG002
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
         contents = body.get("contents") or [{}]
         config = body.get("generationConfig") or {}
         calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
         found = self.path.search(path)
-        return Asked(
+        return ParsedRequest(
             id=f"gemini-{id}",
             model=found["model"] if found else "",
             stream=path.endswith(":streamGenerateContent"),
@@ -75,18 +85,18 @@ class GeminiWire(Wire):
             forced=_forced(body.get("tools"), calling),
         )
 
-    def whole(self, answer: Answer, asked: Asked) -> Json:
+    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
         """A whole answer."""
         parts = ([{"text": answer.text}] if answer.text else []) + _calls(answer)
         return _piece(answer, asked, parts, "STOP")
 
-    def frames(self, answer: Answer, asked: Asked) -> Iterator[Frame]:
+    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
         """The words, then the calls, then why it ends."""
         for part in [{"text": word} for word in answer.words] + _calls(answer):
             yield Frame("content", event(_piece(answer, asked, [part]), end="\r\n\r\n"))
         yield Frame("mark", event(_piece(answer, asked, [{"text": ""}], "STOP"), end="\r\n\r\n"))
 
-    def refuse(self, refusal: Refusal, asked: Asked) -> tuple[int, Json]:
+    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
         """An `error` object; what the filter stops is answered with 200 and no candidate, as Google does."""
         if refusal.kind == "content_filter" and refusal.status is None:
             blocked = {"blockReason": "PROHIBITED_CONTENT"}
@@ -110,13 +120,13 @@ def _forced(tools: Any, calling: Mapping[str, Any]) -> tuple[str, Json] | None:
     return str(chosen.get("name")), chosen.get("parametersJsonSchema") or chosen.get("parameters") or {}
 
 
-def _calls(answer: Answer) -> list[Json]:
+def _calls(answer: CannedResponse) -> list[Json]:
     return [
         {"functionCall": {"id": call.id, "name": call.name, "args": dict(call.arguments)}} for call in answer.tool_calls
     ]
 
 
-def _piece(answer: Answer, asked: Asked, parts: list[Json], finish: str | None = None) -> Json:
+def _piece(answer: CannedResponse, asked: ParsedRequest, parts: list[Json], finish: str | None = None) -> Json:
     candidate: Json = {"content": {"role": "model", "parts": parts}, "index": 0}
     if finish is not None:
         candidate["finishReason"] = finish

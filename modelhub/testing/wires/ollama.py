@@ -7,7 +7,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from modelhub.testing.wires._base import Answer, Asked, Frame, Json, Kind, Part, Refusal, Wire, count_words
+from modelhub.testing.wires.base import (
+    CannedResponse,
+    Frame,
+    Json,
+    Kind,
+    ParsedRequest,
+    Part,
+    Refusal,
+    VendorFormat,
+    count_words,
+)
 
 __all__ = ["OllamaWire"]
 
@@ -26,7 +36,7 @@ _REFUSALS: dict[Kind, tuple[int, str]] = {
 """Status and words of every refusal; Ollama has no codes."""
 
 
-class OllamaWire(Wire):
+class OllamaWire(VendorFormat):
     """Ollama's `/api/chat`."""
 
     kind = "ollama"
@@ -34,11 +44,11 @@ class OllamaWire(Wire):
     stream_type = "application/x-ndjson"
     garbage = b'{"model": "broken", "message": {"role": "assis\n'
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> Asked:  # noqa: A002, ARG002
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
         messages = body.get("messages") or [{}]
         form = body.get("format")
-        return Asked(
+        return ParsedRequest(
             id=id,
             model=str(body.get("model", "")),
             stream=bool(body.get("stream", True)),
@@ -48,14 +58,14 @@ class OllamaWire(Wire):
             schema=form if isinstance(form, dict) else None,
         )
 
-    def whole(self, answer: Answer, asked: Asked) -> Json:
+    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
         """One line that says all."""
         message: Json = {"role": "assistant", "content": answer.text}
         if answer.tool_calls:
             message["tool_calls"] = _calls(answer)
         return {**_head(asked), "message": message, **_end(answer)}
 
-    def frames(self, answer: Answer, asked: Asked) -> Iterator[Frame]:
+    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
         """The words, the calls, and the line that says `done`."""
 
         def line(part: Part, message: Json, **fields: object) -> Frame:
@@ -73,28 +83,28 @@ class OllamaWire(Wire):
             yield line("content", {"tool_calls": [call]})
         yield line("mark", {}, **_end(answer))
 
-    def refuse(self, refusal: Refusal, asked: Asked) -> tuple[int, Json]:
+    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
         """A text under `error`."""
         status, words = _REFUSALS[refusal.kind]
         return refusal.status or status, {"error": refusal.message or words.format(model=asked.model)}
 
-    def refusal_event(self, refusal: Refusal, asked: Asked) -> bytes:
+    def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
         """The same as a line."""
         return json.dumps(self.refuse(refusal, asked)[1]).encode() + b"\n"
 
 
-def _head(asked: Asked) -> Json:
+def _head(asked: ParsedRequest) -> Json:
     return {"model": asked.model, "created_at": "2026-01-01T00:00:00.000000Z"}
 
 
-def _calls(answer: Answer) -> list[Json]:
+def _calls(answer: CannedResponse) -> list[Json]:
     return [
         {"id": call.id, "function": {"name": call.name, "arguments": dict(call.arguments)}}
         for call in answer.tool_calls
     ]
 
 
-def _end(answer: Answer) -> Json:
+def _end(answer: CannedResponse) -> Json:
     taken, given = answer.usage
     counts = {"prompt_eval_count": taken, "eval_count": given}
     return {"done": True, "done_reason": "stop", "total_duration": 1_000_000, "load_duration": 1_000, **counts}

@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from modelhub.testing.wires._base import (
-    Answer,
-    Asked,
+from modelhub.testing.wires.base import (
+    CannedResponse,
     Frame,
     Json,
     Kind,
+    ParsedRequest,
     Refusal,
     ToolCall,
-    Wire,
+    VendorFormat,
     count_words,
     event,
 )
@@ -47,17 +47,17 @@ _REFUSALS: dict[Kind, tuple[int, str, str | None, str]] = {
 """Status, type, code and words of every refusal."""
 
 
-class OpenAIWire(Wire):
+class OpenAIWire(VendorFormat):
     """OpenAI's chat completions, and of all who speak like it."""
 
     kind = "openai"
     path: ClassVar[re.Pattern[str]] = re.compile(r"/chat/completions$")
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> Asked:  # noqa: A002, ARG002
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
         messages = body.get("messages") or [{}]
         form = (body.get("response_format") or {}).get("json_schema") or {}
-        return Asked(
+        return ParsedRequest(
             id=f"chatcmpl-{id}",
             model=str(body.get("model", "")),
             stream=bool(body.get("stream")),
@@ -69,7 +69,7 @@ class OpenAIWire(Wire):
             wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         )
 
-    def whole(self, answer: Answer, asked: Asked) -> Json:
+    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
         """A chat completion."""
         message: Json = {"role": "assistant", "content": answer.text or None}
         if answer.tool_calls:
@@ -77,7 +77,7 @@ class OpenAIWire(Wire):
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
         return {**_head(asked, "chat.completion"), "choices": [choice], "usage": _usage(answer)}
 
-    def frames(self, answer: Answer, asked: Asked) -> Iterator[Frame]:
+    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
         """The role, the words, the calls, why it ends, the usage if asked for, `[DONE]`."""
         head = _head(asked, "chat.completion.chunk")
 
@@ -94,7 +94,7 @@ class OpenAIWire(Wire):
             yield Frame("after", event({**head, "choices": [], "usage": _usage(answer)}))
         yield Frame("done", b"data: [DONE]\n\n")
 
-    def refuse(self, refusal: Refusal, asked: Asked) -> tuple[int, Json]:
+    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
         """An `error` object."""
         status, kind, code, words = _REFUSALS[refusal.kind]
         message = refusal.message or words.format(model=asked.model)
@@ -111,7 +111,7 @@ def forced_tool(tools: Any, choice: Any) -> tuple[str, Json] | None:
     return next(((str(wanted), one.get("parameters") or {}) for one in functions if one.get("name") == wanted), None)
 
 
-def _head(asked: Asked, kind: str) -> Json:
+def _head(asked: ParsedRequest, kind: str) -> Json:
     return {"id": asked.id, "object": kind, "created": 1_767_225_600, "model": asked.model}
 
 
@@ -120,10 +120,10 @@ def _call(call: ToolCall) -> Json:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _finish(answer: Answer) -> str:
+def _finish(answer: CannedResponse) -> str:
     return "tool_calls" if answer.tool_calls else "stop"
 
 
-def _usage(answer: Answer) -> Json:
+def _usage(answer: CannedResponse) -> Json:
     taken, given = answer.usage
     return {"prompt_tokens": taken, "completion_tokens": given, "total_tokens": taken + given}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelhub.errors import ConnectFailed, NotConfigured
+from modelhub.core.errors import ConnectFailed, NotConfigured
 from modelhub.providers.http.proxies import ProxySettings, read_proxy_addresses
 from tests.providers.certificates import Authority
 from tests.providers.http.loopback import OK, Proxy, Server, open_transport, reply, request_to

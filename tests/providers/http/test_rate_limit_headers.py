@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelhub import BadReply, Hub, LimitRejected, Overloaded, RateLimited, RequestRefused
-from modelhub.context import Services
-from modelhub.middleware.limit import Limit
+from modelhub.core.context import Services
+from modelhub.middleware.limit.layer import Limit
 from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
-from modelhub.testing import Answer, FaultServer, VirtualClock, faults, run_virtual
+from modelhub.testing import CannedResponse, FaultServer, VirtualClock, faults, run_virtual
 
 WALL = datetime(2026, 1, 1, tzinfo=UTC)  # when virtual time begins
 MODELS = {"openai": "gpt-5-mini", "anthropic": "claude-haiku-4-5"}
@@ -182,7 +182,7 @@ def test_others_in_the_pool_wait_for_what_an_answer_says(kind, stream, before):
         async with pooled(kind) as (hub, server, pool):
             for _ in range(before):
                 await read(hub.get("a"), stream)
-            server.script("a", (), answer=Answer("x", headers=headers(kind, 0, 30)))
+            server.script("a", (), answer=CannedResponse("x", headers=headers(kind, 0, 30)))
             await read(hub.get("a"), stream)
             assert lefts(pool) == [0]
             await hub.get("b")("hi")
@@ -196,7 +196,7 @@ def test_a_stream_tells_when_it_begins_and_not_again_at_its_end(kind):
     """The pool hears with the first content: the time is right then; when the stream is over it is long past."""
 
     async def main():
-        slow = Answer("one two three four five", interval=20, headers=headers(kind, 2, 30))
+        slow = CannedResponse("one two three four five", interval=20, headers=headers(kind, 2, 30))
         async with pooled(kind, answer=slow) as (hub, _, pool):
             stream = await hub.get("a")("hi", stream=True)
             assert lefts(pool) == [2]
@@ -242,8 +242,8 @@ def test_an_answer_that_cannot_be_used_tells_too(kind, stream):
     """Headers came with what says too little, plain and streamed."""
 
     async def main():
-        async with pooled(kind, answer=Answer("", headers=headers(kind, 3, 30))) as (hub, server, pool):
-            server.script("a", faults.no_end_mark(), answer=Answer("", headers=headers(kind, 3, 30)))
+        async with pooled(kind, answer=CannedResponse("", headers=headers(kind, 3, 30))) as (hub, server, pool):
+            server.script("a", faults.no_end_mark(), answer=CannedResponse("", headers=headers(kind, 3, 30)))
             with contextlib.suppress(BadReply):  # an empty answer is none, or none of one word, as the vendor has it
                 await hub.get("a")("hi", stream=stream)
             return lefts(pool)
@@ -256,7 +256,7 @@ def test_who_has_another_model_behind_does_not_wait_for_the_vendor(kind):
     """Too little is left for longer than ten seconds: the chain moves on at once, and says why."""
 
     async def main():
-        answer = Answer("x", headers=headers(kind, 0, 30))
+        answer = CannedResponse("x", headers=headers(kind, 0, 30))
         async with pooled(kind, answer=answer, chains={"main": {"models": ["b", "other"]}}) as (hub, server, _):
             await hub.get("a")("hi")
             reply = await hub.get("main")("hi")
@@ -273,7 +273,7 @@ def test_who_has_no_time_for_it_is_refused(kind):
     """A call whose deadline is before the reset is told at once."""
 
     async def main():
-        answer = Answer("x", headers=headers(kind, 0, 30))
+        answer = CannedResponse("x", headers=headers(kind, 0, 30))
         async with pooled(kind, answer=answer, chains={"main": {"models": ["b"], "deadline": "8s"}}) as (hub, _, _):
             await hub.get("a")("hi")
             with pytest.raises(LimitRejected, match="no room for"):
@@ -289,7 +289,7 @@ def test_more_than_our_rate_widens_nothing(kind, stream):
     """A vendor that has 5000 left does not change that nine a minute pass."""
 
     async def main():
-        async with pooled(kind, answer=Answer("x", headers=headers(kind, 5000, 60))) as (hub, _, pool):
+        async with pooled(kind, answer=CannedResponse("x", headers=headers(kind, 5000, 60))) as (hub, _, pool):
             for _ in range(9):
                 await read(hub.get("a"), stream)
             began, left = now(), lefts(pool)
@@ -309,7 +309,7 @@ def test_garbage_changes_nothing(kind, remaining, reset):
     async def main():
         names = list(headers(kind, 0, 0))
         given = dict(zip(names, (remaining, reset), strict=True))
-        async with pooled(kind, answer=Answer("x", headers=given)) as (hub, _, pool):
+        async with pooled(kind, answer=CannedResponse("x", headers=given)) as (hub, _, pool):
             await hub.get("a")("hi")
             return lefts(pool)
 
@@ -325,7 +325,7 @@ def test_each_rate_is_narrowed_by_what_is_said_of_it():
     limit = {f"{what.replace('-', '_')}_per_minute": 10_000 for what in whats}
 
     async def main():
-        async with pooled("anthropic", answer=Answer("x", headers=given), **limit) as (hub, _, pool):
+        async with pooled("anthropic", answer=CannedResponse("x", headers=given), **limit) as (hub, _, pool):
             await hub.get("a")("hi")
             return {rate.what: rate.left for rate in pool.left().rates}
 

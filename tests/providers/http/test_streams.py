@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelhub.errors import BadReply
+from modelhub.core.errors import BadReply
 from modelhub.providers.http.sse import read_events, read_lines
 
 STREAM = (

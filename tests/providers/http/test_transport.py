@@ -16,7 +16,7 @@ import httpx
 import httpx2
 import pytest
 
-from modelhub.errors import BadReply, CallError, ConnectFailed, ConnectionLost, HubClosed, NotConfigured, TimedOut
+from modelhub.core.errors import BadReply, CallError, ConnectFailed, ConnectionLost, HubClosed, NotConfigured, TimedOut
 from modelhub.providers.http import HttpRequest
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 from modelhub.providers.http.failures import AIOHTTP_ERRORS, HTTPX_ERRORS, call_error_from

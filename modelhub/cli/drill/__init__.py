@@ -1,0 +1,1 @@
+"""`modelhub drill`: play faults against a file and show what users would see."""

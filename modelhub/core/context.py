@@ -1,0 +1,407 @@
+"""What a call carries on its way: time and chance from outside, its own story so far."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic_core import PydanticCustomError
+
+from modelhub.core.clock import Clock, SystemClock
+from modelhub.core.errors import CallError, HubClosed, InvalidRequest
+from modelhub.core.events import AttemptEnded, CallEnded, Event, Observer
+from modelhub.core.process import fork_count, register_at_fork
+from modelhub.core.response import COUNTS, Attempt, ChatUsage, Lazy
+from modelhub.core.stream import ChatStream, Outcome, Reply
+from modelhub.messages.files import FileAccess
+from modelhub.options import seconds
+
+if TYPE_CHECKING:
+    from modelhub.core.active_calls import ActiveCalls
+    from modelhub.core.model import ChatRequest
+
+__all__ = [
+    "CallContext",
+    "CallSpan",
+    "Instrumentation",
+    "Services",
+    "Tags",
+    "ambient_deadline",
+    "as_seconds",
+    "as_tags",
+    "bounded",
+    "tagged",
+]
+
+Tags = Mapping[str, str]
+_NOTHING: Tags = MappingProxyType({})
+_ambient: ContextVar[Tags] = ContextVar("modelhub_tags", default=_NOTHING)
+_ambient_deadline: ContextVar[float | None] = ContextVar("modelhub_deadline", default=None)
+
+
+def as_tags(given: Any) -> Tags:
+    """*given* as tags: text to text; what is None is left out. Raises InvalidRequest if it is no mapping."""
+    if not given:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"tags must be a mapping of names to texts, not {type(given).__name__}")
+    return {str(key): str(value) for key, value in given.items() if value is not None}
+
+
+def as_seconds(deadline: Any) -> float | None:
+    """*deadline* in seconds: a number, text such as "5s", or None. Raises InvalidRequest if it is nothing of these."""
+    if deadline is None:
+        return None
+    try:
+        found: float = seconds(deadline)
+    except PydanticCustomError as error:
+        raise InvalidRequest(f"deadline: {error.message()}") from None
+    return found
+
+
+@contextmanager
+def tagged(given: Any) -> Iterator[None]:
+    """Every call that is opened inside, in this task and those it starts, has these tags too."""
+    before = _ambient.get()
+    _ambient.set({**before, **as_tags(given)})
+    try:
+        yield
+    finally:
+        _ambient.set(before)
+
+
+@contextmanager
+def bounded(ends: float) -> Iterator[None]:
+    """Every call that is opened inside, in this task and those it starts, ends at the instant *ends* of its clock."""
+    before = _ambient_deadline.get()
+    _ambient_deadline.set(ends if before is None else min(before, ends))
+    try:
+        yield
+    finally:
+        _ambient_deadline.set(before)
+
+
+def ambient_deadline() -> float | None:
+    """The instant at which every call that is opened here ends, or None."""
+    return _ambient_deadline.get()
+
+
+class CallSpan(Protocol):
+    """One call, as somebody follows it who must see more than its events: its request, its reply, where it was made."""
+
+    def committed(self, reply: Reply) -> None:
+        """A reply is in hand; told in the context in which the call was made, unless the call fails before."""
+        ...
+
+    def settled(self, event: CallEnded, outcome: Outcome) -> None:
+        """The call is finished; told once, anywhere."""
+        ...
+
+
+Instrumentation = Callable[["ChatRequest"], CallSpan | None]
+"""Hears of a call when it is made, in its caller's context, and gives who is to hear of its end, if anybody."""
+
+
+class _Random(random.Random):
+    """Chance that differs in every forked child: workers must not wait for the same jittered times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Seed it again."""
+        self.seed()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What comes in from outside: time, chance, observers, and which local files may be read."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    random: random.Random = field(default_factory=_Random)
+    observers: tuple[Observer, ...] = ()
+    instrumentations: tuple[Instrumentation, ...] = ()
+    calls: ActiveCalls | None = None
+    """The calls under way of the hub; set by it."""
+    files: FileAccess = field(default_factory=FileAccess)
+
+    def observe(self, event: Event) -> None:
+        """Tell every observer."""
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception:
+                # Whoever watches must not be able to fail a call.
+                logging.getLogger("modelhub").exception("an observer failed at %s", type(event).__name__)
+
+
+class CallContext:
+    """What belongs to one call, on its way through all layers and models.
+
+    `attempts` is the call's story, which replies and errors share.
+    """
+
+    __slots__ = (
+        "_cancelling",
+        "_forks",
+        "_is_ended",
+        "_is_settled",
+        "_spans",
+        "_stream",
+        "_task",
+        "_told",
+        "_wait",
+        "attempts",
+        "attempts_at",
+        "call_id",
+        "is_committed",
+        "loop",
+        "queue",
+        "requested",
+        "services",
+        "started",
+        "tags",
+        "trace_headers",
+    )
+
+    def __init__(self, services: Services, requested: str, *, tags: Tags = _NOTHING) -> None:
+        self.services = services
+        self.requested = requested
+        self.call_id = os.urandom(16).hex()
+        self.started = services.clock.now()
+        around = _ambient.get()
+        self.tags = {**around, **tags} if around else tags
+        self.attempts: list[Attempt] = []
+        self.trace_headers: Mapping[str, str] = _NOTHING
+        self.attempts_at: dict[Hashable, int] = {}
+        """How many attempts were made at each place of a chain; a model may stand at several."""
+        self.queue: tuple[str, float] | None = None
+        """The limit in whose queue the call stands, and since when."""
+        self._wait = 0.0
+        self._forks = fork_count()
+        self._is_settled = self._is_ended = self.is_committed = False
+        self._stream: weakref.ref[ChatStream] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self.loop: asyncio.AbstractEventLoop
+        self._spans: Sequence[CallSpan] = ()
+        self._told: Mapping[str, tuple[int, float]] | None = None
+
+    def elapsed(self) -> float:
+        """Seconds since the call began."""
+        return self.services.clock.now() - self.started
+
+    def observe(self, event: Event) -> None:
+        """Tell every observer."""
+        self.services.observe(event)
+
+    def enter(self) -> None:
+        """The call begins, in the running task. Raises HubClosed, and RuntimeError where no asyncio loop runs."""
+        try:
+            self._task = task = asyncio.current_task()
+        except RuntimeError:
+            raise RuntimeError("modelhub needs asyncio: the runner of this coroutine is another one") from None
+        if (calls := self.services.calls) is not None:
+            self.loop = asyncio.get_running_loop()
+            self._cancelling = task.cancelling() if task is not None else 0
+            calls.add(self)
+
+    def follow(self, request: ChatRequest) -> None:
+        """The call is made: whoever wants to follow it does so from here."""
+        if self.services.instrumentations:
+            found = (follower(request) for follower in self.services.instrumentations)
+            self._spans = [followed for followed in found if followed is not None][::-1]
+
+    def commit(self, reply: Reply) -> None:
+        """A reply is in hand."""
+        self.is_committed = True
+        if isinstance(reply, ChatStream):
+            self._stream = weakref.ref(reply)
+        if self._is_ended and self._task is not None:
+            self._task.uncancel()  # the answer came first
+        # The hub has this context until the reply is finished: through its frames, a task that was cancelled while it
+        # read the stream would keep the stream from being collected, and with it a limit's place and a connection.
+        self._task = None
+        for followed in self._spans:
+            followed.committed(reply)
+
+    async def wait(self, seconds: float) -> None:
+        """Sleep, on the call's account: the next attempt says how long it was waited for."""
+        began = self.services.clock.now()
+        try:
+            await self.services.clock.sleep(seconds)
+        finally:
+            self.waited(self.services.clock.now() - began)
+
+    def waited(self, seconds: float) -> None:
+        """Note time spent waiting, here or in a limit's queue."""
+        self._wait += seconds
+
+    def record_rate_limits(self, left: Mapping[str, tuple[int, float]]) -> None:
+        """Note what the vendor's headers say is left of its limits: how much, and for how many seconds that holds.
+
+        By `requests`, `tokens`, `input_tokens`, `output_tokens`; the limit around the attempt takes heed of it when the
+        attempt has failed or its answer has begun.
+        """
+        self._told = left
+
+    def take_rate_limits(self) -> Mapping[str, tuple[int, float]] | None:
+        """What was noted since this was last asked."""
+        told, self._told = self._told, None
+        return told
+
+    def begin(self, model: str, provider: str, model_name: str) -> Attempt:
+        """Open the record of an attempt. Raises HubClosed: nothing is sent any more when the hub is closing."""
+        if (calls := self.services.calls) is not None:
+            calls.check_open()
+        attempt = Attempt(model, provider, model_name, started=self.elapsed(), wait=self._wait)
+        self._wait = 0.0
+        self.attempts.append(attempt)
+        return attempt
+
+    def end(self, attempt: Attempt, outcome: str, error: CallError | None = None) -> None:
+        """Close the record of *attempt*; who closes it first has the say."""
+        if attempt["outcome"] is not None:
+            return
+        attempt["outcome"] = outcome
+        attempt["duration"] = self.elapsed() - attempt["started"]
+        if error is not None:
+            attempt.update(
+                message=str(error),
+                status=error.status,
+                code=error.code,
+                request_id=error.request_id or attempt["request_id"],
+                retry_after=error.retry_after,
+            )
+        self.services.observe(AttemptEnded(self.call_id, attempt))
+        calls = self.services.calls
+        if calls is not None and calls.is_closing and not self._is_settled and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.end_call_if_waiting)
+
+    def skip(self, model: str, provider: str, model_name: str, error: CallError) -> None:
+        """Note that *model* was passed over without being asked, and why."""
+        attempt = self.begin(model, provider, model_name)
+        attempt["skipped"] = True
+        self.end(attempt, error.kind, error)
+
+    def fail_open_attempts(self, error: CallError) -> None:
+        """End what is still running: a layer above the provider has given up on it."""
+        for attempt in self.attempts:
+            self.end(attempt, error.kind, error)
+
+    def settle(self, outcome: Outcome) -> None:
+        """The call is finished: close what is open and tell the observers; in a forked child, the parent does so."""
+        if self._is_settled or self._forks != fork_count():
+            return
+        self._is_settled = True
+        if self.services.calls is not None:
+            self.services.calls.discard(self)
+        for attempt in self.attempts:
+            self.end(attempt, outcome.how)
+        error = outcome.error
+        if isinstance(error, CallError):
+            error.attempts = self.attempts
+        if not self.services.observers and not self._spans:
+            return
+        answered = next((attempt for attempt in reversed(self.attempts) if not attempt["skipped"]), None)
+        event = CallEnded(
+            call_id=self.call_id,
+            at=self.services.clock.wall(),
+            requested=self.requested,
+            model=answered["model"] if answered is not None else None,
+            how=outcome.how,
+            error=type(error).__name__ if error is not None else None,
+            duration=self.elapsed(),
+            first_token=_first_token(answered),
+            usage=_sum_usage(self.attempts),
+            attempts=tuple(self.attempts),
+            tags=self.tags,
+        )
+        try:
+            self.services.observe(event)
+        finally:
+            for followed in self._spans:
+                followed.settled(event, outcome)
+
+    # -- when the hub closes, or the process ends: see `ActiveCall` ------------------------------------------------
+
+    def end_call(self) -> None:
+        """End the call with HubClosed."""
+        stream = self._stream() if self._stream is not None else None
+        if self._is_settled or self._is_ended:
+            return
+        if stream is not None:
+            stream.fail(HubClosed("the hub was closed before the stream was read to its end"))
+        elif not self.is_committed and self._task is not None:
+            self._is_ended = True
+            self._task.cancel()
+
+    def end_call_if_waiting(self) -> None:
+        """End the call if it waits, in a limit's queue or to try again, so that nothing is lost."""
+        if all(attempt["outcome"] is not None for attempt in self.attempts):
+            self.end_call()
+
+    def end_call_if_unread(self) -> None:
+        """End the call if it is a stream that nobody reads at this moment."""
+        stream = self._stream() if self._stream is not None else None
+        if stream is not None and not stream.is_being_read:
+            self.end_call()
+
+    def error_of_end(self, error: BaseException) -> BaseException:
+        """Return what the caller is to get for *error*: HubClosed, if the call was cancelled by `end_call` alone."""
+        if not self._is_ended or self._task is None:
+            return error
+        is_cancelled_elsewhere = self._task.uncancel() > self._cancelling
+        if not isinstance(error, asyncio.CancelledError) or is_cancelled_elsewhere:
+            return error
+        return HubClosed("the hub was closed before there was an answer")
+
+    def cancel_call(self) -> None:
+        """Cancel the task if it waits for the reply; discard the stream if that is in hand."""
+        stream = self._stream() if self._stream is not None else None
+        if not self._is_settled and stream is not None:
+            stream.discard()
+        if not self._is_settled and not self.is_committed and self._task is not None:
+            self._task.cancel()
+
+    def abandon_call(self) -> None:
+        """Record the call as it is: its loop has ended, or is about to."""
+        stream = self._stream() if self._stream is not None else None
+        if stream is not None:
+            stream.settle_as_abandoned()
+        self.settle(Outcome("abandoned", None))
+
+
+def _first_token(attempt: Attempt | None) -> float | None:
+    if attempt is None or attempt["first_token"] is None:
+        return None
+    return float(attempt["started"] + attempt["first_token"])
+
+
+def _sum_usage(attempts: Sequence[Attempt]) -> ChatUsage | None:
+    known: list[ChatUsage] = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    total = ChatUsage()
+    for usage in known:
+        for key in (*COUNTS, "time"):
+            total[key] += usage[key]
+        total["estimated"] = total["estimated"] or usage["estimated"]
+    total["cost"] = Lazy(lambda: _sum_cost(known))  # a cost may have to be looked up
+    return total
+
+
+def _sum_cost(usages: Sequence[ChatUsage]) -> str | None:
+    costs = [usage.cost for usage in usages]
+    return None if None in costs else str(sum((cost for cost in costs if cost is not None), Decimal(0)))

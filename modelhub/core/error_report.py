@@ -1,0 +1,44 @@
+"""How a chain's failure reads: one line for each model that was asked or passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelhub.core.errors import AllModelsFailed, CallError
+
+__all__ = ["format_group"]
+
+
+def format_group(group: AllModelsFailed) -> list[str]:
+    """The lines below the group's own: model, class, what it said, request id, time; chains are indented."""
+    rows = list(_rows(group, 1))
+    # A column that nobody has anything for is left out.
+    columns = [column for column in zip(*rows, strict=True) if any(column)]
+    widths = [max(map(len, column)) for column in columns]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _rows(group: AllModelsFailed, depth: int) -> Iterator[tuple[str, ...]]:
+    for error in group.exceptions:
+        indent = "  " * depth
+        if isinstance(error, AllModelsFailed):
+            yield f"{indent}{error.model or '?'}", "chain", f"{len(error.exceptions)} failed", "", ""
+            yield from _rows(error, depth + 1)
+        elif isinstance(error, CallError):
+            yield _row(error, indent)
+
+
+def _row(error: CallError, indent: str) -> tuple[str, ...]:
+    own = error.attempts  # inside a group an error has only what its own model did at this place
+    tries = sum(not attempt["skipped"] for attempt in own)
+    again = f"come back in {error.retry_after:.0f} s" if error.retry_after else ""
+    status = str(error.status) if error.status else ""
+    facts = (status, again, f"{tries} attempts" if tries > 1 else "")
+    words = ", ".join(filter(None, facts)) or " ".join(str(error).split())[:60]
+    took = sum((attempt["duration"] or 0.0) + attempt["wait"] for attempt in own)
+    request = error.request_id or ""
+    short = request if len(request) <= 12 else f"{request[:10]}.."
+    return f"{indent}{error.model or '?'}", error.kind, words, short, f"{took:.1f} s"

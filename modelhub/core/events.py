@@ -1,0 +1,90 @@
+"""What happened, as frozen records for whoever watches: logs, meters, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from modelhub.core.response import Attempt, ChatUsage
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from modelhub.core.errors import CallError
+
+__all__ = [
+    "AttemptEnded",
+    "CallEnded",
+    "Event",
+    "FellBack",
+    "CompletionStatus",
+    "Observer",
+    "Restarted",
+    "Waiting",
+]
+
+CompletionStatus = Literal["complete", "failed", "closed", "cancelled", "abandoned"]
+"""How a reply was finished: `closed` by the reader, `abandoned` if he forgot it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """One attempt is over, well or not."""
+
+    call_id: str
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The same model will be asked again after *seconds*; *error* is why it must be."""
+
+    call_id: str
+    model: str
+    seconds: float
+    attempt: int
+    error: CallError
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """The chain goes from *model* to *to*, or to nobody (None)."""
+
+    call_id: str
+    chain: str
+    model: str
+    to: str | None
+    error: CallError
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A stream broke and *to* begins the answer anew."""
+
+    call_id: str
+    chain: str
+    model: str
+    to: str
+    error: CallError
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call is finished. *usage* is what is known to have been used by all its attempts."""
+
+    call_id: str
+    at: datetime
+    requested: str
+    model: str | None
+    how: CompletionStatus
+    error: str | None
+    duration: float
+    first_token: float | None
+    usage: ChatUsage | None
+    attempts: tuple[Attempt, ...]
+    tags: Mapping[str, str]
+
+
+Event = AttemptEnded | Waiting | FellBack | Restarted | CallEnded
+Observer = Callable[[Event], None]

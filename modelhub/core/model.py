@@ -1,0 +1,304 @@
+"""The seam: everything callable, a provider, a layer, a chain, is a `ChatModelBase`.
+
+The comfortable call is written once, here, above one abstract method, `send`. Its contract:
+
+1. The await is the commit point. It gives a complete `ChatResponse`, or a `ChatStream` whose first content is in hand.
+2. Before that, only `CallError`s come out, or `CancelledError`, untouched. After it, a failure comes out of the
+   iteration as `StreamBroken`, and only a chain may act on it.
+3. A request is frozen; a layer that needs another makes one with `replace`.
+4. What must happen when the reply is finished goes through `add_done_callback`.
+5. What belongs to one call is in its `CallContext`; what belongs to one model is in the layer; what is shared is built
+   outside and passed in.
+6. Layers own nothing and close nothing.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
+
+from modelhub.core.context import CallContext, Services
+from modelhub.core.events import CompletionStatus
+from modelhub.core.response import ChatResponse
+from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
+from modelhub.core.sync import SyncStream, run_sync
+from modelhub.core.tracebacks import trim_traceback
+from modelhub.messages.blocks import Message, Tool, ToolChoice
+from modelhub.messages.files import read_files
+from modelhub.messages.json_schema import StructuredModel, check_structured_model
+from modelhub.messages.normalize import normalise_messages
+from modelhub.messages.sanitize import check_options
+from modelhub.messages.tools import normalise_tool_choice, normalise_tools
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["ChatModelBase", "ChatRequest", "Layer"]
+
+
+_DEFAULT_SERVICES = Services()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One call as every floor sees it.
+
+    `stream` is None where the caller left it to the model. `options` are the caller's further keywords, by the
+    vendor's names. `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None.
+    `has_fallback` tells whether another model will be asked if this one fails; `fallback` is False where the caller
+    wants the first model or nobody. `attempted` is how many attempts the call has made at the model already.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...]
+    tool_choice: ToolChoice | None
+    structured_model: StructuredModel | None
+    stream: bool | None
+    options: Mapping[str, Any]
+    context: CallContext
+    deadline: float | None = None
+    has_fallback: bool = False
+    attempted: int = 0
+    fallback: bool = True
+
+    def replace(self, **changes: Any) -> ChatRequest:
+        """The same request with *changes*."""
+        # What `dataclasses.replace` does, for a class without fields of other kinds; that takes three times as long.
+        return ChatRequest(**{name: getattr(self, name) for name in self.__slots__} | changes)
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline (not below 0), or None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - self.context.services.clock.now())
+
+
+class ChatModelBase(ABC):
+    """Everything that can be called.
+
+    *model_name* is the vendor's name of the model, *stream* whether a call gives a stream if it does not say.
+    """
+
+    model_name: str
+    stream: bool
+    kind: str = "model"
+    """What it is: a provider's name in the file, or "chain"."""
+    entry: str | None = None
+    """The entry's name in the file, where there is one."""
+    services: Services = _DEFAULT_SERVICES
+    configured: bool = True
+    """Whether it can be called at all; a chain passes over what is not."""
+    max_attempts: int | None = None
+    """How many attempts a call may make at it; None where it has no such bound."""
+    context_window: int | None = None
+    """How many tokens it can hold, where that is known; a chain does not try it with more."""
+    connect_timeout: float = 5.0
+    """Seconds until a connection must stand."""
+    generate_kwargs: Mapping[str, Any] = MappingProxyType({})
+    """Parameters that go with every request, by the vendor's names."""
+    telemetry_name: ClassVar[str | None] = None
+    """What OpenTelemetry's conventions call the vendor (`gen_ai.provider.name`), where that is not `kind`."""
+    price_provider: ClassVar[str | None] = None
+    """What the published table of prices calls the vendor, where that is not `kind`; "" if the table has none."""
+    max_tokens_parameters: ClassVar[tuple[str, ...]] = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    """What bounds an answer's tokens among the parameters; a dot leads into an object."""
+
+    def __init__(self, model_name: str, stream: bool) -> None:
+        self.model_name = model_name
+        self.stream = stream
+
+    @property
+    def name(self) -> str:
+        """How replies and records call this model: the entry's name, or the vendor's where there is none."""
+        return self.entry or self.model_name
+
+    def missing(self) -> str | None:
+        """Return what must be set or installed before this model can be called, or None."""
+        return None
+
+    def address(self) -> str | None:
+        """Return the URL of the server, where it is known."""
+        return None
+
+    def is_official(self) -> bool:
+        """Whether the vendor's own servers are asked, at whose prices."""
+        return self.address() is None
+
+    def default_parameters(self) -> Mapping[str, Any]:
+        """Return the parameters that go with every request."""
+        return self.generate_kwargs
+
+    async def prepare(self) -> None:  # noqa: B027 - most have nothing to do
+        """Do what takes long before the first request, such as loading an SDK."""
+
+    async def aclose(self) -> None:  # noqa: B027
+        """Give back connections. Whoever made the model calls this."""
+
+    @abstractmethod
+    async def send(self, request: ChatRequest) -> Reply:
+        """Answer *request*; the contract is at the top of this module."""
+
+    @overload
+    async def __call__(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        *,
+        stream: Literal[True],
+        **kwargs: Any,
+    ) -> ChatStream: ...
+
+    @overload
+    async def __call__(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        *,
+        stream: Literal[False],
+        **kwargs: Any,
+    ) -> ChatResponse: ...
+
+    @overload
+    async def __call__(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any: ...
+
+    async def __call__(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Reply:
+        """Ask the model.
+
+        *messages* is a list of dicts, in OpenAI's form or with the blocks of a reply, or a string as one user message.
+        *tools* are JSON schemas in OpenAI's form, *tool_choice* is "auto", "none", "any", "required" or a tool's name.
+        *structured_model* is a pydantic class, or a JSON Schema as a dict, that the answer must fit; the answer is then
+        in `metadata`, and tools are ignored, with a warning. `stream=` overrides the model's own; further keywords go
+        to the vendor by its names.
+
+        A message is data: a local file whose path stands in it is read only if the app named it (a `pathlib.Path`, or
+        a source of the type `path`) or the configuration allows its folder; see `modelhub.messages.files`.
+
+        Gives a `ChatResponse`, or a `ChatStream` of snapshots if streaming. Raises `InvalidRequest` for wrong input,
+        before anything is sent, and other `CallError`s as the module `modelhub.core.errors` lists them.
+        """
+        if structured_model is not None and (tools or tool_choice):
+            warnings.warn("structured_model is given: tools and tool_choice are ignored", stacklevel=2)
+            tools = tool_choice = None
+        neutral_tools = normalise_tools(tools)
+        neutral_messages = await read_files(normalise_messages(messages), self.services.files)
+        context = self.open_call(kwargs)
+        stream = kwargs.pop("stream", None)
+        check_options(kwargs)
+        request = ChatRequest(
+            messages=neutral_messages,
+            tools=neutral_tools,
+            tool_choice=normalise_tool_choice(tool_choice, neutral_tools),
+            structured_model=None if structured_model is None else check_structured_model(structured_model),
+            stream=stream,
+            options=kwargs,
+            context=context,
+        )
+        context.enter()
+        context.follow(request)
+        try:
+            reply = await self.send(request)
+        except BaseException as caught:
+            error = context.error_of_end(caught)
+            how: CompletionStatus = "failed" if isinstance(error, Exception) else "cancelled"
+            context.settle(Outcome(how, None, error))
+            trim_traceback(error)
+            if error is not caught:
+                raise error from None
+            raise
+        context.commit(reply)
+        add_done_callback(reply, context.settle)
+        return reply
+
+    def sync(self, *args: Any, **kwargs: Any) -> Any:
+        """The same call for code without an event loop; a stream becomes a plain iterator.
+
+        All such calls share one loop in the background, so that connections are reused. Raises RuntimeError where a
+        loop is running: there, await the model.
+        """
+
+        async def call() -> Reply:
+            reply: Reply = await self(*args, **kwargs)
+            return reply
+
+        try:
+            reply: Reply = run_sync(call())
+        except Exception as error:
+            trim_traceback(error)
+            raise
+        return SyncStream(reply) if isinstance(reply, ChatStream) else reply
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse: a model holds connections and what calls have in common. Raises PicklingError."""
+        raise pickle.PicklingError(
+            f"`{self.name}` cannot be pickled: pass its hub, which pickles as its configuration, and get it by its name"
+        )
+
+    def __copy__(self) -> Self:
+        """Return the model itself: there is one of it, whoever holds it."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Return the model itself, as a copy does."""
+        return self
+
+    def open_call(self, kwargs: dict[str, Any]) -> CallContext:  # noqa: ARG002 - chains take keywords of their own
+        """The context of a new call; takes what is not the vendor's out of *kwargs*."""
+        return CallContext(self.services, self.name)
+
+
+class Layer(ChatModelBase):
+    """A model around a model: it passes the request on and does one thing more."""
+
+    Options: ClassVar[Any] = None
+    """The type of the layer's key in the file, or None for a layer that is always there and has no options."""
+
+    @classmethod
+    def wrap(cls, inner: ChatModelBase, options: Any, shared: Any) -> ChatModelBase:  # noqa: ARG003 - see subclasses
+        """*inner* with this layer around it, as *options* (None if the file says nothing) want it."""
+        return cls(inner)
+
+    def __init__(self, inner: ChatModelBase) -> None:
+        super().__init__(inner.model_name, inner.stream)
+        self.inner = inner
+        self.kind = inner.kind
+        self.services = inner.services
+        self.configured = inner.configured
+        self.max_attempts = inner.max_attempts
+        self.context_window = inner.context_window
+
+    @property
+    def name(self) -> str:
+        """The name of what is inside."""
+        return self.inner.name
+
+    def stack(self) -> Iterator[ChatModelBase]:
+        """This layer and everything below it, outermost first."""
+        model: ChatModelBase = self
+        while isinstance(model, Layer):
+            yield model
+            model = model.inner
+        yield model
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r})"

@@ -1,0 +1,413 @@
+"""What a model gives back: `ChatResponse`, `ChatUsage`, and the `Attempt`s it took.
+
+All three are dicts whose declared keys are attributes too (`reply.content`, `reply["content"]`), so they copy, pickle,
+compare and turn into JSON as dicts do. A value that costs something to build (the content of a snapshot, the parsed
+arguments of a tool call) may be stored as `Lazy` and is built when it is first looked at.
+"""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
+
+__all__ = ["COUNTS", "Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Lazy", "Record"]
+
+Block = dict[str, Any]
+"""One piece of content, as the seed's API writes it: `{"type": "text", "text": ...}`, `thinking`, `tool_use`, ..."""
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error"]
+
+
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+)
+"""What is counted of a call; the first two are totals, the others parts of them."""
+
+
+class Lazy:
+    """A value that is built when it is first read."""
+
+    __slots__ = ("build",)
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self.build = build
+
+
+class Record(dict[str, Any]):
+    """A dict whose keys are attributes too, and whose `Lazy` values are built when they are looked at."""
+
+    __slots__ = ()
+
+    stored_types: ClassVar[Mapping[str, Any]] = {}
+    """The types of keys that are stored in another form than their attribute has."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        if type(value) is Lazy:
+            value = self[key] = value.build()
+        return value
+
+    def _built(self) -> Self:
+        for key, value in super().items():
+            if type(value) is Lazy:
+                self[key] = value.build()  # the key exists: the dict keeps its size while it is walked
+        return self
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of *key*, or *default*."""
+        return self[key] if key in self else default  # noqa: SIM401 - this is `get`
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Take *key* out and give back its value."""
+        return super(Record, self._built()).pop(key, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last pair out."""
+        return super(Record, self._built()).popitem()
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The value of *key*, which becomes *default* if there was none."""
+        return super(Record, self._built()).setdefault(key, default)
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        """All pairs; `json.dumps` reads a dict's subclass through this."""
+        return super(Record, self._built()).items()
+
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
+        """All values."""
+        return super(Record, self._built()).values()
+
+    def __iter__(self) -> Iterator[str]:
+        # Defined so that dict(record) and {**record} go through __getitem__ instead of copying what is stored.
+        return super().__iter__()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Record):
+            other._built()
+        return super(Record, self._built()).__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        return {**self, **other}
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{key}={value!r}" for key, value in self.items() if value is not None)
+        return f"{type(self).__name__}({fields})"
+
+    def copy(self) -> Self:
+        """A shallow copy of the same class."""
+        new = type(self).__new__(type(self))
+        dict.update(new, self.items())  # the pairs: of a record itself each value would be read by `__getitem__`
+        return new
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        dict.update(new, {key: copying.deepcopy(value, memo) for key, value in self.items()})
+        return new
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), dict(self.items()))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from modelhub.core.pydantic_schema import (
+            make_record_schema,  # only for those who put a reply into a model of theirs
+        )
+
+        return make_record_schema(cls, handler)
+
+
+def _rebuild(cls: type[Record], fields: dict[str, Any]) -> Record:
+    record = cls.__new__(cls)
+    dict.update(record, fields)
+    return record
+
+
+class ChatUsage(Record):
+    """What a call used.
+
+    `input_tokens` and `output_tokens` are totals, the same for every vendor, and add up to the call's total;
+    `cache_read_tokens` and `cache_write_tokens` are parts of the input, `reasoning_tokens` a part of the output;
+    `cache_write_1h_tokens`, what was written for an hour instead of minutes, is a part of `cache_write_tokens`.
+
+    `time` is in seconds from just before the request. `cost` is in US dollars, a Decimal (its JSON form, under the key
+    "cost", is text), or None where no price is known. `estimated` marks figures the vendor did not give.
+    """
+
+    stored_types: ClassVar[Mapping[str, Any]] = {"cost": str | None}
+
+    input_tokens: int
+    output_tokens: int
+    time: float
+    type: Literal["chat"]
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cache_write_1h_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+
+    def __init__(
+        self,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        time: float = 0.0,
+        *,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        cost: Decimal | str | None = None,
+        estimated: bool = False,
+    ) -> None:
+        super().__init__(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            time=time,
+            type="chat",
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
+            cache_write_1h_tokens=cache_write_1h_tokens,
+            reasoning_tokens=reasoning_tokens,
+            cost=None if cost is None else str(cost),
+            estimated=estimated,
+        )
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return int(self["input_tokens"]) + int(self["output_tokens"])
+
+    def add(self, other: ChatUsage) -> None:
+        """Count *other* in; a cost that is unknown on either side leaves the sum unknown."""
+        for key in COUNTS:
+            self[key] += other[key]
+        self["time"] += other["time"]
+        mine, theirs = self.cost, other.cost
+        self["cost"] = None if mine is None or theirs is None else str(mine + theirs)
+        self["estimated"] = self["estimated"] or other["estimated"]
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What it cost in US dollars, or None where that is not known."""
+        return None if self["cost"] is None else Decimal(self["cost"])
+
+
+class Attempt(Record):
+    """One request that reached, or tried to reach, a provider.
+
+    `model` is the entry's name, `model_name` the vendor's, `response_model` the name that the vendor itself gave in
+    its answer (often a dated one), or None. `complete` tells whether the answer came to its end, even if it was then
+    rejected, so that the figures in `usage` are the vendor's last. `outcome` is "ok", the name of an error class,
+    "closed", "cancelled", "abandoned", or None while it lasts. A model that was passed over without a request (not
+    configured, its breaker open, too small) has a record too, with `skipped`.
+
+    Times are in seconds: `started` since the call began, `wait` spent waiting before this attempt, `first_token` and
+    `duration` since the attempt began.
+    """
+
+    model: str
+    provider: str
+    model_name: str
+    skipped: bool
+    outcome: str | None
+    message: str | None
+    status: int | None
+    code: str | None
+    request_id: str | None
+    retry_after: float | None
+    wait: float
+    started: float
+    first_token: float | None
+    duration: float | None
+    usage: ChatUsage | None
+    complete: bool
+    response_model: str | None
+
+    def __init__(self, model: str, provider: str, model_name: str, *, started: float = 0.0, wait: float = 0.0) -> None:
+        super().__init__(
+            model=model,
+            provider=provider,
+            model_name=model_name,
+            skipped=False,
+            outcome=None,
+            message=None,
+            status=None,
+            code=None,
+            request_id=None,
+            retry_after=None,
+            wait=wait,
+            started=started,
+            first_token=None,
+            duration=None,
+            usage=None,
+            complete=False,
+            response_model=None,
+        )
+
+
+class ChatResponse(Record):
+    """A complete reply, or one snapshot of a stream: the whole answer so far.
+
+    *content* is a sequence of blocks (`text`, `thinking`, `tool_use`); *metadata* is the structured output, if one was
+    asked for: JSON data as the model wrote them, which the class validates again. `model` is the entry that answered
+    and `model_name` the vendor's name for it; `response_model` is the name that the vendor gave in its answer (often a
+    dated one), None if it gave none. `requested` is the entry or chain that was called, `attempts` the story of the
+    call (one list, which grows while a stream goes on).
+
+    In a stream `delta` is the text that is new since the snapshot before, `is_last` marks the complete answer, and
+    `restarts` counts how often another model began the answer anew: when it goes up, the text before it is void.
+    """
+
+    content: Sequence[Block]
+    id: str
+    created_at: str
+    type: Literal["chat"]
+    usage: ChatUsage | None
+    metadata: Any
+    finish_reason: FinishReason | None
+    model: str | None
+    model_name: str | None
+    response_model: str | None
+    requested: str | None
+    attempts: list[Attempt]
+    restarts: int
+    is_last: bool
+    delta: str
+
+    _output: ClassVar[Any] = None
+
+    def __init__(
+        self,
+        content: Sequence[Block] | Lazy,
+        id: str | None = None,  # noqa: A002 - the seed's name
+        created_at: str | None = None,
+        type: Literal["chat"] = "chat",  # noqa: A002 - the seed's name
+        usage: ChatUsage | None = None,
+        metadata: Any = None,
+        *,
+        finish_reason: FinishReason | None = None,
+        model: str | None = None,
+        model_name: str | None = None,
+        response_model: str | None = None,
+        requested: str | None = None,
+        attempts: list[Attempt] | None = None,
+        restarts: int = 0,
+        is_last: bool = True,
+        delta: str | None = None,
+    ) -> None:
+        super().__init__(
+            content=content,
+            id=id or uuid4().hex,
+            created_at=created_at or datetime.now(UTC).isoformat(timespec="milliseconds"),
+            type=type,
+            usage=usage,
+            metadata=metadata,
+            finish_reason=finish_reason,
+            model=model,
+            model_name=model_name,
+            response_model=response_model,
+            requested=requested,
+            attempts=[] if attempts is None else attempts,
+            restarts=restarts,
+            is_last=is_last,
+            delta=Lazy(lambda: _text_of(content)) if delta is None else delta,
+        )
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Self:
+        """A reply of all its *fields*, in the order of `__init__`: the short way, for one made for each word."""
+        new = cls.__new__(cls)
+        dict.update(new, fields)
+        return new
+
+    @property
+    def output(self) -> Any:
+        """The validated structured output: an instance of the class, or the data if a JSON Schema was asked for.
+
+        None without a structure, and in snapshots before the last. It is no key of the dict, which stays JSON.
+        """
+        return self._output
+
+    @output.setter
+    def output(self, value: Any) -> None:
+        object.__setattr__(self, "_output", value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "output":
+            object.__setattr__(self, name, value)
+        else:
+            self[name] = value
+
+    def copy(self) -> Self:
+        """A shallow copy of the same class."""
+        new = super().copy()
+        new.output = self._output
+        return new
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        new = super().__deepcopy__(memo)
+        new.output = copying.deepcopy(self._output, memo)
+        return new
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), {"_output": self._output})
+
+    @property
+    def text(self) -> str:
+        """All text blocks, joined."""
+        return _text_of(self["content"])
+
+    @property
+    def thinking(self) -> str:
+        """All thinking blocks, joined."""
+        return "".join(block["thinking"] for block in self["content"] if block["type"] == "thinking")
+
+    @property
+    def tool_calls(self) -> list[Block]:
+        """The `tool_use` blocks, in order: `id`, `name`, `input` (a dict), `raw_input` (the text as it came).
+
+        A call that was cut off (by the limit of tokens, say) has an `error`: look at it before running a tool.
+        """
+        return [block for block in self["content"] if block["type"] == "tool_use"]
+
+
+def _text_of(content: Sequence[Block] | Lazy) -> str:
+    blocks = content.build() if isinstance(content, Lazy) else content
+    return "".join(block["text"] for block in blocks if block["type"] == "text")

@@ -1,0 +1,106 @@
+"""The time limits of a stream, kept by one timer of the event loop.
+
+A deadline passes whether or not anybody reads. Silence is counted only while somebody waits for the vendor: a reader
+may take his time between two snapshots. To set a timer costs more than to look at a clock, so it is not set for each
+snapshot: when it fires too early, it is set again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from modelhub.core.response import ChatResponse
+
+__all__ = ["MakeError", "StreamTimer"]
+
+MakeError = Callable[[ChatResponse | None], Exception]
+"""What a stream fails with when a limit has passed; it is given the last snapshot."""
+_TICK = 0.001  # some loops count in whole milliseconds, and fire a little early
+
+
+class StreamTimer:
+    """Calls *on_expired* once, with what the stream fails with. *now* is the clock that deadlines are instants of."""
+
+    __slots__ = (
+        "_deadlines",
+        "_fires_at",
+        "_handle",
+        "_idle",
+        "_loop",
+        "_now",
+        "_on_expired",
+        "_waited",
+        "_waits_since",
+    )
+
+    def __init__(self, now: Callable[[], float], on_expired: Callable[[MakeError], None]) -> None:
+        self._now = now
+        self._on_expired = on_expired
+        self._loop = asyncio.get_running_loop()
+        self._deadlines: list[tuple[float, MakeError]] = []
+        self._idle: tuple[float, MakeError] | None = None
+        self._waits_since: float | None = None
+        self._waited = 0.0  # how long the snapshot that is to come was waited for, by reads that were cancelled
+        self._handle: asyncio.TimerHandle | None = None
+        self._fires_at = math.inf
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for the vendor now."""
+        return self._waits_since is not None
+
+    def add_deadline(self, at: float, make_error: MakeError) -> None:
+        """Expire at the instant *at*; of several limits that pass together, the first one added is reported."""
+        self._deadlines.append((at, make_error))
+        self._set(at)
+
+    def add_idle_limit(self, seconds: float, make_error: MakeError) -> None:
+        """Expire when a snapshot was waited for *seconds*."""
+        self._idle = (seconds, make_error)
+        self._set(self._now() + seconds)  # it cannot be due earlier, and most often need not be set again
+
+    def begin_wait(self) -> None:
+        """Somebody waits for the vendor."""
+        self._waits_since = since = self._now() - self._waited
+        if self._idle is not None and (at := since + self._idle[0]) < self._fires_at:
+            self._set(at)
+
+    def end_wait(self, is_cancelled: bool) -> None:
+        """Nobody waits any more: the snapshot is there, or the read *is_cancelled*."""
+        since, self._waits_since = self._waits_since, None
+        self._waited = self._now() - since if is_cancelled and since is not None else 0.0
+
+    def stop(self) -> None:
+        """The stream is over."""
+        self._deadlines, self._idle, self._fires_at = [], None, math.inf
+        self._on_expired = _ignore  # no cycle: what is over is collected at once
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _set(self, at: float) -> None:
+        if at >= self._fires_at:
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._fires_at = at
+        self._handle = self._loop.call_later(max(0.0, at - self._now()), self._fire)
+
+    def _fire(self) -> None:
+        self._handle, self._fires_at = None, math.inf
+        limits = list(self._deadlines)
+        if self._idle is not None and self._waits_since is not None:
+            limits.insert(0, (self._waits_since + self._idle[0], self._idle[1]))
+        if not limits:
+            return
+        at, make_error = min(limits, key=lambda limit: limit[0])
+        if at - self._now() > _TICK:
+            self._set(at)
+        else:
+            self._on_expired(make_error)
+
+
+def _ignore(make_error: MakeError) -> None:
+    """The stream is over."""

@@ -1,0 +1,149 @@
+"""Local files in messages: which of them may be read, and their bytes in the place of their paths.
+
+A message is data, and may come from anybody. So an address that is a path, or begins with `file:`, is not read unless
+the configuration allows its folder (`files: {allow: [folder]}`). What the app names itself is read: a `pathlib.Path`
+always, because no JSON can hold one, and a source `{"type": "path", "path": ...}` unless the configuration has a list,
+which then holds for it too. An app that hands on blocks as its users wrote them should therefore have a list (an empty
+one if no file is meant), or take such sources out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import mimetypes
+import os
+import stat
+from pathlib import Path
+
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
+
+from modelhub.core.errors import InvalidRequest
+from modelhub.messages.blocks import Base64Source, ContentBlock, MediaBlock, Message, PathSource, ToolResultBlock
+from modelhub.options import Options
+
+__all__ = ["MAX_FILE_BYTES", "FileAccess", "FileOptions", "read_files"]
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""The largest file that is read into a request."""
+
+_KERNEL_FOLDERS = (Path("/proc"), Path("/sys"), Path("/dev"))
+"""What lies below shows the machine and the process; it holds nobody's media."""
+
+
+class FileOptions(Options):
+    """Which local files a message may name."""
+
+    allow: list[str] | None = None
+    """Folders below which a message may name files, by address (`file:` or a path) or in a `path` block; relative to
+    this file. Without the list no address is read, and every `path` block; an empty list allows neither."""
+
+    @field_validator("allow")
+    @classmethod
+    def _folders(cls, folders: list[str] | None) -> list[str] | None:
+        for folder in folders or ():
+            if not folder.strip() or "\0" in folder:
+                raise PydanticCustomError("folder", "expected the path of a folder, such as `uploads`")
+        return folders
+
+    def access(self, base: Path) -> FileAccess:
+        """What may be read; relative folders are below *base*."""
+        if self.allow is None:
+            return FileAccess()
+        return FileAccess(tuple((base.absolute() / Path(folder).expanduser()) for folder in self.allow))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileAccess:
+    """Which local files may be read: those below *folders* (absolute paths), None where the configuration has none."""
+
+    folders: tuple[Path, ...] | None = None
+
+    def check(self, source: PathSource, path: Path) -> None:
+        """Check that *path*, which is resolved, may be read for *source*. Raises InvalidRequest if not."""
+        if any(path.is_relative_to(folder) for folder in _KERNEL_FOLDERS):
+            raise InvalidRequest(f"{source.place}: is no regular file")
+        if source.origin == "object" or (source.origin == "block" and self.folders is None):
+            return
+        if not any(path.is_relative_to(folder.resolve()) for folder in self.folders or ()):
+            raise InvalidRequest(f"{source.place}: {_NOT_ALLOWED if self.folders is None else _ELSEWHERE}")
+
+
+_NOT_ALLOWED = (
+    "is neither an address nor a `data:` URL, and local files are read only where the app asks for them: give a "
+    '`pathlib.Path`, or `{"type": "path", "path": ...}` as the `source`, or allow the folder in the configuration '
+    "(`files: {allow: [folder]}`)"
+)
+_ELSEWHERE = "is no address and no file below a folder that `files: {allow: [...]}` of the configuration names"
+
+
+async def read_files(messages: tuple[Message, ...], access: FileAccess) -> tuple[Message, ...]:
+    """Return *messages* with every local file's bytes in the place of its path, read off the event loop.
+
+    Raises InvalidRequest for a file that *access* does not allow, that is no regular file, is empty or too large, or
+    cannot be read.
+    """
+    with_media = (block for message in messages for block in message.blocks if isinstance(block, _WITH_MEDIA))
+    if not any(map(_has_file, with_media)):
+        return messages
+    return await asyncio.to_thread(lambda: tuple(_read_message(message, access) for message in messages))
+
+
+_WITH_MEDIA = (MediaBlock, ToolResultBlock)
+
+
+def _has_file(block: ContentBlock) -> bool:
+    if isinstance(block, ToolResultBlock):
+        return any(_has_file(part) for part in block.output)
+    return isinstance(block, MediaBlock) and isinstance(block.source, PathSource)
+
+
+def _read_message(message: Message, access: FileAccess) -> Message:
+    return dataclasses.replace(message, blocks=tuple(_read_block(block, access) for block in message.blocks))
+
+
+def _read_block(block: ContentBlock, access: FileAccess) -> ContentBlock:
+    if isinstance(block, ToolResultBlock):
+        output = tuple(_read_media(part, access) if isinstance(part, MediaBlock) else part for part in block.output)
+        return dataclasses.replace(block, output=output)
+    return _read_media(block, access) if isinstance(block, MediaBlock) else block
+
+
+def _read_media(block: MediaBlock, access: FileAccess) -> MediaBlock:
+    source = block.source
+    if not isinstance(source, PathSource):
+        return block
+    if source.origin == "address" and access.folders is None:
+        raise InvalidRequest(f"{source.place}: {_NOT_ALLOWED}")
+    path = Path(source.path)
+    try:
+        path = path.expanduser().resolve()
+        access.check(source, path)
+        data = _read_regular_file(path, source.place)
+    except InvalidRequest:
+        raise
+    except OSError as error:
+        raise InvalidRequest(f"{source.place}: the file {path.name} cannot be read: {error.strerror}") from error
+    except (ValueError, RuntimeError):  # a NUL, half of a surrogate pair, a home that nobody has
+        raise InvalidRequest(f"{source.place}: is no path that a file can have") from None
+    media_type = source.media_type or mimetypes.guess_type(path.name, strict=False)[0]
+    if media_type is None:
+        raise InvalidRequest(f"{source.place}: the file's name does not show its media type: give `media_type`")
+    encoded = Base64Source(base64.b64encode(data).decode("ascii"), media_type)
+    return dataclasses.replace(block, source=encoded, name=block.name or path.name)
+
+
+def _read_regular_file(path: Path, place: str) -> bytes:
+    # Opening a FIFO would wait for a writer, and a link may have been put there since the path was resolved.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags | getattr(os, "O_NOCTTY", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InvalidRequest(f"{place}: is no regular file")
+        data = file.read(min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES) + 1)
+    if not data:
+        raise InvalidRequest(f"{place}: the file is empty")
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidRequest(f"{place}: the file is larger than {MAX_FILE_BYTES} bytes")
+    return data

@@ -1,0 +1,194 @@
+"""What an answer must fit, a pydantic class or a JSON Schema, and whether data fit a schema."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from modelhub.core.errors import InvalidRequest
+from modelhub.messages.sanitize import copy_json
+from modelhub.messages.schema_repair import repair_schema
+from modelhub.messages.validation import named
+
+__all__ = ["StructuredModel", "check_structured_model", "schema_of", "schema_problems"]
+
+Json = Mapping[str, Any]
+StructuredModel = type[BaseModel] | Json
+"""A pydantic class, or a JSON Schema."""
+
+
+def check_structured_model(structured_model: object) -> StructuredModel:
+    """Return the class that *structured_model* is, or a copy of the JSON Schema. Raises InvalidRequest otherwise."""
+    if isinstance(structured_model, type) and issubclass(structured_model, BaseModel):
+        return structured_model
+    if isinstance(structured_model, Mapping):
+        schema = copy_json(_unwrapped(structured_model), "structured_model")
+        if not schema:
+            raise InvalidRequest("structured_model: the JSON Schema is empty")
+        return repair_schema(schema)
+    hint = ": give its class" if isinstance(structured_model, BaseModel) else ""
+    raise InvalidRequest(
+        f"structured_model: expected a pydantic class or a JSON Schema (a dict), got {named(structured_model)}{hint}"
+    )
+
+
+def schema_of(model: StructuredModel) -> dict[str, Any]:
+    """The JSON Schema of *model*, at its own level a fresh copy."""
+    return dict(model) if isinstance(model, Mapping) else model.model_json_schema()
+
+
+def _unwrapped(schema: Json) -> Json:
+    """The schema inside of OpenAI's `response_format` or `json_schema`, or *schema* itself."""
+    if schema.get("type") == "json_schema" and isinstance(schema.get("json_schema"), Mapping):
+        schema = schema["json_schema"]
+    inner = schema.get("schema")
+    return inner if isinstance(inner, Mapping) and isinstance(schema.get("name"), str) else schema
+
+
+# -- validation --------------------------------------------------------------------------------------------------------
+
+_MAX_REFERENCES = 64
+
+
+def schema_problems(value: Any, schema: Any, root: Json, path: str, references: int = 0) -> Iterator[str]:
+    """Yield where *value* does not fit *schema*; *root* is where its references lead. Unknown keywords say nothing."""
+    if not isinstance(schema, Mapping):
+        if schema is False:
+            yield f"{path}: is not allowed"
+        return
+    if isinstance(reference := schema.get("$ref"), str):
+        target = _resolve(reference, root)
+        if target is not None and references < _MAX_REFERENCES:
+            yield from schema_problems(value, target, root, path, references + 1)
+    for keyword, expected in schema.items():
+        if not _passes(keyword, value, expected):
+            yield f"{path}: does not fit {keyword} {_short(expected)}"
+    yield from _combined_problems(value, schema, root, path, references)
+    if isinstance(value, dict):
+        yield from _object_problems(value, schema, root, path)
+    elif isinstance(value, list):
+        yield from _array_problems(value, schema, root, path)
+
+
+def _passes(keyword: str, value: Any, expected: Any) -> bool:
+    check = _CHECKS.get(keyword)
+    try:
+        return check is None or check(value, expected)
+    except (TypeError, ValueError, ArithmeticError):
+        return True  # the keyword's own value is of no use
+
+
+def _resolve(reference: str, root: Json) -> Any:
+    target: Any = root
+    for part in reference.removeprefix("#").split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        target = target.get(name) if isinstance(target, Mapping) else None
+    return target if reference.startswith("#") else None
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _combined_problems(value: Any, schema: Json, root: Json, path: str, references: int) -> Iterator[str]:
+    def fits(part: Any) -> bool:
+        return next(schema_problems(value, part, root, path, references), None) is None
+
+    for part in schema.get("allOf") or ():
+        yield from schema_problems(value, part, root, path, references)
+    if (options := schema.get("anyOf")) and not any(map(fits, options)):
+        yield f"{path}: fits none of the alternatives"
+    if (options := schema.get("oneOf")) and sum(map(fits, options)) != 1:
+        yield f"{path}: does not fit exactly one of the alternatives"
+    if "not" in schema and fits(schema["not"]):
+        yield f"{path}: is what the schema excludes"
+
+
+def _object_problems(value: dict[str, Any], schema: Json, root: Json, path: str) -> Iterator[str]:
+    properties = schema.get("properties") or {}
+    for name in schema.get("required") or ():
+        if name not in value:
+            yield f"{path}.{name}: is missing"
+    for name, item in value.items():
+        inside = f"{path}.{name}"
+        patterns = [
+            part for pattern, part in (schema.get("patternProperties") or {}).items() if re.search(pattern, name)
+        ]
+        if name in properties:
+            patterns.append(properties[name])
+        for part in patterns or [schema.get("additionalProperties", True)]:
+            yield from schema_problems(item, part, root, inside)
+
+
+def _array_problems(value: list[Any], schema: Json, root: Json, path: str) -> Iterator[str]:
+    first = schema.get("prefixItems") or ()
+    for index, item in enumerate(value):
+        part = first[index] if index < len(first) else schema.get("items", True)
+        yield from schema_problems(item, part, root, f"{path}[{index}]")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_TYPES: Mapping[str, Callable[[Any], bool]] = {
+    "null": lambda value: value is None,
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": lambda value: _is_number(value) and value == int(value) if not _is_infinite(value) else False,
+    "number": _is_number,
+    "string": lambda value: isinstance(value, str),
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _has_type(value: Any, expected: Any) -> bool:
+    names = expected if isinstance(expected, list) else [expected]
+    return any(name not in _TYPES or _TYPES[name](value) for name in names)
+
+
+def _equal(value: Any, expected: Any) -> bool:
+    return value == expected and isinstance(value, bool) is isinstance(expected, bool)
+
+
+def _matches(value: str, pattern: str) -> bool:
+    try:
+        return re.search(pattern, value) is not None
+    except re.error:  # another dialect of patterns: the vendor may know it
+        return True
+
+
+def _only(kind: Callable[[Any], bool], check: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """*check* for values of one kind; a keyword says nothing about others."""
+    return lambda value, expected: not kind(value) or check(value, expected)
+
+
+_text, _list, _dict = _TYPES["string"], _TYPES["array"], _TYPES["object"]
+_CHECKS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "type": _has_type,
+    "enum": lambda value, expected: any(_equal(value, option) for option in expected),
+    "const": _equal,
+    "minLength": _only(_text, lambda value, bound: len(value) >= bound),
+    "maxLength": _only(_text, lambda value, bound: len(value) <= bound),
+    "pattern": _only(_text, _matches),
+    "minimum": _only(_is_number, lambda value, bound: value >= bound),
+    "maximum": _only(_is_number, lambda value, bound: value <= bound),
+    "exclusiveMinimum": _only(_is_number, lambda value, bound: value > bound),
+    "exclusiveMaximum": _only(_is_number, lambda value, bound: value < bound),
+    "multipleOf": _only(_is_number, lambda value, factor: math.isclose(value / factor, round(value / factor))),
+    "minItems": _only(_list, lambda value, bound: len(value) >= bound),
+    "maxItems": _only(_list, lambda value, bound: len(value) <= bound),
+    "uniqueItems": _only(_list, lambda value, on: not on or len({json.dumps(item) for item in value}) == len(value)),
+    "minProperties": _only(_dict, lambda value, bound: len(value) >= bound),
+    "maxProperties": _only(_dict, lambda value, bound: len(value) <= bound),
+}

@@ -1,0 +1,341 @@
+"""What can be written as JSON in UTF-8: checks of what callers pass, repairs of what models wrote earlier.
+
+A caller's text, option or schema that no vendor could be sent is an `InvalidRequest` that names its place. In the
+messages of a model the same is repaired instead: nobody could mend them, and the conversation must go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar
+
+from modelhub.core.errors import InvalidRequest
+from modelhub.messages.blocks import (
+    Base64Source,
+    ContentBlock,
+    FileSource,
+    MediaBlock,
+    PathSource,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UrlSource,
+)
+from modelhub.messages.validation import named
+
+__all__ = [
+    "MAX_DEPTH",
+    "check_block",
+    "check_options",
+    "check_text",
+    "copy_arguments",
+    "copy_json",
+    "parse_arguments",
+    "repair_block",
+    "repair_text",
+    "safe_call_id",
+]
+
+MAX_DEPTH = 100
+"""How deep JSON may be nested: beyond it, writers and servers give up at depths of their own."""
+MAX_INTEGER_BITS = 1023
+"""The size of an integer that every reader of JSON can at least turn into a float."""
+
+_T = TypeVar("_T")
+
+# -- text --------------------------------------------------------------------------------------------------------------
+
+
+def _is_writable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def repair_text(text: str) -> str:
+    """Return *text* with surrogate pairs joined and each lone surrogate replaced by U+FFFD."""
+    if _is_writable(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def check_text(text: str, path: str) -> str:
+    """Return *text* with surrogate pairs joined. Raises InvalidRequest for half of a pair."""
+    if _is_writable(text):
+        return text
+    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    try:
+        joined.encode()
+    except UnicodeEncodeError as error:
+        code = ord(joined[error.start])
+        raise InvalidRequest(
+            f"{path}: character {error.start} is half of a surrogate pair (U+{code:04X}), which no JSON can hold: "
+            "replace it, for example with `text.encode('utf-8', 'replace').decode()`"
+        ) from None
+    return joined
+
+
+def safe_call_id(call_id: str) -> str:
+    """Return *call_id*, or an id made from it if it cannot be written; the same for a call and its result."""
+    if _is_writable(call_id):
+        return call_id
+    return "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+
+class _NotJson(Exception):
+    pass
+
+
+def copy_json(value: object, path: str) -> dict[str, Any]:
+    """Return a deep copy of the JSON object *value*, of plain dicts and lists. Raises InvalidRequest for other data."""
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"{path}: expected an object (a dict), got {named(value)}")
+    try:
+        copied: dict[str, Any] = _copy(value, 0, _join)
+    except _NotJson as error:
+        raise InvalidRequest(f"{path}: expected JSON values only, found {error}") from None
+    return copied
+
+
+def _copy(value: Any, depth: int, write: Callable[[str], str]) -> Any:
+    """Copy JSON; *write* makes text that is not plain ASCII writable. Raises _NotJson."""
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() else write(value)
+    if value is None or kind is bool or kind is int:
+        return value if kind is not int or -(2**63) <= value < 2**64 else _integer(value)
+    if depth >= MAX_DEPTH:
+        raise _NotJson(f"more than {MAX_DEPTH} levels, or something that contains itself")
+    if isinstance(value, Mapping):
+        return {_key(key, write): _copy(item, depth + 1, write) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copy(item, depth + 1, write) for item in value]
+    return _scalar(value, write)
+
+
+def _key(key: object, write: Callable[[str], str]) -> str:
+    if isinstance(key, str):
+        return key if key.isascii() else write(key)
+    raise _NotJson(f"a key of type {named(key)}")
+
+
+def _join(text: str) -> str:
+    try:
+        return check_text(text, "text")
+    except InvalidRequest:
+        raise _NotJson("half of a surrogate pair, which UTF-8 cannot hold") from None
+
+
+def _integer(value: int) -> int:
+    if value.bit_length() > MAX_INTEGER_BITS:
+        raise _NotJson(f"an integer of {value.bit_length()} bits")
+    return value
+
+
+def _scalar(value: Any, write: Callable[[str], str]) -> Any:
+    if isinstance(value, str):  # an enum's member, say
+        return write(str.__str__(value))
+    if isinstance(value, int):
+        return _integer(int(value))
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        raise _NotJson("a float that is no number")
+    raise _NotJson(named(value))
+
+
+# -- the arguments of a call -------------------------------------------------------------------------------------------
+
+# What the parser takes and no vendor does: numbers beyond a float's range, halves of surrogate pairs.
+_SUSPECT = re.compile(r"\\u[dD][89a-fA-F]|[eE]\+?\d{3}|\d{300}")
+
+
+def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
+    """Return the JSON object in *text* and None, or an empty dict and the text if it is no object that can be sent."""
+    text = repair_text(text)
+    if not text.strip():
+        return {}, None
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        return {}, text
+    if _SUSPECT.search(text) or text.count("{") + text.count("[") > MAX_DEPTH:
+        return _copy_lenient(value, text)
+    return value, None
+
+
+def copy_arguments(value: object, text: str | None, path: str) -> tuple[dict[str, Any], str | None]:
+    """Return a copy of a call's arguments and None; or an empty dict and their text, if they cannot be sent.
+
+    *text* is what the model wrote, where it is known. Raises InvalidRequest if *value* is no mapping.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"{path}: expected an object (a dict), got {named(value)}")
+    if not value:
+        return ({}, None) if not text else ({}, parse_arguments(text)[1])
+    return _copy_lenient(value, text)
+
+
+def _copy_lenient(value: Mapping[str, Any], text: str | None) -> tuple[dict[str, Any], str | None]:
+    try:
+        return _copy(value, 0, repair_text), None
+    except _NotJson:
+        return {}, repair_text(text or _as_text(value))
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=named, skipkeys=True)
+    except (RecursionError, ValueError):
+        return "(arguments that are nested too deep to be written)"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)  # NaN and Infinity are no JSON: a vendor would refuse them
+
+
+# -- blocks ------------------------------------------------------------------------------------------------------------
+
+_BLOCK_TEXTS: dict[type, tuple[str, ...]] = {
+    TextBlock: ("text", "signature"),
+    ThinkingBlock: ("thinking", "signature", "data"),
+    ToolUseBlock: ("name", "signature"),
+    ToolResultBlock: (),
+    MediaBlock: ("name", "detail"),
+}
+_SOURCE_TEXTS: dict[type, tuple[str, ...]] = {
+    UrlSource: ("url", "media_type"),
+    Base64Source: ("text", "media_type"),
+    PathSource: (),
+    FileSource: ("file_id", "provider", "media_type"),
+}
+
+
+def check_block(block: ContentBlock, path: str) -> ContentBlock:
+    """Return *block* as it can be written. Raises InvalidRequest, with *path*, for half of a surrogate pair."""
+    return _with_texts(block, lambda text: check_text(text, path))
+
+
+def repair_block(block: ContentBlock) -> ContentBlock:
+    """Return *block* of a model's message with everything replaced that cannot be written."""
+    return _with_texts(block, repair_text)
+
+
+def _with_texts(block: ContentBlock, change: Callable[[str], str]) -> ContentBlock:
+    block = _change_fields(block, _BLOCK_TEXTS[type(block)], change)
+    if isinstance(block, MediaBlock):
+        source = _change_fields(block.source, _SOURCE_TEXTS[type(block.source)], change)
+        return block if source is block.source else replace(block, source=source)
+    if isinstance(block, ToolResultBlock):
+        output = tuple(_with_texts(part, change) for part in block.output)
+        return block if all(map(_is_same, output, block.output)) else replace(block, output=output)  # type: ignore[arg-type]
+    return block
+
+
+def _change_fields(value: _T, names: tuple[str, ...], change: Callable[[str], str]) -> _T:
+    for name in names:
+        text = getattr(value, name)
+        if text is not None and not text.isascii() and (changed := change(text)) is not text:
+            value = replace(value, **{name: changed})  # type: ignore[type-var]
+    return value
+
+
+def _is_same(one: object, other: object) -> bool:
+    return one is other
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+_OBJECT_OPTIONS = frozenset({"timeout", "http_options", "response_schema", "tools", "safety_settings", "httpx_client"})
+"""Options whose values may be objects of the vendors' SDKs and of HTTP libraries."""
+_HEADER = re.compile(r"[\t\x20-\x7e]*")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check a call's further keywords, whatever vendor they are for.
+
+    Raises InvalidRequest, with the place, for what is no JSON: NaN, bytes, sets, huge integers, halves of surrogate
+    pairs, objects, more than `MAX_DEPTH` levels; and for headers that no request can carry.
+    """
+    for name, value in options.items():
+        kind = type(value)
+        if value is None or kind is bool or (kind is str and value.isascii()):
+            continue
+        if name == "extra_headers":
+            _check_headers(value, name)
+        else:
+            _check_option(value, name, 0, name in _OBJECT_OPTIONS)
+
+
+def _check_headers(headers: Any, path: str) -> None:
+    if not isinstance(headers, Mapping):
+        raise InvalidRequest(f"{path}: expected a dict of names and values, got {named(headers)}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise InvalidRequest(f"{path}: expected names of letters, digits and dashes")
+        if isinstance(value, (str, bytes)) and not _HEADER.fullmatch(
+            value if isinstance(value, str) else value.decode("latin1")
+        ):
+            raise InvalidRequest(f"{path}.{name}: a header holds printable ASCII only, without line breaks")
+
+
+def _check_option(value: Any, path: str, depth: int, objects: bool) -> None:
+    if isinstance(value, str):
+        check_text(value, path)
+    elif depth >= MAX_DEPTH:
+        name = re.split(r"[.\[]", path)[0]
+        raise InvalidRequest(f"{name}: is nested more than {MAX_DEPTH} levels deep, or contains itself")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, (str, int)):
+                raise InvalidRequest(f"{path}: expected names as keys, found {named(key)}")
+            _check_option(item, f"{path}.{_shown_key(key)}", depth + 1, objects)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _check_option(item, f"{path}[{index}]", depth + 1, objects)
+    else:
+        _check_scalar(value, path, objects)
+
+
+def _shown_key(key: object) -> str:
+    text = str(key)[:64]
+    if not _is_writable(text):
+        raise InvalidRequest("a key holds half of a surrogate pair, which UTF-8 cannot hold")
+    return text
+
+
+def _check_scalar(value: Any, path: str, objects: bool) -> None:
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        raise InvalidRequest(f"{path}: an integer of {value.bit_length()} bits is more than any vendor reads")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(f"{path}: expected a JSON number, got {value}")
+    if isinstance(value, (int, float)) or _is_sdk_object(value, objects):
+        return
+    hint = ": give a list" if isinstance(value, (set, frozenset)) else ""
+    raise InvalidRequest(f"{path}: expected a JSON value, got {named(value)}{hint}")
+
+
+_SDK_PACKAGES = frozenset({"openai", "anthropic", "google", "dashscope", "ollama", "httpx", "httpx2", "aiohttp"})
+
+
+def _is_sdk_object(value: Any, objects: bool) -> bool:
+    if isinstance(value, (bytes, bytearray, memoryview, set, frozenset)):
+        return False
+    return objects or type(value).__module__.partition(".")[0] in _SDK_PACKAGES or hasattr(value, "model_dump")

@@ -1,0 +1,247 @@
+"""Breaker: leave a model alone for a while when it keeps failing.
+
+Failures that say the vendor is ill count: enough of them in a row, or too large a share of the last ones, open the
+breaker. A wrong key, an empty account or an unknown model opens it at once, and for longer; a rate limit cools the
+model until the vendor wants to be asked again. An open breaker fails at once with `BreakerOpen`, so that a chain moves
+on without waiting. After the pause a single call goes through as a probe: if it succeeds the breaker closes, else the
+next pause is longer. A breaker belongs to an endpoint, a key and a model, all three: entries that share them share it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+
+from modelhub.core.errors import MAX_WAIT, BreakerEffect, BreakerOpen, CallError, TimedOut
+from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.process import register_at_fork
+from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
+from modelhub.middleware.build_context import BuildContext
+from modelhub.options import LayerOptions, duration
+
+__all__ = ["Breaker", "BreakerOptions", "BreakerState"]
+
+
+_TICK = 0.001  # whoever slept until the pause was over may wake a hair too early
+_DOUBLINGS = 32  # of a pause; by then any pause is the longest
+_BUCKETS = 60  # a window is counted in so many parts, and a part is forgotten as a whole
+
+
+class BreakerOptions(LayerOptions):
+    """When a model is left alone, and for how long."""
+
+    failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    """How many attempts must fail in a row before the model is left alone."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Or which share of the attempts within `window`, if there were at least twice `failures`."""
+    window: duration(0.1, 3600) = 30.0  # type: ignore[valid-type]
+    """How long an attempt is remembered for the share."""
+    pause: duration(0.01, 3600) = 1.0  # type: ignore[valid-type]
+    """How long the first pause is; it doubles each time the probe after it fails, and is jittered by a tenth."""
+    max_pause: duration(0.01, 3600) = 4.0  # type: ignore[valid-type]
+    """The longest pause after failures that pass by themselves; after silence it is as long as the silence was."""
+    long_pause: duration(0.01, 86_400) = 60.0  # type: ignore[valid-type]
+    """The pause after failures that somebody must mend: a wrong key, an empty account, an unknown model."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """The attempts that ended within a short time."""
+
+    began: float
+    ended: float
+    attempts: int = 0
+    failures: int = 0
+
+
+class AttemptCounts:
+    """How many of the attempts within a window failed; each costs the same, however many there were."""
+
+    __slots__ = ("_buckets", "attempts", "failures")
+
+    def __init__(self) -> None:
+        self._buckets: deque[_Bucket] = deque()
+        self.attempts = 0
+        self.failures = 0
+
+    def add(self, has_failed: bool, now: float, window: float) -> None:
+        """Count an attempt that ends *now*, and forget those that ended longer than *window* seconds ago."""
+        buckets = self._buckets
+        if not buckets or now - buckets[-1].began >= window / _BUCKETS:
+            buckets.append(_Bucket(now, now))
+        bucket = buckets[-1]
+        bucket.ended = now
+        bucket.attempts += 1
+        bucket.failures += has_failed
+        self.attempts += 1
+        self.failures += has_failed
+        while buckets[0].ended < now - window:
+            oldest = buckets.popleft()
+            self.attempts -= oldest.attempts
+            self.failures -= oldest.failures
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._buckets.clear()
+        self.attempts = self.failures = 0
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class BreakerState:
+    """What is known of one endpoint, key and model."""
+
+    consecutive_failures: int = 0
+    openings: int = 0
+    until: float = 0.0
+    probing: bool = False
+    probe_timeout: float = math.inf  # until when the others wait for the probe's outcome
+    last_error: CallError | None = field(default=None, repr=False)
+    seen: AttemptCounts = field(default_factory=AttemptCounts, repr=False)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def __post_init__(self) -> None:
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Let a forked child probe for itself: a probe under way is the parent's."""
+        self.lock = threading.RLock()
+        self.probing, self.probe_timeout = False, math.inf
+
+
+class Breaker(Layer):
+    """Fails at once while its model is left alone."""
+
+    Options = BreakerOptions
+
+    def __init__(
+        self, inner: ChatModelBase, options: BreakerOptions | None = None, state: BreakerState | None = None
+    ) -> None:
+        super().__init__(inner)
+        self.options = options or BreakerOptions()
+        self.state = state or BreakerState()
+
+    @classmethod
+    def wrap(cls, inner: ChatModelBase, options: BreakerOptions | None, build_context: BuildContext) -> ChatModelBase:
+        """Every model has a breaker, with the defaults where the file says nothing."""
+        state = build_context.state.setdefault(("breaker", build_context.identity), BreakerState())
+        return cls(inner, options, state)
+
+    async def send(self, request: ChatRequest) -> Reply:
+        """The reply, if the model is not left alone. Raises BreakerOpen if it is."""
+        probe = self._admit()
+        began = self.services.clock.now()
+        try:
+            reply = await self.inner.send(request)
+        except CallError as error:
+            self._failed(error, began, probe)
+            self._annotate(error)
+            raise
+        except BaseException:
+            self._release(probe)  # cancelled: it says nothing about the model
+            raise
+        if probe and isinstance(reply, ChatStream):
+            # It has begun to answer, and its reader may take his time: the others do not wait for him for ever.
+            self.state.probe_timeout = self.services.clock.now() + self.options.max_pause
+        add_done_callback(reply, lambda outcome: self._settled(outcome, began, probe))
+        return reply
+
+    def _admit(self) -> bool:
+        """Let a call through; True if it is the probe after a pause, whose outcome the others wait for."""
+        state = self.state
+        with state.lock:
+            now = self.services.clock.now()
+            left = state.until - now
+            if left <= _TICK and (not state.probing or now >= state.probe_timeout):
+                state.probing, state.probe_timeout = state.openings > 0, math.inf
+                return state.probing
+            wait = left if left > _TICK else self.options.pause
+        reason = f" after {state.last_error.kind}" if state.last_error is not None else ""
+        raise BreakerOpen(
+            f"`{self.name}` is left alone{reason}; it can be asked again in {wait:.1f} s",
+            model=self.name,
+            retry_after=wait,
+        ) from state.last_error
+
+    def _annotate(self, error: CallError) -> None:
+        """Put on *error* that the model is left alone now: asked again at once, it would only be BreakerOpen."""
+        left = self.state.until - self.services.clock.now()
+        if error.breaker_effect is BreakerEffect.COUNTS and left > _TICK:
+            error.should_retry, error.retry_after = False, max(left, error.retry_after or 0.0)
+
+    def _release(self, probe: bool) -> None:
+        if probe:
+            self.state.probing = False
+
+    def _settled(self, outcome: Outcome, began: float, probe: bool) -> None:
+        if isinstance(outcome.error, CallError) and not outcome.is_stalled:
+            self._failed(outcome.error, began, probe)
+        elif outcome.how != "complete":
+            self._release(probe)
+        else:
+            self._answered(probe)
+
+    def _answered(self, probe: bool) -> None:
+        state = self.state
+        with state.lock:
+            state.consecutive_failures = 0
+            self._release(probe)
+            if probe and state.until - self.services.clock.now() <= _TICK:  # no other failure wants a pause since
+                state.openings, state.last_error = 0, None
+                state.seen.clear()
+            elif state.openings == 0:
+                self._remember(has_failed=False)
+
+    def _failed(self, error: CallError, began: float, probe: bool) -> None:
+        state, policy = self.state, error.breaker_effect
+        now = self.services.clock.now()
+        with state.lock:
+            self._release(probe)
+            if policy is BreakerEffect.COOLS:
+                wait = error.requested_wait or 0.0
+                state.openings += wait >= MAX_WAIT  # the vendor may need longer: a single probe finds out
+                self._open_for(now, wait, error)
+            elif policy is BreakerEffect.OPENS:
+                state.openings += 1
+                self._open_for(now, self._jittered(self.options.long_pause), error)
+            elif policy is BreakerEffect.COUNTS:
+                state.consecutive_failures += 1
+                self._remember(has_failed=True)
+                if probe or (state.openings == 0 and self._threshold_reached()):
+                    self._open(now, now - began, error)
+
+    def _open(self, now: float, took: float, error: CallError) -> None:
+        pause = min(self.options.max_pause, self.options.pause * 2.0 ** min(self.state.openings, _DOUBLINGS))
+        # Each probe of a silent model costs its caller that silence: at most half of the time may go into it.
+        silence = took if isinstance(error, TimedOut) or isinstance(error.__cause__, TimedOut) else 0.0
+        self.state.openings += 1
+        self._open_for(now, self._jittered(max(pause, silence)), error)
+
+    def _remember(self, *, has_failed: bool) -> None:
+        self.state.seen.add(has_failed, self.services.clock.now(), self.options.window)
+
+    def _threshold_reached(self) -> bool:
+        options, seen = self.options, self.state.seen
+        if self.state.consecutive_failures >= options.failures:
+            return True
+        return seen.attempts >= 2 * options.failures and seen.failures >= options.share * seen.attempts
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * self.services.random.uniform(1.0, 1.1)
+
+    def _open_for(self, now: float, seconds: float, error: CallError) -> None:
+        # A pause is never shortened by a later, shorter one.
+        if now + seconds > self.state.until:
+            self.state.until, self.state.last_error = now + seconds, _detach(error)
+
+
+def _detach(error: CallError) -> CallError:
+    """Return a copy of *error* that keeps nothing of its call alive: no frames, no causes, no part of an answer."""
+    copied = copy.copy(error)
+    copied.__dict__.pop("partial", None)
+    return copied

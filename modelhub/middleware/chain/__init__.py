@@ -1,0 +1,1 @@
+"""Fallback chains: the first model that answers, and streams that restart."""

@@ -1,0 +1,33 @@
+"""A view of a chain that puts tags on every call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelhub.core.context import CallContext, as_tags
+from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.stream import Reply
+
+__all__ = ["Tagged"]
+
+
+class Tagged(Layer):
+    """Calls *inner*, a chain, with *tags*; a call's own `tags=` come on top. Making one costs next to nothing."""
+
+    def __init__(self, inner: ChatModelBase, tags: Mapping[str, Any]) -> None:
+        super().__init__(inner)
+        self.tags = as_tags(tags)
+
+    def with_tags(self, given: Mapping[str, Any] | None = None, /, **tags: Any) -> Tagged:
+        """The same chain with these tags too."""
+        return Tagged(self.inner, {**self.tags, **(given or {}), **tags})
+
+    def open_call(self, kwargs: dict[str, Any]) -> CallContext:
+        """The chain's context of a new call, with the tags on it."""
+        kwargs["tags"] = {**self.tags, **as_tags(kwargs.get("tags"))}
+        return self.inner.open_call(kwargs)
+
+    async def send(self, request: ChatRequest) -> Reply:
+        """The chain's reply."""
+        return await self.inner.send(request)

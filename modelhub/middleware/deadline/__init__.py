@@ -1,0 +1,1 @@
+"""The time limit of a whole call."""

@@ -1,0 +1,52 @@
+"""Deadline: the whole call's time, waits, retries, models and the reading of a stream included."""
+
+from __future__ import annotations
+
+from modelhub.core.errors import CallError, DeadlineExceeded, LimitRejected
+from modelhub.core.model import ChatRequest, Layer
+from modelhub.core.response import ChatResponse
+from modelhub.core.stream import ChatStream, Reply
+from modelhub.middleware.with_timeout import with_timeout
+
+__all__ = ["Deadline"]
+
+
+class Deadline(Layer):
+    """Ends everything below it when the request's deadline has come."""
+
+    async def send(self, request: ChatRequest) -> Reply:
+        """The reply, in time. Raises DeadlineExceeded, also out of a stream, then with the partial answer."""
+        if request.deadline is None:
+            return await self.inner.send(request)
+        if request.remaining() == 0.0:
+            raise self._exceeded(request)
+        reply = await with_timeout(
+            self.inner.send(request), request.remaining() or 0.0, lambda: self._exceeded(request)
+        )
+        if isinstance(reply, ChatStream):
+            self._limit(reply, request, request.deadline)
+        return reply
+
+    def _limit(self, stream: ChatStream, request: ChatRequest, deadline: float) -> None:
+        def make_late(last: ChatResponse | None) -> CallError:
+            failure = self._exceeded(request)
+            failure.partial = last
+            return failure
+
+        stream.add_deadline(deadline, self.services.clock.now, make_late)
+
+    def _exceeded(self, request: ChatRequest) -> DeadlineExceeded:
+        context = request.context
+        text, cause = f"the call's time is over after {context.elapsed():.1f} s", None
+        if context.queue is None:
+            text += f", while `{self.name}` was asked"
+        else:
+            limit, since = context.queue
+            context.queue = None
+            waited = self.services.clock.now() - since
+            text += f", of which `{self.name}` waited {waited:.1f} s in the queue of limit `{limit}`"
+            cause = LimitRejected(f"limit `{limit}` had no room within {waited:.1f} s", model=self.name)
+        failure = DeadlineExceeded(text, model=self.name)
+        failure.__cause__ = cause
+        context.fail_open_attempts(failure)
+        return failure

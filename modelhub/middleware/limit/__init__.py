@@ -1,0 +1,1 @@
+"""Rate limits: pools of requests, tokens and slots that models share."""

@@ -1,0 +1,48 @@
+"""aiolimiter's leaky bucket, on the time of whoever asks.
+
+Of `AsyncLimiter` the arithmetic is used: what has leaked, what there is room for. Its queue is not: it belongs to one
+event loop, serves the smallest amount first, and refuses amounts over the bucket's size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiolimiter import AsyncLimiter
+
+__all__ = ["Bucket"]
+
+_HAIR = 1e-9
+
+
+class Bucket(AsyncLimiter):
+    """Holds *size* and leaks *rate* a second. Whoever holds the pool's lock may use it, from any thread."""
+
+    def __init__(self, size: float, rate: float) -> None:
+        super().__init__(size, size / rate)
+        self._at = 0.0
+
+    @property
+    def _loop(self) -> Any:
+        return self  # the base asks its loop for one thing, the time
+
+    def time(self) -> float:
+        """The time of the question being answered."""
+        return self._at
+
+    def wait(self, amount: float, now: float, ahead: float = 0.0) -> float:
+        """How many seconds from *now* there will be room for *amount*, if *ahead* goes in before.
+
+        What is larger than the bucket goes in when the bucket is empty, and takes that much longer to leak.
+        """
+        self._at = now
+        if self.has_capacity(min(amount, self.max_rate) + ahead):
+            return 0.0
+        missing = self._level + ahead + min(amount, self.max_rate) - self.max_rate
+        return missing / self._rate_per_sec if missing > _HAIR else 0.0
+
+    def add(self, amount: float, now: float) -> None:
+        """Put *amount* in, whether there is room or not; a negative one takes out what was put in before."""
+        self._at = now
+        self._leak()
+        self._level = max(0.0, self._level + amount)

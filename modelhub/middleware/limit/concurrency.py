@@ -1,0 +1,74 @@
+"""Places: how many attempts may be under way at once, given, or found by trying."""
+
+from __future__ import annotations
+
+__all__ = ["AimdConcurrencyLimit", "ConcurrencyLimit"]
+
+_START = 4
+_MOST = 256
+_CUT = 0.5
+_CALM = 10.0  # seconds after a cut in which nothing changes
+
+
+class ConcurrencyLimit:
+    """*limit* attempts at the same time; None: as many as come."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.taken = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether one more attempt may begin."""
+        return self.limit is None or self.taken < self.limit
+
+    def take(self) -> None:
+        """An attempt begins."""
+        self.taken += 1
+
+    def give_back(self) -> None:
+        """An attempt has ended."""
+        self.taken -= 1
+
+    def answered(self, began: float, now: float) -> None:
+        """An attempt that *began* then is answered, and its place not yet given back."""
+
+    def on_throttle(self, began: float, now: float) -> None:
+        """An attempt that *began* then was rate limited."""
+
+
+class AimdConcurrencyLimit(ConcurrencyLimit):
+    """As many as the vendor bears.
+
+    Begins with a few. While they are all in use, each answer makes room for one more, so that their number doubles
+    from one round of answers to the next; after the first rate limit, a whole round makes room for one more. A rate
+    limit halves the places. Then, for ten seconds, and for attempts that began before the cut, nothing changes: they
+    speak of a load that is over. Other failures say nothing about the load.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_START)
+        self._size = float(_START)
+        self._starting = True
+        self._cut: float | None = None
+
+    def answered(self, began: float, now: float) -> None:
+        """One more place, or a part of one, if all were in use."""
+        if self._is_old(began, now) or self.free:
+            return
+        self._resize(self._size + (1.0 if self._starting else 1.0 / self._size))
+
+    def on_throttle(self, began: float, now: float) -> None:
+        """Half the places."""
+        if self._is_old(began, now):
+            return
+        # What was really in use is what was too much.
+        self._resize(min(self._size, self.taken) * _CUT)
+        self._starting, self._cut = False, now
+
+    def _is_old(self, began: float, now: float) -> bool:
+        return self._cut is not None and (began <= self._cut or now < self._cut + _CALM)
+
+    def _resize(self, size: float) -> None:
+        self._size = min(float(_MOST), max(1.0, size))
+        self.limit = int(self._size)

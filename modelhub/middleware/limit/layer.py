@@ -1,0 +1,257 @@
+"""Limit: a named pool of requests, tokens and places, shared by all models that name it.
+
+In any period, wherever it begins, no more passes than the rate says, over all threads and event loops of the process.
+Attempts pass in the order in which they come. Each reserves what it may use before it is sent, and when its reply is
+finished, what it did not use is given back and what it used beyond is counted too. What cannot be had in the call's
+time, or never, is refused at once with LimitRejected, so that a chain can ask another model.
+
+A rate limit that the vendor reports pauses the pool for everybody in it. What its headers say is left narrows the
+rates for everybody in it, as soon as an answer begins, and never widens them: see `_limits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from modelhub.core.errors import (
+    CallError,
+    Chargeable,
+    ConnectFailed,
+    ConnectTimeout,
+    InvalidRequest,
+    LimitRejected,
+    NotConfigured,
+    RateLimited,
+    RequestRefused,
+    UnsupportedFeature,
+)
+from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
+from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext
+from modelhub.middleware.limit.permit import AttemptResult, Permit
+from modelhub.middleware.limit.pool import RateLimitPool
+from modelhub.middleware.limit.rates import MINUTE, Amounts, Rate, Rates, What
+from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
+from modelhub.middleware.token_estimates import input_tokens, max_output_tokens
+from modelhub.options import LayerOptions, duration
+
+__all__ = [
+    "Amounts",
+    "AttemptResult",
+    "PoolSnapshot",
+    "Limit",
+    "LimitOptions",
+    "Permit",
+    "RateLimitPool",
+    "Rate",
+    "RateSnapshot",
+]
+
+_SHARE = {"requests": 0.1, "tokens": 0.5, "input_tokens": 0.5, "output_tokens": 0.5}
+_FEW = 5
+_SHORT_WAIT = 10.0  # how long a vendor's pause may be if another model is behind; retries draw the line there too
+_LEARNING = 0.2
+
+_Told = Mapping[str, tuple[int, float]]
+_Requests = Annotated[int, Field(gt=0, le=10_000_000)]
+_Tokens = Annotated[int, Field(gt=0, le=10_000_000_000)]
+
+
+class LimitOptions(LayerOptions):
+    """What a pool admits; or less, where the vendor's headers say that less is left."""
+
+    BOUNDS: ClassVar[tuple[str, ...]] = (
+        "requests_per_minute",
+        "tokens_per_minute",
+        "input_tokens_per_minute",
+        "output_tokens_per_minute",
+        "requests",
+        "tokens",
+        "input_tokens",
+        "output_tokens",
+        "concurrency",
+    )
+    """The keys of which a pool needs at least one."""
+
+    requests_per_minute: _Requests | None = None
+    """Attempts in any 60 seconds."""
+    tokens_per_minute: _Tokens | None = None
+    """Input and output tokens in any 60 seconds, estimated before the request and settled after it."""
+    input_tokens_per_minute: _Tokens | None = None
+    """Input tokens in any 60 seconds, for vendors that count them apart."""
+    output_tokens_per_minute: _Tokens | None = None
+    """Output tokens in any 60 seconds, for vendors that count them apart."""
+    requests: Rates | None = None
+    """Attempts in any other period: `10/s`, `100/10s`, `5000/day`; or a list of rates that all hold."""
+    tokens: Rates | None = None
+    """Input and output tokens in any other period, such as `100_000/day`."""
+    input_tokens: Rates | None = None
+    """Input tokens in any other period."""
+    output_tokens: Rates | None = None
+    """Output tokens in any other period."""
+    concurrency: Annotated[int, Field(gt=0, le=100_000)] | Literal["auto"] | None = None
+    """Attempts under way at the same time. `auto`: as many as the vendor bears; begins with 4, grows while they are all
+    in use, and is halved by a rate limit."""
+    burst: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Which share of a rate may pass at once after a rest; what is beyond is spread over the period. 1: all at once, 0:
+    one by one. If not given: a tenth of the requests, at least 5; half of the tokens; all of a rate over a minute."""
+    max_queue: Annotated[int, Field(ge=0)] | None = None
+    """How many attempts may wait; one more is refused. No bound if not given."""
+    max_wait: duration(0, 86_400) | None = None  # type: ignore[valid-type]
+    """How long an attempt may wait; what takes longer is refused, as soon as that is clear. If not given, an attempt
+    waits until the call's deadline, or half of the time until then if another model is behind; for a vendor's pause,
+    for what its headers say is used up, or for a rate over a minute that is, 60 s, or 10 s if another model is behind.
+    """
+
+    def rates(self) -> Iterator[tuple[What, Rate]]:
+        """Every rate, by what it counts."""
+        counted: tuple[What, ...] = ("requests", "tokens", "input_tokens", "output_tokens")
+        for what in counted:
+            per_minute = getattr(self, f"{what}_per_minute")
+            if per_minute is not None:
+                yield what, Rate(per_minute, MINUTE)
+            for rate in getattr(self, what) or ():
+                yield what, rate
+
+    def burst_of(self, what: What, rate: Rate) -> float:
+        """How much of *rate* may pass at once."""
+        if self.burst is not None:
+            return self.burst * rate.amount
+        if rate.period > MINUTE:
+            return rate.amount
+        share = _SHARE[what] * rate.amount
+        return max(share, _FEW) if what == "requests" else share
+
+
+class Limit(Layer):
+    """Takes from a pool for every attempt, and settles with it when the reply is finished."""
+
+    Options = LimitOptions
+
+    def __init__(self, inner: ChatModelBase, pool: RateLimitPool) -> None:
+        super().__init__(inner)
+        self.pool = pool
+        self._provider = list(self.stack())[-1]
+        self._usual = 0.0  # how long an answer is, where nothing bounds it
+
+    @classmethod
+    def wrap(
+        cls, inner: ChatModelBase, options: str | LimitOptions | None, build_context: BuildContext
+    ) -> ChatModelBase:
+        """A model that names a limit shares its pool; one that describes a limit has a pool of its own."""
+        if options is None:
+            return inner
+        pool = (
+            build_context.limits[options]
+            if isinstance(options, str)
+            else RateLimitPool(inner.name, options, build_context.services.clock)
+        )
+        return cls(inner, pool)
+
+    async def send(self, request: ChatRequest) -> Reply:
+        """The reply, when the pool admits it. Raises LimitRejected if it never will, or not in time."""
+        context = request.context
+        # What is counted as sent now must not arrive a second later: the window at the vendor's would be another one.
+        await self._provider.prepare()
+        permit = await self._permit(request)
+        before = len(context.attempts)
+        context.take_rate_limits()  # what nobody took was told to a model that is not in this pool
+        try:
+            reply = await self.inner.send(request)
+        except BaseException as error:
+            permit.settle(
+                self._attempt_result(Outcome("failed", None, error), request, before, context.take_rate_limits())
+            )
+            raise
+        told = context.take_rate_limits()
+        if told is not None and isinstance(reply, ChatStream):
+            self.pool.update_from_headers(permit, told)  # it is true now, not when the stream is over
+            told = None
+        add_done_callback(reply, lambda outcome: permit.settle(self._attempt_result(outcome, request, before, told)))
+        return reply
+
+    async def _permit(self, request: ChatRequest) -> Permit:
+        clock, began, context = self.services.clock, self.services.clock.now(), request.context
+        context.queue = (self.pool.name, began)
+        try:
+            permit = await self.pool.acquire(
+                self._amounts(request),
+                deadline=request.deadline,
+                wait_budget=_wait_budget(request),
+                max_wait=_longest_wait(request),
+                source=self.name,
+            )
+        except LimitRejected as refusal:
+            context.queue = None
+            refusal.model, refusal.provider = self.name, self.kind
+            raise
+        finally:
+            context.waited(clock.now() - began)
+        context.queue = None
+        return permit
+
+    def _amounts(self, request: ChatRequest) -> Amounts:
+        tokens, most = input_tokens(request), max_output_tokens(request, self._provider)
+        if most is not None:
+            return Amounts(tokens, most)
+        # Nobody says how long the answer may be: as long as the last ones were. A guess is no reason to refuse.
+        counters = self.pool.counters
+        room = [counter.rate.amount - tokens for counter in counters if counter.what == "tokens"]
+        room += [counter.rate.amount for counter in counters if counter.what == "output_tokens"]
+        return Amounts(tokens, max(0, min(round(self._usual), *room)) if room else 0)
+
+    def _attempt_result(self, outcome: Outcome, request: ChatRequest, before: int, told: _Told | None) -> AttemptResult:
+        """What an attempt took and what it says about the pool; *before*, this many attempts were recorded."""
+        error = outcome.error
+        used = _used(outcome, request, before)
+        if outcome.how == "complete":
+            if used is not None:
+                self._usual += (used.output - self._usual) * (_LEARNING if self._usual else 1.0)
+            return AttemptResult(used, answered=True, told=told)
+        limited = next((e for e in (error, getattr(error, "__cause__", None)) if isinstance(e, RateLimited)), None)
+        return AttemptResult(
+            used,
+            sent=not _is_unsent(error),
+            limited=limited is not None,
+            retry_after=None if limited is None else limited.requested_wait,
+            told=told,
+        )
+
+
+def _wait_budget(request: ChatRequest) -> float | None:
+    """How long a call waits for a vendor's pause: briefly, if another model can answer."""
+    if request.has_fallback:
+        return _SHORT_WAIT
+    return MAX_UNBOUNDED_WAIT if request.deadline is None else None
+
+
+def _longest_wait(request: ChatRequest) -> float | None:
+    """How long a call stands in a queue: half of the time it has left, if another model can use the other half."""
+    remaining = request.remaining() if request.has_fallback else None
+    return None if remaining is None else remaining / 2
+
+
+def _used(outcome: Outcome, request: ChatRequest, before: int) -> Amounts | None:
+    """What the vendor counted, nothing for what it does not charge for, None where nobody knows."""
+    reply = outcome.reply
+    usage = reply["usage"] if reply is not None else None
+    for attempt in request.context.attempts[before:]:
+        usage = usage or attempt["usage"]
+    if usage is not None:
+        # Of a stream that was left early the vendor has not told all.
+        seen = 0 if reply is None or outcome.how == "complete" else (len(reply.text) + len(reply.thinking)) // 4
+        return Amounts(usage["input_tokens"], max(seen, usage["output_tokens"]))
+    free = isinstance(outcome.error, CallError) and outcome.error.policy.billed is Chargeable.NO
+    return Amounts() if free else None
+
+
+def _is_unsent(error: BaseException | None) -> bool:
+    """Whether the vendor surely never saw the request."""
+    if isinstance(error, NotConfigured | ConnectFailed | ConnectTimeout):
+        return True
+    if isinstance(error, RequestRefused):
+        return False
+    return isinstance(error, UnsupportedFeature | InvalidRequest) and error.status is None

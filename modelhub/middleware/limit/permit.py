@@ -1,0 +1,98 @@
+"""Permits: one attempt's way through a pool, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelhub.middleware.limit.loop_timer import on_loop
+from modelhub.middleware.limit.rates import Amounts
+
+if TYPE_CHECKING:
+    from modelhub.core.errors import LimitRejected
+    from modelhub.middleware.limit.concurrency import ConcurrencyLimit
+    from modelhub.middleware.limit.rate_counter import Reservation
+
+__all__ = ["AttemptResult", "Permit", "State"]
+
+
+class AttemptResult(NamedTuple):
+    """What became of an attempt.
+
+    `used` is what it took, None if nobody knows; not `sent` means that the vendor never saw it. `answered` and
+    `limited` say what the vendor thought of it, and `retry_after` when it wants to be asked again. `told` is what the
+    vendor says is left: how much, and the seconds for which that holds.
+    """
+
+    used: Amounts | None = None
+    sent: bool = True
+    answered: bool = False
+    limited: bool = False
+    retry_after: float | None = None
+    told: Mapping[str, tuple[int, float]] | None = None
+
+
+_UNKNOWN = AttemptResult()
+
+
+class State(enum.Enum):
+    """Where an attempt is on its way through a pool."""
+
+    WAITING = enum.auto()
+    HELD = enum.auto()
+    REFUSED = enum.auto()
+    OVER = enum.auto()
+
+
+class Permit:
+    """One attempt's way through a pool. Who has got one gives it back with `settle`."""
+
+    __slots__ = (
+        "_give_back",
+        "amounts",
+        "began",
+        "future",
+        "loop",
+        "refusal",
+        "reservations",
+        "slots",
+        "source",
+        "state",
+        "until",
+        "wait_budget",
+    )
+
+    def __init__(
+        self,
+        give_back: Callable[[Permit, AttemptResult], None],
+        amounts: Amounts,
+        until: float | None,
+        wait_budget: float | None,
+        source: str = "",
+    ) -> None:
+        self._give_back = give_back
+        self.amounts = amounts
+        self.source = source
+        self.until = until
+        self.wait_budget = wait_budget
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self.loop.create_future()
+        self.state = State.WAITING
+        self.refusal: LimitRejected | None = None
+        self.reservations: list[Reservation] = []
+        self.slots: ConcurrencyLimit
+        self.began = 0.0
+
+    def settle(self, result: AttemptResult = _UNKNOWN) -> None:
+        """The attempt is over: give back the place and what was not used. From any thread; only the first counts."""
+        self._give_back(self, result)
+
+    def wake(self) -> bool:
+        """Tell the task that waits; False if its loop is gone."""
+        return on_loop(self.loop, self._wake)
+
+    def _wake(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)

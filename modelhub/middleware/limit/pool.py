@@ -1,0 +1,339 @@
+"""A pool: requests, tokens and places that models share, over all threads and event loops of a process.
+
+Whoever changes it leaves a note in the inbox and then works the inbox off, unless somebody is doing that already: then
+that one sees the note before it goes. So nobody ever waits for the lock, not even a reply that the garbage collector
+settles in the middle of somebody else's change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from modelhub.core.clock import Clock, SystemClock
+from modelhub.core.errors import LimitRejected
+from modelhub.core.process import register_at_fork
+from modelhub.middleware.limit.concurrency import AimdConcurrencyLimit, ConcurrencyLimit
+from modelhub.middleware.limit.loop_timer import LoopTimer
+from modelhub.middleware.limit.permit import AttemptResult, Permit, State
+from modelhub.middleware.limit.rate_counter import RateCounter
+from modelhub.middleware.limit.rates import Amounts
+from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
+
+if TYPE_CHECKING:
+    from modelhub.middleware.limit.layer import LimitOptions
+
+__all__ = ["RateLimitPool"]
+
+_NOTHING = Amounts()
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # after a rate limit without Retry-After; doubles while it goes on
+
+
+class RateLimitPool:
+    """One named limit.
+
+    First come, first served: whoever is first in the queue waits until everything it needs is there, and nobody
+    overtakes it.
+    """
+
+    def __init__(self, name: str, options: LimitOptions, clock: Clock | None = None) -> None:
+        self.name = name
+        self.options = options
+        self.clock: Clock = clock or SystemClock()
+        self._reset()
+        self._now = -math.inf
+        self._paused_at = self._paused_until = -math.inf
+        self._pauses = 0
+        register_at_fork(self)
+
+    def _reset(self) -> None:
+        options = self.options
+        self.counters = [RateCounter(what, rate, options.burst_of(what, rate)) for what, rate in options.rates()]
+        self.slots = AimdConcurrencyLimit() if options.concurrency == "auto" else ConcurrencyLimit(options.concurrency)
+        self._queue: OrderedDict[Permit, None] = OrderedDict()
+        self._timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._lock = threading.Lock()
+
+    def reset_after_fork(self) -> None:
+        """Begin at nothing in a forked child: permits, places and the queue are the parent's.
+
+        A pause that the vendor asked for holds for the child too.
+        """
+        self._reset()
+
+    async def acquire(
+        self,
+        amounts: Amounts = _NOTHING,
+        *,
+        deadline: float | None = None,
+        wait_budget: float | None = None,
+        max_wait: float | None = None,
+        source: str = "",
+    ) -> Permit:
+        """Wait until *amounts* may pass and a place is free.
+
+        Raises LimitRejected at once for what can never fit, where the queue is full, and for what cannot be had before
+        *deadline* (an instant) or within *max_wait* or the pool's own `max_wait`; or, where *wait_budget* (seconds) is
+        given, not within it because the vendor has asked for a pause or says that too little is left, or a quota over
+        more than a minute is used up. Then or later: a pause may come while it waits.
+
+        *source* is who asks: what the vendor tells of its limits is kept apart for each.
+        """
+        self._check_size(amounts)
+        most = min((most for most in (self.options.max_wait, max_wait) if most is not None), default=None)
+        ends = [end for end in (deadline, None if most is None else self.clock.now() + most) if end is not None]
+        wait_budget = wait_budget if self.options.max_wait is None else None
+        permit = Permit(self._give_back, amounts, min(ends, default=None), wait_budget, source)
+        self.post(self._admit_or_enqueue, permit)
+        if permit.state is State.WAITING:
+            await self._wait_for_grant(permit, most)
+        if permit.refusal is not None:
+            raise permit.refusal
+        return permit
+
+    async def _wait_for_grant(self, permit: Permit, most: float | None) -> None:
+        try:
+            async with asyncio.timeout(most):
+                await permit.future
+        except TimeoutError:
+            self.post(self._cancel_request, permit)
+            why = "(`max_wait`)" if most == self.options.max_wait else "and another model can be asked"
+            raise self._rejected(f"had no room within {most:g} s {why}") from None
+        except BaseException:
+            self.post(self._cancel_request, permit)
+            raise
+
+    def left(self) -> PoolSnapshot:
+        """What may still pass, at this moment."""
+        with self._lock:
+            now = self._time()
+            found = PoolSnapshot(
+                name=self.name,
+                rates=tuple(RateSnapshot(counter.what, counter.rate, counter.left(now)) for counter in self.counters),
+                slots=self.slots.limit,
+                taken=self.slots.taken,
+                waiting=len(self._queue),
+                paused=max(0.0, self._paused_until - now),
+            )
+        self._drain_inbox()
+        return found
+
+    def update_from_headers(self, permit: Permit, told: Mapping[str, tuple[int, float]]) -> None:
+        """The vendor has told, before the attempt of *permit* is over, what is left and for how many seconds."""
+        self.post(self._apply_headers, permit, told)
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name}: {self.left()}>"
+
+    # -- one change at a time ------------------------------------------------------------------------------------------
+
+    def post(self, change: Callable[..., None], *args: Any) -> None:
+        """Have `change(now, *args)` done, here or by whoever is at work."""
+        self._inbox.append((change, args))
+        self._drain_inbox()
+
+    def _drain_inbox(self) -> None:
+        while self._inbox and self._lock.acquire(blocking=False):
+            try:
+                now = self._time()
+                while self._inbox:
+                    change, args = self._inbox.popleft()
+                    change(now, *args)
+                self._admit(now)
+            finally:
+                self._lock.release()
+
+    def _time(self) -> float:
+        # Never backwards, whatever loops the clock follows.
+        self._now = max(self._now, self.clock.now())
+        return self._now
+
+    # -- coming in -----------------------------------------------------------------------------------------------------
+
+    def _check_size(self, amounts: Amounts) -> None:
+        for counter in self.counters:
+            amount = amounts.of(counter.what)
+            if amount > counter.rate.amount:
+                words = counter.what.replace("_", " ")
+                raise self._rejected(
+                    f"can never admit about {amount} {words} at once (it admits {counter.rate}): "
+                    "shorten the messages, lower max_tokens or raise the limit"
+                )
+
+    def _admit_or_enqueue(self, now: float, permit: Permit) -> None:
+        if not self._queue and self._wait(permit, now) <= 0:
+            self._grant(permit, now)
+            return
+        most, waiting = self.options.max_queue, len(self._queue)
+        if most is not None and waiting >= most:
+            self._refuse(permit, self._rejected(f"is full, and {waiting} attempts wait already (`max_queue`)"))
+        elif (refusal := self._rejection_reason(permit, now)) is not None:
+            self._refuse(permit, refusal)
+        else:
+            self._enqueue(permit)
+
+    def _enqueue(self, permit: Permit) -> None:
+        self._queue[permit] = None
+        for counter in self.counters:
+            counter.queued += permit.amounts.of(counter.what)
+        if permit.loop not in self._timers:
+            self._timers[permit.loop] = LoopTimer(permit.loop, self._tick)
+        self._timers[permit.loop].waiting += 1
+
+    def _dequeue(self, permit: Permit) -> None:
+        del self._queue[permit]
+        for counter in self.counters:
+            counter.queued -= permit.amounts.of(counter.what)
+        timer = self._timers[permit.loop]
+        timer.waiting -= 1
+        if not timer.waiting:
+            self._timers.pop(permit.loop).stop()
+
+    def _tick(self) -> None:
+        self.post(self._do_nothing)
+
+    def _do_nothing(self, now: float) -> None:
+        """What is to be done when time has passed is done after every change."""
+
+    def _wait(self, permit: Permit, now: float) -> float:
+        """Seconds until *permit* may pass, as things stand; without end if somebody must give back a place first."""
+        if not self.slots.free:
+            return math.inf
+        waits = [counter.wait(permit.amounts.of(counter.what), now) for counter in self.counters]
+        return max(self._paused_until - now, *waits, 0.0)
+
+    def _admit(self, now: float) -> None:
+        """Let in whoever is first, as long as that is possible."""
+        for loop in [loop for loop in self._timers if loop.is_closed()]:
+            for permit in [permit for permit in self._queue if permit.loop is loop]:
+                self._cancel_request(now, permit)
+        while self._queue:
+            permit = next(iter(self._queue))
+            wait = self._wait(permit, now)
+            if wait <= 0:
+                self._dequeue(permit)
+                self._grant(permit, now)
+            elif (refusal := self._rejection_reason(permit, now)) is not None:
+                self._refuse(permit, refusal)
+            else:
+                # Every loop that waits has a timer: none depends on another one to run.
+                for timer in self._timers.values() if wait < math.inf else ():
+                    timer.set(wait, now)
+                return
+
+    def _grant(self, permit: Permit, now: float) -> None:
+        permit.reservations = [counter.take(permit.amounts.of(counter.what), now) for counter in self.counters]
+        permit.slots = self.slots
+        self.slots.take()
+        permit.state, permit.began = State.HELD, now
+        if not permit.wake():
+            self._cancel_request(now, permit)
+
+    # -- refusing ------------------------------------------------------------------------------------------------------
+
+    def _rejection_reason(self, permit: Permit, now: float) -> LimitRejected | None:
+        """Why *permit* need not wait, if so."""
+        if permit.until is None and permit.wait_budget is None:
+            return None
+        queued = permit in self._queue
+        pause = max(0.0, self._paused_until - now)
+        waits = [
+            (counter.estimated_wait(permit.amounts.of(counter.what), now, alone=queued), counter)
+            for counter in self.counters
+        ]
+        estimated_wait = max(pause, *(wait for wait, _ in waits), 0.0)
+        if permit.until is not None and now + estimated_wait > permit.until:
+            left = max(0.0, permit.until - now)
+            return self._rejected(
+                f"has no room for {estimated_wait:.1f} s; only {left:.1f} s are left to wait", estimated_wait
+            )
+        if permit.wait_budget is None:
+            return None
+        if pause > permit.wait_budget:
+            return self._rejected(f"is paused for {pause:.1f} s, as the vendor asked", pause)
+        for wait, counter in waits:
+            words = counter.what.replace("_", " ")
+            if (told := counter.remote_limits.wait(permit.amounts.of(counter.what), now)) > permit.wait_budget:
+                why = f"has only {max(0, counter.left(now))} {words} left, as the vendor said: no room for {told:.1f} s"
+                return self._rejected(why, told)
+            if counter.is_quota and wait > permit.wait_budget:
+                return self._rejected(f"has used up its {words} ({counter.rate})", wait)
+        return None
+
+    def _refuse(self, permit: Permit, refusal: LimitRejected) -> None:
+        if permit in self._queue:
+            self._dequeue(permit)
+        permit.state, permit.refusal = State.REFUSED, refusal
+        permit.wake()
+
+    def _rejected(self, why: str, retry_after: float | None = None) -> LimitRejected:
+        return LimitRejected(f"limit `{self.name}` {why}", retry_after=retry_after)
+
+    # -- going out -----------------------------------------------------------------------------------------------------
+
+    def _cancel_request(self, now: float, permit: Permit) -> None:
+        """Whoever waited has gone: nothing was sent, and nothing of it stays."""
+        if permit in self._queue:
+            self._dequeue(permit)
+            permit.state = State.OVER
+        else:
+            self._settled(now, permit, AttemptResult(sent=False))
+
+    def _give_back(self, permit: Permit, result: AttemptResult) -> None:
+        self.post(self._settled, permit, result)
+
+    def _settled(self, now: float, permit: Permit, result: AttemptResult) -> None:
+        if permit.state is not State.HELD:
+            return
+        permit.state = State.OVER
+        if result.answered:
+            permit.slots.answered(permit.began, now)
+            if permit.began > self._paused_at:
+                self._pauses = 0
+        if result.limited:
+            permit.slots.on_throttle(permit.began, now)
+            self._pause(now, permit.began, result.retry_after)
+        permit.slots.give_back()
+        for hold in permit.reservations:
+            if result.sent:
+                hold.counter.settle(hold, None if result.used is None else result.used.of(hold.counter.what), now)
+            else:
+                hold.counter.undo(hold, now)
+        if result.answered:
+            for hold in permit.reservations:
+                hold.counter.remote_limits.disprove(permit.source, hold)
+        if result.told is not None:
+            self._apply_headers(now, permit, result.told, result.retry_after)
+
+    def _pause(self, now: float, began: float, retry_after: float | None) -> None:
+        """Nobody passes until the vendor wants to be asked again; a later, shorter wish changes nothing."""
+        if retry_after is None:
+            if began <= self._paused_at:
+                return  # it was under way when the last pause began, and says nothing new
+            retry_after = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**self._pauses)
+            self._pauses += 1
+        self._paused_at = now
+        self._paused_until = max(self._paused_until, now + retry_after)
+        self._reject_waiters(now)
+
+    def _apply_headers(
+        self, now: float, permit: Permit, told: Mapping[str, tuple[int, float]], retry_after: float | None = None
+    ) -> None:
+        heard = [
+            hold.counter.add_remote_limit(permit.source, hold, told[hold.counter.what], now, retry_after)
+            for hold in permit.reservations
+            if hold.counter.what in told
+        ]
+        if any(heard):
+            self._reject_waiters(now)
+
+    def _reject_waiters(self, now: float) -> None:
+        """Refuse those who need not wait any more."""
+        for permit in list(self._queue):
+            if (refusal := self._rejection_reason(permit, now)) is not None:
+                self._refuse(permit, refusal)

@@ -1,0 +1,233 @@
+"""Meters: what a pool has admitted lately, and when it can admit more.
+
+A rate says "at most N in any period". The window keeps what was admitted for one period, so that this is true of every
+period there is, wherever it begins. The bucket spreads admissions over the period, so that after a burst there is
+something left for whoever comes next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelhub.middleware.limit.rates import MINUTE, Rate, What
+from modelhub.middleware.limit.remote_limits import RemoteLimits
+
+if TYPE_CHECKING:
+    from modelhub.middleware.limit.bucket import Bucket
+
+__all__ = ["Reservation", "RateCounter", "Window"]
+
+_GRAINS = 1000  # a window is kept in so many parts: its size is bounded, and a part counts from its last admission
+_LEARNING = 0.2  # how much an attempt says, after the first, about what is used of a reservation
+
+
+def _slack(period: float) -> float:
+    """How much longer than its period a window remembers.
+
+    Requests that leave here a period apart arrive closer together than that when the first one was under way longer.
+    """
+    return min(1.0, max(0.02 * period, min(0.04, 0.1 * period)))
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """What was admitted between two instants close together; *total* is how much ever had been, at its end."""
+
+    began: float
+    ended: float
+    amount: int
+    total: int
+    gone: bool = False
+
+
+class Window:
+    """What was admitted within the last period, at most *limit*."""
+
+    def __init__(self, limit: int, period: float) -> None:
+        self.limit = limit
+        self.span = period + _slack(period)
+        self.used = 0
+        self.total = 0
+        """How much was ever admitted, and never mind what was given back."""
+        self._grain = period / _GRAINS
+        self._slots: deque[Slot] = deque()
+
+    def forget(self, now: float) -> None:
+        """Let go of what is over."""
+        slots = self._slots
+        while slots and slots[0].ended + self.span <= now:
+            slot = slots.popleft()
+            slot.gone = True
+            self.used -= slot.amount
+
+    def add(self, amount: int, now: float) -> Slot:
+        """Count *amount* as admitted now."""
+        self.used += amount
+        self.total += amount
+        last = self._slots[-1] if self._slots else None
+        if last is not None and now - last.began < self._grain:
+            last.ended, last.amount, last.total = now, last.amount + amount, self.total
+            return last
+        slot = Slot(now, now, amount, self.total)
+        self._slots.append(slot)
+        return slot
+
+    def give_back(self, slot: Slot, amount: int) -> None:
+        """Count *amount* of *slot* as never admitted, if that still matters."""
+        if not slot.gone:
+            slot.amount -= amount
+            self.used -= amount
+
+    def after(self, hold: Reservation) -> Iterator[tuple[float, int]]:
+        """When and how much was admitted after the attempt of *hold*, the latest first, less what was given back."""
+        for slot in reversed(self._slots):
+            if slot is hold.slot:
+                yield slot.ended, max(0, min(slot.amount, slot.total - hold.total))
+                return
+            yield slot.ended, slot.amount
+        if hold.slot.gone and (forgotten := self.total - hold.total - self.used) > 0:
+            yield -math.inf, forgotten
+
+    def wait(self, amount: float, now: float) -> float:
+        """Seconds until *amount* fits, in the best case: what goes in meanwhile goes in at once."""
+        self.forget(now)
+        over = self.used + amount - self.limit
+        return self._leaves(over, now) - now if over > 0 else 0.0
+
+    def _leaves(self, amount: float, now: float) -> float:
+        """When *amount* of what was admitted, or will be from now on, has left the window."""
+        for slot in self._slots:
+            amount -= slot.amount
+            if amount <= 0:
+                return slot.ended + self.span
+        return now + self.span * math.ceil(amount / self.limit)
+
+
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """What one attempt, the *number*th, has reserved of one meter, of which *total* had been admitted with it."""
+
+    counter: RateCounter
+    slot: Slot
+    amount: int
+    number: int
+    total: int
+
+
+class RateCounter:
+    """One rate of a pool: *what* is counted and how much may pass; *burst* of it may pass at once.
+
+    Not safe by itself: the pool's lock is around all of it.
+    """
+
+    def __init__(self, what: What, rate: Rate, burst: float) -> None:
+        self.what: What = what
+        self.rate = rate
+        self.window = Window(rate.amount, rate.period)
+        self.remote_limits = RemoteLimits(self.window)
+        """What the vendor says is left."""
+        self.reserved = 0
+        """What attempts under way have taken and not yet settled."""
+        self.queued = 0
+        """What those who wait want to take."""
+        # How much of a reservation is really used: every request is one, of tokens that is learnt.
+        self._share = 1.0 if what == "requests" else 0.0
+        self._learning = 1.0
+        self._bucket = _bucket(rate, burst)
+        self._number = 0
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether the period is so long that nobody would want to wait for it."""
+        return self.rate.period > MINUTE
+
+    def wait(self, amount: int, now: float) -> float:
+        """Seconds until *amount* may pass, as things stand."""
+        wait = max(self.window.wait(amount, now), self.remote_limits.wait(amount, now))
+        return wait if self._bucket is None else max(wait, self._bucket.wait(amount, now))
+
+    def estimated_wait(self, amount: int, now: float, *, alone: bool) -> float:
+        """Seconds until *amount* can be expected to pass, *alone* or behind all who wait.
+
+        What is reserved and, by experience, not used is expected to come back; and whoever waits in front to bring news
+        of what is left at the vendor's.
+        """
+        ahead = (0 if alone else self.queued * self._share) - self.reserved * (1 - self._share)
+        wait = max(self.window.wait(amount + ahead, now), self.remote_limits.wait(amount, now))
+        return wait if self._bucket is None else max(wait, self._bucket.wait(amount, now, ahead))
+
+    def take(self, amount: int, now: float) -> Reservation:
+        """Reserve *amount*."""
+        self.reserved += amount
+        self._number += 1
+        self.remote_limits.record_probe(self._number, amount, now)
+        self._pour(amount, now)
+        return Reservation(self, self._add(amount, now), amount, self._number, self.window.total)
+
+    def settle(self, hold: Reservation, used: int | None, now: float) -> None:
+        """Replace the reservation by what was *used*; None: nobody knows, it stays as it was."""
+        self.reserved -= hold.amount
+        if used is None:
+            return
+        if self.what != "requests" and hold.amount:
+            share = min(1.0, used / hold.amount)
+            self._share += (share - self._share) * self._learning
+            self._learning = _LEARNING
+        if used < hold.amount:
+            self._give_back(hold, hold.amount - used, now)
+        elif used > hold.amount:
+            # It was used between then and now: counted from now on it is surely not forgotten too early.
+            self.window.forget(now)
+            self._add(used - hold.amount, now)
+            self._pour(used - hold.amount, now)
+
+    def undo(self, hold: Reservation, now: float) -> None:
+        """Take the reservation back: nothing was sent."""
+        self.reserved -= hold.amount
+        self._give_back(hold, hold.amount, now)
+
+    def add_remote_limit(
+        self, source: str, hold: Reservation, told: tuple[int, float], now: float, retry_after: float | None = None
+    ) -> bool:
+        """The vendor told *source*, in the answer to the attempt of *hold*, how much is left and for how long.
+
+        Where it also said when to ask again, *retry_after* seconds later, that is done. Gives back whether that changes
+        everything: now nothing is left.
+        """
+        left, seconds = told
+        self.window.forget(now)
+        return self.remote_limits.update_from_headers(
+            source, hold, left, seconds, now, MINUTE if retry_after is None else retry_after
+        )
+
+    def left(self, now: float) -> int:
+        """How much may still pass in the current period; below 0 if more was used than reserved."""
+        self.window.forget(now)
+        return self.remote_limits.left(self.rate.amount - self.window.used, now)
+
+    def _add(self, amount: int, now: float) -> Slot:
+        self.remote_limits.record_consumed(amount, now)
+        return self.window.add(amount, now)
+
+    def _give_back(self, hold: Reservation, amount: int, now: float) -> None:
+        self.window.forget(now)
+        self.remote_limits.gave_back(hold, amount)
+        if not hold.slot.gone:
+            self.window.give_back(hold.slot, amount)
+            self._pour(-amount, now)
+
+    def _pour(self, amount: int, now: float) -> None:
+        if self._bucket is not None:
+            self._bucket.add(amount, now)
+
+
+def _bucket(rate: Rate, burst: float) -> Bucket | None:
+    if burst >= rate.amount:
+        return None
+    from modelhub.middleware.limit.bucket import Bucket  # aiolimiter is loaded when something is limited
+
+    return Bucket(max(1.0, burst), rate.amount / rate.period)

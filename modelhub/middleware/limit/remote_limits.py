@@ -1,0 +1,149 @@
+"""What vendors say is left, as bounds on what may still pass.
+
+A vendor's headers say of some limit of its own how much is left of it, and when it will be whole again. That is no
+statement about any rate of ours: the limit may be of another size, of another period (Groq counts requests by the day
+and tokens by the minute, OpenAI now this and now that), and others may draw on it. But whatever it is, no more than
+what is left passes at the vendor before its reset, if nothing flows back meanwhile. So it is taken as just that, a
+bound on what we admit until then, beside our own window and never in its place: it narrows, it cannot widen, and
+neither the vendor's limit nor its period need be known.
+
+It was true when the vendor wrote it down, and nobody knows when that was: between the request's departure and the
+answer's arrival, which may be a minute later. So it must hold from each of these instants on. In as many seconds as it
+was to hold, counted back from any moment until the last of them is over, no more passes than was left; but what was
+admitted before the request was sent is surely counted already, and is left out.
+
+Who alone uses an account notices little of it. Where the vendor's bucket refills all the time (Anthropic and Cerebras
+say so, and OpenAI's does), each answer tells of what has flowed back, and replaces what was told before. But when
+nothing is left, nobody is answered, and nothing is learnt until the reset, which may be hours off while there is room
+again in seconds. So once a minute one attempt passes nevertheless, and its answer tells anew; or as soon as the vendor
+itself wants to be asked again, if it says so (Retry-After). If it is answered, and nothing is said of what is left,
+then what was said before is not true any more.
+
+Models that share a pool may have limits of their own at the vendor: what is told to one does not replace what is told
+to another, and the narrowest bound holds for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modelhub.middleware.limit.rates import MINUTE
+
+if TYPE_CHECKING:
+    from modelhub.middleware.limit.rate_counter import Reservation, Window
+
+__all__ = ["RemoteLimit", "RemoteLimits"]
+
+_MOST = 8  # claims of one source that are kept of answers out of order
+
+
+@dataclass(slots=True)
+class RemoteLimit:
+    """No more than *amount* passes in *seconds*, until it is *until*; *source* was told so for the attempt of *hold*.
+
+    *consumed* is what was admitted after that one, or more. *last_probe* is when an attempt was last admitted, whose
+    answer may bring news, and *probe_after* how many seconds later another one may. *probes* are the numbers of the
+    attempts that were admitted although the limit left no room for them: only the answer to one of these can disprove
+    it.
+    """
+
+    source: str
+    hold: Reservation
+    amount: int
+    seconds: float
+    until: float
+    last_probe: float
+    consumed: int
+    probe_after: float
+    probes: list[int] = field(default_factory=list)
+
+
+class RemoteLimits:
+    """What holds of the rate that *window* keeps."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._limits: list[RemoteLimit] = []
+
+    def update_from_headers(
+        self, source: str, hold: Reservation, amount: int, seconds: float, now: float, probe_after: float = MINUTE
+    ) -> bool:
+        """*source* was told in the answer to the attempt of *hold* that for *seconds* only *amount* is left.
+
+        What was told in answers to earlier attempts is over. Of an answer to a later one, which came sooner, nobody
+        knows whether the vendor wrote it down sooner: that holds too. Gives back whether nothing more may pass now, and
+        before it might.
+        """
+        window = self._window
+        passed = window.total - hold.total  # what of it was given back is looked up when it matters, and if it can be
+        if seconds >= window.span:
+            passed = sum(amount for _, amount in window.after(hold))
+        known = [limit for limit in self._limits if limit.until > now]
+        kept = [limit for limit in known if limit.source != source or limit.hold.number > hold.number]
+        if len(own := [limit for limit in kept if limit.source == source]) >= _MOST:
+            kept.remove(max(own, key=lambda limit: limit.amount))
+        limit = RemoteLimit(source, hold, amount, seconds, now + seconds, now, passed, probe_after)
+        self._limits = [*kept, limit]
+        return amount <= passed and all(limit.amount > limit.consumed for limit in known)
+
+    def disprove(self, source: str, hold: Reservation) -> None:
+        """Drop what left no room for the attempt of *hold*: *source* has answered it all the same."""
+        self._limits = [limit for limit in self._limits if limit.source != source or hold.number not in limit.probes]
+
+    def record_probe(self, number: int, amount: int, now: float) -> None:
+        """Note where the attempt with this *number* is a probe: *amount* is admitted, and the limit leaves no room."""
+        for limit in self._limits:
+            if self._frees_at(limit, amount, now) is not None:
+                limit.probes.append(number)
+
+    def record_consumed(self, amount: int, now: float) -> None:
+        """*amount* was admitted."""
+        for limit in self._limits:
+            limit.consumed += amount
+            limit.last_probe = now
+
+    def gave_back(self, hold: Reservation, amount: int) -> None:
+        """*amount* of what the attempt of *hold* had reserved was not used."""
+        for limit in self._limits:
+            if hold.number > limit.hold.number:
+                limit.consumed -= amount
+
+    def wait(self, amount: int, now: float) -> float:
+        """Seconds until *amount* may pass."""
+        wait = 0.0
+        for limit in self._limits:
+            if (frees_at := self._frees_at(limit, amount, now)) is not None:
+                wait = max(wait, min(frees_at, limit.last_probe + limit.probe_after) - now)
+        return wait
+
+    def left(self, most: int, now: float) -> int:
+        """How much of *most* may pass."""
+        return min([most, *(self._left(limit, now) for limit in self._limits if limit.until > now)])
+
+    def _left(self, limit: RemoteLimit, now: float) -> int:
+        return limit.amount - min(limit.consumed, sum(amount for _, amount in self._within(limit, now)))
+
+    def _frees_at(self, limit: RemoteLimit, amount: int, now: float) -> float | None:
+        """Return when *limit* will leave room for *amount*, or None if it does already."""
+        room = limit.amount - amount
+        if limit.consumed <= room or limit.until <= now:
+            return None
+        if room < 0:
+            return limit.until
+        for ended, passed in self._within(limit, now):
+            room -= passed
+            if room < 0:
+                return min(limit.until, ended + limit.seconds)
+        return None
+
+    def _within(self, limit: RemoteLimit, now: float) -> Iterator[tuple[float, int]]:
+        """When and how much passed lately, as far as the limit counts it, the latest first."""
+        if limit.seconds >= self._window.span:
+            yield limit.until, limit.consumed  # the window does not remember it for so long
+            return
+        for ended, amount in self._window.after(limit.hold):
+            if ended + limit.seconds <= now:
+                return
+            yield ended, amount

@@ -1,0 +1,62 @@
+"""What is left of a pool, as a picture of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from modelhub.middleware.limit.rates import Rate, What
+
+__all__ = ["PoolSnapshot", "RateSnapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class RateSnapshot:
+    """One rate, and how much of it is left; below 0 where attempts used more than was expected of them."""
+
+    what: What
+    rate: Rate
+    left: int
+
+    def __str__(self) -> str:
+        return f"{self.left} of {self.rate.amount} {self.what.replace('_', ' ')}/{self.rate.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """One pool: its rates, its `slots` (None: no bound) and how many are `taken`, how many attempts are `waiting`, and
+    for how many more seconds it is `paused`."""
+
+    name: str
+    rates: tuple[RateSnapshot, ...]
+    slots: int | None
+    taken: int
+    waiting: int
+    paused: float
+
+    def __str__(self) -> str:
+        return ", ".join(self._parts())
+
+    def _parts(self) -> Iterator[str]:
+        yield from map(str, self.rates)
+        if self.slots is not None:
+            yield f"{max(0, self.slots - self.taken)} of {self.slots} places"
+        else:
+            yield f"{self.taken} under way"
+        if self.waiting:
+            yield f"{self.waiting} waiting"
+        if self.paused:
+            yield f"paused for {self.paused:.1f} s"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        rates = {f"{rate.what}/{rate.rate.unit}": {"limit": rate.rate.amount, "left": rate.left} for rate in self.rates}
+        slots = None if self.slots is None else {"limit": self.slots, "left": max(0, self.slots - self.taken)}
+        return {
+            "rates": rates,
+            "concurrency": slots,
+            "under_way": self.taken,
+            "waiting": self.waiting,
+            "paused": self.paused,
+        }

@@ -1,0 +1,97 @@
+"""Attempt timeout: four clocks on every attempt.
+
+`connect` is the provider's own; the others are kept here, because no SDK has them: their timeouts are per read, so that
+a stream of pings, or one word every twenty seconds, never ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from modelhub.core.errors import CallError, FirstTokenTimeout, IdleTimeout, StreamBroken, TimedOut, TotalTimeout
+from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.response import ChatResponse
+from modelhub.core.stream import ChatStream, Reply
+from modelhub.middleware.with_timeout import with_timeout
+from modelhub.options import LayerOptions, duration
+
+__all__ = ["Timeout", "TimeoutOptions"]
+
+
+class TimeoutOptions(LayerOptions):
+    """How long one attempt may be silent, and how long it may take."""
+
+    connect: duration(0.001, 600) = 5.0  # type: ignore[valid-type]
+    """Until the connection stands."""
+    first_token: duration(0.001, 600) = 30.0  # type: ignore[valid-type]
+    """Until a stream's first content arrives, counted from sending the request; pings do not count."""
+    idle: duration(0.001, 600) = 30.0  # type: ignore[valid-type]
+    """Between one content of a stream and the next."""
+    total: duration(0.001, 86_400) = 120.0  # type: ignore[valid-type]
+    """Until the attempt's answer is complete, whether or not anybody reads it."""
+
+
+class Timeout(Layer):
+    """Gives up on an attempt that is silent, or takes, too long."""
+
+    Options = TimeoutOptions
+
+    def __init__(self, inner: ChatModelBase, options: TimeoutOptions | None = None) -> None:
+        super().__init__(inner)
+        self.options = options or TimeoutOptions()
+        *_, self._provider = self.stack()
+
+    @classmethod
+    def wrap(cls, inner: ChatModelBase, options: TimeoutOptions | None, build_context: Any) -> ChatModelBase:  # noqa: ARG003
+        """Every model has its clocks, with the defaults where the file says nothing."""
+        return cls(inner, options)
+
+    async def send(self, request: ChatRequest) -> Reply:
+        """One attempt within its time. Raises FirstTokenTimeout or TotalTimeout; later StreamBroken from the like."""
+        # What has to be loaded before the first request is no fault of the vendor's.
+        await self._provider.prepare()
+        clock = self.services.clock
+        ends = clock.now() + self.options.total
+        streaming = self.inner.stream if request.stream is None else request.stream
+        seconds, failure = self._until_commit(request, streaming)
+        reply = await with_timeout(self.inner.send(request), seconds, failure)
+        if isinstance(reply, ChatStream):
+            self._limit(reply, request, ends)
+        return reply
+
+    def _until_commit(self, request: ChatRequest, streaming: bool) -> tuple[float, Callable[[], TimedOut]]:
+        if streaming and self.options.first_token <= self.options.total:
+            return self.options.first_token, lambda: self._expired(request, FirstTokenTimeout, "first_token")
+        return self.options.total, lambda: self._expired(request, TotalTimeout, "total")
+
+    def _limit(self, stream: ChatStream, request: ChatRequest, ends: float) -> None:
+        """Limit a committed stream: the silence between two contents, and all of it until *ends*."""
+
+        def make_idle(last: ChatResponse | None) -> StreamBroken:
+            return self._broken(self._expired(request, IdleTimeout, "idle"), last)
+
+        def make_late(last: ChatResponse | None) -> StreamBroken:
+            return self._broken(self._expired(request, TotalTimeout, "total"), last)
+
+        now = self.services.clock.now
+        stream.add_idle_limit(self.options.idle, now, make_idle)
+        stream.add_deadline(ends, now, make_late)
+
+    def _expired(self, request: ChatRequest, cls: type[TimedOut], clock: str) -> TimedOut:
+        words = {
+            "first_token": "no content after",
+            "idle": "no further content for",
+            "total": "no complete answer after",
+        }
+        limit = getattr(self.options, clock)
+        failure = cls(f"{words[clock]} {limit:g} s (`timeout.{clock}`)", model=self.name)
+        # The provider was cancelled and left its record open, for us to say why.
+        request.context.fail_open_attempts(failure)
+        return failure
+
+    def _broken(self, failure: CallError, last: ChatResponse | None) -> StreamBroken:
+        broken = StreamBroken(f"the stream broke: {failure}", model=self.name)
+        broken.partial = last
+        broken.__cause__ = failure
+        return broken

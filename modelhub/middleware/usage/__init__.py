@@ -1,0 +1,1 @@
+"""What an answer cost, and the budgets it counts against."""

@@ -1,0 +1,351 @@
+"""What all providers share: one attempt, from a frozen request to a committed reply.
+
+A provider is pure encoding and decoding around one line of SDK. It says how to write a request (`encode`), how to send
+it (`call`, `events`), how to read what comes back (`decode`, `decode_event`) and what its failures mean (`failure`).
+Everything else, structure, commit, end marks, records, is done here, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from modelhub.core.context import CallContext
+from modelhub.core.errors import (
+    BadReply,
+    CallError,
+    HubClosed,
+    NotConfigured,
+    StreamBroken,
+    UnknownFailure,
+)
+from modelhub.core.model import ChatModelBase, ChatRequest
+from modelhub.core.response import Attempt, ChatResponse, ChatUsage
+from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
+from modelhub.core.tracebacks import describe_origin, drop_frames, linked_errors
+from modelhub.messages.blocks import ContentBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
+from modelhub.providers.addresses import find_secrets
+from modelhub.providers.http.failures import find_network_failure
+from modelhub.providers.http.proxies import read_proxy_addresses
+from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
+from modelhub.providers.redaction import PreparedSecrets, is_clean, redact, shorten
+from modelhub.providers.required_tool import find_required_tool
+from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.sdk_client import ClientProblem, ClientSettings
+from modelhub.providers.sdk_import import import_sdk, is_ready
+from modelhub.providers.structured_output import Method, Structured
+from modelhub.providers.tool_names import with_vendor_names
+
+__all__ = ["Payload", "Provider", "tell_limits"]
+
+Payload = Any
+"""What `encode` makes and `call` and `events` send: whatever suits the provider."""
+
+
+class Provider(ChatModelBase):
+    """The adapter to one vendor's API; see the module's text for what a subclass says."""
+
+    kind: str
+    """The provider's name in the file."""
+    sdk: ClassVar[str | None] = None
+    """The module of the vendor's SDK."""
+    tool_name_pattern: ClassVar[re.Pattern[str] | None] = None
+    """What the vendor takes as the name of a tool, None if anything; others are replaced in requests and put back."""
+    end_mark: ClassVar[str]
+    """What ends a stream, as an error about its absence calls it."""
+
+    _prepared_secrets: PreparedSecrets | None = None
+    """What was last hidden: keys rarely change."""
+
+    # -- what a subclass says --------------------------------------------------------------------------------------
+
+    def secrets(self) -> Iterable[str]:
+        """Texts that no message may show."""
+        return ()
+
+    def client_settings(self) -> ClientSettings:
+        """What the SDK's client is made from, to find what keeps it from being made."""
+        return ClientSettings()
+
+    def client_problems(self) -> list[ClientProblem]:
+        """Return what is wrong with the settings of the client, as far as no SDK is needed to tell."""
+        return list(self.client_settings().problems())
+
+    async def try_client(self) -> list[ClientProblem]:
+        """Return what keeps the SDK's client from being made with its arguments, by making one. Asks no server."""
+        return []
+
+    def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002 - some decide by the request
+        """How this vendor is asked for structured output."""
+        return "native"
+
+    @abstractmethod
+    def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:
+        """The vendor's parameters for *request*. Pure. Raises UnsupportedFeature for what the vendor cannot take."""
+
+    @abstractmethod
+    async def call(self, payload: Payload) -> Any:
+        """Send *payload* and give back the whole answer, as the wire had it."""
+
+    @abstractmethod
+    def events(self, payload: Payload) -> AsyncGenerator[Any, None]:
+        """Send *payload* and give each event of the answer, as the wire has it; closing it ends the connection."""
+
+    @abstractmethod
+    def decode(self, body: Any, answer: ResponseBuilder) -> None:
+        """Read a whole answer. Pure. Raises BadReply, or the failure that the body speaks of."""
+
+    @abstractmethod
+    def decode_event(self, event: Any, answer: ResponseBuilder) -> None:
+        """Read one event. Pure. Sets `answer.complete` at the end mark."""
+
+    def failure(self, error: Exception) -> CallError | None:  # noqa: ARG002 - the common part needs no more
+        """What an SDK's exception means, or None where only the network knows."""
+        return None
+
+    # -- one attempt -----------------------------------------------------------------------------------------------
+
+    async def send(self, request: ChatRequest) -> Reply:
+        """One attempt, not more: nothing here or below asks twice."""
+        context = request.context
+        stream = self.stream if request.stream is None else request.stream
+        attempt = context.begin(self.name, self.kind, self.model_name)
+        answer: ResponseBuilder | None = None
+        failure: CallError | None = None
+        try:
+            self.check_configuration()
+            await self.prepare()
+            structured = self._structured(request)
+            vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
+            payload = self.encode(vendor_request, structured, stream)
+            # Structured output is read from the text too, if the model does not call the tool for it.
+            required_tool = find_required_tool(vendor_request.tool_choice) if structured is None else None
+            answer = ResponseBuilder(self._facts(context), structured, tool_names, required_tool)
+            if not stream:
+                return self._respond(answer, await self.call(payload), attempt, context)
+            reply = await ChatStream.open(self._snapshots(answer, payload, attempt, request))
+        except HubClosed:
+            context.end(attempt, HubClosed.__name__)
+            raise
+        except Exception as error:
+            if answer is not None:
+                attempt["usage"] = attempt["usage"] or answer.usage
+            failure = self._classified(error, request)
+        except asyncio.CancelledError as error:
+            drop_frames(error)
+            raise
+        finally:
+            if answer is not None:
+                tell_limits(context, answer.headers)
+        if failure is not None:  # raised here, because inside of `except` the original would hang on to it
+            context.end(attempt, failure.kind, failure)
+            raise failure
+        add_done_callback(reply, lambda outcome: _end(context, attempt, outcome, answer))
+        return reply
+
+    async def prepare(self) -> None:
+        """Do what takes long before the first request; a limit has it done before it counts the request as sent."""
+        if self.sdk is not None and not is_ready(self.sdk):
+            await import_sdk(self.sdk)
+
+    def _respond(self, answer: ResponseBuilder, body: Any, attempt: Attempt, context: CallContext) -> ChatResponse:
+        self.decode(body, answer)
+        reply = self._finished(answer, attempt, context)
+        attempt["first_token"] = context.elapsed() - attempt["started"]
+        context.end(attempt, "ok")
+        return reply
+
+    async def _snapshots(
+        self, answer: ResponseBuilder, payload: Payload, attempt: Attempt, request: ChatRequest
+    ) -> AsyncGenerator[ChatResponse, None]:
+        context, last = request.context, None
+        failure: CallError | None = None
+        try:
+            try:
+                async with aclosing(self.events(payload)) as events:
+                    async for event in events:
+                        self.decode_event(event, answer)
+                        if answer.has_new_content and answer.has_content:
+                            if last is None:
+                                attempt["first_token"] = context.elapsed() - attempt["started"]
+                            last = answer.snapshot()
+                            yield last
+            except Exception:
+                # The answer was all there before the connection broke: that is no failure.
+                if not answer.complete:
+                    raise
+            if not answer.complete:
+                raise BadReply(f"the stream ended without {self.end_mark}")
+            # The connection is given back by now: a reader may stop at the last snapshot.
+            final = self._finished(answer, attempt, context)
+        except (asyncio.CancelledError, GeneratorExit, HubClosed):
+            _record_unused(attempt, answer, attempt["usage"] or answer.usage)
+            raise
+        except Exception as error:
+            _record_unused(attempt, answer, answer.usage)
+            failure = self._classified(error, request)
+        if failure is not None:
+            raise failure if last is None else self._broken(failure, last)
+        yield final
+
+    def _finished(self, answer: ResponseBuilder, attempt: Attempt, context: CallContext) -> ChatResponse:
+        if answer.usage is not None:
+            answer.usage["time"] = context.elapsed() - attempt["started"]
+            attempt["usage"] = answer.usage.copy()  # counted even if what follows rejects the answer
+        attempt["request_id"] = attempt["request_id"] or answer.request_id or answer.id
+        attempt["complete"], attempt["response_model"] = True, answer.response_model
+        return answer.final()
+
+    def _broken(self, failure: CallError, last: ChatResponse) -> StreamBroken:
+        broken = StreamBroken(
+            f"the stream broke: {failure}",
+            model=self.name,
+            provider=self.kind,
+            status=failure.status,
+            code=failure.code,
+            request_id=failure.request_id,
+            retry_after=failure.retry_after,
+        )
+        broken.partial = last
+        broken.__cause__ = failure
+        return broken
+
+    def _structured(self, request: ChatRequest) -> Structured | None:
+        if request.structured_model is None:
+            return None
+        return Structured(request.structured_model, self.structured_method(request))
+
+    def _facts(self, context: CallContext) -> Mapping[str, Any]:
+        return {
+            "created_at": context.services.clock.wall().isoformat(timespec="milliseconds"),
+            "model": self.name,
+            "model_name": self.model_name,
+            "requested": context.requested,
+            "attempts": context.attempts,
+        }
+
+    def _classified(self, error: Exception, request: ChatRequest) -> CallError:
+        """*error* as one of our classes, with this model's name on it and no secret in it."""
+        if isinstance(error, CallError):
+            failure = error
+        else:
+            failure = self.failure(error) or find_network_failure(error, self.address() or "") or _unknown(error)
+            tell_limits(request.context, getattr(getattr(error, "response", None), "headers", None))
+            failure.__cause__ = error
+        self._hide(failure, request)
+        failure.model = failure.model or self.name
+        failure.provider = failure.provider or self.kind
+        return failure
+
+    def _hide(self, failure: CallError, request: ChatRequest) -> None:
+        """Take secrets and the conversation out of *failure*, its causes and the frames it was raised in."""
+        hidden, contents = self._hidden_texts(), list(_contents(request))
+        # A traceback prints the causes too. What a server echoes is in the SDK's error as it came.
+        failure.__context__ = None
+        errors = linked_errors(failure)
+        text, causes = str(failure), [_text_of(cause) for cause in errors if cause is not failure]
+        names = (failure.code or "", failure.request_id or "")
+        if is_clean("\n".join((text, *names, *causes)), hidden, contents):  # as nearly always: seen in one go
+            text = shorten(text)
+        else:
+            text, code, request_id = (redact(part, hidden, contents) for part in (text, *names))
+            failure.code, failure.request_id = code or None, request_id or None
+            if not all(is_clean(cause, hidden, contents) for cause in causes):
+                failure.__cause__ = None
+        failure.args = (text, *failure.args[1:])
+        for error in errors:
+            error.__traceback__ = None
+
+    def _hidden_texts(self) -> PreparedSecrets:
+        """What no message may show: keys, and passwords in the addresses of servers and proxies."""
+        addresses = [self.address() or "", *read_proxy_addresses()]
+        texts = (*self.secrets(), *(password for address in addresses for password in find_secrets(address)))
+        if self._prepared_secrets is None or self._prepared_secrets.texts != texts:
+            self._prepared_secrets = PreparedSecrets(texts)
+        return self._prepared_secrets
+
+    def check_configuration(self) -> None:
+        """Raise NotConfigured for what must be set or installed before anything can be sent."""
+        if (problem := self.missing() or self._unusable_key()) is not None:
+            raise NotConfigured(problem)
+
+    def _unusable_key(self) -> str | None:
+        # A header carries printable ASCII only; a key pasted with a line break or a dash from a document fails late.
+        if all(secret.isascii() and secret.isprintable() for secret in self.secrets()):
+            return None
+        return "the key holds a character that no key has (a line break, an accent, a typographic dash): set it again"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model_name!r})"
+
+
+def _record_unused(attempt: Attempt, answer: ResponseBuilder, usage: ChatUsage | None) -> None:
+    """Record what is known of an answer that was broken off or rejected."""
+    attempt["complete"], attempt["response_model"] = answer.complete, answer.response_model
+    attempt["usage"] = usage
+
+
+def tell_limits(context: CallContext, headers: Any) -> None:
+    """Tell the limits of *context*'s model what the *headers* of an answer say is left, if there are any."""
+    if headers is not None and (left := parse_rate_limit_headers(headers, context.services.clock.wall())) is not None:
+        context.record_rate_limits(left)
+
+
+def _unknown(error: Exception) -> CallError:
+    failure = UnknownFailure(f"{type(error).__name__}: {error}")
+    if origin := describe_origin(error):
+        failure.add_note(origin)
+    return failure
+
+
+def _contents(request: ChatRequest) -> Iterator[str]:
+    """Yield every text of the conversation, the latest first."""
+    for message in reversed(request.messages):
+        for block in message.blocks:
+            yield from _block_texts(block)
+
+
+def _block_texts(block: ContentBlock) -> Iterator[str]:
+    if isinstance(block, TextBlock):
+        yield block.text
+    elif isinstance(block, ThinkingBlock):
+        yield block.thinking
+    elif isinstance(block, ToolUseBlock):
+        yield from _texts_in(block.input)
+    elif isinstance(block, ToolResultBlock):
+        yield from (part.text for part in block.output if isinstance(part, TextBlock))
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(item)
+
+
+def _text_of(error: BaseException) -> str:
+    shown, parts = str(error), " ".join(str(part) for part in error.args)
+    return shown if shown == parts else f"{shown} {parts}"  # an SDK's errors may show more than they were made of
+
+
+def _end(context: CallContext, attempt: Attempt, outcome: Outcome, answer: ResponseBuilder | None) -> None:
+    if attempt["usage"] is None and outcome.how != "complete" and answer is not None:
+        attempt["usage"] = answer.usage  # some vendors give the input's figures first
+    if isinstance(outcome.error, asyncio.CancelledError):
+        return  # whoever cancelled it, a clock of ours or the caller, knows what to call it
+    error = outcome.error if isinstance(outcome.error, CallError) else None
+    context.end(attempt, "ok" if outcome.how == "complete" else error.kind if error else outcome.how, error)

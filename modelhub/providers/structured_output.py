@@ -1,0 +1,181 @@
+"""Structured output: asking for an answer that fits a pydantic model or a JSON Schema, and reading it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from modelhub.core.errors import BadReply
+from modelhub.messages.blocks import Tool, ToolChoice
+from modelhub.messages.json_schema import schema_problems
+from modelhub.providers.tool_arguments import LENIENT_JSON
+from modelhub.providers.unicode_text import clean_value
+
+__all__ = ["TOOL_NAME", "Method", "Structured"]
+
+Method = Literal["native", "tool", "prompt"]
+"""How the structure is asked for: by the vendor's JSON schema mode, by a forced tool, or in words."""
+
+TOOL_NAME = "generate_structured_output"
+_THINKING_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_FENCE = re.compile(r"```[\w+-]*")
+_START = re.compile(r"[{\[]")
+_MAX_STARTS = 64
+"""How many brackets are tried: text with thousands of them, none of which begins JSON, must not cost their square."""
+
+
+class _SchemaMisfit(Exception):
+    """The data do not fit the JSON Schema; the text says where."""
+
+
+class Structured:
+    """A request for structured output: the *model* or JSON Schema to fit, and the *method* of asking."""
+
+    def __init__(self, model: type[BaseModel] | Mapping[str, Any], method: Method) -> None:
+        self.model = model
+        self.method = method
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the model, a fresh copy."""
+        if isinstance(self.model, Mapping):
+            return copy.deepcopy(dict(self.model))
+        return self.model.model_json_schema()
+
+    def tool(self) -> Tool:
+        """The tool that a model is forced to call."""
+        return Tool(TOOL_NAME, "Give the answer in this structure. Always call this tool.", self.schema)
+
+    def tool_choice(self) -> ToolChoice:
+        """The choice of that tool."""
+        return ToolChoice("tool", TOOL_NAME)
+
+    def prompt(self) -> str:
+        """The request in words, for models that know no other way."""
+        return (
+            "Answer with one JSON object and nothing else: no explanation, no code fence. "
+            "It must fit this JSON Schema:\n" + json.dumps(self.schema, ensure_ascii=False)
+        )
+
+    def partial(self, raw: str) -> Any:
+        """What can be read of *raw* so far, unvalidated, or None."""
+        text = _after_thinking(raw).lstrip()
+        if (fence := _FENCE.match(text)) is not None:
+            text = text[fence.end() :]
+        elif text[:1] not in ("{", "[") and (start := _START.search(text)) is not None:
+            text = text[start.start() :]
+        try:
+            return from_json(text, allow_partial="trailing-strings", allow_inf_nan=False)
+        except ValueError:
+            return None
+
+    def read(self, raw: str) -> tuple[Any, Any]:
+        """Return the answer as data that the class validates again, and what the class makes of them.
+
+        For a JSON Schema both are the data. Raises BadReply, naming the fields, if the answer does not fit.
+        """
+        problem: str | None = None
+        for value in _values_in(raw):
+            try:
+                output = self._validate(value)
+            except _SchemaMisfit as misfit:
+                problem = problem or str(misfit)
+            except ValidationError as error:
+                problem = problem or _describe_misfit(error)
+            except Exception as error:  # the caller's own validators may raise anything
+                problem = problem or f"{type(error).__name__}: {error}"
+            else:
+                return _dump_output(output, value), output
+        failure = BadReply(f"the answer does not fit {self.name}: {problem or 'there is no JSON in it'}")
+        failure.request_specific = True  # it is the caller's own class that refuses it
+        raise failure
+
+    @property
+    def name(self) -> str:
+        """What the structure is called: the class's name, or the schema's title."""
+        return str(self.model.get("title") or "schema") if isinstance(self.model, Mapping) else self.model.__name__
+
+    def _validate(self, value: Any) -> Any:
+        """What the class makes of *value*. Raises ValueError if it does not fit."""
+        if isinstance(self.model, Mapping):
+            if (misfit := next(schema_problems(value, self.model, self.model, "answer"), None)) is not None:
+                raise _SchemaMisfit(misfit)
+            return value
+        return self.model.model_validate_json(json.dumps(value))
+
+
+def _dump_output(output: Any, value: Any) -> Any:
+    """Return data that the class of *output* reads as the same output: its own dump, or *value*, as the model wrote it.
+
+    What a class leaves out, hides or names otherwise when it writes is not what it reads.
+    """
+    if not isinstance(output, BaseModel):
+        return value
+    for mode in ("json", "python"):  # a strict class reads the types themselves, not the JSON of them
+        with suppress(Exception):  # whatever the caller's own serializers and validators raise
+            data = output.model_dump(mode=mode, by_alias=True, round_trip=True)
+            if type(output).model_validate(data) == output:
+                return data
+        with suppress(ValidationError):
+            type(output).model_validate(value)
+            return value
+    return value
+
+
+def _describe_misfit(error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(str(part) for part in problem['loc']) or 'answer'}: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+    return "; ".join(problems[:5])
+
+
+def _after_thinking(text: str) -> str:
+    """What follows the last thought: some servers leave `<think>` in the text, or its end alone."""
+    ends = [match.end() for match in _THINKING_END.finditer(text)]
+    return text[ends[-1] :] if ends else text
+
+
+def _values_in(raw: str) -> Iterator[Any]:
+    """The JSON values that *raw* may mean, the likeliest first: all of it, then what stands in it, last to first."""
+    whole = _decode(raw.strip())
+    if whole is not None:
+        yield whole[0]
+        if isinstance(whole[0], str):  # JSON that was encoded twice
+            yield from (inner[0] for inner in [_decode(whole[0].strip())] if inner is not None)
+        return
+    yield from reversed(list(_find_values(_after_thinking(raw))))
+
+
+def _decode(text: str) -> tuple[Any] | None:
+    """The value that *text* is, or None if it is none, or more than one."""
+    try:
+        value = LENIENT_JSON.decode(text)
+        return (clean_value(value) if "\\u" in text else value,)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _find_values(text: str) -> Iterator[Any]:
+    """The JSON objects and arrays that stand in *text*, in order; not what stands inside a broken one."""
+    position = 0
+    for _ in range(_MAX_STARTS):
+        start = _START.search(text, position)
+        if start is None:
+            return
+        try:
+            value, position = LENIENT_JSON.raw_decode(text, start.start())
+            yield clean_value(value)
+        except json.JSONDecodeError as error:
+            position = max(error.pos, start.end())
+        except ValueError:
+            position = start.end()
+        except RecursionError:
+            return

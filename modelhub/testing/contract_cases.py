@@ -1,0 +1,222 @@
+"""The answers and failures that the contract is about, and what each must be in our terms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel
+
+from modelhub.core import errors
+from modelhub.core.errors import CallError
+from modelhub.core.response import Block, ChatResponse
+
+__all__ = [
+    "ANSWERS",
+    "CALLS",
+    "DATA",
+    "ERRORS",
+    "FACTS",
+    "KEY",
+    "QUESTION",
+    "REFUSAL",
+    "TEXT",
+    "THOUGHT",
+    "TOOL",
+    "USAGE",
+    "Timetable",
+    "assert_equal",
+    "check_answer",
+    "assert_true",
+    "assert_same_reply",
+]
+
+KEY = "key-of-the-contract-0001"
+"""The API key that the provider is given; no error, record or repr may show it."""
+QUESTION = "When does the ferry to the island leave, and is there room for two?"
+"""What is asked."""
+TEXT = "The ferry to Ærø leaves at seven."
+"""The text of every answer that has one in full."""
+THOUGHT = "The timetable of the harbour says seven."
+"""What the model of `thinking` thinks before it says `TEXT`."""
+REFUSAL = "I cannot help with that."
+"""What the model of `refusal` says."""
+CALLS: tuple[Block, ...] = (
+    {"id": "call_1", "name": "find_ferry", "input": {"harbour": "Søby", "seats": 2}},
+    {"id": "call_2", "name": "find_ferry", "input": {"harbour": "Faaborg", "seats": 1}},
+)
+"""The calls of `parallel`; the first one alone is that of `tool`."""
+DATA = {"harbour": "Søby", "hours": [7, 12]}
+"""The answer of `structured`, which fits `Timetable`."""
+USAGE = {
+    "input_tokens": 120,
+    "output_tokens": 45,
+    "cache_read_tokens": 30,
+    "cache_write_tokens": 10,
+    "reasoning_tokens": 25,
+}
+"""The counts of `usage`: totals, and the parts in them."""
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "find_ferry",
+        "description": "Find the next ferry with room.",
+        "parameters": {
+            "type": "object",
+            "properties": {"harbour": {"type": "string"}, "seats": {"type": "integer"}},
+            "required": ["harbour", "seats"],
+        },
+    },
+}
+"""The tool that is offered."""
+
+
+class Timetable(BaseModel):
+    """The structure that is asked for."""
+
+    harbour: str
+    hours: list[int]
+
+
+ANSWERS: dict[str, str] = {
+    "text": "`TEXT`, and the finish reason stop",
+    "usage": "`TEXT`, with the counts of `USAGE`",
+    "thinking": "`THOUGHT`, then `TEXT`",
+    "tool": "the first of `CALLS`",
+    "parallel": "both `CALLS`",
+    "structured": "`DATA`, the way this provider asks for it",
+    "length": "the beginning of `TEXT`, cut off by the limit of tokens",
+    "content_filter": "the beginning of `TEXT` or nothing, cut off by a filter",
+    "refusal": "`REFUSAL`",
+}
+"""Every case that is answered, and with what."""
+
+ERRORS: dict[str, type[CallError]] = {
+    "error_auth": errors.AuthenticationFailed,
+    "error_not_found": errors.ModelNotFound,
+    "error_rate_limited": errors.RateLimited,
+    "error_quota": errors.QuotaExhausted,
+    "error_overloaded": errors.Overloaded,
+    "error_server": errors.ServerError,
+    "error_context": errors.ContextTooLong,
+    "error_blocked": errors.ContentBlocked,
+    "error_invalid": errors.RequestRefused,
+}
+"""Every case that fails, and what it is."""
+
+FACTS: dict[str, str] = {
+    "call_ids": "calls have ids of the vendor's; else they are made, and only must be there",
+    "model_name": "answers name the vendor's model",
+    "cache_read_tokens": "usage tells them",
+    "cache_write_tokens": "usage tells them",
+    "reasoning_tokens": "usage tells them",
+}
+"""What else a vendor may lack."""
+
+
+def assert_equal(what: str, found: object, wanted: object) -> None:
+    """Raises AssertionError if *found* is not what is *wanted*."""
+    if found != wanted:
+        raise AssertionError(f"{what}: {found!r}, not {wanted!r}")
+
+
+def assert_true(reservations: object, what: str) -> None:
+    """Raises AssertionError, saying *what*, if it does not hold."""
+    if not reservations:
+        raise AssertionError(what)
+
+
+def _told(reply: ChatResponse) -> dict[str, Any]:
+    """What must be the same, plain or streamed: not what is made up, nor how arguments were spaced."""
+    made = ("id", "raw_input")
+    blocks = [{key: value for key, value in block.items() if key not in made} for block in reply.content]
+    usage = {**reply.usage, "time": 0.0} if reply.usage is not None else None
+    return {
+        "content": blocks,
+        "usage": usage,
+        "metadata": reply.metadata,
+        "finish_reason": reply.finish_reason,
+        "model_name": reply.model_name,
+        "model": reply.model,
+        "requested": reply.requested,
+    }
+
+
+def assert_same_reply(last: ChatResponse, plain: ChatResponse, *, by_id: bool) -> None:
+    """Raises AssertionError if the *last* snapshot of a stream is not the *plain* reply; *by_id*: its id as well."""
+    found, wanted = _told(last), _told(plain)
+    for key, value in wanted.items():
+        assert_equal(f"{key} of the last snapshot", found[key], value)
+    if by_id:
+        assert_equal("id of the last snapshot", last.id, plain.id)
+
+
+# -- what each answer must be ------------------------------------------------------------------------------------------
+
+_Lacks = Mapping[str, str]
+
+
+def _is_text(reply: ChatResponse, lacks: _Lacks) -> None:
+    assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["text"])
+    assert_equal("the text", reply.text, TEXT)
+    assert_equal("finish_reason", reply.finish_reason, "stop")
+    if "model_name" not in lacks:
+        assert_true(reply.model_name, "the reply names the vendor's model")
+
+
+def _is_usage(reply: ChatResponse, lacks: _Lacks) -> None:
+    _is_text(reply, lacks)
+    for name, count in USAGE.items():
+        assert_equal(name, reply.usage[name] if reply.usage else None, 0 if name in lacks else count)
+    assert_equal("total_tokens", reply.usage and reply.usage.total_tokens, 165)
+
+
+def _is_thinking(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
+    assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["thinking", "text"])
+    assert_equal("the thinking", reply.thinking, THOUGHT)
+    assert_equal("the text", reply.text, TEXT)
+
+
+def _is_calls(reply: ChatResponse, lacks: _Lacks, count: int) -> None:
+    assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["tool_use"] * count)
+    for found, wanted in zip(reply.tool_calls, CALLS, strict=False):
+        assert_equal("the call", (found["name"], found["input"]), (wanted["name"], wanted["input"]))
+        assert_equal("raw_input", json.loads(found["raw_input"]), wanted["input"])
+        if "call_ids" not in lacks:
+            assert_equal("the call's id", found["id"], wanted["id"])
+    ids = {call["id"] for call in reply.tool_calls}
+    assert_true(len(ids) == count and all(ids), f"every call has an id of its own: {ids}")
+    assert_equal("finish_reason", reply.finish_reason, "tool_calls")
+
+
+def _is_structured(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
+    assert_equal("metadata", reply.metadata, DATA)
+
+
+def _ends(reason: str, text: str | None = None) -> Callable[[ChatResponse, _Lacks], None]:
+    def check(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
+        assert_equal("finish_reason", reply.finish_reason, reason)
+        assert_true((text or TEXT).startswith(reply.text), f"the text: {reply.text!r}")
+        assert_true(text is None or text == reply.text, f"the text: {reply.text!r}, not {text!r}")
+
+    return check
+
+
+_CASES: dict[str, Callable[[ChatResponse, _Lacks], None]] = {
+    "text": _is_text,
+    "usage": _is_usage,
+    "thinking": _is_thinking,
+    "tool": partial(_is_calls, count=1),
+    "parallel": partial(_is_calls, count=2),
+    "structured": _is_structured,
+    "length": _ends("length"),
+    "content_filter": _ends("content_filter"),
+    "refusal": _ends("refusal", REFUSAL),
+}
+
+
+def check_answer(case: str, reply: ChatResponse, lacks: Mapping[str, str]) -> None:
+    """Raises AssertionError if *reply* is not the answer of *case*, as far as the vendor can give it."""
+    _CASES[case](reply, lacks)

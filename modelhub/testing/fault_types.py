@@ -1,0 +1,348 @@
+"""How each fault is played: what is sent, what is not, and how the connection ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from modelhub.testing.wires import Frame, Part, Refusal
+
+if TYPE_CHECKING:
+    from modelhub.testing.exchange import Exchange
+    from modelhub.testing.server import Recorded
+
+__all__ = [
+    "Body",
+    "Cut",
+    "CutBody",
+    "ErrorEvent",
+    "ErrorIn200",
+    "Fault",
+    "Intermittent",
+    "Garbled",
+    "HalfOpen",
+    "Item",
+    "ConnectionDropped",
+    "NoPrefill",
+    "Refused",
+    "Slow",
+    "Stall",
+    "Status",
+    "Trickle",
+    "Without",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How one request is answered; this one is answered as it should be."""
+
+    reads_body: ClassVar[bool] = True
+    """Whether the server reads the request to its end."""
+    listens: ClassVar[bool] = True
+    """Whether anybody listens at all."""
+
+    async def respond(self, exchange: Exchange) -> None:
+        """Answer."""
+        await (self.stream if exchange.asked.stream else self.plain)(exchange)
+
+    async def plain(self, exchange: Exchange) -> None:
+        """Answer a request for a whole answer."""
+        await exchange.reply(exchange.whole(), headers=exchange.answer.headers)
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Answer a request for a stream."""
+        await exchange.open_stream()
+        await exchange.send_frames(exchange.frames())
+        await exchange.end_stream()
+
+
+Item = Fault | Callable[["Recorded"], Fault | None]
+"""An entry of a script: a fault, or what finds one for a request (None: the healthy answer)."""
+
+
+def _upto(exchange: Exchange, words: int) -> list[Frame]:
+    """The pieces of the stream before the content that follows *words* pieces of it."""
+    found: list[Frame] = []
+    seen = 0
+    for frame in exchange.frames():
+        seen += frame.part == "content"
+        if seen > words or frame.part not in ("opening", "content"):
+            break
+        found.append(frame)
+    return found
+
+
+async def _send_half(exchange: Exchange) -> None:
+    """The first half of a plain answer, as if all of it were to come."""
+    body = exchange.whole()
+    await exchange.reply(body[: len(body) // 2], length=len(body))
+
+
+# -- refusals and bodies -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Fault):
+    """A refusal; *date_after* is the Retry-After in seconds where it is written as a date."""
+
+    refusal: Refusal
+    headers: Mapping[str, str] = field(default_factory=dict)
+    date_after: float | None = None
+
+    async def respond(self, exchange: Exchange) -> None:
+        """Refuse; what a vendor says under 200 comes as a stream where one was asked for."""
+        headers = dict(self.headers)
+        if self.date_after is not None:
+            until = datetime.now(UTC) + timedelta(seconds=self.date_after)
+            headers["Retry-After"] = format_datetime(until, usegmt=True)
+        status, body = exchange.refusal(self.refusal)
+        if status == 200 and exchange.asked.stream:
+            await ErrorEvent(self.refusal, 0).stream(exchange)
+        else:
+            await exchange.reply(body, status, headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class NoPrefill(Status):
+    """A refusal of what ends with an assistant's message."""
+
+    async def respond(self, exchange: Exchange) -> None:
+        """Look who spoke last."""
+        await (Status if exchange.asked.last_role == "assistant" else Fault).respond(self, exchange)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent(Fault):
+    """An error after some words of a stream."""
+
+    refusal: Refusal
+    after: int
+
+    async def plain(self, exchange: Exchange) -> None:
+        """The error in the place of the answer."""
+        await exchange.reply(exchange.refusal(self.refusal)[1])
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Some words, the error, and an orderly end."""
+        await exchange.open_stream()
+        await exchange.send_frames(_upto(exchange, self.after) if self.after else ())
+        await exchange.send_piece(exchange.wire.refusal_event(self.refusal, exchange.asked))
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorIn200(Fault):
+    """An error object that is no stream, under status 200."""
+
+    refusal: Refusal
+
+    async def respond(self, exchange: Exchange) -> None:
+        """The object."""
+        await exchange.reply(exchange.refusal(self.refusal)[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Body(Fault):
+    """A 200 with something else in it."""
+
+    body: bytes
+    content_type: str = "application/json"
+
+    async def respond(self, exchange: Exchange) -> None:
+        """The body."""
+        await exchange.reply(self.body, content_type=self.content_type)
+
+
+@dataclass(frozen=True, slots=True)
+class CutBody(Fault):
+    """Less of a body than its length says."""
+
+    share: float
+
+    async def plain(self, exchange: Exchange) -> None:
+        """A part of the body."""
+        body = exchange.whole()
+        await exchange.reply(body[: int(len(body) * self.share)], length=len(body))
+        exchange.hang_up()
+
+    async def stream(self, exchange: Exchange) -> None:
+        """A part of the pieces, of a stream with a length."""
+        frames = exchange.frames()
+        await exchange.open_stream(length=sum(len(frame.data) for frame in frames))
+        await exchange.send_frames(frames[: int(len(frames) * self.share)])
+        exchange.hang_up()
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDropped(Fault):
+    """Silence for some seconds, perhaps none, and then no connection."""
+
+    how: Literal["reset", "close"]
+    seconds: float = 0.0
+
+    async def respond(self, exchange: Exchange) -> None:
+        """Wait, and go."""
+        await exchange.wait(self.seconds)
+        (exchange.reset if self.how == "reset" else exchange.hang_up)()
+
+
+@dataclass(frozen=True, slots=True)
+class HalfOpen(Fault):
+    """A connection to nowhere."""
+
+    seconds: float
+    reads_body: ClassVar[bool] = False
+
+    async def respond(self, exchange: Exchange) -> None:
+        """Neither read nor write."""
+        await exchange.ignore(self.seconds)
+        exchange.hang_up()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Fault):
+    """No connection; the server shuts the port."""
+
+    listens: ClassVar[bool] = False
+
+    async def respond(self, exchange: Exchange) -> None:
+        """What was under way when the port was shut."""
+        exchange.reset()
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Slow(Fault):
+    """Silence before the first content."""
+
+    seconds: float
+
+    async def plain(self, exchange: Exchange) -> None:
+        """The answer, late."""
+        await exchange.wait(self.seconds)
+        await Fault.plain(self, exchange)
+
+    async def stream(self, exchange: Exchange) -> None:
+        """The head at once, the rest late."""
+        await exchange.open_stream()
+        await exchange.wait(self.seconds)
+        await exchange.send_frames(exchange.frames())
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut(Fault):
+    """An end after some words."""
+
+    after: int
+    clean: bool
+
+    async def plain(self, exchange: Exchange) -> None:
+        """Half of the body: of the length that was said, or said to be all."""
+        if not self.clean:
+            await _send_half(exchange)
+            exchange.hang_up()
+        body = exchange.whole()
+        await exchange.reply(body[: len(body) // 2])
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Some words, and the end of the connection, or of the body."""
+        await exchange.open_stream()
+        await exchange.send_frames(_upto(exchange, self.after))
+        if not self.clean:
+            exchange.hang_up()
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class Stall(Fault):
+    """Silence after some words."""
+
+    after: int
+    seconds: float
+
+    async def plain(self, exchange: Exchange) -> None:
+        """Half of the body, and silence."""
+        await _send_half(exchange)
+        await exchange.wait(self.seconds)
+        exchange.hang_up()
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Some words, and silence."""
+        await exchange.open_stream()
+        await exchange.send_frames(_upto(exchange, self.after))
+        await exchange.wait(self.seconds)
+        exchange.hang_up()
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled(Fault):
+    """An event that breaks off, among whole ones."""
+
+    at: int
+    replace: bool
+
+    async def plain(self, exchange: Exchange) -> None:
+        """Half of the body and rubbish, said to be all."""
+        body = exchange.whole()
+        await exchange.reply(body[: len(body) // 2] + b'"oops')
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Some words, rubbish, and the rest."""
+        before = _upto(exchange, self.at)
+        rest = exchange.frames()[len(before) :]
+        await exchange.open_stream()
+        await exchange.send_frames(before)
+        await exchange.send_piece(exchange.wire.garbage)
+        await exchange.send_frames(rest[1:] if self.replace else rest)
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class Without(Fault):
+    """A stream that lacks some of its parts."""
+
+    parts: tuple[Part, ...]
+
+    async def stream(self, exchange: Exchange) -> None:
+        """All the others."""
+        await exchange.open_stream()
+        await exchange.send_frames(frame for frame in exchange.frames() if frame.part not in self.parts)
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class Trickle(Fault):
+    """The healthy answer in small pieces."""
+
+    at_once: int
+
+    async def respond(self, exchange: Exchange) -> None:
+        """The answer."""
+        exchange.at_once = self.at_once
+        await Fault.respond(self, exchange)
+
+
+# -- by the clock ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Intermittent:
+    """Down for a while, up for a while, and so on."""
+
+    down: float
+    up: float
+    fault: Fault
+
+    def __call__(self, request: Recorded) -> Fault | None:
+        """The fault of the hour."""
+        return self.fault if request.elapsed % (self.down + self.up) < self.down else None

@@ -1,0 +1,208 @@
+"""What an answer, a refusal and a request are, whoever writes them, and what a vendor's way of writing must say."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, NamedTuple
+
+__all__ = [
+    "PARAGRAPH",
+    "CannedResponse",
+    "ParsedRequest",
+    "Frame",
+    "Json",
+    "Kind",
+    "Part",
+    "Refusal",
+    "ToolCall",
+    "VendorFormat",
+    "count_words",
+    "event",
+    "kind_of",
+]
+
+Json = dict[str, Any]
+
+PARAGRAPH = (
+    "The harbour master keeps two lamps burning through the night. When the first one fails, ships still find the "
+    "channel by the second, and nobody aboard notices that anything happened. In the morning she cleans the broken "
+    "lamp, fills it with oil, and hangs it back on its hook, because a spare is only useful while it is really spare."
+)
+"""Sixty words: what the server says unless it is told otherwise."""
+
+Kind = Literal[
+    "rate_limit",
+    "insufficient_quota",
+    "context_length",
+    "content_filter",
+    "auth",
+    "not_found",
+    "overloaded",
+    "server_error",
+    "invalid_request",
+    "no_prefill",
+]
+"""What a vendor may refuse a request for; each vendor has its own status, code and words for it."""
+
+Part = Literal["opening", "content", "closing", "mark", "after", "done"]
+"""What a piece of a stream is: `content` is a word or a tool call, `mark` says that the answer is whole, `done` follows
+when nothing will."""
+
+
+class Frame(NamedTuple):
+    """One piece of a stream, as it goes over the wire."""
+
+    part: Part
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the answer asks for."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    id: str = "call_1"
+
+
+@dataclass(frozen=True, slots=True)
+class CannedResponse:
+    """What the server says when nothing is wrong.
+
+    The words of *text* are streamed one by one with *interval* seconds between them. *tool_calls* are made where the
+    request offers tools. Tokens are words, unless *input_tokens* or *output_tokens* say otherwise. *headers* come with
+    the answer, whole or streamed.
+    """
+
+    text: str = PARAGRAPH
+    tool_calls: Sequence[ToolCall] = ()
+    interval: float = 0.0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def words(self) -> list[str]:
+        """The text in pieces: every word with the blanks before it."""
+        return re.findall(r"\s*\S+(?:\s+$)?", self.text)
+
+    @property
+    def usage(self) -> tuple[int, int]:
+        """Tokens in and out."""
+        given = self.output_tokens
+        return self.input_tokens or 0, len(self.words) + len(self.tool_calls) if given is None else given
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """What a request wants, in no vendor's terms.
+
+    `schema` is the JSON Schema that the answer must fit, `forced` the tool that must be called and its schema.
+    """
+
+    id: str
+    model: str
+    stream: bool
+    words: int = 0
+    last_role: str = "user"
+    tools: bool = False
+    schema: Json | None = None
+    forced: tuple[str, Json] | None = None
+    wants_usage: bool = True
+    multimodal: bool = False
+
+    def fitted(self, answer: CannedResponse) -> CannedResponse:
+        """*answer* as this request wants it: in the structure it asks for, and with tool calls only if it has tools."""
+        from modelhub.testing.wires.schema import instance
+
+        if answer.input_tokens is None:
+            answer = replace(answer, input_tokens=self.words)
+        if self.schema is not None:
+            return replace(answer, text=json.dumps(instance(self.schema)), tool_calls=())
+        if self.forced is not None and not answer.tool_calls:
+            name, schema = self.forced
+            return replace(answer, text="", tool_calls=(ToolCall(name, instance(schema)),))
+        return answer if self.tools else replace(answer, tool_calls=())
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A failure that the server speaks of: what *kind*, and what to say in the place of the vendor's usual words."""
+
+    kind: Kind
+    status: int | None = None
+    code: str | None = None
+    message: str | None = None
+    retry_after: float | None = None
+
+
+_KINDS: dict[int, Kind] = {
+    401: "auth",
+    402: "insufficient_quota",
+    403: "auth",
+    404: "not_found",
+    429: "rate_limit",
+    503: "overloaded",
+    529: "overloaded",
+}
+
+
+def kind_of(status: int) -> Kind:
+    """What a vendor usually means by *status*."""
+    return _KINDS.get(status) or ("server_error" if status >= 500 or status in (408, 409) else "invalid_request")
+
+
+class VendorFormat(ABC):
+    """How one vendor writes requests, answers, streams and refusals."""
+
+    kind: ClassVar[str]
+    """The provider's name in the file."""
+    path: ClassVar[re.Pattern[str]]
+    """The end of the paths where it answers chats."""
+    stream_type: ClassVar[str] = "text/event-stream; charset=utf-8"
+    """The content type of its streams."""
+    garbage: ClassVar[bytes] = b'data: {"id": "broken", "choices": [{"delta": {"content": \n\n'
+    """An event that breaks off."""
+
+    @abstractmethod
+    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002
+        """What the request wants; *id* is to be the answer's."""
+
+    @abstractmethod
+    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
+        """The body of a plain answer."""
+
+    @abstractmethod
+    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
+        """The pieces of a streamed answer."""
+
+    @abstractmethod
+    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+        """The status and the body of a refusal."""
+
+    def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
+        """A refusal in the midst of a stream."""
+        return event(self.refuse(refusal, asked)[1])
+
+
+def event(data: Json, name: str = "", end: str = "\n\n") -> bytes:
+    """*data* as a server-sent event."""
+    before = f"event: {name}\n" if name else ""
+    return f"{before}data: {json.dumps(data, ensure_ascii=False)}{end}".encode()
+
+
+def count_words(*values: Any) -> int:
+    """How many words the messages in *values* have, whatever they are made of."""
+    total = 0
+    for value in values:
+        if isinstance(value, str):
+            total += len(value.split())
+        elif isinstance(value, Mapping):
+            total += count_words(*(inner for key, inner in value.items() if key in ("text", "content", "parts")))
+        elif isinstance(value, list):
+            total += count_words(*value)
+    return total

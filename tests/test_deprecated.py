@@ -1,0 +1,33 @@
+"""What moved since version 0.1 can still be imported from its old place."""
+
+import importlib
+
+import pytest
+
+MOVED = {
+    "blocks": ["TextBlock", "Message"],
+    "clock": ["Clock"],
+    "context": ["Services", "Follower"],
+    "errors": ["RateLimited", "Verdict", "Retry", "Breaker", "Billed"],
+    "events": ["AttemptEnded", "CallSettled", "How"],
+    "model": ["ChatModelBase", "ChatRequest", "Layer"],
+    "response": ["ChatResponse", "Later"],
+    "stream": ["ChatStream", "on_settled"],
+    "tools": ["normalise_tools"],
+}
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in MOVED.items() for name in names])
+def test_an_old_name_forwards_with_a_warning(module, name):
+    """The warning says where the name is now."""
+    old = importlib.import_module(f"modelhub.{module}")
+    with pytest.warns(DeprecationWarning, match=rf"`modelhub\.{module}\.{name}` is now `modelhub\.\w+"):
+        assert getattr(old, name) is not None
+
+
+def test_a_name_that_never_was_is_an_attribute_error():
+    """An old module has its old names and no others."""
+    from modelhub import errors
+
+    with pytest.raises(AttributeError):
+        errors.Nothing
