@@ -61,7 +61,7 @@ LEVELS = [
         "middleware",
         "middleware.build_context",
         "middleware.attempts",
-        "middleware.with_timeout",
+        "middleware.time_limit",
         "middleware.token_estimates",
     ],
     ["providers.*", "middleware.*", "accounting.*", "telemetry.*", "logs"],

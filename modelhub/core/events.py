@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from modelhub.core.response import Attempt, ChatUsage
 
@@ -28,16 +27,14 @@ CompletionStatus = Literal["complete", "failed", "closed", "cancelled", "abandon
 """How a reply was finished: `closed` by the reader, `abandoned` if he forgot it."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(NamedTuple):
     """One attempt is over, well or not."""
 
     call_id: str
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """The same model will be asked again after *seconds*; *error* is why it must be."""
 
     call_id: str
@@ -47,8 +44,7 @@ class Waiting:
     error: CallError
 
 
-@dataclass(frozen=True, slots=True)
-class FellBack:
+class FellBack(NamedTuple):
     """The chain goes from *model* to *to*, or to nobody (None)."""
 
     call_id: str
@@ -58,8 +54,7 @@ class FellBack:
     error: CallError
 
 
-@dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(NamedTuple):
     """A stream broke and *to* begins the answer anew."""
 
     call_id: str
@@ -69,8 +64,7 @@ class Restarted:
     error: CallError
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(NamedTuple):
     """A call is finished. *usage* is what is known to have been used by all its attempts."""
 
     call_id: str

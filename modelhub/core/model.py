@@ -18,9 +18,8 @@ import pickle
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, overload
 
 from modelhub.core.context import CallContext, Services
 from modelhub.core.events import CompletionStatus
@@ -44,9 +43,8 @@ __all__ = ["ChatModelBase", "ChatRequest", "Layer"]
 _DEFAULT_SERVICES = Services()
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """One call as every floor sees it.
+class ChatRequest(NamedTuple):
+    """One call as every floor sees it; it cannot be changed.
 
     `stream` is None where the caller left it to the model. `options` are the caller's further keywords, by the
     vendor's names. `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None.
@@ -68,8 +66,7 @@ class ChatRequest:
 
     def replace(self, **changes: Any) -> ChatRequest:
         """The same request with *changes*."""
-        # What `dataclasses.replace` does, for a class without fields of other kinds; that takes three times as long.
-        return ChatRequest(**{name: getattr(self, name) for name in self.__slots__} | changes)
+        return self._replace(**changes)
 
     def remaining(self) -> float | None:
         """Seconds until the deadline (not below 0), or None without one."""
@@ -91,12 +88,16 @@ class ChatModelBase(ABC):
     services: Services = _DEFAULT_SERVICES
     configured: bool = True
     """Whether it can be called at all; a chain passes over what is not."""
+    is_prepared: bool = False
+    """Whether `prepare` has nothing to do any more: then nobody calls it."""
     max_attempts: int | None = None
     """How many attempts a call may make at it; None where it has no such bound."""
     context_window: int | None = None
     """How many tokens it can hold, where that is known; a chain does not try it with more."""
     connect_timeout: float = 5.0
     """Seconds until a connection must stand."""
+    attempt_timeout: float | None = None
+    """Seconds after which a layer around it ends every attempt, streams included; None if nobody does."""
     generate_kwargs: Mapping[str, Any] = MappingProxyType({})
     """Parameters that go with every request, by the vendor's names."""
     telemetry_name: ClassVar[str | None] = None
@@ -131,8 +132,9 @@ class ChatModelBase(ABC):
         """Return the parameters that go with every request."""
         return self.generate_kwargs
 
-    async def prepare(self) -> None:  # noqa: B027 - most have nothing to do
-        """Do what takes long before the first request, such as loading an SDK."""
+    async def prepare(self) -> None:
+        """Do what takes long before the first request, such as loading an SDK; nothing if it `is_prepared`."""
+        self.is_prepared = True
 
     async def aclose(self) -> None:  # noqa: B027
         """Give back connections. Whoever made the model calls this."""

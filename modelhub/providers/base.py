@@ -119,7 +119,8 @@ class Provider(ChatModelBase):
         failure: CallError | None = None
         try:
             self.check_configuration()
-            await self.prepare()
+            if not self.is_prepared:
+                await self.prepare()
             structured = self._structured(request)
             vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
             payload = self.encode(vendor_request, structured, stream)
@@ -150,7 +151,9 @@ class Provider(ChatModelBase):
 
     async def prepare(self) -> None:
         """Do what takes long before the first request; a limit has it done before it counts the request as sent."""
-        if self.sdk is not None and not is_ready(self.sdk):
+        if self.sdk is None:
+            self.is_prepared = True
+        elif not is_ready(self.sdk):  # asked for each attempt: the import of another SDK may be under way
             await import_sdk(self.sdk)
 
     def _respond(self, answer: ResponseBuilder, body: Any, attempt: Attempt, context: CallContext) -> ChatResponse:

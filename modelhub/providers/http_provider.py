@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -47,8 +46,7 @@ DRAIN_TIMEOUT = 0.25
 _JSON_OR_HTML = (b"{", b"[", b"<")
 
 
-@dataclass(frozen=True, slots=True)
-class VendorRequest:
+class VendorRequest(NamedTuple):
     """What a vendor is asked.
 
     `body` is the JSON that is sent; `stream` tells how the answer comes. `target` is whatever the address and the
@@ -79,7 +77,7 @@ class HttpProvider(Provider):
     """What to look at if the server cannot be reached."""
     credentials_lifetime: float | None = None
     """Seconds after which the SDK writes the headers again; 0 for each request, None if they never change."""
-    _is_configured = _is_prepared = False
+    _is_configured = False
 
     def __init__(
         self,
@@ -203,10 +201,9 @@ class HttpProvider(Provider):
 
     async def prepare(self) -> None:
         """Load the SDK and aiohttp before the first request is counted as sent."""
-        if not self._is_prepared:
-            await self._import_sdk()
-            await import_sdk("aiohttp")
-            self._is_prepared = True
+        await self._import_sdk()
+        await import_sdk("aiohttp")
+        self.is_prepared = True
 
     async def _post(self, payload: _Payload) -> HttpResponse:
         """Send the request; return its answer if it is no refusal."""
@@ -256,8 +253,12 @@ class HttpProvider(Provider):
 
     @cached_property
     def timeouts(self) -> Timeouts:
-        """Those of the client's arguments, or the usual ones."""
-        default = Timeouts(self.connect_timeout, READ_TIMEOUT, READ_TIMEOUT)
+        """Those of the client's arguments, or the usual ones.
+
+        A timer of its own for silence is spared where an attempt is over before it could fire.
+        """
+        is_bounded = self.attempt_timeout is not None and self.attempt_timeout <= READ_TIMEOUT
+        default = Timeouts(self.connect_timeout, None if is_bounded else READ_TIMEOUT, READ_TIMEOUT)
         return read_timeouts(self.client_timeout(), default)
 
     def client_timeout(self) -> Any:

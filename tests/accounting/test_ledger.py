@@ -227,7 +227,7 @@ def test_a_call_that_is_settled_in_the_midst_of_writing_is_written_too(tmp_path,
     def record(event):
         if not seen:
             seen.append(event)
-            ledger.put(dataclasses.replace(event, call_id="another"))
+            ledger.put(event._replace(call_id="another"))
         return make(event)
 
     ledger._record = record

@@ -133,7 +133,8 @@ class Chain(ChatModelBase):
         Raises AllModelsFailed if no model answers (a chain of one: that model's own error), and at once what no
         other model could mend: a wrong request, blocked content, a deadline.
         """
-        if self.deadline is not None or "deadline" in request.options:
+        has_deadline = self.deadline is not None or "deadline" in request.options
+        if has_deadline and not self._first_provider.is_prepared:
             await self.prepare()
         run = _ChainRun(self, self._prepared(request), request)
         try:

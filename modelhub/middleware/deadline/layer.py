@@ -6,7 +6,7 @@ from modelhub.core.errors import CallError, DeadlineExceeded, LimitRejected
 from modelhub.core.model import ChatRequest, Layer
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
-from modelhub.middleware.with_timeout import with_timeout
+from modelhub.middleware.time_limit import TimeLimit
 
 __all__ = ["Deadline"]
 
@@ -18,11 +18,11 @@ class Deadline(Layer):
         """The reply, in time. Raises DeadlineExceeded, also out of a stream, then with the partial answer."""
         if request.deadline is None:
             return await self.inner.send(request)
-        if request.remaining() == 0.0:
+        remaining = request.deadline - self.services.clock.now()
+        if remaining <= 0.0:
             raise self._exceeded(request)
-        reply = await with_timeout(
-            self.inner.send(request), request.remaining() or 0.0, lambda: self._exceeded(request)
-        )
+        with TimeLimit(remaining, lambda: self._exceeded(request)):
+            reply = await self.inner.send(request)
         if isinstance(reply, ChatStream):
             self._limit(reply, request, request.deadline)
         return reply

@@ -35,14 +35,20 @@ class Bucket(AsyncLimiter):
 
         What is larger than the bucket goes in when the bucket is empty, and takes that much longer to leak.
         """
-        self._at = now
-        if self.has_capacity(min(amount, self.max_rate) + ahead):
+        if amount > self.max_rate:
+            amount = self.max_rate
+        if self._level + ahead + amount <= self.max_rate:  # and more so when it has leaked
             return 0.0
-        missing = self._level + ahead + min(amount, self.max_rate) - self.max_rate
+        self._at = now
+        if self.has_capacity(amount + ahead):
+            return 0.0
+        missing = self._level + ahead + amount - self.max_rate
         return missing / self._rate_per_sec if missing > _HAIR else 0.0
 
     def add(self, amount: float, now: float) -> None:
         """Put *amount* in, whether there is room or not; a negative one takes out what was put in before."""
-        self._at = now
-        self._leak()
-        self._level = max(0.0, self._level + amount)
+        level = self._level
+        if level > 0.0 and (level := level - (now - self._last_check) * self._rate_per_sec) < 0.0:
+            level = 0.0
+        self._last_check = now
+        self._level = max(0.0, level + amount) if amount < 0.0 else level + amount

@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from modelhub.core.context import CallContext
 from modelhub.core.errors import (
     CallError,
     Chargeable,
@@ -31,7 +32,7 @@ from modelhub.core.errors import (
 from modelhub.core.model import ChatModelBase, ChatRequest, Layer
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext
-from modelhub.middleware.limit.permit import AttemptResult, Permit
+from modelhub.middleware.limit.permit import AttemptResult, Permit, State
 from modelhub.middleware.limit.pool import RateLimitPool
 from modelhub.middleware.limit.rates import MINUTE, Amounts, Rate, Rates, What
 from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
@@ -155,8 +156,11 @@ class Limit(Layer):
         """The reply, when the pool admits it. Raises LimitRejected if it never will, or not in time."""
         context = request.context
         # What is counted as sent now must not arrive a second later: the window at the vendor's would be another one.
-        await self._provider.prepare()
-        permit = await self._permit(request)
+        if not self._provider.is_prepared:
+            await self._provider.prepare()
+        permit = self._request(request)
+        if permit.state is State.WAITING:
+            await self._wait(permit, context)
         before = len(context.attempts)
         context.take_rate_limits()  # what nobody took was told to a model that is not in this pool
         try:
@@ -173,11 +177,9 @@ class Limit(Layer):
         add_done_callback(reply, lambda outcome: permit.settle(self._attempt_result(outcome, request, before, told)))
         return reply
 
-    async def _permit(self, request: ChatRequest) -> Permit:
-        clock, began, context = self.services.clock, self.services.clock.now(), request.context
-        context.queue = (self.pool.name, began)
+    def _request(self, request: ChatRequest) -> Permit:
         try:
-            permit = await self.pool.acquire(
+            return self.pool.request(
                 self._amounts(request),
                 deadline=request.deadline,
                 wait_budget=_wait_budget(request),
@@ -185,23 +187,34 @@ class Limit(Layer):
                 source=self.name,
             )
         except LimitRejected as refusal:
+            refusal.model, refusal.provider = self.name, self.kind
+            raise
+
+    async def _wait(self, permit: Permit, context: CallContext) -> None:
+        clock = self.services.clock
+        began = clock.now()
+        context.queue = (self.pool.name, began)
+        try:
+            await self.pool.wait(permit)
+        except LimitRejected as refusal:
             context.queue = None
             refusal.model, refusal.provider = self.name, self.kind
             raise
         finally:
             context.waited(clock.now() - began)
         context.queue = None
-        return permit
 
     def _amounts(self, request: ChatRequest) -> Amounts:
         tokens, most = input_tokens(request), max_output_tokens(request, self._provider)
         if most is not None:
             return Amounts(tokens, most)
         # Nobody says how long the answer may be: as long as the last ones were. A guess is no reason to refuse.
-        counters = self.pool.counters
-        room = [counter.rate.amount - tokens for counter in counters if counter.what == "tokens"]
-        room += [counter.rate.amount for counter in counters if counter.what == "output_tokens"]
-        return Amounts(tokens, max(0, min(round(self._usual), *room)) if room else 0)
+        room: int | None = None
+        for counter in self.pool.counters:
+            if counter.what in ("tokens", "output_tokens"):
+                free = counter.rate.amount - tokens if counter.what == "tokens" else counter.rate.amount
+                room = free if room is None else min(room, free)
+        return Amounts(tokens, 0 if room is None else max(0, min(round(self._usual), room)))
 
     def _attempt_result(self, outcome: Outcome, request: ChatRequest, before: int, told: _Told | None) -> AttemptResult:
         """What an attempt took and what it says about the pool; *before*, this many attempts were recorded."""

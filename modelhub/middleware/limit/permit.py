@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelhub.middleware.limit.loop_timer import on_loop
@@ -13,7 +13,7 @@ from modelhub.middleware.limit.rates import Amounts
 if TYPE_CHECKING:
     from modelhub.core.errors import LimitRejected
     from modelhub.middleware.limit.concurrency import ConcurrencyLimit
-    from modelhub.middleware.limit.rate_counter import Reservation
+    from modelhub.middleware.limit.rate_counter import RateCounter, Reservation
 
 __all__ = ["AttemptResult", "Permit", "State"]
 
@@ -51,10 +51,11 @@ class Permit:
 
     __slots__ = (
         "_give_back",
-        "amounts",
         "began",
         "future",
         "loop",
+        "max_wait",
+        "needs",
         "refusal",
         "reservations",
         "slots",
@@ -67,18 +68,22 @@ class Permit:
     def __init__(
         self,
         give_back: Callable[[Permit, AttemptResult], None],
-        amounts: Amounts,
+        needs: Sequence[tuple[RateCounter, int]],
         until: float | None,
         wait_budget: float | None,
         source: str = "",
+        max_wait: float | None = None,
     ) -> None:
         self._give_back = give_back
-        self.amounts = amounts
+        self.needs = needs
+        """What it takes of each of the pool's rates."""
         self.source = source
         self.until = until
         self.wait_budget = wait_budget
+        self.max_wait = max_wait
         self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self.loop.create_future()
+        self.future: asyncio.Future[None] | None = None
+        """What its task waits for, if it has to wait."""
         self.state = State.WAITING
         self.refusal: LimitRejected | None = None
         self.reservations: list[Reservation] = []
@@ -89,10 +94,18 @@ class Permit:
         """The attempt is over: give back the place and what was not used. From any thread; only the first counts."""
         self._give_back(self, result)
 
+    async def wait(self) -> None:
+        """Wait until the attempt may pass, or is refused; in the task that asked."""
+        self.future = self.loop.create_future()
+        if self.state is State.WAITING:  # another thread may just have changed that, and found nobody to wake
+            await self.future
+
     def wake(self) -> bool:
-        """Tell the task that waits; False if its loop is gone."""
+        """Resume the task if it waits; False if its loop is gone."""
+        if self.future is None:
+            return not self.loop.is_closed()
         return on_loop(self.loop, self._wake)
 
     def _wake(self) -> None:
-        if not self.future.done():
+        if self.future is not None and not self.future.done():
             self.future.set_result(None)

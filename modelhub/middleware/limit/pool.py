@@ -84,22 +84,47 @@ class RateLimitPool:
 
         *source* is who asks: what the vendor tells of its limits is kept apart for each.
         """
-        self._check_size(amounts)
-        most = min((most for most in (self.options.max_wait, max_wait) if most is not None), default=None)
-        ends = [end for end in (deadline, None if most is None else self.clock.now() + most) if end is not None]
-        wait_budget = wait_budget if self.options.max_wait is None else None
-        permit = Permit(self._give_back, amounts, min(ends, default=None), wait_budget, source)
-        self.post(self._admit_or_enqueue, permit)
+        permit = self.request(amounts, deadline=deadline, wait_budget=wait_budget, max_wait=max_wait, source=source)
         if permit.state is State.WAITING:
-            await self._wait_for_grant(permit, most)
+            await self.wait(permit)
+        return permit
+
+    def request(
+        self,
+        amounts: Amounts = _NOTHING,
+        *,
+        deadline: float | None = None,
+        wait_budget: float | None = None,
+        max_wait: float | None = None,
+        source: str = "",
+    ) -> Permit:
+        """Return the permit for *amounts*, as `acquire` does; one that is still in state WAITING goes to `wait`.
+
+        Raises LimitRejected like `acquire`.
+        """
+        needs = [(counter, amounts.of(counter.what)) for counter in self.counters]
+        for counter, amount in needs:
+            if amount > counter.rate.amount:
+                raise self._too_large(counter, amount)
+        own = self.options.max_wait
+        if own is not None:
+            max_wait, wait_budget = own if max_wait is None else min(own, max_wait), None
+        until = deadline
+        if max_wait is not None:
+            ends = self.clock.now() + max_wait
+            until = ends if until is None else min(until, ends)
+        permit = Permit(self._give_back, needs, until, wait_budget, source, max_wait)
+        self.post(self._admit_or_enqueue, permit)
         if permit.refusal is not None:
             raise permit.refusal
         return permit
 
-    async def _wait_for_grant(self, permit: Permit, most: float | None) -> None:
+    async def wait(self, permit: Permit) -> None:
+        """Wait until *permit* may pass. Raises LimitRejected like `acquire`."""
+        most = permit.max_wait
         try:
             async with asyncio.timeout(most):
-                await permit.future
+                await permit.wait()
         except TimeoutError:
             self.post(self._cancel_request, permit)
             why = "(`max_wait`)" if most == self.options.max_wait else "and another model can be asked"
@@ -107,6 +132,8 @@ class RateLimitPool:
         except BaseException:
             self.post(self._cancel_request, permit)
             raise
+        if permit.refusal is not None:
+            raise permit.refusal
 
     def left(self) -> PoolSnapshot:
         """What may still pass, at this moment."""
@@ -138,32 +165,32 @@ class RateLimitPool:
         self._drain_inbox()
 
     def _drain_inbox(self) -> None:
-        while self._inbox and self._lock.acquire(blocking=False):
+        while self._inbox and self._lock.acquire(False):
             try:
                 now = self._time()
                 while self._inbox:
                     change, args = self._inbox.popleft()
                     change(now, *args)
-                self._admit(now)
+                if self._queue:  # otherwise there is no timer either
+                    self._admit(now)
             finally:
                 self._lock.release()
 
     def _time(self) -> float:
         # Never backwards, whatever loops the clock follows.
-        self._now = max(self._now, self.clock.now())
+        now = self.clock.now()
+        if now > self._now:
+            self._now = now
         return self._now
 
     # -- coming in -----------------------------------------------------------------------------------------------------
 
-    def _check_size(self, amounts: Amounts) -> None:
-        for counter in self.counters:
-            amount = amounts.of(counter.what)
-            if amount > counter.rate.amount:
-                words = counter.what.replace("_", " ")
-                raise self._rejected(
-                    f"can never admit about {amount} {words} at once (it admits {counter.rate}): "
-                    "shorten the messages, lower max_tokens or raise the limit"
-                )
+    def _too_large(self, counter: RateCounter, amount: int) -> LimitRejected:
+        words = counter.what.replace("_", " ")
+        return self._rejected(
+            f"can never admit about {amount} {words} at once (it admits {counter.rate}): "
+            "shorten the messages, lower max_tokens or raise the limit"
+        )
 
     def _admit_or_enqueue(self, now: float, permit: Permit) -> None:
         if not self._queue and self._wait(permit, now) <= 0:
@@ -179,16 +206,16 @@ class RateLimitPool:
 
     def _enqueue(self, permit: Permit) -> None:
         self._queue[permit] = None
-        for counter in self.counters:
-            counter.queued += permit.amounts.of(counter.what)
+        for counter, amount in permit.needs:
+            counter.queued += amount
         if permit.loop not in self._timers:
             self._timers[permit.loop] = LoopTimer(permit.loop, self._tick)
         self._timers[permit.loop].waiting += 1
 
     def _dequeue(self, permit: Permit) -> None:
         del self._queue[permit]
-        for counter in self.counters:
-            counter.queued -= permit.amounts.of(counter.what)
+        for counter, amount in permit.needs:
+            counter.queued -= amount
         timer = self._timers[permit.loop]
         timer.waiting -= 1
         if not timer.waiting:
@@ -204,8 +231,11 @@ class RateLimitPool:
         """Seconds until *permit* may pass, as things stand; without end if somebody must give back a place first."""
         if not self.slots.free:
             return math.inf
-        waits = [counter.wait(permit.amounts.of(counter.what), now) for counter in self.counters]
-        return max(self._paused_until - now, *waits, 0.0)
+        longest = self._paused_until - now if self._paused_until > now else 0.0
+        for counter, amount in permit.needs:
+            if (wait := counter.wait(amount, now)) > longest:
+                longest = wait
+        return longest
 
     def _admit(self, now: float) -> None:
         """Let in whoever is first, as long as that is possible."""
@@ -227,7 +257,7 @@ class RateLimitPool:
                 return
 
     def _grant(self, permit: Permit, now: float) -> None:
-        permit.reservations = [counter.take(permit.amounts.of(counter.what), now) for counter in self.counters]
+        permit.reservations = [counter.take(amount, now) for counter, amount in permit.needs]
         permit.slots = self.slots
         self.slots.take()
         permit.state, permit.began = State.HELD, now
@@ -243,10 +273,9 @@ class RateLimitPool:
         queued = permit in self._queue
         pause = max(0.0, self._paused_until - now)
         waits = [
-            (counter.estimated_wait(permit.amounts.of(counter.what), now, alone=queued), counter)
-            for counter in self.counters
+            (counter.estimated_wait(amount, now, alone=queued), amount, counter) for counter, amount in permit.needs
         ]
-        estimated_wait = max(pause, *(wait for wait, _ in waits), 0.0)
+        estimated_wait = max(pause, *(wait for wait, _, _ in waits), 0.0)
         if permit.until is not None and now + estimated_wait > permit.until:
             left = max(0.0, permit.until - now)
             return self._rejected(
@@ -256,9 +285,9 @@ class RateLimitPool:
             return None
         if pause > permit.wait_budget:
             return self._rejected(f"is paused for {pause:.1f} s, as the vendor asked", pause)
-        for wait, counter in waits:
+        for wait, amount, counter in waits:
             words = counter.what.replace("_", " ")
-            if (told := counter.remote_limits.wait(permit.amounts.of(counter.what), now)) > permit.wait_budget:
+            if (told := counter.remote_limits.wait(amount, now)) > permit.wait_budget:
                 why = f"has only {max(0, counter.left(now))} {words} left, as the vendor said: no room for {told:.1f} s"
                 return self._rejected(why, told)
             if counter.is_quota and wait > permit.wait_budget:
@@ -300,13 +329,13 @@ class RateLimitPool:
             self._pause(now, permit.began, result.retry_after)
         permit.slots.give_back()
         for hold in permit.reservations:
+            counter = hold.counter
             if result.sent:
-                hold.counter.settle(hold, None if result.used is None else result.used.of(hold.counter.what), now)
+                counter.settle(hold, None if result.used is None else result.used.of(counter.what), now)
             else:
-                hold.counter.undo(hold, now)
-        if result.answered:
-            for hold in permit.reservations:
-                hold.counter.remote_limits.disprove(permit.source, hold)
+                counter.undo(hold, now)
+            if result.answered and counter.remote_limits.items:
+                counter.remote_limits.disprove(permit.source, hold)
         if result.told is not None:
             self._apply_headers(now, permit, result.told, result.retry_after)
 

@@ -147,8 +147,12 @@ class RateCounter:
 
     def wait(self, amount: int, now: float) -> float:
         """Seconds until *amount* may pass, as things stand."""
-        wait = max(self.window.wait(amount, now), self.remote_limits.wait(amount, now))
-        return wait if self._bucket is None else max(wait, self._bucket.wait(amount, now))
+        wait = self.window.wait(amount, now)
+        if self.remote_limits.items:
+            wait = max(wait, self.remote_limits.wait(amount, now))
+        if self._bucket is not None and (room_in := self._bucket.wait(amount, now)) > wait:
+            return room_in
+        return wait
 
     def estimated_wait(self, amount: int, now: float, *, alone: bool) -> float:
         """Seconds until *amount* can be expected to pass, *alone* or behind all who wait.
@@ -164,9 +168,12 @@ class RateCounter:
         """Reserve *amount*."""
         self.reserved += amount
         self._number += 1
-        self.remote_limits.record_probe(self._number, amount, now)
-        self._pour(amount, now)
-        return Reservation(self, self._add(amount, now), amount, self._number, self.window.total)
+        if self.remote_limits.items:
+            self.remote_limits.record_probe(self._number, amount, now)
+        if self._bucket is not None:
+            self._bucket.add(amount, now)
+        slot = self._add(amount, now)
+        return Reservation(self, slot, amount, self._number, self.window.total)
 
     def settle(self, hold: Reservation, used: int | None, now: float) -> None:
         """Replace the reservation by what was *used*; None: nobody knows, it stays as it was."""
@@ -210,12 +217,14 @@ class RateCounter:
         return self.remote_limits.left(self.rate.amount - self.window.used, now)
 
     def _add(self, amount: int, now: float) -> Slot:
-        self.remote_limits.record_consumed(amount, now)
+        if self.remote_limits.items:
+            self.remote_limits.record_consumed(amount, now)
         return self.window.add(amount, now)
 
     def _give_back(self, hold: Reservation, amount: int, now: float) -> None:
         self.window.forget(now)
-        self.remote_limits.gave_back(hold, amount)
+        if self.remote_limits.items:
+            self.remote_limits.gave_back(hold, amount)
         if not hold.slot.gone:
             self.window.give_back(hold.slot, amount)
             self._pour(-amount, now)

@@ -65,7 +65,8 @@ class RemoteLimits:
 
     def __init__(self, window: Window) -> None:
         self._window = window
-        self._limits: list[RemoteLimit] = []
+        self.items: list[RemoteLimit] = []
+        """Those that may still hold; most vendors say nothing, and then there is none."""
 
     def update_from_headers(
         self, source: str, hold: Reservation, amount: int, seconds: float, now: float, probe_after: float = MINUTE
@@ -80,47 +81,47 @@ class RemoteLimits:
         passed = window.total - hold.total  # what of it was given back is looked up when it matters, and if it can be
         if seconds >= window.span:
             passed = sum(amount for _, amount in window.after(hold))
-        known = [limit for limit in self._limits if limit.until > now]
+        known = [limit for limit in self.items if limit.until > now]
         kept = [limit for limit in known if limit.source != source or limit.hold.number > hold.number]
         if len(own := [limit for limit in kept if limit.source == source]) >= _MOST:
             kept.remove(max(own, key=lambda limit: limit.amount))
         limit = RemoteLimit(source, hold, amount, seconds, now + seconds, now, passed, probe_after)
-        self._limits = [*kept, limit]
+        self.items = [*kept, limit]
         return amount <= passed and all(limit.amount > limit.consumed for limit in known)
 
     def disprove(self, source: str, hold: Reservation) -> None:
         """Drop what left no room for the attempt of *hold*: *source* has answered it all the same."""
-        self._limits = [limit for limit in self._limits if limit.source != source or hold.number not in limit.probes]
+        self.items = [limit for limit in self.items if limit.source != source or hold.number not in limit.probes]
 
     def record_probe(self, number: int, amount: int, now: float) -> None:
         """Note where the attempt with this *number* is a probe: *amount* is admitted, and the limit leaves no room."""
-        for limit in self._limits:
+        for limit in self.items:
             if self._frees_at(limit, amount, now) is not None:
                 limit.probes.append(number)
 
     def record_consumed(self, amount: int, now: float) -> None:
         """*amount* was admitted."""
-        for limit in self._limits:
+        for limit in self.items:
             limit.consumed += amount
             limit.last_probe = now
 
     def gave_back(self, hold: Reservation, amount: int) -> None:
         """*amount* of what the attempt of *hold* had reserved was not used."""
-        for limit in self._limits:
+        for limit in self.items:
             if hold.number > limit.hold.number:
                 limit.consumed -= amount
 
     def wait(self, amount: int, now: float) -> float:
         """Seconds until *amount* may pass."""
         wait = 0.0
-        for limit in self._limits:
+        for limit in self.items:
             if (frees_at := self._frees_at(limit, amount, now)) is not None:
                 wait = max(wait, min(frees_at, limit.last_probe + limit.probe_after) - now)
         return wait
 
     def left(self, most: int, now: float) -> int:
         """How much of *most* may pass."""
-        return min([most, *(self._left(limit, now) for limit in self._limits if limit.until > now)])
+        return min([most, *(self._left(limit, now) for limit in self.items if limit.until > now)])
 
     def _left(self, limit: RemoteLimit, now: float) -> int:
         return limit.amount - min(limit.consumed, sum(amount for _, amount in self._within(limit, now)))

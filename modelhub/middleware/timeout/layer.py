@@ -13,7 +13,7 @@ from modelhub.core.errors import CallError, FirstTokenTimeout, IdleTimeout, Stre
 from modelhub.core.model import ChatModelBase, ChatRequest, Layer
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
-from modelhub.middleware.with_timeout import with_timeout
+from modelhub.middleware.time_limit import TimeLimit
 from modelhub.options import LayerOptions, duration
 
 __all__ = ["Timeout", "TimeoutOptions"]
@@ -45,17 +45,21 @@ class Timeout(Layer):
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: TimeoutOptions | None, build_context: Any) -> ChatModelBase:  # noqa: ARG003
         """Every model has its clocks, with the defaults where the file says nothing."""
-        return cls(inner, options)
+        layer = cls(inner, options)
+        layer._provider.attempt_timeout = layer.options.total
+        return layer
 
     async def send(self, request: ChatRequest) -> Reply:
         """One attempt within its time. Raises FirstTokenTimeout or TotalTimeout; later StreamBroken from the like."""
         # What has to be loaded before the first request is no fault of the vendor's.
-        await self._provider.prepare()
+        if not self._provider.is_prepared:
+            await self._provider.prepare()
         clock = self.services.clock
         ends = clock.now() + self.options.total
         streaming = self.inner.stream if request.stream is None else request.stream
         seconds, failure = self._until_commit(request, streaming)
-        reply = await with_timeout(self.inner.send(request), seconds, failure)
+        with TimeLimit(seconds, failure):
+            reply = await self.inner.send(request)
         if isinstance(reply, ChatStream):
             self._limit(reply, request, ends)
         return reply

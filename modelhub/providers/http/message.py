@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from modelhub.core.errors import BadReply
@@ -28,8 +28,7 @@ class Timeouts(NamedTuple):
     pool: float | None = 5.0
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A request. `url` and the names of headers are sent as they are; `body` comes in pieces.
 
     `headers` are those that many requests share: the same mapping is best handed in each time. `own_headers` are those
@@ -41,8 +40,8 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: Sequence[bytes] = ()
     method: str = "POST"
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    own_headers: Mapping[str, str] = field(default_factory=dict)
+    timeouts: Timeouts = Timeouts()
+    own_headers: Mapping[str, str] = MappingProxyType({})
 
     def __repr__(self) -> str:
         return f"<HttpRequest {self.method} {hide_password(self.url)}>"
