@@ -17,9 +17,9 @@ from __future__ import annotations
 import pickle
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar, overload
 
 from modelhub.core.context import CallContext, Services
 from modelhub.core.events import CompletionStatus
@@ -37,7 +37,13 @@ from modelhub.messages.tools import normalise_tool_choice, normalise_tools
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["ChatModelBase", "ChatRequest", "Layer"]
+    ModelT = TypeVar("ModelT", bound=BaseModel)
+
+__all__ = ["ChatModelBase", "ChatRequest", "Layer", "StreamingCalls"]
+
+Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
+Tools: TypeAlias = Sequence[Mapping[str, Any]] | None
+ToolChoiceOption: TypeAlias = str | Mapping[str, Any] | None
 
 
 _DEFAULT_SERVICES = Services()
@@ -80,7 +86,8 @@ class ChatModelBase(ABC):
     """
 
     model_name: str
-    stream: bool
+    streams: bool
+    """Whether a call streams if it does not say."""
     kind: str = "model"
     """What it is: a provider's name in the file, or "chain"."""
     entry: str | None = None
@@ -109,7 +116,16 @@ class ChatModelBase(ABC):
 
     def __init__(self, model_name: str, stream: bool) -> None:
         self.model_name = model_name
-        self.stream = stream
+        self.streams = stream
+
+    @property
+    def stream(self) -> bool:
+        """Whether a call streams if it does not say."""
+        return self.streams
+
+    @stream.setter
+    def stream(self, streams: bool) -> None:
+        self.streams = streams
 
     @property
     def name(self) -> str:
@@ -143,13 +159,39 @@ class ChatModelBase(ABC):
     async def send(self, request: ChatRequest) -> Reply:
         """Answer *request*; the contract is at the top of this module."""
 
+    # What a call returns, by what it says; `stream: true` in the file, which no type checker reads, is obeyed too.
+
     @overload
     async def __call__(
         self,
-        messages: str | Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
-        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        structured_model: Mapping[str, Any] | None = None,
+        *,
+        stream: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse: ...
+
+    @overload
+    async def __call__(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        *,
+        structured_model: type[ModelT],
+        stream: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse[ModelT]: ...
+
+    @overload
+    async def __call__(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        structured_model: Mapping[str, Any] | None = None,
         *,
         stream: Literal[True],
         **kwargs: Any,
@@ -158,30 +200,32 @@ class ChatModelBase(ABC):
     @overload
     async def __call__(
         self,
-        messages: str | Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
-        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
         *,
-        stream: Literal[False],
+        structured_model: type[ModelT],
+        stream: Literal[True],
         **kwargs: Any,
-    ) -> ChatResponse: ...
+    ) -> ChatStream[ModelT]: ...
 
     @overload
     async def __call__(
         self,
-        messages: str | Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
         structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        *,
+        stream: bool | None = None,
         **kwargs: Any,
-    ) -> Any: ...
+    ) -> Reply: ...
 
     async def __call__(
         self,
-        messages: str | Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
         structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Reply:
@@ -232,7 +276,37 @@ class ChatModelBase(ABC):
         add_done_callback(reply, context.settle)
         return reply
 
-    def sync(self, *args: Any, **kwargs: Any) -> Any:
+    @overload
+    def sync(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        structured_model: Mapping[str, Any] | None = None,
+        *,
+        stream: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse: ...
+
+    @overload
+    def sync(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        *,
+        structured_model: type[ModelT],
+        stream: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse[ModelT]: ...
+
+    @overload
+    def sync(self, messages: Messages, *args: Any, stream: Literal[True], **kwargs: Any) -> SyncStream: ...
+
+    @overload
+    def sync(self, messages: Messages, *args: Any, **kwargs: Any) -> ChatResponse | SyncStream: ...
+
+    def sync(self, *args: Any, **kwargs: Any) -> ChatResponse | SyncStream:
         """The same call for code without an event loop; a stream becomes a plain iterator.
 
         All such calls share one loop in the background, so that connections are reused. Raises RuntimeError where a
@@ -269,6 +343,42 @@ class ChatModelBase(ABC):
         return CallContext(self.services, self.name)
 
 
+class StreamingCalls:
+    """Gives chains `stream(...)`, beside the call itself."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def stream(
+            self,
+            messages: Messages,
+            tools: Tools = None,
+            tool_choice: ToolChoiceOption = None,
+            structured_model: Mapping[str, Any] | None = None,
+            **kwargs: Any,
+        ) -> Awaitable[ChatStream]: ...
+
+        @overload
+        def stream(
+            self,
+            messages: Messages,
+            tools: Tools = None,
+            tool_choice: ToolChoiceOption = None,
+            *,
+            structured_model: type[ModelT],
+            **kwargs: Any,
+        ) -> Awaitable[ChatStream[ModelT]]: ...
+
+    def stream(self, *args: Any, **kwargs: Any) -> Awaitable[ChatStream]:
+        """Make a call that streams, whatever the file says: `async for snapshot in await chain.stream(messages): ...`.
+
+        What goes in and what is raised is the same as for the call itself.
+        """
+        call: Any = self
+        streaming: Awaitable[ChatStream] = call(*args, stream=True, **kwargs)
+        return streaming
+
+
 class Layer(ChatModelBase):
     """A model around a model: it passes the request on and does one thing more."""
 
@@ -281,7 +391,7 @@ class Layer(ChatModelBase):
         return cls(inner)
 
     def __init__(self, inner: ChatModelBase) -> None:
-        super().__init__(inner.model_name, inner.stream)
+        super().__init__(inner.model_name, inner.streams)
         self.inner = inner
         self.kind = inner.kind
         self.services = inner.services

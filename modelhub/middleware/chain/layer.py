@@ -28,7 +28,7 @@ from modelhub.core.errors import (
     TotalTimeout,
 )
 from modelhub.core.events import FellBack, Restarted, Waiting
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.model import ChatModelBase, ChatRequest, Layer, StreamingCalls
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.core.tracebacks import drop_traceback, trim_traceback
@@ -74,7 +74,7 @@ class ChainOptions(LayerOptions):
         return names
 
 
-class Chain(ChatModelBase):
+class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's `stream` is a bool, as the API page says
     """Asks *models* in order until one commits.
 
     *stream* and *deadline* (seconds; kept by the `Deadline` layer, which every model of a hub has) hold for calls that
@@ -164,7 +164,7 @@ class Chain(ChatModelBase):
         return request.replace(
             options=options,
             deadline=min(ends, default=None),
-            stream=self.stream if request.stream is None else request.stream,
+            stream=self.streams if request.stream is None else request.stream,
             fallback=fallback,
         )
 
