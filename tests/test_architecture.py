@@ -38,7 +38,7 @@ LEVELS = [
         "core.error_report",
         "core.active_calls",
     ],
-    ["messages.gemini_parts", "messages.json_schema"],
+    ["messages.gemini_parts", "messages.json_schema", "messages.responses_items"],
     ["messages.content_parts"],
     ["messages.conversation"],
     ["messages.normalize", "messages.tools"],
@@ -48,7 +48,8 @@ LEVELS = [
     ["providers.addresses"],
     ["providers.http.*"],
     {
-        *("providers.base", "providers.response_builder", "providers.endpoint", "providers.redaction"),
+        *("providers.base", "providers.response_builder", "providers.response_parts"),
+        *("providers.endpoint", "providers.redaction"),
         *("providers.error_mapping", "providers.error_codes", "providers.error_patterns", "providers.provider_errors"),
         *("providers.requested_waits", "providers.sdk_client", "providers.sdk_import", "providers.client_args"),
         *("providers.json_text", "providers.unicode_text", "providers.finish_reasons", "providers.token_counts"),

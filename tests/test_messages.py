@@ -674,7 +674,14 @@ def test_no_tools() -> None:
                 "...}}, got builtin_function_or_method"
             ),
         ),
-        ([{"type": "web_search"}], "tools[0].type: unknown type `web_search` (known: function)"),
+        (
+            [{"type": "functoin", "function": {"name": "f"}}],
+            "tools[0].type: unknown type `functoin`; did you mean `function`?",
+        ),
+        (
+            [{"type": "func", "name": "f", "parameters": {}}],
+            "tools[0].type: unknown type `func`; did you mean `function`?",
+        ),
         ([{"type": "function"}], "tools[0]: `name` is missing"),
         (
             [{"type": "function", "function": "f"}],

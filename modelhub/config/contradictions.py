@@ -28,6 +28,7 @@ _OWNED = {
     "messages": "they come with each call",
     "contents": "they come with each call",
     "stream": "set `stream` on the model or chain",
+    "previous_response_id": "it belongs to one call",
 }
 _SAME = (("host", "base_url"), ("base_http_api_url", "base_url"))
 

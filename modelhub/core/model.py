@@ -17,11 +17,12 @@ from __future__ import annotations
 import pickle
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, overload
 
 from modelhub.core.context import CallContext, Services
+from modelhub.core.errors import InvalidRequest
 from modelhub.core.events import CompletionStatus
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
@@ -37,16 +38,21 @@ from modelhub.messages.tools import normalise_tool_choice, normalise_tools
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    ModelT = TypeVar("ModelT", bound=BaseModel)
-
-__all__ = ["ChatModelBase", "ChatRequest", "Layer", "StreamingCalls"]
-
-Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
-Tools: TypeAlias = Sequence[Mapping[str, Any]] | None
-ToolChoiceOption: TypeAlias = str | Mapping[str, Any] | None
+__all__ = ["ChatModelBase", "ChatRequest", "Layer", "refuse_continuation"]
 
 
 _DEFAULT_SERVICES = Services()
+_CONTINUATIONS = frozenset({"previous_response_id", "conversation"})
+"""Keywords that name a conversation which the vendor keeps: OpenAI's."""
+
+
+def refuse_continuation(options: Mapping[str, Any], name: str) -> None:
+    """Raise InvalidRequest for *options* that name a conversation which one vendor keeps; *name* is the chain's."""
+    for option in _CONTINUATIONS & options.keys():
+        raise InvalidRequest(
+            f"{option}: only one vendor knows what it names, and `{name}` may ask another one: send the messages, or "
+            "call the model itself"
+        )
 
 
 class ChatRequest(NamedTuple):
@@ -86,8 +92,7 @@ class ChatModelBase(ABC):
     """
 
     model_name: str
-    streams: bool
-    """Whether a call streams if it does not say."""
+    stream: bool
     kind: str = "model"
     """What it is: a provider's name in the file, or "chain"."""
     entry: str | None = None
@@ -116,16 +121,7 @@ class ChatModelBase(ABC):
 
     def __init__(self, model_name: str, stream: bool) -> None:
         self.model_name = model_name
-        self.streams = stream
-
-    @property
-    def stream(self) -> bool:
-        """Whether a call streams if it does not say."""
-        return self.streams
-
-    @stream.setter
-    def stream(self, streams: bool) -> None:
-        self.streams = streams
+        self.stream = stream
 
     @property
     def name(self) -> str:
@@ -159,39 +155,13 @@ class ChatModelBase(ABC):
     async def send(self, request: ChatRequest) -> Reply:
         """Answer *request*; the contract is at the top of this module."""
 
-    # What a call returns, by what it says; `stream: true` in the file, which no type checker reads, is obeyed too.
-
     @overload
     async def __call__(
         self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
-        structured_model: Mapping[str, Any] | None = None,
-        *,
-        stream: Literal[False] | None = None,
-        **kwargs: Any,
-    ) -> ChatResponse: ...
-
-    @overload
-    async def __call__(
-        self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
-        *,
-        structured_model: type[ModelT],
-        stream: Literal[False] | None = None,
-        **kwargs: Any,
-    ) -> ChatResponse[ModelT]: ...
-
-    @overload
-    async def __call__(
-        self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
-        structured_model: Mapping[str, Any] | None = None,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
         *,
         stream: Literal[True],
         **kwargs: Any,
@@ -200,32 +170,30 @@ class ChatModelBase(ABC):
     @overload
     async def __call__(
         self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
         *,
-        structured_model: type[ModelT],
-        stream: Literal[True],
+        stream: Literal[False],
         **kwargs: Any,
-    ) -> ChatStream[ModelT]: ...
+    ) -> ChatResponse: ...
 
     @overload
     async def __call__(
         self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
         structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
-        *,
-        stream: bool | None = None,
         **kwargs: Any,
-    ) -> Reply: ...
+    ) -> Any: ...
 
     async def __call__(
         self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
+        messages: str | Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
         structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Reply:
@@ -247,7 +215,8 @@ class ChatModelBase(ABC):
             warnings.warn("structured_model is given: tools and tool_choice are ignored", stacklevel=2)
             tools = tool_choice = None
         neutral_tools = normalise_tools(tools)
-        neutral_messages = await read_files(normalise_messages(messages), self.services.files)
+        continues = not kwargs.keys().isdisjoint(_CONTINUATIONS)
+        neutral_messages = await read_files(normalise_messages(messages, continues=continues), self.services.files)
         context = self.open_call(kwargs)
         stream = kwargs.pop("stream", None)
         check_options(kwargs)
@@ -276,37 +245,7 @@ class ChatModelBase(ABC):
         add_done_callback(reply, context.settle)
         return reply
 
-    @overload
-    def sync(
-        self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
-        structured_model: Mapping[str, Any] | None = None,
-        *,
-        stream: Literal[False] | None = None,
-        **kwargs: Any,
-    ) -> ChatResponse: ...
-
-    @overload
-    def sync(
-        self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
-        *,
-        structured_model: type[ModelT],
-        stream: Literal[False] | None = None,
-        **kwargs: Any,
-    ) -> ChatResponse[ModelT]: ...
-
-    @overload
-    def sync(self, messages: Messages, *args: Any, stream: Literal[True], **kwargs: Any) -> SyncStream: ...
-
-    @overload
-    def sync(self, messages: Messages, *args: Any, **kwargs: Any) -> ChatResponse | SyncStream: ...
-
-    def sync(self, *args: Any, **kwargs: Any) -> ChatResponse | SyncStream:
+    def sync(self, *args: Any, **kwargs: Any) -> Any:
         """The same call for code without an event loop; a stream becomes a plain iterator.
 
         All such calls share one loop in the background, so that connections are reused. Raises RuntimeError where a
@@ -343,42 +282,6 @@ class ChatModelBase(ABC):
         return CallContext(self.services, self.name)
 
 
-class StreamingCalls:
-    """Gives chains `stream(...)`, beside the call itself."""
-
-    if TYPE_CHECKING:
-
-        @overload
-        def stream(
-            self,
-            messages: Messages,
-            tools: Tools = None,
-            tool_choice: ToolChoiceOption = None,
-            structured_model: Mapping[str, Any] | None = None,
-            **kwargs: Any,
-        ) -> Awaitable[ChatStream]: ...
-
-        @overload
-        def stream(
-            self,
-            messages: Messages,
-            tools: Tools = None,
-            tool_choice: ToolChoiceOption = None,
-            *,
-            structured_model: type[ModelT],
-            **kwargs: Any,
-        ) -> Awaitable[ChatStream[ModelT]]: ...
-
-    def stream(self, *args: Any, **kwargs: Any) -> Awaitable[ChatStream]:
-        """Make a call that streams, whatever the file says: `async for snapshot in await chain.stream(messages): ...`.
-
-        What goes in and what is raised is the same as for the call itself.
-        """
-        call: Any = self
-        streaming: Awaitable[ChatStream] = call(*args, stream=True, **kwargs)
-        return streaming
-
-
 class Layer(ChatModelBase):
     """A model around a model: it passes the request on and does one thing more."""
 
@@ -391,7 +294,7 @@ class Layer(ChatModelBase):
         return cls(inner)
 
     def __init__(self, inner: ChatModelBase) -> None:
-        super().__init__(inner.model_name, inner.streams)
+        super().__init__(inner.model_name, inner.stream)
         self.inner = inner
         self.kind = inner.kind
         self.services = inner.services

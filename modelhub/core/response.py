@@ -11,22 +11,17 @@ import copy as copying
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from uuid import uuid4
-
-from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-__all__ = ["COUNTS", "Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Lazy", "OutputT", "Record"]
+__all__ = ["COUNTS", "Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Lazy", "Record"]
 
 Block = dict[str, Any]
 """One piece of content, as the seed's API writes it: `{"type": "text", "text": ...}`, `thinking`, `tool_use`, ..."""
-
-OutputT = TypeVar("OutputT", default=Any)
-"""The class of a structured answer."""
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error"]
 
@@ -285,7 +280,7 @@ class Attempt(Record):
         )
 
 
-class ChatResponse(Record, Generic[OutputT]):
+class ChatResponse(Record):
     """A complete reply, or one snapshot of a stream: the whole answer so far.
 
     *content* is a sequence of blocks (`text`, `thinking`, `tool_use`); *metadata* is the structured output, if one was
@@ -361,16 +356,15 @@ class ChatResponse(Record, Generic[OutputT]):
         return new
 
     @property
-    def output(self) -> OutputT:
+    def output(self) -> Any:
         """The validated structured output: an instance of the class, or the data if a JSON Schema was asked for.
 
         None without a structure, and in snapshots before the last. It is no key of the dict, which stays JSON.
         """
-        output: OutputT = self._output
-        return output
+        return self._output
 
     @output.setter
-    def output(self, value: OutputT) -> None:
+    def output(self, value: Any) -> None:
         object.__setattr__(self, "_output", value)
 
     def __setattr__(self, name: str, value: Any) -> None:

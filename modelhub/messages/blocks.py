@@ -14,6 +14,7 @@ __all__ = [
     "MediaKind",
     "Message",
     "PathSource",
+    "ProviderItemBlock",
     "Role",
     "Source",
     "TextBlock",
@@ -99,27 +100,40 @@ Source = UrlSource | Base64Source | PathSource | FileSource
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """Text. `signature` is a Gemini thought signature that must go back with it; `cache` an Anthropic cache mark."""
+    """Text. `signature` is a Gemini thought signature that must go back with it; `cache` an Anthropic cache mark.
+
+    `phase` is OpenAI's label of a message that its model wrote: `commentary` or `final_answer`.
+    """
 
     text: str
     signature: str | None = None
     provider: str | None = None
     cache: Mapping[str, Any] | None = None
+    phase: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingBlock:
-    """What a model thought. `signature` and `data` (redacted thinking) are the vendor's, named in `provider`."""
+    """What a model thought. `signature` and `data` (redacted thinking) are the vendor's, named in `provider`.
+
+    `item` is the reasoning item of OpenAI's Responses API that the thinking was read from, without its encrypted
+    content, which is the `signature`; `host` is the server that wrote it, None if that is not known.
+    """
 
     thinking: str
     signature: str | None = None
     data: str | None = None
     provider: str | None = None
+    item: Mapping[str, Any] | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ToolUseBlock:
-    """The model's wish to run a tool. `raw_input` is the text of arguments that are no JSON object; else it is None."""
+    """The model's wish to run a tool. `raw_input` is the text of arguments that are no JSON object; else it is None.
+
+    `item` has further keys of the call in OpenAI's Responses API, such as its `namespace`, which go back with it.
+    """
 
     id: str
     name: str
@@ -128,6 +142,7 @@ class ToolUseBlock:
     provider: str | None = None
     raw_input: str | None = None
     cache: Mapping[str, Any] | None = None
+    item: Mapping[str, Any] | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -157,7 +172,20 @@ class ToolResultBlock:
     cache: Mapping[str, Any] | None = None
 
 
-ContentBlock = TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock | MediaBlock
+@dataclass(frozen=True, slots=True)
+class ProviderItemBlock:
+    """An item of a conversation that only the vendor named in `provider` understands, such as a call of a tool of its.
+
+    `item` is the vendor's own JSON; `host` is the server that wrote it, None if that is not known. Other vendors are
+    not sent it.
+    """
+
+    item: Mapping[str, Any]
+    provider: str
+    host: str | None = None
+
+
+ContentBlock = TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock | MediaBlock | ProviderItemBlock
 
 Role = Literal["system", "user", "assistant"]
 
@@ -173,13 +201,17 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may ask for; *parameters* is its JSON Schema, always of type object."""
+    """A function the model may ask for; *parameters* is its JSON Schema, always of type object.
+
+    `native` is the vendor's own form of a tool that the vendor runs itself; then `name` is the type of the tool.
+    """
 
     name: str
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     strict: bool | None = None
     cache: Mapping[str, Any] | None = None
+    native: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

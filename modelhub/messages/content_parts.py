@@ -28,6 +28,15 @@ from modelhub.messages.blocks import (
 )
 from modelhub.messages.gemini_parts import read_gemini_part
 from modelhub.messages.media_sources import from_data_url, from_url, is_address, read_source
+from modelhub.messages.responses_items import (
+    PROVIDER_ITEMS,
+    read_call_item,
+    read_custom_call,
+    read_kept_item,
+    read_phase,
+    read_provider_item,
+    read_reasoning,
+)
 from modelhub.messages.sanitize import copy_arguments, copy_json, parse_arguments
 from modelhub.messages.validation import (
     Json,
@@ -63,7 +72,8 @@ def _signed(block: Json, at: str, usual: str) -> tuple[str | None, str | None]:
 def _text(block: Json, at: str) -> TextBlock | None:
     text = required_text(block, "text", at)
     signature, provider = _signed(block, at, "gemini")
-    return TextBlock(text, signature, provider, read_cache(block, at)) if text or signature else None
+    read = TextBlock(text, signature, provider, read_cache(block, at)) if text or signature else None
+    return read_phase(block, read)
 
 
 def _refusal(block: Json, at: str) -> TextBlock | None:
@@ -75,16 +85,9 @@ def _thinking(block: Json, at: str) -> ThinkingBlock | None:
     text = required_text(block, "thinking", at)
     data = optional_text(block, "data", at)
     signature, provider = _signed(block, at, "anthropic")
-    return ThinkingBlock(text, signature, data, provider) if text or signature or data else None
-
-
-def _reasoning(block: Json, at: str) -> ThinkingBlock | None:  # noqa: ARG001 - one form for the table
-    """A summary of reasoning, as the Responses API and some frameworks write it."""
-    parts = block.get("summary") or block.get("content") or ()
-    pieces = [block, *parts] if isinstance(parts, (list, tuple)) else [block]
-    texts = [str(piece.get("text") or piece.get("reasoning") or "") for piece in pieces if isinstance(piece, Mapping)]
-    text = "\n".join(filter(None, texts))
-    return ThinkingBlock(text, provider="openai") if text else None
+    item = copy_json(block["item"], f"{at}.item") if isinstance(block.get("item"), Mapping) else None
+    host = optional_text(block, "host", at)
+    return ThinkingBlock(text, signature, data, provider, item, host) if text or signature or data or item else None
 
 
 def _redacted_thinking(block: Json, at: str) -> ThinkingBlock:
@@ -97,7 +100,7 @@ def read_tool_use(block: Json, at: str) -> ToolUseBlock:
     signature, provider = _signed(block, at, "gemini")
     key = either(block, "input", either(block, "args", "arguments", at), at)
     arguments, raw = read_arguments(block.get(key), optional_text(block, "raw_input", at), f"{at}.{key}")
-    return ToolUseBlock(
+    call = ToolUseBlock(
         optional_text(block, "call_id" if block.get("call_id") else "id", at) or "",
         required_name(block, "name", at),
         arguments,
@@ -106,6 +109,7 @@ def read_tool_use(block: Json, at: str) -> ToolUseBlock:
         raw,
         read_cache(block, at),
     )
+    return read_call_item(block, call, at)
 
 
 def read_arguments(value: object, text: str | None, at: str) -> tuple[dict[str, Any], str | None]:
@@ -228,9 +232,8 @@ def _mime(found: Json) -> Json:
 SERVER_TOOLS = (
     *("server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result", "web_fetch_tool_result"),
     *("code_execution_tool_result", "bash_code_execution_tool_result", "text_editor_code_execution_tool_result"),
-    *("web_search_call", "file_search_call", "code_interpreter_call", "mcp_call", "mcp_list_tools"),
 )
-"""Blocks of Anthropic and items of OpenAI's Responses API that report what their own tools did."""
+"""Blocks of Anthropic that report what its own tools did."""
 _KINDS: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 
 _PARTS: dict[str, Reader] = {
@@ -253,10 +256,11 @@ _OTHER_NAMES: dict[str, Reader] = {
     "input_text": _text,
     "output_text": _text,
     "summary_text": _text,
-    "reasoning": _reasoning,
+    "reasoning": read_reasoning,
+    "provider_item": read_kept_item,
     "tool_call": read_tool_use,
     "function_call": read_tool_use,
-    "custom_tool_call": read_tool_use,
+    "custom_tool_call": read_custom_call,
     "function_call_output": _tool_result,
     "custom_tool_call_output": _tool_result,
     "input_image": _url("image_url", "image"),
@@ -266,6 +270,7 @@ _OTHER_NAMES: dict[str, Reader] = {
     "resource": _resource,
     "resource_link": _resource_link,
     **dict.fromkeys(SERVER_TOOLS, _pass_over),
+    **dict.fromkeys(PROVIDER_ITEMS, read_provider_item),
 }
 
 

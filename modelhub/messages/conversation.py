@@ -16,9 +16,13 @@ __all__ = ["Conversation"]
 
 
 class Conversation:
-    """The messages so far, the calls in them that have no result yet, and what was written before those results."""
+    """The messages so far, the calls in them that have no result yet, and what was written before those results.
 
-    def __init__(self) -> None:
+    If *continues*, the beginning of the conversation is at the vendor, and with it calls whose results stand here.
+    """
+
+    def __init__(self, *, continues: bool = False) -> None:
+        self._continues = continues
         self.turns: list[Message] = []
         self.open: dict[str, tuple[str, str]] = {}  # id: (the tool's name, the call's place)
         self.ends_in_tools = False
@@ -138,6 +142,9 @@ class Conversation:
 
     def _answer(self, block: ToolResultBlock, place: str) -> ToolResultBlock:
         call_id = self._open_id(safe_call_id(block.id), repair_text(block.name), place)
+        if call_id not in self.open and self._continues and call_id and call_id not in self._answers:
+            self._answers[call_id] = place
+            return replace(block, id=call_id)
         if call_id not in self.open:
             before = self._answers.get(call_id)
             which = f"which {before} has answered" if before else "which no message before it makes"

@@ -21,6 +21,7 @@ from modelhub.messages.blocks import (
     Base64Source,
     MediaBlock,
     Message,
+    ProviderItemBlock,
     Role,
     TextBlock,
     ThinkingBlock,
@@ -40,6 +41,7 @@ from modelhub.messages.content_parts import (
 )
 from modelhub.messages.conversation import Conversation
 from modelhub.messages.media_sources import from_data_url, image_type
+from modelhub.messages.responses_items import PROVIDER_ITEMS, read_phase
 from modelhub.messages.sanitize import check_block, check_text, copy_json, repair_block
 from modelhub.messages.validation import (
     Json,
@@ -55,7 +57,7 @@ from modelhub.messages.validation import (
 __all__ = ["normalise_messages"]
 
 
-def normalise_messages(messages: str | Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+def normalise_messages(messages: str | Sequence[Mapping[str, Any]], *, continues: bool = False) -> tuple[Message, ...]:
     """The conversation in the neutral form.
 
     *messages* is text (one user message) or a list of dicts: OpenAI's (chat completions or Responses), Gemini's, the
@@ -63,14 +65,15 @@ def normalise_messages(messages: str | Sequence[Mapping[str, Any]]) -> tuple[Mes
     calls without an id get one, and so does a second call with the id of one that is still open. Results answer the
     call of their id, or without one the first open call of their name, and every result bears its call's name.
     Consecutive `tool` messages become one `user` message; results in an assistant or system message become a `user`
-    message at that place. A user's or system message between a call and its results moves behind the results.
+    message at that place. A user's or system message between a call and its results moves behind the results. If the
+    conversation *continues* one that the vendor keeps, results may answer calls that are there.
 
     Raises `InvalidRequest`, with the place and what was expected, for a wrong shape, text that UTF-8 cannot hold, a
     result without a call, a call without a result (unless nothing follows it), or a conversation with nothing in it.
     """
     if isinstance(messages, str):
         messages = ({"role": "user", "content": messages},)
-    talk = Conversation()
+    talk = Conversation(continues=continues)
     for index, message in enumerate(as_sequence(messages, "messages", "a string or a list of messages")):
         plain = _plain(message)
         if plain is not None and not talk.open:
@@ -106,7 +109,7 @@ _LANGCHAIN_ROLES = {"human": "user", "ai": "assistant"}
 def _read_message(talk: Conversation, message: object, at: str) -> None:
     found = as_mapping(message, at, "a dict with `role` and `content`")
     kind, role = found.get("type"), found.get("role")
-    if role is None and isinstance(kind, str) and kind in _ITEMS:
+    if isinstance(kind, str) and kind in _ITEMS and (role is None or kind in PROVIDER_ITEMS):
         _read_item(talk, found, at)
         return
     if role is None and isinstance(kind, str):
@@ -141,7 +144,7 @@ def _marked(placed: Located, message: Json, at: str) -> Located:
     if not placed or (mark := read_cache(message, at)) is None:
         return placed
     place, last = placed[-1]
-    if isinstance(last, ThinkingBlock):
+    if isinstance(last, (ThinkingBlock, ProviderItemBlock)):
         return placed
     return [*placed[:-1], (place, last if last.cache is not None else replace(last, cache=mark))]
 
@@ -150,6 +153,7 @@ _ITEMS = frozenset(
     {
         *("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning"),
         *SERVER_TOOLS,
+        *PROVIDER_ITEMS,
     }
 )
 """What stands beside messages in the input of OpenAI's Responses API."""
@@ -203,6 +207,8 @@ def _read_assistant(message: Json, at: str) -> Located:
     if details := message.get("reasoning_details"):
         placed = [_read_details(details, "".join(thoughts), f"{at}.reasoning_details")]
     placed += _contents(message, at)
+    if message.get("phase") is not None:
+        placed = [(place, read_phase(message, b) or b if isinstance(b, TextBlock) else b) for place, b in placed]
     if refusal := optional_text(message, "refusal", at):
         placed.append((f"{at}.refusal", TextBlock(refusal)))
     if isinstance(audio := message.get("audio"), Mapping) and (spoken := optional_text(audio, "transcript", at)):

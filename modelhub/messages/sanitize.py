@@ -21,6 +21,7 @@ from modelhub.messages.blocks import (
     FileSource,
     MediaBlock,
     PathSource,
+    ProviderItemBlock,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
@@ -217,6 +218,7 @@ _BLOCK_TEXTS: dict[type, tuple[str, ...]] = {
     ToolUseBlock: ("name", "signature"),
     ToolResultBlock: (),
     MediaBlock: ("name", "detail"),
+    ProviderItemBlock: (),
 }
 _SOURCE_TEXTS: dict[type, tuple[str, ...]] = {
     UrlSource: ("url", "media_type"),

@@ -37,7 +37,8 @@ def normalise_tools(tools: Sequence[Mapping[str, Any]] | None) -> tuple[Tool, ..
 
     *tools* are in OpenAI's form or the flat one (`name`, `description`, and the schema as `input_schema`, MCP's
     `inputSchema` or `parameters`), or Gemini's `function_declarations`. Names may be any text: vendors that take fewer
-    get others in their place. Further keys are left out. Raises `InvalidRequest`, with the place and what was expected,
+    get others in their place. Further keys are left out. A tool that a vendor runs itself (`{"type": "web_search"}`) is
+    taken in the vendor's own form. Raises `InvalidRequest`, with the place and what was expected,
     for a wrong shape, an empty or repeated name, or a schema that is no JSON.
     """
     if tools is None:
@@ -45,6 +46,9 @@ def normalise_tools(tools: Sequence[Mapping[str, Any]] | None) -> tuple[Tool, ..
     seen: dict[str, str] = {}
     read = []
     for at, found in _declarations(as_sequence(tools, "tools", "a list of tools")):
+        if _is_native(found, at):
+            read.append(Tool(str(found["type"]), native=copy_json(found, at)))
+            continue
         tool = _read_tool(found, at)
         place = at.removesuffix(".function")
         if seen.setdefault(tool.name, place) != place:
@@ -64,9 +68,9 @@ def _declarations(tools: Sequence[Any]) -> Iterator[tuple[str, Json]]:
                 place = f"{at}.{key}[{number}]"
                 yield place, as_mapping(one, place, '{"name": ..., "description": ..., "parameters": ...}')
             continue
-        if found.get("type") not in (None, "function", "custom"):
-            raise unknown(f"{at}.type", "type", found["type"], ("function",))
         if found.get("function") is not None:
+            if found.get("type") not in (None, "function", "custom"):
+                raise unknown(f"{at}.type", "type", found["type"], ("function",))
             inner = as_mapping(
                 found["function"], f"{at}.function", '{"name": ..., "description": ..., "parameters": ...}'
             )
@@ -74,6 +78,16 @@ def _declarations(tools: Sequence[Any]) -> Iterator[tuple[str, Json]]:
             yield f"{at}.function", {**cache, **inner}
         else:
             yield at, found
+
+
+def _is_native(tool: Json, at: str) -> bool:
+    """Whether *tool* is one that a vendor runs itself. Raises InvalidRequest for a function of a type that is none."""
+    kind = tool.get("type")
+    if kind in (None, "function", "custom"):
+        return False
+    if not isinstance(kind, str) or not kind.strip() or any(key in tool for key in _SCHEMA_KEYS):
+        raise unknown(f"{at}.type", "type", kind, ("function",))
+    return True
 
 
 def _read_tool(found: Json, at: str) -> Tool:
@@ -149,7 +163,7 @@ def normalise_tool_choice(tool_choice: str | Mapping[str, Any] | None, tools: tu
     """
     if tool_choice is None:
         return None
-    choice = _chosen(tool_choice)
+    choice = _chosen(tool_choice, [tool.name for tool in tools if tool.native is not None])
     if not tools and choice.mode in ("auto", "none"):
         return None
     if not tools:
@@ -162,7 +176,8 @@ def normalise_tool_choice(tool_choice: str | Mapping[str, Any] | None, tools: tu
     return choice
 
 
-def _chosen(tool_choice: object) -> ToolChoice:
+def _chosen(tool_choice: object, native: Sequence[str]) -> ToolChoice:
+    """Return the choice; *native* are the types of tools that the vendor runs itself, each of which may be chosen."""
     if isinstance(tool_choice, str):
         mode = _MODES.get(tool_choice)
         return ToolChoice("tool", tool_choice) if mode is None else ToolChoice(mode)
@@ -176,6 +191,8 @@ def _chosen(tool_choice: object) -> ToolChoice:
         return ToolChoice("tool", required_name(function, "name", "tool_choice.function"))
     if kind == "tool":
         return ToolChoice("tool", required_name(found, "name", "tool_choice"))
+    if kind in native:
+        return ToolChoice("tool", str(kind))
     if not isinstance(kind, str) or kind not in _MODES:
         raise unknown("tool_choice.type", "type", kind, ("function", "tool", *_MODES))
     return ToolChoice(_MODES[kind])

@@ -23,6 +23,7 @@ from modelhub.core.errors import (
     NotConfigured,
     StreamBroken,
     UnknownFailure,
+    UnsupportedFeature,
 )
 from modelhub.core.model import ChatModelBase, ChatRequest
 from modelhub.core.response import Attempt, ChatResponse, ChatUsage
@@ -56,6 +57,8 @@ class Provider(ChatModelBase):
     """The module of the vendor's SDK."""
     tool_name_pattern: ClassVar[re.Pattern[str] | None] = None
     """What the vendor takes as the name of a tool, None if anything; others are replaced in requests and put back."""
+    takes_native_tools: ClassVar[bool] = False
+    """Whether tools in the vendor's own form, which the vendor runs itself, can be sent."""
     end_mark: ClassVar[str]
     """What ends a stream, as an error about its absence calls it."""
 
@@ -122,6 +125,7 @@ class Provider(ChatModelBase):
             if not self.is_prepared:
                 await self.prepare()
             structured = self._structured(request)
+            self._check_tools(request)
             vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
             payload = self.encode(vendor_request, structured, stream)
             # Structured output is read from the text too, if the model does not call the tool for it.
@@ -222,6 +226,15 @@ class Provider(ChatModelBase):
         if request.structured_model is None:
             return None
         return Structured(request.structured_model, self.structured_method(request))
+
+    def _check_tools(self, request: ChatRequest) -> None:
+        """Raise UnsupportedFeature for tools of another vendor."""
+        if not self.takes_native_tools:
+            for tool in request.tools:
+                if tool.native is not None:
+                    raise UnsupportedFeature(
+                        f"{self.kind} cannot run the tool `{tool.name}`, which is another vendor's"
+                    )
 
     def _facts(self, context: CallContext) -> Mapping[str, Any]:
         return {

@@ -51,6 +51,7 @@ class VendorRequest(NamedTuple):
 
     `body` is the JSON that is sent; `stream` tells how the answer comes. `target` is whatever the address and the
     headers depend on: the SDK writes them once for each, with `sdk_options`; None has it write them each time.
+    `api` is the one of the vendor's APIs that is asked, where it has several; the answer's builder has it too.
     """
 
     body: Mapping[str, Any]
@@ -58,6 +59,7 @@ class VendorRequest(NamedTuple):
     target: Hashable = None
     sdk_options: Mapping[str, Any] | None = None
     timeouts: Timeouts | None = None
+    api: Any = None
 
 
 class HttpProvider(Provider):
@@ -278,7 +280,7 @@ class HttpProvider(Provider):
                 return [event async for event in events]
         response = await self._post(payload)
         try:
-            return [_Headers(response.headers), _WholeBody(await response.read())]
+            return [_Headers(response.headers, payload.request.api), _WholeBody(await response.read())]
         finally:
             await response.aclose()
 
@@ -294,7 +296,7 @@ class HttpProvider(Provider):
         response = await self._post(payload)
         chunks = response.aiter_bytes()
         try:
-            yield _Headers(response.headers)
+            yield _Headers(response.headers, payload.request.api)
             start = await _read_start(chunks)
             if self.event_format == "sse" and start[:1] in _JSON_OR_HTML:
                 yield _WholeBody(start + b"".join([chunk async for chunk in chunks]))
@@ -317,7 +319,7 @@ class HttpProvider(Provider):
         if type(event) is ServerSentEvent:
             self.parse_event(event, answer)
         elif type(event) is _Headers:
-            answer.headers = event.headers
+            answer.headers, answer.api = event.headers, event.api
             if self.request_id_header is not None:
                 answer.request_id = event.headers.get(self.request_id_header) or None
         elif not answer.complete:
@@ -351,9 +353,10 @@ class _Payload(NamedTuple):
 
 
 class _Headers(NamedTuple):
-    """The headers of an answer."""
+    """The headers of an answer, and the API that gives it."""
 
     headers: Mapping[str, str]
+    api: Any
 
 
 class _WholeBody(NamedTuple):

@@ -15,20 +15,14 @@ from uuid import uuid4
 
 from modelhub.core.errors import BadReply
 from modelhub.core.response import Block, ChatResponse, ChatUsage, FinishReason, Lazy, Record
+from modelhub.providers.response_parts import AnswerPart, PartKind
 from modelhub.providers.structured_output import TOOL_NAME, Structured
 from modelhub.providers.token_counts import Counts, merge_counts, supersedes, usage_from_counts
 from modelhub.providers.tool_arguments import parse_arguments, parse_partial_arguments
-from modelhub.providers.unicode_text import (
-    LAST_BEFORE_SURROGATES,
-    REPLACEMENT,
-    clean_text,
-    clean_value,
-    is_high_surrogate,
-)
+from modelhub.providers.unicode_text import clean_text, clean_value
 
 __all__ = ["ResponseBuilder", "ToolUse", "parse_arguments"]
 
-PartKind = Literal["text", "thinking", "tool_use", "image", "audio", "video", "document"]
 _WRITTEN = ("text", "thinking")
 
 
@@ -36,59 +30,6 @@ class ToolUse(Record):
     """A `tool_use` block: `id`, `name`, `input` (a dict, parsed when read), `raw_input`; `error` if it is no JSON."""
 
     __slots__ = ()
-
-
-class _Growing:
-    """Text that only grows, readable at every length it has had."""
-
-    __slots__ = ("_joined", "_length", "pieces")
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self._joined = ""
-        self._length = 0
-
-    def prefix(self, length: int) -> str:
-        if length < self._length:
-            return "".join(self.pieces[:length])
-        if length > self._length:
-            self._joined = "".join((self._joined, *self.pieces[self._length : length]))
-            self._length = length
-        return self._joined
-
-
-class _Part:
-    """One block in the making. `fields` is replaced, never changed: snapshots hold on to what they saw."""
-
-    __slots__ = ("fields", "half", "key", "kind", "text")
-
-    def __init__(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> None:
-        self.kind = kind
-        self.key = key
-        self.text = _Growing()
-        self.fields = fields
-        self.half = ""
-
-    def add(self, piece: str) -> str:
-        """Add *piece* and return what was added: half a character at its end waits for the other half."""
-        if self.half or (
-            not piece.isascii() and (piece[0] > LAST_BEFORE_SURROGATES or piece[-1] > LAST_BEFORE_SURROGATES)
-        ):
-            piece, self.half = self.half + piece, ""
-            if is_high_surrogate(piece[-1]):
-                piece, self.half = piece[:-1], piece[-1]
-            piece = clean_text(piece)
-        if piece:
-            self.text.pieces.append(piece)
-        return piece
-
-    def end(self) -> str:
-        """Return what is added in the place of half a character whose other half never came."""
-        if not self.half:
-            return ""
-        self.half = ""
-        self.text.pieces.append(REPLACEMENT)
-        return REPLACEMENT
 
 
 class ResponseBuilder:
@@ -111,15 +52,15 @@ class ResponseBuilder:
         self._tool_names = tool_names
         self.required_tool = required_tool
         """The tool that must be called: its name, as the vendor was sent it, "" for any, None if none must be."""
-        self._parts: list[_Part] = []
-        self._by_key: dict[tuple[str, Hashable], _Part] = {}
+        self._parts: list[AnswerPart] = []
+        self._by_key: dict[tuple[str, Hashable], AnswerPart] = {}
         self._delta: list[str] = []
         self._common: dict[str, Any] = {}
         self._known: tuple[str | None, str | None] | None = None
         self._own_id: str | None = None
         self._counts = Counts()
         self._report: tuple[Any, Callable[[Any], Counts]] | None = None  # the last one, and what will read it
-        self._call_ids: dict[str, _Part] = {}
+        self._call_ids: dict[str, AnswerPart] = {}
         self._generated_ids: set[str] = set()
         self.has_new_content = False
         """Whether something came in since the last snapshot."""
@@ -135,6 +76,8 @@ class ResponseBuilder:
         """The answer's headers, by their names in lower case: they may say what is left of the vendor's limits."""
         self.model_name: str | None = None
         """The model's name as the vendor gives it in the answer."""
+        self.api: Any = None
+        """Which of the vendor's APIs answers, where it has several."""
         self.state: dict[str, Any] = {}
         """What a provider has to remember from one event to the next."""
 
@@ -174,7 +117,7 @@ class ResponseBuilder:
         part.fields = part.fields | {field: clean_value(value) for field, value in known.items() if value}
         self.has_new_content = True
 
-    def _claim_id(self, part: _Part, call_id: str) -> str:
+    def _claim_id(self, part: AnswerPart, call_id: str) -> str:
         """Return the id of the call *part*: *call_id* if no other call has it, else the one it has, or a new one."""
         own: str = part.fields["id"]
         if own and own not in self._generated_ids:
@@ -232,7 +175,13 @@ class ResponseBuilder:
         self._open(kind, object(), clean_value(fields))
         self.has_new_content = True
 
-    def _part(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> _Part:
+    def provider_item(self, key: Hashable, **fields: Any) -> None:
+        """Add the vendor's own item *key*, or replace what is known of it: `provider`, `host` and `item`."""
+        part = self._by_key.get(("provider_item", key)) or self._open("provider_item", key, {})
+        part.fields = clean_value(fields)
+        self.has_new_content = True
+
+    def _part(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> AnswerPart:
         last = self._parts[-1] if self._parts else None
         if last is None or last.kind != kind or (kind == "thinking" and last.key != key) or _is_closed(last, key):
             found = self._by_key.get((kind, key)) if key is not None else None
@@ -241,8 +190,8 @@ class ResponseBuilder:
             last.fields = last.fields | clean_value(fields)
         return last
 
-    def _open(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> _Part:
-        part = _Part(kind, key, fields)
+    def _open(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> AnswerPart:
+        part = AnswerPart(kind, key, fields)
         self._parts.append(part)
         self._by_key[(kind, key)] = part
         return part
@@ -355,12 +304,14 @@ class ResponseBuilder:
         return clean_text(self.model_name) if isinstance(self.model_name, str) and self.model_name else None
 
 
-def _is_closed(part: _Part, key: Hashable) -> bool:
+def _is_closed(part: AnswerPart, key: Hashable) -> bool:
     # Without keys, a signature is the last word: what it signs may not be joined with what it does not.
-    return key is None and "signature" in part.fields
+    if key is None:
+        return "signature" in part.fields
+    return "phase" in part.fields and part.key != key
 
 
-_Mark = tuple[_Part, int, dict[str, Any]]
+_Mark = tuple[AnswerPart, int, dict[str, Any]]
 
 
 def _structured_text(structured: Structured, marks: Sequence[_Mark]) -> str:
@@ -373,7 +324,7 @@ def _structured_text(structured: Structured, marks: Sequence[_Mark]) -> str:
     return "".join(part.text.prefix(length) for part, length, _ in marks if part.kind == "text")
 
 
-def _block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
+def _block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
     if part.kind != "tool_use":
         return _plain_block(part, length, fields)
     return ToolUse(
@@ -384,12 +335,12 @@ def _block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
     )
 
 
-def _plain_block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
+def _plain_block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
     written: Block = {part.kind: part.text.prefix(length)} if part.kind in _WRITTEN else {}
     return {"type": part.kind, **written, **fields}
 
 
-def _final_block(part: _Part, length: int, fields: dict[str, Any]) -> Block:
+def _final_block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
     if part.kind != "tool_use":
         return _plain_block(part, length, fields)
     text = part.text.prefix(length)

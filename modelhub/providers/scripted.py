@@ -122,6 +122,7 @@ class ScriptedChatModel(Provider):
         *("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"),
         *("num_predict", "options.num_predict"),
     )
+    takes_native_tools = True
     end_mark = "the end of the script's step"
 
     def __init__(

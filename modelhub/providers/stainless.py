@@ -48,19 +48,21 @@ class SdkWriter:
         await self.sdk.close()
 
 
-def make_vendor_request(parameters: Mapping[str, Any], stream: bool, timeouts: Timeouts) -> VendorRequest:
+def make_vendor_request(
+    parameters: Mapping[str, Any], stream: bool, timeouts: Timeouts, api: Any = None
+) -> VendorRequest:
     """Return the request that *parameters* mean: those of the body, and what the SDK takes beside it.
 
-    *timeouts* are those of the client.
+    *timeouts* are those of the client; *api* is the one of the vendor's APIs that is asked, where it has several.
     """
     if _NOT_IN_BODY.isdisjoint(parameters):
-        return VendorRequest(parameters, stream, (parameters["model"], stream))
+        return VendorRequest(parameters, stream, (parameters["model"], stream, api), api=api)
     options = {option: parameters[name] for name, option in _SDK_OPTIONS.items() if parameters.get(name)}
     body = {name: value for name, value in parameters.items() if name not in _NOT_IN_BODY}
     body |= parameters.get("extra_body") or {}
-    target = (body.get("model"), stream, json.dumps(options, default=repr, sort_keys=True))
+    target = (body.get("model"), stream, api, json.dumps(options, default=repr, sort_keys=True))
     own_timeouts = read_timeouts(options["timeout"], timeouts) if "timeout" in options else None
-    return VendorRequest(body, stream, target, options, own_timeouts)
+    return VendorRequest(body, stream, target, options, own_timeouts, api)
 
 
 def replace_environment_headers(lines: str | None, authorization: str | None, omit: Any) -> dict[str, Any]:

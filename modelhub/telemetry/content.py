@@ -13,6 +13,7 @@ from modelhub.messages.blocks import (
     FileSource,
     MediaBlock,
     Message,
+    ProviderItemBlock,
     TextBlock,
     ThinkingBlock,
     Tool,
@@ -93,12 +94,17 @@ def _media(block: MediaBlock) -> _Part:
     return {"type": "uri", **about, "uri": source.url if isinstance(source, UrlSource) else source.path}
 
 
+def _item(block: ProviderItemBlock) -> _Part:
+    return {"type": str(block.item.get("type")), "content": ""}
+
+
 _PARTS: Mapping[type, Callable[[Any], _Part]] = {
     TextBlock: _text,
     ThinkingBlock: _thinking,
     ToolUseBlock: _call,
     ToolResultBlock: _result,
     MediaBlock: _media,
+    ProviderItemBlock: _item,
 }
 
 
@@ -110,5 +116,7 @@ def _answered(block: Block) -> _Part:
             return {"type": "reasoning", "content": block["thinking"]}
         case "tool_use":
             return {"type": "tool_call", "id": block["id"], "name": block["name"], "arguments": block["input"]}
+        case "provider_item":
+            return {"type": str(block["item"].get("type")), "content": ""}
         case kind:
             return {"type": "blob", "modality": kind, "content": ""}

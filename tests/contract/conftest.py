@@ -14,7 +14,8 @@ from modelhub.registry import provider_options
 HERE = Path(__file__).parent
 TRAFFIC = HERE.parents[2] / "shared" / "corpus" / "dev.jsonl.gz"
 MODELS = {
-    "openai": {"model_name": "gpt-5-mini", "compat": "openai"},
+    "openai": {"model_name": "gpt-5-mini", "compat": "openai", "api": "chat"},
+    "openai_responses": {"model_name": "gpt-5-mini", "compat": "openai", "api": "responses"},
     "anthropic": {"model_name": "claude-sonnet-4-5", "max_tokens": 512},
     "gemini": {"model_name": "gemini-3-flash"},
     "dashscope": {"model_name": "qwen-plus"},
@@ -63,7 +64,7 @@ class Listener:
 
     def model(self, **changes):
         """A model that asks this vendor."""
-        cls = provider_options(self.kind)
+        cls = provider_options(self.kind.removesuffix("_responses"))
         key = {"api_key": "k-of-nobody"} if "api_key" in cls.model_fields else {}
         return cls(base_url=self.url, **key, **{**MODELS[self.kind], **changes}).connect()
 

@@ -77,6 +77,12 @@ def _openai_form():
     return params.CompletionCreateParamsNonStreaming, params.CompletionCreateParamsStreaming
 
 
+def _openai_responses_form():
+    from openai.types.responses import response_create_params as params
+
+    return params.ResponseCreateParamsNonStreaming, params.ResponseCreateParamsStreaming
+
+
 def _anthropic_form():
     from anthropic.types import message_create_params as params
 
@@ -107,7 +113,13 @@ def _ollama_form():
     return ChatRequest, ChatRequest
 
 
-_FORMS = {"openai": _openai_form, "anthropic": _anthropic_form, "gemini": _gemini_form, "ollama": _ollama_form}
+_FORMS = {
+    "openai": _openai_form,
+    "openai_responses": _openai_responses_form,
+    "anthropic": _anthropic_form,
+    "gemini": _gemini_form,
+    "ollama": _ollama_form,
+}
 
 
 # What the API takes, though the SDK has no parameter for it any more.
@@ -280,6 +292,90 @@ def _strict_schema(schema, at):
         for value in schema.get(key, ()):
             yield from _strict_schema(value, f"{at}.{key}")
     yield from _strict_schema(schema.get("items"), f"{at}.items")
+
+
+# OpenAI's Responses
+
+
+def _openai_responses(body, _target):
+    items = [{"role": "user", "content": body["input"]}] if isinstance(body["input"], str) else body["input"]
+    if not items:
+        yield "no input"
+    for number, item in enumerate(items):
+        for one in _responses_item(item, body):
+            yield f"input[{number}]: {one}"
+    yield from pairing(_responses_turns(items))
+    yield from _responses_order(items)
+    yield from _responses_tools(body)
+    form = (body.get("text") or {}).get("format") or {}
+    if form.get("strict"):
+        yield from _strict_schema(form["schema"], "schema")
+
+
+def _responses_item(item, body):
+    kind, role = item.get("type", "message"), item.get("role")
+    if kind == "message" and item["content"] in ("", []):
+        yield f"a {role} message without content"
+    for part in item["content"] if kind == "message" and isinstance(item["content"], list) else ():
+        if (part["type"] == "output_text") != (role == "assistant"):
+            yield f"{part['type']} in a {role} message"
+        yield from _responses_part(part)
+    for part in item["output"] if kind == "function_call_output" and isinstance(item["output"], list) else ():
+        yield from _responses_part(part)
+    if not 0 < len(item.get("call_id") or "x") <= 64:
+        yield f"a call's id of {len(item['call_id'])} characters"
+    if kind == "reasoning" and body.get("store") is False and not item.get("encrypted_content"):
+        yield "reasoning that is neither stored nor encrypted"
+
+
+def _responses_part(part):
+    if part["type"] in ("input_text", "output_text") and not part["text"]:
+        yield "an empty text part"
+    elif part["type"] == "input_image" and "image_url" in part and not _is_media_url(part["image_url"], "image/"):
+        yield "an image that is no address and no data URL"
+    elif part["type"] == "input_file" and "file_data" in part:
+        if not _is_data_url(part["file_data"], ""):
+            yield "a file that is no data URL"
+        if "filename" not in part:
+            yield "a file without a name"
+
+
+def _responses_turns(items):
+    """The items as turns: calls one after the other are one, whatever their own tools did stands beside them."""
+    kinds = {"function_call": "call", "custom_tool_call": "call"}
+    kinds |= {"function_call_output": "result", "custom_tool_call_output": "result"}
+    turns = []
+    for item in items:
+        what = kinds.get(item.get("type"))
+        if what == "call" and turns and turns[-1][-1][0] == "call":
+            turns[-1].append((what, item["call_id"]))
+        elif what:
+            turns.append([(what, item["call_id"])])
+        elif item.get("type", "message") == "message":
+            turns.append([("other", item["role"])])
+    return turns
+
+
+def _responses_order(items):
+    after = [*items[1:], {"role": "user"}]
+    for number, (item, following) in enumerate(zip(items, after, strict=True)):
+        is_output = following.get("role") in (None, "assistant") and not following.get("type", "").endswith("_output")
+        if item.get("type") == "reasoning" and not is_output:
+            yield f"input[{number}]: reasoning without the item that follows it"
+
+
+def _responses_tools(body):
+    tools = body.get("tools") or ()
+    names = [tool.get("name", tool["type"]) for tool in tools]
+    for tool in tools:
+        if tool["type"] == "function" and not isinstance(tool.get("strict"), bool):
+            yield "a tool that does not say whether it is strict"
+        if tool["type"] == "function" and not re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", tool["name"]):
+            yield f"tool name `{tool['name']}`"
+    choice = body.get("tool_choice")
+    yield from choice_problems(choice.get("name", choice["type"]) if isinstance(choice, dict) else None, names)
+    if not tools and "tool_choice" in body:
+        yield "tool_choice without tools"
 
 
 # Anthropic
@@ -664,4 +760,11 @@ def _ollama_turn(message):
     return [("other", message["role"])] + [("call", call.get("id")) for call in message.get("tool_calls") or ()]
 
 
-RULES = {"openai": _openai, "anthropic": _anthropic, "gemini": _gemini, "dashscope": _dashscope, "ollama": _ollama}
+RULES = {
+    "openai": _openai,
+    "openai_responses": _openai_responses,
+    "anthropic": _anthropic,
+    "gemini": _gemini,
+    "dashscope": _dashscope,
+    "ollama": _ollama,
+}

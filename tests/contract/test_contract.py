@@ -9,17 +9,23 @@ import pytest
 from modelhub import registry
 from modelhub.providers.openai import OpenAIChatModel
 from modelhub.providers.scripted import ScriptedChatModel
-from modelhub.testing.contract import KEY, provider_contract
+from modelhub.testing.contract import KEY, Check, provider_contract
 
 FIXTURES = Path(__file__).parent / "fixtures"
+FURTHER = {"openai_responses": "openai"}
+"""Folders of fixtures for a further API of a vendor's, and its provider."""
 # The scripted provider asks nobody: its fixtures are the steps that it plays.
 CONNECT = {"scripted": lambda served: ScriptedChatModel(steps=[json.loads(served.fixture)])}
 
 
 def contracts():
-    """Every check of every registered provider."""
+    """Every check of every registered provider, and of the further APIs."""
     kinds = sorted(registry.PROVIDERS)
-    return [check for kind in kinds for check in provider_contract(kind, FIXTURES / kind, CONNECT.get(kind))]
+    checks = [check for kind in kinds for check in provider_contract(kind, FIXTURES / kind, CONNECT.get(kind))]
+    for folder, kind in FURTHER.items():
+        further = provider_contract(kind, FIXTURES / folder)
+        checks += [Check(check.name.replace(kind, folder, 1), check.run) for check in further]
+    return checks
 
 
 @pytest.mark.parametrize("check", contracts(), ids=str)

@@ -1,4 +1,4 @@
-"""A conversation that is begun with one vendor and goes on with another: all 25 pairs, there and back."""
+"""A conversation that is begun with one vendor and goes on with another: all 36 pairs, there and back."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from modelhub.testing.contract import TOOL
 
-KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai"]
+KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai", "openai_responses"]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 THOUGHT = "The island has two harbours, so both must be asked."
 TEXT = "I look at both harbours."
@@ -24,6 +24,7 @@ BOUND = {
     ],
     "ollama": [THOUGHT],
     "openai": [],  # takes no thoughts back; servers that do are told by their quirks
+    "openai_responses": [THOUGHT, "dGhvdWdodC1zZWFsZWQtYnktb3BlbmFp"],
 }
 BEGINNING = [
     {"role": "system", "content": "You know the timetables of all ferries."},

@@ -22,6 +22,11 @@ def openai(*messages, **more):
     return {"model": "m", "messages": list(messages), **more}
 
 
+def responses(*items, **more):
+    """A body for OpenAI's Responses."""
+    return {"model": "m", "store": False, "input": list(items), **more}
+
+
 def anthropic(*messages, **more):
     """A body for Anthropic; the messages are contents, the user's first and then in turn."""
     roles = ("user", "assistant")
@@ -61,11 +66,21 @@ def image(url):
 OCALL = {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": {}}}]}
 ORESULT = {"role": "tool", "content": "3", "tool_name": "f", "tool_call_id": "c1"}
 DCALL = {**ASKS, "content": ""}
+RCALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+RRESULT = {"type": "function_call_output", "call_id": "c1", "output": "3"}
+RTOOL = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}, "strict": False}
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "c2VhbGVk"}
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}}
 SOURCE = {"type": "base64", "media_type": "image/png", "data": PIXEL}
 
 GOOD = [
     ("openai", openai(USER, ASKS, RESULT, tools=[TOOL])),
     ("openai", openai(image(f"data:image/png;base64,{PIXEL}"), stream=True, stream_options={"include_usage": True})),
+    (
+        "openai_responses",
+        responses(USER, THOUGHT, RCALL, RRESULT, tools=[RTOOL], include=["reasoning.encrypted_content"]),
+    ),
+    ("openai_responses", responses(USER, THOUGHT, SEARCH, {"role": "assistant", "content": "hi"}, USER)),
     ("anthropic", anthropic("hello", [USE], [USED], tools=[{"name": "f", "input_schema": {"type": "object"}}])),
     ("anthropic", anthropic([{"type": "image", "source": SOURCE}], system="be brief", temperature=0.5)),
     ("gemini", gemini([SAYS], [FCALL], [FRESULT])),
@@ -89,6 +104,19 @@ BAD = [
     ("openai", openai(USER, tool_choice="auto"), "without tools"),
     ("openai", openai(USER, stream_options={"include_usage": True}), "without a stream"),
     ("openai", openai(USER, {**ASKS, "tool_calls": [{**CALL, "id": "c" * 41}]}), "41 characters"),
+    ("openai_responses", responses(USER, bogus=1), "bogus"),
+    ("openai_responses", responses(USER, stop=["x"]), "stop"),
+    ("openai_responses", responses({**USER, "name": "bob"}), "form"),
+    ("openai_responses", responses(USER, RCALL, USER), "no result"),
+    ("openai_responses", responses(USER, RRESULT), "which no call waits for"),
+    ("openai_responses", responses(USER, RCALL, RCALL, RRESULT), "used twice"),
+    ("openai_responses", responses(USER, THOUGHT, USER), "without the item"),
+    ("openai_responses", responses(USER, THOUGHT), "without the item"),
+    ("openai_responses", responses(USER, {**THOUGHT, "encrypted_content": None}, RCALL, RRESULT), "neither stored"),
+    ("openai_responses", responses({"role": "user", "content": ""}), "without content"),
+    ("openai_responses", responses(USER, tools=[{**RTOOL, "strict": None}]), "strict"),
+    ("openai_responses", responses(USER, tools=[TOOL]), "form"),
+    ("openai_responses", responses(USER, tool_choice="auto"), "without tools"),
     ("anthropic", anthropic("hello", frequency_penalty=1), "frequency_penalty"),
     ("anthropic", {"model": "m", "messages": [USER]}, "max_tokens"),
     ("anthropic", anthropic([{"type": "text", "text": " "}]), "empty text"),
@@ -162,6 +190,7 @@ def test_a_broken_rule_is_found(kind, body, words, rules):
     ("kind", "endpoints", "least"),
     [
         ("openai", ("chat",), 0.85),
+        ("openai_responses", ("responses",), 0.8),
         ("anthropic", ("messages",), 0.7),
         ("gemini", ("generateContent", "streamGenerateContent"), 0.8),
         ("dashscope", ("generation",), 0.6),
@@ -175,8 +204,8 @@ def test_what_the_vendors_took_is_mostly_right(kind, endpoints, least, recorded,
     bodies = [
         (one["request"], one["path"])
         for one in recorded
-        if one["provider"] == kind and one["endpoint"] in endpoints and one["status"] == 200
-        if one["request"] and not one.get("truncated") and "prompt" not in one["request"].get("input", {})
+        if one["provider"] == kind.removesuffix("_responses") and one["endpoint"] in endpoints and one["status"] == 200
+        if one["request"] and not one.get("truncated") and "prompt" not in (one["request"].get("input") or {})
     ]
     right = [body for body, path in bodies if not wrong(rules, kind, body, path)]
     assert len(right) >= least * len(bodies)

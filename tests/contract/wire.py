@@ -79,6 +79,48 @@ def _openai_part(part):
     return ("text" if kind == "refusal" else kind, value)
 
 
+# OpenAI's Responses
+
+
+def _openai_responses(body):
+    names = {}
+    if body.get("instructions"):
+        yield "system", [("text", body["instructions"])]
+    items = body["input"]
+    for item in [{"role": "user", "content": items}] if isinstance(items, str) else items:
+        kind = item.get("type", "message")
+        if kind == "message":
+            role = {"developer": "system"}.get(item["role"], item["role"])
+            content = item["content"]
+            parts = [{"type": "input_text", "text": content}] if isinstance(content, str) else content
+            yield role, [_responses_part(part) for part in parts]
+        elif kind == "reasoning":
+            texts = [part["text"] for part in [*(item.get("summary") or ()), *(item.get("content") or ())]]
+            yield "assistant", [("thinking", "\n\n".join(texts), item.get("encrypted_content"))]
+        elif kind in ("function_call", "custom_tool_call"):
+            names[item["call_id"]] = item["name"]
+            arguments = _arguments(item["arguments"]) if kind == "function_call" else {"input": item["input"]}
+            yield "assistant", [("call", item["call_id"], item["name"], arguments)]
+        elif kind in ("function_call_output", "custom_tool_call_output"):
+            output = item["output"]
+            parts = [{"type": "input_text", "text": output}] if isinstance(output, str) else output
+            text = "\n".join(part["text"] for part in parts if part["type"] == "input_text")
+            yield "user", [("result", item["call_id"], names.get(item["call_id"]), text)]
+            yield "user", [_responses_part(part) for part in parts if part["type"] != "input_text"]
+        else:
+            yield "assistant", [("item", kind)]
+
+
+def _responses_part(part):
+    if part["type"] == "input_image":
+        return ("image", part.get("image_url") or part.get("file_id"))
+    if part["type"] == "input_file":
+        return ("document", part.get("file_data") or part.get("file_url") or part.get("file_id"))
+    if part["type"] == "input_audio":
+        return ("audio", part["input_audio"]["data"])
+    return ("text", part.get("text") or part.get("refusal"))
+
+
 # Anthropic
 
 
@@ -187,6 +229,7 @@ def _ollama(body):
 
 _READERS = {
     "openai": _openai,
+    "openai_responses": _openai_responses,
     "anthropic": _anthropic,
     "gemini": _gemini,
     "dashscope": _dashscope,

@@ -175,7 +175,6 @@ TAKEN = {
     "Gemini's null": [{"role": "user", "parts": [{"text": None, "thought": None}, {"text": "x"}]}],
     "Gemini without a role": [{"parts": [{"text": "x"}]}],
     "a vendor's own tools": [
-        {"type": "web_search_call", "id": "w", "status": "completed", "action": {}},
         {"role": "user", "content": [{"type": "server_tool_use", "id": "s", "name": "s", "input": {}}, "x"]},
     ],
 }
@@ -187,6 +186,30 @@ def test_what_says_nothing_is_left_out(messages):
     from modelhub.messages.normalize import normalise_messages
 
     assert normalise_messages(messages) == normalise_messages("x")
+
+
+SEARCH = {"type": "web_search_call", "id": "w", "status": "completed", "action": {"type": "search", "query": "x"}}
+
+
+@pytest.mark.parametrize("kind", [*ENTRIES, "openai"])
+def test_an_item_of_openais_is_sent_to_nobody_else(kind):
+    """What OpenAI's own tools did is left out for the other vendors, and for its chat completions."""
+    from modelhub.core.context import CallContext, Services
+    from modelhub.core.model import ChatRequest
+    from modelhub.messages.normalize import normalise_messages
+
+    fields = ENTRIES.get(kind, {"model_name": "m"})
+    model = provider_options(kind)(base_url="http://127.0.0.1:9", **fields).connect()
+    asked = [{"role": "user", "content": "x"}, SEARCH, {"role": "assistant", "content": "y"}]
+    kept = [
+        asked[0],
+        {"role": "assistant", "content": [{"type": "provider_item", "provider": "openai", "item": SEARCH}]},
+    ]
+    for messages in (asked, [*kept, {"role": "user", "content": "z"}]):
+        request = ChatRequest(normalise_messages(messages), (), None, None, None, {}, CallContext(Services(), "m"))
+        body = json.dumps(model.build_request(request, None, stream=False).body)
+        assert "web_search_call" not in body
+        assert "x" in body
 
 
 def test_a_link_in_a_result_is_its_address():

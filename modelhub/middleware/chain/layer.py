@@ -28,7 +28,7 @@ from modelhub.core.errors import (
     TotalTimeout,
 )
 from modelhub.core.events import FellBack, Restarted, Waiting
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer, StreamingCalls
+from modelhub.core.model import ChatModelBase, ChatRequest, Layer, refuse_continuation
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.core.tracebacks import drop_traceback, trim_traceback
@@ -74,7 +74,7 @@ class ChainOptions(LayerOptions):
         return names
 
 
-class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's `stream` is a bool, as the API page says
+class Chain(ChatModelBase):
     """Asks *models* in order until one commits.
 
     *stream* and *deadline* (seconds; kept by the `Deadline` layer, which every model of a hub has) hold for calls that
@@ -156,6 +156,8 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
             own = as_seconds(options["deadline"]) if "deadline" in options else own
             fallback = options.get("fallback", fallback)
             options = {key: value for key, value in options.items() if key not in ("deadline", "fallback")}
+        if fallback and len(self.models) > 1:
+            refuse_continuation(options, self.name)
         ends = [request.deadline] if request.deadline is not None else []
         if own is not None:
             ends.append(self.services.clock.now() + own)
@@ -164,7 +166,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         return request.replace(
             options=options,
             deadline=min(ends, default=None),
-            stream=self.streams if request.stream is None else request.stream,
+            stream=self.stream if request.stream is None else request.stream,
             fallback=fallback,
         )
 

@@ -23,6 +23,7 @@ from modelhub.messages.blocks import (
     FileSource,
     MediaBlock,
     Message,
+    ProviderItemBlock,
     TextBlock,
     ThinkingBlock,
     Tool,
@@ -205,6 +206,10 @@ def _media(block: MediaBlock, ids: _Ids) -> Json:  # noqa: ARG001 - one form for
     return _marked(_MEDIA[block.kind](block), block.cache)
 
 
+def _drop(block: ProviderItemBlock, ids: _Ids) -> None:
+    """Leave out what only another vendor understands."""
+
+
 _MEDIA: dict[str, Callable[[MediaBlock], Json]] = {"image": _image, "document": _document}
 
 _BLOCKS: dict[type, Callable[[Any, _Ids], Json | None]] = {
@@ -213,6 +218,7 @@ _BLOCKS: dict[type, Callable[[Any, _Ids], Json | None]] = {
     ToolUseBlock: _tool_use,
     ToolResultBlock: _tool_result,
     MediaBlock: _media,
+    ProviderItemBlock: _drop,
 }
 
 # -- turns -----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from modelhub.messages.blocks import (
     ContentBlock,
     MediaBlock,
     Message,
+    ProviderItemBlock,
     TextBlock,
     ThinkingBlock,
     Tool,
@@ -197,6 +198,10 @@ def _write_media(block: MediaBlock, turn: _Turn) -> None:
     turn.add(_media_part(block))
 
 
+def _drop(block: ProviderItemBlock, turn: _Turn) -> None:
+    """Leave out what only another vendor understands."""
+
+
 def _media_part(block: MediaBlock) -> Json:
     source = block.source
     if isinstance(source, Base64Source):
@@ -219,6 +224,7 @@ _WRITERS: dict[type[ContentBlock], Callable[[Any, _Turn], None]] = {
     ToolUseBlock: _write_call,
     ToolResultBlock: _write_result,
     MediaBlock: _write_media,
+    ProviderItemBlock: _drop,
 }
 
 # -- tools -------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from modelhub.messages.blocks import (
     Base64Source,
     MediaBlock,
     Message,
+    ProviderItemBlock,
     TextBlock,
     ThinkingBlock,
     Tool,
@@ -102,11 +103,16 @@ def _add_media(turn: _Turn, block: MediaBlock) -> None:
     turn.images.append(block.source.data)
 
 
+def _drop(turn: _Turn, block: ProviderItemBlock) -> None:
+    """Leave out what only another vendor understands."""
+
+
 _ADD: dict[type, Callable[[_Turn, Any], None]] = {
     TextBlock: _add_text,
     ThinkingBlock: _add_thinking,
     ToolUseBlock: _add_call,
     MediaBlock: _add_media,
+    ProviderItemBlock: _drop,
 }
 
 

@@ -36,6 +36,8 @@ class OpenAIOptions(ProviderOptions):
     """Another name for `client_args`."""
     client_type: Literal["openai", "azure"] | None = None
     """`azure` for Azure's own addresses; then `client_args: {api_version: ...}` is needed too."""
+    api: Literal["auto", "responses", "chat"] = "chat"
+    """Which of OpenAI's two APIs is asked; `auto` is Responses at api.openai.com and on Azure's v1 address."""
     compat: str | None = None
     """The server's name, where its host does not tell: vllm, lmstudio, llamacpp, ollama, deepseek, openrouter, ..."""
     quirks: Quirks | None = None

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and every server that speaks like it."""
+"""OpenAI's chat completions and Responses, and every server that speaks like it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
-from modelhub.providers.json_text import json_body
+from modelhub.providers.openai.apis import Api, ApiName, ChatApi, ResponsesApi, choose_api, has_responses
 from modelhub.providers.openai.endpoint import (
     environment_organization,
     find_endpoint,
     uses_environment,
 )
 from modelhub.providers.openai.errors import error_from_response
-from modelhub.providers.openai.request import encode_request, structured_method
-from modelhub.providers.openai.response import read_body, read_done, read_event
+from modelhub.providers.openai.request import structured_method
+from modelhub.providers.openai.responses_response import LAST_EVENTS
 from modelhub.providers.openai.servers import SERVERS, Quirks, with_overrides
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import ClientSettings
@@ -35,7 +35,7 @@ _RENEWED_CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "a
 
 
 class OpenAIChatModel(HttpProvider):
-    """OpenAI's chat completions, and every server that speaks like it.
+    """OpenAI's chat completions and Responses, and every server that speaks like it.
 
     *model_name* is the model; *api_key* is read from OPENAI_API_KEY if not given; *stream* tells whether a call gives
     a stream; *reasoning_effort* is sent unless a call says otherwise; *organization* is read from OPENAI_ORGANIZATION
@@ -43,7 +43,9 @@ class OpenAIChatModel(HttpProvider):
     retries excepted, which stay off; *generate_kwargs* go with every request, and what a call says goes before them.
 
     *base_url* is where the server is, *compat* its name, if its host does not tell (see `servers`), *quirks*
-    corrections of what is known of it. *client_type* is "azure" for Azure's own addresses and API versions.
+    corrections of what is known of it. *api* is which of OpenAI's two APIs is asked: `chat`, `responses`, or `auto`,
+    which is Responses where OpenAI and Azure serve it, unless a request needs what only chat completions have (see
+    `apis`). *client_type* is "azure" for Azure's own addresses and API versions.
     *client_kwargs* is another name for *client_args*; *stream_tool_parsing* is accepted, and has nothing to switch
     here: arguments are parsed when they are read.
 
@@ -51,11 +53,12 @@ class OpenAIChatModel(HttpProvider):
     """
 
     kind = "openai"
-    max_tokens_parameters = ("max_completion_tokens", "max_tokens")
+    max_tokens_parameters = ("max_completion_tokens", "max_tokens", "max_output_tokens")
     sdk = "openai"
     vendor = "OpenAI"
     tool_name_pattern = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-    end_mark = "a finish_reason"
+    end_mark = "its end (a finish_reason, or response.completed)"
+    takes_native_tools = True
     request_id_header = "x-request-id"
 
     def __init__(
@@ -68,6 +71,7 @@ class OpenAIChatModel(HttpProvider):
         client_args: Mapping[str, Any] | None = None,
         generate_kwargs: Mapping[str, Any] | None = None,
         *,
+        api: ApiName = "chat",
         base_url: str | None = None,
         client_kwargs: Mapping[str, Any] | None = None,
         client_type: Literal["openai", "azure"] | None = None,
@@ -91,6 +95,9 @@ class OpenAIChatModel(HttpProvider):
         self.quirks = with_overrides(SERVERS[self.server].quirks, quirks)
         """How the server departs from OpenAI."""
         self._reasoning_effort = reasoning_effort
+        self._apis: dict[str, Api] = {"chat": ChatApi(), "responses": ResponsesApi(endpoint.host or self.server)}
+        self.api: ApiName = "chat" if api == "auto" and not has_responses(self.server, endpoint) else api
+        """Which API is asked: `auto` only where both are there."""
         if not _RENEWED_CREDENTIALS.isdisjoint(args):
             self.credentials_lifetime = 0
         super().__init__(model_name, stream, endpoint=endpoint, client_args=args, generate_kwargs=generate_kwargs)
@@ -189,7 +196,7 @@ class OpenAIChatModel(HttpProvider):
         options: Any = dict(request.sdk_options or {})
         if self.endpoint.key_text is None and not self.has_credentials():
             options["headers"] = {"Authorization": _omit(), **(options.get("headers") or {})}
-        return await writer.write("/chat/completions", request, options)
+        return await writer.write(request.api.path, request, options)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -198,25 +205,33 @@ class OpenAIChatModel(HttpProvider):
         return structured_method(request, self.quirks)
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
-        """Return the parameters of chat completions."""
+        """Return the parameters of a completion, or of a response."""
         parameters = {**self.generate_kwargs, **request.options}
         if self._reasoning_effort is not None and "reasoning_effort" not in parameters:
             parameters["reasoning_effort"] = self._reasoning_effort
-        body = encode_request(self.model_name, request, structured, stream, parameters=parameters, quirks=self.quirks)
-        return make_vendor_request(body, stream, self.timeouts)
+        name = choose_api(self.model_name, request, parameters) if self.api == "auto" else self.api
+        api = self._apis[name]
+        body = api.encode_request(
+            self.model_name, request, structured, stream, parameters=parameters, quirks=self.quirks
+        )
+        return make_vendor_request(body, stream, self.timeouts, api)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
-        """Read a whole completion."""
-        read_body(json_body(body), builder)
+        """Read a whole answer of the API that was asked."""
+        self._api_of(builder).read_body(body, builder)
 
     def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
-        """Read one chunk of a completion."""
-        if event.data.strip() == b"[DONE]":
-            read_done(builder)
-        else:
-            read_event(event.name, event.data, builder)
+        """Read one event of the API that was asked."""
+        self._api_of(builder).read_event(event, builder)
+
+    def _api_of(self, builder: ResponseBuilder) -> Api:
+        return builder.api or self._apis["responses" if self.api == "responses" else "chat"]
+
+    def is_last_event(self, event: ServerSentEvent) -> bool:
+        """Whether nothing follows *event* but the end of the body."""
+        return event.name in LAST_EVENTS or super().is_last_event(event)
 
     def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
         """Return what an answer with an error *status* means."""

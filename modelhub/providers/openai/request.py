@@ -16,6 +16,7 @@ from modelhub.messages.blocks import (
     FileSource,
     MediaBlock,
     Message,
+    ProviderItemBlock,
     TextBlock,
     ThinkingBlock,
     Tool,
@@ -31,7 +32,7 @@ from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.structured_output import Method, Structured
 from modelhub.providers.tool_schema import plain_root
 
-__all__ = ["encode_messages", "encode_request", "structured_method"]
+__all__ = ["encode_messages", "encode_request", "encode_tools", "structured_method", "write_audio", "write_schema"]
 
 Json = dict[str, Any]
 
@@ -49,7 +50,8 @@ def encode_request(
     payload: Json = {"model": model, **_spelled(parameters, quirks)}
     payload["messages"] = encode_messages(request.messages, quirks)
     if request.tools:
-        payload |= _encode_tools(request.tools, request.tool_choice, quirks)
+        _refuse_native(request.tools)
+        payload |= encode_tools(request.tools, request.tool_choice, quirks)
     if structured is not None:
         _ask_structured(payload, structured, quirks)
     _merge_extra_body(payload)
@@ -128,7 +130,7 @@ def encode_messages(messages: Iterable[Message], quirks: Quirks) -> list[Json]:
         for result in results:
             written.append(_tool_message(result, quirks))
             shown += _shown_media(result, quirks)
-        rest = [block for block in message.blocks if not isinstance(block, ToolResultBlock)]
+        rest = [block for block in message.blocks if not isinstance(block, (ToolResultBlock, ProviderItemBlock))]
         if not rest:
             continue
         if message.role == "assistant":
@@ -267,7 +269,8 @@ def _image(block: MediaBlock, _: Quirks) -> Json:
 _AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
-def _audio(block: MediaBlock, quirks: Quirks) -> Json:
+def write_audio(block: MediaBlock, quirks: Quirks) -> Json:
+    """Return the part for a sound. Raises UnsupportedFeature for all but the data of wav and mp3."""
     if not isinstance(block.source, Base64Source):
         raise UnsupportedFeature("openai cannot take audio by its address: give the data or a file")
     written = _AUDIO.get(block.source.media_type)
@@ -295,7 +298,7 @@ def _video(block: MediaBlock, quirks: Quirks) -> Json:
 
 _MEDIA: Mapping[str, Callable[[MediaBlock, Quirks], Json]] = {
     "image": _image,
-    "audio": _audio,
+    "audio": write_audio,
     "video": _video,
     "document": _document,
 }
@@ -303,7 +306,7 @@ _MEDIA: Mapping[str, Callable[[MediaBlock, Quirks], Json]] = {
 # -- tools and structure -----------------------------------------------------------------------------------------------
 
 
-def _encode_tools(tools: Iterable[Tool], choice: ToolChoice | None, quirks: Quirks) -> Json:
+def encode_tools(tools: Iterable[Tool], choice: ToolChoice | None, quirks: Quirks) -> Json:
     """The tools and which may be called; what the server does not obey is had by offering fewer, or refused."""
     offered = list(tools)
     if choice is None:
@@ -321,7 +324,15 @@ def _encode_tools(tools: Iterable[Tool], choice: ToolChoice | None, quirks: Quir
     return {"tools": [_tool(tool) for tool in offered], "tool_choice": named if choice.mode == "tool" else choice.mode}
 
 
+def _refuse_native(tools: Iterable[Tool]) -> None:
+    for tool in tools:
+        if tool.native is not None:
+            raise UnsupportedFeature(f"openai runs the tool `{tool.name}` in its Responses API only (`api: responses`)")
+
+
 def _tool(tool: Tool) -> Json:
+    if tool.native is not None:
+        return dict(tool.native)
     schema, words = plain_root(tool.parameters)
     function: Json = {"name": tool.name, "parameters": schema}
     if description := " ".join(filter(None, [tool.description, words])):
@@ -343,9 +354,9 @@ def structured_method(request: ChatRequest, quirks: Quirks) -> Method:
 
 def _ask_structured(payload: Json, structured: Structured, quirks: Quirks) -> None:
     if structured.method == "native":
-        payload["response_format"] = _json_schema(structured, quirks)
+        payload["response_format"] = write_schema(structured, quirks)
     elif structured.method == "tool":
-        payload |= _encode_tools([structured.tool()], structured.tool_choice(), quirks)
+        payload |= encode_tools([structured.tool()], structured.tool_choice(), quirks)
     else:
         _ask_in_words(payload["messages"], structured.prompt())
         if quirks.structured == "json_object" and is_object(structured.schema):
@@ -362,7 +373,8 @@ def _ask_in_words(messages: list[Json], wish: str) -> None:
         last["content"].append({"type": "text", "text": wish})
 
 
-def _json_schema(structured: Structured, quirks: Quirks) -> Json:
+def write_schema(structured: Structured, quirks: Quirks) -> Json:
+    """Return the `response_format` that asks for the structure."""
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", structured.name)[:64]
     if quirks.schema_form != "strict":
         schema = whole_schema(structured.schema, anchored=quirks.schema_form == "whole_anchored")

@@ -1,0 +1,27 @@
+"""What the names of OpenAI's models tell of them."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["does_reason", "lacks_responses", "needs_responses"]
+
+_START = r"(?:^|[/:.])"
+_REASONING = re.compile(rf"{_START}(?:o\d|gpt-(?:[5-9]|1\d)(?!\d)(?!-chat|-search)|codex-|computer-use)")
+_CHAT_ONLY = re.compile(r"audio|-search-(?:preview|api)")
+_RESPONSES_ONLY = re.compile(rf"{_START}(?:o\d-pro|gpt-[\d.]+-(?:pro|codex)|codex-|computer-use)|deep-research")
+
+
+def does_reason(model: str) -> bool:
+    """Whether *model* thinks before it answers, so that it can be asked for its encrypted reasoning."""
+    return _REASONING.search(model) is not None
+
+
+def lacks_responses(model: str) -> bool:
+    """Whether *model* is served by chat completions only."""
+    return _CHAT_ONLY.search(model) is not None
+
+
+def needs_responses(model: str) -> bool:
+    """Whether *model* is served by the Responses API only."""
+    return _RESPONSES_ONLY.search(model) is not None

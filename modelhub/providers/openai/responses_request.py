@@ -1,0 +1,148 @@
+"""Requests to OpenAI's Responses API: the neutral conversation, tools and wishes as its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelhub.core.model import ChatRequest
+from modelhub.providers.openai.models import does_reason
+from modelhub.providers.openai.request import encode_tools, write_schema
+from modelhub.providers.openai.responses_conversation import encode_conversation
+from modelhub.providers.openai.schema import is_object
+from modelhub.providers.openai.servers import Quirks
+from modelhub.providers.structured_output import Structured
+
+__all__ = ["encode_request"]
+
+Json = dict[str, Any]
+
+ENCRYPTED_REASONING = "reasoning.encrypted_content"
+
+
+def encode_request(
+    model: str,
+    request: ChatRequest,
+    structured: Structured | None,
+    stream: bool,
+    *,
+    parameters: Mapping[str, Any],
+    quirks: Quirks,
+    host: str,
+) -> Json:
+    """Return the parameters of one request. *parameters* are the caller's own; *host* is where it is sent.
+
+    Nothing is stored at the server unless the caller says so, and reasoning is asked for in its encrypted form.
+    """
+    payload: Json = {"model": model, "store": False, **_spell_parameters(parameters)}
+    payload["input"] = encode_conversation(request.messages, quirks, host, is_stored=payload["store"] is True)
+    if does_reason(model) or "reasoning" in payload:
+        payload["include"] = list(dict.fromkeys([*payload.get("include", ()), ENCRYPTED_REASONING]))
+    own_tools = payload.pop("tools", None) or []
+    if request.tools:
+        payload |= _flatten_tools(encode_tools(request.tools, request.tool_choice, quirks))
+    if own_tools:
+        payload["tools"] = [*payload.get("tools", ()), *own_tools]
+    if structured is not None:
+        _ask_structured(payload, structured, quirks)
+    payload["stream"] = stream
+    return payload
+
+
+# -- parameters --------------------------------------------------------------------------------------------------------
+
+
+def _spell_parameters(parameters: Mapping[str, Any]) -> Json:
+    """Return *parameters* by the names of this API, those of chat completions too; those that say nothing left out."""
+    spelled = {name: value for name, value in parameters.items() if not says_nothing(name, value)}
+    for name in ("max_completion_tokens", "max_tokens"):
+        if name in spelled:
+            limit = spelled.pop(name)
+            spelled.setdefault("max_output_tokens", limit)
+    if (effort := spelled.pop("reasoning_effort", None)) is not None:
+        spelled["reasoning"] = {"effort": effort, **spelled.get("reasoning", {})}
+    text: Json = {}
+    if (verbosity := spelled.pop("verbosity", None)) is not None:
+        text["verbosity"] = verbosity
+    if (form := spelled.pop("response_format", None)) is not None:
+        text["format"] = _flatten_form(form)
+    if text:
+        spelled["text"] = {**text, **spelled.get("text", {})}
+    return _without_usage_option(spelled)
+
+
+def says_nothing(name: str, value: Any) -> bool:
+    """Whether the parameter *name* with *value* asks for nothing but what chat completions do without it."""
+    return value is None or (name in _NEUTRAL and value == _NEUTRAL[name])
+
+
+_NEUTRAL: Mapping[str, Any] = {
+    "n": 1,
+    "logprobs": False,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "stop": [],
+    "logit_bias": {},
+}
+
+
+def _without_usage_option(parameters: Json) -> Json:
+    # Usage always comes here, and may not be asked for.
+    options = parameters.pop("stream_options", None)
+    if isinstance(options, Mapping) and (kept := {key: options[key] for key in options if key != "include_usage"}):
+        parameters["stream_options"] = kept
+    return parameters
+
+
+def _flatten_form(form: Any) -> Any:
+    """Return a `response_format` as the format of a text: what is in `json_schema` there stands beside the type."""
+    if isinstance(form, Mapping) and isinstance(schema := form.get("json_schema"), Mapping):
+        return {"type": "json_schema", **schema}
+    return form
+
+
+# -- tools and structure -----------------------------------------------------------------------------------------------
+
+
+def _flatten_tools(parameters: Json) -> Json:
+    """Return the *parameters* of chat completions that are about tools, in the form of this API."""
+    flat: Json = {}
+    if "tools" in parameters:
+        flat["tools"] = [_flatten_tool(tool) for tool in parameters["tools"]]
+    if "tool_choice" in parameters:
+        choice, types = parameters["tool_choice"], {tool["type"] for tool in flat["tools"]}
+        if isinstance(choice, dict):
+            name = choice["function"]["name"]
+            is_function = any(tool.get("name") == name for tool in flat["tools"])
+            choice = {"type": name} if not is_function and name in types else {"type": "function", "name": name}
+        flat["tool_choice"] = choice
+    return flat
+
+
+def _flatten_tool(tool: Json) -> Json:
+    if "function" not in tool:
+        return tool
+    # Left out, `strict` means true here.
+    return {"type": "function", "strict": False, **tool["function"]}
+
+
+def _ask_structured(payload: Json, structured: Structured, quirks: Quirks) -> None:
+    if structured.method == "native":
+        form = _flatten_form(write_schema(structured, quirks))
+        payload["text"] = {**payload.get("text", {}), "format": form}
+    elif structured.method == "tool":
+        payload |= _flatten_tools(encode_tools([structured.tool()], structured.tool_choice(), quirks))
+    else:
+        _ask_in_words(payload["input"], structured.prompt())
+        if quirks.structured == "json_object" and is_object(structured.schema):
+            payload["text"] = {**payload.get("text", {}), "format": {"type": "json_object"}}
+
+
+def _ask_in_words(items: list[Json], wish: str) -> None:
+    last = items[-1] if items else {}
+    if last.get("role") != "user":
+        items.append({"role": "user", "content": wish})
+    elif isinstance(last["content"], str):
+        last["content"] += "\n\n" + wish
+    else:
+        last["content"] = [*last["content"], {"type": "input_text", "text": wish}]
