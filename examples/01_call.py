@@ -17,7 +17,9 @@ async def main() -> None:
             ]
         )
         print(reply.text)
-        print(f"answered by {reply.model}: {reply.usage.input_tokens} tokens in, {reply.usage.output_tokens} out")
+        print(f"answered by {reply.model}")
+        if reply.usage is not None:  # not every server says what was used
+            print(f"{reply.usage.input_tokens} tokens in, {reply.usage.output_tokens} out")
 
 
 asyncio.run(main())

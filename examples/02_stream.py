@@ -13,14 +13,15 @@ CONFIG = Path(__file__).with_name("models.yaml")
 
 
 async def main() -> None:
-    async with Hub.from_yaml(CONFIG) as hub, await hub.get("greeter")("Good morning!", stream=True) as stream:
+    async with Hub.from_yaml(CONFIG) as hub, await hub.get("greeter").stream("Good morning!") as stream:
         restarts = 0
         async for snapshot in stream:
             if snapshot.restarts > restarts:
                 restarts = snapshot.restarts
-                print("\n[begins anew]")
+                print("\n[starts again]")
             print(snapshot.delta, end="", flush=True)
-        print(f"\nfinished: {snapshot.finish_reason}")
+        reply = await stream.final()
+        print(f"\nfinished: {reply.finish_reason}")
 
 
 asyncio.run(main())

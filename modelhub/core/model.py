@@ -17,18 +17,18 @@ from __future__ import annotations
 import pickle
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar, overload
 
 from modelhub.core.context import CallContext, Services
-from modelhub.core.errors import InvalidRequest
 from modelhub.core.events import CompletionStatus
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.core.sync import SyncStream, run_sync
 from modelhub.core.tracebacks import trim_traceback
 from modelhub.messages.blocks import Message, Tool, ToolChoice
+from modelhub.messages.conversation import STORED_CONVERSATIONS
 from modelhub.messages.files import read_files
 from modelhub.messages.json_schema import StructuredModel, check_structured_model
 from modelhub.messages.normalize import normalise_messages
@@ -38,21 +38,16 @@ from modelhub.messages.tools import normalise_tool_choice, normalise_tools
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["ChatModelBase", "ChatRequest", "Layer", "refuse_continuation"]
+    ModelT = TypeVar("ModelT", bound=BaseModel)
+
+__all__ = ["ChatModelBase", "ChatRequest", "Layer", "StreamingCalls"]
+
+Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
+Tools: TypeAlias = Sequence[Mapping[str, Any]] | None
+ToolChoiceOption: TypeAlias = str | Mapping[str, Any] | None
 
 
 _DEFAULT_SERVICES = Services()
-_CONTINUATIONS = frozenset({"previous_response_id", "conversation"})
-"""Keywords that name a conversation which the vendor keeps: OpenAI's."""
-
-
-def refuse_continuation(options: Mapping[str, Any], name: str) -> None:
-    """Raise InvalidRequest for *options* that name a conversation which one vendor keeps; *name* is the chain's."""
-    for option in _CONTINUATIONS & options.keys():
-        raise InvalidRequest(
-            f"{option}: only one vendor knows what it names, and `{name}` may ask another one: send the messages, or "
-            "call the model itself"
-        )
 
 
 class ChatRequest(NamedTuple):
@@ -92,7 +87,8 @@ class ChatModelBase(ABC):
     """
 
     model_name: str
-    stream: bool
+    streams: bool
+    """Whether a call streams if it does not say."""
     kind: str = "model"
     """What it is: a provider's name in the file, or "chain"."""
     entry: str | None = None
@@ -121,7 +117,16 @@ class ChatModelBase(ABC):
 
     def __init__(self, model_name: str, stream: bool) -> None:
         self.model_name = model_name
-        self.stream = stream
+        self.streams = stream
+
+    @property
+    def stream(self) -> bool:
+        """Whether a call streams if it does not say."""
+        return self.streams
+
+    @stream.setter
+    def stream(self, streams: bool) -> None:
+        self.streams = streams
 
     @property
     def name(self) -> str:
@@ -155,13 +160,39 @@ class ChatModelBase(ABC):
     async def send(self, request: ChatRequest) -> Reply:
         """Answer *request*; the contract is at the top of this module."""
 
+    # What a call returns, by what it says; `stream: true` in the file, which no type checker reads, is obeyed too.
+
     @overload
     async def __call__(
         self,
-        messages: str | Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
-        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        structured_model: Mapping[str, Any] | None = None,
+        *,
+        stream: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse: ...
+
+    @overload
+    async def __call__(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        *,
+        structured_model: type[ModelT],
+        stream: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse[ModelT]: ...
+
+    @overload
+    async def __call__(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        structured_model: Mapping[str, Any] | None = None,
         *,
         stream: Literal[True],
         **kwargs: Any,
@@ -170,30 +201,32 @@ class ChatModelBase(ABC):
     @overload
     async def __call__(
         self,
-        messages: str | Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
-        structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
         *,
-        stream: Literal[False],
+        structured_model: type[ModelT],
+        stream: Literal[True],
         **kwargs: Any,
-    ) -> ChatResponse: ...
+    ) -> ChatStream[ModelT]: ...
 
     @overload
     async def __call__(
         self,
-        messages: str | Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
         structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
+        *,
+        stream: bool | None = None,
         **kwargs: Any,
-    ) -> Any: ...
+    ) -> Reply: ...
 
     async def __call__(
         self,
-        messages: str | Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
         structured_model: type[BaseModel] | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Reply:
@@ -215,7 +248,7 @@ class ChatModelBase(ABC):
             warnings.warn("structured_model is given: tools and tool_choice are ignored", stacklevel=2)
             tools = tool_choice = None
         neutral_tools = normalise_tools(tools)
-        continues = not kwargs.keys().isdisjoint(_CONTINUATIONS)
+        continues = not kwargs.keys().isdisjoint(STORED_CONVERSATIONS)
         neutral_messages = await read_files(normalise_messages(messages, continues=continues), self.services.files)
         context = self.open_call(kwargs)
         stream = kwargs.pop("stream", None)
@@ -245,7 +278,37 @@ class ChatModelBase(ABC):
         add_done_callback(reply, context.settle)
         return reply
 
-    def sync(self, *args: Any, **kwargs: Any) -> Any:
+    @overload
+    def sync(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        structured_model: Mapping[str, Any] | None = None,
+        *,
+        stream: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse: ...
+
+    @overload
+    def sync(
+        self,
+        messages: Messages,
+        tools: Tools = None,
+        tool_choice: ToolChoiceOption = None,
+        *,
+        structured_model: type[ModelT],
+        stream: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse[ModelT]: ...
+
+    @overload
+    def sync(self, messages: Messages, *args: Any, stream: Literal[True], **kwargs: Any) -> SyncStream: ...
+
+    @overload
+    def sync(self, messages: Messages, *args: Any, **kwargs: Any) -> ChatResponse | SyncStream: ...
+
+    def sync(self, *args: Any, **kwargs: Any) -> ChatResponse | SyncStream:
         """The same call for code without an event loop; a stream becomes a plain iterator.
 
         All such calls share one loop in the background, so that connections are reused. Raises RuntimeError where a
@@ -282,6 +345,42 @@ class ChatModelBase(ABC):
         return CallContext(self.services, self.name)
 
 
+class StreamingCalls:
+    """Gives chains `stream(...)`, beside the call itself."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def stream(
+            self,
+            messages: Messages,
+            tools: Tools = None,
+            tool_choice: ToolChoiceOption = None,
+            structured_model: Mapping[str, Any] | None = None,
+            **kwargs: Any,
+        ) -> Awaitable[ChatStream]: ...
+
+        @overload
+        def stream(
+            self,
+            messages: Messages,
+            tools: Tools = None,
+            tool_choice: ToolChoiceOption = None,
+            *,
+            structured_model: type[ModelT],
+            **kwargs: Any,
+        ) -> Awaitable[ChatStream[ModelT]]: ...
+
+    def stream(self, *args: Any, **kwargs: Any) -> Awaitable[ChatStream]:
+        """Make a call that streams, whatever the file says: `async for snapshot in await chain.stream(messages): ...`.
+
+        What goes in and what is raised is the same as for the call itself.
+        """
+        call: Any = self
+        streaming: Awaitable[ChatStream] = call(*args, stream=True, **kwargs)
+        return streaming
+
+
 class Layer(ChatModelBase):
     """A model around a model: it passes the request on and does one thing more."""
 
@@ -294,7 +393,7 @@ class Layer(ChatModelBase):
         return cls(inner)
 
     def __init__(self, inner: ChatModelBase) -> None:
-        super().__init__(inner.model_name, inner.stream)
+        super().__init__(inner.model_name, inner.streams)
         self.inner = inner
         self.kind = inner.kind
         self.services = inner.services

@@ -11,17 +11,22 @@ import copy as copying
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 from uuid import uuid4
+
+from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-__all__ = ["COUNTS", "Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Lazy", "Record"]
+__all__ = ["COUNTS", "Attempt", "Block", "ChatResponse", "ChatUsage", "FinishReason", "Lazy", "OutputT", "Record"]
 
 Block = dict[str, Any]
 """One piece of content, as the seed's API writes it: `{"type": "text", "text": ...}`, `thinking`, `tool_use`, ..."""
+
+OutputT = TypeVar("OutputT", default=Any)
+"""The class of a structured answer."""
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error"]
 
@@ -280,7 +285,7 @@ class Attempt(Record):
         )
 
 
-class ChatResponse(Record):
+class ChatResponse(Record, Generic[OutputT]):
     """A complete reply, or one snapshot of a stream: the whole answer so far.
 
     *content* is a sequence of blocks (`text`, `thinking`, `tool_use`); *metadata* is the structured output, if one was
@@ -356,15 +361,16 @@ class ChatResponse(Record):
         return new
 
     @property
-    def output(self) -> Any:
+    def output(self) -> OutputT:
         """The validated structured output: an instance of the class, or the data if a JSON Schema was asked for.
 
         None without a structure, and in snapshots before the last. It is no key of the dict, which stays JSON.
         """
-        return self._output
+        output: OutputT = self._output
+        return output
 
     @output.setter
-    def output(self, value: Any) -> None:
+    def output(self, value: OutputT) -> None:
         object.__setattr__(self, "_output", value)
 
     def __setattr__(self, name: str, value: Any) -> None:

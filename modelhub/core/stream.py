@@ -15,12 +15,12 @@ import logging
 import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Self
 
 from modelhub.core.errors import BadReply, StreamBroken
 from modelhub.core.loop_end import LoopEndCloser
 from modelhub.core.process import fork_count
-from modelhub.core.response import ChatResponse
+from modelhub.core.response import ChatResponse, OutputT
 from modelhub.core.snapshot_reader import ReadInterrupted, SnapshotReader, SnapshotSource, run_in_background
 from modelhub.core.stream_timer import MakeError, StreamTimer
 from modelhub.core.tracebacks import drop_frames, trim_traceback
@@ -158,7 +158,7 @@ def _tell(callback: Callable[[Outcome], None], outcome: Outcome) -> None:
 _CUT = ("failed", "cancelled")
 
 
-class ChatStream(AsyncGenerator[ChatResponse, None]):
+class ChatStream(AsyncGenerator[ChatResponse[OutputT], None], Generic[OutputT]):
     """An answer that is still coming: iterate over it, or `await stream.final()`.
 
     Each item is the whole answer so far. Use it as a context manager (`async with`) or call `aclose()` when you stop
@@ -239,7 +239,7 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
                 self._source.observer = completion.timer
         return completion.timer
 
-    async def __anext__(self) -> ChatResponse:
+    async def __anext__(self) -> ChatResponse[OutputT]:
         completion = self._completion
         if completion.outcome is not None and completion.outcome.how in _CUT:
             self._raise_failure(completion.outcome)
@@ -288,7 +288,7 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         broken.partial = outcome.reply
         raise broken
 
-    async def final(self) -> ChatResponse:
+    async def final(self) -> ChatResponse[OutputT]:
         """Read to the end and give back the complete answer. Raises BadReply if the stream was closed before."""
         last: ChatResponse | None = self._completion.last
         async for snapshot in self:
@@ -309,11 +309,11 @@ class ChatStream(AsyncGenerator[ChatResponse, None]):
         if (closer := self._completion.loop_end_closer) is not None:
             await closer.join()
 
-    async def asend(self, value: Any) -> ChatResponse:  # noqa: ARG002 - the protocol's parameter; snapshots only come out
+    async def asend(self, value: Any) -> ChatResponse[OutputT]:  # noqa: ARG002 - the protocol's parameter; snapshots only come out
         """The next snapshot; *value* has no meaning here."""
         return await self.__anext__()
 
-    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> ChatResponse:
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> ChatResponse[OutputT]:
         """Close the stream, then raise what is given."""
         await self.aclose()
         error = typ() if isinstance(typ, type) and val is None else (val if val is not None else typ)

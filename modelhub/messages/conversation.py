@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from modelhub.core.errors import InvalidRequest
 from modelhub.messages.blocks import Message, Role, ToolResultBlock, ToolUseBlock
@@ -12,7 +13,19 @@ from modelhub.messages.content_parts import Located
 from modelhub.messages.sanitize import repair_text, safe_call_id
 from modelhub.messages.validation import shown
 
-__all__ = ["Conversation"]
+__all__ = ["STORED_CONVERSATIONS", "Conversation", "refuse_stored_conversation"]
+
+STORED_CONVERSATIONS = frozenset({"previous_response_id", "conversation"})
+"""Parameters that name a conversation which the vendor keeps: OpenAI's."""
+
+
+def refuse_stored_conversation(options: Mapping[str, Any], name: str) -> None:
+    """Raise InvalidRequest for *options* that name a conversation which one vendor keeps; *name* is the chain's."""
+    for option in STORED_CONVERSATIONS & options.keys():
+        raise InvalidRequest(
+            f"{option}: only one vendor knows what it names, and `{name}` may ask another one: send the messages, or "
+            "call the model itself"
+        )
 
 
 class Conversation:

@@ -43,6 +43,7 @@ from typing import Any
 from modelhub.core.errors import BadReply, CallError, ConnectionLost, StreamBroken
 from modelhub.core.model import ChatModelBase
 from modelhub.core.response import ChatResponse
+from modelhub.core.stream import ChatStream
 from modelhub.registry import provider_options
 from modelhub.testing.contract_cases import (
     ANSWERS,
@@ -208,7 +209,7 @@ class _Contract:
             more["structured_model"] = Timetable
         try:
             reply = await model(told, stream=streamed, **more)
-            found = [snapshot async for snapshot in reply] if streamed else [reply]
+            found = [snapshot async for snapshot in reply] if isinstance(reply, ChatStream) else [reply]
         finally:
             assert_equal("the caller's messages", told, before)
             if self.fixtures.wire:

@@ -28,10 +28,11 @@ from modelhub.core.errors import (
     TotalTimeout,
 )
 from modelhub.core.events import FellBack, Restarted, Waiting
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer, refuse_continuation
+from modelhub.core.model import ChatModelBase, ChatRequest, Layer, StreamingCalls
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.core.tracebacks import drop_traceback, trim_traceback
+from modelhub.messages.conversation import refuse_stored_conversation
 from modelhub.middleware.attempts import count_made, is_cooling_down, leaves_of
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT
 from modelhub.middleware.chain.restarting import RestartingSnapshots
@@ -74,7 +75,7 @@ class ChainOptions(LayerOptions):
         return names
 
 
-class Chain(ChatModelBase):
+class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's `stream` is a bool, as the API page says
     """Asks *models* in order until one commits.
 
     *stream* and *deadline* (seconds; kept by the `Deadline` layer, which every model of a hub has) hold for calls that
@@ -157,7 +158,7 @@ class Chain(ChatModelBase):
             fallback = options.get("fallback", fallback)
             options = {key: value for key, value in options.items() if key not in ("deadline", "fallback")}
         if fallback and len(self.models) > 1:
-            refuse_continuation(options, self.name)
+            refuse_stored_conversation(options, self.name)
         ends = [request.deadline] if request.deadline is not None else []
         if own is not None:
             ends.append(self.services.clock.now() + own)
@@ -166,7 +167,7 @@ class Chain(ChatModelBase):
         return request.replace(
             options=options,
             deadline=min(ends, default=None),
-            stream=self.stream if request.stream is None else request.stream,
+            stream=self.streams if request.stream is None else request.stream,
             fallback=fallback,
         )
 

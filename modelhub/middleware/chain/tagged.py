@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelhub.core.context import CallContext, as_tags
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.model import ChatModelBase, ChatRequest, Layer, StreamingCalls
 from modelhub.core.stream import Reply
 
 __all__ = ["Tagged"]
 
 
-class Tagged(Layer):
+class Tagged(StreamingCalls, Layer):  # type: ignore[misc] # see `Chain`
     """Calls *inner*, a chain, with *tags*; a call's own `tags=` come on top. Making one costs next to nothing."""
 
     def __init__(self, inner: ChatModelBase, tags: Mapping[str, Any]) -> None:
