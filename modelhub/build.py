@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelhub.core.context import Services
 from modelhub.core.errors import NotConfigured
 from modelhub.core.model import ChatModelBase, ChatRequest
 from modelhub.core.stream import Reply
-from modelhub.middleware.build_context import BuildContext
+from modelhub.middleware.build_context import BuildContext, SharedState
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.layer import RateLimitPool
 from modelhub.middleware.retry.layer import RetryBudget
@@ -60,16 +60,19 @@ class Builder:
     opened: Callable[[ChatModelBase], None]
     accounts: Accounting | None = None
     pools: dict[str, RateLimitPool] = field(default_factory=dict)
-    _state: dict[Any, Any] = field(default_factory=dict, repr=False)  # its keys have addresses, with passwords
+    _shared: SharedState = field(init=False, repr=False)
     _stacks: dict[str, ChatModelBase] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pools = {
             name: RateLimitPool(name, options, self.services.clock) for name, options in self.loaded.limits.items()
         }
-        self._state["retry budget"] = RetryBudget(self.loaded.config.retry_budget)
-        if self.accounts is not None:
-            self._state.update(self.accounts.state)
+        self._shared = SharedState(
+            RetryBudget(self.loaded.config.retry_budget),
+            self.pools,
+            prices=self.accounts.prices if self.accounts is not None else None,
+            budgets=self.accounts.budgets if self.accounts is not None else None,
+        )
 
     def chain(self, name: str) -> Chain:
         """The chain *name*, or the model *name* as a chain of one."""
@@ -101,7 +104,7 @@ class Builder:
             model.connect_timeout = timeout.connect
         model.context_window = entry.options.context_window
         self.opened(model)
-        build_context = BuildContext(self.services, _identity(entry.options), self.pools, self._state)
+        build_context = BuildContext(self.services, _identity(entry.options), self._shared)
         for spec in reversed(layers()):
             model = spec.load().wrap(model, entry.layers.get(spec.key), build_context)
         return model

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SecretStr,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_before_validator_function
 
-__all__ = ["Duration", "LayerOptions", "Options", "ProviderOptions", "Secret", "duration"]
+__all__ = ["Duration", "LayerOptions", "Options", "ProviderOptions", "Secret"]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
@@ -42,31 +53,41 @@ def seconds(value: Any) -> Any:
     return float(value)
 
 
-def duration(least: float, most: float) -> Any:
-    """The type of a duration between *least* and *most* seconds."""
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A time span in a file, between *least* and *most* seconds: `Annotated[float, Duration(0, 60)]`.
 
-    def check(value: Any) -> float:
+    It is written "500ms", "5s", "2m", "1h", or as a number of seconds, and read as a float of seconds.
+    """
+
+    least: float = 0.0
+    most: float = 86_400.0
+
+    def check(self, value: Any) -> float:
+        """Return *value* in seconds. Raises PydanticCustomError for what is no duration, or out of bounds."""
         number: float = seconds(value)
-        if not least <= number <= most:
-            bound = f"over the limit of {most:g} s" if number > most else f"under the least of {least:g} s"
+        if not self.least <= number <= self.most:
+            bound = (
+                f"over the limit of {self.most:g} s" if number > self.most else f"under the least of {self.least:g} s"
+            )
             unit = "; a plain number is in seconds" if not isinstance(value, str) else ""
-            hint = f"{number / 1000:g}s" if least <= number / 1000 <= most and number >= 1000 else ""
+            hint = f"{number / 1000:g}s" if self.least <= number / 1000 <= self.most and number >= 1000 else ""
             raise PydanticCustomError(
                 "duration_range", "is {bound}{unit}", {"bound": bound, "unit": unit, "hint": hint}
             )
         return number
 
-    schema = {
-        "anyOf": [
-            {"type": "number", "minimum": least, "maximum": most},
-            {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h)?\s*$"},
-        ]
-    }
-    return Annotated[float, BeforeValidator(check), WithJsonSchema(schema)]
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(self.check, handler(source))
 
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {
+            "anyOf": [
+                {"type": "number", "minimum": self.least, "maximum": self.most},
+                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h)?\s*$"},
+            ]
+        }
 
-Duration = duration(0, 86_400)
-"""A time span: "500ms", "5s", "2m", "1h", or a number of seconds. At most a day."""
 
 Secret = Annotated[SecretStr, WithJsonSchema({"type": "string", "format": "password"})]
 """Text that no repr, log or error shows."""

@@ -14,7 +14,8 @@ from modelhub.core.events import CallEnded
 from modelhub.core.model import Layer
 from modelhub.core.tracebacks import trim_traceback
 from modelhub.middleware.chain.layer import Chain
-from modelhub.middleware.retry.layer import Retry, RetryOptions
+from modelhub.middleware.retry.layer import Retry
+from modelhub.middleware.retry.options import RetryOptions
 from modelhub.providers.scripted import ScriptedChatModel, Step
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelhub.accounting.options import SpendingOptions, UsageOptions
 from modelhub.accounting.prices import PriceBook
@@ -47,11 +47,6 @@ class Accounting:
 
         source = self.prices.source
         return Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.of(event, source))
-
-    @property
-    def state(self) -> dict[Any, Any]:
-        """What the layers of all models share."""
-        return {"prices": self.prices} | ({} if self.budgets is None else {"budgets": self.budgets})
 
 
 def _budgets(

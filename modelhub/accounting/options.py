@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelhub.options import Options, duration
+from modelhub.options import Duration, Options
 
 __all__ = ["SpendingOptions", "UsageOptions"]
 
@@ -22,9 +22,9 @@ class UsageOptions(Options):
     """An SQLite file that gets a row for every call; beside this file, unless the path is absolute."""
     batch: Annotated[int, Field(ge=0, le=10_000)] = 50
     """How many finished calls may not be written yet; with 0 or 1, each is written before its call returns."""
-    max_delay: duration(0, 60) = 1.0  # type: ignore[valid-type]
+    max_delay: Annotated[float, Duration(0, 60)] = 1.0
     """How long a finished call may wait to be written; with 0, each is written before its call returns."""
-    refresh: duration(0.1, 3600) = 5.0  # type: ignore[valid-type]
+    refresh: Annotated[float, Duration(0.1, 3600)] = 5.0
     """How old may be what budgets know of other processes that write the same ledger, before it is read again in the
     background. They hold to within what the others spend in this time and their `max_delay`, and have under way."""
 

@@ -8,14 +8,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from modelhub.core.response import ChatUsage
-from modelhub.middleware.retry.layer import RetryOptions
-from modelhub.middleware.timeout.layer import TimeoutOptions
-from modelhub.middleware.usage.layer import PricingOptions
+from modelhub.middleware.retry.options import RetryOptions
+from modelhub.middleware.timeout.options import TimeoutOptions
+from modelhub.middleware.usage.options import PricingOptions
 
 if TYPE_CHECKING:
     from modelhub.accounting.options import SpendingOptions
     from modelhub.config.load import Loaded, ModelEntry
-    from modelhub.middleware.chain.layer import ChainOptions
+    from modelhub.middleware.chain.options import ChainOptions
 
 __all__ = ["Member", "Plan", "Worst"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from modelhub.cli.chain_plan import Member, Plan
 from modelhub.cli.output import names
-from modelhub.middleware.timeout.layer import TimeoutOptions
+from modelhub.middleware.timeout.options import TimeoutOptions
 
 __all__ = ["notes"]
 

@@ -9,7 +9,8 @@ from modelhub.cli.chain_plan import TOKENS, Member, Plan, Worst
 from modelhub.cli.chain_warnings import notes
 from modelhub.cli.output import columns, counted, line, money, span, took
 from modelhub.config.schema import layer_options
-from modelhub.middleware.limit.layer import LimitOptions, RateLimitPool
+from modelhub.middleware.limit.layer import RateLimitPool
+from modelhub.middleware.limit.options import LimitOptions
 from modelhub.options import LayerOptions
 from modelhub.registry import layers
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from modelhub.cli.output import Cell
     from modelhub.config.load import Origin
-    from modelhub.middleware.chain.layer import ChainOptions
+    from modelhub.middleware.chain.options import ChainOptions
 
 __all__ = ["as_dict", "lines"]
 

@@ -28,8 +28,8 @@ from modelhub.config.source import Document, Path
 from modelhub.config.view import LocatedData, where
 from modelhub.core.errors import ConfigError, Problem, UnknownModel
 from modelhub.core.tracebacks import raises_without_frames
-from modelhub.middleware.chain.layer import ChainOptions
-from modelhub.middleware.limit.layer import LimitOptions
+from modelhub.middleware.chain.options import ChainOptions
+from modelhub.middleware.limit.options import LimitOptions
 
 __all__ = ["Loaded", "ModelEntry", "Origin", "UnresolvedReference", "copy_plain", "load_dict", "load_file", "load_text"]
 

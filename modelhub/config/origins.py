@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import BaseModel, WithJsonSchema
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from modelhub.config.check import OptionsChecker
@@ -16,7 +16,7 @@ from modelhub.config.schema import layer_options
 from modelhub.config.secrets import MASK, is_reference
 from modelhub.config.source import Path
 from modelhub.config.view import LocatedData, is_secret_path
-from modelhub.options import LayerOptions
+from modelhub.options import Duration, LayerOptions
 
 __all__ = ["Origin", "origins_of"]
 
@@ -107,8 +107,7 @@ def _written(value: Any, info: FieldInfo) -> str:
 
 
 def _is_duration(info: FieldInfo) -> bool:
-    schemas = [part.json_schema for part in info.metadata if isinstance(part, WithJsonSchema)]
-    return any("ms|s|m|h" in f"{schema}" for schema in schemas)
+    return any(isinstance(part, Duration) for part in info.metadata)
 
 
 def _dotted(path: Path) -> str:

@@ -11,7 +11,7 @@ from modelhub.config.problems import did_you_mean
 from modelhub.config.schema import NAME
 from modelhub.config.source import Path
 from modelhub.config.view import LocatedData, where
-from modelhub.middleware.limit.layer import LimitOptions
+from modelhub.middleware.limit.options import LimitOptions
 
 __all__ = ["check_chains", "check_limit", "check_names", "check_pool"]
 

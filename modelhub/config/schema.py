@@ -18,9 +18,9 @@ from modelhub import registry
 from modelhub.accounting.options import SpendingOptions, UsageOptions
 from modelhub.core.errors import ConfigError
 from modelhub.messages.files import FileOptions
-from modelhub.middleware.chain.layer import ChainOptions
-from modelhub.middleware.limit.layer import LimitOptions
-from modelhub.middleware.retry.layer import RetryBudgetOptions
+from modelhub.middleware.chain.options import ChainOptions
+from modelhub.middleware.limit.options import LimitOptions
+from modelhub.middleware.retry.options import RetryBudgetOptions
 from modelhub.options import LayerOptions, Options, ProviderOptions
 from modelhub.telemetry.options import TelemetryOptions
 

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from modelhub.core.context import Services
+from modelhub.middleware.breaker.state import BreakerState
+from modelhub.middleware.limit.pool import RateLimitPool
+from modelhub.middleware.retry.budget import RetryBudget
+from modelhub.middleware.usage.protocols import BudgetPolicy, PriceSource
 
-__all__ = ["MAX_UNBOUNDED_WAIT", "BuildContext"]
+__all__ = ["MAX_UNBOUNDED_WAIT", "BuildContext", "SharedState"]
 
 MAX_UNBOUNDED_WAIT = 60.0
-"""How many seconds a call without a deadline waits at most for a model that asks to be left alone."""
+"""How many seconds a call without a deadline waits at most for a model that is cooling down."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedState:
+    """What all models of a hub have in common.
+
+    *limits* are the named pools, *breakers* the breakers' states by the identity of what they guard; *prices* finds
+    the price of a model, and *budgets* bound what is spent, where the hub has any.
+    """
+
+    retry_budget: RetryBudget = field(default_factory=RetryBudget)
+    limits: Mapping[str, RateLimitPool] = field(default_factory=dict)
+    breakers: dict[Hashable, BreakerState] = field(default_factory=dict, repr=False)  # identities hold addresses
+    prices: PriceSource | None = None
+    budgets: BudgetPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
     """What `build` passes to the layers of one model.
 
-    `identity` tells which vendor endpoint, key and model it is; `limits` are the named pools; `state` is room for what
-    several models have in common, by key.
+    *identity* is the same for models that share a vendor's endpoint, key and model name.
     """
 
     services: Services = field(default_factory=Services)
     identity: Hashable = field(default=None, repr=False)
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    state: dict[Any, Any] = field(default_factory=dict, repr=False)  # its keys have addresses, with passwords
+    shared: SharedState = field(default_factory=SharedState)

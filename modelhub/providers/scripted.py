@@ -18,7 +18,7 @@ from modelhub.core.errors import CallError, ConnectionLost
 from modelhub.core.model import ChatRequest
 from modelhub.core.response import ChatUsage, FinishReason
 from modelhub.messages.blocks import TextBlock
-from modelhub.options import Options, ProviderOptions, duration
+from modelhub.options import Duration, Options, ProviderOptions
 from modelhub.providers.base import Payload, Provider
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.structured_output import Structured
@@ -26,7 +26,7 @@ from modelhub.providers.structured_output import Structured
 __all__ = ["ScriptedChatModel", "ScriptedOptions", "Step", "ToolCall"]
 
 _FAILURES = {cls.__name__: cls for cls in errors.failure_classes() if cls is not errors.AllModelsFailed}
-_Pause = duration(0, 86_400)
+_Pause = Annotated[float, Duration()]
 
 
 class ToolCall(Options):
@@ -57,11 +57,11 @@ class Step(Options):
     """The failure's message."""
     status: Annotated[int, Field(ge=100, le=599)] | None = None
     """The failure's HTTP status."""
-    retry_after: _Pause | None = None  # type: ignore[valid-type]
+    retry_after: _Pause | None = None
     """How long the failure asks to wait."""
-    wait: _Pause = 0.0  # type: ignore[valid-type]
+    wait: _Pause = 0.0
     """Silence before the first content."""
-    pause: _Pause = 0.0  # type: ignore[valid-type]
+    pause: _Pause = 0.0
     """Silence before each further word of a stream."""
     break_after: Annotated[int, Field(ge=0)] | None = None
     """The connection is lost after this many words of a stream; a plain reply is lost whole."""

@@ -266,7 +266,7 @@ def test_a_view_with_tags_is_called_like_its_chain(notes):
     """Also streaming, also without an event loop, also when the hub is closed."""
     hub = hub_of(notes, {"a": {"reply": "one"}})
     view = hub.get("a").with_tags(user="1")
-    assert (view.name, view.stream, view.configured) == ("a", False, True)
+    assert (view.name, view.streams, view.configured) == ("a", False, True)
     with hub.tags(job="sync"):
         assert view.sync("hi").requested == "a"
     assert notes[0].tags == {"user": "1", "job": "sync"}

@@ -14,7 +14,7 @@ from modelhub import registry
 from modelhub.config.load import Loaded, load_dict, load_text
 from modelhub.config.schema import defaults_class, entry_class, keys_of, layer_options
 from modelhub.core.errors import ConfigError, UnknownModel
-from modelhub.middleware.limit.layer import LimitOptions
+from modelhub.middleware.limit.options import LimitOptions
 from modelhub.options import Options, ProviderOptions
 
 Load = Callable[..., Loaded]

@@ -25,7 +25,9 @@ from modelhub.core.errors import (
     StreamBroken,
 )
 from modelhub.core.events import Waiting
-from modelhub.middleware.breaker.layer import AttemptCounts, Breaker, BreakerOptions
+from modelhub.middleware.breaker.layer import Breaker
+from modelhub.middleware.breaker.options import BreakerOptions
+from modelhub.middleware.breaker.state import AttemptCounts
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock
 

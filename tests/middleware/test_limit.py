@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from modelhub.core.errors import AllModelsFailed, DeadlineExceeded, LimitRejected
-from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, LimitOptions, RateLimitPool
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool
+from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock
 
 NOTHING = Amounts()

@@ -7,7 +7,8 @@ from aiolimiter import AsyncLimiter
 from pydantic import ValidationError
 
 from modelhub.middleware.limit.bucket import Bucket
-from modelhub.middleware.limit.layer import LimitOptions, Rate
+from modelhub.middleware.limit.layer import Rate
+from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock
 
 MINUTE, DAY = 60.0, 86_400.0

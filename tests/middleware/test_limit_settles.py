@@ -7,7 +7,8 @@ import warnings
 import pytest
 
 from modelhub.core.errors import CallError
-from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, LimitOptions, RateLimitPool
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool
+from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock
 
 LIMITS = {"t": {"tokens_per_minute": 1000, "requests_per_minute": 100, "burst": 1}}

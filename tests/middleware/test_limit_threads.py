@@ -8,7 +8,8 @@ import time
 import pytest
 
 from modelhub import Hub
-from modelhub.middleware.limit.layer import Amounts, Limit, LimitOptions, RateLimitPool
+from modelhub.middleware.limit.layer import Amounts, Limit, RateLimitPool
+from modelhub.middleware.limit.options import LimitOptions
 
 PERIOD, MOST = 0.5, 40
 

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from modelhub.core.errors import LimitRejected, RateLimited
-from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, LimitOptions, RateLimitPool
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool
+from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock
 
 LIMITED = {"fail": "RateLimited"}

@@ -19,7 +19,8 @@ from modelhub.core.errors import (
 )
 from modelhub.core.events import AttemptEnded, Waiting
 from modelhub.core.stream import add_done_callback
-from modelhub.middleware.timeout.layer import Timeout, TimeoutOptions
+from modelhub.middleware.timeout.layer import Timeout
+from modelhub.middleware.timeout.options import TimeoutOptions
 from modelhub.providers.scripted import ScriptedChatModel, ScriptedOptions
 
 OK = {"say": "fine"}

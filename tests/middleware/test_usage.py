@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from modelhub.core.errors import CallError, StreamBroken
 from modelhub.core.response import ChatUsage
-from modelhub.middleware.usage.layer import PricingOptions
+from modelhub.middleware.usage.options import PricingOptions
 
 PRICE = {"input": "2.50", "output": 10}
 TEN = " ".join(["word"] * 10)

@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelhub.core.errors import LimitRejected
-from modelhub.middleware.limit.layer import Amounts, AttemptResult, LimitOptions, Permit, RateLimitPool
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Permit, RateLimitPool
+from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock, run_virtual
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))

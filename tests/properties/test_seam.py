@@ -19,13 +19,18 @@ from modelhub.core.errors import CallError, StreamBroken
 from modelhub.core.events import AttemptEnded, CallEnded
 from modelhub.core.model import Layer
 from modelhub.core.stream import ChatStream, add_done_callback
-from modelhub.middleware.breaker.layer import Breaker, BreakerOptions
+from modelhub.middleware.breaker.layer import Breaker
+from modelhub.middleware.breaker.options import BreakerOptions
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.deadline.layer import Deadline
-from modelhub.middleware.limit.layer import Limit, LimitOptions, RateLimitPool
-from modelhub.middleware.retry.layer import Retry, RetryOptions
-from modelhub.middleware.timeout.layer import Timeout, TimeoutOptions
-from modelhub.middleware.usage.layer import PricingOptions, Usage
+from modelhub.middleware.limit.layer import Limit, RateLimitPool
+from modelhub.middleware.limit.options import LimitOptions
+from modelhub.middleware.retry.layer import Retry
+from modelhub.middleware.retry.options import RetryOptions
+from modelhub.middleware.timeout.layer import Timeout
+from modelhub.middleware.timeout.options import TimeoutOptions
+from modelhub.middleware.usage.layer import Usage
+from modelhub.middleware.usage.options import PricingOptions
 from modelhub.providers.scripted import ScriptedChatModel, Step
 from modelhub.testing import VirtualClock, run_virtual
 

@@ -18,8 +18,8 @@ from modelhub.core.errors import (
     DeadlineExceeded,
     NotConfigured,
 )
-from modelhub.middleware.retry.layer import RetryOptions
-from modelhub.middleware.timeout.layer import TimeoutOptions
+from modelhub.middleware.retry.options import RetryOptions
+from modelhub.middleware.timeout.options import TimeoutOptions
 
 if TYPE_CHECKING:
     from modelhub.cli.drill.plan import DrillCase
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from modelhub.config.load import Loaded
     from modelhub.core.events import Waiting
     from modelhub.core.response import Attempt
-    from modelhub.middleware.chain.layer import ChainOptions
+    from modelhub.middleware.chain.options import ChainOptions
 
 __all__ = ["Evaluator", "Evaluation", "Verdict"]
 

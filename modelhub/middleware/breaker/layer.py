@@ -11,107 +11,19 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Annotated
-
-from pydantic import Field
 
 from modelhub.core.errors import MAX_WAIT, BreakerEffect, BreakerOpen, CallError, TimedOut
 from modelhub.core.model import ChatModelBase, ChatRequest, Layer
-from modelhub.core.process import register_at_fork
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
+from modelhub.middleware.breaker.options import BreakerOptions
+from modelhub.middleware.breaker.state import BreakerState
 from modelhub.middleware.build_context import BuildContext
-from modelhub.options import LayerOptions, duration
 
 __all__ = ["Breaker", "BreakerOptions", "BreakerState"]
 
 
 _TICK = 0.001  # whoever slept until the pause was over may wake a hair too early
 _DOUBLINGS = 32  # of a pause; by then any pause is the longest
-_BUCKETS = 60  # a window is counted in so many parts, and a part is forgotten as a whole
-
-
-class BreakerOptions(LayerOptions):
-    """When a model is left alone, and for how long."""
-
-    failures: Annotated[int, Field(ge=1, le=1000)] = 5
-    """How many attempts must fail in a row before the model is left alone."""
-    share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Or which share of the attempts within `window`, if there were at least twice `failures`."""
-    window: duration(0.1, 3600) = 30.0  # type: ignore[valid-type]
-    """How long an attempt is remembered for the share."""
-    pause: duration(0.01, 3600) = 1.0  # type: ignore[valid-type]
-    """How long the first pause is; it doubles each time the probe after it fails, and is jittered by a tenth."""
-    max_pause: duration(0.01, 3600) = 4.0  # type: ignore[valid-type]
-    """The longest pause after failures that pass by themselves; after silence it is as long as the silence was."""
-    long_pause: duration(0.01, 86_400) = 60.0  # type: ignore[valid-type]
-    """The pause after failures that somebody must mend: a wrong key, an empty account, an unknown model."""
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """The attempts that ended within a short time."""
-
-    began: float
-    ended: float
-    attempts: int = 0
-    failures: int = 0
-
-
-class AttemptCounts:
-    """How many of the attempts within a window failed; each costs the same, however many there were."""
-
-    __slots__ = ("_buckets", "attempts", "failures")
-
-    def __init__(self) -> None:
-        self._buckets: deque[_Bucket] = deque()
-        self.attempts = 0
-        self.failures = 0
-
-    def add(self, has_failed: bool, now: float, window: float) -> None:
-        """Count an attempt that ends *now*, and forget those that ended longer than *window* seconds ago."""
-        buckets = self._buckets
-        if not buckets or now - buckets[-1].began >= window / _BUCKETS:
-            buckets.append(_Bucket(now, now))
-        bucket = buckets[-1]
-        bucket.ended = now
-        bucket.attempts += 1
-        bucket.failures += has_failed
-        self.attempts += 1
-        self.failures += has_failed
-        while buckets[0].ended < now - window:
-            oldest = buckets.popleft()
-            self.attempts -= oldest.attempts
-            self.failures -= oldest.failures
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._buckets.clear()
-        self.attempts = self.failures = 0
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class BreakerState:
-    """What is known of one endpoint, key and model."""
-
-    consecutive_failures: int = 0
-    openings: int = 0
-    until: float = 0.0
-    probing: bool = False
-    probe_timeout: float = math.inf  # until when the others wait for the probe's outcome
-    last_error: CallError | None = field(default=None, repr=False)
-    seen: AttemptCounts = field(default_factory=AttemptCounts, repr=False)
-    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-
-    def __post_init__(self) -> None:
-        register_at_fork(self)
-
-    def reset_after_fork(self) -> None:
-        """Let a forked child probe for itself: a probe under way is the parent's."""
-        self.lock = threading.RLock()
-        self.probing, self.probe_timeout = False, math.inf
 
 
 class Breaker(Layer):
@@ -129,8 +41,7 @@ class Breaker(Layer):
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: BreakerOptions | None, build_context: BuildContext) -> ChatModelBase:
         """Every model has a breaker, with the defaults where the file says nothing."""
-        state = build_context.state.setdefault(("breaker", build_context.identity), BreakerState())
-        return cls(inner, options, state)
+        return cls(inner, options, build_context.shared.breakers.setdefault(build_context.identity, BreakerState()))
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply, if the model is not left alone. Raises BreakerOpen if it is."""

@@ -8,12 +8,8 @@ whole answer so far, the next model begins anew, and the next snapshot simply is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
-
-from modelhub.core import errors
 from modelhub.core.context import CallContext, ambient_deadline, as_seconds, as_tags
 from modelhub.core.errors import (
     AllModelsFailed,
@@ -35,44 +31,12 @@ from modelhub.core.tracebacks import drop_traceback, trim_traceback
 from modelhub.messages.conversation import refuse_stored_conversation
 from modelhub.middleware.attempts import count_made, is_cooling_down, leaves_of
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT
+from modelhub.middleware.chain.options import FAILURES, ChainOptions
 from modelhub.middleware.chain.restarting import RestartingSnapshots
 from modelhub.middleware.chain.tagged import Tagged
 from modelhub.middleware.token_estimates import min_input_tokens
-from modelhub.options import LayerOptions, duration
 
 __all__ = ["Chain", "ChainOptions"]
-
-_FAILURES = {cls.__name__: cls for cls in errors.failure_classes()}
-
-
-class ChainOptions(LayerOptions):
-    """An ordered list of models."""
-
-    models: Annotated[list[str], Field(min_length=1)]
-    """Names of models or of other chains, in the order they are asked."""
-    deadline: duration(0.001, 86_400) | None = None  # type: ignore[valid-type]
-    """Until the whole call must be over: attempts, waits, models, reading a stream; not the first import of an SDK."""
-    stream: bool = False
-    """Whether a call gives a stream of snapshots; holds for every model of the chain. A call may say otherwise."""
-    on_broken_stream: Literal["restart", "raise"] = "restart"
-    """What to do when a stream breaks after its first content: begin anew on the next model, or raise."""
-    fallback_on: list[str] = Field(default_factory=list)
-    """Failures after which the next model is asked although the table says no, such as `ContentBlocked`."""
-    no_fallback_on: list[str] = Field(default_factory=list)
-    """Failures after which nobody else is asked although the table says yes."""
-    sticky: duration(0, 86_400) = 0.0  # type: ignore[valid-type]
-    """How long the model that answered after a fallback is asked first, for the sake of its prompt cache."""
-
-    @field_validator("fallback_on", "no_fallback_on")
-    @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if name not in _FAILURES:
-                known = ", ".join(_FAILURES)
-                raise PydanticCustomError(
-                    "failure", "unknown failure `{name}` (there are: {known})", {"name": name, "known": known}
-                )
-        return names
 
 
 class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's `stream` is a bool, as the API page says
@@ -107,8 +71,8 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         self.sticky = sticky
         self.configured = any(model.configured for model in self.models)
         self.services = self.models[0].services
-        self._also = tuple(_FAILURES[failure] for failure in fallback_on)
-        self._never = tuple(_FAILURES[failure] for failure in no_fallback_on)
+        self._also = tuple(FAILURES[failure] for failure in fallback_on)
+        self._never = tuple(FAILURES[failure] for failure in no_fallback_on)
         self._favourite = (0, 0.0)  # the model to ask first, and until when
         first = next((model for model in self.models if model.configured), self.models[0])
         *_, self._first_provider = first.stack() if isinstance(first, Layer) else (first,)

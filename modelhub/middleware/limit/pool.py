@@ -25,7 +25,7 @@ from modelhub.middleware.limit.rates import Amounts
 from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
 
 if TYPE_CHECKING:
-    from modelhub.middleware.limit.layer import LimitOptions
+    from modelhub.middleware.limit.options import LimitOptions
 
 __all__ = ["RateLimitPool"]
 

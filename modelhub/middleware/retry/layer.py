@@ -11,9 +11,7 @@ tenacity runs the loop, but only once something has failed: on the path where no
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from modelhub.core.errors import BreakerOpen, CallError, RetryRule
 from modelhub.core.events import Waiting
@@ -21,59 +19,10 @@ from modelhub.core.model import ChatModelBase, ChatRequest, Layer
 from modelhub.core.stream import Reply
 from modelhub.core.tracebacks import drop_traceback
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext
-from modelhub.options import LayerOptions, Options, duration
+from modelhub.middleware.retry.budget import RetryBudget
+from modelhub.middleware.retry.options import RetryBudgetOptions, RetryOptions
 
 __all__ = ["RetryBudget", "RetryBudgetOptions", "Retry", "RetryOptions"]
-
-
-class RetryBudgetOptions(Options):
-    """How many retries all calls of a hub may make together, as gRPC and Finagle bound them."""
-
-    share: Annotated[float, Field(ge=0, le=10)] = 0.2
-    """How many retries each answered call pays for."""
-    reserve: Annotated[int, Field(ge=0, le=100_000)] = 20
-    """How many retries may be made before any call was answered; used up, it comes back within a minute."""
-
-
-class RetryBudget:
-    """What is left of a hub's retries. One for all models."""
-
-    def __init__(self, options: RetryBudgetOptions | None = None) -> None:
-        self.options = options or RetryBudgetOptions()
-        self.left = float(self.options.reserve)
-        self._seen: float | None = None
-
-    def answered(self) -> None:
-        """Pay in for an answer; what is not used is not hoarded without end."""
-        self.left = min(self.left + self.options.share, 10.0 * max(self.options.reserve, 1))
-
-    def take(self, now: float) -> bool:
-        """Take one retry out at *now* (seconds); False if none is left."""
-        if self._seen is not None and self.left < self.options.reserve:
-            refilled = self.left + (now - self._seen) * self.options.reserve / _REFILL
-            self.left = min(refilled, float(self.options.reserve))
-        self._seen = now
-        if self.left < 1:
-            return False
-        self.left -= 1
-        return True
-
-
-_REFILL = 60.0
-
-
-class RetryOptions(LayerOptions):
-    """When and how often the same model is asked again."""
-
-    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    """How many attempts a call may make at this model, the first one included, whatever asks for them: a failure that
-    is retried, a model that comes back after a pause, a stream that broke and is begun anew."""
-    initial_wait: duration(0, 60) = 0.5  # type: ignore[valid-type]
-    """The upper bound of the first wait; each further one is twice as long."""
-    max_wait: duration(0, 600) = 20.0  # type: ignore[valid-type]
-    """The upper bound of any wait that the vendor did not ask for."""
-    max_retry_after: duration(0, 3600) = 10.0  # type: ignore[valid-type]
-    """The longest wait the vendor may ask for while another model is behind; for longer ones the chain moves on."""
 
 
 class Retry(Layer):
@@ -92,7 +41,7 @@ class Retry(Layer):
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: RetryOptions | None, build_context: BuildContext) -> ChatModelBase:
         """Every model is retried, with the defaults where the file says nothing, out of the hub's one budget."""
-        return cls(inner, options, build_context.state.setdefault("retry budget", RetryBudget()))
+        return cls(inner, options, build_context.shared.retry_budget)
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply of the first attempt that commits. Raises the last attempt's failure."""

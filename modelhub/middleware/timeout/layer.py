@@ -14,22 +14,9 @@ from modelhub.core.model import ChatModelBase, ChatRequest, Layer
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.middleware.time_limit import TimeLimit
-from modelhub.options import LayerOptions, duration
+from modelhub.middleware.timeout.options import TimeoutOptions
 
 __all__ = ["Timeout", "TimeoutOptions"]
-
-
-class TimeoutOptions(LayerOptions):
-    """How long one attempt may be silent, and how long it may take."""
-
-    connect: duration(0.001, 600) = 5.0  # type: ignore[valid-type]
-    """Until the connection stands."""
-    first_token: duration(0.001, 600) = 30.0  # type: ignore[valid-type]
-    """Until a stream's first content arrives, counted from sending the request; pings do not count."""
-    idle: duration(0.001, 600) = 30.0  # type: ignore[valid-type]
-    """Between one content of a stream and the next."""
-    total: duration(0.001, 86_400) = 120.0  # type: ignore[valid-type]
-    """Until the attempt's answer is complete, whether or not anybody reads it."""
 
 
 class Timeout(Layer):

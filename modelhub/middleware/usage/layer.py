@@ -6,13 +6,8 @@ is estimated, and marked so. Costs are worked out when they are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
-from typing import Annotated, Any, Protocol
-
-from pydantic import Field
 
 from modelhub.core.errors import Chargeable, failure_classes
 from modelhub.core.model import ChatModelBase, ChatRequest, Layer
@@ -20,73 +15,13 @@ from modelhub.core.response import Attempt, ChatResponse, ChatUsage, Lazy
 from modelhub.core.stream import Outcome, Reply, add_done_callback
 from modelhub.middleware.build_context import BuildContext
 from modelhub.middleware.token_estimates import characters, max_output_tokens
-from modelhub.options import LayerOptions
+from modelhub.middleware.usage.options import Figures, PricingOptions
+from modelhub.middleware.usage.protocols import BudgetPolicy, Commit, Pricing
 
 __all__ = ["PricingOptions", "Usage"]
 
-_Price = Annotated[Decimal, Field(ge=0)]
-_MILLION = Decimal(1_000_000)
 _WHOLE = {"ok", "BadReply", "ContentBlocked"}  # what ends so has the vendor's last figures, if it has any
 _FREE = {cls.__name__ for cls in failure_classes() if cls.policy.billed is Chargeable.NO}
-Figures = Mapping[str, Any]
-"""The counts of a `ChatUsage`."""
-
-
-class PricingOptions(LayerOptions):
-    """What a million tokens cost, in US dollars."""
-
-    input: _Price
-    """Input tokens that were neither read from nor written to a cache."""
-    output: _Price
-    """Output tokens, reasoning included."""
-    cache_read: _Price | None = None
-    """Input tokens read from a cache; as `input` if not given."""
-    cache_write: _Price | None = None
-    """Input tokens written to a cache; as `input` if not given."""
-    cache_write_1h: _Price | None = None
-    """Those of them that are kept for an hour (Anthropic tells); twice `input` if not given, as Anthropic charges."""
-
-    def cost(self, usage: Figures, at: datetime | None = None) -> Decimal:  # noqa: ARG002 - these prices do not change
-        """What *usage* costs in US dollars."""
-        read, written, hour = usage["cache_read_tokens"], usage["cache_write_tokens"], usage["cache_write_1h_tokens"]
-        fresh = max(0, usage["input_tokens"] - read - written)
-        cost: Decimal = (
-            fresh * self.input
-            + read * (self.input if self.cache_read is None else self.cache_read)
-            + (written - hour) * (self.input if self.cache_write is None else self.cache_write)
-            + hour * (2 * self.input if self.cache_write_1h is None else self.cache_write_1h)
-            + usage["output_tokens"] * self.output
-        ) / _MILLION
-        return cost
-
-
-class Pricing(Protocol):
-    """What prices usage: the entry's own `pricing`, or a published table."""
-
-    def cost(self, usage: Figures, at: datetime | None = None) -> Decimal | None:
-        """What *usage* costs in US dollars at *at*, None if that is not known."""
-        ...
-
-
-class PriceSource(Protocol):
-    """Where prices are found."""
-
-    def price(self, model: Any, own: Pricing | None = None) -> Pricing | None:
-        """The price of the provider *model*, whose entry has *own*."""
-        ...
-
-
-Commit = Callable[[Sequence[ChatUsage]], None]
-
-
-class BudgetPolicy(Protocol):
-    """Budgets: *reserve* before, *settle* after."""
-
-    def reserve(
-        self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Pricing | None
-    ) -> Commit:
-        """Set aside what the call may use. Raises BudgetExceeded."""
-        ...
 
 
 class Usage(Layer):
@@ -104,11 +39,10 @@ class Usage(Layer):
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: PricingOptions | None, build_context: BuildContext) -> ChatModelBase:
         """Every model has the layer: its own `pricing` goes before the published price."""
-        book: PriceSource | None = build_context.state.get("prices")
+        shared = build_context.shared
         *_, provider = inner.stack() if isinstance(inner, Layer) else (inner,)
-        return cls(
-            inner, book.price(provider, options) if book is not None else options, build_context.state.get("budgets")
-        )
+        pricing = options if shared.prices is None else shared.prices.price(provider, options)
+        return cls(inner, pricing, shared.budgets)
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply, whose last snapshot's usage, and whose attempts, say what they cost. Raises BudgetExceeded."""

@@ -1,0 +1,79 @@
+"""What a breaker remembers of its model."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from modelhub.core.errors import CallError
+from modelhub.core.process import register_at_fork
+
+__all__ = ["AttemptCounts", "BreakerState"]
+
+_BUCKETS = 60  # a window is counted in so many parts, and a part is forgotten as a whole
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """The attempts that ended within a short time."""
+
+    began: float
+    ended: float
+    attempts: int = 0
+    failures: int = 0
+
+
+class AttemptCounts:
+    """How many of the attempts within a window failed; each costs the same, however many there were."""
+
+    __slots__ = ("_buckets", "attempts", "failures")
+
+    def __init__(self) -> None:
+        self._buckets: deque[_Bucket] = deque()
+        self.attempts = 0
+        self.failures = 0
+
+    def add(self, has_failed: bool, now: float, window: float) -> None:
+        """Count an attempt that ends *now*, and forget those that ended longer than *window* seconds ago."""
+        buckets = self._buckets
+        if not buckets or now - buckets[-1].began >= window / _BUCKETS:
+            buckets.append(_Bucket(now, now))
+        bucket = buckets[-1]
+        bucket.ended = now
+        bucket.attempts += 1
+        bucket.failures += has_failed
+        self.attempts += 1
+        self.failures += has_failed
+        while buckets[0].ended < now - window:
+            oldest = buckets.popleft()
+            self.attempts -= oldest.attempts
+            self.failures -= oldest.failures
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._buckets.clear()
+        self.attempts = self.failures = 0
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class BreakerState:
+    """What is known of one endpoint, key and model."""
+
+    consecutive_failures: int = 0
+    openings: int = 0
+    until: float = 0.0
+    probing: bool = False
+    probe_timeout: float = math.inf  # until when the others wait for the probe's outcome
+    last_error: CallError | None = field(default=None, repr=False)
+    seen: AttemptCounts = field(default_factory=AttemptCounts, repr=False)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def __post_init__(self) -> None:
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Let a forked child probe for itself: a probe under way is the parent's."""
+        self.lock = threading.RLock()
+        self.probing, self.probe_timeout = False, math.inf

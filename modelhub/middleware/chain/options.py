@@ -1,0 +1,45 @@
+"""The options of a chain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from modelhub.core import errors
+from modelhub.options import Duration, LayerOptions
+
+__all__ = ["FAILURES", "ChainOptions"]
+
+FAILURES = {cls.__name__: cls for cls in errors.failure_classes()}
+
+
+class ChainOptions(LayerOptions):
+    """An ordered list of models."""
+
+    models: Annotated[list[str], Field(min_length=1)]
+    """Names of models or of other chains, in the order they are asked."""
+    deadline: Annotated[float, Duration(0.001, 86_400)] | None = None
+    """Until the whole call must be over: attempts, waits, models, reading a stream; not the first import of an SDK."""
+    stream: bool = False
+    """Whether a call gives a stream of snapshots; holds for every model of the chain. A call may say otherwise."""
+    on_broken_stream: Literal["restart", "raise"] = "restart"
+    """What to do when a stream breaks after its first content: begin anew on the next model, or raise."""
+    fallback_on: list[str] = Field(default_factory=list)
+    """Failures after which the next model is asked although the table says no, such as `ContentBlocked`."""
+    no_fallback_on: list[str] = Field(default_factory=list)
+    """Failures after which nobody else is asked although the table says yes."""
+    sticky: Annotated[float, Duration(0, 86_400)] = 0.0
+    """How long the model that answered after a fallback is asked first, for the sake of its prompt cache."""
+
+    @field_validator("fallback_on", "no_fallback_on")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in FAILURES:
+                known = ", ".join(FAILURES)
+                raise PydanticCustomError(
+                    "failure", "unknown failure `{name}` (there are: {known})", {"name": name, "known": known}
+                )
+        return names

@@ -1,0 +1,49 @@
+"""What tokens cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from modelhub.options import LayerOptions
+
+__all__ = ["Figures", "PricingOptions"]
+
+_Price = Annotated[Decimal, Field(ge=0)]
+
+_MILLION = Decimal(1_000_000)
+
+Figures = Mapping[str, Any]
+"""The counts of a `ChatUsage`."""
+
+
+class PricingOptions(LayerOptions):
+    """What a million tokens cost, in US dollars."""
+
+    input: _Price
+    """Input tokens that were neither read from nor written to a cache."""
+    output: _Price
+    """Output tokens, reasoning included."""
+    cache_read: _Price | None = None
+    """Input tokens read from a cache; as `input` if not given."""
+    cache_write: _Price | None = None
+    """Input tokens written to a cache; as `input` if not given."""
+    cache_write_1h: _Price | None = None
+    """Those of them that are kept for an hour (Anthropic tells); twice `input` if not given, as Anthropic charges."""
+
+    def cost(self, usage: Figures, at: datetime | None = None) -> Decimal:  # noqa: ARG002 - these prices do not change
+        """What *usage* costs in US dollars."""
+        read, written, hour = usage["cache_read_tokens"], usage["cache_write_tokens"], usage["cache_write_1h_tokens"]
+        fresh = max(0, usage["input_tokens"] - read - written)
+        cost: Decimal = (
+            fresh * self.input
+            + read * (self.input if self.cache_read is None else self.cache_read)
+            + (written - hour) * (self.input if self.cache_write is None else self.cache_write)
+            + hour * (2 * self.input if self.cache_write_1h is None else self.cache_write_1h)
+            + usage["output_tokens"] * self.output
+        ) / _MILLION
+        return cost
