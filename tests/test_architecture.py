@@ -19,7 +19,7 @@ PACKAGE = ROOT / "modelhub"
 LEVELS = [
     ["_deprecated", "core"],
     ["blocks", "clock", "context", "errors", "events", "model", "response", "stream", "tools"],
-    ["core.errors", "core.clock", "core.process", "core.threads", "core.tracebacks"],
+    ["core.errors", "core.record", "core.clock", "core.process", "core.threads", "core.tracebacks"],
     [
         "core.response",
         "core.pydantic_schema",

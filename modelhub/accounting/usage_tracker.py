@@ -19,7 +19,8 @@ from modelhub.accounting.prices import PriceBook
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.core.events import CallEnded, Event
 from modelhub.core.process import register_at_fork
-from modelhub.core.response import ChatUsage, Lazy
+from modelhub.core.record import Lazy
+from modelhub.core.response import ChatUsage
 
 if TYPE_CHECKING:
     from modelhub.accounting.budget import SpendingBudgets

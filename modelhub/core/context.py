@@ -21,7 +21,8 @@ from modelhub.core.clock import Clock, SystemClock
 from modelhub.core.errors import CallError, HubClosed, InvalidRequest
 from modelhub.core.events import AttemptEnded, CallEnded, Event, Observer
 from modelhub.core.process import fork_count, register_at_fork
-from modelhub.core.response import COUNTS, Attempt, ChatUsage, Lazy
+from modelhub.core.record import Lazy
+from modelhub.core.response import COUNTS, Attempt, ChatUsage
 from modelhub.core.stream import ChatStream, Outcome, Reply
 from modelhub.messages.files import FileAccess
 from modelhub.options import seconds

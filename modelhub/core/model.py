@@ -29,7 +29,7 @@ from modelhub.core.sync import SyncStream, run_sync
 from modelhub.core.tracebacks import trim_traceback
 from modelhub.messages.blocks import Message, Tool, ToolChoice
 from modelhub.messages.conversation import STORED_CONVERSATIONS
-from modelhub.messages.files import read_files
+from modelhub.messages.files import has_files, read_files
 from modelhub.messages.json_schema import StructuredModel, check_structured_model
 from modelhub.messages.normalize import normalise_messages
 from modelhub.messages.sanitize import check_options
@@ -72,12 +72,18 @@ class ChatRequest(NamedTuple):
     fallback: bool = True
 
     def replace(self, **changes: Any) -> ChatRequest:
-        """The same request with *changes*."""
-        return self._replace(**changes)
+        """The same request with *changes*. Raises KeyError for what is no field."""
+        fields: list[Any] = list(self)
+        for name, value in changes.items():
+            fields[_FIELDS[name]] = value
+        return ChatRequest(*fields)
 
     def remaining(self) -> float | None:
         """Seconds until the deadline (not below 0), or None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - self.context.services.clock.now())
+
+
+_FIELDS = {name: index for index, name in enumerate(ChatRequest._fields)}
 
 
 class ChatModelBase(ABC):
@@ -247,16 +253,19 @@ class ChatModelBase(ABC):
         if structured_model is not None and (tools or tool_choice):
             warnings.warn("structured_model is given: tools and tool_choice are ignored", stacklevel=2)
             tools = tool_choice = None
-        neutral_tools = normalise_tools(tools)
-        continues = not kwargs.keys().isdisjoint(STORED_CONVERSATIONS)
-        neutral_messages = await read_files(normalise_messages(messages, continues=continues), self.services.files)
+        neutral_tools = () if tools is None else normalise_tools(tools)
+        continues = bool(kwargs) and not kwargs.keys().isdisjoint(STORED_CONVERSATIONS)
+        neutral_messages = normalise_messages(messages, continues=continues)
+        if has_files(neutral_messages):
+            neutral_messages = await read_files(neutral_messages, self.services.files)
         context = self.open_call(kwargs)
         stream = kwargs.pop("stream", None)
-        check_options(kwargs)
+        if kwargs:
+            check_options(kwargs)
         request = ChatRequest(
             messages=neutral_messages,
             tools=neutral_tools,
-            tool_choice=normalise_tool_choice(tool_choice, neutral_tools),
+            tool_choice=None if tool_choice is None else normalise_tool_choice(tool_choice, neutral_tools),
             structured_model=None if structured_model is None else check_structured_model(structured_model),
             stream=stream,
             options=kwargs,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-    from modelhub.core.response import Record
+    from modelhub.core.record import Record
 
 __all__ = ["make_record_schema"]
 

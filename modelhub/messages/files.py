@@ -15,6 +15,7 @@ import dataclasses
 import mimetypes
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import field_validator
@@ -24,7 +25,7 @@ from modelhub.core.errors import InvalidRequest
 from modelhub.messages.blocks import Base64Source, ContentBlock, MediaBlock, Message, PathSource, ToolResultBlock
 from modelhub.options import Options
 
-__all__ = ["MAX_FILE_BYTES", "FileAccess", "FileOptions", "read_files"]
+__all__ = ["MAX_FILE_BYTES", "FileAccess", "FileOptions", "has_files", "read_files"]
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """The largest file that is read into a request."""
@@ -79,15 +80,21 @@ _NOT_ALLOWED = (
 _ELSEWHERE = "is no address and no file below a folder that `files: {allow: [...]}` of the configuration names"
 
 
+def has_files(messages: Iterable[Message]) -> bool:
+    """Whether *messages* name a local file."""
+    for message in messages:
+        for block in message.blocks:
+            if isinstance(block, _WITH_MEDIA) and _has_file(block):
+                return True
+    return False
+
+
 async def read_files(messages: tuple[Message, ...], access: FileAccess) -> tuple[Message, ...]:
     """Return *messages* with every local file's bytes in the place of its path, read off the event loop.
 
     Raises InvalidRequest for a file that *access* does not allow, that is no regular file, is empty or too large, or
     cannot be read.
     """
-    with_media = (block for message in messages for block in message.blocks if isinstance(block, _WITH_MEDIA))
-    if not any(map(_has_file, with_media)):
-        return messages
     return await asyncio.to_thread(lambda: tuple(_read_message(message, access) for message in messages))
 
 

@@ -26,6 +26,7 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 from modelhub.core.model import ChatModelBase, ChatRequest
+from modelhub.core.record import Lazy
 from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.core.tracebacks import describe_origin, drop_frames, linked_errors
@@ -237,8 +238,9 @@ class Provider(ChatModelBase):
                     )
 
     def _facts(self, context: CallContext) -> Mapping[str, Any]:
+        wall = context.services.clock.wall()
         return {
-            "created_at": context.services.clock.wall().isoformat(timespec="milliseconds"),
+            "created_at": Lazy(lambda: wall.isoformat(timespec="milliseconds")),
             "model": self.name,
             "model_name": self.model_name,
             "requested": context.requested,

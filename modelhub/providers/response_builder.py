@@ -14,7 +14,8 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from modelhub.core.errors import BadReply
-from modelhub.core.response import Block, ChatResponse, ChatUsage, FinishReason, Lazy, Record
+from modelhub.core.record import Lazy, LazyRecord
+from modelhub.core.response import Block, ChatResponse, ChatUsage, FinishReason
 from modelhub.providers.response_parts import AnswerPart, PartKind
 from modelhub.providers.structured_output import TOOL_NAME, Structured
 from modelhub.providers.token_counts import Counts, merge_counts, supersedes, usage_from_counts
@@ -26,7 +27,7 @@ __all__ = ["ResponseBuilder", "ToolUse", "parse_arguments"]
 _WRITTEN = ("text", "thinking")
 
 
-class ToolUse(Record):
+class ToolUse(LazyRecord):
     """A `tool_use` block: `id`, `name`, `input` (a dict, parsed when read), `raw_input`; `error` if it is no JSON."""
 
     __slots__ = ()

@@ -86,7 +86,7 @@ class Limit(Layer):
         if not self._provider.is_prepared:
             await self._provider.prepare()
         permit = self._request(request)
-        if permit.state is State.WAITING:
+        if permit.state is not State.HELD:
             await self._wait(permit, context)
         before = len(context.attempts)
         context.take_rate_limits()  # what nobody took was told to a model that is not in this pool

@@ -85,7 +85,7 @@ class RateLimitPool:
         *source* is who asks: what the vendor tells of its limits is kept apart for each.
         """
         permit = self.request(amounts, deadline=deadline, wait_budget=wait_budget, max_wait=max_wait, source=source)
-        if permit.state is State.WAITING:
+        if permit.state is not State.HELD:
             await self.wait(permit)
         return permit
 
@@ -98,7 +98,7 @@ class RateLimitPool:
         max_wait: float | None = None,
         source: str = "",
     ) -> Permit:
-        """Return the permit for *amounts*, as `acquire` does; one that is still in state WAITING goes to `wait`.
+        """Return the permit for *amounts*, as `acquire` does; one that is not HELD yet goes to `wait`.
 
         Raises LimitRejected like `acquire`.
         """

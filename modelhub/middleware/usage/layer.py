@@ -11,7 +11,8 @@ from functools import partial
 
 from modelhub.core.errors import Chargeable, failure_classes
 from modelhub.core.model import ChatModelBase, ChatRequest, Layer
-from modelhub.core.response import Attempt, ChatResponse, ChatUsage, Lazy
+from modelhub.core.record import Lazy
+from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.core.stream import Outcome, Reply, add_done_callback
 from modelhub.middleware.build_context import BuildContext
 from modelhub.middleware.token_estimates import characters, max_output_tokens

@@ -39,11 +39,10 @@ class PricingOptions(LayerOptions):
         """What *usage* costs in US dollars."""
         read, written, hour = usage["cache_read_tokens"], usage["cache_write_tokens"], usage["cache_write_1h_tokens"]
         fresh = max(0, usage["input_tokens"] - read - written)
-        cost: Decimal = (
-            fresh * self.input
-            + read * (self.input if self.cache_read is None else self.cache_read)
-            + (written - hour) * (self.input if self.cache_write is None else self.cache_write)
-            + hour * (2 * self.input if self.cache_write_1h is None else self.cache_write_1h)
-            + usage["output_tokens"] * self.output
-        ) / _MILLION
-        return cost
+        cost: Decimal = fresh * self.input + usage["output_tokens"] * self.output
+        if read:
+            cost += read * (self.input if self.cache_read is None else self.cache_read)
+        if written:
+            cost += (written - hour) * (self.input if self.cache_write is None else self.cache_write)
+            cost += hour * (2 * self.input if self.cache_write_1h is None else self.cache_write_1h)
+        return cost / _MILLION

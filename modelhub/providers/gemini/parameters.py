@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -56,8 +57,14 @@ def merge_json(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, A
 
 
 def _find_spelling(name: str, names: Mapping[str, Any]) -> str:
+    return next((other for other in _spell(name) if other in names), name)
+
+
+@lru_cache(maxsize=256)
+def _spell(name: str) -> tuple[str, str]:
+    """Return *name* in both spellings."""
     camel_case = re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match[1].upper(), name)
-    return next((other for other in (camel_case, _snake_case(name)) if other in names), name)
+    return camel_case, _snake_case(name)
 
 
 def _snake_case(name: str) -> str:

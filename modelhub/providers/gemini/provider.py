@@ -268,6 +268,8 @@ async def _generate(sdk: Any, arguments: Mapping[str, Any], stream: bool) -> Non
 
 def _find_target(stream: bool, sdk_options: Mapping[str, Any]) -> tuple[bool, bytes] | None:
     """Return what the address, the headers and the SDK's part of the body depend on; None if it cannot be compared."""
+    if not any(sdk_options.values()):
+        return stream, b""
     try:
         return stream, dump_json(sdk_options)
     except (TypeError, ValueError):
