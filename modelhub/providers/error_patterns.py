@@ -216,6 +216,7 @@ _AUTHENTICATION_FAILED: Final = (
     (r"access to (the )?model .{0,120}(is restricted|gated|not allowed)", "Hugging Face"),
     (r"you don't have access to the model", "Bedrock"),
     (r"login fail|authentication fail", "MiniMax"),
+    (r"unauthorized\W*$", "Ollama, inside a stream"),
 )
 
 _OVERLOADED: Final = (

@@ -138,6 +138,7 @@ STREAMS = [
     (['{"error": "llama runner process has terminated"}'], "clean", ServerError),
     (['{"error": "the input length exceeds the context length", "status_code": 400}\n'], "clean", ContextTooLong),
     (['{"error": {"message": "odd"}}\n'], "clean", ServerError),
+    (['{"error": "unauthorized"}\n'], "clean", AuthenticationFailed),
     (["[]\n"], "clean", BadReply),
     ([line("half")[:-9]], "clean", BadReply),
     ([], "cut", ConnectionLost),

@@ -142,6 +142,11 @@ async def test_a_key_given_for_openai_is_not_sent_to_the_environments_address(an
         ({"base_url": "https://api.deepseek.com"}, {"OPENAI_API_KEY": "key-env"}, "DEEPSEEK_API_KEY"),
         ({"compat": "groq"}, {"OPENAI_API_KEY": "key-env"}, "GROQ_API_KEY"),
         ({"base_url": "https://other.example/v1"}, {"OPENAI_API_KEY": "key-env"}, "other.example: give `api_key`"),
+        (
+            {"compat": "groq", "base_url": "https://other.example"},
+            {"GROQ_API_KEY": "key-env"},
+            "is sent to api.groq.com only",
+        ),
         ({"client_type": "azure"}, {"OPENAI_API_KEY": "key-env"}, "AZURE_OPENAI_API_KEY"),
         ({"client_type": "azure", "api_key": "k"}, {}, "AZURE_OPENAI_ENDPOINT"),
         ({"client_type": "azure", "api_key": "k", "base_url": "https://x.example"}, {}, "api_version"),

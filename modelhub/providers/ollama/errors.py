@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.core.errors import CallError
-from modelhub.providers.error_mapping import error_from_report, read_error_body
+from modelhub.core.errors import CallError, ServerError, UnknownFailure
+from modelhub.providers.error_mapping import classify, error_from_report, read_error_body
 
 __all__ = ["error_from_response", "error_in_answer"]
 
@@ -19,6 +19,16 @@ def error_from_response(status: int, headers: Mapping[str, str], body: object) -
 
 def error_in_answer(line: Mapping[str, Any]) -> CallError:
     """Return the failure that an error in a *line* of an answer means."""
-    # There is no status of HTTP left; what breaks in the middle of a stream is the server.
     status = line.get("status_code", line.get("status"))
-    return error_from_response(status if isinstance(status, int) and status >= 400 else 500, {}, line)
+    if isinstance(status, int) and status >= 400:
+        return error_from_response(status, {}, line)
+    # There is no status of HTTP left. What the words do not explain is the server that breaks amid a stream.
+    report = read_error_body(line)
+    cls = classify(None, report)
+    return error_from_report(
+        None,
+        {},
+        report,
+        f"ollama said: {report.message or 'nothing'}",
+        cls=ServerError if cls is UnknownFailure else cls,
+    )

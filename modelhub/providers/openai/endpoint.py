@@ -32,7 +32,7 @@ def find_endpoint(
     if not site.key_variables:  # its key can only be given
         site = SERVERS["openai"].site
         return resolve_endpoint(environ, site, address=given, api_key=api_key), server
-    return resolve_endpoint(environ, site, address=given, api_key=api_key, is_of_site=True), server
+    return resolve_endpoint(environ, site, address=given, api_key=api_key, is_of_site=is_azure), server
 
 
 def uses_environment(endpoint: Endpoint) -> bool:
