@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelhub.cli.chain_plan import TOKENS, Member, Plan, Worst
 from modelhub.cli.chain_warnings import notes
 from modelhub.cli.output import columns, counted, line, money, span, took
-from modelhub.config.schema import layer_options
+from modelhub.config.schema import load_layer_options
 from modelhub.middleware.limit.layer import RateLimitPool
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.options import LayerOptions
@@ -150,7 +150,7 @@ def _details(member: Member) -> Iterator[str]:
     if (pricing := member.layer("pricing")) is not None:
         yield f"${pricing.input:f} in, ${pricing.output:f} out a million tokens"
     known = {"retry", "timeout", "breaker", "pricing", "limit"}
-    yield from (key for key in layer_options() if key not in known and member.layer(key) is not None)
+    yield from (key for key in load_layer_options() if key not in known and member.layer(key) is not None)
 
 
 # -- how much ----------------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def _origins(plan: Plan) -> Iterator[tuple[str, str, Origin]]:
     """What the file sets for the plan, in the order of the file: its name, the section if it is not the entry's own."""
     found: dict[tuple[int, str], tuple[str, str, Origin]] = {}
     for name in dict.fromkeys([plan.name, *(member.name for member in plan.members)]):
-        for origin in plan.loaded.origins(name):
+        for origin in plan.loaded.list_origins(name):
             if origin.source == "built-in default" or origin.path.split(".")[0] in _SEEN_ABOVE:
                 continue
             shared = origin.source == "defaults"

@@ -29,12 +29,12 @@ def schema(
     """
     import json
 
-    from modelhub.config.jsonschema import file_schema
+    from modelhub.config.jsonschema import build_file_schema
 
     with reported():
         if write is None:
-            print_json(file_schema())
+            print_json(build_file_schema())
             return
         write.parent.mkdir(parents=True, exist_ok=True)
-        write.write_text(json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write.write_text(json.dumps(build_file_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         say(f"wrote {write}", err=True)

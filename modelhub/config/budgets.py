@@ -1,4 +1,4 @@
-"""Budgets: that each has one measure and one subject, and that the subject exists."""
+"""Check that each budget has one measure and one subject, and that the subject exists."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from modelhub.accounting.prices import PriceBook
 from modelhub.config.check import OptionsChecker
 from modelhub.config.entries import Resolved
-from modelhub.config.problems import any_of, did_you_mean
+from modelhub.config.problems import format_choice, suggest_name
 from modelhub.config.source import Path
-from modelhub.config.view import where
+from modelhub.config.view import describe_path
 from modelhub.core.errors import ConfigError
 from modelhub.core.response import ChatUsage
 
@@ -22,7 +22,7 @@ _SUBJECTS = ("model", "chain", "tag")
 def check_budgets(
     checker: OptionsChecker, sections: Mapping[str, Mapping[str, Any]], resolved: Mapping[str, Resolved]
 ) -> None:
-    """Every entry of `budgets:` says how much, and of what there is."""
+    """Report every entry of `budgets:` without exactly one measure, or with an unknown or ambiguous subject."""
     models, chains = dict(sections["models"]), dict(sections["chains"])
     for name, entry in sections["budgets"].items():
         if not isinstance(entry, Mapping):
@@ -30,11 +30,13 @@ def check_budgets(
         at: Path = ("budgets", name)
         _check_measure(checker, at, entry)
         for other in [key for key in _SUBJECTS if key in entry][1:]:
-            checker.problem((*at, other), f"{where(at)} is for more than one thing", "make it two budgets", key=True)
+            checker.problem(
+                (*at, other), f"{describe_path(at)} has more than one subject", "make it two budgets", key=True
+            )
         if "usd" in entry and entry.get("on_unpriced") != "allow":
             _check_prices(checker, at, entry, sections, resolved)
         _check_name(checker, (*at, "model"), entry.get("model"), models)
-        # What is asked for by its name is a chain of one.
+        # A model that is called by its own name counts as a chain of one.
         _check_name(checker, (*at, "chain"), entry.get("chain"), {**chains, **models})
 
 
@@ -45,21 +47,21 @@ def _check_prices(
     sections: Mapping[str, Mapping[str, Any]],
     resolved: Mapping[str, Resolved],
 ) -> None:
-    """Report the models that a budget in dollars cannot count, because nobody knows what they cost."""
-    usage = checker.filled.data.get("usage")
+    """Report the models whose prices are unknown, so that a budget in dollars cannot count them."""
+    usage = checker.interpolated.data.get("usage")
     book = PriceBook(mode=not (isinstance(usage, Mapping) and usage.get("cost") is False) and "auto")
     subject = entry.get("model") or entry.get("chain")
     names = _find_models(subject, sections["chains"], set()) if isinstance(subject, str) else list(resolved)
     unpriced = [name for name in names if name in resolved and not _has_price(book, resolved[name])]
     if unpriced:
-        shown = f"{any_of(unpriced[:3])}{' ...' if len(unpriced) > 3 else ''}"
-        message = f"{where(at)} counts dollars, but nobody knows what {shown} costs"
-        hint = "give `pricing:` to the model, or `on_unpriced: allow` to the budget"
+        listed = f"{format_choice(unpriced[:3])}{' ...' if len(unpriced) > 3 else ''}"
+        message = f"{describe_path(at)} counts dollars, but the price of {listed} is unknown"
+        hint = "set `pricing:` on the model, or `on_unpriced: allow` on the budget"
         checker.problem((*at, "usd"), message, hint, key=True)
 
 
 def _find_models(name: str, chains: Mapping[str, Any], seen: set[str]) -> list[str]:
-    """Return the models that the chain *name* leads to, or *name* itself if it is no chain."""
+    """Return the names of all models in the chain *name*, nested chains included; [*name*] if it is not a chain."""
     chain = chains.get(name)
     if name in seen or not isinstance(chain, Mapping):
         return [] if name in seen else [name]
@@ -69,9 +71,9 @@ def _find_models(name: str, chains: Mapping[str, Any], seen: set[str]) -> list[s
 
 
 def _has_price(book: PriceBook, resolved: Resolved) -> bool:
-    """Whether what the model costs is known; true where it cannot be built, which is reported elsewhere."""
-    options, own = resolved.entry.options, resolved.entry.layers.get("pricing")
-    if own is not None or options is None or resolved.entry.missing is not None:
+    """Return whether the model's price is known; True where it cannot be built, which is reported elsewhere."""
+    options, pricing = resolved.entry.options, resolved.entry.layers.get("pricing")
+    if pricing is not None or options is None or resolved.entry.missing is not None:
         return True
     try:
         price = book.price(options.connect())
@@ -82,14 +84,18 @@ def _has_price(book: PriceBook, resolved: Resolved) -> bool:
 
 def _check_measure(checker: OptionsChecker, at: Path, entry: Mapping[str, Any]) -> None:
     if "usd" in entry and "tokens" in entry:
-        checker.problem((*at, "tokens"), f"{where(at)} has both `usd` and `tokens`", "make it two budgets", key=True)
+        checker.problem(
+            (*at, "tokens"), f"{describe_path(at)} has both `usd` and `tokens`", "make it two budgets", key=True
+        )
     elif "usd" not in entry and "tokens" not in entry:
-        checker.problem(at, f"{where(at)} bounds nothing", "add `usd` or `tokens`", key=True)
+        checker.problem(at, f"{describe_path(at)} sets no limit", "add `usd` or `tokens`", key=True)
 
 
 def _check_name(checker: OptionsChecker, place: Path, name: Any, known: Mapping[str, Any]) -> None:
-    if not isinstance(name, str) or name in known or place in checker.filled.unset:
+    if not isinstance(name, str) or name in known or place in checker.interpolated.unset:
         return
     kind = f"{place[-1]}s"
-    meant = did_you_mean("" if place in checker.filled.from_environment else name, sorted(known), kind=kind)
-    checker.problem(place, f"{where(place[:-1])} names an unknown {place[-1]} `{checker.written(place)}`", meant)
+    suggestion = suggest_name("" if place in checker.interpolated.from_environment else name, sorted(known), kind=kind)
+    checker.problem(
+        place, f"{describe_path(place[:-1])} names an unknown {place[-1]} `{checker.written(place)}`", suggestion
+    )

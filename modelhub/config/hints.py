@@ -1,4 +1,4 @@
-"""What was probably meant: by an unknown key, by a missing one, by a value of the wrong kind."""
+"""Suggestions for unknown keys, missing keys and values of the wrong type."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from modelhub.config.problems import any_of, did_you_mean
-from modelhub.config.schema import VERSIONS, HubConfig, keys_of
+from modelhub.config.problems import format_choice, suggest_name
+from modelhub.config.schema import VERSIONS, HubConfig, get_keys
 
-__all__ = ["misspelt", "missing_key", "model_in", "unknown_key", "wrong_value"]
+__all__ = ["find_misspelt_key", "suggest_missing_key", "find_model_class", "suggest_key", "suggest_value"]
 
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "model_name": ("model", "name", "model_id", "deployment"),
@@ -39,16 +39,16 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "limits": ("rate_limits", "pools"),
     "chains": ("fallback", "fallbacks", "routes"),
 }
-"""What other libraries call our keys."""
+"""Names that other libraries use for each key."""
 
-_MAX_MISSPELT = 100
-"""How many unknown keys are looked through for a misspelt one."""
+_MAX_UNKNOWN_KEYS = 100
+"""How many unknown keys are searched for a misspelt one."""
 
-_VENDORS_OWN = re.compile(
+_VENDOR_PARAMETERS = re.compile(
     "temperature|top_[pk]|seed|stop|stop_sequences|max_(completion_|output_)?tokens|n|logprobs|logit_bias|user"
     "|(frequency|presence)_penalty|num_(predict|ctx)|response_format"
 )
-"""What vendors call their own parameters."""
+"""Request parameters of vendors, which belong under `generate_kwargs`."""
 
 _EXAMPLES = {
     "version": f"version: {VERSIONS[-1]}",
@@ -59,42 +59,44 @@ _EXAMPLES = {
 _CHAIN_MODELS = "models: [gpt, claude]"
 
 
-def model_in(annotation: Any) -> type[BaseModel] | None:
+def find_model_class(annotation: Any) -> type[BaseModel] | None:
     """The options class in *annotation*, such as the one in `RetryOptions | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := model_in(part)) is not None), None)
+    return next((model for part in get_args(annotation) if (model := find_model_class(part)) is not None), None)
 
 
-def unknown_key(name: str, cls: type[BaseModel]) -> str:
-    """What was probably meant by *name* among the keys of *cls*."""
-    known = keys_of(cls)
+def suggest_key(name: str, cls: type[BaseModel]) -> str:
+    """Return a hint for *name*, which is not a key of *cls*."""
+    known = get_keys(cls)
     synonyms = [key for key, others in _SYNONYMS.items() if name in others and key in known]
     if synonyms:
-        return f"did you mean {any_of(synonyms[:1])}?"
-    owners = [key for key, info in known.items() if (inner := model_in(info.annotation)) and name in keys_of(inner)]
-    if _VENDORS_OWN.fullmatch(name) and "generate_kwargs" in known:
+        return f"did you mean {format_choice(synonyms[:1])}?"
+    owners = [
+        key for key, info in known.items() if (inner := find_model_class(info.annotation)) and name in get_keys(inner)
+    ]
+    if _VENDOR_PARAMETERS.fullmatch(name) and "generate_kwargs" in known:
         owners = ["generate_kwargs"]
     if owners:
-        return f"it belongs under {any_of(owners)}"
-    hint = did_you_mean(name, list(known))
+        return f"it belongs under {format_choice(owners)}"
+    hint = suggest_name(name, list(known))
     if "generate_kwargs" in known and "did you mean" not in hint:
         return f"{hint}; the vendor's own parameters go under `generate_kwargs`"
     return hint
 
 
-def misspelt(name: str, keys: Iterable[str], cls: type[BaseModel]) -> str | None:
-    """The one of *keys* that was probably meant to be *name*."""
-    known = keys_of(cls)
-    unknown = islice((key for key in keys if key not in known), _MAX_MISSPELT)
-    return next((key for key in unknown if unknown_key(key, cls) == f"did you mean `{name}`?"), None)
+def find_misspelt_key(name: str, keys: Iterable[str], cls: type[BaseModel]) -> str | None:
+    """Return the one of *keys* that is probably a misspelling of *name*, or None."""
+    known = get_keys(cls)
+    unknown = islice((key for key in keys if key not in known), _MAX_UNKNOWN_KEYS)
+    return next((key for key in unknown if suggest_key(key, cls) == f"did you mean `{name}`?"), None)
 
 
-def missing_key(name: str, cls: type[BaseModel]) -> str:
-    """An example line for *name*."""
+def suggest_missing_key(name: str, cls: type[BaseModel]) -> str:
+    """Return a hint with an example line for the missing key *name* of *cls*."""
     if name == "models" and cls is not HubConfig:
         return f"add `{_CHAIN_MODELS}`"
-    info = keys_of(cls).get(name)
+    info = get_keys(cls).get(name)
     if name in _EXAMPLES:
         return f"add `{_EXAMPLES[name]}`"
     if info is not None and info.examples:
@@ -112,17 +114,17 @@ _MAPPING_EXAMPLES = {
     "timeout": "{total: 30s}",
     "usage": "{ledger: usage.db}",
 }
-"""What may stand under keys that hold a mapping."""
+"""Example values of keys that hold a mapping."""
 
 
-def wrong_value(key: str, kind: str, value: Any, context: Mapping[str, Any]) -> str:
-    """What was probably meant by *value* under *key*, where a value of another *kind* belongs."""
+def suggest_value(key: str, kind: str, value: Any, context: Mapping[str, Any]) -> str:
+    """Return a hint for *value* under *key*, by the error type *kind* and *context* of pydantic, or ""."""
     if kind in {"dict_type", "mapping_type", "model_type", "model_attributes_type"} and key in _MAPPING_EXAMPLES:
         return f"for example `{key}: {_MAPPING_EXAMPLES[key]}`"
     if kind == "string_type" and isinstance(value, bool | int | float):
         return "put it in quotes"
     if kind in {"literal_error", "enum"} and isinstance(value, str):
-        hint = did_you_mean(value, re.findall(r"'([^']*)'", f"{context.get('expected', '')}"))
+        hint = suggest_name(value, re.findall(r"'([^']*)'", f"{context.get('expected', '')}"))
         return hint if hint.startswith("did you mean") else ""
     if kind == "list_type" and isinstance(value, str):
         return f"did you mean `[{value}]`?" if re.fullmatch(r"[\w.-]{1,40}", value) else ""

@@ -1,4 +1,4 @@
-"""Where every value of a model or chain comes from: its entry, the defaults of the file, or those built in."""
+"""Trace where every value of a model or chain comes from: its entry, the file's defaults, or a built-in default."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from modelhub.config.check import OptionsChecker
-from modelhub.config.schema import layer_options
+from modelhub.config.schema import load_layer_options
 from modelhub.config.secrets import MASK, is_reference
 from modelhub.config.source import Path
 from modelhub.config.view import LocatedData, is_secret_path
 from modelhub.options import Duration, LayerOptions
 
-__all__ = ["Origin", "origins_of"]
+__all__ = ["Origin", "trace_origins"]
 
 Where = Literal["entry", "defaults", "built-in default"]
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One value: its `path` in the entry ("retry.max_attempts"), how it is `shown` (as it is written; secrets are
+    """One value: its `path` in the entry ("retry.max_attempts"), its text as `shown` (as it is written; secrets are
     `***`), and the `source` it comes from, with the `line` of the file (0 for what is built in, or without a file).
     """
 
@@ -35,70 +35,70 @@ class Origin:
     line: int = 0
 
 
-def origins_of(checker: OptionsChecker, view: LocatedData, config: BaseModel | None) -> tuple[Origin, ...]:
-    """Every value of *view*, then the built-in ones of *config*, its checked form."""
-    given = [_given(checker, view, path, value) for path, value in _leaves(view.data)]
-    return (*given, *(_built_in(config, ()) if config is not None else ()))
+def trace_origins(checker: OptionsChecker, view: LocatedData, config: BaseModel | None) -> tuple[Origin, ...]:
+    """Return the origin of every value of *view*, then of the built-in defaults of *config*, its validated form."""
+    written = [_trace_written(checker, view, path, value) for path, value in _walk_leaves(view.data)]
+    return (*written, *(_trace_defaults(config, ()) if config is not None else ()))
 
 
-def _given(checker: OptionsChecker, view: LocatedData, path: Path, value: Any) -> Origin:
-    place = view.in_file(path)
+def _trace_written(checker: OptionsChecker, view: LocatedData, path: Path, value: Any) -> Origin:
+    place = view.source_path(path)
     source: Where = "defaults" if place[0] == "defaults" else "entry"
-    return Origin(_dotted(path), _shown(checker, place, value), source, checker.document.line(place))
+    return Origin(_format_path(path), _format_shown(checker, place, value), source, checker.document.find_line(place))
 
 
-def _shown(checker: OptionsChecker, place: Path, value: Any) -> str:
+def _format_shown(checker: OptionsChecker, place: Path, value: Any) -> str:
     written = checker.document.places[place].written if place in checker.document.places else None
     if is_secret_path(place):
         return written if written is not None and is_reference(written) else MASK
     text = checker.written(place)
     if text is None:
         return "{}" if isinstance(value, Mapping) else "[]"
-    if place in checker.filled.from_environment and re.fullmatch(
+    if place in checker.interpolated.from_environment and re.fullmatch(
         r"-?[\d.]+ *[a-z]{0,2}|true|false", f"{value}".lower()
     ):
         return f"{value} ({text})"
     return text
 
 
-def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _walk_leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     if isinstance(value, Mapping) and (value or not path):
         for key, inner in value.items():
-            yield from _leaves(inner, (*path, key))
+            yield from _walk_leaves(inner, (*path, key))
     elif isinstance(value, list) and value:
         for index, inner in enumerate(value):
-            yield from _leaves(inner, (*path, index))
+            yield from _walk_leaves(inner, (*path, index))
     else:
         yield path, value
 
 
-def _built_in(config: BaseModel, here: Path) -> Iterator[Origin]:
-    """The values nobody gave. A layer of which nothing is said has those it is built with."""
+def _trace_defaults(config: BaseModel, here: Path) -> Iterator[Origin]:
+    """Yield the values that are not written in the file, those of layers without a key included."""
     for name, info in type(config).model_fields.items():
         value = getattr(config, name)
         path = (*here, name)
         if value is None and not here:
-            yield from _default_layer(name)
+            yield from _trace_default_layer(name)
         elif isinstance(value, BaseModel):
-            yield from _built_in(value, path)
+            yield from _trace_defaults(value, path)
         elif name not in config.model_fields_set and value is not None and value not in ({}, [], ()):
-            yield Origin(_dotted(path), _written(value, info), "built-in default")
+            yield Origin(_format_path(path), _format_value(value, info), "built-in default")
 
 
-def _default_layer(key: str) -> tuple[Origin, ...]:
-    cls = layer_options().get(key)
-    return _defaults(cls, key) if cls is not None and key != "limit" else ()
+def _trace_default_layer(key: str) -> tuple[Origin, ...]:
+    cls = load_layer_options().get(key)
+    return _trace_layer_defaults(cls, key) if cls is not None and key != "limit" else ()
 
 
 @cache
-def _defaults(cls: type[LayerOptions], key: str) -> tuple[Origin, ...]:
+def _trace_layer_defaults(cls: type[LayerOptions], key: str) -> tuple[Origin, ...]:
     if any(info.is_required() for info in cls.model_fields.values()):
         return ()
-    return tuple(_built_in(cls(), (key,)))
+    return tuple(_trace_defaults(cls(), (key,)))
 
 
-def _written(value: Any, info: FieldInfo) -> str:
-    """*value* as the file would have it."""
+def _format_value(value: Any, info: FieldInfo) -> str:
+    """Return *value* as it would be written in the file."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and _is_duration(info):
@@ -110,5 +110,5 @@ def _is_duration(info: FieldInfo) -> bool:
     return any(isinstance(part, Duration) for part in info.metadata)
 
 
-def _dotted(path: Path) -> str:
+def _format_path(path: Path) -> str:
     return ".".join(str(part) for part in path)

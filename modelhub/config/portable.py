@@ -1,17 +1,17 @@
-"""Whether a configuration can leave the process: its references may, its secrets may not."""
+"""Find literal secrets in a configuration: references to secrets may leave the process, secrets may not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelhub.config.secrets import guess_in_line, is_reference, is_secret
+from modelhub.config.secrets import guess_line_masks, is_reference, is_secret
 
 __all__ = ["find_literal_secrets"]
 
 
 def find_literal_secrets(config: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield where *config*, in the form of the file, has a secret itself and not a reference such as `${VAR}` to it."""
+    """Yield the dotted path of every secret in *config* that is written out instead of as a reference like `${VAR}`."""
     if isinstance(config, Mapping):
         for key, value in config.items():
             yield from find_literal_secrets(value, (*path, str(key)))
@@ -25,4 +25,4 @@ def find_literal_secrets(config: Any, path: tuple[str, ...] = ()) -> Iterator[st
 def _is_secret_text(text: str, path: tuple[str, ...]) -> bool:
     if not text or is_reference(text):
         return False
-    return any(is_secret(key) for key in path) or bool(guess_in_line(text))
+    return any(is_secret(key) for key in path) or bool(guess_line_masks(text))

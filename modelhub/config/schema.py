@@ -1,4 +1,4 @@
-"""The shape of the file: what its sections are, and what an entry may say.
+"""The structure of the file: its sections, and the keys of an entry.
 
 A model's entry is its provider's options plus one key for each layer. Its class is made when a file names the
 provider, so that nothing is imported that no file asks for.
@@ -25,114 +25,114 @@ from modelhub.options import LayerOptions, Options, ProviderOptions
 from modelhub.telemetry.options import TelemetryOptions
 
 __all__ = [
-    "NAME",
+    "NAME_PATTERN",
     "VERSIONS",
     "HubConfig",
     "LimitField",
-    "defaults_class",
-    "entry_class",
-    "free_fields",
-    "keys_of",
-    "layer_options",
+    "make_defaults_class",
+    "make_entry_class",
+    "get_free_keys",
+    "get_keys",
+    "load_layer_options",
 ]
 
 VERSIONS = (1,)
-"""The versions of the file that are understood."""
+"""The supported versions of the file format."""
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-"""What a model, a chain or a limit may be called."""
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""The pattern of the names of models, chains and limits."""
 
 
-def _limit_kind(value: Any) -> str:
+def _get_limit_tag(value: Any) -> str:
     return "pool" if isinstance(value, Mapping | LimitOptions) else "name"
 
 
 LimitField = Annotated[
     Annotated[str, Tag("name")] | Annotated[LimitOptions, Tag("pool")],
-    Discriminator(_limit_kind),
+    Discriminator(_get_limit_tag),
 ]
-"""The name of an entry of `limits:`, or what a pool of the model's own admits."""
+"""The name of an entry of `limits:`, or the options of a pool that belongs to this model alone."""
 
 
 class HubConfig(Options):
-    """The file. A further section is one more field here."""
+    """The file. Each section is a field of this class."""
 
     version: Literal[1]
-    """The version of this file's form."""
+    """The version of the file format; always 1."""
     defaults: dict[str, Any] = Field(default_factory=dict)
-    """What holds for every model that does not say otherwise, key by key."""
+    """Options for every model that does not set them itself, key by key."""
     limits: dict[str, LimitOptions] = Field(default_factory=dict)
-    """Named pools; all models that name the same one share it."""
+    """Rate limits and concurrency limits by name. Models that name the same limit share it."""
     models: dict[str, Any] = Field(min_length=1)
-    """Every model by its name."""
+    """Models by name."""
     chains: dict[str, ChainOptions] = Field(default_factory=dict)
-    """Every chain by its name: an ordered list of models, of which the first that answers is taken."""
+    """Fallback chains by name: an ordered list of models, which are tried until one answers."""
     retry_budget: RetryBudgetOptions = Field(default_factory=RetryBudgetOptions)
-    """How many retries all calls together may make."""
+    """A limit on the retries of all calls together, so that an outage is not made worse by retrying."""
     usage: UsageOptions = Field(default_factory=UsageOptions)
-    """What is counted, priced and kept of every call."""
+    """Which usage is recorded, priced and stored."""
     budgets: dict[str, SpendingOptions] = Field(default_factory=dict)
-    """What may be spent in a period, in money or in tokens: on a model, a chain or a tag, or on everything."""
+    """Spending limits by name, in US dollars or tokens per period: for one model, one chain, one tag, or in total."""
     files: FileOptions = Field(default_factory=FileOptions)
-    """Which local files a message may name."""
+    """Which local files messages may refer to."""
     telemetry: TelemetryOptions = Field(default_factory=TelemetryOptions)
-    """What OpenTelemetry gets to see of calls."""
+    """Traces and metrics for OpenTelemetry."""
 
 
 @cache
-def layer_options(*, builtin_only: bool = False) -> dict[str, type[LayerOptions]]:
-    """Every layer that can be set in the file, by its key, outermost first.
+def load_layer_options(*, builtin_only: bool = False) -> dict[str, type[LayerOptions]]:
+    """Return the options class of every layer that the file can configure, by its key, outermost first.
 
     Raises ConfigError if a third party's layer cannot be loaded.
     """
     specs = registry.LAYERS if builtin_only else registry.layers()
-    found: dict[str, type[LayerOptions]] = {}
+    options_by_key: dict[str, type[LayerOptions]] = {}
     for spec in specs:
         options = getattr(spec.load(), "Options", None)
         if options is not None:
-            found[spec.key] = options
-    return found
+            options_by_key[spec.key] = options
+    return options_by_key
 
 
-def _layer_fields(*, builtin_only: bool) -> dict[str, Any]:
+def _make_layer_fields(*, builtin_only: bool) -> dict[str, Any]:
     return {
-        key: (_layer_type(key, options) | None, Field(default=None, description=_first_line(options)))
-        for key, options in layer_options(builtin_only=builtin_only).items()
+        key: (_get_layer_type(key, options) | None, Field(default=None, description=_get_first_line(options)))
+        for key, options in load_layer_options(builtin_only=builtin_only).items()
     }
 
 
-def _layer_type(key: str, options: type[LayerOptions]) -> Any:
+def _get_layer_type(key: str, options: type[LayerOptions]) -> Any:
     return LimitField if key == "limit" else options
 
 
-def _first_line(cls: type) -> str:
+def _get_first_line(cls: type) -> str:
     return (cls.__doc__ or "").strip().split("\n")[0]
 
 
 @cache
-def defaults_class(*, builtin_only: bool = False) -> type[Options]:
-    """The class of `defaults:`: every layer, and what is common to all providers and makes sense for many models."""
-    made: type[Options] = create_model(
+def make_defaults_class(*, builtin_only: bool = False) -> type[Options]:
+    """Make the class of `defaults:`: the options of every layer, and `stream`."""
+    defaults: type[Options] = create_model(
         "Defaults",
         __base__=Options,
-        __doc__="What holds for every model that does not say otherwise, key by key.",
-        **_layer_fields(builtin_only=builtin_only),
+        __doc__="Options for every model that does not set them itself, key by key.",
+        **_make_layer_fields(builtin_only=builtin_only),
         stream=(bool, False),
     )
-    return made
+    return defaults
 
 
 @cache
-def entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderOptions]:
-    """The class of an entry of `models:` whose `provider` is *kind*.
+def make_entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderOptions]:
+    """Make the class of an entry of `models:` whose `provider` is *kind*.
 
-    Raises ConfigError for an unknown kind, and for a provider with an option that bears a layer's name.
+    Raises ConfigError for an unknown provider, and for one that has an option with the name of a layer.
     """
     options = registry.provider_options(kind)
-    fields = _layer_fields(builtin_only=builtin_only)
-    taken = sorted(set(fields) & set(keys_of(options)))
-    if taken:
-        raise ConfigError(f"provider `{kind}`: its option `{taken[0]}` bears the name of a layer")
+    fields = _make_layer_fields(builtin_only=builtin_only)
+    clashing = sorted(set(fields) & set(get_keys(options)))
+    if clashing:
+        raise ConfigError(f"provider `{kind}`: its option `{clashing[0]}` has the name of a layer")
     provider: Any = (Literal[kind], ...)
     return create_model(
         f"{options.__name__.removesuffix('Options')}Entry",
@@ -143,40 +143,40 @@ def entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderOption
     )
 
 
-def keys_of(cls: type[BaseModel]) -> Mapping[str, FieldInfo]:
-    """Every key *cls* reads, other names of the same thing included."""
-    return _known(cls)[0]
+def get_keys(cls: type[BaseModel]) -> Mapping[str, FieldInfo]:
+    """Return every key that *cls* accepts, aliases included, with its field."""
+    return _get_key_tables(cls)[0]
 
 
-def free_fields(cls: type[BaseModel]) -> frozenset[str]:
-    """The keys of *cls* below which anything may stand, such as `generate_kwargs`."""
-    return _known(cls)[1]
+def get_free_keys(cls: type[BaseModel]) -> frozenset[str]:
+    """Return the keys of *cls* whose values are free-form, such as `generate_kwargs`."""
+    return _get_key_tables(cls)[1]
 
 
-def _known(cls: type[BaseModel]) -> tuple[Mapping[str, FieldInfo], frozenset[str]]:
-    # A class that names another one which stands below it gets its fields when it is first used, or rebuilt.
-    # Older releases of pydantic only say whether it has been used.
+def _get_key_tables(cls: type[BaseModel]) -> tuple[Mapping[str, FieldInfo], frozenset[str]]:
+    # A class with a forward reference gets its fields when it is first used or rebuilt; before that, the result
+    # must not be cached. Older releases of pydantic only have the second attribute.
     complete = getattr(cls, "__pydantic_fields_complete__", cls.__pydantic_complete__)
-    return _found_once(cls) if complete else _found(cls)
+    return _make_key_tables_once(cls) if complete else _make_key_tables(cls)
 
 
-def _found(cls: type[BaseModel]) -> tuple[Mapping[str, FieldInfo], frozenset[str]]:
-    keys = _keys(cls)
-    return MappingProxyType(keys), frozenset(key for key, info in keys.items() if _is_free(info.annotation))
+def _make_key_tables(cls: type[BaseModel]) -> tuple[Mapping[str, FieldInfo], frozenset[str]]:
+    keys = _map_keys(cls)
+    return MappingProxyType(keys), frozenset(key for key, info in keys.items() if _accepts_anything(info.annotation))
 
 
-_found_once = cache(_found)
+_make_key_tables_once = cache(_make_key_tables)
 
 
-def _keys(cls: type[BaseModel]) -> dict[str, FieldInfo]:
-    found: dict[str, FieldInfo] = {}
+def _map_keys(cls: type[BaseModel]) -> dict[str, FieldInfo]:
+    fields: dict[str, FieldInfo] = {}
     for name, info in cls.model_fields.items():
-        for key in _names_of(cls, name, info):
-            found.setdefault(key, info)
-    return found
+        for key in _list_key_names(cls, name, info):
+            fields.setdefault(key, info)
+    return fields
 
 
-def _names_of(cls: type[BaseModel], name: str, info: FieldInfo) -> list[str]:
+def _list_key_names(cls: type[BaseModel], name: str, info: FieldInfo) -> list[str]:
     alias = info.validation_alias
     if alias is None:
         return [name]
@@ -185,9 +185,9 @@ def _names_of(cls: type[BaseModel], name: str, info: FieldInfo) -> list[str]:
     return [*([name] if by_name else []), *(choice for choice in choices if isinstance(choice, str))]
 
 
-def _is_free(annotation: Any) -> bool:
+def _accepts_anything(annotation: Any) -> bool:
     if annotation is Any:
         return True
     if get_origin(annotation) in {dict, Mapping}:
         return Any in get_args(annotation)
-    return any(_is_free(part) for part in get_args(annotation) if get_origin(annotation) is not Literal)
+    return any(_accepts_anything(part) for part in get_args(annotation) if get_origin(annotation) is not Literal)

@@ -1,4 +1,4 @@
-"""Data on its way to options: what stands where, where it came from, and how messages call it."""
+"""Data to validate, with the path in the file of every value, and how messages name paths."""
 
 from __future__ import annotations
 
@@ -9,59 +9,59 @@ from typing import Any
 from modelhub.config.secrets import is_secret
 from modelhub.config.source import Path
 
-__all__ = ["LocatedData", "followed", "is_secret_path", "nulls", "texts", "value_at", "where"]
+__all__ = ["LocatedData", "find_data_path", "is_secret_path", "find_nulls", "find_texts", "get_value", "describe_path"]
 
-_NAMED = {"models": "model", "chains": "chain", "limits": "limit"}
+_ENTRY_KINDS = {"models": "model", "chains": "chain", "limits": "limit"}
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedData:
-    """Data to validate, and where its parts stand in the file: `sources` has the paths that came from elsewhere."""
+    """Data to validate. `sources` maps paths in the data to paths in the file, where they differ."""
 
     data: dict[str, Any]
     sources: Mapping[Path, Path] = field(default_factory=dict)
 
-    def in_file(self, path: Path) -> Path:
-        """The path in the file of *path* in the data."""
+    def source_path(self, path: Path) -> Path:
+        """Return the path in the file of *path* in the data."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.sources:
                 return self.sources[path[:length]] + path[length:]
         return path
 
     def without(self, paths: Iterable[Path]) -> LocatedData:
-        """The same, without the values at *paths*; a list without one of its items would be another list."""
-        gone = {path[:-1] if path and isinstance(path[-1], int) else path for path in paths}
-        return LocatedData(_without(self.data, gone, ()), self.sources)
+        """Return a copy without the values at *paths*; for an item of a list, without the whole list."""
+        removed = {path[:-1] if path and isinstance(path[-1], int) else path for path in paths}
+        return LocatedData(_remove_paths(self.data, removed, ()), self.sources)
 
 
-def _without(data: Any, paths: set[Path], here: Path) -> Any:
+def _remove_paths(data: Any, paths: set[Path], path: Path) -> Any:
     if isinstance(data, dict):
-        kept = ((key, value) for key, value in data.items() if (*here, key) not in paths)
-        return {key: _without(value, paths, (*here, key)) for key, value in kept}
+        remaining = ((key, value) for key, value in data.items() if (*path, key) not in paths)
+        return {key: _remove_paths(value, paths, (*path, key)) for key, value in remaining}
     if isinstance(data, list):
-        return [_without(value, paths, (*here, index)) for index, value in enumerate(data)]
+        return [_remove_paths(value, paths, (*path, index)) for index, value in enumerate(data)]
     return data
 
 
-def where(path: Path) -> str:
-    """How a message calls the mapping at *path*."""
+def describe_path(path: Path) -> str:
+    """Return how a message names the mapping at *path*, such as "`retry` of model `gpt`"."""
     if not path:
         return "the file"
-    named = path[0] in _NAMED and len(path) > 1
-    told = f"{_NAMED[str(path[0])]} `{path[1]}`" if named else f"`{path[0]}`"
-    for part in path[2 if named else 1 :]:
-        told = f"item {part + 1} of {told}" if isinstance(part, int) else f"`{part}` of {told}"
-    return told
+    is_entry = path[0] in _ENTRY_KINDS and len(path) > 1
+    description = f"{_ENTRY_KINDS[str(path[0])]} `{path[1]}`" if is_entry else f"`{path[0]}`"
+    for part in path[2 if is_entry else 1 :]:
+        description = f"item {part + 1} of {description}" if isinstance(part, int) else f"`{part}` of {description}"
+    return description
 
 
 def is_secret_path(path: Path) -> bool:
-    """Whether the value at *path* must not be shown."""
-    inside = path[2:] if path and path[0] in _NAMED else path
-    return any(is_secret(part) for part in inside if isinstance(part, str))
+    """Return whether the value at *path* must not be shown."""
+    keys = path[2:] if path and path[0] in _ENTRY_KINDS else path
+    return any(is_secret(part) for part in keys if isinstance(part, str))
 
 
-def value_at(data: Any, path: Path) -> Any:
-    """What stands at *path* in *data*, None if nothing does."""
+def get_value(data: Any, path: Path) -> Any:
+    """Return the value at *path* in *data*, or None if there is none."""
     for part in path:
         try:
             data = data[part]
@@ -70,36 +70,36 @@ def value_at(data: Any, path: Path) -> Any:
     return data
 
 
-def nulls(data: Any, here: Path = ()) -> Iterator[Path]:
-    """The path of every null in *data*."""
+def find_nulls(data: Any, path: Path = ()) -> Iterator[Path]:
+    """Yield the path of every null in *data*."""
     if data is None:
-        yield here
+        yield path
     elif isinstance(data, dict):
         for key, value in data.items():
-            yield from nulls(value, (*here, key))
+            yield from find_nulls(value, (*path, key))
     elif isinstance(data, list):
         for index, value in enumerate(data):
-            yield from nulls(value, (*here, index))
+            yield from find_nulls(value, (*path, index))
 
 
-def texts(data: Any, here: Path) -> Iterator[tuple[Path, str]]:
-    """Every text in *data* with its path, which begins with *here*."""
+def find_texts(data: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every string in *data* with its path; paths begin with *path*."""
     if isinstance(data, str):
-        yield here, data
+        yield path, data
     elif isinstance(data, dict):
         for key, value in data.items():
-            yield from texts(value, (*here, key))
+            yield from find_texts(value, (*path, key))
     elif isinstance(data, list):
         for index, value in enumerate(data):
-            yield from texts(value, (*here, index))
+            yield from find_texts(value, (*path, index))
 
 
-def followed(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
-    """*loc* without what pydantic puts between the keys: the names of a union's branches."""
+def find_data_path(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
+    """Return pydantic's *loc* as a path in *data*, without the names of union branches that pydantic inserts."""
     path: list[str | int] = []
     for part in loc[:-1] if missing else loc:
-        inside = isinstance(data, dict) and part in data
-        if inside or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
+        is_key = isinstance(data, dict) and part in data
+        if is_key or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
             data = data[part]
             path.append(part)
     return (*path, loc[-1]) if missing else tuple(path)

@@ -38,7 +38,7 @@ budgets:
         ("budgets: {b: {chain: primry, usd: 1, per: day}}", 4, "did you mean `primary`?"),
         ("budgets: {b: {model: primary, usd: 1, per: day}}", 4, "unknown model `primary`"),
         ("budgets: {b: {usd: 1, tokens: 5, per: day}}", 4, "has both `usd` and `tokens`"),
-        ("budgets: {b: {per: day}}", 4, "bounds nothing"),
+        ("budgets: {b: {per: day}}", 4, "sets no limit"),
         ("budgets: {b: {model: gpt, chain: primary, usd: 1, per: day}}", 4, "is for more than one thing"),
         ("budgets: {b: {usd: 1}}", 4, "has no `per`"),
         ("budgets: {b: {usd: 1, per: week}}", 4, "`per: week`"),

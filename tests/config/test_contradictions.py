@@ -26,7 +26,7 @@ CASES = {
     ),
     "reply and steps": (
         "  a: {provider: scripted, reply: x, steps: [{say: y}]}\n",
-        (4, 37, "`steps` and `reply` are both given", "keep one"),
+        (4, 37, "`steps` and `reply` are both set", "keep one"),
     ),
     "a parameter of ours": (
         "  a: {provider: ollama, model_name: m, generate_kwargs: {model: n}}\n",
@@ -34,11 +34,11 @@ CASES = {
     ),
     "a name with a line break": (
         '  a: {provider: ollama, model_name: "a\\nb"}\n',
-        (4, 37, "`model_name` has a line break", "one line"),
+        (4, 37, "`model_name` contains a line break", "one line"),
     ),
     "two addresses": (
         "  a: {provider: ollama, model_name: m, host: h1, base_url: h2}\n",
-        (4, 40, "`host` and `base_url` are two names of the same", "keep one"),
+        (4, 40, "`host` and `base_url` are two names for the same setting", "keep one"),
     ),
     "an unknown server": (
         "  a: {provider: openai, model_name: m, compat: deepsek}\n",
@@ -58,7 +58,7 @@ CASES = {
     ),
     "a budget in dollars without a price": (
         "  a: {provider: ollama, model_name: m}\nbudgets: {day: {usd: 5, per: day}}\n",
-        (5, 17, "nobody knows what `a` costs", "on_unpriced: allow"),
+        (5, 17, "the price of `a` is unknown", "on_unpriced: allow"),
     ),
 }
 

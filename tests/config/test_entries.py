@@ -12,7 +12,8 @@ import pytest
 
 from modelhub import registry
 from modelhub.config.load import Loaded, load_dict, load_text
-from modelhub.config.schema import defaults_class, entry_class, keys_of, layer_options
+from modelhub.config.schema import get_keys, load_layer_options, make_defaults_class, make_entry_class
+from modelhub.config.source import parse_document
 from modelhub.core.errors import ConfigError, UnknownModel
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.options import Options, ProviderOptions
@@ -127,7 +128,7 @@ def test_missing_key(load: Load, entry: str, environ: dict[str, str], missing: s
 def test_origins(load: Load, sample: str) -> None:
     """Every value tells where it comes from, and secrets stay hidden."""
     loaded = load(sample.replace("${OTHER_KEY}", "k-literal"), ACME_KEY="hunter2")
-    told = {origin.path: (origin.shown, origin.source, origin.line) for origin in loaded.origins("gpt")}
+    told = {origin.path: (origin.shown, origin.source, origin.line) for origin in loaded.list_origins("gpt")}
     assert told["api_key"] == ("${ACME_KEY}", "entry", 15)
     assert told["timeout.idle"] == ("10s", "entry", 18)
     assert told["timeout.total"] == ("120s", "defaults", 4)
@@ -136,13 +137,13 @@ def test_origins(load: Load, sample: str) -> None:
     assert told["max_tokens"] == ("2048", "built-in default", 0)
     assert told["generate_kwargs.temperature"] == ("0.2", "entry", 19)
     assert told["limit"] == ("tier2", "entry", 17)
-    assert {origin.path: origin.shown for origin in loaded.origins("claude")}["api_key"] == "***"
-    assert "hunter2" not in str(loaded.origins("gpt"))
+    assert {origin.path: origin.shown for origin in loaded.list_origins("claude")}["api_key"] == "***"
+    assert "hunter2" not in str(loaded.list_origins("gpt"))
 
 
 def test_origins_of_a_chain(load: Load, sample: str) -> None:
     """Chains have origins too."""
-    told = {origin.path: (origin.shown, origin.source) for origin in load(sample).origins("primary")}
+    told = {origin.path: (origin.shown, origin.source) for origin in load(sample).list_origins("primary")}
     assert told["deadline"] == ("90s", "entry")
     assert told["models.1"] == ("claude", "entry")
     assert told["on_broken_stream"] == ("restart", "built-in default")
@@ -153,29 +154,27 @@ def test_origins_show_numbers_from_outside(load: Load) -> None:
     text = (
         "version: 1\nmodels:\n  a: {provider: acme, model_name: '${M}', max_tokens: '${N}', timeout: {total: '${T}'}}\n"
     )
-    shown = {origin.path: origin.shown for origin in load(text, M="secret-name", N="5", T="9s").origins("a")}
+    shown = {origin.path: origin.shown for origin in load(text, M="secret-name", N="5", T="9s").list_origins("a")}
     assert (shown["model_name"], shown["max_tokens"], shown["timeout.total"]) == ("${M}", "5 (${N})", "9s (${T})")
 
 
 def test_origins_of_what_is_not_there(load: Load, sample: str) -> None:
     """A reference that leads nowhere has its place too."""
-    told = {origin.path: (origin.shown, origin.line) for origin in load(sample).origins("gpt")}
+    told = {origin.path: (origin.shown, origin.line) for origin in load(sample).list_origins("gpt")}
     assert told["api_key"] == ("${ACME_KEY}", 15)
 
 
 def test_origins_of_nobody(load: Load, sample: str) -> None:
     """An unknown name says what was probably meant."""
     with pytest.raises(UnknownModel, match="no model or chain `gtp`; did you mean `gpt`"):
-        load(sample).origins("gtp")
+        load(sample).list_origins("gtp")
 
 
 def test_dict_and_text_agree(load: Load, sample: str) -> None:
     """The same configuration from a dict is the same."""
-    from modelhub.config.source import parse
-
     environ = {"ACME_KEY": "k", "OTHER_KEY": "k"}
     by_text = load(sample, **environ)
-    by_dict = load_dict(parse(sample, "")[0].data, environ=environ)
+    by_dict = load_dict(parse_document(sample, "")[0].data, environ=environ)
     assert by_dict.file == ""
     for name, entry in by_text.models.items():
         assert dataclasses.replace(entry, line=0) == by_dict.models[name]
@@ -192,8 +191,8 @@ def test_dict_is_not_changed() -> None:
 
 def test_every_layer_may_be_a_default() -> None:
     """Whatever layer an entry can set, the defaults can."""
-    assert set(layer_options()) | {"stream"} == set(defaults_class().model_fields)
-    assert set(layer_options()) < set(keys_of(entry_class("acme")))
+    assert set(load_layer_options()) | {"stream"} == set(make_defaults_class().model_fields)
+    assert set(load_layer_options()) < set(get_keys(make_entry_class("acme")))
 
 
 def test_option_with_the_name_of_a_layer(monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
@@ -207,7 +206,7 @@ def test_option_with_the_name_of_a_layer(monkeypatch: pytest.MonkeyPatch, refuse
     monkeypatch.setitem(registry.PROVIDERS, "odd", "x:Odd")
     monkeypatch.setattr("modelhub.registry._load", lambda target: Odd)
     error = refuse("version: 1\nmodels:\n  a: {provider: odd, model_name: a}\n")
-    assert str(error).startswith("models.yaml:3:17: provider `odd`: its option `retry` bears the name of a layer")
+    assert str(error).startswith("models.yaml:3:17: provider `odd`: its option `retry` has the name of a layer")
 
 
 class LateOptions(ProviderOptions):
@@ -227,11 +226,11 @@ class LateVoice(Options):
 def test_a_class_is_looked_at_anew_when_it_is_complete(monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
     """What was known of it before is not kept: its values are checked like all others."""
     monkeypatch.setitem(registry.PROVIDERS, "late", f"{__name__}:LateOptions")
-    assert "voice" in keys_of(LateOptions)
+    assert "voice" in get_keys(LateOptions)
     LateOptions.model_rebuild()
     error = refuse("version: 1\nmodels:\n  a: {provider: late, model_name: a, voice: {loud: 1}}\n")
     assert "`loud: 1` must be true or false" in str(error)
-    assert keys_of(LateOptions)["voice"] is LateOptions.model_fields["voice"]
+    assert get_keys(LateOptions)["voice"] is LateOptions.model_fields["voice"]
 
 
 def test_import_is_light() -> None:

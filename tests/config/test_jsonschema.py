@@ -12,8 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from modelhub import registry
-from modelhub.config.jsonschema import file_schema, write
-from modelhub.config.source import parse
+from modelhub.config.jsonschema import build_file_schema, write_schema
+from modelhub.config.source import parse_document
 from modelhub.options import ProviderOptions
 
 ROOT = Path(__file__).parents[2]
@@ -22,13 +22,13 @@ SHIPPED = ROOT / "schemas" / "models.schema.json"
 
 def mistakes(schema: dict[str, Any], text: str) -> list[str]:
     """Where *schema* finds something wrong with *text*."""
-    data = parse(text, "models.yaml")[0].data
+    data = parse_document(text, "models.yaml")[0].data
     return [error.json_path for error in Draft202012Validator(schema).iter_errors(data)]
 
 
 @cache
 def made_once() -> dict[str, Any]:
-    return file_schema(builtin_only=True)
+    return build_file_schema(builtin_only=True)
 
 
 @pytest.fixture(name="schema")
@@ -45,7 +45,7 @@ def test_schema_is_one(schema: dict[str, Any]) -> None:
 def test_shipped_schema_is_not_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped file is what would be written now; if not, `make fix` writes it."""
     monkeypatch.delitem(registry.PROVIDERS, "acme")
-    write(tmp_path / "models.schema.json")
+    write_schema(tmp_path / "models.schema.json")
     assert (tmp_path / "models.schema.json").read_bytes() == SHIPPED.read_bytes()
 
 
@@ -63,8 +63,8 @@ def test_third_parties_are_not_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
             return OtherOptions
 
     monkeypatch.setattr("modelhub.registry._plugins", lambda group: {"other": Point()} if "prov" in group else {})
-    assert "other-model" in file_schema()["$defs"]
-    assert "other-model" not in file_schema(builtin_only=True)["$defs"]
+    assert "other-model" in build_file_schema()["$defs"]
+    assert "other-model" not in build_file_schema(builtin_only=True)["$defs"]
 
 
 def test_good_files(schema: dict[str, Any], sample: str, shipped: str) -> None:
@@ -167,7 +167,7 @@ def test_nothing_unknown_is_allowed(schema: dict[str, Any]) -> None:
 
 def test_written_file_ends_well(tmp_path: Path) -> None:
     """The file is JSON and ends with a line break."""
-    write(tmp_path / "x.json")
+    write_schema(tmp_path / "x.json")
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
     assert text.endswith("}\n")
     assert json.loads(text)["$defs"]

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from modelhub.config.hints import model_in
+from modelhub.config.hints import find_model_class
 from modelhub.config.load import Loaded, load_text
-from modelhub.config.schema import HubConfig, defaults_class, entry_class, keys_of
-from modelhub.config.source import Path, parse
+from modelhub.config.schema import HubConfig, get_keys, make_defaults_class, make_entry_class
+from modelhub.config.source import Path, parse_document
 from modelhub.core.errors import ConfigError
 
 VALUES = [
@@ -149,24 +149,24 @@ def free(path: Path, data: Any) -> bool:
     if not inside:
         return False
     if section == "defaults":
-        return _free_in(defaults_class(), inside)
+        return _free_in(make_defaults_class(), inside)
     if len(inside) == 1:
         return True
     if section == "models":
-        return _free_in(entry_class(data["models"][inside[0]]["provider"]), inside[1:])
-    cls = model_in(HubConfig.model_fields[str(section)].annotation)
+        return _free_in(make_entry_class(data["models"][inside[0]]["provider"]), inside[1:])
+    cls = find_model_class(HubConfig.model_fields[str(section)].annotation)
     return cls is not None and _free_in(cls, inside[1:])
 
 
 def _free_in(cls: Any, inside: list[str | int]) -> bool:
     key, *rest = (part for part in inside if isinstance(part, str))
-    inner = model_in(keys_of(cls)[key].annotation)
+    inner = find_model_class(get_keys(cls)[key].annotation)
     return bool(rest) and (inner is None or _free_in(inner, rest))
 
 
 def renamed(text: str) -> Iterator[tuple[Path, str]]:
     """*text* with each of its keys misspelt in turn, and the path of the key."""
-    document, _ = parse(text, "models.yaml")
+    document, _ = parse_document(text, "models.yaml")
     for path, place in document.places.items():
         if not path or place.key is None or free(path, document.data):
             continue
@@ -193,7 +193,7 @@ def test_no_key_is_ignored(which: str, request: pytest.FixtureRequest) -> None:
 def test_no_name_leads_nowhere(which: str, request: pytest.FixtureRequest) -> None:
     """Whichever model, chain or limit that others name is renamed, the file does not load."""
     text = request.getfixturevalue(which)
-    data = parse(text, "models.yaml")[0].data
+    data = parse_document(text, "models.yaml")[0].data
     named = {member for chain in data["chains"].values() for member in chain["models"]}
     named |= {entry["limit"] for entry in data["models"].values() if isinstance(entry.get("limit"), str)}
     for name in named:

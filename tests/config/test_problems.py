@@ -38,16 +38,16 @@ TABLE = [
     ("version: *one\n", "1:10: an alias (`*name`) whose anchor (`&name`) does not exist", "put it in quotes"),
     ("version: @one\n", "1:10: text cannot begin with this character", "put it in quotes"),
     ("version: 1\n---\nmodels: {}\n", "2:1: a second document (`---`)", "a file has one document"),
-    ("version: 1\nmodels: {a: ${B}}\n", "2:13: `${...}` needs quotes inside of `{}` or `[]`", 'write "${...}"'),
+    ("version: 1\nmodels: {a: ${B}}\n", "2:13: `${...}` needs quotes inside `{}` or `[]`", 'write "${...}"'),
     ("version: \x00\n", "1:10: a control character that YAML does not allow", "remove it"),
-    (GPT + "chains: &v {a: *v}\n", "4:9: an alias to what it stands in", ""),
+    (GPT + "chains: &v {a: *v}\n", "4:9: an alias that refers to its own parent", ""),
     (
         GPT.replace("1", "!env X"),
         "1:10: a tag (`!name`) is not supported",
         "put quotes around text that begins with `!`",
     ),
     (GPT + "? [a]\n: 1\n", "4:3: a key must be a name, not a list or mapping", ""),
-    (GPT + "<<: 2\n", "4:5: `<<` takes over a mapping (`*name`) or a list of them", ""),
+    (GPT + "<<: 2\n", "4:5: `<<` merges a mapping (`*name`) or a list of them", ""),
     (GPT + "version: 1\n", "4:1: duplicate key `version`", "it is already on line 1"),
     # the sections
     ("models: {a: {provider: scripted, reply: x}}\n", "1:1: the file has no `version`", "add `version: 1`"),
@@ -158,7 +158,7 @@ TABLE = [
         "7:31: `break_after: true` must be a number",
         "",
     ),
-    (OPEN + "    limit: {max_queue: 5}\n", "6:5: `limit` of model `gpt` bounds nothing", BOUNDS),
+    (OPEN + "    limit: {max_queue: 5}\n", "6:5: `limit` of model `gpt` sets no limit", BOUNDS),
     (OPEN + "    max_tokens: 0\n", "6:17: `max_tokens: 0` must be at least 1", ""),
     (OPEN + "    max_tokens: [1]\n", "6:17: `max_tokens` must be a whole number, not a list", ""),
     (OPEN + "    effort: hihg\n", "6:13: `effort: hihg` must be `low` or `high`", "did you mean `high`?"),
@@ -200,7 +200,7 @@ TABLE = [
     (OPEN + "    limit: tier\n", "6:12: unknown limit `tier` in model `gpt`", "there are no limits"),
     (
         GPT + "limits: {tier: {}}\n",
-        "4:10: limit `tier` bounds nothing",
+        "4:10: limit `tier` sets no limit",
         BOUNDS,
     ),
     (
@@ -419,10 +419,10 @@ def test_without_the_fast_parser(monkeypatch: pytest.MonkeyPatch, refuse: Refuse
     from modelhub.config import source
 
     monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
-    source._loader.cache_clear()
+    source._make_loader.cache_clear()
     try:
         for text, first, _ in TABLE:
             assert str(refuse(text)).startswith(f"models.yaml:{first}")
         assert "nested too deeply" in str(refuse("a: " + "[" * 900 + "]" * 900))
     finally:
-        source._loader.cache_clear()
+        source._make_loader.cache_clear()

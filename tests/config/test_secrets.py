@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from modelhub import Hub
 from modelhub.config.load import load_text
-from modelhub.config.secrets import is_secret, shown
+from modelhub.config.secrets import is_secret, redact_text
 from modelhub.core.errors import ConfigError
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
@@ -187,7 +187,7 @@ def test_a_hub_and_its_configuration_show_no_address_with_a_password_and_no_head
 )
 def test_shown(text: str, safe: str) -> None:
     """Text in a message is short, on one line and without secrets."""
-    assert safe == shown(text)
+    assert safe == redact_text(text)
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])
@@ -231,7 +231,7 @@ def test_keys_in_the_query_of_an_address_are_hidden() -> None:
         "    client_args: {default_query: {code: hunter2}}\n"
     )
     loaded = load_text(entry, environ={"KEY": "k-of-nobody"})
-    shown = {origin.path: origin.shown for origin in loaded.origins("m")}
+    shown = {origin.path: origin.shown for origin in loaded.list_origins("m")}
     assert shown["base_url"] == "https://h.example/v1?api-version=2024-06&sig=***"
     assert shown["client_args.default_query.code"] == "***"
     with pytest.raises(ConfigError) as caught:

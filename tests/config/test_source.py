@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from modelhub.config.source import parse, plain_value
+from modelhub.config.source import parse_document, parse_plain_value
 
 
 def read(text: str) -> Any:
     """The data of a text."""
-    return parse(text, "models.yaml")[0].data
+    return parse_document(text, "models.yaml")[0].data
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def read(text: str) -> Any:
 )
 def test_scalars(text: str, value: object) -> None:
     """A bare scalar is what YAML 1.2 says, in the file and from a variable alike."""
-    for found in (read(f"a: {text}\n")["a"], plain_value(text)):
+    for found in (read(f"a: {text}\n")["a"], parse_plain_value(text)):
         assert value == found
         assert type(value) is type(found)
 
@@ -66,8 +66,8 @@ def test_quotes_make_text(quoted: str, text: str) -> None:
 @pytest.mark.parametrize("tag", ["!!int x", "!!bool yes", "!!float x"])
 def test_tag_that_does_not_fit(tag: str) -> None:
     """A tag that says something else than its value is a problem."""
-    _, report = parse(f"a: {tag}\n", "models.yaml")
-    with pytest.raises(ValueError, match="as its tag says"):
+    _, report = parse_document(f"a: {tag}\n", "models.yaml")
+    with pytest.raises(ValueError, match="which its tag asks for"):
         report.check()
 
 
@@ -88,9 +88,9 @@ def test_merge() -> None:
 
 def test_places() -> None:
     """Every key and value has its place, counted from 1 and in characters."""
-    document, _ = parse("é😀: {'😀': 5, b: [c,\n  d]}\n", "models.yaml")
-    key = document.span(("é😀", "b"), key=True)
-    item = document.span(("é😀", "b", 1))
+    document, _ = parse_document("é😀: {'😀': 5, b: [c,\n  d]}\n", "models.yaml")
+    key = document.find_span(("é😀", "b"), key=True)
+    item = document.find_span(("é😀", "b", 1))
     assert key is not None
     assert item is not None
     assert (key.line, key.column) == (1, 14)
@@ -99,6 +99,6 @@ def test_places() -> None:
 
 def test_merged_place_is_where_it_is_written() -> None:
     """A value that was taken over stands where it was written."""
-    document, _ = parse("a: &a\n  x: 1\nb:\n  <<: *a\n", "models.yaml")
-    assert document.line(("b", "x")) == 2
-    assert document.line(("b",)) == 3
+    document, _ = parse_document("a: &a\n  x: 1\nb:\n  <<: *a\n", "models.yaml")
+    assert document.find_line(("b", "x")) == 2
+    assert document.find_line(("b",)) == 3

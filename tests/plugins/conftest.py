@@ -12,9 +12,9 @@ from modelhub.config import schema
 CACHES = (
     registry._plugins,
     registry.provider_options,
-    schema.layer_options,
-    schema.defaults_class,
-    schema.entry_class,
+    schema.load_layer_options,
+    schema.make_defaults_class,
+    schema.make_entry_class,
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from modelhub import ConfigError, Hub, registry
-from modelhub.config.jsonschema import file_schema
+from modelhub.config.jsonschema import build_file_schema
 from modelhub.testing.contract import provider_contract
 
 ROOT = Path(__file__).parents[2]
@@ -167,14 +167,14 @@ def test_a_third_partys_key_may_be_missing(installed, file):
 
 def test_the_schema_knows_what_is_installed(installed):
     """Editors complete a third party's keys; the schema that is shipped has only what is built in."""
-    schema = file_schema(builtin_only=False)
+    schema = build_file_schema(builtin_only=False)
     Draft202012Validator.check_schema(schema)
     check = Draft202012Validator(schema)
     good = {"provider": "acme", "model_name": "a", "base_url": "http://x", "shout": {"marks": 2}}
     assert check.is_valid({"version": 1, "models": {"m": good}})
     assert not check.is_valid({"version": 1, "models": {"m": {**good, "shout": {"mark": 2}}}})
     assert not check.is_valid({"version": 1, "models": {"m": {**good, "base_ulr": "http://x"}}})
-    shipped = json.dumps(file_schema(builtin_only=True))
+    shipped = json.dumps(build_file_schema(builtin_only=True))
     assert "acme" not in shipped
     assert "shout" not in shipped
 
