@@ -1,4 +1,4 @@
-"""From a validated file to stacks that can be called."""
+"""Build callable models and chains from a validated configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.layer import RateLimitPool
 from modelhub.middleware.retry.layer import RetryBudget
 from modelhub.options import ProviderOptions
-from modelhub.registry import layers
+from modelhub.registry import list_layers
 
 if TYPE_CHECKING:
     from modelhub.accounting.accounting import Accounting
@@ -25,7 +25,7 @@ __all__ = ["Builder", "Unconfigured"]
 
 
 class Unconfigured(ChatModelBase):
-    """Stands in for a model whose key or SDK is missing: it can be listed, and says what to do when called."""
+    """A placeholder for a model whose key or SDK is missing: it can be listed, and raises NotConfigured when called."""
 
     configured = False
 
@@ -40,8 +40,8 @@ class Unconfigured(ChatModelBase):
         """The entry's name."""
         return self._name
 
-    async def send(self, request: ChatRequest) -> Reply:  # noqa: ARG002 - there is nobody to ask
-        """Raises NotConfigured, always."""
+    async def send(self, request: ChatRequest) -> Reply:  # noqa: ARG002 - nothing is sent
+        """Raise NotConfigured, which says what to do."""
         raise NotConfigured(self.problem, model=self.name)
 
     def __repr__(self) -> str:
@@ -50,9 +50,9 @@ class Unconfigured(ChatModelBase):
 
 @dataclass(slots=True)
 class Builder:
-    """Builds what a file describes, each model once, and keeps what must be closed.
+    """Builds the models and chains of a configuration, each model once.
 
-    *opened* hears of every provider that was made; *accounts* has the prices and budgets.
+    *opened* is called with every provider that is made, so that it can be closed; *accounts* has prices and budgets.
     """
 
     loaded: Loaded
@@ -75,7 +75,7 @@ class Builder:
         )
 
     def chain(self, name: str) -> Chain:
-        """The chain *name*, or the model *name* as a chain of one."""
+        """Build the chain *name*, or the model *name* as a chain of one."""
         options = self.loaded.chains.get(name)
         if options is None:
             entry = self.loaded.models[name]
@@ -87,37 +87,37 @@ class Builder:
         return Chain(name, members, **options.model_dump(exclude={"models"}))
 
     def stack(self, name: str) -> ChatModelBase:
-        """The model *name* with its layers around it; the same object each time."""
+        """Return the model *name* with its layers around it; the same object each time."""
         if name not in self._stacks:
-            self._stacks[name] = self._stack(self.loaded.models[name])
+            self._stacks[name] = self._build_stack(self.loaded.models[name])
         return self._stacks[name]
 
-    def _stack(self, entry: ModelEntry) -> ChatModelBase:
+    def _build_stack(self, entry: ModelEntry) -> ChatModelBase:
         if entry.options is None or entry.missing is not None:
-            return self._unconfigured(entry, entry.missing or "it is not configured")
+            return self._make_unconfigured(entry, entry.missing or "it is not configured")
         model: ChatModelBase = entry.options.connect()
         if (missing := model.missing()) is not None:
-            return self._unconfigured(entry, missing)
+            return self._make_unconfigured(entry, missing)
         model.services = self.services
         model.entry = entry.name
         if (timeout := entry.layers.get("timeout")) is not None:
             model.connect_timeout = timeout.connect
         model.context_window = entry.options.context_window
         self.opened(model)
-        build_context = BuildContext(self.services, _identity(entry.options), self._shared)
-        for spec in reversed(layers()):
+        build_context = BuildContext(self.services, _make_endpoint_key(entry.options), self._shared)
+        for spec in reversed(list_layers()):
             model = spec.load().wrap(model, entry.layers.get(spec.key), build_context)
         return model
 
-    def _unconfigured(self, entry: ModelEntry, missing: str) -> Unconfigured:
+    def _make_unconfigured(self, entry: ModelEntry, missing: str) -> Unconfigured:
         model_name = entry.options.model_name if entry.options is not None else entry.name
-        stand_in = Unconfigured(entry.name, entry.provider, model_name, missing)
-        stand_in.services = self.services
-        return stand_in
+        placeholder = Unconfigured(entry.name, entry.provider, model_name, missing)
+        placeholder.services = self.services
+        return placeholder
 
 
-def _identity(options: ProviderOptions) -> Hashable:
-    """What tells one vendor endpoint, account and model from another: not the host alone."""
-    # Two scripted models have nothing in common; a secret is told by its hash, not kept.
-    own = id(options) if options.provider == "scripted" else None
-    return own, options.model_name, *options.endpoint_identity(), hash(options.account_identity())
+def _make_endpoint_key(options: ProviderOptions) -> Hashable:
+    """Return a key that identifies an endpoint, account and model; models that share it share a breaker."""
+    # Scripted models share nothing; of a secret, only the hash is kept.
+    instance = id(options) if options.provider == "scripted" else None
+    return instance, options.model_name, *options.endpoint_identity(), hash(options.account_identity())

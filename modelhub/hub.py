@@ -32,7 +32,7 @@ from modelhub.telemetry.observer import Telemetry
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-__all__ = ["CLOSE_GRACE", "CONFIG_VARIABLE", "Hub", "config_path"]
+__all__ = ["CLOSE_GRACE", "CONFIG_VARIABLE", "Hub", "find_config_file"]
 
 CONFIG_VARIABLE = "MODELHUB_CONFIG"
 """The environment variable that names the file."""
@@ -40,69 +40,72 @@ CLOSE_GRACE = 5.0
 """How many seconds a closing hub gives to calls that are under way."""
 
 
-def config_path(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Path:
-    """Which file is meant: *path*, else $MODELHUB_CONFIG, else ./models.yaml. Raises ConfigError if it is not there."""
+def find_config_file(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Path:
+    """Return *path*, or $MODELHUB_CONFIG, or ./models.yaml. Raises ConfigError if it is not a file."""
     environ = os.environ if environ is None else environ
     variable = environ.get(CONFIG_VARIABLE)
-    found = Path(path or variable or "models.yaml")
-    if found.is_file():
-        return found
+    file = Path(path or variable or "models.yaml")
+    if file.is_file():
+        return file
     if path is None and variable is None:
         raise ConfigError(
-            f"there is no {found} in {Path.cwd()}: write one, or name another file with ${CONFIG_VARIABLE} or a path"
+            f"there is no {file} in {Path.cwd()}: create one, or name another file with ${CONFIG_VARIABLE} or a path"
         )
     origin = "" if path is not None else f" (from ${CONFIG_VARIABLE})"
-    raise ConfigError(f"{found}{origin} is not a file")
+    raise ConfigError(f"{file}{origin} is not a file")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Source:
-    """What a hub was made from: the method of `Hub`, and the path or the dict that it was given."""
+    """How a hub was made: the method of `Hub`, and the path or the dict that was passed to it."""
 
     method: str
     config: Any = dataclasses.field(repr=False)
     has_environ: bool = False
 
 
-def _unpicklable(reason: str) -> pickle.PicklingError:
+def _make_pickling_error(reason: str) -> pickle.PicklingError:
     return pickle.PicklingError(f"this hub cannot be pickled: {reason}")
 
 
-def _open_again(cls: type[Hub], method: str, config: Any) -> Hub:
-    """Make the hub that was pickled."""
+def _reopen(cls: type[Hub], method: str, config: Any) -> Hub:
+    """Recreate a pickled hub."""
     hub: Hub = getattr(cls, method)(config)
     return hub
 
 
 class Hub:
-    """Finds models by name.
+    """The models and chains of one configuration, by name.
 
-    `async with Hub.from_yaml() as hub: reply = await hub.get("primary")(messages)`. Iterating gives the names of all
-    models and chains. The hub makes each model when it is first asked for, owns it, and closes it; it may be used from
+    `async with Hub.from_yaml() as hub: reply = await hub.get("primary")(messages)`. Iterating yields the names of all
+    chains and models. The hub makes each model when it is first needed, owns it, and closes it. It is safe to use from
     several threads and event loops.
 
-    A hub that is not closed is recorded in full when its process ends in good order, also as a worker of
-    multiprocessing or Celery. What ends by `os._exit` or by a signal, such as RQ's work horse, must close it: use
-    `with Hub...` there. In a forked child it begins anew; pickled, it is its configuration.
+    A hub that is still open when its process exits normally, also as a worker of multiprocessing or Celery, records
+    all its calls. A process that ends by `os._exit` or a signal, such as RQ's work horse, must close its hub: use
+    `with Hub...` there. A forked child starts without the parent's calls and connections. Pickling a hub pickles its
+    configuration.
     """
 
     def __init__(self, loaded: Loaded, *, services: Services | None = None) -> None:
         self.loaded = loaded
-        given = services or Services(observers=(LogObserver(),))
+        base_services = services or Services(observers=(LogObserver(),))
         config = loaded.config
-        accounts = Accounting(config.usage, config.budgets, folder=Path(loaded.file).parent, clock=given.clock)
-        self.usage = accounts.meter
-        """What all calls used and cost: totals, the ledger's health, the budgets."""
+        accounting = Accounting(
+            config.usage, config.budgets, folder=Path(loaded.file).parent, clock=base_services.clock
+        )
+        self.usage = accounting.meter
+        """The usage and cost of all calls: totals, the health of the ledger, the state of the budgets."""
         self._owned: list[ChatModelBase] = []
-        self._calls = ActiveCalls(given.clock)
+        self._calls = ActiveCalls(base_services.clock)
         self.services = dataclasses.replace(
-            given,
-            observers=(self.usage, *given.observers),
-            instrumentations=self._instrumentations(given),
+            base_services,
+            observers=(self.usage, *base_services.observers),
+            instrumentations=self._make_instrumentations(base_services),
             calls=self._calls,
             files=config.files.access(Path(loaded.file).parent),
         )
-        self._builder = Builder(loaded, self.services, self._owned.append, accounts)
+        self._builder = Builder(loaded, self.services, self._owned.append, accounting)
         self._chains: dict[str, Chain] = {}
         self._lock = threading.RLock()
         self._closed = self._close_finished = False
@@ -112,20 +115,23 @@ class Hub:
         register_loop_at_exit()
 
     def reset_after_fork(self) -> None:
-        """Renew the lock in a forked child: another thread of the parent may have held it."""
+        """Replace the lock in a forked child: another thread of the parent may have held it."""
         self._lock = threading.RLock()
 
-    def _instrumentations(self, given: Services) -> tuple[Instrumentation, ...]:
+    def _make_instrumentations(self, services: Services) -> tuple[Instrumentation, ...]:
         options = self.loaded.config.telemetry
         self._telemetry: Telemetry | None = None
-        if options.enabled is False or any(isinstance(follower, Telemetry) for follower in given.instrumentations):
-            return given.instrumentations
+        if options.enabled is False or any(isinstance(hook, Telemetry) for hook in services.instrumentations):
+            return services.instrumentations
         self._telemetry = Telemetry(
-            content=options.content, propagate=options.propagate, required=options.enabled is True, find=self._provider
+            content=options.content,
+            propagate=options.propagate,
+            required=options.enabled is True,
+            find=self._find_provider,
         )
-        return (*given.instrumentations, self._telemetry)
+        return (*services.instrumentations, self._telemetry)
 
-    def _provider(self, name: str) -> ChatModelBase | None:
+    def _find_provider(self, name: str) -> ChatModelBase | None:
         return next((model for model in self._owned if model.entry == name), None)
 
     @classmethod
@@ -137,12 +143,12 @@ class Hub:
         environ: Mapping[str, str] | None = None,
         services: Services | None = None,
     ) -> Self:
-        """The hub of the file *path*, or of $MODELHUB_CONFIG, or of ./models.yaml.
+        """Make a hub from the file *path*, or from $MODELHUB_CONFIG, or from ./models.yaml.
 
-        *environ* takes the place of the process's environment, *services* that of the system's time and chance.
+        *environ* replaces the process's environment, and *services* the system's clock and random numbers.
         Raises ConfigError with every problem of the file.
         """
-        file = config_path(path, environ)
+        file = find_config_file(path, environ)
         hub = cls(load_file(file, environ=environ), services=services)
         hub._source = _Source("from_yaml", os.path.abspath(file), has_environ=environ is not None)  # noqa: PTH100 - links stay
         return hub
@@ -156,7 +162,7 @@ class Hub:
         environ: Mapping[str, str] | None = None,
         services: Services | None = None,
     ) -> Self:
-        """The hub of *config*, which has the file's form. Raises ConfigError with every problem."""
+        """Make a hub from *config*, which has the structure of a file. Raises ConfigError with every problem."""
         hub = cls(load_dict(config, environ=environ), services=services)
         hub._source = _Source("from_dict", copy_plain(config), has_environ=environ is not None)
         return hub
@@ -166,24 +172,27 @@ class Hub:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the configuration: the path of the file, or the dict with its references, and no secret.
 
-        The hub that comes out is a new one: it reads the file, and looks references up, where it is unpickled. Raises
-        PicklingError for what is of this process alone: `services`, `environ`, and secrets that stand in the dict
-        itself.
+        The unpickled hub is a new one, which reads the file and resolves references where it is unpickled. Raises
+        PicklingError for a hub with `services` or `environ` of this process, or with a literal secret in its dict.
         """
         source = self._source
         if source is None:
-            raise _unpicklable("it was made from a `Loaded`; make it with `from_yaml` or `from_dict`")
+            raise _make_pickling_error("it was made from a `Loaded`; make it with `from_yaml` or `from_dict`")
         if self._has_own_services:
-            raise _unpicklable("it was made with `services`, which are of this process; make it where it is used")
+            raise _make_pickling_error(
+                "it was made with `services`, which belong to this process; make it where it is used"
+            )
         if source.has_environ:
-            raise _unpicklable("it was made with `environ`, which may hold secrets; make it where it is used")
+            raise _make_pickling_error("it was made with `environ`, which may hold secrets; make it where it is used")
         places = find_literal_secrets(source.config) if source.method == "from_dict" else iter(())
         if (place := next(places, None)) is not None:
-            raise _unpicklable(f"it holds a secret itself, at `{place}`: write a reference, such as ${{VAR}}")
-        return _open_again, (type(self), source.method, source.config)
+            raise _make_pickling_error(
+                f"its dict holds a literal secret, at `{place}`: write a reference, such as ${{VAR}}"
+            )
+        return _reopen, (type(self), source.method, source.config)
 
     def __copy__(self) -> Self:
-        """Return the hub itself: there is one of it, with its limits, connections and ledger, whoever holds it."""
+        """Return the hub itself: its limits, connections and ledger exist once."""
         return self
 
     def __deepcopy__(self, memo: Any) -> Self:
@@ -191,48 +200,49 @@ class Hub:
         return self
 
     def get(self, name: str) -> Chain:
-        """The chain *name*, or the model of that name as a chain of one; the same object each time.
+        """Return the chain *name*, or the model *name* as a chain of one; the same object each time.
 
-        Raises UnknownModel, with the names that exist, and HubClosed.
+        Raises UnknownModel, which lists the names that exist, and HubClosed.
         """
         with self._lock:
             if self._closed:
-                raise HubClosed(f"the hub is closed; `{name}` can no longer be had from it")
+                raise HubClosed(f"the hub is closed; `{name}` is no longer available")
             chain = self._chains.get(name)
             if chain is None:
                 if name not in self:
-                    raise UnknownModel(self._unknown(name))
+                    raise UnknownModel(self._describe_unknown(name))
                 chain = self._chains[name] = self._builder.chain(name)
             return chain
 
     __getitem__ = get
 
-    def tags(self, given: Mapping[str, Any] | None = None, /, **tags: Any) -> AbstractContextManager[None]:
-        """Tags for every call begun inside: `with hub.tags(user="42"): ...`; for this task and those it starts.
+    def tags(self, mapping: Mapping[str, Any] | None = None, /, **tags: Any) -> AbstractContextManager[None]:
+        """Tag every call that starts inside `with hub.tags(user="42"): ...`, in this task and the tasks it starts.
 
-        `hub.get(name).with_tags(...)` and a call's own `tags=` come on top.
+        Tags of `hub.get(name).with_tags(...)` and of a call's own `tags=` are added to them.
         """
-        return tagged({**(given or {}), **tags})
+        return tagged({**(mapping or {}), **tags})
 
     def deadline(self, duration: str | float, /) -> AbstractContextManager[None]:
-        """An end for every call begun inside, from now on: `with hub.deadline("5s"): ...`; in the same tasks as `tags`.
+        """Limit the time of every call that starts inside `with hub.deadline("5s"): ...`; for the same tasks as `tags`.
 
-        The tighter of this, the chain's own and the call's `deadline=` holds. Raises InvalidRequest for no duration.
+        The time runs from now; if the chain or the call has an earlier deadline, that one applies. Raises
+        InvalidRequest if *duration* is not a duration.
         """
         allowed = as_seconds(duration)
         if allowed is None:
             raise InvalidRequest("deadline: expected a duration such as 500ms, 5s, 2m or a number of seconds")
         return bounded(self.services.clock.now() + allowed)
 
-    def _unknown(self, name: str) -> str:
+    def _describe_unknown(self, name: str) -> str:
         names = list(self)
-        close = difflib.get_close_matches(str(name), names, 1)
-        meant = f"; did you mean `{close[0]}`?" if close else ""
-        return f"no model or chain is called `{name}`{meant} (there are: {', '.join(names)})"
+        matches = difflib.get_close_matches(str(name), names, 1)
+        suggestion = f"; did you mean `{matches[0]}`?" if matches else ""
+        return f"no model or chain is called `{name}`{suggestion} (there are: {', '.join(names)})"
 
     @property
     def limits(self) -> Mapping[str, RateLimitPool]:
-        """Every limit of the file by its name; `hub.limits["tier"].left()` tells what is left of it."""
+        """Every limit of the file by name; `hub.limits["tier"].left()` returns what is left of it."""
         return MappingProxyType(self._builder.pools)
 
     def __contains__(self, name: object) -> bool:
@@ -253,11 +263,11 @@ class Hub:
     # -- closing ---------------------------------------------------------------------------------------------------
 
     async def aclose(self, *, grace: float = CLOSE_GRACE) -> None:
-        """Close every model, last made first. Safe to call twice; a failure to close is logged, not raised.
+        """Close every model, in reverse order. Safe to call twice; a failure to close is logged, not raised.
 
-        From now on nothing is sent. Calls that are at a vendor's get *grace* seconds; what is left then, and at once
-        every call that waits in a limit's queue or to try again, raises `HubClosed`. So does a stream that is not read
-        to its end by then, at its next read; one that nobody reads when the hub closes does not hold it up.
+        No further request is sent. Requests that are under way get *grace* seconds to finish; after that, their calls
+        raise `HubClosed`, as calls that wait for a limit or a retry do at once. A stream that is not read to its end by
+        then raises it at its next read; a stream that is not being read does not delay closing.
         """
         if not is_loop_running():
             raise RuntimeError("modelhub needs asyncio: the runner of this coroutine is another one")
@@ -282,9 +292,9 @@ class Hub:
                 chain.closed = True
 
     def close(self, *, grace: float = CLOSE_GRACE) -> None:
-        """The same for code without an event loop; also in a handler of `atexit` and in a finalizer.
+        """Close the hub as `aclose` does, from code without an event loop, an `atexit` handler or a finalizer.
 
-        Raises RuntimeError where this thread runs an event loop: there, `await hub.aclose()`.
+        Raises RuntimeError if this thread runs an event loop: use `await hub.aclose()` there.
         """
         if self._close_finished:
             return
@@ -296,7 +306,7 @@ class Hub:
             run_sync(self.aclose(grace=grace), instead="`await hub.aclose()`, or `async with` for a `with`")
 
     def _close_without_loop(self) -> None:
-        """Close what can be closed when the process is ending: connections end with it."""
+        """Close what can be closed while the process exits; connections end with the process."""
         self._refuse_calls()
         self._calls.close_without_loop()
         if self._telemetry is not None:

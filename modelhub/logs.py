@@ -1,7 +1,7 @@
-"""Events as log entries, by structlog, the way a library should: silent until the application configures logging.
+"""Write events to the log: silent until the application configures logging.
 
-Entries go to structlog if the application has configured it, else to the standard logger "modelhub", which passes
-them to whatever handlers the application has set up. Nothing is configured here, and nothing is ever printed.
+Entries go to structlog if the application has configured it, else to the standard logger "modelhub" and the handlers
+that the application has set up. Nothing is configured here, and nothing is printed.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ _standard.addHandler(logging.NullHandler())
 
 
 class LogObserver:
-    """An observer that writes one entry for each event; keys and contents of messages are never in it.
+    """An observer that writes one log entry for each event, without keys and contents of messages.
 
-    structlog gets the event's name and its fields. A standard record's message says in words what happened; the fields
-    are its attributes, and `event` is the name. That a model is not configured is written once, not at every call.
+    structlog gets the event's name and its fields. A standard record has a readable message, the fields as attributes,
+    and the name as `event`. That a model is not configured is written once, not at every call.
     """
 
     def __init__(self) -> None:
         self._unconfigured: set[tuple[str, str]] = set()
 
     def __call__(self, event: Event) -> None:
-        """Write *event*, if anybody listens at its level."""
+        """Write *event*, if logging is configured for its level."""
         name, level_of, fields_of = _ENTRIES[type(event)]
         level = level_of(event)
-        if self._configured():
-            if not self._is_known(event):
+        if self._is_structlog_configured():
+            if not self._is_repeated(event):
                 _log_by_structlog(level, name, fields_of(event))
-        elif _standard.isEnabledFor(level) and _is_heard() and not self._is_known(event):
+        elif _standard.isEnabledFor(level) and _has_handler() and not self._is_repeated(event):
             _standard.log(level, "%s", describe_event(event), extra={"event": name, **fields_of(event)})
 
-    def _is_known(self, event: Event) -> bool:
-        """Whether *event* only says again that a model is not configured."""
+    def _is_repeated(self, event: Event) -> bool:
+        """Return whether *event* only repeats that a model is not configured."""
         if isinstance(event, AttemptEnded) and event.attempt["outcome"] == "NotConfigured":
             key = "attempt", str(event.attempt["model"])
         elif isinstance(event, FellBack) and event.error.kind == "NotConfigured":
@@ -56,14 +56,14 @@ class LogObserver:
         self._unconfigured.add(key)
         return known
 
-    def _configured(self) -> bool:
+    def _is_structlog_configured(self) -> bool:
         # An application that configured structlog has imported it: no need to pay for the import here.
         is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
         return is_configured is not None and bool(is_configured())
 
 
 def _log_by_structlog(level: int, name: str, fields: dict[str, Any]) -> None:
-    """Write an entry by the logger that the application has configured, whatever its class.
+    """Write an entry with the application's structlog logger, whatever its class.
 
     All wrappers of structlog have a method for each level; only some have `log`.
     """
@@ -71,18 +71,18 @@ def _log_by_structlog(level: int, name: str, fields: dict[str, Any]) -> None:
 
     logger = structlog.get_logger("modelhub").bind()
     if isinstance(logger, structlog.stdlib.AsyncBoundLogger):
-        logger = logger.sync_bl  # an observer cannot wait, and an entry that waits for a loop is lost at its end
-    written = getattr(logger, _METHODS[level])(name, **fields)
-    if inspect.isawaitable(written):
-        _finish(written)
+        logger = logger.sync_bl  # an entry that waits for an event loop would be lost when the loop ends
+    result = getattr(logger, _METHODS[level])(name, **fields)
+    if inspect.isawaitable(result):
+        _run_coroutine(result)
 
 
 _METHODS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
 _unfinished: set[asyncio.Future[Any]] = set()
 
 
-def _finish(entry: Awaitable[Any]) -> None:
-    """Let a logger whose methods are coroutines write *entry*: in the running loop, or else at once."""
+def _run_coroutine(entry: Awaitable[Any]) -> None:
+    """Run *entry*, the coroutine of an asynchronous logger, in the running loop, or in a new one without it."""
 
     async def write() -> None:
         await entry
@@ -96,8 +96,8 @@ def _finish(entry: Awaitable[Any]) -> None:
     task.add_done_callback(_unfinished.discard)
 
 
-def _is_heard() -> bool:
-    """Whether the application has a handler that an entry would come to: most failures are written for nobody."""
+def _has_handler() -> bool:
+    """Return whether the application has a handler for our entries: without one, describing them is wasted time."""
     logger: logging.Logger | None = _standard
     while logger is not None:
         if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
@@ -107,66 +107,68 @@ def _is_heard() -> bool:
 
 
 def describe_event(event: Event) -> str:
-    """Return one line that says in words what happened."""
+    """Return one readable line about *event*."""
     if isinstance(event, AttemptEnded):
         return _describe_attempt(event)
     if isinstance(event, Waiting):
         seconds = f"{event.seconds:.1f} s"
-        return f"wait: {event.model} is asked again in {seconds}, attempt {event.attempt}: {_describe(event.error)}"
+        return f"wait: {event.model} is retried in {seconds}, attempt {event.attempt}: {_describe_error(event.error)}"
     if isinstance(event, Restarted):
-        return f"restart: {event.model} broke off, {event.to} begins the answer again: {_describe(event.error)}"
+        return f"restart: {event.model} broke off, {event.to} starts the answer over: {_describe_error(event.error)}"
     if isinstance(event, FellBack):
-        target = f"{event.to} is asked next" if event.to is not None else "no model is left"
-        return f"fallback: {event.model} failed in {event.chain}, {target}: {_describe(event.error)}"
+        target = f"{event.to} is next" if event.to is not None else "no model is left"
+        return f"fallback: {event.model} failed in {event.chain}, {target}: {_describe_error(event.error)}"
     return _describe_call(event)
 
 
-_OWN_MESSAGES = frozenset({"NotConfigured", "LimitRejected", "BudgetExceeded"})
-"""Failures whose messages are our own; what others say may repeat what a vendor said, which is not for logs."""
+_SAFE_MESSAGES = frozenset({"NotConfigured", "LimitRejected", "BudgetExceeded"})
+"""Errors with messages of our own. Other messages may quote the vendor, and are not logged."""
 
 
-def _describe(error: CallError) -> str:
+def _describe_error(error: CallError) -> str:
     status = f" {error.status}" if error.status is not None else ""
-    return f"{error.kind}{status}{f': {error}' if error.kind in _OWN_MESSAGES else ''}"
+    return f"{error.kind}{status}{f': {error}' if error.kind in _SAFE_MESSAGES else ''}"
 
 
 def _describe_attempt(event: AttemptEnded) -> str:
     attempt = event.attempt
-    took = f"{attempt['duration'] or 0:.1f} s"
+    duration = f"{attempt['duration'] or 0:.1f} s"
     if attempt["outcome"] == "ok":
-        return f"attempt: {attempt['model']} answered in {took}"
+        return f"attempt: {attempt['model']} answered in {duration}"
     status = f" {attempt['status']}" if attempt["status"] is not None else ""
-    said = f": {attempt['message']}" if attempt["outcome"] in _OWN_MESSAGES and attempt["message"] else ""
-    how = "was passed over" if attempt["skipped"] else f"ended after {took}"
-    return f"attempt: {attempt['model']} {how}: {attempt['outcome']}{status}{said}"
+    message = f": {attempt['message']}" if attempt["outcome"] in _SAFE_MESSAGES and attempt["message"] else ""
+    ending = "was skipped" if attempt["skipped"] else f"ended after {duration}"
+    return f"attempt: {attempt['model']} {ending}: {attempt['outcome']}{status}{message}"
 
 
 def _describe_call(event: CallEnded) -> str:
-    took, attempts = f"{event.duration:.1f} s", len(event.attempts)
-    who = f"{event.requested}, answered by {event.model}," if event.how == "complete" else event.requested
-    how = f"{event.how} ({event.error})" if event.error is not None else event.how
+    duration, attempts = f"{event.duration:.1f} s", len(event.attempts)
+    subject = f"{event.requested}, answered by {event.model}," if event.how == "complete" else event.requested
+    ending = f"{event.how} ({event.error})" if event.error is not None else event.how
     usage = event.usage
     tokens = f", {usage['input_tokens']} tokens in, {usage['output_tokens']} out" if usage is not None else ""
-    return f"settle: {who} is {how} after {took} and {attempts} attempt{'s' if attempts != 1 else ''}{tokens}"
+    return (
+        f"settle: {subject} is {ending} after {duration} and {attempts} attempt{'s' if attempts != 1 else ''}{tokens}"
+    )
 
 
-def _attempt(event: AttemptEnded) -> dict[str, Any]:
+def _attempt_fields(event: AttemptEnded) -> dict[str, Any]:
     attempt = event.attempt
     keys = ("model", "provider", "model_name", "outcome", "status", "code", "request_id", "wait", "duration")
     return {"call_id": event.call_id} | {key: attempt[key] for key in keys if attempt[key] is not None}
 
 
-def _waiting(event: Waiting) -> dict[str, Any]:
+def _waiting_fields(event: Waiting) -> dict[str, Any]:
     fields = {"seconds": round(event.seconds, 3), "attempt": event.attempt, "reason": event.error.kind}
     return {"call_id": event.call_id, "model": event.model, **fields}
 
 
-def _moved(event: FellBack | Restarted) -> dict[str, Any]:
+def _transition_fields(event: FellBack | Restarted) -> dict[str, Any]:
     fields = {"chain": event.chain, "model": event.model, "to": event.to, "reason": event.error.kind}
     return {"call_id": event.call_id, **fields}
 
 
-def _settled(event: CallEnded) -> dict[str, Any]:
+def _call_fields(event: CallEnded) -> dict[str, Any]:
     usage = event.usage
     fields = {
         "requested": event.requested,
@@ -183,16 +185,16 @@ def _settled(event: CallEnded) -> dict[str, Any]:
     return {"call_id": event.call_id} | {key: value for key, value in fields.items() if value is not None}
 
 
-# Fields are only gathered for an entry that is written: a cost may have to be looked up.
+# Fields are only computed for an entry that is written: a cost may have to be looked up.
 _ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, Any]]]] = {
     AttemptEnded: (
         "attempt",
         lambda event: logging.DEBUG if event.attempt["outcome"] == "ok" else logging.WARNING,
-        _attempt,
+        _attempt_fields,
     ),
-    Waiting: ("wait", lambda _: logging.INFO, _waiting),
-    FellBack: ("fallback", lambda _: logging.WARNING, _moved),
-    Restarted: ("restart", lambda _: logging.WARNING, _moved),
-    # Not an error: the caller gets that, and an error tracker that listens to logs would report it a second time.
-    CallEnded: ("settle", lambda event: logging.WARNING if event.how == "failed" else logging.INFO, _settled),
+    Waiting: ("wait", lambda _: logging.INFO, _waiting_fields),
+    FellBack: ("fallback", lambda _: logging.WARNING, _transition_fields),
+    Restarted: ("restart", lambda _: logging.WARNING, _transition_fields),
+    # Not at the level of errors: the caller gets the error, and an error tracker would report it a second time.
+    CallEnded: ("settle", lambda event: logging.WARNING if event.how == "failed" else logging.INFO, _call_fields),
 }

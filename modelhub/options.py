@@ -1,4 +1,4 @@
-"""Furniture for options: what every provider's and every layer's options are made of.
+"""The base classes and types of all options of providers and layers.
 
 Options are pydantic models. The file's schema, the editor's completion and the constructors all come from them.
 """
@@ -30,7 +30,7 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
 
 
 class Options(BaseModel):
-    """The base: frozen, and a key it does not know is an error. The text below a field is its description."""
+    """The base class of all options: frozen, without unknown keys. The docstring below a field is its description."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -41,8 +41,8 @@ class Options(BaseModel):
     )
 
 
-def seconds(value: Any) -> Any:
-    """*value* in seconds: a number, or text such as "500ms", "5s", "2m", "1h"."""
+def parse_duration(value: Any) -> Any:
+    """Return *value*, a number or text such as "500ms", "5s", "2m" or "1h", in seconds. Raises PydanticCustomError."""
     if isinstance(value, str):
         match = _DURATION.fullmatch(value)
         if match is None:
@@ -64,11 +64,11 @@ class Duration:
     most: float = 86_400.0
 
     def check(self, value: Any) -> float:
-        """Return *value* in seconds. Raises PydanticCustomError for what is no duration, or out of bounds."""
-        number: float = seconds(value)
+        """Return *value* in seconds. Raises PydanticCustomError if it is not a duration, or out of bounds."""
+        number: float = parse_duration(value)
         if not self.least <= number <= self.most:
             bound = (
-                f"over the limit of {self.most:g} s" if number > self.most else f"under the least of {self.least:g} s"
+                f"over the limit of {self.most:g} s" if number > self.most else f"under the minimum of {self.least:g} s"
             )
             unit = "; a plain number is in seconds" if not isinstance(value, str) else ""
             hint = f"{number / 1000:g}s" if self.least <= number / 1000 <= self.most and number >= 1000 else ""
@@ -90,71 +90,72 @@ class Duration:
 
 
 Secret = Annotated[SecretStr, WithJsonSchema({"type": "string", "format": "password"})]
-"""Text that no repr, log or error shows."""
+"""Text that is not shown in a repr, a log or an error."""
 
 
 class LayerOptions(Options):
-    """What configures one layer."""
+    """The base class of a layer's options."""
 
 
 class ProviderOptions(Options):
-    """What configures one provider: the part all of them share.
+    """The options that all providers share.
 
-    The other fields bear the names of the constructor's parameters (the seed's names), and are passed to it.
+    The fields of subclasses have the names of the constructor's parameters, and are passed to it.
     """
 
     provider: str
-    """Which vendor's API this model speaks."""
+    """The vendor's API that this model uses, such as `openai` or `anthropic`."""
     model_name: str = Field(min_length=1)
-    """The vendor's name of the model."""
+    """The vendor's name of the model, such as `gpt-5-mini`."""
     stream: bool = False
-    """Whether a call gives a stream of snapshots instead of one reply; a call may say otherwise."""
+    """Whether a call returns a stream of snapshots instead of one reply. A call can override it with `stream=`."""
     generate_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Parameters sent with every request, by the vendor's own names, such as `temperature`."""
+    """Parameters to send with every request, under the vendor's own names, such as `temperature`."""
     context_window: Annotated[int, Field(gt=0)] | None = None
-    """How many tokens the model can hold; a chain then skips it for longer requests."""
+    """The size of the model's context window in tokens. A chain skips the model for requests that are longer."""
 
     key_variables: ClassVar[tuple[str, ...]] = ()
-    """The environment variables the provider takes its key from if none is given; empty if it needs none."""
+    """The environment variables that the key is read from if `api_key` is not set; empty if no key is needed."""
     address_fields: ClassVar[tuple[str, ...]] = ("base_url",)
-    """The fields that say where the server is, the preferred one first."""
+    """The fields that hold the server's address, the preferred one first."""
     address_path: ClassVar[str] = ""
-    """What follows a server's host and port in them."""
+    """The path that follows the host and port in an address."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Show which model it is: the other values may be secrets, such as a password in an address, or a header."""
+        """Show only the model's name: other values may be secrets, such as a password in an address, or a header."""
         yield from ((name, getattr(self, name)) for name in ("provider", "model_name", "stream"))
 
     def connect(self) -> Any:
-        """The provider these options describe: a `modelhub.providers` class, constructed. Opens nothing."""
+        """Construct the provider that these options describe. Opens no connection."""
         raise NotImplementedError
 
     def missing(self, environ: Mapping[str, str]) -> str | None:
-        """What is to be done before the model can be called, such as "set OPENAI_API_KEY"; None if nothing."""
+        """Return what must be done before the model can be called, such as "set OPENAI_API_KEY", or None."""
         key = getattr(self, "api_key", None)
-        given = key.get_secret_value() if isinstance(key, SecretStr) else key
-        if given or not self.key_variables or any(environ.get(name) for name in self.key_variables):
+        value = key.get_secret_value() if isinstance(key, SecretStr) else key
+        if value or not self.key_variables or any(environ.get(name) for name in self.key_variables):
             return None
         return f"set {' or '.join(self.key_variables)}"
 
     def endpoint_identity(self) -> tuple[Any, ...]:
-        """Return what tells one server of a vendor from another, as the file says it; without the key."""
+        """Return the values that identify a vendor's server, as the file has them; without the key."""
         return self.provider, *(getattr(self, name, None) for name in self.address_fields)
 
     def account_identity(self) -> tuple[Any, ...]:
-        """Return what tells one account at a server from another; with the key, which nobody may print."""
+        """Return the values that identify an account at a server, the secret key included; never print them."""
         key = getattr(self, "api_key", None)
         key = key.get_secret_value() if isinstance(key, SecretStr) else key
         return *self.endpoint_identity(), getattr(self, "organization", None), key
 
     def fields_at_another_address(self, fields: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """Return what must be added to the entry's *fields* if the address, which tells it now, is changed."""
+        """Return what to add to an entry's *fields* when its address is replaced, where a default depends on it."""
         return {}
 
     def arguments(self) -> dict[str, Any]:
-        """The constructor's keywords: every field that was set, but the kind and what only chains read."""
-        found = {name: getattr(self, name) for name in self.model_fields_set - {"provider", "context_window"}}
-        found["stream"] = self.stream
+        """Return the constructor's keyword arguments: every field that is set, except those that only a chain reads."""
+        arguments = {name: getattr(self, name) for name in self.model_fields_set - {"provider", "context_window"}}
+        arguments["stream"] = self.stream
         return {
-            name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in found.items()
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in arguments.items()
         }

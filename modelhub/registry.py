@@ -1,7 +1,7 @@
-"""What exists: every provider by its kind, every layer by its key, in order.
+"""The registry of providers and layers.
 
-Those that are built in stand in two tables; third parties add theirs through the entry-point groups
-`modelhub.providers` and `modelhub.middleware`. Nothing is imported before it is asked for, and no SDK ever is.
+Built-in ones are in two tables; third parties add theirs through the entry-point groups `modelhub.providers` and
+`modelhub.middleware`. A module is imported when it is first needed; an SDK is never imported here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from modelhub.core.errors import ConfigError
 from modelhub.core.model import Layer
 from modelhub.options import LayerOptions, ProviderOptions
 
-__all__ = ["LAYERS", "PROVIDERS", "LayerSpec", "layers", "provider_kinds", "provider_options"]
+__all__ = ["LAYERS", "PROVIDERS", "LayerSpec", "list_layers", "list_providers", "load_provider_options"]
 
 PROVIDERS: dict[str, str] = {
     "anthropic": "modelhub.providers.anthropic:AnthropicOptions",
@@ -27,30 +27,32 @@ PROVIDERS: dict[str, str] = {
     "openai": "modelhub.providers.openai:OpenAIOptions",
     "scripted": "modelhub.providers.scripted:ScriptedOptions",
 }
-"""Kind to options class. A provider is one folder and one line here."""
+"""The options class of each provider. A provider is one folder and one line here."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
-    """A layer: its key in the file and where its class is; *plugin* is what brings it, if it is a third party's."""
+    """A layer: its key in the file, and its class as "module:name". *plugin* is the entry point of a third party."""
 
     key: str
     target: str
     plugin: EntryPoint | None = None
 
     def load(self) -> type[Layer]:
-        """The layer's class. Raises ConfigError for a plug-in that cannot be loaded, or is no layer."""
+        """Import the layer's class. Raises ConfigError for a plug-in that cannot be loaded, or is not a layer."""
         if self.plugin is None:
             built_in: type[Layer] = _load(self.target)
             return built_in
-        found = _load_plugin("modelhub.middleware", self.key, self.plugin)
-        whose = f"layer `{self.key}` of {_owner(self.plugin)}"
-        if not _is_a(found, Layer):
-            raise ConfigError(f"{whose}: its entry point must name a Layer class, not {found!r}")
-        if not (found.Options is None or _is_a(found.Options, LayerOptions)):
-            raise ConfigError(f"{whose}: its `Options` must be a LayerOptions class or None, not {found.Options!r}")
-        layer: type[Layer] = found
-        return layer
+        layer_class = _load_plugin("modelhub.middleware", self.key, self.plugin)
+        subject = f"layer `{self.key}` of {_get_distribution(self.plugin)}"
+        if not _is_subclass(layer_class, Layer):
+            raise ConfigError(f"{subject}: its entry point must name a Layer class, not {layer_class!r}")
+        if not (layer_class.Options is None or _is_subclass(layer_class.Options, LayerOptions)):
+            raise ConfigError(
+                f"{subject}: its `Options` must be a LayerOptions class or None, not {layer_class.Options!r}"
+            )
+        checked: type[Layer] = layer_class
+        return checked
 
 
 LAYERS: tuple[LayerSpec, ...] = (
@@ -61,8 +63,8 @@ LAYERS: tuple[LayerSpec, ...] = (
     LayerSpec("limit", "modelhub.middleware.limit.layer:Limit"),
     LayerSpec("timeout", "modelhub.middleware.timeout.layer:Timeout"),
 )
-"""The one tuple of layer order, outermost first; a chain stands above it and a provider below. A layer is one file
-and one line here. Layers of third parties stand just below `usage`, in the order of their names."""
+"""The order of the layers, outermost first; a chain is above them and a provider below. A layer is one folder and one
+line here. Layers of third parties are just below `usage`, in the order of their names."""
 
 
 def _load(target: str) -> Any:
@@ -71,63 +73,62 @@ def _load(target: str) -> Any:
 
 
 @cache
-def _plugins(group: str) -> dict[str, EntryPoint]:
+def _find_plugins(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
 
 
-def provider_kinds() -> list[str]:
-    """Every kind a file may name under `provider:`."""
-    return sorted({*PROVIDERS, *_plugins("modelhub.providers")})
+def list_providers() -> list[str]:
+    """Return every name that is valid under `provider:`, sorted."""
+    return sorted({*PROVIDERS, *_find_plugins("modelhub.providers")})
 
 
 @cache
-def provider_options(kind: str) -> type[ProviderOptions]:
-    """The options class of *kind*.
+def load_provider_options(kind: str) -> type[ProviderOptions]:
+    """Import the options class of the provider *kind*.
 
-    Raises ConfigError for an unknown kind, with the known ones and what was probably meant, and for a plug-in that
-    cannot be loaded.
+    Raises ConfigError for an unknown provider, with a suggestion, and for a plug-in that cannot be loaded.
     """
     if kind in PROVIDERS:
-        found = _load(PROVIDERS[kind])
-    elif kind in (plugins := _plugins("modelhub.providers")):
-        found = _load_plugin("modelhub.providers", kind, plugins[kind])
-        if not _is_a(found, ProviderOptions):
-            whose = f"provider `{kind}` of {_owner(plugins[kind])}"
-            raise ConfigError(f"{whose}: its entry point must name a ProviderOptions class, not {found!r}")
+        options_class = _load(PROVIDERS[kind])
+    elif kind in (plugins := _find_plugins("modelhub.providers")):
+        options_class = _load_plugin("modelhub.providers", kind, plugins[kind])
+        if not _is_subclass(options_class, ProviderOptions):
+            subject = f"provider `{kind}` of {_get_distribution(plugins[kind])}"
+            raise ConfigError(f"{subject}: its entry point must name a ProviderOptions class, not {options_class!r}")
     else:
-        kinds = provider_kinds()
+        kinds = list_providers()
         close = difflib.get_close_matches(kind, kinds, 1)
-        meant = f"; did you mean `{close[0]}`?" if close else ""
-        raise ConfigError(f"unknown provider `{kind}`{meant} (providers: {', '.join(kinds)})")
-    options: type[ProviderOptions] = found
-    return options
+        suggestion = f"; did you mean `{close[0]}`?" if close else ""
+        raise ConfigError(f"unknown provider `{kind}`{suggestion} (providers: {', '.join(kinds)})")
+    checked: type[ProviderOptions] = options_class
+    return checked
 
 
-def layers() -> tuple[LayerSpec, ...]:
-    """All layers, outermost first, those of third parties included."""
+def list_layers() -> tuple[LayerSpec, ...]:
+    """Return all layers, outermost first, those of third parties included."""
     known = {spec.key for spec in LAYERS}
     extra = tuple(
         LayerSpec(name, point.value, point)
-        for name, point in sorted(_plugins("modelhub.middleware").items())
+        for name, point in sorted(_find_plugins("modelhub.middleware").items())
         if name not in known
     )
     return LAYERS[:1] + extra + LAYERS[1:]
 
 
 def _load_plugin(group: str, name: str, point: EntryPoint) -> Any:
-    owners = sorted({_owner(one) for one in entry_points(group=group, name=name)})
-    if len(owners) > 1:
-        raise ConfigError(f"`{name}` is brought by {' and '.join(owners)}: uninstall all of them but one")
+    distributions = sorted({_get_distribution(other) for other in entry_points(group=group, name=name)})
+    if len(distributions) > 1:
+        raise ConfigError(f"`{name}` is provided by {' and '.join(distributions)}: uninstall all but one of them")
     try:
         return point.load()
     except Exception as error:
-        raise ConfigError(f"the plug-in `{name}` of {_owner(point)} cannot be loaded: {error}") from error
+        raise ConfigError(f"the plug-in `{name}` of {_get_distribution(point)} cannot be loaded: {error}") from error
 
 
-def _owner(point: EntryPoint) -> str:
-    """The distribution that brings *point*."""
+def _get_distribution(point: EntryPoint) -> str:
+    """Return the name of the distribution that *point* belongs to."""
     return point.dist.name if point.dist is not None else point.value
 
 
-def _is_a(found: Any, base: type) -> bool:
-    return isinstance(found, type) and issubclass(found, base)
+def _is_subclass(value: Any, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base)

@@ -6,7 +6,7 @@ python tests/generate.py
 import re
 from pathlib import Path
 
-from modelhub.registry import LAYERS, PROVIDERS, provider_options
+from modelhub.registry import LAYERS, PROVIDERS, load_provider_options
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -36,7 +36,7 @@ def providers():
     """The providers and what they need."""
     rows = []
     for kind in PROVIDERS:
-        options = provider_options(kind)
+        options = load_provider_options(kind)
         required = [name for name, field in options.model_fields.items() if field.is_required()]
         extra = "" if kind == "scripted" else f'`pip install "modelhub[{kind}]"`'
         keys = ", ".join(f"`{name}`" for name in required if name != "provider") or "-"

@@ -12,7 +12,7 @@ import pytest
 
 from modelhub import ConfigError, Hub, HubClosed, NotConfigured, UnknownModel
 from modelhub.core import sync as _sync
-from modelhub.hub import config_path
+from modelhub.hub import find_config_file
 
 CONFIG = {
     "version": 1,
@@ -122,15 +122,15 @@ async def test_sync_inside_a_loop_is_refused(hub):
 def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
     """A path, else $MODELHUB_CONFIG, else ./models.yaml; what is missing is said with what to do."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"there is no models\.yaml in .*: write one, or name another file"):
+    with pytest.raises(ConfigError, match=r"there is no models\.yaml in .*: create one, or name another file"):
         Hub.from_yaml()
     (tmp_path / "other.yaml").write_text("version: 1\nmodels: {m: {provider: scripted}}\n")
-    assert config_path(environ={"MODELHUB_CONFIG": "other.yaml"}).name == "other.yaml"
+    assert find_config_file(environ={"MODELHUB_CONFIG": "other.yaml"}).name == "other.yaml"
     assert list(Hub.from_yaml(environ={"MODELHUB_CONFIG": "other.yaml"})) == ["m"]
     (tmp_path / "models.yaml").write_text("version: 1\nmodels: {n: {provider: scripted}}\n")
     assert list(Hub.from_yaml(environ={})) == ["n"]
     with pytest.raises(ConfigError, match=r"gone\.yaml \(from \$MODELHUB_CONFIG\) is not a file"):
-        config_path(environ={"MODELHUB_CONFIG": "gone.yaml"})
+        find_config_file(environ={"MODELHUB_CONFIG": "gone.yaml"})
     with pytest.raises(ConfigError, match=r"nowhere\.yaml is not a file"):
         Hub.from_yaml("nowhere.yaml")
 

@@ -84,7 +84,9 @@ def test_changing_the_dict_later_changes_no_pickle():
 )
 def test_a_secret_in_the_configuration_itself_is_refused(entry, place):
     """The error says where it stands, and not what it is."""
-    with pytest.raises(pickle.PicklingError, match=f"holds a secret itself, at `{place}`: write a reference") as caught:
+    with pytest.raises(
+        pickle.PicklingError, match=f"holds a literal secret, at `{place}`: write a reference"
+    ) as caught:
         pickle.dumps(Hub.from_dict(config_of(**entry)))
     assert "the-secret" not in str(caught.value)
 

@@ -109,10 +109,10 @@ def _piped() -> str | None:
 def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
-    from modelhub.options import seconds
+    from modelhub.options import parse_duration
 
     try:
-        return float(seconds(text))
+        return float(parse_duration(text))
     except ValueError as error:
         usage_error(str(error), "--deadline")
 

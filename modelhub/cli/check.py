@@ -56,9 +56,9 @@ def check(
 def _read(file: ConfigFile) -> tuple[Loaded, list[Entry]]:
     from modelhub.cli.model_status import entries, missing
     from modelhub.config.load import load_file
-    from modelhub.hub import config_path
+    from modelhub.hub import find_config_file
 
-    loaded = load_file(config_path(file))
+    loaded = load_file(find_config_file(file))
     return loaded, list(entries(loaded, missing(loaded, check_clients=True)))
 
 

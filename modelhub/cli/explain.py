@@ -66,9 +66,9 @@ def _explain(name: str, as_json: bool, file: ConfigFile) -> None:
     from modelhub.cli.chain_plan import Plan
     from modelhub.cli.model_status import missing
     from modelhub.config.load import load_file
-    from modelhub.hub import Hub, config_path
+    from modelhub.hub import Hub, find_config_file
 
-    loaded = load_file(config_path(file))
+    loaded = load_file(find_config_file(file))
     if name not in loaded.models and name not in loaded.chains:
         Hub(loaded).get(name)  # raises, with what was probably meant
     plan = Plan(loaded, name, missing(loaded))

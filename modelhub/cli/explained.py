@@ -12,7 +12,7 @@ from modelhub.config.schema import load_layer_options
 from modelhub.middleware.limit.layer import RateLimitPool
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.options import LayerOptions
-from modelhub.registry import layers
+from modelhub.registry import list_layers
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -81,7 +81,7 @@ def _one(plan: Plan) -> Iterator[Text]:
 
 def _layers() -> list[str]:
     """The layers' names from the outermost to the provider."""
-    return ["chain", *(spec.target.rpartition(":")[2].lower() for spec in layers()), "provider"]
+    return ["chain", *(spec.target.rpartition(":")[2].lower() for spec in list_layers()), "provider"]
 
 
 # -- who is asked ------------------------------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ def list_names(as_json: AsJson = False, file: ConfigFile = None) -> None:
     with reported(as_json=as_json):
         from modelhub.cli.model_status import entries
         from modelhub.config.load import load_file
-        from modelhub.hub import config_path
+        from modelhub.hub import find_config_file
 
-        found = list(entries(load_file(config_path(file))))
+        found = list(entries(load_file(find_config_file(file))))
         if as_json:
             print_json([{key: value for key, value in entry.as_dict().items() if key != "missing"} for entry in found])
         else:

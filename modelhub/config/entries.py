@@ -16,7 +16,7 @@ from modelhub.config.source import Path, parse_plain_value
 from modelhub.config.view import LocatedData, describe_path, is_secret_path
 from modelhub.core.errors import ConfigError
 from modelhub.options import Options, ProviderOptions
-from modelhub.registry import provider_kinds, provider_options
+from modelhub.registry import list_providers, load_provider_options
 
 __all__ = ["ModelEntry", "Resolved", "merge_defaults", "resolve_entry"]
 
@@ -93,7 +93,7 @@ def resolve_entry(checker: OptionsChecker, name: str, entry: dict[str, Any], env
         provider_data = LocatedData(
             {key: value for key, value in ready.data.items() if key not in load_layer_options()}, view.sources
         )
-        options = checker.validate(provider_options(kind), provider_data) if config is not None else None
+        options = checker.validate(load_provider_options(kind), provider_data) if config is not None else None
     layers = {key: getattr(config, key, None) for key in load_layer_options()}
     missing = _describe_missing(unset, options, environ)
     return Resolved(
@@ -129,7 +129,7 @@ def _find_provider(checker: OptionsChecker, view: LocatedData) -> tuple[str, typ
         else:
             checker.problem(at, f"{describe_path(at)} has no `provider`", _suggest_provider(), key=True)
         return "", None
-    if kind not in provider_kinds():
+    if kind not in list_providers():
         _report_unknown_provider(checker, place, kind)
         return str(kind), None
     try:
@@ -140,14 +140,14 @@ def _find_provider(checker: OptionsChecker, view: LocatedData) -> tuple[str, typ
 
 
 def _suggest_provider() -> str:
-    return f"{suggest_missing_key('provider', ProviderOptions)} (providers: {', '.join(provider_kinds())})"
+    return f"{suggest_missing_key('provider', ProviderOptions)} (providers: {', '.join(list_providers())})"
 
 
 def _report_unknown_provider(checker: OptionsChecker, place: Path, kind: Any) -> None:
     if place in checker.document.empty:
         checker.problem(place, "`provider` has no value", _suggest_provider(), key=True)
         return
-    known = provider_kinds()
+    known = list_providers()
     name = kind if isinstance(kind, str) and place not in checker.interpolated.from_environment else ""
     message = f"unknown provider `{checker.written(place)}` in {describe_path(place[:-1])}"
     advice = _OTHER_PROVIDERS.get(re.sub(r"[^a-z]", "", name.lower()))

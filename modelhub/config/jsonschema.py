@@ -43,7 +43,7 @@ def build_file_schema(*, builtin_only: bool = False) -> dict[str, Any]:
     With *builtin_only*, installed providers and layers of third parties are left out. Raises ConfigError if two
     plug-ins define different options classes with the same name.
     """
-    kinds = sorted(registry.PROVIDERS) if builtin_only else registry.provider_kinds()
+    kinds = sorted(registry.PROVIDERS) if builtin_only else registry.list_providers()
     definitions: dict[str, Any] = {"reference": _REFERENCE_DEFINITION, "grouped": _GROUPED_NUMBER_DEFINITION}
     for kind in kinds:
         _add_definition(definitions, f"{kind}-model", make_entry_class(kind, builtin_only=builtin_only))

@@ -85,7 +85,7 @@ def load_layer_options(*, builtin_only: bool = False) -> dict[str, type[LayerOpt
 
     Raises ConfigError if a third party's layer cannot be loaded.
     """
-    specs = registry.LAYERS if builtin_only else registry.layers()
+    specs = registry.LAYERS if builtin_only else registry.list_layers()
     options_by_key: dict[str, type[LayerOptions]] = {}
     for spec in specs:
         options = getattr(spec.load(), "Options", None)
@@ -128,7 +128,7 @@ def make_entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderO
 
     Raises ConfigError for an unknown provider, and for one that has an option with the name of a layer.
     """
-    options = registry.provider_options(kind)
+    options = registry.load_provider_options(kind)
     fields = _make_layer_fields(builtin_only=builtin_only)
     clashing = sorted(set(fields) & set(get_keys(options)))
     if clashing:

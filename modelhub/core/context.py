@@ -25,7 +25,7 @@ from modelhub.core.record import Lazy
 from modelhub.core.response import COUNTS, Attempt, ChatUsage
 from modelhub.core.stream import ChatStream, Outcome, Reply
 from modelhub.messages.files import FileAccess
-from modelhub.options import seconds
+from modelhub.options import parse_duration
 
 if TYPE_CHECKING:
     from modelhub.core.active_calls import ActiveCalls
@@ -64,7 +64,7 @@ def as_seconds(deadline: Any) -> float | None:
     if deadline is None:
         return None
     try:
-        found: float = seconds(deadline)
+        found: float = parse_duration(deadline)
     except PydanticCustomError as error:
         raise InvalidRequest(f"deadline: {error.message()}") from None
     return found

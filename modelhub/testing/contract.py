@@ -44,7 +44,7 @@ from modelhub.core.errors import BadReply, CallError, ConnectionLost, StreamBrok
 from modelhub.core.model import ChatModelBase
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream
-from modelhub.registry import provider_options
+from modelhub.registry import load_provider_options
 from modelhub.testing.contract_cases import (
     ANSWERS,
     CALLS,
@@ -167,7 +167,7 @@ class _Contract:
     def _model(self, fixture: str) -> ChatModelBase:
         if self.connect is not None:
             return self.connect(Served(self.server.url, fixture))
-        cls = provider_options(self.kind)
+        cls = load_provider_options(self.kind)
         entry: dict[str, Any] = {"provider": self.kind, "base_url": self.server.url, **self.fixtures.about["options"]}
         if "api_key" in cls.model_fields:
             entry["api_key"] = KEY

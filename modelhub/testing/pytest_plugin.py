@@ -26,7 +26,7 @@ from typing import Any, Literal
 import pytest
 
 from modelhub.core.context import Services
-from modelhub.hub import Hub, config_path
+from modelhub.hub import Hub, find_config_file
 from modelhub.testing.faults import Item, status
 from modelhub.testing.reroute import rerouted
 from modelhub.testing.server import FaultServer, Recorded
@@ -54,7 +54,7 @@ class HubFaults:
         *environ* gives variables that matter; the others get a stand-in. Use it as a context manager, in the loop that
         calls its models.
         """
-        found = config if isinstance(config, Mapping) else config_path(config, environ or {})
+        found = config if isinstance(config, Mapping) else find_config_file(config, environ or {})
         hub = Hub.from_dict(rerouted(found, self.server, environ=environ), environ={}, services=services)
         self._hubs.append(hub)
         self._names += hub.loaded.models

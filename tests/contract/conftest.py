@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelhub.registry import provider_options
+from modelhub.registry import load_provider_options
 
 HERE = Path(__file__).parent
 TRAFFIC = HERE.parents[2] / "shared" / "corpus" / "dev.jsonl.gz"
@@ -64,7 +64,7 @@ class Listener:
 
     def model(self, **changes):
         """A model that asks this vendor."""
-        cls = provider_options(self.kind.removesuffix("_responses"))
+        cls = load_provider_options(self.kind.removesuffix("_responses"))
         key = {"api_key": "k-of-nobody"} if "api_key" in cls.model_fields else {}
         return cls(base_url=self.url, **key, **{**MODELS[self.kind], **changes}).connect()
 

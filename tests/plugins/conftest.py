@@ -10,8 +10,8 @@ from modelhub import registry
 from modelhub.config import schema
 
 CACHES = (
-    registry._plugins,
-    registry.provider_options,
+    registry._find_plugins,
+    registry.load_provider_options,
     schema.load_layer_options,
     schema.make_defaults_class,
     schema.make_entry_class,

@@ -144,7 +144,7 @@ async def test_a_file_names_a_third_partys_provider_and_layer(installed, file, c
 
 def test_a_third_partys_layer_stands_below_usage(installed):
     """Layers of third parties have one place in the order, whatever they are."""
-    assert [spec.key for spec in registry.layers()][:3] == ["pricing", "shout", "deadline"]
+    assert [spec.key for spec in registry.list_layers()][:3] == ["pricing", "shout", "deadline"]
 
 
 def test_a_third_partys_options_are_checked_like_ours(installed, file):
@@ -248,7 +248,7 @@ BROKEN = {
 def test_a_broken_provider_is_a_config_error(site, point, modules, words):
     """A provider that cannot be loaded says whose it is and why, when a file names it and not before."""
     site.install("acme-broken", providers=[point], **modules)
-    assert "gone" in registry.provider_kinds()
+    assert "gone" in registry.list_providers()
     Hub.from_dict({"version": 1, "models": {"m": {"provider": "scripted"}}})
     with pytest.raises(ConfigError) as caught:
         Hub.from_dict({"version": 1, "models": {"m": {"provider": "gone", "model_name": "x"}}})
@@ -294,7 +294,7 @@ async def test_nobody_takes_the_place_of_what_is_built_in(site):
         acme_models=ACME,
         acme_shout=SHOUT,
     )
-    assert [spec.plugin for spec in registry.layers()] == [None] * len(registry.LAYERS)
+    assert [spec.plugin for spec in registry.list_layers()] == [None] * len(registry.LAYERS)
     async with Hub.from_dict({"version": 1, "models": {"m": {"provider": "scripted", "reply": "hello"}}}) as hub:
         assert (await hub.get("m")("x")).text == "hello"
 
@@ -304,5 +304,5 @@ def test_two_third_parties_of_one_name_are_told_apart(site):
     site.install("acme-models", providers=["acme = acme_models:AcmeOptions"], acme_models=ACME)
     site.install("other-acme", providers=["acme = other_acme:AcmeOptions"], other_acme=ACME)
     Hub.from_dict({"version": 1, "models": {"m": {"provider": "scripted"}}})
-    with pytest.raises(ConfigError, match=r"`acme` is brought by acme-models and other-acme"):
+    with pytest.raises(ConfigError, match=r"`acme` is provided by acme-models and other-acme"):
         Hub.from_dict({"version": 1, "models": {"m": {"provider": "acme", "model_name": "x"}}})

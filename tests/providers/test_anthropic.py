@@ -23,7 +23,7 @@ from modelhub.core.errors import (
 )
 from modelhub.providers.anthropic import AnthropicChatModel, AnthropicOptions
 from modelhub.providers.anthropic.schema import native_schema
-from modelhub.registry import provider_options
+from modelhub.registry import load_provider_options
 
 KEY = "sk-ant-test-0123456789abcdef"
 USAGE = {"input_tokens": 10, "output_tokens": 5}
@@ -1026,7 +1026,7 @@ async def test_a_http_client_of_ones_own_stays_open(loopback):
 
 def test_options_make_the_model():
     """The file's options bear the constructor's names, and the class is found by its kind."""
-    options = provider_options("anthropic")(
+    options = load_provider_options("anthropic")(
         provider="anthropic",
         model_name="claude-haiku-4-5",
         api_key=KEY,

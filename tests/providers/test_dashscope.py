@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from modelhub.core.errors import BadReply, InvalidRequest, NotConfigured, StreamBroken, UnsupportedFeature
 from modelhub.providers.dashscope import DashScopeChatModel
-from modelhub.registry import provider_options
+from modelhub.registry import load_provider_options
 
 TEXT = "/api/v1/services/aigc/text-generation/generation"
 MULTIMODAL = "/api/v1/services/aigc/multimodal-generation/generation"
@@ -565,7 +565,7 @@ async def test_the_key_of_the_environment_stays_at_home(monkeypatch, address, se
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(serve)) as client:
         model = DashScopeChatModel("m", None, False, base_url=address, client_args={"http_client": client})
-        options = provider_options("dashscope")(model_name="m", base_url=address)
+        options = load_provider_options("dashscope")(model_name="m", base_url=address)
         if sent:
             await model("hi")
             assert seen == ["Bearer sk-environment"]
@@ -609,13 +609,15 @@ def test_importing_the_provider_loads_no_sdk():
 
 def test_options_describe_the_model():
     """The file's keys are the constructor's, and unknown ones are refused; in a file nothing streams unasked."""
-    options = provider_options("dashscope")(model_name="qwen-plus", api_key="sk-given", base_url="http://127.0.0.1:1")
+    options = load_provider_options("dashscope")(
+        model_name="qwen-plus", api_key="sk-given", base_url="http://127.0.0.1:1"
+    )
     model = options.connect()
     assert (model.model_name, model.stream, model.address()) == ("qwen-plus", False, "http://127.0.0.1:1")
     assert "sk-given" not in repr(options)
     assert options.missing({}) is None
-    without_key = provider_options("dashscope")(model_name="m")
+    without_key = load_provider_options("dashscope")(model_name="m")
     assert "set DASHSCOPE_API_KEY" in without_key.missing({})
     assert without_key.missing({}) == without_key.connect().missing()
     with pytest.raises(ValidationError, match="enable_thinkin"):
-        provider_options("dashscope")(model_name="m", enable_thinkin=True)
+        load_provider_options("dashscope")(model_name="m", enable_thinkin=True)

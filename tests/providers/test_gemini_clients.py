@@ -15,7 +15,7 @@ from google.oauth2.credentials import Credentials
 
 from modelhub.core.errors import AuthenticationFailed, ConfigError, ConnectFailed, InvalidRequest, NotConfigured
 from modelhub.providers.gemini import GeminiChatModel, GeminiOptions
-from modelhub.registry import provider_options
+from modelhub.registry import load_provider_options
 
 KEY = "AIzaTest0123456789abcdef"
 USAGE = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
@@ -340,7 +340,7 @@ def test_options_make_the_model(monkeypatch):
     """The file's fields are the constructor's, and the kind leads to them."""
     monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
     monkeypatch.delenv("GEMINI_API_KEY", raising=False)
-    options = provider_options("gemini")(
+    options = load_provider_options("gemini")(
         model_name="gemini-3-flash",
         api_key=KEY,
         thinking_config={"include_thoughts": True},

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modelhub import Hub
 from modelhub.core.errors import CallError, InvalidRequest, UnsupportedFeature
-from modelhub.registry import provider_options
+from modelhub.registry import load_provider_options
 
 KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai"]
 NAMES = {"anthropic": "claude-sonnet-4-5", "gemini": "gemini-3-flash", "dashscope": "qwen-plus"}
@@ -55,7 +55,7 @@ def answer(kind, text="ok", calls=()):
 
 def make(kind, loopback, **more):
     """A model of *kind* that asks the loopback server."""
-    cls = provider_options(kind)
+    cls = load_provider_options(kind)
     key = {"api_key": "k-of-nobody"} if "api_key" in cls.model_fields else {}
     suffix = {"openai": "/v1", "dashscope": "/api/v1"}.get(kind, "")
     return cls(model_name=NAMES.get(kind, "m"), base_url=loopback.url + suffix, **key, **more).connect()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modelhub.registry import provider_options
+from modelhub.registry import load_provider_options
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 DATA = f"data:image/png;base64,{PNG}"
@@ -158,7 +158,7 @@ def test_every_form_says_the_same(kind):
     from modelhub.core.model import ChatRequest
     from modelhub.messages.normalize import normalise_messages
 
-    cls = provider_options(kind)
+    cls = load_provider_options(kind)
     key = {"api_key": "k-of-nobody"} if "api_key" in cls.model_fields else {}
     model = cls(base_url="http://127.0.0.1:9", **key, **ENTRIES[kind]).connect()
 

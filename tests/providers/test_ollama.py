@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from modelhub.core.errors import BadReply, InvalidRequest, NotConfigured, StreamBroken, UnsupportedFeature
 from modelhub.providers.ollama import OllamaChatModel
-from modelhub.registry import provider_options
+from modelhub.registry import load_provider_options
 
 PNG = base64.b64encode(b"\x89PNG not really").decode()
 
@@ -396,7 +396,7 @@ async def test_the_cloud_gets_its_key(monkeypatch, host, sent):
 def test_the_cloud_alone_needs_a_key(monkeypatch):
     """A model there without one is not configured, by hand and from a file; a header that authorizes is as good."""
     monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
-    options = provider_options("ollama")
+    options = load_provider_options("ollama")
     for host, more, missing in [
         ("https://ollama.com", {}, "set OLLAMA_API_KEY"),
         ("https://ollama.com", {"client_args": {"headers": {"Authorization": "Bearer x"}}}, None),
@@ -479,14 +479,14 @@ def test_importing_the_provider_loads_no_sdk():
 
 def test_options_describe_the_model():
     """The file's keys are the constructor's; unknown ones are refused, and no key is needed."""
-    options = provider_options("ollama")(
+    options = load_provider_options("ollama")(
         model_name="tiny", host="http://127.0.0.1:1", keep_alive=-1, enable_thinking="low", client_kwargs={"timeout": 5}
     )
     model = options.connect()
     assert (model.model_name, model.stream, model.keep_alive, model.enable_thinking) == ("tiny", False, -1, "low")
     assert options.missing({}) is None
     with pytest.raises(ValidationError, match="keepalive"):
-        provider_options("ollama")(model_name="tiny", keepalive="1m")
+        load_provider_options("ollama")(model_name="tiny", keepalive="1m")
 
 
 async def test_many_calls_at_once(loopback):

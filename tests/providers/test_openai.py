@@ -16,7 +16,7 @@ from modelhub.core.errors import CallError, ConfigError, NotConfigured
 from modelhub.providers.openai import OpenAIChatModel, OpenAIOptions
 from modelhub.providers.openai.response import read_body, read_event
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.registry import provider_options
+from modelhub.registry import load_provider_options
 
 SSE = "text/event-stream"
 ANSWER = {"id": "c1", "model": "m1", "choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]}
@@ -245,7 +245,7 @@ def test_importing_loads_no_sdk():
 
 def test_options_make_the_model():
     """The file's fields are the constructor's; `stream` is off there unless it is set."""
-    assert provider_options("openai") is OpenAIOptions
+    assert load_provider_options("openai") is OpenAIOptions
     fields = {"api_key": "key-of-test", "reasoning_effort": "low", "quirks": {"stream_options": False}}
     options = OpenAIOptions(model_name="m", **fields)
     model = options.connect()

@@ -92,10 +92,10 @@ def _known(only: list[str]) -> list[str]:
 
 
 def _seconds(text: str) -> float:
-    from modelhub.options import seconds
+    from modelhub.options import parse_duration
 
     try:
-        return float(seconds(text))
+        return float(parse_duration(text))
     except ValueError as error:
         usage_error(str(error), "--slow")
 
@@ -132,9 +132,9 @@ async def _played(order: Order) -> Report:
     from modelhub.cli.drill.plan import drill_cases, find_candidates
     from modelhub.cli.drill.play import in_drill_environment
     from modelhub.cli.drill.show import Report, Row, progress
-    from modelhub.hub import config_path
+    from modelhub.hub import find_config_file
 
-    async with in_drill_environment(config_path(order.file)) as stage:
+    async with in_drill_environment(find_config_file(order.file)) as stage:
         plan = await stage.plan(order.name)
         lineup = _somebody(order.name, find_candidates(plan))
         forced, stream = order.stream is not None, _streams(plan) if order.stream is None else order.stream

@@ -91,9 +91,9 @@ def _ledger_of(file: Path | None) -> Path:
     from modelhub.accounting.accounting import ledger_path
     from modelhub.config.load import load_file
     from modelhub.core.errors import ConfigError
-    from modelhub.hub import config_path
+    from modelhub.hub import find_config_file
 
-    path = config_path(file)
+    path = find_config_file(file)
     found = ledger_path(load_file(path).config.usage, path.parent)
     if found is None:
         raise ConfigError(f"{path} keeps no ledger: add `usage: {{ledger: usage.db}}`")
