@@ -199,7 +199,7 @@ def test_an_item_of_openais_is_sent_to_nobody_else(kind):
     from modelhub.messages.normalize import normalise_messages
 
     fields = ENTRIES.get(kind, {"model_name": "m"})
-    model = provider_options(kind)(base_url="http://127.0.0.1:9", **fields).connect()
+    model = load_provider_options(kind)(base_url="http://127.0.0.1:9", **fields).connect()
     asked = [{"role": "user", "content": "x"}, SEARCH, {"role": "assistant", "content": "y"}]
     kept = [
         asked[0],
