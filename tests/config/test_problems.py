@@ -139,7 +139,7 @@ TABLE = [
     ),
     (
         OPEN + "    timeout: {idle: 0}\n",
-        "6:21: `idle: 0` is under the least of 0.001 s; a plain number is in seconds",
+        "6:21: `idle: 0` is under the minimum of 0.001 s; a plain number is in seconds",
         "",
     ),
     (OPEN + "    stream: yes\n", "6:13: `stream: yes` must be true or false", "did you mean `true`?"),
