@@ -17,6 +17,7 @@ from modelhub.core.errors import CallError
 from modelhub.middleware.chain.layer import Chain
 from modelhub.testing import CannedResponse, FaultServer, Recorded, faults
 from modelhub.testing.faults import Item
+from modelhub.testing.wires import WIRES
 
 __all__ = ["FAST", "FULL", "SCENARIOS", "Call", "Run", "Timing", "config", "play", "scripts", "verdict"]
 
@@ -192,9 +193,10 @@ def config(
 ) -> dict[str, Any]:
     """A primary of its own for each scenario, and one fallback for all; *chain* and *defaults* change the policy."""
     addresses = {"ollama": ("host", ""), "dashscope": ("base_http_api_url", "/api/v1"), "openai": ("base_url", "/v1")}
-    key, path = addresses.get(kind, ("base_url", ""))
+    entry = WIRES[kind].entry
+    key, path = addresses.get(entry["provider"], ("base_url", ""))
     primaries = {
-        name: {"provider": kind, "model_name": f"primary-{name}", key: server.url(name) + path, "api_key": "a key"}
+        name: {**entry, "model_name": f"primary-{name}", key: server.url(name) + path, "api_key": "a key"}
         for name in SCENARIOS
     }
     fallback = {"provider": "openai", "model_name": "spare", "base_url": server.url("fallback"), "api_key": "a key"}

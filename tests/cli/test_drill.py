@@ -302,7 +302,7 @@ REAL = {
     "https_proxy": "http://real.example:3128",
     "MODELS_REGION": "eu",
 }
-FIVE = """\
+EACH = """\
 version: 1
 defaults: {timeout: {first_token: 10s, idle: 10s, total: 14s}}
 models:
@@ -311,14 +311,16 @@ models:
     model_name: x
     api_key: ${OPENAI_API_KEY}
     client_args: {default_headers: {x-key: "${OPENAI_API_KEY}", x-region: "${MODELS_REGION}"}}
+  openai_responses: {provider: openai, model_name: x, api: responses, api_key: "${OPENAI_API_KEY}"}
   anthropic: {provider: anthropic, model_name: x, api_key: "${ANTHROPIC_API_KEY}"}
   gemini: {provider: gemini, model_name: x, api_key: "${GEMINI_API_KEY}"}
   dashscope: {provider: dashscope, model_name: x, api_key: "${DASHSCOPE_API_KEY}"}
   ollama: {provider: ollama, model_name: x}
   offline: {provider: scripted, reply: "Nobody is there."}
 chains:
-  all: {models: [openai, anthropic, gemini, dashscope, ollama, offline]}
+  all: {models: [openai, openai_responses, anthropic, gemini, dashscope, ollama, offline]}
   after-openai: {models: [openai, offline]}
+  after-openai_responses: {models: [openai_responses, offline]}
   after-anthropic: {models: [anthropic, offline]}
   after-gemini: {models: [gemini, offline]}
   after-dashscope: {models: [dashscope, offline]}
@@ -346,7 +348,7 @@ def test_real_keys_are_not_used(drill, requests, monkeypatch):
     for name, value in REAL.items():
         monkeypatch.setenv(name, value)
     before = dict(os.environ)
-    result = drill("all", "--only", "overloaded", "--only", "all_down", file=FIVE)
+    result = drill("all", "--only", "overloaded", "--only", "all_down", file=EACH)
     assert result.exit_code == Exit.OK, result.stderr
     assert dict(os.environ) == before
     assert {request.route for request in requests} == set(WIRES)
@@ -366,7 +368,7 @@ def test_neither_budget_nor_ledger_takes_part(drill, config):
 @pytest.mark.parametrize("vendor", WIRES)
 def test_every_vendor_is_survived(drilled, vendor):
     """The whole list, whoever comes first: nothing is lost, wrong or late."""
-    found, rows = drilled(f"after-{vendor}", file=FIVE)
+    found, rows = drilled(f"after-{vendor}", file=EACH)
     assert found["counts"] == {"ok": len(rows), "slow": 0, "lost": 0, "wrong": 0}
     assert {row["by"] for row in rows.values()} == {vendor, "offline", None}
 

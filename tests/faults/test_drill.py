@@ -30,7 +30,7 @@ def config(kind):
         "version": 1,
         "defaults": {"timeout": {"first_token": "10s", "idle": "10s", "total": "60s"}, "retry": {"max_attempts": 2}},
         "models": {
-            "first": {"provider": kind, "model_name": "m"},
+            "first": {**WIRES[kind].entry, "model_name": "m"},
             "second": {"provider": "openai", "model_name": "m"},
             "last": {"provider": "ollama", "model_name": "m"},
         },

@@ -2,7 +2,7 @@
 
 A chain of a primary and a fallback is asked once for each fault (twenty times for the one that comes and goes), as a
 stream, on real sockets and in virtual time. It is scored as that benchmark scores: from what the caller got and from
-what the server saw. The primary speaks each of the five wires in turn, the fallback always OpenAI's.
+what the server saw. The primary speaks each of the six wires in turn, the fallback always OpenAI's.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ def runs():
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("kind", WIRES)
 def test_every_fault_is_survived(runs, kind, name):
-    """All sixteen, on all five wires, pass."""
+    """All sixteen, on all six wires, pass."""
     run = runs[kind][name]
     said, failed = verdict(name, run)
     story = f"{SCENARIOS[name][0]}: {len(run.primary)} primary, {len(run.fallback)} fallback, {run.calls[0]}"

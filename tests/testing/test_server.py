@@ -43,6 +43,9 @@ EACH = pytest.mark.parametrize("kind", WIRES)
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 MODELS = {
     "openai": lambda url, stream: OpenAIChatModel("gpt-5-mini", KEY, stream, base_url=f"{url}/v1"),
+    "openai_responses": lambda url, stream: OpenAIChatModel(
+        "gpt-5-mini", KEY, stream, api="responses", base_url=f"{url}/v1"
+    ),
     "anthropic": lambda url, stream: AnthropicChatModel("claude-haiku-4-5", KEY, stream=stream, base_url=url),
     "dashscope": lambda url, stream: DashScopeChatModel("qwen-plus", KEY, stream, base_url=f"{url}/api/v1"),
     "ollama": lambda url, stream: OllamaChatModel("llama3", stream, host=url, api_key=KEY),

@@ -10,6 +10,7 @@ from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub.options import ProviderOptions, Secret
+from modelhub.providers.openai.apis import has_responses
 from modelhub.providers.openai.endpoint import find_endpoint
 from modelhub.providers.openai.provider import OpenAIChatModel, has_credentials
 from modelhub.providers.openai.servers import SERVERS, Quirks, find_server
@@ -67,14 +68,18 @@ class OpenAIOptions(ProviderOptions):
         return find_endpoint(base_url, key, self.compat, self.client_type == "azure", environ)[0].missing_key()
 
     def fields_at_another_address(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the address tells: which server speaks, or that it is Azure, which needs a version."""
+        """Return what the address tells: which server speaks, in which API, and that Azure needs a version."""
+        address = self.base_url or (self.client_args or self.client_kwargs or {}).get("base_url")
+        api: dict[str, Any] = {}
+        if self.api == "auto":
+            endpoint, server = find_endpoint(address, None, self.compat, self.client_type == "azure", {})
+            api = {"api": "responses" if has_responses(server, endpoint) else "chat"}
         if self.client_type == "azure":
             name = next((name for name in ("client_args", "client_kwargs") if fields.get(name)), "client_args")
-            return {name: {"api_version": "2024-10-21", **(fields.get(name) or {})}}
+            return api | {name: {"api_version": "2024-10-21", **(fields.get(name) or {})}}
         if self.compat is not None:
-            return {}
-        address = self.base_url or (self.client_args or self.client_kwargs or {}).get("base_url")
-        return {"compat": find_server(str(address)) if address else "openai"}
+            return api
+        return api | {"compat": find_server(str(address)) if address else "openai"}
 
     def connect(self) -> OpenAIChatModel:
         """The provider these options describe."""

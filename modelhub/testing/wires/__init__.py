@@ -1,4 +1,4 @@
-"""How the five vendors write, as data and pure functions: requests, answers, streams and refusals."""
+"""How the vendors write, OpenAI in two ways, as data and pure functions: requests, answers, streams, refusals."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from modelhub.testing.wires.dashscope import DashScopeWire
 from modelhub.testing.wires.gemini import GeminiWire
 from modelhub.testing.wires.ollama import OllamaWire
 from modelhub.testing.wires.openai import OpenAIWire
+from modelhub.testing.wires.openai_responses import OpenAIResponsesWire
 
 __all__ = [
     "PARAGRAPH",
@@ -36,9 +37,17 @@ __all__ = [
 ]
 
 WIRES: dict[str, VendorFormat] = {
-    wire.kind: wire for wire in (OpenAIWire(), AnthropicWire(), DashScopeWire(), OllamaWire(), GeminiWire())
+    wire.kind: wire
+    for wire in (
+        OpenAIWire(),
+        OpenAIResponsesWire(),
+        AnthropicWire(),
+        DashScopeWire(),
+        OllamaWire(),
+        GeminiWire(),
+    )
 }
-"""Every wire by its provider's name."""
+"""Every wire by its name: the provider's, and for a further API of a vendor's that of the API behind it."""
 
 
 def wire_at(path: str) -> VendorFormat | None:

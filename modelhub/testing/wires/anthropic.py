@@ -42,6 +42,7 @@ class AnthropicWire(VendorFormat):
     """Anthropic's messages."""
 
     kind = "anthropic"
+    entry: ClassVar[Mapping[str, str]] = {"provider": "anthropic"}
     path: ClassVar[re.Pattern[str]] = re.compile(r"/v1/messages$")
     garbage = b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, "delta": {"te\n\n'
 

@@ -160,7 +160,9 @@ class VendorFormat(ABC):
     """How one vendor writes requests, answers, streams and refusals."""
 
     kind: ClassVar[str]
-    """The provider's name in the file."""
+    """Its name: the provider's, and for a further API of a vendor's that of the API behind it."""
+    entry: ClassVar[Mapping[str, str]]
+    """What an entry of the file says to speak so."""
     path: ClassVar[re.Pattern[str]]
     """The end of the paths where it answers chats."""
     stream_type: ClassVar[str] = "text/event-stream; charset=utf-8"

@@ -40,6 +40,7 @@ class DashScopeWire(VendorFormat):
     """DashScope's two endpoints, for text and for media."""
 
     kind = "dashscope"
+    entry: ClassVar[Mapping[str, str]] = {"provider": "dashscope"}
     path: ClassVar[re.Pattern[str]] = re.compile(r"/services/aigc/(text|multimodal)-generation/generation$")
     stream_type = "text/event-stream;charset=UTF-8"
     garbage = b'id:0\nevent:result\n:HTTP_STATUS/200\ndata:{"output":{"choices":[{"mess\n\n'

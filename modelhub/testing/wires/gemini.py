@@ -65,6 +65,7 @@ class GeminiWire(VendorFormat):
     """Gemini's `generateContent` and `streamGenerateContent`."""
 
     kind = "gemini"
+    entry: ClassVar[Mapping[str, str]] = {"provider": "gemini"}
     path: ClassVar[re.Pattern[str]] = re.compile(r"/models/(?P<model>[^/]+):(generateContent|streamGenerateContent)$")
     garbage = b'data: {"candidates": [{"content": {"parts": [{"te\r\n\r\n'
 

@@ -40,6 +40,7 @@ class OllamaWire(VendorFormat):
     """Ollama's `/api/chat`."""
 
     kind = "ollama"
+    entry: ClassVar[Mapping[str, str]] = {"provider": "ollama"}
     path: ClassVar[re.Pattern[str]] = re.compile(r"/api/chat$")
     stream_type = "application/x-ndjson"
     garbage = b'{"model": "broken", "message": {"role": "assis\n'

@@ -51,6 +51,7 @@ class OpenAIWire(VendorFormat):
     """OpenAI's chat completions, and of all who speak like it."""
 
     kind = "openai"
+    entry: ClassVar[Mapping[str, str]] = {"provider": "openai", "api": "chat"}
     path: ClassVar[re.Pattern[str]] = re.compile(r"/chat/completions$")
 
     def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
@@ -96,10 +97,15 @@ class OpenAIWire(VendorFormat):
 
     def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
         """An `error` object."""
-        status, kind, code, words = _REFUSALS[refusal.kind]
-        message = refusal.message or words.format(model=asked.model)
-        error = {"message": message, "type": kind, "param": None, "code": refusal.code or code}
-        return refusal.status or status, {"error": error}
+        return refuse(refusal, asked)
+
+
+def refuse(refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+    """Return the status and the body of a refusal, which both of OpenAI's APIs write alike."""
+    status, kind, code, words = _REFUSALS[refusal.kind]
+    message = refusal.message or words.format(model=asked.model)
+    error = {"message": message, "type": kind, "param": None, "code": refusal.code or code}
+    return refusal.status or status, {"error": error}
 
 
 def forced_tool(tools: Any, choice: Any) -> tuple[str, Json] | None:
