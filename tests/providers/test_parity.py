@@ -152,6 +152,78 @@ async def test_azure(loopback):
     assert differences == {}
 
 
+# -- OpenAI's Responses ------------------------------------------------------------------------------------------------
+
+RESPONSES = (
+    {},
+    {"temperature": 0.2, "top_p": 0.9},
+    {"max_output_tokens": 77},
+    {"instructions": "Be brief."},
+    {"reasoning": {"effort": "low", "summary": "auto"}},
+    {"text": {"format": {"type": "json_object"}, "verbosity": "low"}},
+    {"tools": [{"type": "web_search"}], "tool_choice": "auto", "parallel_tool_calls": False, "max_tool_calls": 2},
+    {"include": ["message.output_text.logprobs"], "top_logprobs": 3},
+    {"store": True, "metadata": {"run": "7"}, "previous_response_id": "resp_1"},
+    {"service_tier": "flex", "truncation": "auto", "user": "user-1"},
+    {"prompt_cache_key": "k", "safety_identifier": "s"},
+    {"context_management": [{"type": "compaction", "compact_threshold": 1000}]},
+    {"extra_headers": {"X-Trace-Name": "job"}},
+    {"extra_query": {"debug": "1"}},
+    {"extra_body": {"future_parameter": {"a": [1]}}},
+    {"timeout": 11.0},
+)
+
+
+def responded(case):
+    """The parameters that we send beside those of *case*."""
+    encrypted = ["reasoning.encrypted_content"] if "reasoning" in case else []
+    include = [*case.get("include", ()), *encrypted]
+    return {"store": False, **case, **({"include": include} if include else {})}
+
+
+@STREAMED
+async def test_openai_responses_by_call(loopback, stream):
+    """What a call says to the other API."""
+    import openai
+
+    url = f"{loopback.url}/v1"
+    sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, max_retries=0)
+    async with sdk, make_openai(url, api="responses") as model:
+        differences = await find_differences(
+            loopback,
+            RESPONSES,
+            lambda case: sdk.responses.create(model="m", input=MESSAGES, stream=stream, **responded(case)),
+            lambda case: model(MESSAGES, stream=stream, **case),
+            stream=stream,
+        )
+    assert differences == {}
+
+
+@pytest.mark.parametrize("v1", [False, True], ids=["with a version", "v1"])
+async def test_azure_responses(loopback, v1):
+    """At Azure the model stands in the body, whatever the address; an address of version 1 needs no API version."""
+    import openai
+
+    if v1:
+        url = f"{loopback.url}/openai/v1/"
+        model = OpenAIChatModel("dep", KEY, api="auto", base_url=url, compat="azure")
+        sdk = openai.AsyncOpenAI(api_key=KEY, base_url=url, max_retries=0)
+    else:
+        args = {"api_version": "2025-04-01-preview"}
+        model = OpenAIChatModel(
+            "dep", KEY, api="responses", base_url=loopback.url, client_type="azure", client_args=args
+        )
+        sdk = openai.AsyncAzureOpenAI(api_key=KEY, azure_endpoint=loopback.url, max_retries=0, **args)
+    async with sdk, model:
+        differences = await find_differences(
+            loopback,
+            [{}, {"temperature": 0.2}],
+            lambda case: sdk.responses.create(model="dep", input=MESSAGES, stream=False, store=False, **case),
+            lambda case: model(MESSAGES, stream=False, **case),
+        )
+    assert differences == {}
+
+
 # -- Anthropic ---------------------------------------------------------------------------------------------------------
 
 ANTHROPIC = (

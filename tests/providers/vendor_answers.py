@@ -56,6 +56,56 @@ class OpenAI:
         return sse(*chunks, done=b"data: [DONE]\n\n")
 
 
+class OpenAIResponses:
+    finish = FINISH["OpenAI"]
+
+    def make(self, url):
+        return OpenAIChatModel("asked", "k", api="responses", base_url=f"{url}/v1")
+
+    def items(self, text, calls):
+        content = [{"type": "output_text", "text": text, "annotations": []}]
+        message = {"type": "message", "id": "m", "role": "assistant", "content": content}
+        made = [{"type": "function_call", "id": f"fc{n}", "call_id": i, "name": name, "arguments": a}
+                for n, (i, name, a) in enumerate(calls)]  # fmt: skip
+        return [*([message] if text is not None else []), *made]
+
+    def usage(self, given, answered):
+        return {"input_tokens": given, "output_tokens": answered}
+
+    def whole(self, text=None, calls=(), finish="stop", usage=None, model="dated"):
+        completed = finish in ("stop", "tool_calls")
+        reason = {"length": "max_output_tokens"}.get(finish, finish)
+        status, details = ("completed", None) if completed else ("incomplete", {"reason": reason})
+        return {
+            "id": "r",
+            "object": "response",
+            "status": status,
+            "incomplete_details": details,
+            "model": model,
+            "output": self.items(text, calls),
+            "usage": usage and self.usage(*usage),
+        }
+
+    def stream(self, pieces=(), calls=(), finish="stop", usage=None, model="dated"):
+        events = [
+            {
+                "type": "response.output_text.delta",
+                "output_index": 0,
+                "content_index": 0,
+                "item_id": "m",
+                "delta": piece,
+            }
+            for piece in pieces
+        ]
+        for number, item in enumerate(self.items(None, calls)):
+            at = {"output_index": number + bool(pieces)}
+            events.append({"type": "response.output_item.added", **at, "item": {**item, "arguments": ""}})
+            events.append({"type": "response.function_call_arguments.delta", **at, "delta": item["arguments"]})
+            events.append({"type": "response.output_item.done", **at, "item": item})
+        whole = self.whole("".join(pieces) if pieces else None, calls, finish, usage, model)
+        return sse(*events, {"type": f"response.{whole['status']}", "response": whole})
+
+
 class Anthropic:
     finish = FINISH["Anthropic"]
 
@@ -181,6 +231,7 @@ class DashScope:
 
 VENDORS = {
     "openai": OpenAI(),
+    "openai_responses": OpenAIResponses(),
     "anthropic": Anthropic(),
     "gemini": Gemini(),
     "ollama": Ollama(),

@@ -12,6 +12,7 @@ from modelhub.providers.openai import OpenAIChatModel
 
 MAKERS = {
     "openai": lambda url: OpenAIChatModel("m", "key-of-test", base_url=f"{url}/v1"),
+    "openai_responses": lambda url: OpenAIChatModel("m", "key-of-test", api="responses", base_url=f"{url}/v1"),
     "anthropic": lambda url: AnthropicChatModel("m", "key-of-test", base_url=url),
     "dashscope": lambda url: DashScopeChatModel("qwen-plus", "key-of-test", base_url=f"{url}/api/v1"),
     "ollama": lambda url: OllamaChatModel("m", host=url),
@@ -20,6 +21,7 @@ MAKERS = {
 WIRES = tuple(MAKERS)
 ENTRIES = {
     "openai": lambda url: {"provider": "openai", "model_name": "m", "base_url": f"{url}/v1", "api_key": "k"},
+    "openai_responses": lambda url: ENTRIES["openai"](url) | {"api": "responses"},
     "anthropic": lambda url: {"provider": "anthropic", "model_name": "m", "base_url": url, "api_key": "k"},
     "dashscope": lambda url: {
         "provider": "dashscope",
@@ -36,6 +38,7 @@ ENTRIES = {
 def error_body(wire, message, status=None):
     """An error with *message* and no code that says anything, as the vendor writes it."""
     return {
+        "openai_responses": {"error": {"message": message, "type": "invalid_request_error", "code": None}},
         "openai": {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}},
         "anthropic": {"type": "error", "error": {"type": "invalid_request_error", "message": message}},
         "dashscope": {"code": "InvalidParameter", "message": message, "request_id": "r"},
@@ -49,7 +52,9 @@ def error_in_stream(wire, message):
     body = error_body(wire, message, 400)
     if wire == "ollama":
         return "application/x-ndjson", json.dumps(body) + "\n"
-    name = "event: error\n" if wire in ("anthropic", "dashscope") else ""
+    if wire == "openai_responses":
+        body |= {"type": "error"}
+    name = "event: error\n" if wire in ("anthropic", "dashscope", "openai_responses") else ""
     return "text/event-stream", f"{name}data: {json.dumps(body)}\n\n"
 
 

@@ -96,11 +96,14 @@ def read_event(name: str, data: bytes, answer: ResponseBuilder, host: str) -> No
     event = loads(data)
     if type(event) is not dict:
         raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
-    read = _EVENTS.get(event.get("type") or name)
+    kind = event.get("type") or name
+    read = _EVENTS.get(kind)
     try:
         if read is not None:
             read(event, answer, host)
-        elif "type" not in event and (event.get("error") or is_flat_error(event)):
+        elif kind.startswith("response."):
+            return
+        elif event.get("error") or is_flat_error(event):
             raise error_in_answer(event)
         elif event.get("object") == "response":  # a server that does not stream gives the answer whole
             _read_response(event, answer, host)
