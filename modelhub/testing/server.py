@@ -136,7 +136,7 @@ class _Route:
 
 
 class FaultServer:
-    """Speaks like the five vendors on loopback, and fails as it is told.
+    """Speaks like the five vendors on loopback, OpenAI in both of its APIs, and fails as it is told.
 
     *answer* is what it says when nothing is wrong: an `CannedResponse`, or its text.
     """
