@@ -220,9 +220,9 @@ class CallContext:
 
     def follow(self, request: ChatRequest) -> None:
         """The call is made: whoever wants to follow it does so from here."""
-        if self.services.instrumentations:
-            found = (follower(request) for follower in self.services.instrumentations)
-            self._spans = [followed for followed in found if followed is not None][::-1]
+        for instrumentation in self.services.instrumentations:
+            if (span := instrumentation(request)) is not None:
+                self._spans = (span, *self._spans)
 
     def commit(self, reply: Reply) -> None:
         """A reply is in hand."""

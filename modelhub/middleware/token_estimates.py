@@ -35,8 +35,13 @@ def min_input_tokens(request: ChatRequest) -> int:
 
 def characters(request: ChatRequest) -> int:
     """How much text is in the messages and tools."""
-    messages = sum(_length(block) for message in request.messages for block in message.blocks)
-    return messages + sum(len(str(tool.parameters)) + len(tool.description) for tool in request.tools)
+    count = 0
+    for message in request.messages:
+        for block in message.blocks:
+            count += len(block.text) if type(block) is TextBlock else _length(block)
+    for tool in request.tools:
+        count += len(str(tool.parameters)) + len(tool.description)
+    return count
 
 
 def _length(block: ContentBlock) -> int:

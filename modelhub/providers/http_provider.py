@@ -26,7 +26,7 @@ from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http import HttpResponse, HttpxTransport, OwnHttpxTransport, Timeouts, Transport
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 from modelhub.providers.http.client_adapter import make_httpx_client
-from modelhub.providers.http.json_body import dump_json_chunks
+from modelhub.providers.http.json_body import dump_json, dump_json_chunks, has_long_text
 from modelhub.providers.http.per_loop import PerLoop
 from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
 from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
@@ -213,7 +213,8 @@ class HttpProvider(Provider):
         templates = self._templates.get()
         template = templates.find(request.target) or await self._record(request, templates)
         try:
-            body = await dump_json_chunks(self.merge_body(template, request.body))
+            value = self.merge_body(template, request.body)
+            body = await dump_json_chunks(value) if has_long_text(value) else [dump_json(value)]
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error
         timeouts = request.timeouts or self.timeouts

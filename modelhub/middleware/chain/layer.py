@@ -123,14 +123,12 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
             options = {key: value for key, value in options.items() if key not in ("deadline", "fallback")}
         if fallback and len(self.models) > 1:
             refuse_stored_conversation(options, self.name)
-        ends = [request.deadline] if request.deadline is not None else []
+        deadline = _earlier(request.deadline, ambient_deadline())
         if own is not None:
-            ends.append(self.services.clock.now() + own)
-        if (ambient := ambient_deadline()) is not None:
-            ends.append(ambient)
+            deadline = _earlier(deadline, self.services.clock.now() + own)
         return request.replace(
             options=options,
-            deadline=min(ends, default=None),
+            deadline=deadline,
             stream=self.streams if request.stream is None else request.stream,
             fallback=fallback,
         )
@@ -165,6 +163,13 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
 
     def __repr__(self) -> str:
         return f"Chain({self.name!r}, [{', '.join(repr(model) for model in self.models)}])"
+
+
+def _earlier(first: float | None, second: float | None) -> float | None:
+    """Return the earlier of two instants, of which either may not be there."""
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
 
 
 class _ChainRun:
@@ -207,7 +212,7 @@ class _ChainRun:
         try:
             self._check_context_window(model)
             has_fallback = self.request.has_fallback or self._has_fallback(index)
-            attempted = self.context.attempts_at.get((self.chain, self._place(index)), 0)
+            attempted = self._count_attempts(index)
             request = self.request
             if has_fallback != request.has_fallback or attempted != request.attempted:
                 request = request.replace(has_fallback=has_fallback, attempted=attempted)
@@ -248,8 +253,12 @@ class _ChainRun:
     def _can_attempt(self, index: int, uncounted: int = 0) -> bool:
         """Whether the call may ask the model at *index* once more; a chain there keeps count itself."""
         most = self.models[index].max_attempts
-        made = self.context.attempts_at.get((self.chain, self._place(index)), 0)
-        return most is None or made + uncounted < most
+        return most is None or self._count_attempts(index) + uncounted < most
+
+    def _count_attempts(self, index: int) -> int:
+        """Return how many attempts the call has made at the model at *index*."""
+        made = self.context.attempts_at
+        return made.get((self.chain, self._place(index)), 0) if made else 0
 
     def _place(self, index: int) -> int:
         """Where the model at *index* of this call's order stands in the chain; a preferred one is asked first."""

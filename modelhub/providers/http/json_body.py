@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pydantic_core import to_json
 
-__all__ = ["dump_json", "dump_json_chunks"]
+__all__ = ["dump_json", "dump_json_chunks", "has_long_text"]
 
 _LONG_TEXT = 256 * 1024
 """Characters from which on a text, such as an image, is written in pieces."""
@@ -29,7 +29,7 @@ async def dump_json_chunks(value: Any) -> list[bytes]:
 
     Long texts are replaced by placeholders, which the JSON of everything else is split at.
     """
-    if not _has_long_text(value):
+    if not has_long_text(value):
         return [dump_json(value)]
     placeholder, texts = uuid4().hex, list[str]()
     data = dump_json(_replace_long_texts(value, placeholder, texts))
@@ -44,13 +44,20 @@ async def dump_json_chunks(value: Any) -> list[bytes]:
     return chunks
 
 
-def _has_long_text(value: Any) -> bool:
+def has_long_text(value: Any) -> bool:
+    """Whether a text in the objects and lists of *value* is so long that it is written in pieces."""
     cls = type(value)
     if cls is str:
         return len(value) > _LONG_TEXT
-    if cls is dict:
-        return any(map(_has_long_text, value.values()))
-    return cls is list and any(map(_has_long_text, value))
+    items = value.values() if cls is dict else value if cls is list else ()
+    for item in items:
+        cls = type(item)
+        if cls is str:  # looked at here, because most are texts, and a call of a function costs more
+            if len(item) > _LONG_TEXT:
+                return True
+        elif (cls is dict or cls is list) and has_long_text(item):
+            return True
+    return False
 
 
 def _replace_long_texts(value: Any, placeholder: str, texts: list[str]) -> Any:
