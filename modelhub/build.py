@@ -103,6 +103,7 @@ class Builder:
         if (timeout := entry.layers.get("timeout")) is not None:
             model.connect_timeout = timeout.connect
         model.context_window = entry.options.context_window
+        model.stream_inside = entry.options.stream_inside
         self.opened(model)
         build_context = BuildContext(self.services, _make_endpoint_key(entry.options), self._shared)
         for spec in reversed(list_layers()):

@@ -111,6 +111,9 @@ class ProviderOptions(Options):
     """Whether a call returns a stream of snapshots instead of one reply. A call can override it with `stream=`."""
     generate_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Parameters to send with every request, under the vendor's own names, such as `temperature`."""
+    stream_inside: bool = False
+    """Whether to stream plain answers internally, so that `timeout.first_token`, `idle` and `slow` apply to them too.
+    The reply is the same as without it."""
     context_window: Annotated[int, Field(gt=0)] | None = None
     """The size of the model's context window in tokens. A chain skips the model for requests that are longer."""
 
@@ -152,8 +155,9 @@ class ProviderOptions(Options):
         return {}
 
     def arguments(self) -> dict[str, Any]:
-        """Return the constructor's keyword arguments: every field that is set, except those that only a chain reads."""
-        arguments = {name: getattr(self, name) for name in self.model_fields_set - {"provider", "context_window"}}
+        """Return the constructor's keyword arguments: every field that is set, except those read elsewhere."""
+        elsewhere = {"provider", "context_window", "stream_inside"}
+        arguments = {name: getattr(self, name) for name in self.model_fields_set - elsewhere}
         arguments["stream"] = self.stream
         return {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value

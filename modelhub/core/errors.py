@@ -12,6 +12,7 @@ ModelHubError
     │   ├── ConnectTimeout
     │   ├── FirstTokenTimeout
     │   ├── IdleTimeout
+    │   ├── TooSlow
     │   └── TotalTimeout
     ├── RateLimited
     ├── QuotaExhausted
@@ -66,6 +67,7 @@ __all__ = [
     "ConnectTimeout",
     "FirstTokenTimeout",
     "IdleTimeout",
+    "TooSlow",
     "TotalTimeout",
     "RateLimited",
     "QuotaExhausted",
@@ -294,6 +296,10 @@ class FirstTokenTimeout(TimedOut):
 
 class IdleTimeout(TimedOut):
     """No further content within `timeout.idle`."""
+
+
+class TooSlow(TimedOut):
+    """Content came, but more slowly than `timeout.slow` allows."""
 
 
 class TotalTimeout(TimedOut):

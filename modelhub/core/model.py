@@ -57,6 +57,7 @@ class ChatRequest(NamedTuple):
     vendor's names. `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None.
     `has_fallback` tells whether another model will be asked if this one fails; `fallback` is False where the caller
     wants the first model or nobody. `attempted` is how many attempts the call has made at the model already.
+    `stream_inside` tells that a plain answer is streamed beneath, so that the limits of streams hold for it.
     """
 
     messages: tuple[Message, ...]
@@ -70,6 +71,7 @@ class ChatRequest(NamedTuple):
     has_fallback: bool = False
     attempted: int = 0
     fallback: bool = True
+    stream_inside: bool = False
 
     def replace(self, **changes: Any) -> ChatRequest:
         """The same request with *changes*. Raises KeyError for what is no field."""
@@ -108,6 +110,8 @@ class ChatModelBase(ABC):
     """How many attempts a call may make at it; None where it has no such bound."""
     context_window: int | None = None
     """How many tokens it can hold, where that is known; a chain does not try it with more."""
+    stream_inside: bool = False
+    """Whether a plain answer is streamed beneath, so that the time limits of streams hold for it too."""
     connect_timeout: float = 5.0
     """Seconds until a connection must stand."""
     attempt_timeout: float | None = None

@@ -293,6 +293,11 @@ class ChatResponse(LazyRecord, Generic[OutputT]):
         """All thinking blocks, joined."""
         return "".join(block["thinking"] for block in self["content"] if block["type"] == "thinking")
 
+    def count_characters(self) -> int:
+        """Return how much was written: characters of text, thinking and the arguments of tools."""
+        keys = {"text": "text", "thinking": "thinking", "tool_use": "raw_input"}
+        return sum(len(block.get(keys[block["type"]]) or "") for block in self["content"] if block["type"] in keys)
+
     @property
     def tool_calls(self) -> list[Block]:
         """The `tool_use` blocks, in order: `id`, `name`, `input` (a dict), `raw_input` (the text as it came).

@@ -212,6 +212,20 @@ class ChatStream(AsyncGenerator[ChatResponse[OutputT], None], Generic[OutputT]):
         """Fail when a read has waited *seconds* for the next snapshot."""
         self._timer(now).add_idle_limit(seconds, make_error)
 
+    def add_speed_limit(
+        self, characters_per_second: float, seconds: float, now: Callable[[], float], make_error: MakeError
+    ) -> None:
+        """Fail when reads have waited *seconds*, and fewer than *characters_per_second* came in that time.
+
+        Text, thinking and arguments of tools count.
+        """
+        completion = self._completion
+
+        def count() -> int:
+            return completion.last.count_characters() if completion.last is not None else 0
+
+        self._timer(now).add_speed_limit(characters_per_second, seconds, count, make_error)
+
     @property
     def is_being_read(self) -> bool:
         """Whether somebody waits for the next snapshot at this moment."""

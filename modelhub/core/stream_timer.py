@@ -20,6 +20,37 @@ MakeError = Callable[[ChatResponse | None], Exception]
 _TICK = 0.001  # some loops count in whole milliseconds, and fire a little early
 
 
+class _SpeedLimit:
+    """The least speed of a stream, in characters a second, measured over *seconds* of waiting for the vendor."""
+
+    __slots__ = ("_count", "_counted", "_waited", "characters_per_second", "make_error", "seconds")
+
+    def __init__(
+        self, characters_per_second: float, seconds: float, count: Callable[[], int], make_error: MakeError
+    ) -> None:
+        self.characters_per_second = characters_per_second
+        self.seconds = seconds
+        self.make_error = make_error
+        self._count = count
+        self._counted = count()
+        self._waited = 0.0
+
+    def remaining(self, waiting: float) -> float:
+        """Return the seconds of waiting until the speed is known; *waiting* has the wait that is under way."""
+        return self.seconds - self._waited - waiting
+
+    def add_wait(self, seconds: float) -> None:
+        """Count a wait that is over."""
+        self._waited += seconds
+
+    def is_too_slow(self, waiting: float) -> bool:
+        """Whether too little came since the last measurement; the next one begins now."""
+        counted, waited = self._count(), self._waited + waiting
+        is_slow = counted - self._counted < self.characters_per_second * waited
+        self._counted, self._waited = counted, -waiting
+        return is_slow
+
+
 class StreamTimer:
     """Calls *on_expired* once, with what the stream fails with. *now* is the clock that deadlines are instants of."""
 
@@ -31,6 +62,8 @@ class StreamTimer:
         "_loop",
         "_now",
         "_on_expired",
+        "_speed",
+        "_wait_began",
         "_waited",
         "_waits_since",
     )
@@ -41,6 +74,8 @@ class StreamTimer:
         self._loop = asyncio.get_running_loop()
         self._deadlines: list[tuple[float, MakeError]] = []
         self._idle: tuple[float, MakeError] | None = None
+        self._speed: _SpeedLimit | None = None
+        self._wait_began = 0.0
         self._waits_since: float | None = None
         self._waited = 0.0  # how long the snapshot that is to come was waited for, by reads that were cancelled
         self._handle: asyncio.TimerHandle | None = None
@@ -61,20 +96,33 @@ class StreamTimer:
         self._idle = (seconds, make_error)
         self._set(self._now() + seconds)  # it cannot be due earlier, and most often need not be set again
 
+    def add_speed_limit(
+        self, characters_per_second: float, seconds: float, count: Callable[[], int], make_error: MakeError
+    ) -> None:
+        """Expire when fewer than *characters_per_second* came, by *count*, in *seconds* of waiting for the vendor."""
+        self._speed = _SpeedLimit(characters_per_second, seconds, count, make_error)
+        self._set(self._now() + seconds)
+
     def begin_wait(self) -> None:
         """Somebody waits for the vendor."""
-        self._waits_since = since = self._now() - self._waited
+        now = self._now()
+        self._waits_since = since = now - self._waited
         if self._idle is not None and (at := since + self._idle[0]) < self._fires_at:
             self._set(at)
+        if self._speed is not None:
+            self._wait_began = now
+            self._set(now + self._speed.remaining(0.0))
 
     def end_wait(self, is_cancelled: bool) -> None:
         """Nobody waits any more: the snapshot is there, or the read *is_cancelled*."""
         since, self._waits_since = self._waits_since, None
+        if self._speed is not None:
+            self._speed.add_wait(self._now() - self._wait_began)
         self._waited = self._now() - since if is_cancelled and since is not None else 0.0
 
     def stop(self) -> None:
         """The stream is over."""
-        self._deadlines, self._idle, self._fires_at = [], None, math.inf
+        self._deadlines, self._idle, self._speed, self._fires_at = [], None, None, math.inf
         self._on_expired = _ignore  # no cycle: what is over is collected at once
         if self._handle is not None:
             self._handle.cancel()
@@ -93,6 +141,12 @@ class StreamTimer:
         limits = list(self._deadlines)
         if self._idle is not None and self._waits_since is not None:
             limits.insert(0, (self._waits_since + self._idle[0], self._idle[1]))
+        if self._speed is not None and self._waits_since is not None:
+            waiting = self._now() - self._wait_began
+            if self._speed.remaining(waiting) <= _TICK and self._speed.is_too_slow(waiting):
+                self._on_expired(self._speed.make_error)
+                return
+            self._set(self._now() + self._speed.remaining(waiting))
         if not limits:
             return
         at, make_error = min(limits, key=lambda limit: limit[0])

@@ -20,6 +20,7 @@ from modelhub.testing.faults import (
     refused,
     reset,
     silence,
+    slow,
     slow_first_token,
     stall,
     status,
@@ -46,6 +47,8 @@ class Drill:
     alone: Expected = "error"
     others: tuple[Item, ...] = ()
     all_but_last: bool = False
+    plain: bool = False
+    """Whether the call is a plain one, also where faults of streams are streamed."""
 
 
 def _always(title: str, *script: Item, **facts: Any) -> Drill:
@@ -70,6 +73,8 @@ FAULTS: dict[str, Drill] = {
     "closed": _always("connection closed before the answer", close()),
     "silence": _always("silence", silence()),
     "slow_first_token": _always("first token after 120 s", slow_first_token(120)),
+    "slow_plain": _always("first token after 120 s, plain call", slow_first_token(120), plain=True),
+    "slow": _always("three words a second", slow(3)),
     "cut": _always("stream cut after 40 words", cut(40)),
     "cut_clean": _always("stream ends after 40 words as if whole", cut(40, clean=True)),
     "cut_no_prefill": _always("stream cut, the next takes no prefill", cut(40), others=(no_prefill(),)),

@@ -240,6 +240,27 @@ class Slow(Fault):
 
 
 @dataclass(frozen=True, slots=True)
+class SlowWords(Fault):
+    """An answer that comes word by word, slowly."""
+
+    words_per_second: float
+
+    async def plain(self, exchange: Exchange) -> None:
+        """The answer, when all its words would have come."""
+        await exchange.wait(sum(frame.part == "content" for frame in exchange.frames()) / self.words_per_second)
+        await Fault.plain(self, exchange)
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Every word after its pause."""
+        await exchange.open_stream()
+        for frame in exchange.frames():
+            if frame.part == "content":
+                await exchange.wait(1 / self.words_per_second)
+            await exchange.send_frames([frame])
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
 class Cut(Fault):
     """An end after some words."""
 

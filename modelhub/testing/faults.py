@@ -35,6 +35,7 @@ __all__ = [
     "refused",
     "reset",
     "silence",
+    "slow",
     "slow_first_token",
     "stall",
     "status",
@@ -159,6 +160,11 @@ def half_open(seconds: float = _EVER) -> Fault:
 def slow_first_token(seconds: float = 20.0) -> Fault:
     """The head of a stream at once, then silence for *seconds*, then the answer."""
     return plays.Slow(seconds)
+
+
+def slow(words_per_second: float = 3.0) -> Fault:
+    """A stream of which *words_per_second* come; a plain answer is as late as such a stream would be whole."""
+    return plays.SlowWords(words_per_second)
 
 
 def cut(after: int = 40, *, clean: bool = False) -> Fault:

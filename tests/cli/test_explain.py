@@ -211,7 +211,7 @@ def test_the_failure_table_has_every_class(run):
     names = [cls.__name__ for cls in failure_classes()]
     text = run("explain", "--failures").stdout.splitlines()
     assert [row.split()[0] for row in text[1:]] == names
-    assert text[9].split("  ")[0] == "RateLimited"
+    assert text[10].split("  ")[0] == "RateLimited"
     markdown = run("explain", "--failures", "--markdown").stdout.splitlines()
     assert markdown[0] == "| class | what | retry same model | fall back | breaker | may have cost money |"
     assert "| `Overloaded` | 503, 529 | yes | yes | counts | no |" in markdown

@@ -28,7 +28,10 @@ def config(kind):
     """A model of *kind* before two others, and by itself."""
     return {
         "version": 1,
-        "defaults": {"timeout": {"first_token": "10s", "idle": "10s", "total": "60s"}, "retry": {"max_attempts": 2}},
+        "defaults": {
+            "timeout": {"first_token": "10s", "idle": "10s", "slow": {"below": 20}, "total": "60s"},
+            "retry": {"max_attempts": 2},
+        },
         "models": {
             "first": {**WIRES[kind].entry, "model_name": "m"},
             "second": {"provider": "openai", "model_name": "m"},

@@ -40,6 +40,7 @@ _CLOCKS = {
     "ConnectTimeout": "connect",
     "FirstTokenTimeout": "first_token",
     "IdleTimeout": "idle",
+    "TooSlow": "slow",
     "TotalTimeout": "total",
 }
 
@@ -53,7 +54,8 @@ class Evaluation:
 
 
 class Evaluator:
-    """Judges what calls of *name* came to by the settings of *loaded*; over *wait_budget* seconds is slow."""
+    """Judges what calls of *name* came to by the settings of *loaded*; over *wait_budget* seconds for each model that
+    fails is slow."""
 
     def __init__(self, loaded: Loaded, name: str, wait_budget: float) -> None:
         self.loaded = loaded
@@ -87,7 +89,7 @@ class Evaluator:
         return self._in_time(exercise, outcome)
 
     def _in_time(self, exercise: DrillCase, outcome: Outcome, why: str = "") -> Evaluation:
-        if outcome.took > self.wait_budget:
+        if outcome.took > self.wait_budget * len(exercise.on):
             return Evaluation("slow", self._slowest(exercise, outcome))
         return Evaluation("ok", why)
 
@@ -150,7 +152,8 @@ class Evaluator:
         for attempt in outcome.attempts:
             clock = _clock(attempt, exercise.stream)
             limit = getattr(self._timeout(attempt["model"]), clock)
-            yield f"{clock} is {span(limit)}", attempt["duration"] or 0.0
+            shown = span(limit) if isinstance(limit, float) else f"{limit.below:g}/s"
+            yield f"{clock} is {shown}", attempt["duration"] or 0.0
 
     def _queues(self, outcome: Outcome) -> Iterator[Spent]:
         """The waits that nobody announced: those in the queue of a limit."""

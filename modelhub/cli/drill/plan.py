@@ -83,11 +83,17 @@ def drill_cases(lineup: Candidates, *, only: Sequence[str], deep: bool, stream: 
     if forced and not stream:
         chosen = [key for key in chosen if not _needs_stream(FAULTS[key])]
     return [
-        _exercise(lineup, key, depth, stream=stream or (not forced and _is_of_streams(FAULTS[key])))
+        _exercise(lineup, key, depth, stream=_is_streamed(FAULTS[key], stream, forced))
         for depth in range(1, len(lineup.vendors) + 1)
         for key in chosen
         if _is_played(lineup, key, depth, outages=not only, deep=deep)
     ]
+
+
+def _is_streamed(drill: Drill, stream: bool, forced: bool) -> bool:
+    if drill.plain:
+        return False
+    return stream or (not forced and _is_of_streams(drill))
 
 
 def _is_played(lineup: Candidates, key: str, depth: int, *, outages: bool, deep: bool) -> bool:

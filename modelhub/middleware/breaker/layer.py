@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 
-from modelhub.core.errors import MAX_WAIT, BreakerEffect, BreakerOpen, CallError, TimedOut
+from modelhub.core.errors import MAX_WAIT, BreakerEffect, BreakerOpen, CallError, FirstTokenTimeout, TimedOut
 from modelhub.core.model import ChatModelBase, ChatRequest, Layer
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.middleware.breaker.options import BreakerOptions
@@ -59,8 +59,17 @@ class Breaker(Layer):
         if probe and isinstance(reply, ChatStream):
             # It has begun to answer, and its reader may take his time: the others do not wait for him for ever.
             self.state.probe_timeout = self.services.clock.now() + self.options.max_pause
-        add_done_callback(reply, lambda outcome: self._settled(outcome, began, probe))
+        slow = self._find_slow_start(request) if self.options.slow_first_token is not None else None
+        add_done_callback(reply, lambda outcome: self._settled(outcome, began, probe, slow))
         return reply
+
+    def _find_slow_start(self, request: ChatRequest) -> CallError | None:
+        """Return what the breaker counts if the first content of the answer came too late, else None."""
+        limit, attempts = self.options.slow_first_token, request.context.attempts
+        took = attempts[-1]["first_token"] if attempts else None
+        if limit is None or took is None or took <= limit:
+            return None
+        return FirstTokenTimeout(f"first content after {took:.1f} s (`breaker.slow_first_token`)", model=self.name)
 
     def _admit(self) -> bool:
         """Let a call through; True if it is the probe after a pause, whose outcome the others wait for."""
@@ -89,9 +98,11 @@ class Breaker(Layer):
         if probe:
             self.state.probing = False
 
-    def _settled(self, outcome: Outcome, began: float, probe: bool) -> None:
+    def _settled(self, outcome: Outcome, began: float, probe: bool, slow: CallError | None) -> None:
         if isinstance(outcome.error, CallError) and not outcome.is_stalled:
             self._failed(outcome.error, began, probe)
+        elif slow is not None and outcome.how == "complete":
+            self._failed(slow, began, probe)
         elif outcome.how != "complete":
             self._release(probe)
         else:

@@ -24,5 +24,7 @@ class BreakerOptions(LayerOptions):
     """How long the first pause is; it doubles each time the probe after it fails, and is jittered by a tenth."""
     max_pause: Annotated[float, Duration(0.01, 3600)] = 4.0
     """The longest pause after failures that pass by themselves; after silence it is as long as the silence was."""
+    slow_first_token: Annotated[float, Duration(0.1, 600)] | None = None
+    """An answer whose first content took longer counts as a failure, although it is given out; not if not given."""
     long_pause: Annotated[float, Duration(0.01, 86_400)] = 60.0
     """The pause after failures that somebody must mend: a wrong key, an empty account, an unknown model."""

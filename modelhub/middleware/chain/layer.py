@@ -57,6 +57,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         models: Sequence[ChatModelBase],
         *,
         stream: bool = False,
+        stream_inside: bool = False,
         deadline: float | None = None,
         on_broken_stream: Literal["restart", "raise"] = "restart",
         fallback_on: Iterable[str] = (),
@@ -66,6 +67,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         super().__init__(models[0].model_name, stream)
         self._name = name
         self.models = tuple(models)
+        self.stream_inside = stream_inside
         self.deadline = deadline
         self.on_broken_stream = on_broken_stream
         self.sticky = sticky
@@ -131,6 +133,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
             deadline=deadline,
             stream=self.streams if request.stream is None else request.stream,
             fallback=fallback,
+            stream_inside=request.stream_inside or self.stream_inside,
         )
 
     def order(self, request: ChatRequest) -> list[ChatModelBase]:

@@ -24,6 +24,8 @@ class ChainOptions(LayerOptions):
     """Until the whole call must be over: attempts, waits, models, reading a stream; not the first import of an SDK."""
     stream: bool = False
     """Whether a call gives a stream of snapshots; holds for every model of the chain. A call may say otherwise."""
+    stream_inside: bool = False
+    """Whether to stream plain answers internally, so that `timeout.first_token`, `idle` and `slow` apply to them too."""
     on_broken_stream: Literal["restart", "raise"] = "restart"
     """What to do when a stream breaks after its first content: begin anew on the next model, or raise."""
     fallback_on: list[str] = Field(default_factory=list)

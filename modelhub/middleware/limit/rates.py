@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-__all__ = ["MINUTE", "Amounts", "Rate", "Rates", "What"]
+__all__ = ["MINUTE", "RATE_SCHEMA", "Amounts", "Rate", "Rates", "What", "parse_rate"]
 
 MINUTE = 60.0
 _DAY = 86_400.0
@@ -55,7 +55,8 @@ class Rate(NamedTuple):
         return _SHORT.get(self.period) or f"{self.period:g}s"
 
 
-def _rate(value: Any) -> Rate:
+def parse_rate(value: Any) -> Rate:
+    """Return *value*, such as "10/s", as a Rate. Raises PydanticCustomError for what is none, or out of bounds."""
     if isinstance(value, Rate):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -76,15 +77,15 @@ def _rates(value: Any) -> Any:
     several = isinstance(value, list | tuple) and not isinstance(value, Rate)
     if several and not value:
         raise PydanticCustomError("rate", "is empty: give a rate such as 10/s, or remove it")
-    return tuple(_rate(item) for item in value) if several else (_rate(value),)
+    return tuple(parse_rate(item) for item in value) if several else (parse_rate(value),)
 
 
-_TEXT = {"type": "string", "pattern": f"^{_PATTERN}$", "examples": ["10/s", "500/min", "100000/day"]}
+RATE_SCHEMA = {"type": "string", "pattern": f"^{_PATTERN}$", "examples": ["10/s", "500/min", "100000/day"]}
 
 Rates = Annotated[
     tuple[Rate, ...],
     BeforeValidator(_rates),
     PlainSerializer(lambda rates: [str(rate) for rate in rates], list[str], when_used="json"),
-    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [RATE_SCHEMA, {"type": "array", "items": RATE_SCHEMA, "minItems": 1}]}),
 ]
 """One rate, or a list of rates that all hold."""

@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from modelhub.core.errors import CallError, FirstTokenTimeout, IdleTimeout, StreamBroken, TimedOut, TotalTimeout
+from modelhub.core.errors import (
+    CallError,
+    FirstTokenTimeout,
+    IdleTimeout,
+    StreamBroken,
+    TimedOut,
+    TooSlow,
+    TotalTimeout,
+)
 from modelhub.core.model import ChatModelBase, ChatRequest, Layer
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.middleware.time_limit import TimeLimit
-from modelhub.middleware.timeout.options import TimeoutOptions
+from modelhub.middleware.timeout.options import SlowOptions, TimeoutOptions
 
 __all__ = ["Timeout", "TimeoutOptions"]
 
@@ -43,12 +51,17 @@ class Timeout(Layer):
             await self._provider.prepare()
         clock = self.services.clock
         ends = clock.now() + self.options.total
-        streaming = self.inner.stream if request.stream is None else request.stream
-        seconds, failure = self._until_commit(request, streaming)
+        streaming = self.inner.streams if request.stream is None else request.stream
+        is_inside = not streaming and (request.stream_inside or self._provider.stream_inside)
+        if is_inside:
+            request = request.replace(stream=True)
+        seconds, failure = self._until_commit(request, streaming or is_inside)
         with TimeLimit(seconds, failure):
             reply = await self.inner.send(request)
         if isinstance(reply, ChatStream):
             self._limit(reply, request, ends)
+            if is_inside:
+                return await _read_whole(reply)
         return reply
 
     def _until_commit(self, request: ChatRequest, streaming: bool) -> tuple[float, Callable[[], TimedOut]]:
@@ -62,21 +75,27 @@ class Timeout(Layer):
         def make_idle(last: ChatResponse | None) -> StreamBroken:
             return self._broken(self._expired(request, IdleTimeout, "idle"), last)
 
+        def make_slow(last: ChatResponse | None) -> StreamBroken:
+            return self._broken(self._expired(request, TooSlow, "slow"), last)
+
         def make_late(last: ChatResponse | None) -> StreamBroken:
             return self._broken(self._expired(request, TotalTimeout, "total"), last)
 
         now = self.services.clock.now
         stream.add_idle_limit(self.options.idle, now, make_idle)
+        if (slow := self.options.slow) is not None:
+            stream.add_speed_limit(slow.below, slow.after, now, make_slow)
         stream.add_deadline(ends, now, make_late)
 
     def _expired(self, request: ChatRequest, cls: type[TimedOut], clock: str) -> TimedOut:
+        options = self.options
         words = {
-            "first_token": "no content after",
-            "idle": "no further content for",
-            "total": "no complete answer after",
+            "first_token": f"no content after {options.first_token:g} s",
+            "idle": f"no further content for {options.idle:g} s",
+            "slow": _describe_slow(options.slow),
+            "total": f"no complete answer after {options.total:g} s",
         }
-        limit = getattr(self.options, clock)
-        failure = cls(f"{words[clock]} {limit:g} s (`timeout.{clock}`)", model=self.name)
+        failure = cls(f"{words[clock]} (`timeout.{clock}`)", model=self.name)
         # The provider was cancelled and left its record open, for us to say why.
         request.context.fail_open_attempts(failure)
         return failure
@@ -86,3 +105,26 @@ class Timeout(Layer):
         broken.partial = last
         broken.__cause__ = failure
         return broken
+
+
+async def _read_whole(stream: ChatStream) -> ChatResponse:
+    """Return the answer of a *stream* that its caller does not see, as a plain call gives it.
+
+    Raises what broke the stream, as before the commit: the caller has seen nothing of it.
+    """
+    try:
+        async with stream:
+            reply = await stream.final()
+    except StreamBroken as broken:
+        if isinstance(broken.__cause__, CallError):
+            raise broken.__cause__ from None
+        raise
+    plain = reply.copy()
+    plain["delta"] = plain.text
+    return plain
+
+
+def _describe_slow(slow: SlowOptions | None) -> str:
+    if slow is None:
+        return ""
+    return f"fewer than {slow.below:g} characters a second over {slow.after:g} s"
