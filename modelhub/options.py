@@ -81,9 +81,11 @@ class Duration:
         return no_info_before_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        # As whole numbers where they are: `Duration(0)` and `Duration(0.0)` are equal, and `Annotated` keeps the first.
+        least, most = (int(bound) if bound == int(bound) else bound for bound in (self.least, self.most))
         return {
             "anyOf": [
-                {"type": "number", "minimum": self.least, "maximum": self.most},
+                {"type": "number", "minimum": least, "maximum": most},
                 {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h)?\s*$"},
             ]
         }

@@ -29,7 +29,7 @@ def config(kind):
     return {
         "version": 1,
         "defaults": {
-            "timeout": {"first_token": "10s", "idle": "10s", "slow": {"below": 20}, "total": "60s"},
+            "timeout": {"first_token": "10s", "idle": "10s", "slow": {"below": 20}, "total": "15s"},
             "retry": {"max_attempts": 2},
         },
         "models": {

@@ -107,7 +107,8 @@ async def test_the_limits_of_streams_hold_for_a_plain_answer(world, now, told, s
 async def test_a_call_that_streams_is_not_touched_by_stream_inside(world):
     """Its snapshots come as they come."""
     stream = await chain(world, FAST, stream_inside=True).stream("hi")
-    assert (await anext(stream)).text == "one"
+    async with stream:
+        assert (await anext(stream)).text == "one"
 
 
 async def test_a_stream_inside_that_breaks_is_an_attempt_that_failed(world, told):

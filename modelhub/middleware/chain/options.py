@@ -25,7 +25,7 @@ class ChainOptions(LayerOptions):
     stream: bool = False
     """Whether a call gives a stream of snapshots; holds for every model of the chain. A call may say otherwise."""
     stream_inside: bool = False
-    """Whether to stream plain answers internally, so that `timeout.first_token`, `idle` and `slow` apply to them too."""
+    """Whether to stream plain answers internally, so that `timeout.first_token`, `idle` and `slow` apply to them."""
     on_broken_stream: Literal["restart", "raise"] = "restart"
     """What to do when a stream breaks after its first content: begin anew on the next model, or raise."""
     fallback_on: list[str] = Field(default_factory=list)
