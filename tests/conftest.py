@@ -35,16 +35,33 @@ def pytest_collection():
     return result
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """One worker more than there are cores, since some tests wait for a process or a socket."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collect_garbage():
+    """What a module leaves behind costs the modules after it no time: it is collected, or never looked at again."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 VENDORS = ("OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "DASHSCOPE_", "OLLAMA_")
 KEY_WORDS = ("API_KEY", "AUTH_TOKEN", "MODELHUB_CONFIG", *VENDORS)
 
 
-@pytest.fixture(autouse=True)
-def _no_keys(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def _no_keys():
     """A paid call is impossible: no key is in the environment."""
-    for name in list(os.environ):
-        if any(word in name for word in KEY_WORDS):
-            monkeypatch.delenv(name)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in list(os.environ):
+            if any(word in name for word in KEY_WORDS):
+                monkeypatch.delenv(name)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

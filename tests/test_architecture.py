@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -85,20 +86,36 @@ def modules():
         yield ".".join(part for part in parts if part != "__init__" or len(parts) == 1), path
 
 
+class Source(NamedTuple):
+    """What the rules ask of a file: a whole syntax tree is a thousand times as large."""
+
+    imported: list[str]
+    """Every name that is imported at module level, but for type checking."""
+    import_sources: set[str]
+    """Every module from which something is imported, anywhere in the file."""
+    functions: set[str]
+    """The names of all functions and methods."""
+
+
 @cache
-def parsed(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+def read_source(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    return Source(
+        list(imports_of(tree)),
+        {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module},
+        {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)},
+    )
 
 
-def imported(path):
-    """Every name *path* imports at module level, but for type checking."""
-    for node in parsed(path).body:
+def imports_of(tree):
+    for node in tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules = [f"{node.module}.{alias.name}" for alias in node.names]
-            found = [module for module in modules if module.removeprefix("modelhub.") in MODULES]
-            yield from found or [node.module]
+            known = [module for module in modules if module.removeprefix("modelhub.") in MODULES]
+            yield from known or [node.module]
 
 
 def level(name):
@@ -131,7 +148,7 @@ def are_neighbours(name, other):
 def test_a_module_imports_only_lower_levels(name):
     """A module imports lower levels, and its neighbours in the same folder."""
     own = level(name)
-    for target in imported(MODULES[name]):
+    for target in read_source(MODULES[name]).imported:
         if not target.startswith("modelhub."):
             continue
         other = target.removeprefix("modelhub.")
@@ -140,7 +157,7 @@ def test_a_module_imports_only_lower_levels(name):
 
 def test_no_sdk_is_imported_with_a_module():
     """SDKs are imported where they are used: a file that names one vendor does not load the others."""
-    found = [(name, target) for name, path in MODULES.items() for target in imported(path)]
+    found = [(name, target) for name, path in MODULES.items() for target in read_source(path).imported]
     assert [(name, target) for name, target in found if target.partition(".")[0] in SDKS] == []
     assert len(found) > len(MODULES)
 
@@ -236,19 +253,19 @@ VENDOR_FILES = {
 @pytest.mark.parametrize("file", VENDOR_FILES)
 def test_the_vendors_folders_are_alike(vendor, file):
     """The same thing is in the same file and under the same name for every vendor."""
-    tree = parsed(PACKAGE / "providers" / vendor / f"{file}.py")
-    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    source = read_source(PACKAGE / "providers" / vendor / f"{file}.py")
     optional = {"structured_method"} if vendor == "ollama" else set()
-    assert VENDOR_FILES[file] - optional <= names
+    assert VENDOR_FILES[file] - optional <= source.functions
 
 
 def test_nothing_else_imports_a_vendors_folder():
     """What others need of a vendor is a fact of its class; only the registry knows where it is."""
     inside = re.compile(rf"modelhub\.providers\.({'|'.join(VENDORS)})\.")  # the class itself is public
-    found = {
-        (name, node.module)
+    imports = {
+        (name, module)
         for name, path in MODULES.items()
-        for node in ast.walk(parsed(path))
-        if isinstance(node, ast.ImportFrom) and node.module and inside.match(node.module)
+        for module in read_source(path).import_sources
+        if inside.match(module)
     }
-    assert {(name, module) for name, module in found if module.split(".")[2] not in name.split(".")} == set()
+    assert imports
+    assert {(name, module) for name, module in imports if module.split(".")[2] not in name.split(".")} == set()

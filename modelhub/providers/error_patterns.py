@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from modelhub.core.errors import (
@@ -295,29 +295,30 @@ _LEADING_TEXT: Final = re.compile(r"^\.\{0,\d+\}")
 
 # Case is ignored by writing the message in lower case: `re.IGNORECASE` is several times as slow. So is a search for
 # one of many words in one pattern, which cannot look for its first letters; a match of one pattern is quicker.
+# Nothing is compiled before a server has refused something: all of it takes a tenth as long as to load the package.
 
 
-def _compile_searches(patterns: Iterable[ErrorPattern]) -> list[tuple[_Test, type[CallError]]]:
+@functools.cache
+def _compile_searches(patterns: tuple[ErrorPattern, ...]) -> list[tuple[_Test, type[CallError]]]:
     """Return the tests for words anywhere; text that may stand before them costs time and changes nothing."""
     return [(re.compile(_LEADING_TEXT.sub("", pattern.words)).search, pattern.cls) for pattern in patterns]
 
 
-_OVERRIDING: Final = _compile_searches(OVERRIDING_PATTERNS)
-_SEARCHES: Final = _compile_searches(ERROR_MESSAGE_PATTERNS)
-_MATCHES: Final[dict[type[CallError], _Test]] = {
-    cls: re.compile("|".join(f"(?:{words})" for words, _ in table)).match for cls, table in _TABLES
-}
+@functools.cache
+def _compile_match(table: tuple[tuple[str, str], ...]) -> _Test:
+    """Return the test for one of the words in *table* at the start of a message."""
+    return re.compile("|".join(f"(?:{words})" for words, _ in table)).match
 
 
 @functools.lru_cache(maxsize=64)
 def _tests_at(status: int | None) -> list[tuple[_Test, type[CallError]]]:
     """What a message is tested by at *status*, in order, and the failure that each of the words means."""
     tests: list[tuple[_Test, type[CallError]]] = []
-    for cls, _ in _TABLES:
+    for cls, table in _TABLES:
         if status in _WHERE_SEARCHED.get(cls, ()):
-            tests += [test for test in _SEARCHES if test[1] is cls]
+            tests += _compile_searches(tuple(ErrorPattern(words, cls, source) for words, source in table))
         elif status in _WHERE_AT_START.get(cls, ()):
-            tests.append((_MATCHES[cls], cls))
+            tests.append((_compile_match(table), cls))
     return tests
 
 
@@ -331,7 +332,7 @@ def find_class(message: str, status: int | None, *, overriding: bool = False) ->
 
 @functools.lru_cache(maxsize=64)  # in an outage a server says the same again and again
 def _find_class_of_text(text: str, status: int | None, overriding: bool) -> type[CallError] | None:
-    for test, cls in _OVERRIDING if overriding else _tests_at(status):
+    for test, cls in _compile_searches(OVERRIDING_PATTERNS) if overriding else _tests_at(status):
         if test(text):
             return cls
     return None

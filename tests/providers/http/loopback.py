@@ -12,6 +12,7 @@ import httpx2
 
 from modelhub.providers.http import HttpRequest, HttpxTransport, Timeouts
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
+from modelhub.providers.http.tls import tls_context
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -160,5 +161,5 @@ async def open_transport(kind, **options):
             await transport.aclose()
     else:
         library = {"httpx": httpx, "httpx2": httpx2}[kind]
-        async with library.AsyncClient() as client:
+        async with library.AsyncClient(verify=tls_context()) as client:  # which takes its time to make one of its own
             yield HttpxTransport(client, **options)
