@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import gc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -48,7 +49,7 @@ class Loaded:
     lines: Mapping[str, int] = field(default_factory=dict)
     """The line where each model and chain begins."""
     _document: Document | None = field(default=None, repr=False)
-    _origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict, repr=False)
+    _origins: Mapping[str, Callable[[], tuple[Origin, ...]]] = field(default_factory=dict, repr=False)
 
     def problem(self, path: Path, message: str, hint: str = "") -> Problem:
         """Return a problem with the value at *path* of the file, or with the enclosing value if *path* is absent."""
@@ -63,7 +64,7 @@ class Loaded:
             close = difflib.get_close_matches(name, self._origins, 1)
             suggestion = f"; did you mean `{close[0]}`?" if close else ""
             raise UnknownModel(f"no model or chain `{name}`{suggestion} (there are: {', '.join(self._origins)})")
-        return list(self._origins[name])
+        return list(self._origins[name]())
 
 
 def _find_written_path(document: Document, path: Path) -> Path:
@@ -284,10 +285,10 @@ def _refuse_unset(checker: OptionsChecker) -> None:
 
 
 def _make_loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved]) -> Loaded:
-    origins = {name: trace_origins(checker, model.view, model.config) for name, model in resolved.items()}
+    origins = {name: partial(trace_origins, checker, model.view, model.config) for name, model in resolved.items()}
     for name, chain in config.chains.items():
         view = LocatedData(checker.interpolated.data["chains"][name], {(): ("chains", name)})
-        origins[name] = trace_origins(checker, view, chain)
+        origins[name] = partial(trace_origins, checker, view, chain)
     places = {name: (section, name) for section in ("models", "chains") for name in getattr(config, section)}
     return Loaded(
         file=checker.document.source.file,
