@@ -44,6 +44,8 @@ def find_passwords(address: str) -> Iterator[str]:
 
 def find_secrets(address: str) -> Iterator[str]:
     """Yield what `find_passwords` does, and name and password as they are sent: together, in base64."""
+    if "@" not in address:
+        return
     yield from find_passwords(address)
     name, colon, password = address.rpartition("@")[0].rpartition("://")[2].partition(":")
     if colon and password:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from modelhub.core.errors import (
     BadReply,
@@ -46,8 +45,7 @@ _INEXACT_STATUSES: Final = (None, 400, 500)
 _MAX_BODY_LENGTH = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorReport:
+class ErrorReport(NamedTuple):
     """What an error's body says: the *message*, its *codes* (the most exact first), and Google's *details*."""
 
     message: str = ""
@@ -155,7 +153,7 @@ def _unwrap(report: ErrorReport, error: Json) -> ErrorReport:
     match = _WRAPPERS.match(report.message)
     if match:
         names = re.findall(r"\w+(?:Error|Exception)", match[0])
-        report = replace(report, message=report.message[match.end() :], codes=(*report.codes, *names))
+        report = report._replace(message=report.message[match.end() :], codes=(*report.codes, *names))
     message = report.message
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None

@@ -177,7 +177,8 @@ class HttpProvider(Provider):
         if self.endpoint.key is not None:
             yield self.endpoint.key.get_secret_value()
         for name in ("default_headers", "headers"):
-            yield from secret_headers(self._client_args.get(name))
+            if headers := self._client_args.get(name):
+                yield from secret_headers(headers)
 
     async def try_client(self) -> list[ClientProblem]:
         """Return what keeps the SDK's client from being made with its arguments, by making one. Asks no server."""

@@ -223,10 +223,9 @@ class _Overlap:
         size = _weigh(normalized)
         if size >= _MIN_CONTENT_RUN:
             return False
-        has_digit = any(char.isdigit() for char in normalized)
-        words = len(content.split())
-        least = _MIN_WHOLE_CONTENT if has_digit else _MIN_CONTENT_END
-        if size >= least and (words > 1 or size > len(normalized)):
+        if size < _MIN_WHOLE_CONTENT or (size < _MIN_CONTENT_END and not any(map(str.isdigit, normalized))):
+            return True
+        if len(content.split()) > 1 or size > len(normalized):
             start = self.text.find(normalized)
             while start >= 0:
                 self.ranges.append((start, start + len(normalized)))
@@ -346,6 +345,8 @@ def _unescape(match: re.Match[str]) -> str:
 
 def _mask(text: str, ranges: list[_Range], mask: str) -> str:
     """Return *text* with *mask* in the place of each of *ranges*; those that touch or overlap become one."""
+    if not ranges:
+        return text
     pieces: list[str] = []
     done, last = 0, -1
     for start, end in sorted(ranges):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from modelhub.core.errors import (
     AuthenticationFailed,
@@ -76,7 +75,7 @@ def _make_error(status: int | None, headers: Mapping[str, str], body: object) ->
         status_of_code = next((_STATUSES_OF_CODES[code] for code in codes if code in _STATUSES_OF_CODES), None)
     else:
         status_of_code = status
-    cls = classify(status_of_code, replace(report, codes=codes), _ERROR_CODES)
+    cls = classify(status_of_code, report._replace(codes=codes), _ERROR_CODES)
     shown = " ".join(str(part) for part in (status, report.code) if part) or "no"
     message = f"dashscope said {shown}: {report.message or 'no reason given'}"
     if "url error" in report.message:

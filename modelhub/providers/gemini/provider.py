@@ -105,7 +105,8 @@ class GeminiChatModel(HttpProvider):
         if self._is_vertex:
             yield from environment_keys(os.environ)
         yield from secret_headers(self._options.get("headers"))
-        yield from secret_headers(self._http_arguments().get("headers"))
+        if self._options:
+            yield from secret_headers(self._http_arguments().get("headers"))
 
     # -- the SDK's client, which writes requests -----------------------------------------------------------------------
 
