@@ -47,8 +47,8 @@ class TimeLimit:
             self._handle.cancel()
             return
         is_cancelled_elsewhere = self._task.uncancel() > self._cancellations
-        if error is None or exc_type is not asyncio.CancelledError or is_cancelled_elsewhere:
-            return
+        if is_cancelled_elsewhere or not isinstance(error, asyncio.CancelledError):
+            return  # it has ended by itself, or somebody else has cancelled it too
         drop_frames(error)
         failure = self._make_error()
         raise failure from failure.__cause__ or error

@@ -106,7 +106,7 @@ class _Session:
 
     def __init__(self) -> None:
         check_trust_settings()
-        self._proxies = ProxySettings.from_environment()
+        self._proxies = ProxySettings.from_environment() or None
         self._proxy_by_origin: dict[str, str | None] = {}
         self.open_responses: set[aiohttp.ClientResponse] = set()
         """What has not been read to its end: kept here, because aiohttp warns of what the garbage collector closes."""
@@ -190,7 +190,7 @@ class _Session:
         return self._tls
 
     def _find_proxy(self, url: URL) -> str | None:
-        if not self._proxies:
+        if self._proxies is None:
             return None
         origin = str(url.origin())
         if origin not in self._proxy_by_origin:
