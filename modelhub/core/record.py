@@ -79,7 +79,7 @@ class LazyRecord(Record):
     __slots__ = ()
 
     def __getitem__(self, key: str) -> Any:
-        value = super().__getitem__(key)
+        value = dict.__getitem__(self, key)  # not by `super`, which costs more than the look-up
         if type(value) is Lazy:
             value = self[key] = value.build()
         return value
