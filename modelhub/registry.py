@@ -62,6 +62,7 @@ LAYERS: tuple[LayerSpec, ...] = (
     LayerSpec("breaker", "modelhub.middleware.breaker.layer:Breaker"),
     LayerSpec("limit", "modelhub.middleware.limit.layer:Limit"),
     LayerSpec("timeout", "modelhub.middleware.timeout.layer:Timeout"),
+    LayerSpec("prompt_cache", "modelhub.middleware.prompt_cache.layer:PromptCache"),
 )
 """The order of the layers, outermost first; a chain is above them and a provider below. A layer is one folder and one
 line here. Layers of third parties are just below `usage`, in the order of their names."""

@@ -216,7 +216,9 @@ def test_the_tree_in_the_docstring_is_the_tree():
 
 def test_the_order_of_layers_is_pinned():
     """Outermost first: no permit is held while waiting to retry, and an open breaker is not retried."""
-    assert [spec.key for spec in LAYERS] == ["pricing", "deadline", "retry", "breaker", "limit", "timeout"]
+    assert [spec.key for spec in LAYERS] == [
+        *("pricing", "deadline", "retry", "breaker", "limit", "timeout", "prompt_cache")
+    ]
 
 
 def test_every_provider_has_its_extra():

@@ -110,6 +110,10 @@ class ChatModelBase(ABC):
     """How many attempts a call may make at it; None where it has no such bound."""
     context_window: int | None = None
     """How many tokens it can hold, where that is known; a chain does not try it with more."""
+    takes_cache_marks: bool = False
+    """Whether a request can be marked for the vendor's prompt cache; marks are left out for others."""
+    cache_key_parameter: ClassVar[str | None] = None
+    """The vendor's parameter that keeps requests at one prompt cache, if it has one."""
     stream_inside: bool = False
     """Whether a plain answer is streamed beneath, so that the time limits of streams hold for it too."""
     connect_timeout: float = 5.0

@@ -49,6 +49,7 @@ class AnthropicChatModel(HttpProvider):
     as `x-api-key` too.
     """
 
+    takes_cache_marks = True
     kind = PROVIDER_NAME
     max_tokens_parameters = ("max_tokens",)
     sdk = "anthropic"

@@ -50,6 +50,7 @@ class DashScopeChatModel(HttpProvider):
     call is a `BadReply`. In thinking mode a tool cannot be forced by name either, which is an `UnsupportedFeature`.
     """
 
+    takes_cache_marks = True
     kind = PROVIDER_NAME
     max_tokens_parameters = ("max_tokens",)
     sdk = "dashscope"

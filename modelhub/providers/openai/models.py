@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["does_reason", "lacks_responses", "needs_responses"]
+__all__ = ["does_reason", "has_cache_breakpoints", "lacks_responses", "needs_responses"]
 
 _START = r"(?:^|[/:.])"
 _REASONING = re.compile(rf"{_START}(?:o\d|gpt-(?:[5-9]|1\d)(?!\d)(?!-chat|-search)|codex-|computer-use)")
 _CHAT_ONLY = re.compile(r"audio|-search-(?:preview|api)")
 _RESPONSES_ONLY = re.compile(rf"{_START}(?:o\d-pro|gpt-[\d.]+-(?:pro|codex)|codex-|computer-use)|deep-research")
+_VERSION = re.compile(rf"{_START}gpt-(\d+)(?:\.(\d+))?")
 
 
 def does_reason(model: str) -> bool:
@@ -25,3 +26,9 @@ def lacks_responses(model: str) -> bool:
 def needs_responses(model: str) -> bool:
     """Whether *model* is served by the Responses API only."""
     return _RESPONSES_ONLY.search(model) is not None
+
+
+def has_cache_breakpoints(model: str) -> bool:
+    """Whether parts of a request to *model* can be marked for the prompt cache: gpt-5.6 and later, as OpenAI says."""
+    match = _VERSION.search(model)
+    return match is not None and (int(match[1]), int(match[2] or 0)) >= (5, 6)

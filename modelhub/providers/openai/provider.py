@@ -20,6 +20,7 @@ from modelhub.providers.openai.endpoint import (
     uses_environment,
 )
 from modelhub.providers.openai.errors import error_from_response
+from modelhub.providers.openai.models import has_cache_breakpoints
 from modelhub.providers.openai.request import structured_method
 from modelhub.providers.openai.responses_response import LAST_EVENTS
 from modelhub.providers.openai.servers import SERVERS, Quirks, with_overrides
@@ -52,6 +53,7 @@ class OpenAIChatModel(HttpProvider):
     A key from the environment is sent only to the server it is for.
     """
 
+    cache_key_parameter = "prompt_cache_key"
     kind = "openai"
     max_tokens_parameters = ("max_completion_tokens", "max_tokens", "max_output_tokens")
     sdk = "openai"
@@ -94,6 +96,9 @@ class OpenAIChatModel(HttpProvider):
         self._organization = organization or args.pop("organization", None)
         self.quirks = with_overrides(SERVERS[self.server].quirks, quirks)
         """How the server departs from OpenAI."""
+        if self.server in ("openai", "azure") and has_cache_breakpoints(model_name):
+            self.quirks = self.quirks.model_copy(update={"cache_marks": "breakpoint"})
+        self.takes_cache_marks = self.quirks.cache_marks is not None
         self._reasoning_effort = reasoning_effort
         self._apis: dict[str, Api] = {"chat": ChatApi(), "responses": ResponsesApi(endpoint.host or self.server)}
         self.api: ApiName = "chat" if api == "auto" and not has_responses(self.server, endpoint) else api

@@ -245,12 +245,25 @@ def _shown_media(result: ToolResultBlock, quirks: Quirks) -> list[Json]:
 
 def _part(block: ContentBlock, quirks: Quirks) -> Json:
     if isinstance(block, TextBlock):
-        return {"type": "text", "text": block.text}
+        return {"type": "text", "text": block.text, **write_cache_mark(block, quirks)}
     if not isinstance(block, MediaBlock):
         raise UnsupportedFeature(f"openai cannot take a {type(block).__name__} here")
     if quirks.text_only:
         raise UnsupportedFeature(f"this server cannot take {block.kind}: it knows text only")
-    return _MEDIA[block.kind](block, quirks)
+    return {**_MEDIA[block.kind](block, quirks), **write_cache_mark(block, quirks)}
+
+
+def write_cache_mark(block: TextBlock | MediaBlock, quirks: Quirks) -> Json:
+    """Return the key that marks *block* for the prompt cache, as this server writes it; {} for none.
+
+    OpenAI's: developers.openai.com/api/docs/guides/prompt-caching; OpenRouter's:
+    openrouter.ai/docs/features/prompt-caching.
+    """
+    if block.cache is None or quirks.cache_marks is None:
+        return {}
+    if quirks.cache_marks == "breakpoint":
+        return {"prompt_cache_breakpoint": {"mode": "explicit"}}
+    return {"cache_control": dict(block.cache)}
 
 
 def _url(block: MediaBlock) -> str:

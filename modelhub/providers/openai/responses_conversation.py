@@ -21,7 +21,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.providers.openai.request import write_audio
+from modelhub.providers.openai.request import write_audio, write_cache_mark
 from modelhub.providers.openai.responses_items import PROVIDER
 from modelhub.providers.openai.servers import Quirks
 
@@ -179,7 +179,7 @@ _IN_RESULTS = ("image", "document")
 
 
 def _content(parts: list[Json]) -> str | Sequence[Json]:
-    if len(parts) == 1 and parts[0]["type"] == "input_text":
+    if len(parts) == 1 and parts[0].keys() == {"type", "text"} and parts[0]["type"] == "input_text":
         text: str = parts[0]["text"]
         return text
     return parts
@@ -187,12 +187,12 @@ def _content(parts: list[Json]) -> str | Sequence[Json]:
 
 def _part(block: ContentBlock, quirks: Quirks) -> Json:
     if isinstance(block, TextBlock):
-        return {"type": "input_text", "text": block.text}
+        return {"type": "input_text", "text": block.text, **write_cache_mark(block, quirks)}
     if not isinstance(block, MediaBlock):
         raise UnsupportedFeature(f"openai cannot take a {type(block).__name__} here")
     if quirks.text_only or block.kind not in _MEDIA:
         raise UnsupportedFeature(f"openai cannot take {block.kind} through its Responses API")
-    return _MEDIA[block.kind](block, quirks)
+    return {**_MEDIA[block.kind](block, quirks), **write_cache_mark(block, quirks)}
 
 
 def _file_id(source: FileSource) -> Json:

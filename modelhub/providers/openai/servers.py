@@ -55,6 +55,8 @@ class Quirks(Options):
     """Whether the first call of a turn must bear a thought signature of Gemini's."""
     names: bool = True
     """Whether messages may bear a name."""
+    cache_marks: Literal["cache_control", "breakpoint"] | None = None
+    """How content is marked for the prompt cache; None leaves marks out."""
     video: bool = False
     """Whether it takes `video_url` parts."""
     audio: Literal["base64", "data_url"] = "base64"
@@ -108,7 +110,7 @@ SERVERS: dict[str, Server] = {
     ),
     "openrouter": Server(
         Site("https://openrouter.ai/api/v1", ("openrouter.ai",), ("OPENROUTER_API_KEY",)),
-        Quirks(reasoning="reasoning_details", thinking="reasoning"),
+        Quirks(reasoning="reasoning_details", thinking="reasoning", cache_marks="cache_control"),
     ),
     "groq": Server(
         Site("https://api.groq.com/openai/v1", ("api.groq.com",), ("GROQ_API_KEY",)),

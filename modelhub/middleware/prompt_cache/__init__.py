@@ -1,0 +1,1 @@
+"""Marks for the vendors' prompt caches."""
