@@ -84,7 +84,7 @@ class Builder:
         members = [
             self.chain(member) if member in self.loaded.chains else self.stack(member) for member in options.models
         ]
-        return Chain(name, members, **options.model_dump(exclude={"models"}))
+        return Chain(name, members, **options.model_dump(exclude={"models"}, by_alias=True))
 
     def stack(self, name: str) -> ChatModelBase:
         """Return the model *name* with its layers around it; the same object each time."""

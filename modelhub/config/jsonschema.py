@@ -129,9 +129,10 @@ class _Generator(GenerateJsonSchema):
         properties = json_schema.setdefault("properties", {})
         # A key of a provider has the same meaning in `defaults`.
         texts = {**read_field_docs(ProviderOptions), **read_field_docs(cls)}
+        names = {id(info): name for name, info in cls.model_fields.items()}
         for key, info in get_keys(cls).items():
             other = _find_shared_property(properties, cls, info)
-            if key in properties and (text := texts.get(key)) is not None:
+            if key in properties and (text := texts.get(key) or texts.get(names[id(info)])) is not None:
                 properties[key].setdefault("description", text)
             if key not in properties and other is not None:
                 properties[key] = {**other, "deprecated": True}

@@ -27,7 +27,7 @@ def test_a_chain_is_told_member_by_member(run):
         "             retry 3 attempts, at once · connect 5 s · first token 30 s · idle 30 s · total 120 s",
         "  4 offline  scripted",
     ]
-    assert "layers   chain > usage > deadline > retry > breaker > limit > timeout > provider" in rows
+    assert "layers   chain > usage > deadline > retry > breaker > limit > timeout > prompt cache > provider" in rows
     assert "at worst 7 attempts, 90 s" in rows
     left = "500 of 500 requests/min, 200000 of 200000 tokens/min, 16 of 16 places"
     assert f"left     tier: {left} (in a new process)" in rows

@@ -247,6 +247,17 @@ async def test_without_sticky_the_first_is_asked_first(world):
     assert [(await chain("hi")).model for _ in range(2)] == ["b", "a"]
 
 
+async def test_sticky_by_a_tag_keeps_each_session_where_its_cache_is(world):
+    """One session's fallback does not move the others, and calls without the tag begin at the head of the list."""
+    busy = [BUSY, OK, OK, BUSY, OK]
+    chain = world.chain(busy, OK, sticky={"for": "60s", "by": "tag:session"}, entry=ONCE)
+    asked = [(await chain("hi", tags={"session": name} if name else None)).model for name in ("x", "y", "x", "", "z")]
+    assert asked == ["b", "a", "b", "a", "b"]
+    assert [(await chain("hi", tags={"session": name})).model for name in "xyz"] == ["b", "a", "b"]
+    await asyncio.sleep(61)
+    assert [(await chain("hi", tags={"session": name})).model for name in "xyz"] == ["a", "a", "a"]
+
+
 async def test_a_call_without_fallback_has_no_say_in_it(world):
     """It asks the first, and the favourite stays the favourite."""
     chain = world.chain([BUSY, OK], OK, sticky=60, entry=ONCE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from modelhub.core.context import CallContext, ambient_deadline, as_seconds, as_tags
+from modelhub.core.context import CallContext, Tags, ambient_deadline, as_seconds, as_tags
 from modelhub.core.errors import (
     AllModelsFailed,
     BreakerOpen,
@@ -31,7 +31,7 @@ from modelhub.core.tracebacks import drop_traceback, trim_traceback
 from modelhub.messages.conversation import refuse_stored_conversation
 from modelhub.middleware.attempts import count_made, is_cooling_down, leaves_of
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT
-from modelhub.middleware.chain.options import FAILURES, ChainOptions
+from modelhub.middleware.chain.options import FAILURES, ChainOptions, StickyOptions
 from modelhub.middleware.chain.restarting import RestartingSnapshots
 from modelhub.middleware.chain.tagged import Tagged
 from modelhub.middleware.token_estimates import min_input_tokens
@@ -62,7 +62,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         on_broken_stream: Literal["restart", "raise"] = "restart",
         fallback_on: Iterable[str] = (),
         no_fallback_on: Iterable[str] = (),
-        sticky: float = 0.0,
+        sticky: float | StickyOptions | Mapping[str, Any] = 0.0,
     ) -> None:
         super().__init__(models[0].model_name, stream)
         self._name = name
@@ -70,12 +70,11 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         self.stream_inside = stream_inside
         self.deadline = deadline
         self.on_broken_stream = on_broken_stream
-        self.sticky = sticky
+        self.sticky = _Favourites(sticky)
         self.configured = any(model.configured for model in self.models)
         self.services = self.models[0].services
         self._also = tuple(FAILURES[failure] for failure in fallback_on)
         self._never = tuple(FAILURES[failure] for failure in no_fallback_on)
-        self._favourite = (0, 0.0)  # the model to ask first, and until when
         first = next((model for model in self.models if model.configured), self.models[0])
         *_, self._first_provider = first.stack() if isinstance(first, Layer) else (first,)
 
@@ -140,18 +139,14 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         """The models in the order in which *request* asks them."""
         if not request.fallback:
             return [next((model for model in self.models if model.configured), self.models[0])]
-        first, until = self._favourite
-        if first == 0 or self.services.clock.now() >= until:
+        first = self.sticky.find(request.context.tags, self.services.clock.now())
+        if first == 0:
             return list(self.models)
         return [self.models[first], *self.models[:first], *self.models[first + 1 :]]
 
-    def prefer(self, model: ChatModelBase) -> None:
-        """*model* has answered: ask it first for a while, if it was not the first anyway."""
-        index, now = self.models.index(model), self.services.clock.now()
-        first, until = self._favourite
-        # A while is not made longer by every answer: else a steady stream of calls would never go back.
-        if index != first or now >= until:
-            self._favourite = (index, now + self.sticky)
+    def prefer(self, model: ChatModelBase, context: CallContext) -> None:
+        """Ask *model*, which has answered the call of *context*, first for a while, if it was not the first anyway."""
+        self.sticky.keep(context.tags, self.models.index(model), self.services.clock.now())
 
     def falls_back(self, error: CallError) -> bool:
         """Whether another model is asked after *error*; a model left alone stands for what it is left alone for."""
@@ -173,6 +168,46 @@ def _earlier(first: float | None, second: float | None) -> float | None:
     if first is None or second is None:
         return second if first is None else first
     return min(first, second)
+
+
+_MAX_FAVOURITES = 10_000
+"""How many sessions are kept where their cache is; of more, those that began first are forgotten."""
+
+
+class _Favourites:
+    """The model to ask first, until when, for each value of a tag (one for all calls without a tag)."""
+
+    def __init__(self, sticky: float | StickyOptions | Mapping[str, Any]) -> None:
+        options = StickyOptions.model_validate(sticky) if isinstance(sticky, Mapping) else sticky
+        self.seconds = options.duration if isinstance(options, StickyOptions) else options
+        by = options.by if isinstance(options, StickyOptions) else None
+        self._tag = by.removeprefix("tag:") if by is not None else None
+        self._models: dict[str | None, tuple[int, float]] = {}
+
+    def find(self, tags: Tags, now: float) -> int:
+        """Return the index of the model that a call with *tags* asks first."""
+        if not self._models:
+            return 0
+        index, until = self._models.get(self._key(tags), (0, 0.0))
+        return index if now < until else 0
+
+    def keep(self, tags: Tags, index: int, now: float) -> None:
+        """Note that the model at *index* has answered a call with *tags*."""
+        key = self._key(tags)
+        if self._tag is not None and key is None:
+            return  # a call of no session says nothing about the others
+        # A while is not made longer by every answer: else a steady stream of calls would never go back.
+        kept, until = self._models.get(key, (0, 0.0))
+        if index == kept and now < until:
+            return
+        self._models.pop(key, None)
+        if index:
+            self._models[key] = index, now + self.seconds
+            while len(self._models) > _MAX_FAVOURITES:
+                del self._models[next(iter(self._models))]
+
+    def _key(self, tags: Tags) -> str | None:
+        return tags.get(self._tag) if self._tag is not None else None
 
 
 class _ChainRun:
@@ -201,8 +236,8 @@ class _ChainRun:
                 if (reply := await self._ask(index)) is not None:
                     for mended in self.errors:
                         drop_traceback(mended)  # a plug-in's frame keeps the caller's alive, and so a forgotten stream
-                    if self.request.fallback and self.chain.sticky:
-                        self.chain.prefer(self.models[index])
+                    if self.request.fallback and self.chain.sticky.seconds:
+                        self.chain.prefer(self.models[index], self.context)
                     return reply
                 if self._is_retryable_later(index, self.errors[-1]):
                     refused[index] = self.errors[-1]

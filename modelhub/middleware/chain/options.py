@@ -8,11 +8,20 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub.core import errors
-from modelhub.options import Duration, LayerOptions
+from modelhub.options import Duration, LayerOptions, Options
 
-__all__ = ["FAILURES", "ChainOptions"]
+__all__ = ["FAILURES", "ChainOptions", "StickyOptions"]
 
 FAILURES = {cls.__name__: cls for cls in errors.failure_classes()}
+
+
+class StickyOptions(Options):
+    """How long, and for whose calls, the model that answered after a fallback is asked first."""
+
+    duration: Annotated[float, Duration(0, 86_400)] = Field(alias="for")
+    """How long it is asked first, such as `5m`; each answer does not make it longer."""
+    by: Annotated[str, Field(pattern=r"^tag:.+$")] | None = None
+    """The tag by which calls are told apart, such as `tag:session`; all calls of the chain together if not given."""
 
 
 class ChainOptions(LayerOptions):
@@ -32,8 +41,9 @@ class ChainOptions(LayerOptions):
     """Failures after which the next model is asked although the table says no, such as `ContentBlocked`."""
     no_fallback_on: list[str] = Field(default_factory=list)
     """Failures after which nobody else is asked although the table says yes."""
-    sticky: Annotated[float, Duration(0, 86_400)] = 0.0
-    """How long the model that answered after a fallback is asked first, for the sake of its prompt cache."""
+    sticky: Annotated[float, Duration(0, 86_400)] | StickyOptions = 0.0
+    """How long the model that answered after a fallback is asked first, for the sake of its prompt cache: `5m`, or
+    `{for: 5m, by: tag:session}` to keep each session where its cache is."""
 
     @field_validator("fallback_on", "no_fallback_on")
     @classmethod
