@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -37,6 +38,11 @@ class LayerSpec:
     key: str
     target: str
     plugin: EntryPoint | None = None
+
+    @property
+    def title(self) -> str:
+        """The name of the layer's class in words, such as "prompt cache"."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.target.rpartition(":")[2]).lower()
 
     def load(self) -> type[Layer]:
         """Import the layer's class. Raises ConfigError for a plug-in that cannot be loaded, or is not a layer."""

@@ -28,7 +28,7 @@ def failures():
 
 def layers():
     """The order of layers."""
-    names = [spec.target.rpartition(":")[2].lower() for spec in LAYERS]
+    names = [spec.title for spec in LAYERS]
     return f"```text\n{' > '.join(['chain', *names, 'provider'])}\n```"
 
 

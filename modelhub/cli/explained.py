@@ -81,7 +81,7 @@ def _one(plan: Plan) -> Iterator[Text]:
 
 def _layers() -> list[str]:
     """The layers' names from the outermost to the provider."""
-    return ["chain", *(spec.target.rpartition(":")[2].lower() for spec in list_layers()), "provider"]
+    return ["chain", *(spec.title for spec in list_layers()), "provider"]
 
 
 # -- who is asked ------------------------------------------------------------------------------------------------------
