@@ -1,4 +1,4 @@
-"""Everything of accounting that a hub has, made from what its file says: what the file does not name is not loaded."""
+"""The accounting of a hub, made from its configuration; modules of features that are not used are not imported."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ if TYPE_CHECKING:
     from modelhub.accounting.budget import SpendingBudgets
     from modelhub.accounting.ledger import Ledger
 
-__all__ = ["Accounting", "ledger_path"]
+__all__ = ["Accounting", "find_ledger"]
 
 
-def ledger_path(usage: UsageOptions, folder: Path) -> Path | None:
-    """Where the ledger is, if there is one; *folder* is that of the file."""
+def find_ledger(usage: UsageOptions, folder: Path) -> Path | None:
+    """Return the path of the ledger, or None; a relative path is relative to *folder*, that of the configuration."""
     return folder / Path(usage.ledger).expanduser() if usage.ledger is not None else None
 
 
 class Accounting:
-    """The prices, the budgets and the meter of a hub.
+    """The prices, the budgets and the usage tracker of a hub.
 
-    *folder* is where a ledger without an absolute path lies. Raises ConfigError if prices are wanted and cannot be had.
+    A relative path of the ledger is relative to *folder*. Raises ConfigError if prices are required but not installed.
     """
 
     def __init__(
         self, usage: UsageOptions, budgets: Mapping[str, SpendingOptions], *, folder: Path, clock: Clock
     ) -> None:
         self.prices = PriceBook(usage.cost)
-        path = ledger_path(usage, folder)
-        ledger = None if path is None else self._ledger(path, usage)
-        self.budgets = _budgets(budgets, usage, ledger, clock) if budgets else None
+        path = find_ledger(usage, folder)
+        ledger = None if path is None else self._make_ledger(path, usage)
+        self.budgets = _make_budgets(budgets, usage, ledger, clock) if budgets else None
         self.meter = UsageTracker(self.prices, ledger, self.budgets)
         if ledger is not None:
-            weakref.finalize(self.meter, ledger.retire).atexit = False  # the end of the process closes it itself
+            weakref.finalize(self.meter, ledger.retire).atexit = False  # at exit, the ledger closes itself
 
-    def _ledger(self, path: Path, usage: UsageOptions) -> Ledger:
+    def _make_ledger(self, path: Path, usage: UsageOptions) -> Ledger:
         from modelhub.accounting.ledger import Ledger
         from modelhub.accounting.record import UsageRecord
 
-        source = self.prices.source
-        return Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.of(event, source))
+        source = self.prices.describe_source
+        return Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.from_event(event, source))
 
 
-def _budgets(
+def _make_budgets(
     budgets: Mapping[str, SpendingOptions], usage: UsageOptions, ledger: Ledger | None, clock: Clock
 ) -> SpendingBudgets:
     from modelhub.accounting.budget import SpendingBudgets

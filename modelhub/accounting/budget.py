@@ -1,6 +1,6 @@
-"""Budgets: what may be spent in a period, enforced before a call by setting aside what it may use.
+"""Spending budgets: limits for a period, enforced before each call by reserving what it may use.
 
-What calls of this hub spend is counted when they are settled; of what others spend the ledger tells that all keep.
+What this hub spends is counted when its calls end; what others spend is read from the ledger that they share.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from modelhub.accounting.options import SpendingOptions
-from modelhub.accounting.period import period
-from modelhub.accounting.shared_spend import NOTHING, Amount, SharedSpend
+from modelhub.accounting.period import find_period
+from modelhub.accounting.shared_spend import ZERO_AMOUNT, Amount, SharedSpend
 from modelhub.core.clock import Clock
 from modelhub.core.errors import BudgetExceeded
 from modelhub.core.process import register_at_fork
@@ -34,7 +34,7 @@ _MAX_ACCOUNTS = 4096  # accounts of one budget, before those of past periods are
 
 @dataclass(slots=True)
 class _BudgetWindow:
-    """What calls of this hub have spent on one budget, or on one value of its tag, in the period it is in."""
+    """What this hub has spent on one account of a budget in the current period."""
 
     starts: datetime
     ends: datetime
@@ -50,66 +50,70 @@ class _Budget:
     options: SpendingOptions
     shared_spend: SharedSpend | None
     accounts: dict[str, _BudgetWindow] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)  # models whose missing price was logged
+    warned_models: set[str] = field(default_factory=set)  # models whose missing price was logged
 
     @property
     def limit(self) -> Decimal:
         return Decimal(self.options.tokens or 0) if self.options.usd is None else self.options.usd
 
     def account_key(self, model: str, requested: str, tags: Mapping[str, str]) -> str | None:
-        """Whose account a call is on: the tag's value, or "" for a budget that has one account; None if on none."""
+        """Return the account of a call: its tag's value, "" for a budget with one account; None if not counted."""
         options = self.options
         if options.tag is not None:
-            tag, given, value = options.tag.partition("=")
-            found = tags.get(tag)
-            return None if found is None or (given and found != value) else "" if given else found
-        wanted = (options.model, model) if options.model is not None else (options.chain, requested)
-        return "" if wanted[0] is None or wanted[0] == wanted[1] else None
+            tag, has_value, value = options.tag.partition("=")
+            tag_value = tags.get(tag)
+            return None if tag_value is None or (has_value and tag_value != value) else "" if has_value else tag_value
+        match = (options.model, model) if options.model is not None else (options.chain, requested)
+        return "" if match[0] is None or match[0] == match[1] else None
 
-    def account(self, account_key: str, at: datetime) -> _BudgetWindow:
-        """The account of *account_key*, in the period of *at*."""
-        found = self.accounts.get(account_key)
-        if found is None or at >= found.ends:
+    def get_account(self, account_key: str, at: datetime) -> _BudgetWindow:
+        """Return the account of *account_key* for the period that contains *at*."""
+        account = self.accounts.get(account_key)
+        if account is None or at >= account.ends:
             if len(self.accounts) >= _MAX_ACCOUNTS:
-                self.accounts = {key: one for key, one in self.accounts.items() if at < one.ends or one.held}
-            found = self.accounts[account_key] = self._of_this_period(found, at)
-        return found
+                self.accounts = {
+                    key: window for key, window in self.accounts.items() if at < window.ends or window.held
+                }
+            account = self.accounts[account_key] = self._open_window(account, at)
+        return account
 
-    def _of_this_period(self, last: _BudgetWindow | None, at: datetime) -> _BudgetWindow:
-        return _BudgetWindow(*period(self.options.per, at), held=last.held if last is not None else _ZERO)
+    def _open_window(self, last: _BudgetWindow | None, at: datetime) -> _BudgetWindow:
+        return _BudgetWindow(*find_period(self.options.per, at), held=last.held if last is not None else _ZERO)
 
     def spent(self, account_key: str, account: _BudgetWindow) -> Amount:
-        """What has been spent on *account*, by this hub and by others."""
+        """Return what has been spent on *account*, by this hub and by others."""
         amount, unpriced = (
-            self.shared_spend.of(self.name, account_key, account.starts) if self.shared_spend is not None else NOTHING
+            self.shared_spend.get_spent(self.name, account_key, account.starts)
+            if self.shared_spend is not None
+            else ZERO_AMOUNT
         )
         return account.spent + amount, account.unpriced + unpriced
 
-    def all_accounts(self, at: datetime) -> dict[str, _BudgetWindow]:
-        """Every account that has something in the period of *at*, and the only one of a budget that has one."""
-        starts, _ = period(self.options.per, at)
-        known = {key: one for key, one in self.accounts.items() if at < one.ends or one.held}
-        names = [*known, *(self.shared_spend.accounts(self.name, starts) if self.shared_spend is not None else ())]
+    def list_accounts(self, at: datetime) -> dict[str, _BudgetWindow]:
+        """Return the accounts that are used in the period of *at*; of a budget with one account, always that one."""
+        starts, _ = find_period(self.options.per, at)
+        known = {key: window for key, window in self.accounts.items() if at < window.ends or window.held}
+        names = [*known, *(self.shared_spend.list_accounts(self.name, starts) if self.shared_spend is not None else ())]
         if self.options.tag is None or "=" in self.options.tag:
             names = [""]
-        found = {name: self.accounts.get(name) for name in names}
+        windows = {name: self.accounts.get(name) for name in names}
         return {
-            name: one if one is not None and at < one.ends else self._of_this_period(one, at)
-            for name, one in found.items()
+            name: window if window is not None and at < window.ends else self._open_window(window, at)
+            for name, window in windows.items()
         }
 
-    def amount(self, usage: ChatUsage) -> Decimal | None:
-        """How much of the budget *usage* is; None if its cost is not known."""
+    def measure(self, usage: ChatUsage) -> Decimal | None:
+        """Return how much of the budget *usage* takes, in its unit, or None if the cost is unknown."""
         if self.options.usd is None:
             return Decimal(usage.total_tokens)
         return usage.cost
 
-    def said(self, amount: Decimal) -> str:
+    def format_amount(self, amount: Decimal) -> str:
         return f"{amount:,.0f} tokens" if self.options.usd is None else f"${amount.normalize():f}"
 
 
 class SpendingBudgets:
-    """All budgets of a hub. *shared_spend* tells what others have spent, where a ledger is kept.
+    """All budgets of a hub. *shared_spend* has what others have spent, if there is a ledger.
 
     Safe to use from several threads.
     """
@@ -117,52 +121,52 @@ class SpendingBudgets:
     def __init__(
         self, options: Mapping[str, SpendingOptions], clock: Clock, shared_spend: SharedSpend | None = None
     ) -> None:
-        self._budgets = [_Budget(name, of, shared_spend) for name, of in options.items()]
+        self._budgets = [_Budget(name, budget_options, shared_spend) for name, budget_options in options.items()]
         self._clock = clock
         self._shared_spend = shared_spend
-        self._lock = threading.RLock()  # a call may be settled by the garbage collector, while it is held
+        self._lock = threading.RLock()  # the garbage collector may end a call while it is held
         self._forks = 0
         register_at_fork(self)
 
     def reserve(
         self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Price | None
     ) -> Callable[[Sequence[ChatUsage]], None]:
-        """Set aside what *guess* says the call may use; gives what settles it with the real figures.
+        """Reserve what the call may use, as *guess* estimates. Returns a function that settles it with the real usage.
 
-        Raises BudgetExceeded if that is more than what is left of a budget.
+        Raises BudgetExceeded if a budget has less left.
         """
         context = request.context
-        concerned = [
+        matching = [
             (budget, account_key)
             for budget in self._budgets
             if (account_key := budget.account_key(model, context.requested, context.tags)) is not None
         ]
-        if not concerned:
-            return _nothing
+        if not matching:
+            return _settle_nothing
         if self._shared_spend is not None:
             self._shared_spend.refresh_if_due()
-        at, expected, forks = self._clock.wall(), guess(), self._forks
-        if price is not None and any(budget.options.usd is not None for budget, _ in concerned):
-            cost = price.cost(expected, at)
-            expected["cost"] = None if cost is None else str(cost)
+        now, estimate, forks = self._clock.wall(), guess(), self._forks
+        if price is not None and any(budget.options.usd is not None for budget, _ in matching):
+            cost = price.cost(estimate, now)
+            estimate["cost"] = None if cost is None else str(cost)
         with self._lock:
             reservations = [
-                (budget, account_key, _admitted(budget, account_key, budget.account(account_key, at), expected, at))
-                for budget, account_key in concerned
+                (budget, account_key, _admit(budget, account_key, budget.get_account(account_key, now), estimate, now))
+                for budget, account_key in matching
             ]
             for budget, account_key, amount in reservations:
-                budget.account(account_key, at).held += amount
+                budget.get_account(account_key, now).held += amount
 
         def settle(used: Sequence[ChatUsage]) -> None:
             if forks != self._forks:
-                return  # it is the parent's, who has set it aside and counts it
-            real = [
-                (budget, account_key, amount, _real(budget, model, used))
+                return  # the call belongs to the parent process, which counts it
+            measured = [
+                (budget, account_key, amount, _measure(budget, model, used))
                 for budget, account_key, amount in reservations
             ]
             with self._lock:
-                for budget, account_key, amount, (spent, unpriced) in real:
-                    account = budget.account(account_key, self._clock.wall())
+                for budget, account_key, amount, (spent, unpriced) in measured:
+                    account = budget.get_account(account_key, self._clock.wall())
                     account.held -= amount
                     account.spent += spent
                     account.unpriced += unpriced
@@ -170,19 +174,19 @@ class SpendingBudgets:
         return settle
 
     def as_list(self) -> list[dict[str, Any]]:
-        """Every account as JSON can hold it, in the period it is in now."""
+        """Return every account in its current period as a JSON-compatible dict."""
         if self._shared_spend is not None:
             self._shared_spend.refresh_if_due()
         at = self._clock.wall()
         with self._lock:
             return [
-                _shown(budget, account_key, account)
+                _describe_account(budget, account_key, account)
                 for budget in self._budgets
-                for account_key, account in budget.all_accounts(at).items()
+                for account_key, account in budget.list_accounts(at).items()
             ]
 
     def reset_after_fork(self) -> None:
-        """Forget in a forked child what was spent and set aside: it is the parent's."""
+        """Drop what the parent has spent and reserved in a forked child."""
         self._lock = threading.RLock()
         self._forks += 1
         at = self._clock.wall()
@@ -190,51 +194,53 @@ class SpendingBudgets:
             for account in budget.accounts.values():
                 account.held = _ZERO
             if self._shared_spend is not None:
-                spent = {key: (one.spent, one.unpriced) for key, one in budget.accounts.items() if at < one.ends}
+                spent = {
+                    key: (window.spent, window.unpriced) for key, window in budget.accounts.items() if at < window.ends
+                }
                 self._shared_spend.take_over_after_fork(budget.name, at, spent)
                 budget.accounts = {}
 
 
-def _nothing(used: Sequence[ChatUsage]) -> None:
-    """Settle a call that is on no budget."""
+def _settle_nothing(used: Sequence[ChatUsage]) -> None:
+    """Do nothing: the call is not on any budget."""
 
 
-def _admitted(budget: _Budget, account_key: str, account: _BudgetWindow, expected: ChatUsage, at: datetime) -> Decimal:
-    """How much to set aside for a call that is expected to use *expected*. Raises BudgetExceeded."""
-    amount = budget.amount(expected) or _ZERO
+def _admit(budget: _Budget, account_key: str, account: _BudgetWindow, estimate: ChatUsage, at: datetime) -> Decimal:
+    """Return how much to reserve for a call that may use *expected*. Raises BudgetExceeded."""
+    amount = budget.measure(estimate) or _ZERO
     spent, _ = budget.spent(account_key, account)
-    taken = spent + account.held
-    if taken + amount <= budget.limit and taken < budget.limit:
+    committed = spent + account.held
+    if committed + amount <= budget.limit and committed < budget.limit:
         return amount
     resets = (account.ends - at).total_seconds()
     name = f"`{budget.name}` of {account_key}" if account_key else f"`{budget.name}`"
-    text = (
-        f"budget {name} ({budget.said(budget.limit)} per {budget.options.per}) has {budget.said(spent)} spent "
-        f"and {budget.said(account.held)} set aside for calls under way, and this one may use {budget.said(amount)}; "
-        f"it resets at {account.ends:%Y-%m-%d %H:%M} UTC"
+    limit, used, held, needed = map(budget.format_amount, (budget.limit, spent, account.held, amount))
+    message = (
+        f"budget {name} ({limit} per {budget.options.per}) has {used} spent and {held} reserved for calls under way, "
+        f"and this one may use {needed}; it resets at {account.ends:%Y-%m-%d %H:%M} UTC"
     )
     if budget.options.on_exceeded == "fail":
-        raise BudgetExceeded(text, retry_after=resets)
+        raise BudgetExceeded(message, retry_after=resets)
     if not account.warned:
         account.warned = True
-        _log.warning(text)
+        _log.warning(message)
     return amount
 
 
-def _real(budget: _Budget, model: str, used: Sequence[ChatUsage]) -> tuple[Decimal, int]:
-    """How much of the budget *used* is, and how many attempts have no known cost."""
-    amounts = [budget.amount(usage) for usage in used]
+def _measure(budget: _Budget, model: str, used: Sequence[ChatUsage]) -> tuple[Decimal, int]:
+    """Return how much of the budget *used* takes, and the number of attempts with unknown cost."""
+    amounts = [budget.measure(usage) for usage in used]
     unpriced = amounts.count(None)
-    if unpriced and model not in budget.told:
-        budget.told.add(model)
+    if unpriced and model not in budget.warned_models:
+        budget.warned_models.add(model)
         _log.warning(
-            "budget `%s` cannot count `%s`: its price is not known (give its entry `pricing:`)", budget.name, model
+            "budget `%s` cannot count `%s`: its price is not known (set `pricing:` in its entry)", budget.name, model
         )
     return sum((amount for amount in amounts if amount is not None), _ZERO), unpriced
 
 
-def _shown(budget: _Budget, account_key: str, account: _BudgetWindow) -> dict[str, Any]:
-    """One account as JSON can hold it."""
+def _describe_account(budget: _Budget, account_key: str, account: _BudgetWindow) -> dict[str, Any]:
+    """Return one account as a JSON-compatible dict."""
     spent, unpriced = budget.spent(account_key, account)
     left = max(_ZERO, budget.limit - spent - account.held)
     return {

@@ -1,4 +1,4 @@
-"""DashScope's prices abroad, which the published table of genai-prices lacks.
+"""DashScope's international prices, which the published table of genai-prices lacks.
 
 US dollars per million tokens, in the international regions; the mainland has other ones, in yuan. Looked up on
 2026-11-29 in the table that LiteLLM 1.108.7 ships (MIT), which names the vendor's own pages as its source.
@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["DATE", "PriceStep", "find_prices"]
+__all__ = ["PRICES_DATE", "PriceStep", "find_prices"]
 
-DATE = "2026-11-29"
+PRICES_DATE = "2026-11-29"
 
 
 class PriceStep(NamedTuple):
-    """What tokens cost in a call whose whole input is longer than `over` tokens (-1: any); "" where nothing is said.
+    """Prices of a million tokens in a call with more than `over` input tokens (-1: any); "" if there is no such price.
 
-    `thinking` is the price of the output while the model thinks.
+    `thinking` is the price of output tokens when the model thinks.
     """
 
     over: int

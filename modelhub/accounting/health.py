@@ -1,4 +1,4 @@
-"""How the ledger is, as `hub.usage.health` tells."""
+"""The health of the ledger, `hub.usage.health`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Health"]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the ledger is.
+    """The state of the ledger.
 
-    `written` and `lost` count records since the hub was made; `pending` are finished calls that are not written yet.
-    `error` is why the last try failed, None if it did not.
+    `written` and `lost` count records since the hub was made; `pending` counts finished calls that are not written yet.
+    `error` is the reason why the last attempt to write failed, or None.
     """
 
     ok: bool = True
@@ -24,5 +24,5 @@ class Health:
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON can hold it."""
+        """Return the state as a JSON-compatible dict."""
         return asdict(self)

@@ -1,14 +1,14 @@
-"""The ledger: every settled call, written to a file by a thread of its own, in batches.
+"""The ledger: a file with every finished call, written in batches by a background thread.
 
-What may be lost when the process is killed is at most the last batch: a call that finishes while a whole batch is
-unwritten waits, for some milliseconds, for the writer. With a batch of 1, or no delay, each call is written before it
-returns, unless somebody else has locked the file: then the writer's thread waits for the lock, and the call does not.
+If the process is killed, at most the last batch is lost: a call that ends while a whole batch is unwritten waits a few
+milliseconds for the writer. With a batch of 1, or no delay, each call is written before it returns, unless another
+process has locked the file: then the writer thread waits for the lock, and the call does not.
 
-A ledger that cannot be written never fails a call, and never holds one up: its records are kept in memory, the writing
-is tried again, and `health` says so. A file that was deleted or moved away is made again.
+A ledger that cannot be written never fails or delays a call: its records are kept in memory, writing is retried, and
+`health` shows the error. A file that was deleted or moved away is created again.
 
-A call may be settled by the garbage collector, also in the middle of the code below. So `put` takes no lock that its
-own thread may hold: a queue whose ends are atomic, and a wake-up, which is a bare lock that anybody may release.
+The garbage collector may end a call at any point, also while the code below runs. So `put` takes no lock that its own
+thread may hold: it uses a deque, whose ends are atomic, and a bare lock as the wake-up event.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from modelhub.core.threads import DaemonThread, new_lock, sleep
 __all__ = ["Ledger"]
 
 _log = logging.getLogger("modelhub")
-MAX_PENDING = 100_000  # records in memory while the file cannot be written
-BACKPRESSURE = 0.005  # seconds that a call waits for the writer at most
-WRITER_TIMEOUT = 5.0  # seconds for a lock of another process, in the writer's thread
-CALL_TIMEOUT = 0.002  # the same where a call waits
-EXIT_TIMEOUT = 1.0  # the same where nothing comes afterwards
-MAX_PAUSE = 30.0  # seconds between two tries
+MAX_PENDING = 100_000  # records to keep in memory while the file cannot be written
+BACKPRESSURE = 0.005  # the longest time in seconds that a call waits for the writer
+WRITER_TIMEOUT = 5.0  # seconds to wait for another process's lock, in the writer thread
+CALL_TIMEOUT = 0.002  # the same, where a call waits
+EXIT_TIMEOUT = 1.0  # the same, when the process exits
+MAX_PAUSE = 30.0  # seconds between two attempts to write
 
 
 class Ledger:
-    """Writes calls to the file at *path*; nothing is opened before the first one.
+    """Writes finished calls to the file at *path*, which is opened with the first one.
 
-    *batch* and *max_delay* (seconds) are those of the file; *record* makes a record of an event. Safe to use from
-    several threads, and by several processes on one file. Flushed by `close`, and when the process ends in good order,
-    also as a worker of multiprocessing or Celery; `os._exit` and signals skip that.
+    *batch* and *max_delay* (seconds) are those of `usage:`; *record* makes a record of an event. Safe to use from
+    several threads, and by several processes on one file. It is flushed by `close` and when the process exits normally,
+    also as a worker of multiprocessing or Celery; not by `os._exit` and signals.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Ledger:
         path: Path,
         batch: int = 50,
         max_delay: float = 1.0,
-        record: Callable[[CallEnded], UsageRecord] = UsageRecord.of,
+        record: Callable[[CallEnded], UsageRecord] = UsageRecord.from_event,
     ) -> None:
         self.path = path
         self._batch = batch
         self._delay = max_delay
         self._synchronous = batch <= 1 or max_delay == 0
-        self._early = max(1, batch // 2)  # so many records begin a batch
-        self._record = record
+        self._batch_start = max(1, batch // 2)  # this many records make the writer start
+        self._make_record = record
         self._closed = False
         self._inherited: list[Store | None] = []
         self._reset()
@@ -74,14 +74,14 @@ class Ledger:
         self._writing = self._written = self._lost = 0
         self._wakeup = new_lock()
         self._wakeup.acquire()
-        self._wakeup_pending = False  # whether the writer knows that there is something
+        self._wakeup_pending = False  # whether the writer was notified already
         self._is_urgent = False
         self._thread: DaemonThread | None = None
         self._starting = new_lock()
-        self._file = new_lock()  # who holds it writes
-        self._writer = 0  # the thread that does
+        self._file = new_lock()  # held while writing
+        self._writer = 0  # the id of the thread that writes
         self._store: Store | None = None
-        self._is_locked = False  # by somebody else, when it was to be written last
+        self._is_locked = False  # by another process, at the last attempt to write
         self._error: str | None = None
 
     def _register_at_exit(self) -> None:
@@ -89,13 +89,13 @@ class Ledger:
         register_at_exit(self, ExitStage.LEDGER)
 
     def reset_after_fork(self) -> None:
-        """Forget in a forked child the thread, the file and what is unwritten: they are the parent's."""
+        """Drop the parent's thread, file and unwritten calls in a forked child."""
         self._inherited.append(self._store)  # neither used nor closed here
         self._reset()
 
     @property
     def health(self) -> Health:
-        """How it is, at this moment."""
+        """The current state."""
         return Health(
             ok=self._error is None,
             path=str(self.path),
@@ -106,11 +106,11 @@ class Ledger:
         )
 
     def signature(self) -> str:
-        """What its calls are signed with in the file, to tell them from those of others."""
+        """Return the value that marks this ledger's own rows in the file."""
         return self._signature
 
     def put(self, event: CallEnded) -> None:
-        """Take the settled call *event*. Never raises."""
+        """Add the finished call of *event*. Never raises."""
         if self._registered_in != fork_count():
             self._register_at_exit()
         self._queue.append(event)
@@ -125,16 +125,16 @@ class Ledger:
             self._apply_backpressure()
 
     def flush(self, timeout: float = 10.0) -> None:
-        """Write what is there, waiting at most *timeout* seconds; a file that cannot be written is not waited for."""
-        ends = time.monotonic() + timeout
-        while self._unwritten() and self._error is None and time.monotonic() < ends:
+        """Write all pending calls; waits at most *timeout* seconds, and not at all while the file cannot be written."""
+        deadline = time.monotonic() + timeout
+        while self._unwritten() and self._error is None and time.monotonic() < deadline:
             self._is_urgent = True
             self._start_or_wake_writer()
             self._notify()
             sleep(0.001)
 
     def retire(self) -> None:
-        """Write what is there and close the file, without waiting for it: nobody uses the ledger any more."""
+        """Write all pending calls and close the file in the background: the ledger is no longer used."""
         self._closed = True
         if self._unwritten():
             self._start_or_wake_writer()
@@ -143,9 +143,9 @@ class Ledger:
         self._notify()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Write what is there and close the file, waiting at most *timeout* seconds.
+        """Write all pending calls and close the file; waits at most *timeout* seconds.
 
-        What comes later is written at once.
+        Calls that are added later are written at once.
         """
         self._closed = True
         self._notify()
@@ -155,7 +155,7 @@ class Ledger:
             _log.error("%d calls could not be written to the ledger %s: %s", len(self._queue), self.path, self._error)
 
     def close_at_exit(self) -> None:
-        """Write what is there when the process ends; what is settled even later is written at once."""
+        """Write all pending calls when the process exits; calls that end even later are written at once."""
         if not self._closed or self._unwritten():
             self.close()
 
@@ -167,7 +167,7 @@ class Ledger:
         if not self._wakeup_pending:
             self._wakeup_pending = True
             self._notify()
-        elif self._unwritten() >= self._early:
+        elif self._unwritten() >= self._batch_start:
             self._notify()
 
     def _unwritten(self) -> int:
@@ -184,7 +184,7 @@ class Ledger:
             if self._thread is None or not self._thread.is_alive():
                 self._wakeup_pending = False
                 self._thread = DaemonThread(self._run, "modelhub-ledger")
-        except RuntimeError:  # the interpreter is ending: the rest is written when the process is closed, or here
+        except RuntimeError:  # the interpreter is shutting down: the calls are written by `close_at_exit`, or here
             self._thread = None
             if self._closed:
                 self._write(EXIT_TIMEOUT)
@@ -192,9 +192,9 @@ class Ledger:
             self._starting.release()
 
     def _apply_backpressure(self) -> None:
-        """Wait shortly for the writer, unless a lock, or a file that cannot be written, holds it up as well."""
-        ends = time.monotonic() + BACKPRESSURE
-        while self._unwritten() >= self._batch and not (self._error or self._is_locked) and time.monotonic() < ends:
+        """Wait briefly for the writer, unless the file is locked or cannot be written."""
+        deadline = time.monotonic() + BACKPRESSURE
+        while self._unwritten() >= self._batch and not (self._error or self._is_locked) and time.monotonic() < deadline:
             sleep(0.0005)
 
     def _drop_oldest(self) -> None:
@@ -209,38 +209,38 @@ class Ledger:
         while not self._closed:
             if self._error is None:
                 self._wakeup.acquire()
-                self._gather()
+                self._wait_for_batch()
             else:
                 pause = min(MAX_PAUSE, 2 * pause or 0.25)
-                self._rest(pause)
-            self._write_patiently()
+                self._pause(pause)
+            self._write_with_timeout()
             pause = pause if self._error is not None else 0.0
-        self._write_patiently()
+        self._write_with_timeout()
 
-    def _gather(self) -> None:
-        """Wait, after the first record, for half a batch or for the delay to be over."""
-        ends = time.monotonic() + self._delay
-        while len(self._queue) < self._early and not self._is_urgent and not self._closed:
-            remaining = ends - time.monotonic()
+    def _wait_for_batch(self) -> None:
+        """Wait, after the first record, until there is half a batch or the delay is over."""
+        deadline = time.monotonic() + self._delay
+        while len(self._queue) < self._batch_start and not self._is_urgent and not self._closed:
+            remaining = deadline - time.monotonic()
             if remaining <= 0 or not self._wakeup.acquire(timeout=remaining):
                 break
         self._wakeup_pending = self._is_urgent = False
 
-    def _rest(self, pause: float) -> None:
-        ends = time.monotonic() + pause
-        while not self._closed and time.monotonic() < ends:
+    def _pause(self, pause: float) -> None:
+        deadline = time.monotonic() + pause
+        while not self._closed and time.monotonic() < deadline:
             sleep(0.05)
 
-    def _write_patiently(self) -> None:
+    def _write_with_timeout(self) -> None:
         self._write(CALL_TIMEOUT)
-        if self._is_locked:  # calls know by now, and do not wait with us
+        if self._is_locked:  # calls no longer wait for the writer now
             self._write(WRITER_TIMEOUT)
 
     def _write(self, timeout: float) -> None:
-        """Write all there is, waiting *timeout* seconds for whoever else writes; the rest stays in the queue."""
+        """Write the queue; waits *timeout* seconds for other writers, and then leaves the rest in the queue."""
         this_thread = threading.get_ident()
         if self._writer == this_thread:
-            return  # called by the garbage collector in the middle of writing: the loop below goes on
+            return  # called by the garbage collector while this thread writes: its loop below goes on
         if not self._file.acquire(timeout=timeout):
             return
         self._writer = this_thread
@@ -254,11 +254,11 @@ class Ledger:
             self._file.release()
 
     def _write_batch(self, timeout: float) -> bool:
-        """Write up to 1000 records; return whether that went well."""
+        """Write up to 1000 records; return whether they were written."""
         self._writing = count = min(len(self._queue), 1000)
         events = [self._queue.popleft() for _ in range(count)]
         try:
-            self._store_records([self._record(event) for event in events], timeout)
+            self._store_records([self._make_record(event) for event in events], timeout)
         except (sqlite3.Error, OSError) as error:
             self._queue.extendleft(reversed(events))
             self._is_locked = is_locked(error)
@@ -286,7 +286,7 @@ class Ledger:
         self._close_store()
         previous, self._error = self._error, f"{type(error).__name__}: {error}"
         if previous != self._error:
-            _log.error("the ledger %s cannot be written, and is tried again: %s", self.path, self._error)
+            _log.error("the ledger %s cannot be written, and is retried: %s", self.path, self._error)
 
     def _mark_healthy(self) -> None:
         self._is_locked = False

@@ -1,4 +1,4 @@
-"""What the file says of accounting: the section `usage:`, and the entries of `budgets:`."""
+"""The options of accounting: the section `usage:`, and the entries of `budgets:`."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ __all__ = ["SpendingOptions", "UsageOptions"]
 
 
 class UsageOptions(Options):
-    """What is counted, priced and kept of every call."""
+    """Which usage of calls is priced and stored."""
 
     cost: bool | Literal["auto"] = "auto"
-    """Whether calls are priced: `auto` loads the table of published prices when a cost is first looked at, `true` when
-    the hub is made (and it must be installed), `false` prices nothing."""
+    """Whether costs are computed. `auto` loads the table of published prices when a cost is first needed, if the table
+    is installed (`modelhub[prices]`). `true` requires the table and loads it with the hub. `false` turns costs off."""
     ledger: Annotated[str, Field(min_length=1)] | None = None
-    """An SQLite file that gets a row for every call; beside this file, unless the path is absolute."""
+    """An SQLite file that records every call, such as `usage.db`; a relative path is relative to this file's folder."""
     batch: Annotated[int, Field(ge=0, le=10_000)] = 50
-    """How many finished calls may not be written yet; with 0 or 1, each is written before its call returns."""
+    """How many finished calls may be pending before they are written; with 0 or 1, each is written before it ends."""
     max_delay: Annotated[float, Duration(0, 60)] = 1.0
-    """How long a finished call may wait to be written; with 0, each is written before its call returns."""
+    """How long a finished call may be pending before it is written; with 0, each call is written before it returns."""
     refresh: Annotated[float, Duration(0.1, 3600)] = 5.0
-    """How old may be what budgets know of other processes that write the same ledger, before it is read again in the
-    background. They hold to within what the others spend in this time and their `max_delay`, and have under way."""
+    """How often the spending of other processes that write the same ledger is read again, in the background. Together,
+    processes may exceed a budget by what they spend in this time and their `max_delay`, and by calls under way."""
 
 
 class SpendingOptions(Options):
-    """What may be spent in a period, in money or in tokens: on one model, chain or tag, or on everything."""
+    """A spending limit per period, in US dollars or tokens: for one model, one chain, one tag, or in total."""
 
     usd: Annotated[Decimal, Field(gt=0)] | None = None
-    """US dollars."""
+    """The limit in US dollars, such as `50`."""
     tokens: Annotated[int, Field(gt=0)] | None = None
-    """Input and output tokens together."""
+    """The limit in tokens, input and output together, such as `100_000`."""
     per: Annotated[str, Field(pattern=r"^(hour|day|month|[1-9][0-9]{0,3}[hd])$")]
-    """The period: `hour`, `day`, `month` (by the calendar, in UTC), or a span such as `12h` or `30d`."""
+    """The period: `hour`, `day` or `month` of the calendar (in UTC), or a span such as `12h` or `30d`."""
     model: str | None = None
-    """The model whose attempts count, in whichever chain it was asked."""
+    """Count only attempts at this model, in any chain."""
     chain: str | None = None
-    """The chain whose calls count: those that asked for it by this name."""
+    """Count only calls to this chain."""
     tag: Annotated[str, Field(pattern=r"^[^=]+(=.*)?$")] | None = None
-    """The tag whose calls count: `job=nightly`, or `user` for a budget of its own for each user."""
+    """Count only calls with this tag: `job=nightly` for one value, or `user` for a separate budget for each user."""
     on_unpriced: Literal["refuse", "allow"] = "refuse"
-    """Whether the file may set a budget in dollars on a model whose price is not known, and whose calls it cannot
-    count."""
+    """Whether a budget in dollars may include a model whose price is unknown: `refuse` makes that an error when the
+    file is loaded, `allow` does not count the model's calls."""
     on_exceeded: Literal["fail", "warn"] = "fail"
-    """Refuse a call that would exceed the budget, or log a warning, once in a period."""
+    """What happens to a call that would exceed the budget: `fail` raises BudgetExceeded, `warn` logs a warning once
+    per period."""

@@ -1,6 +1,6 @@
-"""Prices: what a model's tokens cost, from its entry in the file or from the published table of genai-prices.
+"""Prices of tokens, from a model's entry in the file or from the published table of genai-prices.
 
-The table is big: it is loaded when a cost is first looked at, and each model is looked up in it once.
+The table is large: it is loaded when a cost is first needed, and each model is looked up in it once.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from modelhub.accounting.dashscope_prices import DATE, find_prices
+from modelhub.accounting.dashscope_prices import PRICES_DATE, find_prices
 from modelhub.core.errors import ConfigError
 from modelhub.core.process import register_at_fork
 
 if TYPE_CHECKING:
     from modelhub.core.model import ChatModelBase
 
-__all__ = ["OWN", "PriceBook", "Price", "Rates"]
+__all__ = ["ENTRY_PRICING", "PriceBook", "Price", "TokenPrices"]
 
-OWN = "pricing"
-"""What a record names as the source of a price that stands in the model's entry."""
+ENTRY_PRICING = "pricing"
+"""The source, in usage records, of a price that is set in the model's entry."""
 
 _log = logging.getLogger("modelhub")
-_MILLION = Decimal(1_000_000)
-_THOUSAND = Decimal(1_000)
+_MILLION_TOKENS = Decimal(1_000_000)
+_THOUSAND_REQUESTS = Decimal(1_000)
 _Step = tuple[int, Decimal]
 
 
 class Price(Protocol):
-    """What prices usage."""
+    """The price of a model's tokens."""
 
     def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:
-        """What *usage* costs in US dollars at *at* (now if not given), None if that is not known."""
+        """Return what *usage* costs in US dollars at the time *at* (default: now), or None if that is not known."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """Prices of a million tokens, each in steps by how long the input is: the last step it exceeds holds for all."""
+class TokenPrices:
+    """Prices of a million tokens, in steps by the number of input tokens: the last step exceeded applies to all."""
 
     input: tuple[_Step, ...] = ()
     output: tuple[_Step, ...] = ()
@@ -50,190 +50,194 @@ class Rates:
     cache_write_1h: tuple[_Step, ...] = ()
     reasoning: tuple[_Step, ...] = ()
     request: Decimal = Decimal(0)
-    """What each request costs besides."""
+    """The price of a request, in addition to its tokens, in US dollars."""
 
     def cost(self, usage: Mapping[str, Any]) -> Decimal | None:
-        """What *usage* costs; None where it has tokens of a kind without a price."""
-        total = usage["input_tokens"]
-        read, written, hour = usage["cache_read_tokens"], usage["cache_write_tokens"], usage["cache_write_1h_tokens"]
-        thought = min(usage["reasoning_tokens"], usage["output_tokens"])
-        sum_ = Decimal(0)
+        """Return what *usage* costs in US dollars, or None if it has tokens of a type without a price."""
+        input_tokens = usage["input_tokens"]
+        read, written, written_1h = (
+            usage["cache_read_tokens"],
+            usage["cache_write_tokens"],
+            usage["cache_write_1h_tokens"],
+        )
+        reasoning = min(usage["reasoning_tokens"], usage["output_tokens"])
+        amount = Decimal(0)
         for count, steps in (
-            (max(0, total - read - written), self.input),
+            (max(0, input_tokens - read - written), self.input),
             (read, self.cache_read or self.input),
-            (written - hour, self.cache_write or self.input),
-            (hour, self.cache_write_1h or self.cache_write or self.input),
-            (usage["output_tokens"] - thought, self.output),
-            (thought, self.reasoning or self.output),
+            (written - written_1h, self.cache_write or self.input),
+            (written_1h, self.cache_write_1h or self.cache_write or self.input),
+            (usage["output_tokens"] - reasoning, self.output),
+            (reasoning, self.reasoning or self.output),
         ):
             if not count:
                 continue
             if not steps:
                 return None
-            sum_ += count * _step(steps, total)
-        return sum_ / _MILLION + self.request
+            amount += count * _find_step(steps, input_tokens)
+        return amount / _MILLION_TOKENS + self.request
 
 
-def _step(steps: tuple[_Step, ...], total: int) -> Decimal:
-    return next(price for start, price in reversed(steps) if total > start or start == -1)
+def _find_step(steps: tuple[_Step, ...], input_tokens: int) -> Decimal:
+    return next(price for start, price in reversed(steps) if input_tokens > start or start == -1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Tabled:
-    """A price of a table of our own; `thinking` is what output costs while the model thinks, where that differs."""
+class _DashScopePrice:
+    """A price of our own DashScope table; `thinking` is the price when the model thinks, if that differs."""
 
-    rates: Rates
-    thinking: Rates | None
+    rates: TokenPrices
+    thinking: TokenPrices | None
     source: str
 
     def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:  # noqa: ARG002
         """What *usage* costs by the table."""
-        thinks = self.thinking is not None and usage["reasoning_tokens"] > 0
-        return (self.thinking if thinks and self.thinking is not None else self.rates).cost(usage)
+        is_thinking = self.thinking is not None and usage["reasoning_tokens"] > 0
+        return (self.thinking if is_thinking and self.thinking is not None else self.rates).cost(usage)
 
 
-class _Free:
-    """The price of an answer that no vendor gives."""
+class _FreePrice:
+    """The price of a scripted answer."""
 
     source = "scripted"
 
     def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal:  # noqa: ARG002
-        """Nothing, whatever *usage* says."""
+        """Return 0, whatever *usage* says."""
         return Decimal(0)
 
 
-def _dashscope_price(model_name: str, address: str | None) -> _Tabled | None:
+def _make_dashscope_price(model_name: str, address: str | None) -> _DashScopePrice | None:
     steps = find_prices(model_name, address)
     if steps is None:
         return None
 
-    def rates(output: str) -> Rates:
-        def column(name: str) -> tuple[_Step, ...]:
+    def make_prices(output: str) -> TokenPrices:
+        def make_steps(name: str) -> tuple[_Step, ...]:
             return tuple((step.over, Decimal(getattr(step, name))) for step in steps if getattr(step, name))
 
-        return Rates(
-            input=column("input"),
-            output=column(output),
-            cache_read=column("cache_read"),
-            cache_write=column("cache_write"),
+        return TokenPrices(
+            input=make_steps("input"),
+            output=make_steps(output),
+            cache_read=make_steps("cache_read"),
+            cache_write=make_steps("cache_write"),
         )
 
-    thinking = rates("thinking") if any(step.thinking for step in steps) else None
-    return _Tabled(rates("output"), thinking, f"DashScope's prices of {DATE}")
+    thinking = make_prices("thinking") if any(step.thinking for step in steps) else None
+    return _DashScopePrice(make_prices("output"), thinking, f"DashScope's prices of {PRICES_DATE}")
 
 
 class PriceBook:
     """The prices of a hub's models. *mode* is the file's `usage.cost`.
 
-    Raises ConfigError if the table must be there and is not.
+    Raises ConfigError if *mode* is True and the table is not installed.
     """
 
     def __init__(self, mode: bool | Literal["auto"] = "auto") -> None:
         self.mode = mode
         self._lock = threading.RLock()
         self._loading = False
-        self._table: _Table | None = None
-        self._asked = False
-        self._listed = False
+        self._table: _PriceTable | None = None
+        self._is_loaded = False
+        self._needs_table = False
         self._sources: dict[str, Price] = {}
         register_at_fork(self)
         if mode is True and self.load() is None:
             raise ConfigError("`usage.cost: true` needs the table of prices: pip install 'modelhub[prices]'")
 
     def reset_after_fork(self) -> None:
-        """Let a forked child load the table itself if the parent was just doing so."""
+        """Let a forked child load the table itself, in case the parent was loading it."""
         self._lock = threading.RLock()
         self._loading = False
 
     @property
     def ready(self) -> bool:
-        """Whether a cost can be had at once: the table is there, or nobody needs it."""
-        return self._asked or not self._listed
+        """Whether a cost can be computed at once: the table is loaded, or no model needs it."""
+        return self._is_loaded or not self._needs_table
 
-    def price(self, model: ChatModelBase, own: Price | None = None) -> Price | None:
-        """The price of *model*, a provider: *own* if its entry has one; None where there can be none."""
+    def price(self, model: ChatModelBase, entry_price: Price | None = None) -> Price | None:
+        """Return the price of the provider *model*, or None; *own*, the price in its entry, takes precedence."""
         if self.mode is False:
             return None
-        found: Price | None = own
+        price: Price | None = entry_price
         address = model.address()
-        if own is None and model.kind == "scripted":
-            found = _Free()
-        elif own is None and (tabled := _dashscope_price(model.model_name, address)) is not None:
-            found = tabled
-        elif own is None and model.price_provider != "":
-            self._listed = True
+        if entry_price is None and model.kind == "scripted":
+            price = _FreePrice()
+        elif entry_price is None and (dashscope_price := _make_dashscope_price(model.model_name, address)) is not None:
+            price = dashscope_price
+        elif entry_price is None and model.price_provider != "":
+            self._needs_table = True
             provider = (model.price_provider or model.kind) if model.is_official() else None
-            found = _Listed(self, provider, model.model_name, address)
-        if found is not None:
-            self._sources[model.name] = found
-        return found
+            price = _TablePrice(self, provider, model.model_name, address)
+        if price is not None:
+            self._sources[model.name] = price
+        return price
 
-    def source(self, model: str) -> str | None:
-        """Where the price of the entry *model* comes from: `pricing`, the table and its version, or None."""
-        found = self._sources.get(model)
-        if isinstance(found, _Tabled | _Free):
-            return found.source
-        if not isinstance(found, _Listed):
-            return None if found is None else OWN
-        return self._table.version if self._table is not None and found.known else None
+    def describe_source(self, model: str) -> str | None:
+        """Return where the price of the entry *model* comes from: `pricing`, the table and its version, or None."""
+        price = self._sources.get(model)
+        if isinstance(price, _DashScopePrice | _FreePrice):
+            return price.source
+        if not isinstance(price, _TablePrice):
+            return None if price is None else ENTRY_PRICING
+        return self._table.version if self._table is not None and price.is_listed else None
 
-    def load(self) -> _Table | None:
-        """The table, which is imported at the first call; None where it is not installed."""
-        if not self._asked:
+    def load(self) -> _PriceTable | None:
+        """Return the table, which is loaded at the first call, or None if it is not installed."""
+        if not self._is_loaded:
             with self._lock:
                 self._load()
         return self._table
 
     def _load(self) -> None:
-        if self._asked or self._loading:  # the garbage collector may come here while it is loaded
+        if self._is_loaded or self._loading:  # the garbage collector may call this while the table is being loaded
             return
         self._loading = True
-        self._table = _table()
-        self._asked = True
+        self._table = _load_table()
+        self._is_loaded = True
 
-    def warm(self) -> None:
+    def load_in_background(self) -> None:
         """Load the table in the background."""
-        if not self._asked:
+        if not self._is_loaded:
             threading.Thread(target=self.load, name="modelhub-prices", daemon=True).start()
 
 
-class _Listed:
-    """A price that is looked up in the table when it is first wanted."""
+class _TablePrice:
+    """A price that is looked up in the table when it is first needed."""
 
     def __init__(self, book: PriceBook, provider: str | None, model_name: str, address: str | None) -> None:
         self._book = book
-        self._where = provider, model_name, address
-        self._found: Any = None
-        self._looked = False
-        self._rates: dict[int, Rates | None] = {}
+        self._lookup = provider, model_name, address
+        self._model: Any = None
+        self._was_looked_up = False
+        self._rates: dict[int, TokenPrices | None] = {}
 
     @property
-    def known(self) -> bool:
+    def is_listed(self) -> bool:
         """Whether the table has the model."""
-        return self._found is not None
+        return self._model is not None
 
     def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:
         """What *usage* costs by the table."""
-        if not self._looked:
+        if not self._was_looked_up:
             table = self._book.load()
-            self._found = table.find(*self._where) if table is not None else None
-            self._looked = self._book.ready
-        if self._found is None:
+            self._model = table.find_model(*self._lookup) if table is not None else None
+            self._was_looked_up = self._book.ready
+        if self._model is None:
             return None
-        prices = self._found.get_prices(at or datetime.now(UTC))
+        prices = self._model.get_prices(at or datetime.now(UTC))
         rates = self._rates.get(id(prices))
-        if rates is None:  # the table keeps its prices for good: an id names one price
-            rates = self._rates[id(prices)] = _rates(vars(prices))
+        if rates is None:  # the table never drops its prices, so an id identifies one
+            rates = self._rates[id(prices)] = _make_token_prices(vars(prices))
         return rates.cost(usage)
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _PriceTable:
     snapshot: Any
     version: str
 
-    def find(self, provider: str | None, model_name: str, address: str | None) -> Any:
-        """Return the model of *provider*, or of whoever is at *address* where that is None; None if it is unknown."""
+    def find_model(self, provider: str | None, model_name: str, address: str | None) -> Any:
+        """Return the table's entry of the model at *provider*, or, if that is None, at *address*; None if unknown."""
         name = model_name.rpartition("models/")[2]  # Google's full names
         try:
             model = self.snapshot.find_provider_model(name, None, provider, None if provider else address)[1]
@@ -243,29 +247,29 @@ class _Table:
         return None if name.startswith("ft:") and not str(model.id).startswith("ft:") else model
 
 
-def _table() -> _Table | None:
+def _load_table() -> _PriceTable | None:
     try:
         import genai_prices
         from genai_prices.data_snapshot import get_snapshot
     except ImportError:
         _log.info("costs are unknown where an entry has no `pricing`: pip install 'modelhub[prices]'")
         return None
-    return _Table(get_snapshot(), f"genai-prices {genai_prices.__version__}")
+    return _PriceTable(get_snapshot(), f"genai-prices {genai_prices.__version__}")
 
 
-def _rates(prices: Mapping[str, Any]) -> Rates:
-    def steps(key: str) -> tuple[_Step, ...]:
+def _make_token_prices(prices: Mapping[str, Any]) -> TokenPrices:
+    def make_steps(key: str) -> tuple[_Step, ...]:
         price = prices.get(key)
         if price is None or isinstance(price, Decimal):
             return () if price is None else ((-1, price),)
         return ((-1, price.base), *((tier.start, tier.price) for tier in price.tiers))
 
-    return Rates(
-        input=steps("input_mtok"),
-        output=steps("output_mtok"),
-        cache_read=steps("cache_read_mtok"),
-        cache_write=steps("cache_write_mtok"),
-        cache_write_1h=steps("cache_write_1h_mtok"),
-        reasoning=steps("output_reasoning_mtok"),
-        request=(prices.get("requests_kcount") or Decimal(0)) / _THOUSAND,
+    return TokenPrices(
+        input=make_steps("input_mtok"),
+        output=make_steps("output_mtok"),
+        cache_read=make_steps("cache_read_mtok"),
+        cache_write=make_steps("cache_write_mtok"),
+        cache_write_1h=make_steps("cache_write_1h_mtok"),
+        reasoning=make_steps("output_reasoning_mtok"),
+        request=(prices.get("requests_kcount") or Decimal(0)) / _THOUSAND_REQUESTS,
     )

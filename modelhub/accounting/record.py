@@ -1,4 +1,4 @@
-"""The usage record: one for each call, frozen, made from what its settlement tells."""
+"""Usage records: one for each call, made when the call ends."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from modelhub.core.response import COUNTS, Attempt, ChatUsage
 
 __all__ = ["AttemptUsage", "UsageRecord"]
 
-Source = Callable[[str], str | None]
-"""Tells where the price of a model's entry comes from."""
+SourceLookup = Callable[[str], str | None]
+"""Returns where the price of a model's entry comes from, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptUsage:
-    """What one attempt used. The counts are 0, and `used` is false, where the vendor charged nothing for it.
+    """The usage of one attempt. If the vendor charged nothing for it, the counts are 0 and `used` is false.
 
-    `response_model` is the model that the vendor said it was, None if it did not. `cost` is in US dollars, None where
-    it is not known; `prices` says by which prices it was worked out, and `estimated` that the vendor did not give the
-    figures. Times are in seconds, `started` since the call began.
+    `response_model` is the model that the vendor reported, or None. `cost` is in US dollars, or None if it is unknown;
+    `prices` is the source of the prices. `estimated` means that the vendor did not report the usage. Times are in
+    seconds; `started` counts from the start of the call.
     """
 
     model: str
@@ -45,8 +45,8 @@ class AttemptUsage:
     duration: float
 
     @classmethod
-    def of(cls, attempt: Attempt, source: Source) -> AttemptUsage:
-        """The record of *attempt*, which is over."""
+    def from_event(cls, attempt: Attempt, find_source: SourceLookup) -> AttemptUsage:
+        """Make the record of *attempt*, which has ended."""
         usage: ChatUsage | None = attempt["usage"]
         cost = usage.cost if usage is not None else Decimal(0)
         return cls(
@@ -58,7 +58,7 @@ class AttemptUsage:
             used=usage is not None,
             **{key: usage[key] if usage is not None else 0 for key in COUNTS},
             cost=cost,
-            prices=source(attempt["model"]) if usage is not None and cost is not None else None,
+            prices=find_source(attempt["model"]) if usage is not None and cost is not None else None,
             estimated=usage is not None and bool(usage["estimated"]),
             started=attempt["started"],
             duration=attempt["duration"] or 0.0,
@@ -67,12 +67,12 @@ class AttemptUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """What one call used, all its attempts together.
+    """The usage of one call, all its attempts together.
 
-    `model`, `vendor`, `model_name` and `response_model` (the model that the vendor said it was) are those of the model
-    asked last: who answered, if anybody did. `outcome` is
-    "complete", "failed", "closed", "cancelled" or "abandoned", `error` the failure's class. `cost` is None if that of
-    any attempt is not known. `parts` has every attempt that was made, not those that were passed over.
+    `model`, `vendor`, `model_name` and `response_model` (the one that the vendor reported) are those of the last
+    attempt, which answered if the call was answered. `outcome` is "complete", "failed", "closed", "cancelled" or
+    "abandoned", `error` the name of the error's class. `cost` is None if the cost of any attempt is unknown. `parts`
+    has every attempt that was made; skipped models are not in it.
     """
 
     call_id: str
@@ -100,9 +100,11 @@ class UsageRecord:
     parts: tuple[AttemptUsage, ...]
 
     @classmethod
-    def of(cls, event: CallEnded, source: Source = lambda _: None) -> UsageRecord:
-        """The record of the call that *event* tells of; *source* knows where prices come from."""
-        parts = tuple(AttemptUsage.of(attempt, source) for attempt in event.attempts if not attempt["skipped"])
+    def from_event(cls, event: CallEnded, find_source: SourceLookup = lambda _: None) -> UsageRecord:
+        """Make the record of the call that ended with *event*; *find_source* returns the source of a model's price."""
+        parts = tuple(
+            AttemptUsage.from_event(attempt, find_source) for attempt in event.attempts if not attempt["skipped"]
+        )
         last = parts[-1] if parts else None
         sources = {part.prices: None for part in parts if part.prices is not None}
         return cls(
@@ -116,7 +118,7 @@ class UsageRecord:
             outcome=event.how,
             error=event.error,
             **{key: sum(getattr(part, key) for part in parts) for key in COUNTS},
-            cost=_sum(parts),
+            cost=_sum_costs(parts),
             prices=", ".join(sources) or None,
             estimated=any(part.estimated for part in parts),
             first_token=event.first_token,
@@ -127,13 +129,13 @@ class UsageRecord:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as JSON can hold it: money and time as text."""
-        found = _plain(self)
-        found["parts"] = [_plain(part) for part in self.parts]
-        return found
+        """Return the record as a JSON-compatible dict, with costs and times as text."""
+        values = _make_plain(self)
+        values["parts"] = [_make_plain(part) for part in self.parts]
+        return values
 
 
-def _sum(parts: tuple[AttemptUsage, ...]) -> Decimal | None:
+def _sum_costs(parts: tuple[AttemptUsage, ...]) -> Decimal | None:
     total = Decimal(0)
     for part in parts:
         if part.cost is None:
@@ -142,11 +144,11 @@ def _sum(parts: tuple[AttemptUsage, ...]) -> Decimal | None:
     return total
 
 
-def _plain(record: UsageRecord | AttemptUsage) -> dict[str, Any]:
-    return {field.name: _jsonable(getattr(record, field.name)) for field in fields(record)}
+def _make_plain(record: UsageRecord | AttemptUsage) -> dict[str, Any]:
+    return {field.name: _convert_value(getattr(record, field.name)) for field in fields(record)}
 
 
-def _jsonable(value: Any) -> Any:
+def _convert_value(value: Any) -> Any:
     if isinstance(value, Decimal):
         return format(value, "f")
     return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value

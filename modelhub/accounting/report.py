@@ -1,4 +1,4 @@
-"""What the ledger tells: sums by model, chain, tag or time."""
+"""Query the ledger: totals by model, chain, tag or time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from modelhub.accounting.store import connect_for_reading, instant
+from modelhub.accounting.store import connect_for_reading, format_time
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.core.response import COUNTS
 
-__all__ = ["BY", "report"]
+__all__ = ["GROUP_BY", "query_report"]
 
-BY = {
+GROUP_BY = {
     "model": ("c.model", "a.model"),
     "vendor": ("c.vendor", "a.vendor"),
     "chain": ("c.requested", "c.requested"),
@@ -24,41 +24,41 @@ BY = {
     "month": ("substr(c.at, 1, 7)", "substr(c.at, 1, 7)"),
     "all": ("''", "''"),
 }
-"""What a report may be by, besides `tag:NAME`; how calls and how attempts are told apart then."""
+"""The groupings of a report besides `tag:NAME`, each with the SQL expression for calls and for attempts."""
 
-_SUMS = ", ".join(f"SUM(a.{key}) AS {key}" for key in COUNTS)
-_TAG = "(SELECT value FROM json_each(c.tags) WHERE key = :tag)"
-_CALLS = """SELECT {key} AS name, COUNT(*), SUM(c.outcome = 'failed') FROM calls c
+_SUM_COLUMNS = ", ".join(f"SUM(a.{key}) AS {key}" for key in COUNTS)
+_TAG_VALUE = "(SELECT value FROM json_each(c.tags) WHERE key = :tag)"
+_CALLS_QUERY = """SELECT {key} AS name, COUNT(*), SUM(c.outcome = 'failed') FROM calls c
 WHERE c.at >= :since AND c.at < :until GROUP BY name"""
-_ATTEMPTS = """SELECT {key} AS name, COUNT(*) AS attempts, {sums}, decimal_sum(a.cost) AS known_cost,
+_ATTEMPTS_QUERY = """SELECT {key} AS name, COUNT(*) AS attempts, {sums}, decimal_sum(a.cost) AS known_cost,
 SUM(a.used AND a.cost IS NULL) AS unpriced, SUM(a.estimated) AS estimated
 FROM calls c JOIN attempts a ON a.call_id = c.call_id WHERE c.at >= :since AND c.at < :until GROUP BY name"""
-_ALWAYS = "0000", "9999"
+_ALL_TIME = "0000", "9999"
 
 
-def report(
+def query_report(
     ledger: str | os.PathLike[str], since: datetime | None = None, by: str = "model", *, until: datetime | None = None
 ) -> dict[str, UsageTotals]:
-    """What the calls in the file *ledger* from *since* on (and before *until*) used, by what *by* says.
+    """Return the totals of the calls in *ledger* from *since* on and before *until*, grouped by *by*.
 
-    *by* is a key of `BY`, or `tag:NAME`; what has no such tag, or no model, is under "". Times are in UTC. Sorted by
-    name. Raises ValueError for another *by*, and sqlite3.Error if *ledger* is no ledger.
+    *by* is a key of `GROUP_BY`, or `tag:NAME`; calls without that tag, or without a model, are under "". Times are in
+    UTC. Sorted by name. Raises ValueError for another *by*, and sqlite3.Error if *ledger* is not a ledger.
     """
     tag = by.removeprefix("tag:") if by.startswith("tag:") else None
-    if not tag and by not in BY:
-        raise ValueError(f"a report is by {', '.join(BY)} or tag:NAME, not by {by!r}")
-    calls, attempts = BY[by] if tag is None else (_TAG, _TAG)
+    if not tag and by not in GROUP_BY:
+        raise ValueError(f"a report is by {', '.join(GROUP_BY)} or tag:NAME, not by {by!r}")
+    calls, attempts = GROUP_BY[by] if tag is None else (_TAG_VALUE, _TAG_VALUE)
     values = {
-        "since": _ALWAYS[0] if since is None else instant(since),
-        "until": _ALWAYS[1] if until is None else instant(until),
+        "since": _ALL_TIME[0] if since is None else format_time(since),
+        "until": _ALL_TIME[1] if until is None else format_time(until),
         "tag": tag,
     }
-    found: dict[str, UsageTotals] = {}
+    totals: dict[str, UsageTotals] = {}
     with closing(connect_for_reading(Path(ledger))) as connection:
-        connection.execute("BEGIN")  # both queries see the same file
-        for name, count, failed in connection.execute(_CALLS.format(key=calls), values):
-            found.setdefault(name or "", UsageTotals()).add(UsageTotals(count, failed))
-        for row in connection.execute(_ATTEMPTS.format(key=attempts, sums=_SUMS), values):
+        connection.execute("BEGIN")  # both queries see the same state of the file
+        for name, calls_count, failed in connection.execute(_CALLS_QUERY.format(key=calls), values):
+            totals.setdefault(name or "", UsageTotals()).add(UsageTotals(calls_count, failed))
+        for row in connection.execute(_ATTEMPTS_QUERY.format(key=attempts, sums=_SUM_COLUMNS), values):
             sums = dict(row) | {"known_cost": Decimal(row["known_cost"])}
-            found.setdefault(sums.pop("name") or "", UsageTotals()).add(UsageTotals(**sums))
-    return dict(sorted(found.items()))
+            totals.setdefault(sums.pop("name") or "", UsageTotals()).add(UsageTotals(**sums))
+    return dict(sorted(totals.items()))

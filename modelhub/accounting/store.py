@@ -1,9 +1,9 @@
 """The ledger's file: an SQLite database with a row for each call and one for each of its attempts.
 
-It is made for its user alone (mode 0600, and so are its log and index); the mode of a file that exists is left alone.
+It is created readable by its user only (mode 0600, its log and index too); the mode of an existing file is not changed.
 
-Its form has a version, in `PRAGMA user_version`; an older file is brought up to date when it is opened for writing. The
-write-ahead log lets several processes write, and others read, at once; it needs a local disk.
+The version of its schema is in `PRAGMA user_version`; an older file is migrated when it is opened for writing. The
+write-ahead log lets several processes write and read at the same time; it needs a local disk.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.core.response import COUNTS
 
-__all__ = ["MIGRATIONS", "Store", "connect_for_reading", "instant", "is_locked"]
+__all__ = ["MIGRATIONS", "Store", "connect_for_reading", "format_time", "is_locked"]
 
-_COUNTS = """
+_COUNT_COLUMNS = """
     input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL,
     cache_read_tokens INTEGER NOT NULL,
@@ -44,7 +44,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     vendor TEXT,
     model_name TEXT,
     outcome TEXT NOT NULL,
-    error TEXT,{_COUNTS}
+    error TEXT,{_COUNT_COLUMNS}
     first_token REAL,
     duration REAL NOT NULL,
     attempts INTEGER NOT NULL,
@@ -57,7 +57,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     vendor TEXT NOT NULL,
     model_name TEXT NOT NULL,
     outcome TEXT NOT NULL,
-    used INTEGER NOT NULL,{_COUNTS}
+    used INTEGER NOT NULL,{_COUNT_COLUMNS}
     started REAL NOT NULL,
     duration REAL NOT NULL,
     PRIMARY KEY (call_id, number)
@@ -78,11 +78,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE attempts ADD COLUMN response_model TEXT",
     ),
 )
-"""What leads from each version of the file to the next. Cost is text, so that it is exact; times are in UTC.
+"""The statements that migrate each version of the file to the next. Costs are exact numbers as text, times are in UTC.
 
-Calls that are written together are a batch; batches are numbered as they come in, whoever writes them.
+Calls that are written together are a batch; batches are numbered in the order of writing, over all writers.
 """
-_ADDED = (
+_ADDED_COLUMNS = (
     (2, "calls", "0 AS cache_write_1h_tokens"),
     (2, "attempts", "0 AS cache_write_1h_tokens"),
     (3, "calls", "'' AS writer"),
@@ -90,100 +90,104 @@ _ADDED = (
     (4, "calls", "NULL AS response_model"),
     (4, "attempts", "NULL AS response_model"),
 )
-"""The columns that a version has first, and what they are in an older file, which a reader must not change."""
+"""The columns added in each version, and their values when an older file is read, which is then not migrated."""
 
-_CALL = (
+_CALL_COLUMNS = (
     *("call_id", "at", "requested", "model", "vendor", "model_name", "response_model", "outcome", "error"),
     *(*COUNTS, "cost", "prices", "estimated"),
     *("first_token", "duration", "attempts", "tags", "writer", "batch"),
 )
-_ATTEMPT = (
+_ATTEMPT_COLUMNS = (
     *("call_id", "number", "model", "vendor", "model_name", "response_model", "outcome", "used"),
     *(*COUNTS, "cost", "prices", "estimated"),
     *("started", "duration"),
 )
 _MAX_INTEGER = 2**63 - 1  # what the file can hold: a third party's provider may report more
-_MOST_ROWS = 250  # in one statement
+_MAX_ROWS = 250  # in one statement
 
 
 class Store:
-    """A connection that writes. Opens, or makes, the file at *path*; *wait_budget* is in seconds.
+    """A connection for writing. Opens or creates the file at *path*; *wait_budget* is in seconds.
 
-    Raises sqlite3.Error, also for a file of a later version, and OSError.
+    Raises sqlite3.Error, also for a file of a newer version, and OSError.
     """
 
-    def __init__(self, path: Path, wait_budget: float) -> None:
+    def __init__(self, path: Path, timeout: float) -> None:
         self._path = path
-        self._timeout = wait_budget
+        self._timeout = timeout
         _create_private(path)
-        self._identity = _file_identity(path)
+        self._identity = _identify_file(path)
         # One thread at a time uses it, but not always the same one.
-        self._connection = sqlite3.connect(path, timeout=wait_budget, isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare(wait_budget)
+            self._prepare(timeout)
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self, wait_budget: float) -> None:
-        run = self._connection.execute
-        if _version(self._connection) < len(MIGRATIONS):
-            self._keep_a_log(time.monotonic() + wait_budget)
-        # The log survives the process's end without a sync for each commit; only a power failure may cost the last.
-        run("PRAGMA synchronous=NORMAL")
-        if _version(self._connection) == len(MIGRATIONS):
+    def _prepare(self, timeout: float) -> None:
+        execute = self._connection.execute
+        if _read_version(self._connection) < len(MIGRATIONS):
+            self._enable_wal(time.monotonic() + timeout)
+        # Without a sync for each commit, a crash of the process loses nothing; a power failure may lose the last ones.
+        execute("PRAGMA synchronous=NORMAL")
+        if _read_version(self._connection) == len(MIGRATIONS):
             return
         with self._transaction():
-            version = _version(self._connection)
+            version = _read_version(self._connection)
             if version > len(MIGRATIONS):
-                raise sqlite3.DatabaseError(f"the file has version {version}, this release knows {len(MIGRATIONS)}")
+                raise sqlite3.DatabaseError(
+                    f"the file has version {version}, but this release only knows versions up to {len(MIGRATIONS)}"
+                )
             for step in MIGRATIONS[version:]:
                 for statement in step:
-                    run(statement)
-            run(f"PRAGMA user_version={len(MIGRATIONS)}")
+                    execute(statement)
+            execute(f"PRAGMA user_version={len(MIGRATIONS)}")
 
-    def _keep_a_log(self, until: float) -> None:
-        """Have the file keep a write-ahead log; who makes it first at the same moment as we is waited for."""
+    def _enable_wal(self, deadline: float) -> None:
+        """Switch the file to a write-ahead log; waits while another process does the same."""
         while True:
             try:
                 self._connection.execute("PRAGMA journal_mode=WAL")
             except sqlite3.OperationalError as error:
-                # Of two that hold each other up, SQLite sends one away at once.
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                # In a deadlock of two connections, SQLite fails one at once, without a timeout.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.001)
             else:
                 return
 
     def is_current(self) -> bool:
-        """Return whether the file at the path still is the one that was opened: it may be deleted or moved."""
-        return _file_identity(self._path) == self._identity
+        """Return whether the file at the path is still the one that was opened: it may be deleted or moved away."""
+        return _identify_file(self._path) == self._identity
 
     def add(self, records: Sequence[UsageRecord], writer: str = "", timeout: float | None = None) -> None:
-        """Write *records*, all or none, signed by *writer*; one that is there already is left as it is.
+        """Write *records* in one transaction, signed by *writer*; a record that exists already is not changed.
 
-        Waits *timeout* seconds for a lock, or as long as it was opened with. Raises sqlite3.Error.
+        Waits *timeout* seconds for a lock (default: that of the connection). Raises sqlite3.Error.
         """
         if timeout is not None and timeout != self._timeout:
             self._connection.execute(f"PRAGMA busy_timeout={round(timeout * 1000)}")
             self._timeout = timeout
-        calls = [_call(record) for record in records]
+        calls = [_make_call_row(record) for record in records]
         attempts = [
-            _attempt(record.call_id, number, part) for record in records for number, part in enumerate(record.parts)
+            _make_attempt_row(record.call_id, number, part)
+            for record in records
+            for number, part in enumerate(record.parts)
         ]
         with self._transaction():
             (last,) = self._connection.execute("SELECT COALESCE(MAX(batch), 0) FROM calls").fetchone()
-            self._insert("calls", _CALL, [(*call, writer, last + 1) for call in calls])
-            self._insert("attempts", _ATTEMPT, attempts)
+            self._insert("calls", _CALL_COLUMNS, [(*call, writer, last + 1) for call in calls])
+            self._insert("attempts", _ATTEMPT_COLUMNS, attempts)
 
     def _insert(self, table: str, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-        # One statement for many rows: each step of a statement gives the interpreter's lock away.
-        for at in range(0, len(rows), _MOST_ROWS):
-            part = rows[at : at + _MOST_ROWS]
-            marks = ",".join([f"({','.join('?' * len(part[0]))})"] * len(part))
+        # One statement for many rows: each step of a statement releases the interpreter's lock.
+        for start in range(0, len(rows), _MAX_ROWS):
+            chunk = rows[start : start + _MAX_ROWS]
+            placeholders = ",".join([f"({','.join('?' * len(chunk[0]))})"] * len(chunk))
             self._connection.execute(
-                f"INSERT OR IGNORE INTO {table} ({','.join(names)}) VALUES {marks}",  # noqa: S608 - our own text
-                [value for row in part for value in row],
+                f"INSERT OR IGNORE INTO {table} ({','.join(names)}) VALUES {placeholders}",  # noqa: S608 - our own text
+                [value for row in chunk for value in row],
             )
 
     @contextmanager
@@ -198,7 +202,7 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close the file. What is only in the log of a file that was moved away is put into that file before."""
+        """Close the file. If it was moved away, its log is first written back into it."""
         try:
             if not self.is_current():
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -207,18 +211,18 @@ class Store:
 
 
 def is_locked(error: Exception) -> bool:
-    """Return whether *error* says that somebody else holds the file's lock."""
+    """Return whether *error* means that another connection holds the file's lock."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _create_private(path: Path) -> None:
-    """Make an empty file at *path* that only its user may read, if there is none; SQLite's other files follow it."""
+    """Create an empty file at *path* with mode 0600, if there is none; SQLite's other files take over its mode."""
     target = os.path.realpath(path)
-    with contextlib.suppress(OSError):  # it is there, or SQLite says what is wrong
+    with contextlib.suppress(OSError):  # it exists, or SQLite will report what is wrong
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
-def _file_identity(path: Path) -> tuple[int, int] | None:
+def _identify_file(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
     except OSError:
@@ -226,19 +230,19 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _read_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def instant(at: datetime) -> str:
-    """*at* as the file has it: text that sorts by time."""
+def format_time(at: datetime) -> str:
+    """Return *at* as text that sorts by time, as in the file."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def _call(record: UsageRecord) -> tuple[Any, ...]:
+def _make_call_row(record: UsageRecord) -> tuple[Any, ...]:
     return (
         record.call_id,
-        instant(record.at),
+        format_time(record.at),
         record.requested,
         record.model,
         record.vendor,
@@ -246,7 +250,7 @@ def _call(record: UsageRecord) -> tuple[Any, ...]:
         record.response_model,
         record.outcome,
         record.error,
-        *_counts(record),
+        *_list_counts(record),
         record.first_token,
         record.duration,
         record.attempts,
@@ -254,7 +258,7 @@ def _call(record: UsageRecord) -> tuple[Any, ...]:
     )
 
 
-def _attempt(call_id: str, number: int, part: AttemptUsage) -> tuple[Any, ...]:
+def _make_attempt_row(call_id: str, number: int, part: AttemptUsage) -> tuple[Any, ...]:
     return (
         call_id,
         number,
@@ -264,13 +268,13 @@ def _attempt(call_id: str, number: int, part: AttemptUsage) -> tuple[Any, ...]:
         part.response_model,
         part.outcome,
         int(part.used),
-        *_counts(part),
+        *_list_counts(part),
         part.started,
         part.duration,
     )
 
 
-def _counts(record: UsageRecord | AttemptUsage) -> tuple[Any, ...]:
+def _list_counts(record: UsageRecord | AttemptUsage) -> tuple[Any, ...]:
     return (
         *[max(0, min(getattr(record, key), _MAX_INTEGER)) for key in COUNTS],
         None if record.cost is None else format(record.cost, "f"),
@@ -280,7 +284,7 @@ def _counts(record: UsageRecord | AttemptUsage) -> tuple[Any, ...]:
 
 
 class _DecimalSum:
-    """An exact sum of text that is a number; what is null is left out."""
+    """An SQL aggregate: the exact sum of numbers as text; nulls are ignored."""
 
     def __init__(self) -> None:
         self.total = Decimal(0)
@@ -294,42 +298,41 @@ class _DecimalSum:
 
 
 def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, with the function `decimal_sum`.
+    """Open a read-only connection to the ledger at *path*, with the SQL function `decimal_sum`.
 
-    An older file is shown in today's form, and one that is being made as a ledger without calls.
-
-    Raises sqlite3.Error if there is no such ledger.
+    An older file is shown with the current columns, and a file that is just being created as a ledger without calls.
+    Raises sqlite3.Error if the file is missing or is not a ledger.
     """
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
     connection.create_aggregate("decimal_sum", 1, _DecimalSum)  # type: ignore[arg-type]  # its finalize gives text
     connection.row_factory = sqlite3.Row
     try:
         (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        version = _version(connection)
+        version = _read_version(connection)
         if version == tables == 0:
-            _show_as_empty(connection)
+            _create_empty_views(connection)
             return connection
         if not 1 <= version <= len(MIGRATIONS):
-            raise sqlite3.DatabaseError(f"{path} is no ledger that this release can read (version {version})")
-        _show_as_today(connection, version)
+            raise sqlite3.DatabaseError(f"{path} is not a ledger that this release can read (version {version})")
+        _create_current_views(connection, version)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _show_as_empty(connection: sqlite3.Connection) -> None:
+def _create_empty_views(connection: sqlite3.Connection) -> None:
     for step in MIGRATIONS:
         for statement in step:
-            what = statement.replace("CREATE TABLE ", "CREATE TEMP TABLE ").replace(
+            temporary = statement.replace("CREATE TABLE ", "CREATE TEMP TABLE ").replace(
                 "CREATE INDEX ", "CREATE INDEX temp."
             )
-            connection.execute(what)
+            connection.execute(temporary)
 
 
-def _show_as_today(connection: sqlite3.Connection, version: int) -> None:
+def _create_current_views(connection: sqlite3.Connection, version: int) -> None:
     for table in ("calls", "attempts"):
-        missing = [what for since, of, what in _ADDED if of == table and since > version]
+        missing = [column for since, table_name, column in _ADDED_COLUMNS if table_name == table and since > version]
         if missing:
             connection.execute(
                 f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(missing)} FROM main.{table}"  # noqa: S608 - our own text

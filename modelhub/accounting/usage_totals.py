@@ -1,4 +1,4 @@
-"""Sums of what calls used; a sum knows how many of its parts have no known cost."""
+"""Totals of usage, which know how many attempts have no known cost."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ __all__ = ["UsageTotals"]
 
 @dataclass(slots=True)
 class UsageTotals:
-    """What some calls used together.
+    """The usage of some calls together.
 
-    `calls` are those that are over, `failed` those of them that failed; a call counts for the model asked last.
-    `attempts` and all that follows count for the model that was asked. `known_cost` is the cost of what has one, in US
-    dollars, `unpriced` how many attempts have none, and `estimated` how many have figures the vendor did not give.
+    `calls` are finished calls, and `failed` those of them that failed; a call counts for the model of its last attempt.
+    Everything else counts for the model of each attempt. `known_cost` is the sum of all known costs in US dollars,
+    `unpriced` the number of attempts with an unknown cost, and `estimated` the number of attempts with estimated
+    tokens.
     """
 
     calls: int = 0
@@ -33,25 +34,25 @@ class UsageTotals:
 
     @property
     def cost(self) -> Decimal | None:
-        """What it cost in US dollars; None, unknown, if that of any part is."""
+        """The cost in US dollars, or None if the cost of any attempt is unknown."""
         return None if self.unpriced else self.known_cost
 
     @property
     def total_tokens(self) -> int:
-        """Input and output together."""
+        """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
 
     def add(self, other: UsageTotals) -> None:
-        """Count *other* in."""
+        """Add *other* to these totals."""
         for name in _FIELDS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def as_dict(self) -> dict[str, Any]:
-        """The sum as JSON can hold it, with `cost` as text, null if it is not known."""
-        found = {name: getattr(self, name) for name in _FIELDS}
+        """Return the totals as a JSON-compatible dict, with `cost` as text, or None if it is unknown."""
+        sums = {name: getattr(self, name) for name in _FIELDS}
         cost = self.cost
         return {
-            **found,
+            **sums,
             "known_cost": format(self.known_cost, "f"),
             "cost": None if cost is None else format(cost, "f"),
         }

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from modelhub import BudgetExceeded, ConnectFailed, Hub
-from modelhub.accounting.period import period
+from modelhub.accounting.period import find_period
 from modelhub.core.context import Services
 from modelhub.testing import VirtualClock, run_virtual
 
@@ -195,7 +195,7 @@ def test_a_chain_goes_on_where_it_is_told_to():
 def test_what_has_no_price_is_told_and_not_counted_as_nothing(caplog, monkeypatch):
     """A budget in money that is allowed to cannot count it, and says so once for each model."""
     # A scripted answer costs nothing; here it stands for one whose price nobody knows.
-    monkeypatch.setattr("modelhub.accounting.prices._Free.cost", lambda *_: None)
+    monkeypatch.setattr("modelhub.accounting.prices._FreePrice.cost", lambda *_: None)
     budget = {"usd": 1, "per": "day", "on_unpriced": "allow"}
     hub = hub_of({"b": budget}, models={"m": {"provider": "scripted"}, "n": {"provider": "scripted"}})
     assert run_virtual(ask(hub, times=3)) == 3
@@ -245,7 +245,7 @@ def test_a_ledger_that_cannot_be_read_leaves_the_budget_at_nothing(tmp_path, cap
     """And that is logged; the hub is made all the same."""
     (tmp_path / "usage.db").write_text("no database", encoding="utf-8")
     hub = hub_of({"b": {"tokens": 5, "per": "day"}}, usage={"ledger": str(tmp_path / "usage.db")})
-    assert "budgets begin at nothing" in caplog.text
+    assert "budgets start at zero" in caplog.text
     assert spent(hub) == {("b", None): "0"}
 
 
@@ -309,4 +309,4 @@ def test_a_call_that_fails_otherwise_is_no_budgets_business():
 )
 def test_periods_are_the_calendars(per, at, starts, ends):
     """In UTC; a span is counted from the epoch."""
-    assert period(per, datetime(*at, tzinfo=UTC)) == (datetime(*starts, tzinfo=UTC), datetime(*ends, tzinfo=UTC))
+    assert find_period(per, datetime(*at, tzinfo=UTC)) == (datetime(*starts, tzinfo=UTC), datetime(*ends, tzinfo=UTC))

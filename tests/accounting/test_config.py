@@ -39,7 +39,7 @@ budgets:
         ("budgets: {b: {model: primary, usd: 1, per: day}}", 4, "unknown model `primary`"),
         ("budgets: {b: {usd: 1, tokens: 5, per: day}}", 4, "has both `usd` and `tokens`"),
         ("budgets: {b: {per: day}}", 4, "sets no limit"),
-        ("budgets: {b: {model: gpt, chain: primary, usd: 1, per: day}}", 4, "is for more than one thing"),
+        ("budgets: {b: {model: gpt, chain: primary, usd: 1, per: day}}", 4, "has more than one subject"),
         ("budgets: {b: {usd: 1}}", 4, "has no `per`"),
         ("budgets: {b: {usd: 1, per: week}}", 4, "`per: week`"),
         ("budgets: {b: {usd: 0, per: day}}", 4, "`usd: 0`"),

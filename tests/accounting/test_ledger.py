@@ -22,7 +22,7 @@ import pytest
 
 from modelhub import Hub
 from modelhub.accounting import ledger as room
-from modelhub.accounting.report import BY, report
+from modelhub.accounting.report import GROUP_BY, query_report
 from modelhub.accounting.store import MIGRATIONS, Store
 from modelhub.accounting.usage_totals import UsageTotals
 
@@ -97,7 +97,7 @@ def test_three_processes_share_one_file(tmp_path):
         assert len(lines) == calls
     sys.stdout.write(f"{3 * calls} calls in {time.monotonic() - began:.1f} s\n")
     assert len(rows(ledger)) == 3 * calls
-    found = report(ledger, by="model")
+    found = query_report(ledger, by="model")
     assert (found["good"].calls, found["good"].attempts) == (3 * calls, 3 * calls)
     # Two tokens in, three out, for every call: 2 x 1 + 3 x 2 millionths of a dollar.
     assert found["good"].cost == Decimal(3 * calls * 8) / 1_000_000
@@ -109,8 +109,8 @@ def test_the_same_call_is_never_written_twice(tmp_path):
     """Its id is made by us: a batch that is written again, after a failure in between, changes nothing."""
     path, made = tmp_path / "usage.db", []
     hub = hub_of(path, batch=0)
-    make = hub.usage._ledger._record
-    hub.usage._ledger._record = lambda event: made.append(make(event)) or made[-1]
+    make = hub.usage._ledger._make_record
+    hub.usage._ledger._make_record = lambda event: made.append(make(event)) or made[-1]
     ask(hub, 3)
     with closing(Store(path, 1.0)) as store:
         store.add(made)
@@ -222,7 +222,7 @@ def test_a_call_that_is_settled_in_the_midst_of_writing_is_written_too(tmp_path,
     path = tmp_path / "usage.db"
     hub = hub_of(path, **usage)
     ledger, seen = hub.usage._ledger, []
-    make = ledger._record
+    make = ledger._make_record
 
     def record(event):
         if not seen:
@@ -230,7 +230,7 @@ def test_a_call_that_is_settled_in_the_midst_of_writing_is_written_too(tmp_path,
             ledger.put(event._replace(call_id="another"))
         return make(event)
 
-    ledger._record = record
+    ledger._make_record = record
     ask(hub, 2)
     hub.close()
     assert len(rows(path)) == 3
@@ -346,9 +346,9 @@ def test_a_record_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeyp
     """It is lost, and told so."""
     hub = hub_of(tmp_path / "usage.db", batch=0)
     ledger = hub.usage._ledger
-    good, ledger._record = ledger._record, lambda event: 1 / 0
+    good, ledger._make_record = ledger._make_record, lambda event: 1 / 0
     ask(hub, 1)
-    ledger._record = good
+    ledger._make_record = good
     ask(hub, 1)
     assert (hub.usage.health.lost, hub.usage.health.written, hub.usage.health.ok) == (1, 1, True)
     hub.close()
@@ -358,14 +358,14 @@ def test_figures_that_the_file_cannot_hold_lose_nothing_else(tmp_path, monkeypat
     """A provider of a third party may count beyond 64 bits: the row is written, with the largest figure there is."""
     hub = hub_of(tmp_path / "usage.db", batch=0)
     ledger, most = hub.usage._ledger, 2**63 - 1
-    record = ledger._record
+    record = ledger._make_record
 
     def record_nonsense(event):
         part, *_ = (made := record(event)).parts
         parts = (dataclasses.replace(part, output_tokens=10**30, input_tokens=-(10**30)),)
         return dataclasses.replace(made, output_tokens=10**30, input_tokens=-(10**30), parts=parts)
 
-    monkeypatch.setattr(ledger, "_record", record_nonsense)
+    monkeypatch.setattr(ledger, "_make_record", record_nonsense)
     ask(hub, 2)
     hub.close()
     figures = "SELECT model, input_tokens, output_tokens FROM"
@@ -443,12 +443,12 @@ def test_a_file_of_the_first_version_is_read_as_it_is_and_brought_up_to_date_by_
     first_version(path)
     old = UsageTotals(1, 0, 1, 9, 2, 4, 3, reasoning_tokens=1, known_cost=Decimal("0.5"))
     for by in ("model", "tag:n"):
-        assert list(report(path, by=by).values()) == [old]
+        assert list(query_report(path, by=by).values()) == [old]
     assert rows(path, "PRAGMA user_version") == [(1,)]
     with hub_of(path) as hub:
         ask(hub, 2)
         old.add(hub.usage.total)
-    assert report(path) == {"m": old}
+    assert query_report(path) == {"m": old}
     assert rows(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
     for table in ("calls", "attempts"):
         assert rows(path, f"SELECT call_id, response_model FROM {table} WHERE call_id = 'x'") == [("x", None)]
@@ -463,7 +463,7 @@ def test_a_file_that_is_being_made_has_no_calls_yet(tmp_path, begun, caplog):
     if begun:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-    assert [report(path, by=by) for by in (*BY, "tag:n")] == [{}] * (len(BY) + 1)
+    assert [query_report(path, by=by) for by in (*GROUP_BY, "tag:n")] == [{}] * (len(GROUP_BY) + 1)
     budgets = {"b": {"tokens": 9, "per": "day", "tag": "user"}}
     models = {"m": {"provider": "scripted"}}
     with Hub.from_dict({"version": 1, "models": models, "usage": {"ledger": str(path)}, "budgets": budgets}) as hub:
@@ -471,7 +471,7 @@ def test_a_file_that_is_being_made_has_no_calls_yet(tmp_path, begun, caplog):
     assert caplog.text == ""
     with hub_of(path) as hub:
         ask(hub, 2)
-    assert report(path)["m"].calls == 2
+    assert query_report(path)["m"].calls == 2
 
 
 def test_a_report_sums_the_file_by_what_one_asks(tmp_path):
@@ -481,19 +481,19 @@ def test_a_report_sums_the_file_by_what_one_asks(tmp_path):
         ask(hub, 3)
         ask(hub, 1, stream=True)
         totals, tags = hub.usage.total, hub.usage.by_tag["n"]
-    for by in BY:
-        assert list(report(path, by=by).values()) == [totals], by
-    assert report(path, by="tag:n") == tags
-    assert report(path, by="tag:other") == {"": totals}
-    (day,) = report(path, by="day")
+    for by in GROUP_BY:
+        assert list(query_report(path, by=by).values()) == [totals], by
+    assert query_report(path, by="tag:n") == tags
+    assert query_report(path, by="tag:other") == {"": totals}
+    (day,) = query_report(path, by="day")
     assert len(day) == len("2026-01-01")
     at = hub.services.clock.wall()
-    assert report(path, since=at) == {}
-    assert list(report(path, until=at).values()) == [totals]
+    assert query_report(path, since=at) == {}
+    assert list(query_report(path, until=at).values()) == [totals]
     with pytest.raises(ValueError, match="not by 'week'"):
-        report(path, by="week")
+        query_report(path, by="week")
     with pytest.raises(sqlite3.Error):
-        report(tmp_path / "nothing.db")
+        query_report(tmp_path / "nothing.db")
 
 
 @pytest.mark.parametrize("batch", [1, 10])

@@ -148,7 +148,7 @@ def test_every_price_of_the_table_is_read_as_its_makers_read_it():
     compared = 0
     for provider in get_snapshot().providers:
         for model in provider.models:
-            found = prices._rates(vars(model.get_prices(NOON)))
+            found = prices._make_token_prices(vars(model.get_prices(NOON)))
             for usage in samples:
                 cost = found.cost(usage)
                 if cost is not None:
@@ -167,11 +167,11 @@ def test_where_a_price_comes_from_is_known():
     """The table and its version, the entry itself, or nothing."""
     hub, price = price_of(GPT)
     book = hub.usage._prices
-    assert book.source("m") is None, "nothing was looked up yet"
+    assert book.describe_source("m") is None, "nothing was looked up yet"
     price.cost(used(1, 1))
-    assert book.source("m").startswith("genai-prices 0.")
+    assert book.describe_source("m").startswith("genai-prices 0.")
     hub, _ = price_of(OWN)
-    assert hub.usage._prices.source("m") == "pricing"
+    assert hub.usage._prices.describe_source("m") == "pricing"
 
 
 def test_the_table_is_loaded_when_a_cost_is_looked_at_and_not_before():

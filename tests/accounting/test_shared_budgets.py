@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from modelhub import BudgetExceeded, Hub
 from modelhub.accounting import shared_spend as shared_spend
 from modelhub.accounting.options import SpendingOptions
-from modelhub.accounting.period import period
+from modelhub.accounting.period import find_period
 from modelhub.accounting.record import UsageRecord
-from modelhub.accounting.report import report
+from modelhub.accounting.report import query_report
 from modelhub.core.clock import SystemClock
 from modelhub.core.context import Services
 from modelhub.core.events import CallEnded
@@ -74,7 +74,7 @@ def read_again(hub):
     reader = hub.usage._budgets._shared_spend
     reader._due = reader._clock.now()
     reader.refresh_if_due()
-    with reader._turn:
+    with reader._read_lock:
         pass
 
 
@@ -87,11 +87,11 @@ def test_what_another_hub_has_spent_is_spent(tmp_path):
         assert (spent(other), spent(mine)) == ([8], [0])
         await asyncio.sleep(4.9)
         assert await ask(mine) == 1
-        with mine.usage._budgets._shared_spend._turn:
+        with mine.usage._budgets._shared_spend._read_lock:
             assert spent(mine) == [4], "it is not due yet"
         await asyncio.sleep(0.2)
         assert await ask(mine) == 1, "this one has it read"
-        with mine.usage._budgets._shared_spend._turn:
+        with mine.usage._budgets._shared_spend._read_lock:
             pass
         assert spent(mine) == [16]
         assert await ask(mine) == 0
@@ -135,7 +135,7 @@ def test_a_reading_holds_nobody_up(tmp_path, monkeypatch):
             assert reading.wait(10)
         assert (spent(mine), len(readings)) == ([8], 1)
         go_on.set()
-        with mine.usage._budgets._shared_spend._turn:
+        with mine.usage._budgets._shared_spend._read_lock:
             assert spent(mine) == [16]
 
     run_virtual(main())
@@ -160,7 +160,7 @@ def test_a_reading_that_fails_is_told_once_and_the_last_figure_kept(tmp_path, mo
     read_again(mine)
     assert spent(mine) == [12]
     told = [record.getMessage() for record in caplog.records if "read" in record.getMessage()]
-    assert told[0].startswith("budgets keep what it said of others before: the ledger ")
+    assert told[0].startswith("budgets keep the last known spending of other processes: the ledger ")
     assert ("disk I/O error" in told[0], "can be read again" in told[1], len(told)) == (True, True, 2)
 
 
@@ -209,7 +209,7 @@ def test_a_reading_costs_as_much_as_there_is_to_read(tmp_path, what, unit, anew,
     with hub_of(tmp_path) as hub:
         run_virtual(ask(hub))
     options = SpendingOptions(per="day", **{unit: 1}, **what)
-    query, values = shared_spend._query(options, {"since": "", "until": "", "batch": 0, "writer": ""}, anew=anew)
+    query, values = shared_spend._make_query(options, {"since": "", "until": "", "batch": 0, "writer": ""}, reload=anew)
     with closing(shared_spend.connect_for_reading(tmp_path / "usage.db")) as connection:
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
     assert plan[0].startswith(f"SEARCH c USING INDEX {index}")
@@ -275,7 +275,7 @@ class World:
     def open(self, number):
         def observe(event):
             if isinstance(event, CallEnded):
-                record = UsageRecord.of(event)
+                record = UsageRecord.from_event(event)
                 self.records[record.call_id] = record
                 self.unwritten[number].add(record.call_id)
                 self.known[number].add(record.call_id)
@@ -314,7 +314,7 @@ class World:
         for call_id in self.known[number]:
             record = self.records[call_id]
             for name, options in BUDGETS.items():
-                start, _ = period(options["per"], self.clock.wall())
+                start, _ = find_period(options["per"], self.clock.wall())
                 parts = on_budget(options, record)
                 if record.at < start or not parts:
                     continue
@@ -370,7 +370,7 @@ def test_two_processes_keep_one_budget(tmp_path):
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
     told = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    total = report(ledger, by="all")[""].total_tokens
+    total = query_report(ledger, by="all")[""].total_tokens
     assert sum(one["own"] for one in told) == total
     assert limit <= total < 1.6 * limit, "each alone would have spent all of it"
     assert [one["spent"] for one in told] == [total, total]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from modelhub import CallError, Hub
 from modelhub.accounting.record import UsageRecord
-from modelhub.accounting.report import report
+from modelhub.accounting.report import query_report
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.core.context import Services
 from modelhub.core.events import CallEnded
@@ -118,7 +118,7 @@ def test_totals_are_the_sum_of_the_records(scripts, plan):
 
     def observe(event):
         if isinstance(event, CallEnded):
-            records.append(UsageRecord.of(event))
+            records.append(UsageRecord.from_event(event))
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # forgotten streams say so
@@ -133,12 +133,12 @@ def test_totals_are_the_sum_of_the_records(scripts, plan):
         whole = with_calls(summed(records, lambda record: record.parts), records)
         assert usage.total == whole
         assert usage.by_chain == by(records, lambda record: [record.requested])
-        assert report(ledger, by="chain") == usage.by_chain
-        assert report(ledger, by="all") == {"": whole}
+        assert query_report(ledger, by="chain") == usage.by_chain
+        assert query_report(ledger, by="all") == {"": whole}
         for tag, values in usage.by_tag.items():
             tagged = [record for record in records if tag in record.tags]
             assert values == by(tagged, lambda record, tag=tag: [record.tags[tag]])
-            assert {name: one for name, one in report(ledger, by=f"tag:{tag}").items() if name} == values
+            assert {name: one for name, one in query_report(ledger, by=f"tag:{tag}").items() if name} == values
         check_models(records, usage, ledger)
         check_budgets(hub, whole)
 
@@ -156,7 +156,7 @@ def check_models(records, usage, ledger):
     for name, total in found.items():
         of_it = summed(records, lambda record, name=name: [part for part in record.parts if part.model == name])
         assert total == with_calls(of_it, [record for record in records if record.model == name])
-    assert {name: one for name, one in report(ledger).items() if name} == found
+    assert {name: one for name, one in query_report(ledger).items() if name} == found
     assert sum(total.attempts for total in found.values()) == sum(record.attempts for record in records)
 
 

@@ -66,7 +66,7 @@ def test_a_record_has_all_there_is_to_know(notes):
     hub = hub_of(notes, models, {"c": {"models": ["a", "b"]}})
     ask(hub, "c", "hello there", tags={"user": 42})
     (event,) = notes
-    record = UsageRecord.of(event, hub.usage._prices.source)
+    record = UsageRecord.from_event(event, hub.usage._prices.describe_source)
     found = record.as_dict()
     assert json.loads(json.dumps(found)) == found
     parts = found.pop("parts")
@@ -221,7 +221,7 @@ def test_a_reply_shows_its_own_cost_and_keeps_nothing_alive(notes):
 def test_an_unknown_price_makes_a_sum_unknown(notes, monkeypatch):
     """The sum says so, how many parts it lacks, and what is known."""
     # A scripted answer costs nothing; here it stands for one whose price nobody knows.
-    monkeypatch.setattr("modelhub.accounting.prices._Free.cost", lambda *_: None)
+    monkeypatch.setattr("modelhub.accounting.prices._FreePrice.cost", lambda *_: None)
     hub = hub_of(notes, {"a": {"reply": "one"}, "b": {"reply": "one", "pricing": {"input": 0, "output": 0}}})
     hub2 = Hub.from_dict({"version": 1, "models": {"x": {"provider": "scripted"}}})
     ask(hub, "a", "hello")
@@ -295,7 +295,7 @@ def test_reset_begins_anew_and_threads_lose_nothing(notes):
 
 def test_of_too_many_tags_those_used_last_are_kept(notes, monkeypatch):
     """Totals stay exact; what was not used for longest is counted together."""
-    monkeypatch.setattr("modelhub.accounting.usage_tracker._MOST_CELLS", 5)
+    monkeypatch.setattr("modelhub.accounting.usage_tracker._MAX_CELLS", 5)
     hub = hub_of(notes, {"a": {"reply": "one"}})
     for n in (*range(8), 3, 3, 9):
         ask(hub, "a", "hi", tags={"n": n})

@@ -25,7 +25,7 @@ usage: {ledger: usage.db, batch: 0}
 @pytest.fixture(name="used")
 def _used(config, run, monkeypatch):
     # A scripted answer costs nothing; here it stands for one whose price nobody knows.
-    monkeypatch.setattr("modelhub.accounting.prices._Free.cost", lambda *_: None)
+    monkeypatch.setattr("modelhub.accounting.prices._FreePrice.cost", lambda *_: None)
     config.write_text(FILE, encoding="utf-8")
     for name in ("dear", "cheap", "cheap", "unknown"):
         assert run("chat", name, "hello there").exit_code == 0

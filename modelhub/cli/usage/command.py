@@ -88,26 +88,26 @@ def _start(since: str, now: datetime) -> datetime | None:
 
 
 def _ledger_of(file: Path | None) -> Path:
-    from modelhub.accounting.accounting import ledger_path
+    from modelhub.accounting.accounting import find_ledger
     from modelhub.config.load import load_file
     from modelhub.core.errors import ConfigError
     from modelhub.hub import find_config_file
 
     path = find_config_file(file)
-    found = ledger_path(load_file(path).config.usage, path.parent)
+    found = find_ledger(load_file(path).config.usage, path.parent)
     if found is None:
         raise ConfigError(f"{path} keeps no ledger: add `usage: {{ledger: usage.db}}`")
     return found
 
 
 def _sums(ledger: Path, since: datetime | None, by: str) -> dict[str, UsageTotals]:
-    from modelhub.accounting.report import report
+    from modelhub.accounting.report import query_report
 
     if not _exists(ledger):
         return {}
     with _readable(ledger):
         try:
-            found = report(ledger, since, by)
+            found = query_report(ledger, since, by)
         except ValueError as error:
             usage_error(str(error), "--by")
     if by in {"hour", "day", "month"}:

@@ -12,8 +12,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhub.accounting.report import report
-from modelhub.accounting.store import connect_for_reading, instant
+from modelhub.accounting.report import query_report
+from modelhub.accounting.store import connect_for_reading, format_time
 from modelhub.accounting.usage_totals import UsageTotals
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def gather(ledger: Path, since: datetime | None, until: datetime) -> Figures:
     figures = Figures(since, until)
     if not ledger.exists():
         return figures
-    hours = report(ledger, since, "hour", until=until)
+    hours = query_report(ledger, since, "hour", until=until)
     if not hours:
         return figures
     _lay_out(figures, _hour(next(iter(hours))))
@@ -91,11 +91,11 @@ def gather(ledger: Path, since: datetime | None, until: datetime) -> Figures:
         for one in _both(figures, name):
             one.total.add(total)
     with closing(connect_for_reading(ledger)) as connection:
-        within = ("0000" if since is None else instant(since), instant(until))
+        within = ("0000" if since is None else format_time(since), format_time(until))
         _fill(figures, connection, within)
         tags = [str(key) for (key,) in connection.execute(_TAGS, within)]
     for by in ("model", "chain", *(f"tag:{tag}" for tag in tags)):
-        found = report(ledger, since, by, until=until)
+        found = query_report(ledger, since, by, until=until)
         figures.tables[by] = dict(sorted(found.items(), key=_dearest))
     return figures
 
