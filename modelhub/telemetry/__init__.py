@@ -1,1 +1,1 @@
-"""Telemetry: calls as OpenTelemetry's spans and metrics."""
+"""Telemetry: spans and metrics for OpenTelemetry."""

@@ -1,4 +1,4 @@
-"""Prompts and answers in the form the conventions give them; only who asks for them gets them."""
+"""Prompts and answers as JSON in the form of the GenAI conventions; they are only recorded on request."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from modelhub.messages.blocks import (
 )
 from modelhub.telemetry import names
 
-__all__ = ["answer", "conversation", "definitions"]
+__all__ = ["format_reply", "format_messages", "format_tools"]
 
 _Part = dict[str, Any]
 
 
-def conversation(messages: tuple[Message, ...]) -> str:
-    """What was asked, as JSON. Signatures and the bytes of media are left out."""
-    return _json(
-        [{"role": _role(message), "parts": [_part(block) for block in message.blocks]} for message in messages]
+def format_messages(messages: tuple[Message, ...]) -> str:
+    """Return *messages* as JSON, without signatures and the bytes of media."""
+    return _dump_json(
+        [{"role": _get_role(message), "parts": [_make_part(block) for block in message.blocks]} for message in messages]
     )
 
 
-def definitions(tools: tuple[Tool, ...]) -> str:
-    """The tools that could be asked for, as JSON."""
-    return _json(
+def format_tools(tools: tuple[Tool, ...]) -> str:
+    """Return the definitions of *tools* as JSON."""
+    return _dump_json(
         [
             {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters}
             for tool in tools
@@ -45,70 +45,71 @@ def definitions(tools: tuple[Tool, ...]) -> str:
     )
 
 
-def answer(reply: ChatResponse) -> str:
-    """What was answered, or as much of it as came, as JSON."""
+def format_reply(reply: ChatResponse) -> str:
+    """Return *reply*, which may be incomplete, as JSON."""
     reason = reply["finish_reason"] or ""
-    parts = [_answered(block) for block in reply["content"]]
-    return _json([{"role": "assistant", "parts": parts, "finish_reason": names.FINISH_REASONS.get(reason, reason)}])
+    parts = [_make_reply_part(block) for block in reply["content"]]
+    finish_reason = names.FINISH_REASONS.get(reason, reason)
+    return _dump_json([{"role": "assistant", "parts": parts, "finish_reason": finish_reason}])
 
 
-def _json(value: Any) -> str:
+def _dump_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=dict)
 
 
-def _role(message: Message) -> str:
+def _get_role(message: Message) -> str:
     results = all(isinstance(block, ToolResultBlock) for block in message.blocks)
     return "tool" if results else message.role
 
 
-def _part(block: ContentBlock) -> _Part:
-    return _PARTS[type(block)](block)
+def _make_part(block: ContentBlock) -> _Part:
+    return _MAKE_PART[type(block)](block)
 
 
-def _text(block: TextBlock) -> _Part:
+def _make_text(block: TextBlock) -> _Part:
     return {"type": "text", "content": block.text}
 
 
-def _thinking(block: ThinkingBlock) -> _Part:
+def _make_reasoning(block: ThinkingBlock) -> _Part:
     return {"type": "reasoning", "content": block.thinking}
 
 
-def _call(block: ToolUseBlock) -> _Part:
+def _make_tool_call(block: ToolUseBlock) -> _Part:
     return {"type": "tool_call", "id": block.id, "name": block.name, "arguments": block.input}
 
 
-def _result(block: ToolResultBlock) -> _Part:
-    parts = [_part(part) for part in block.output]
+def _make_tool_response(block: ToolResultBlock) -> _Part:
+    parts = [_make_part(part) for part in block.output]
     only_text = all(part["type"] == "text" for part in parts)
     response = "".join(part["content"] for part in parts) if only_text else parts
     return {"type": "tool_call_response", "id": block.id, "response": response}
 
 
-def _media(block: MediaBlock) -> _Part:
+def _make_media(block: MediaBlock) -> _Part:
     source = block.source
-    about = {"modality": block.kind, "mime_type": source.media_type}
+    common = {"modality": block.kind, "mime_type": source.media_type}
     if isinstance(source, Base64Source):
-        return {"type": "blob", **about, "content": ""}
+        return {"type": "blob", **common, "content": ""}
     if isinstance(source, FileSource):
-        return {"type": "file", **about, "file_id": source.file_id}
-    return {"type": "uri", **about, "uri": source.url if isinstance(source, UrlSource) else source.path}
+        return {"type": "file", **common, "file_id": source.file_id}
+    return {"type": "uri", **common, "uri": source.url if isinstance(source, UrlSource) else source.path}
 
 
-def _item(block: ProviderItemBlock) -> _Part:
+def _make_item(block: ProviderItemBlock) -> _Part:
     return {"type": str(block.item.get("type")), "content": ""}
 
 
-_PARTS: Mapping[type, Callable[[Any], _Part]] = {
-    TextBlock: _text,
-    ThinkingBlock: _thinking,
-    ToolUseBlock: _call,
-    ToolResultBlock: _result,
-    MediaBlock: _media,
-    ProviderItemBlock: _item,
+_MAKE_PART: Mapping[type, Callable[[Any], _Part]] = {
+    TextBlock: _make_text,
+    ThinkingBlock: _make_reasoning,
+    ToolUseBlock: _make_tool_call,
+    ToolResultBlock: _make_tool_response,
+    MediaBlock: _make_media,
+    ProviderItemBlock: _make_item,
 }
 
 
-def _answered(block: Block) -> _Part:
+def _make_reply_part(block: Block) -> _Part:
     match block["type"]:
         case "text":
             return {"type": "text", "content": block["text"]}
@@ -118,5 +119,5 @@ def _answered(block: Block) -> _Part:
             return {"type": "tool_call", "id": block["id"], "name": block["name"], "arguments": block["input"]}
         case "provider_item":
             return {"type": str(block["item"].get("type")), "content": ""}
-        case kind:
-            return {"type": "blob", "modality": kind, "content": ""}
+        case block_type:
+            return {"type": "blob", "modality": block_type, "content": ""}

@@ -1,8 +1,8 @@
-"""Every name that telemetry gives: those of OpenTelemetry's GenAI conventions, version 1.41.0, and our own.
+"""All names of attributes and metrics: those of OpenTelemetry's GenAI conventions, version 1.41.0, and our own.
 
-The conventions are in development and their names still move, which is why they stand here and nowhere else. 1.41.0 is
-the last version before they moved to a repository of their own. To follow a later one, change this file and `VERSION`,
-and say so in the changelog: dashboards know these names.
+The conventions are in development and their names still change, which is why they are all here. 1.41.0 is the last
+version before they moved to a separate repository. To follow a later one, change this file and `VERSION`, and say so in
+the changelog: dashboards depend on these names.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ INPUT: Final = "input"
 OUTPUT: Final = "output"
 JSON: Final = "json"
 FINISH_REASONS: Final = {"tool_calls": "tool_call"}
-"""What the conventions call a finish reason inside a message, where it is not our own word."""
+"""Our finish reasons that have another name in the conventions' messages."""
 PARAMETERS: Final = {
     "temperature": REQUEST_TEMPERATURE,
     "top_p": REQUEST_TOP_P,
@@ -72,7 +72,7 @@ PARAMETERS: Final = {
     "n": REQUEST_CHOICES,
     "candidate_count": REQUEST_CHOICES,
 }
-"""Parameters of a request, by the vendors' names for them."""
+"""The attributes of request parameters, by the vendors' names of the parameters."""
 
 # -- our own attributes ------------------------------------------------------------------------------------------------
 
@@ -80,7 +80,7 @@ CALL_ID: Final = "modelhub.call_id"
 REQUESTED: Final = "modelhub.requested"
 """The chain or model that was called."""
 MODEL: Final = "modelhub.model"
-"""The entry that was asked; of a call, the one asked last: who answered, if anybody did."""
+"""The entry of an attempt; for a call, that of its last attempt, which answered if the call was answered."""
 HOW: Final = "modelhub.how"
 """How the call ended: complete, failed, closed, cancelled or abandoned."""
 ATTEMPTS: Final = "modelhub.attempts"
@@ -89,21 +89,21 @@ STREAM: Final = "modelhub.stream"
 FIRST_TOKEN: Final = "modelhub.first_token"  # noqa: S105 - no password but a name
 FINISH_REASON: Final = "modelhub.finish_reason"
 INPUT_TOKENS: Final = "modelhub.usage.input_tokens"
-"""Of all attempts together; `gen_ai.usage` stands on attempts only, so that nothing is counted twice."""
+"""The sum over all attempts; only attempts have `gen_ai.usage`, so that nothing is counted twice."""
 OUTPUT_TOKENS: Final = "modelhub.usage.output_tokens"
 ESTIMATED: Final = "modelhub.usage.estimated"
-"""Whether the vendor did not give the figures."""
+"""Whether the usage is an estimate, because the vendor did not report it."""
 TAG: Final = "modelhub.tag."
-"""What a tag's name comes after."""
+"""The prefix of a tag's name."""
 ATTEMPT_NUMBER: Final = "modelhub.attempt.number"
 ATTEMPT_OUTCOME: Final = "modelhub.attempt.outcome"
 ATTEMPT_WAIT: Final = "modelhub.attempt.wait"
 """Seconds spent waiting before the attempt: back-off, and the queue of a limit."""
 ATTEMPT_REQUEST_ID: Final = "modelhub.attempt.request_id"
 ATTEMPT_CODE: Final = "modelhub.attempt.code"
-"""The vendor's own code of the failure."""
+"""The vendor's error code."""
 SKIPPED: Final = "modelhub.skipped"
-"""The event of a model that was passed over without being asked."""
+"""The event of a model that was skipped without a request."""
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
@@ -115,4 +115,4 @@ CALL_DURATION: Final = "modelhub.call.duration"
 TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
 SECOND_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 CALL_BUCKETS: Final = (*SECOND_BUCKETS, 163.84, 327.68)
-"""A call is as long as all its attempts and waits."""
+"""Buckets for whole calls, with all attempts and waits."""

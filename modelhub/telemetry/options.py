@@ -1,4 +1,4 @@
-"""What the file says of telemetry: the section `telemetry:`."""
+"""The options of telemetry: the section `telemetry:`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["TelemetryOptions"]
 
 
 class TelemetryOptions(Options):
-    """What OpenTelemetry gets to see of calls."""
+    """Traces and metrics for OpenTelemetry."""
 
     enabled: bool | Literal["auto"] = "auto"
-    """Whether calls become spans and metrics: `auto` as soon as the application has set OpenTelemetry up, `true` the
-    same, and its API must be installed, `false` never."""
+    """Whether to record spans and metrics. `auto` records them once the application has set up OpenTelemetry. `true`
+    also requires that OpenTelemetry's API is installed. `false` turns them off."""
     propagate: bool = True
-    """Whether requests to vendors carry the call's span as W3C headers, `traceparent` and `tracestate`; servers of your
-    own, such as vLLM, continue the trace with them."""
+    """Whether requests carry the W3C headers `traceparent` and `tracestate`, with which servers such as vLLM continue
+    the trace."""
     content: bool = False
-    """Whether spans hold prompts, answers, tools and what failures say, which may be anybody's secrets."""
+    """Whether spans hold prompts, answers, tool definitions and error messages, which may contain personal data."""

@@ -1,0 +1,85 @@
+"""Attributes of spans and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from modelhub.core.response import ChatUsage
+from modelhub.telemetry import names
+
+if TYPE_CHECKING:
+    from modelhub.core.model import ChatModelBase
+
+__all__ = [
+    "Attributes",
+    "ModelAttributes",
+    "drop_unknown",
+    "make_model_attributes",
+    "make_parameter_attributes",
+    "make_tag_attributes",
+    "make_usage_attributes",
+]
+
+_PORTS = {"http": 80, "https": 443}
+
+Attributes = dict[str, Any]
+
+
+class ModelAttributes(NamedTuple):
+    """The attributes of a model that are the same for every request: vendor, server address, default parameters."""
+
+    provider_name: str | None
+    server: Attributes
+    parameters: Attributes
+
+
+def drop_unknown(attributes: Attributes) -> Attributes:
+    """Return *attributes* without those that are None."""
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+def make_tag_attributes(tags: Mapping[str, str]) -> Attributes:
+    """Return the attributes of a call's *tags*."""
+    return {f"{names.TAG}{tag}": value for tag, value in tags.items()}
+
+
+def make_usage_attributes(usage: ChatUsage | None) -> Attributes:
+    """Return the attributes of an attempt's *usage*; a value may be None."""
+    if usage is None:
+        return {}
+    return {
+        names.USAGE_INPUT: usage["input_tokens"],
+        names.USAGE_OUTPUT: usage["output_tokens"],
+        names.USAGE_CACHE_READ: usage["cache_read_tokens"] or None,
+        names.USAGE_CACHE_WRITE: usage["cache_write_tokens"] or None,
+        names.USAGE_REASONING: usage["reasoning_tokens"] or None,
+        names.ESTIMATED: usage["estimated"] or None,
+    }
+
+
+def _make_server_attributes(provider: ChatModelBase) -> Attributes:
+    """Return the host and port of *provider*'s server; the rest of its URL may hold a password."""
+    address = provider.address()
+    try:
+        parts = urlsplit(address or "")
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return {}
+    return drop_unknown({names.SERVER_ADDRESS: parts.hostname, names.SERVER_PORT: port if parts.hostname else None})
+
+
+def make_model_attributes(provider: ChatModelBase) -> ModelAttributes:
+    """Return the attributes of *provider* that do not depend on a request."""
+    parameters = make_parameter_attributes(provider.default_parameters())
+    return ModelAttributes(provider.telemetry_name, _make_server_attributes(provider), parameters)
+
+
+def make_parameter_attributes(parameters: Mapping[str, Any]) -> Attributes:
+    """Return the numeric *parameters* for which the conventions have an attribute."""
+    return {
+        name: parameters[key]
+        for key, name in names.PARAMETERS.items()
+        if isinstance(parameters.get(key), int | float) and not isinstance(parameters[key], bool)
+    }
