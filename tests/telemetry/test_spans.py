@@ -330,4 +330,4 @@ def test_telemetry_that_fails_fails_no_call(told, caplog):
         return await hub.get("main")("hi")
 
     assert run_virtual(main()).text == "one two three"
-    assert [record.message for record in caplog.records] == ["a call could not be followed"]
+    assert [record.message for record in caplog.records] == ["the span of a call could not be started"]
