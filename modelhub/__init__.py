@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from modelhub.version import __version__
+
 if TYPE_CHECKING:
     from modelhub.core.errors import (
         AllModelsFailed,
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
     from modelhub.providers.openai import OpenAIChatModel
     from modelhub.providers.scripted import ScriptedChatModel
 
-__version__ = "0.1.0"
 __all__ = [
     "Hub",
     "ChatModelBase",

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "modelhub"
 LEVELS = [
     ["_deprecated", "core"],
     ["blocks", "clock", "context", "errors", "events", "model", "response", "stream", "tools"],
+    ["version", "core.error_report", "core.pydantic_schema"],
     ["core.errors", "core.record", "core.clock", "core.process", "core.threads", "core.tracebacks"],
     [
         "core.response",
@@ -65,6 +66,7 @@ LEVELS = [
         *("middleware.limit.bucket", "middleware.limit.concurrency", "middleware.limit.loop_timer"),
         *("middleware.limit.permit", "middleware.limit.pool", "middleware.limit.rate_counter"),
         *("middleware.limit.rates", "middleware.limit.remote_limits", "middleware.limit.snapshot"),
+        "middleware.limit.window",
     },
     ["middleware.build_context"],
     ["middleware"],
@@ -93,6 +95,8 @@ class Source(NamedTuple):
     """Every name that is imported at module level, but for type checking."""
     import_sources: set[str]
     """Every module from which something is imported, anywhere in the file."""
+    modules: set[str]
+    """Every module of the package that is imported, late and for type checking too."""
     functions: set[str]
     """The names of all functions and methods."""
 
@@ -102,14 +106,15 @@ def read_source(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = list(ast.walk(tree))
     return Source(
-        list(imports_of(tree)),
+        list(imports_of(tree.body)),
         {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module},
+        {name.removeprefix("modelhub.") for name in imports_of(nodes)},
         {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)},
     )
 
 
-def imports_of(tree):
-    for node in tree.body:
+def imports_of(nodes):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -153,6 +158,14 @@ def test_a_module_imports_only_lower_levels(name):
             continue
         other = target.removeprefix("modelhub.")
         assert level(other) < own or (level(other) == own and are_neighbours(name, other)), f"{name} imports {other}"
+
+
+def test_no_modules_import_each_other():
+    """Neither when they are loaded, nor later, nor for the sake of types: a module can be read without its users."""
+    graph = {name: read_source(path).modules & set(MODULES) - {name} for name, path in MODULES.items()}
+    while leaves := {name for name, targets in graph.items() if not targets}:
+        graph = {name: targets - leaves for name, targets in graph.items() if name not in leaves}
+    assert graph == {}, "these are in circles, or import modules that are"
 
 
 def test_no_sdk_is_imported_with_a_module():

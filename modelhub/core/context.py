@@ -29,7 +29,6 @@ from modelhub.options import parse_duration
 
 if TYPE_CHECKING:
     from modelhub.core.active_calls import ActiveCalls
-    from modelhub.core.model import ChatRequest
 
 __all__ = [
     "CallContext",
@@ -109,7 +108,7 @@ class CallSpan(Protocol):
         ...
 
 
-Instrumentation = Callable[["ChatRequest"], CallSpan | None]
+Instrumentation = Callable[[Any], CallSpan | None]
 """Hears of a call when it is made, in its caller's context, and gives who is to hear of its end, if anybody."""
 
 
@@ -218,7 +217,7 @@ class CallContext:
             self._cancelling = task.cancelling() if task is not None else 0
             calls.add(self)
 
-    def follow(self, request: ChatRequest) -> None:
+    def follow(self, request: Any) -> None:
         """The call is made: whoever wants to follow it does so from here."""
         for instrumentation in self.services.instrumentations:
             if (span := instrumentation(request)) is not None:

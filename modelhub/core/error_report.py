@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from modelhub.core.errors import AllModelsFailed, CallError
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 __all__ = ["format_group"]
 
 
-def format_group(group: AllModelsFailed) -> list[str]:
+class FailedCall(Protocol):
+    """What is read of a `CallError`; `errors` itself writes its groups through this module."""
+
+    model: str | None
+    kind: str
+    status: int | None
+    request_id: str | None
+    retry_after: float | None
+    attempts: Sequence[Any]
+
+
+def format_group(group: ExceptionGroup[Any]) -> list[str]:
     """The lines below the group's own: model, class, what it said, request id, time; chains are indented."""
     rows = list(_rows(group, 1))
     # A column that nobody has anything for is left out.
@@ -21,17 +31,17 @@ def format_group(group: AllModelsFailed) -> list[str]:
     ]
 
 
-def _rows(group: AllModelsFailed, depth: int) -> Iterator[tuple[str, ...]]:
+def _rows(group: ExceptionGroup[Any], depth: int) -> Iterator[tuple[str, ...]]:
     for error in group.exceptions:
         indent = "  " * depth
-        if isinstance(error, AllModelsFailed):
-            yield f"{indent}{error.model or '?'}", "chain", f"{len(error.exceptions)} failed", "", ""
+        if isinstance(error, ExceptionGroup):
+            yield f"{indent}{getattr(error, 'model', None) or '?'}", "chain", f"{len(error.exceptions)} failed", "", ""
             yield from _rows(error, depth + 1)
-        elif isinstance(error, CallError):
+        else:
             yield _row(error, indent)
 
 
-def _row(error: CallError, indent: str) -> tuple[str, ...]:
+def _row(error: FailedCall, indent: str) -> tuple[str, ...]:
     own = error.attempts  # inside a group an error has only what its own model did at this place
     tries = sum(not attempt["skipped"] for attempt in own)
     again = f"come back in {error.retry_after:.0f} s" if error.retry_after else ""

@@ -12,21 +12,23 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-    from modelhub.core.record import Record
-
 __all__ = ["make_record_schema"]
 
 
-def make_record_schema(cls: type[Record], handler: GetCoreSchemaHandler) -> CoreSchema:
-    """Return the schema of *cls*: its instances are taken as they are, mappings of its keys become new ones.
+def make_record_schema(
+    cls: type[dict[str, Any]], stored_types: Mapping[str, Any], handler: GetCoreSchemaHandler
+) -> CoreSchema:
+    """Return the schema of the record *cls*: instances are taken as they are, mappings of its keys become new ones.
+
+    *stored_types* are the types of keys that are stored in another form than their attribute has.
 
     What is written is a plain dict with every key, and so says the JSON schema of the output; the schema of the input
     asks only for what `__init__` asks for.
     """
     required = _required_keys(cls)
-    fields = {key: handler.generate_schema(hint) for key, hint in _key_types(cls).items()}
+    fields = {key: handler.generate_schema(hint) for key, hint in _key_types(cls, stored_types).items()}
 
-    def build(values: Mapping[str, Any]) -> Record:
+    def build(values: Mapping[str, Any]) -> dict[str, Any]:
         record = cls(**{key: values[key] for key in required})
         record.update(values)
         return record
@@ -48,14 +50,14 @@ def make_record_schema(cls: type[Record], handler: GetCoreSchemaHandler) -> Core
     )
 
 
-def _required_keys(cls: type[Record]) -> frozenset[str]:
+def _required_keys(cls: type[dict[str, Any]]) -> frozenset[str]:
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     return frozenset(parameter.name for parameter in parameters if parameter.default is parameter.empty)
 
 
-def _key_types(cls: type[Record]) -> dict[str, Any]:
+def _key_types(cls: type[dict[str, Any]], stored_types: Mapping[str, Any]) -> dict[str, Any]:
     hints = {key: hint for key, hint in get_type_hints(cls).items() if get_origin(hint) is not ClassVar}
-    return {**hints, **cls.stored_types}
+    return {**hints, **stored_types}
 
 
 def _as_plain(value: Any) -> Any:

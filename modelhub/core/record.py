@@ -70,7 +70,7 @@ class Record(dict[str, Any]):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from modelhub.core.pydantic_schema import make_record_schema  # only for those who put a reply in a model
 
-        return make_record_schema(cls, handler)
+        return make_record_schema(cls, cls.stored_types, handler)
 
 
 class LazyRecord(Record):

@@ -20,7 +20,7 @@ class Instruments:
         from opentelemetry import context, trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        from modelhub import __version__
+        from modelhub.version import __version__
 
         self.context = context
         self.trace = trace

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelhub.core.events import CallEnded
 from modelhub.core.response import Attempt, ChatResponse
@@ -14,6 +15,7 @@ from modelhub.telemetry import content as _content
 from modelhub.telemetry import names
 from modelhub.telemetry.attributes import (
     Attributes,
+    ModelAttributes,
     drop_unknown,
     make_parameter_attributes,
     make_tag_attributes,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from modelhub.core.model import ChatRequest
-    from modelhub.telemetry.observer import Telemetry
 
 __all__ = ["TelemetrySpan"]
 
@@ -35,12 +36,25 @@ _ANSWERED = frozenset({"ok", "closed", "cancelled", "abandoned"})
 """The outcomes of attempts that did not fail."""
 
 
+class SpanOwner(Protocol):
+    """What a span needs of the telemetry that made it."""
+
+    content: bool
+    propagate: bool
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """Have *work* done outside the garbage collector."""
+
+    def get_model_attributes(self, model: str) -> ModelAttributes:
+        """Return what is always said of the entry *model*."""
+
+
 class TelemetrySpan:
     """The span of one call, from its start to its end."""
 
     __slots__ = ("_context", "_instruments", "_is_stream", "_request", "_span", "_started", "_telemetry", "_token")
 
-    def __init__(self, telemetry: Telemetry, instruments: Instruments, request: ChatRequest) -> None:
+    def __init__(self, telemetry: SpanOwner, instruments: Instruments, request: ChatRequest) -> None:
         context = request.context
         self._telemetry = telemetry
         self._instruments = instruments

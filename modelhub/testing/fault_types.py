@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from modelhub.testing.wires import Frame, Part, Refusal
 
 if TYPE_CHECKING:
     from modelhub.testing.exchange import Exchange
-    from modelhub.testing.server import Recorded
 
 __all__ = [
     "Body",
@@ -27,6 +26,7 @@ __all__ = [
     "Item",
     "ConnectionDropped",
     "NoPrefill",
+    "Recorded",
     "Refused",
     "Slow",
     "Stall",
@@ -60,7 +60,34 @@ class Fault:
         await exchange.end_stream()
 
 
-Item = Fault | Callable[["Recorded"], Fault | None]
+@dataclass(slots=True)
+class Recorded:
+    """A request as it came. What authorizes it is not kept.
+
+    `at` is the server's time in seconds, `elapsed` the time since the route's script was set, `attempt` counts from 1
+    since then. `fault` is what was played. `gave_up_at` is when the client hung up before it was answered, if it did.
+    """
+
+    route: str
+    at: float
+    elapsed: float
+    attempt: int
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    wire: str = ""
+    stream: bool = False
+    body: Any = field(default=None, repr=False)
+    fault: Fault = field(default_factory=Fault)
+    gave_up_at: float | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it was answered as it should be."""
+        return type(self.fault) is Fault
+
+
+Item = Fault | Callable[[Recorded], Fault | None]
 """An entry of a script: a fault, or what finds one for a request (None: the healthy answer)."""
 
 

@@ -16,15 +16,14 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from modelhub.testing.exchange import ClientDisconnected, Exchange
-from modelhub.testing.faults import Fault, Item
+from modelhub.testing.fault_types import Fault, Item, Recorded
 from modelhub.testing.http import Head, head_bytes, read_body, read_head
 from modelhub.testing.wires import CannedResponse, VendorFormat, wire_at
 
@@ -33,33 +32,6 @@ __all__ = ["FaultServer", "Recorded"]
 T = TypeVar("T")
 _HOST = "127.0.0.1"
 _SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
-
-
-@dataclass(slots=True)
-class Recorded:
-    """A request as it came. What authorizes it is not kept.
-
-    `at` is the server's time in seconds, `elapsed` the time since the route's script was set, `attempt` counts from 1
-    since then. `fault` is what was played. `gave_up_at` is when the client hung up before it was answered, if it did.
-    """
-
-    route: str
-    at: float
-    elapsed: float
-    attempt: int
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    wire: str = ""
-    stream: bool = False
-    body: Any = field(default=None, repr=False)
-    fault: Fault = field(default_factory=Fault)
-    gave_up_at: float | None = None
-
-    @property
-    def healthy(self) -> bool:
-        """Whether it was answered as it should be."""
-        return type(self.fault) is Fault
 
 
 class _Script:

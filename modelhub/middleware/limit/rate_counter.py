@@ -7,115 +7,26 @@ something left for whoever comes next.
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelhub.middleware.limit.rates import MINUTE, Rate, What
 from modelhub.middleware.limit.remote_limits import RemoteLimits
+from modelhub.middleware.limit.window import Admission, Slot, Window
 
 if TYPE_CHECKING:
     from modelhub.middleware.limit.bucket import Bucket
 
 __all__ = ["Reservation", "RateCounter", "Window"]
 
-_GRAINS = 1000  # a window is kept in so many parts: its size is bounded, and a part counts from its last admission
 _LEARNING = 0.2  # how much an attempt says, after the first, about what is used of a reservation
 
 
-def _slack(period: float) -> float:
-    """How much longer than its period a window remembers.
-
-    Requests that leave here a period apart arrive closer together than that when the first one was under way longer.
-    """
-    return min(1.0, max(0.02 * period, min(0.04, 0.1 * period)))
-
-
 @dataclass(slots=True, eq=False)
-class Slot:
-    """What was admitted between two instants close together; *total* is how much ever had been, at its end."""
-
-    began: float
-    ended: float
-    amount: int
-    total: int
-    gone: bool = False
-
-
-class Window:
-    """What was admitted within the last period, at most *limit*."""
-
-    def __init__(self, limit: int, period: float) -> None:
-        self.limit = limit
-        self.span = period + _slack(period)
-        self.used = 0
-        self.total = 0
-        """How much was ever admitted, and never mind what was given back."""
-        self._grain = period / _GRAINS
-        self._slots: deque[Slot] = deque()
-
-    def forget(self, now: float) -> None:
-        """Let go of what is over."""
-        slots = self._slots
-        while slots and slots[0].ended + self.span <= now:
-            slot = slots.popleft()
-            slot.gone = True
-            self.used -= slot.amount
-
-    def add(self, amount: int, now: float) -> Slot:
-        """Count *amount* as admitted now."""
-        self.used += amount
-        self.total += amount
-        last = self._slots[-1] if self._slots else None
-        if last is not None and now - last.began < self._grain:
-            last.ended, last.amount, last.total = now, last.amount + amount, self.total
-            return last
-        slot = Slot(now, now, amount, self.total)
-        self._slots.append(slot)
-        return slot
-
-    def give_back(self, slot: Slot, amount: int) -> None:
-        """Count *amount* of *slot* as never admitted, if that still matters."""
-        if not slot.gone:
-            slot.amount -= amount
-            self.used -= amount
-
-    def after(self, hold: Reservation) -> Iterator[tuple[float, int]]:
-        """When and how much was admitted after the attempt of *hold*, the latest first, less what was given back."""
-        for slot in reversed(self._slots):
-            if slot is hold.slot:
-                yield slot.ended, max(0, min(slot.amount, slot.total - hold.total))
-                return
-            yield slot.ended, slot.amount
-        if hold.slot.gone and (forgotten := self.total - hold.total - self.used) > 0:
-            yield -math.inf, forgotten
-
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until *amount* fits, in the best case: what goes in meanwhile goes in at once."""
-        self.forget(now)
-        over = self.used + amount - self.limit
-        return self._leaves(over, now) - now if over > 0 else 0.0
-
-    def _leaves(self, amount: float, now: float) -> float:
-        """When *amount* of what was admitted, or will be from now on, has left the window."""
-        for slot in self._slots:
-            amount -= slot.amount
-            if amount <= 0:
-                return slot.ended + self.span
-        return now + self.span * math.ceil(amount / self.limit)
-
-
-@dataclass(slots=True, eq=False)
-class Reservation:
-    """What one attempt, the *number*th, has reserved of one meter, of which *total* had been admitted with it."""
+class Reservation(Admission):
+    """What one attempt has reserved of one rate, whose *counter* settles it."""
 
     counter: RateCounter
-    slot: Slot
-    amount: int
-    number: int
-    total: int
 
 
 class RateCounter:
@@ -173,7 +84,7 @@ class RateCounter:
         if self._bucket is not None:
             self._bucket.add(amount, now)
         slot = self._add(amount, now)
-        return Reservation(self, slot, amount, self._number, self.window.total)
+        return Reservation(slot, amount, self._number, self.window.total, self)
 
     def settle(self, hold: Reservation, used: int | None, now: float) -> None:
         """Replace the reservation by what was *used*; None: nobody knows, it stays as it was."""

@@ -27,12 +27,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from modelhub.middleware.limit.rates import MINUTE
-
-if TYPE_CHECKING:
-    from modelhub.middleware.limit.rate_counter import Reservation, Window
+from modelhub.middleware.limit.window import Admission, Window
 
 __all__ = ["RemoteLimit", "RemoteLimits"]
 
@@ -50,7 +47,7 @@ class RemoteLimit:
     """
 
     source: str
-    hold: Reservation
+    hold: Admission
     amount: int
     seconds: float
     until: float
@@ -69,7 +66,7 @@ class RemoteLimits:
         """Those that may still hold; most vendors say nothing, and then there is none."""
 
     def update_from_headers(
-        self, source: str, hold: Reservation, amount: int, seconds: float, now: float, probe_after: float = MINUTE
+        self, source: str, hold: Admission, amount: int, seconds: float, now: float, probe_after: float = MINUTE
     ) -> bool:
         """*source* was told in the answer to the attempt of *hold* that for *seconds* only *amount* is left.
 
@@ -89,7 +86,7 @@ class RemoteLimits:
         self.items = [*kept, limit]
         return amount <= passed and all(limit.amount > limit.consumed for limit in known)
 
-    def disprove(self, source: str, hold: Reservation) -> None:
+    def disprove(self, source: str, hold: Admission) -> None:
         """Drop what left no room for the attempt of *hold*: *source* has answered it all the same."""
         self.items = [limit for limit in self.items if limit.source != source or hold.number not in limit.probes]
 
@@ -105,7 +102,7 @@ class RemoteLimits:
             limit.consumed += amount
             limit.last_probe = now
 
-    def gave_back(self, hold: Reservation, amount: int) -> None:
+    def gave_back(self, hold: Admission, amount: int) -> None:
         """*amount* of what the attempt of *hold* had reserved was not used."""
         for limit in self.items:
             if hold.number > limit.hold.number:
