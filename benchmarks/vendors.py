@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from modelhub import Hub
+from modelhub.testing.wires import WIRES
 
 MESSAGES: list[Any] = [
     {"role": "system", "content": "You are a helpful assistant."},
@@ -57,6 +58,17 @@ class OpenAI(Bare):
                     yield choice.delta.content
                 for call in choice.delta.tool_calls or ():
                     yield call.function.arguments or ""
+
+
+class OpenAIResponses(OpenAI):
+    async def call(self, client: Any, messages: Any = MESSAGES) -> str:
+        reply = await client.responses.create(model="m", input=messages, store=False)
+        return str(reply.output_text)
+
+    async def pieces(self, client: Any) -> AsyncIterator[str]:
+        async for event in await client.responses.create(model="m", input=MESSAGES, store=False, stream=True):
+            if event.type == "response.output_text.delta":
+                yield event.delta
 
 
 class Anthropic(Bare):
@@ -146,12 +158,13 @@ class Ollama(Bare):
 
 BARE: dict[str, Bare] = {
     "openai": OpenAI(),
+    "openai_responses": OpenAIResponses(),
     "anthropic": Anthropic(),
     "gemini": Gemini(),
     "dashscope": DashScope(),
     "ollama": Ollama(),
 }
-_PATH = {"openai": "/v1", "dashscope": "/api/v1"}
+_PATH = {"openai": "/v1", "openai_responses": "/v1", "dashscope": "/api/v1"}
 
 
 def hub(vendor: str, url: str, second: str | None = None) -> Hub:
@@ -159,7 +172,7 @@ def hub(vendor: str, url: str, second: str | None = None) -> Hub:
     addresses = [url] if second is None else [url, second]
     models = {
         f"m{number}": {
-            "provider": vendor,
+            **WIRES[vendor].entry,
             "model_name": "m" if not number else f"m-{number}",
             "base_url": address + _PATH.get(vendor, ""),
             **({} if vendor == "ollama" else {"api_key": "k"}),

@@ -43,7 +43,7 @@ IMPORTS = (
     "`from modelhub import Hub`: memory",
 )
 FRAGMENTS = {"openai", "anthropic", "dashscope"}
-VENDORS = ("openai", "anthropic", "gemini", "dashscope", "ollama")
+VENDORS = ("openai", "openai_responses", "anthropic", "gemini", "dashscope", "ollama")
 
 
 def wanted(*vendors):
