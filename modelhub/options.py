@@ -142,6 +142,10 @@ class ProviderOptions(Options):
             return None
         return f"set {' or '.join(self.key_variables)}"
 
+    def describe(self) -> Iterator[str]:
+        """Yield what else tells one model from another, in short texts, as `explain` shows it."""
+        yield from ()
+
     def endpoint_identity(self) -> tuple[Any, ...]:
         """Return the values that identify a vendor's server, as the file has them; without the key."""
         return self.provider, *(getattr(self, name, None) for name in self.address_fields)

@@ -137,6 +137,8 @@ def _short(number: int) -> str:
 
 def _details(member: Member) -> Iterator[str]:
     retry, timeout = member.retry, member.timeout
+    if member.entry is not None and member.entry.options is not None:
+        yield from member.entry.options.describe()
     if retry.max_attempts > 1:
         waits = f"{span(retry.initial_wait)} to {span(retry.max_wait)}" if retry.max_wait else "at once"
         yield f"retry {retry.max_attempts} attempts, {waits}"

@@ -50,6 +50,20 @@ def test_a_model_alone(run):
     assert rows[3] == "at worst 1 attempt, 120 s; dearest call of 8k in, 2k out: $0.054"
 
 
+@pytest.mark.parametrize(
+    ("fields", "api"),
+    [
+        ("", "Responses API"),
+        (", api: chat", "chat completions"),
+        (", base_url: http://127.0.0.1:9", "chat completions"),
+    ],
+)
+def test_which_of_openais_apis_is_asked(run, config, fields, api):
+    """By the address, or as the file says."""
+    config.write_text(f"version: 1\nmodels: {{gpt: {{provider: openai, model_name: m, api_key: k{fields}}}}}\n")
+    assert run("explain", "gpt").stdout.splitlines()[1].startswith(f"  {api} · retry ")
+
+
 def test_chains_in_a_chain_are_indented(run):
     """An inner chain's models stand below it."""
     rows = run("explain", "nested").stdout.splitlines()

@@ -44,6 +44,10 @@ def bare_environment(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
 
 
+ITEM = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ok"}]}
+RESPONSE = {"id": "r1", "object": "response", "model": "m1", "status": "completed", "output": [ITEM]}
+
+
 class Anywhere(httpx2.AsyncBaseTransport):
     """Notes where a request goes, and answers it, whatever the host."""
 
@@ -52,7 +56,7 @@ class Anywhere(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request):
         self.asked.append(request)
-        return httpx2.Response(200, json=ANSWER)
+        return httpx2.Response(200, json=RESPONSE if request.url.path.endswith("/responses") else ANSWER)
 
 
 @pytest.fixture

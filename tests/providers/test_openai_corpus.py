@@ -218,7 +218,7 @@ def in_memory(size):
 
     def model(record):
         client = httpx2.AsyncClient(transport=InMemory(record, size))
-        return OpenAIChatModel("m", KEY, client_args={"http_client": client})
+        return OpenAIChatModel("m", KEY, api="chat", client_args={"http_client": client})
 
     return model
 

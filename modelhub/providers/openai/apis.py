@@ -14,7 +14,11 @@ from modelhub.providers.json_text import json_body
 from modelhub.providers.openai import request as chat_request
 from modelhub.providers.openai import response as chat_response
 from modelhub.providers.openai import responses_request, responses_response
-from modelhub.providers.openai.models import does_reason, lacks_responses, needs_responses
+from modelhub.providers.openai.models import (
+    lacks_responses,
+    needs_responses,
+    reasons_with_tools_in_responses_only,
+)
 from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.structured_output import Structured
@@ -151,8 +155,10 @@ def choose_api(model: str, request: ChatRequest, parameters: Mapping[str, Any]) 
     says = {name for name, value in parameters.items() if not responses_request.says_nothing(name, value)}
     if not says.isdisjoint(_RESPONSES_PARAMETERS) or needs_responses(model) or _has_native_tools(request):
         return "responses"
+    if request.tools and reasons_with_tools_in_responses_only(model) and parameters.get("reasoning_effort") != "none":
+        return "responses"
     wants_chat = not says.isdisjoint(_CHAT_PARAMETERS) or _wants_few_tokens(parameters) or _has_audio(request)
-    return "chat" if wants_chat and not (request.tools and does_reason(model)) else "responses"
+    return "chat" if wants_chat else "responses"
 
 
 def _wants_few_tokens(parameters: Mapping[str, Any]) -> bool:

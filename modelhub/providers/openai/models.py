@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["does_reason", "has_cache_breakpoints", "lacks_responses", "needs_responses"]
+__all__ = [
+    "does_reason",
+    "has_cache_breakpoints",
+    "lacks_responses",
+    "needs_responses",
+    "reasons_with_tools_in_responses_only",
+]
 
 _START = r"(?:^|[/:.])"
 _REASONING = re.compile(rf"{_START}(?:o\d|gpt-(?:[5-9]|1\d)(?!\d)(?!-chat|-search)|codex-|computer-use)")
@@ -30,5 +36,15 @@ def needs_responses(model: str) -> bool:
 
 def has_cache_breakpoints(model: str) -> bool:
     """Whether parts of a request to *model* can be marked for the prompt cache: gpt-5.6 and later, as OpenAI says."""
+    return _version(model) >= (5, 6)
+
+
+def reasons_with_tools_in_responses_only(model: str) -> bool:
+    """Whether chat completions refuse tools to *model* unless it may not think: GPTs from 5.4 on."""
+    return does_reason(model) and _version(model) >= (5, 4)
+
+
+def _version(model: str) -> tuple[int, int]:
+    """Return the version in a GPT's name, (0, 0) where there is none."""
     match = _VERSION.search(model)
-    return match is not None and (int(match[1]), int(match[2] or 0)) >= (5, 6)
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
@@ -37,8 +38,9 @@ class OpenAIOptions(ProviderOptions):
     """Another name for `client_args`."""
     client_type: Literal["openai", "azure"] | None = None
     """`azure` for Azure's own addresses; then `client_args: {api_version: ...}` is needed too."""
-    api: Literal["auto", "responses", "chat"] = "chat"
-    """Which of OpenAI's two APIs is asked; `auto` is Responses at api.openai.com and on Azure's v1 address."""
+    api: Literal["auto", "responses", "chat"] = "auto"
+    """Which of OpenAI's two APIs is asked; `auto` is Responses at api.openai.com and on Azure's v1 address, unless a
+    request needs what only chat completions have."""
     compat: str | None = None
     """The server's name, where its host does not tell: vllm, lmstudio, llamacpp, ollama, deepseek, openrouter, ..."""
     quirks: Quirks | None = None
@@ -67,13 +69,26 @@ class OpenAIOptions(ProviderOptions):
         key = self.api_key.get_secret_value() if self.api_key is not None else arguments.get("api_key")
         return find_endpoint(base_url, key, self.compat, self.client_type == "azure", environ)[0].missing_key()
 
+    def _address(self) -> Any:
+        return self.base_url or (self.client_args or self.client_kwargs or {}).get("base_url")
+
+    def _asks_responses(self) -> bool:
+        """Whether Responses are asked, unless a request needs chat completions."""
+        if self.api != "auto":
+            return self.api == "responses"
+        key = self.api_key.get_secret_value() if self.api_key is not None else None
+        is_azure = self.client_type == "azure"
+        endpoint, server = find_endpoint(self._address(), key, self.compat, is_azure, os.environ)
+        return has_responses(server, endpoint)
+
+    def describe(self) -> Iterator[str]:
+        """Yield which of OpenAI's APIs is asked."""
+        yield "Responses API" if self._asks_responses() else "chat completions"
+
     def fields_at_another_address(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the address tells: which server speaks, in which API, and that Azure needs a version."""
-        address = self.base_url or (self.client_args or self.client_kwargs or {}).get("base_url")
-        api: dict[str, Any] = {}
-        if self.api == "auto":
-            endpoint, server = find_endpoint(address, None, self.compat, self.client_type == "azure", {})
-            api = {"api": "responses" if has_responses(server, endpoint) else "chat"}
+        address = self._address()
+        api = {"api": "responses" if self._asks_responses() else "chat"} if self.api == "auto" else {}
         if self.client_type == "azure":
             name = next((name for name in ("client_args", "client_kwargs") if fields.get(name)), "client_args")
             return api | {name: {"api_version": "2024-10-21", **(fields.get(name) or {})}}

@@ -73,7 +73,7 @@ class OpenAIChatModel(HttpProvider):
         client_args: Mapping[str, Any] | None = None,
         generate_kwargs: Mapping[str, Any] | None = None,
         *,
-        api: ApiName = "chat",
+        api: ApiName = "auto",
         base_url: str | None = None,
         client_kwargs: Mapping[str, Any] | None = None,
         client_type: Literal["openai", "azure"] | None = None,
