@@ -160,7 +160,6 @@ class CallContext:
         "_spans",
         "_stream",
         "_task",
-        "_told",
         "_wait",
         "attempts",
         "attempts_at",
@@ -196,7 +195,6 @@ class CallContext:
         self._cancelling = 0
         self.loop: asyncio.AbstractEventLoop
         self._spans: Sequence[CallSpan] = ()
-        self._told: Mapping[str, tuple[int, float]] | None = None
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -247,19 +245,6 @@ class CallContext:
     def waited(self, seconds: float) -> None:
         """Note time spent waiting, here or in a limit's queue."""
         self._wait += seconds
-
-    def record_rate_limits(self, left: Mapping[str, tuple[int, float]]) -> None:
-        """Note what the vendor's headers say is left of its limits: how much, and for how many seconds that holds.
-
-        By `requests`, `tokens`, `input_tokens`, `output_tokens`; the limit around the attempt takes heed of it when the
-        attempt has failed or its answer has begun.
-        """
-        self._told = left
-
-    def take_rate_limits(self) -> Mapping[str, tuple[int, float]] | None:
-        """What was noted since this was last asked."""
-        told, self._told = self._told, None
-        return told
 
     def begin(self, model: str, provider: str, model_name: str) -> Attempt:
         """Open the record of an attempt. Raises HubClosed: nothing is sent any more when the hub is closing."""

@@ -129,6 +129,9 @@ class Attempt(Record):
     "closed", "cancelled", "abandoned", or None while it lasts. A model that was passed over without a request (not
     configured, its breaker open, too small) has a record too, with `skipped`.
 
+    `rate_limits` is what the vendor's headers say is left of its limits, if they do: by `requests`, `tokens`,
+    `input_tokens` and `output_tokens`, how much, and for how many seconds that holds.
+
     Times are in seconds: `started` since the call began, `wait` spent waiting before this attempt, `first_token` and
     `duration` since the attempt began.
     """
@@ -150,6 +153,7 @@ class Attempt(Record):
     usage: ChatUsage | None
     complete: bool
     response_model: str | None
+    rate_limits: Mapping[str, tuple[int, float]] | None
 
     def __init__(self, model: str, provider: str, model_name: str, *, started: float = 0.0, wait: float = 0.0) -> None:
         super().__init__(
@@ -170,6 +174,7 @@ class Attempt(Record):
             usage=None,
             complete=False,
             response_model=None,
+            rate_limits=None,
         )
 
 

@@ -43,7 +43,7 @@ from modelhub.providers.sdk_import import import_sdk, is_ready
 from modelhub.providers.structured_output import Method, Structured
 from modelhub.providers.tool_names import with_vendor_names
 
-__all__ = ["Payload", "Provider", "tell_limits"]
+__all__ = ["Payload", "Provider", "record_rate_limits"]
 
 Payload = Any
 """What `encode` makes and `call` and `events` send: whatever suits the provider."""
@@ -147,7 +147,7 @@ class Provider(ChatModelBase):
             raise
         finally:
             if answer is not None:
-                tell_limits(context, answer.headers)
+                record_rate_limits(context, answer.headers)
         if failure is not None:  # raised here, because inside of `except` the original would hang on to it
             context.end(attempt, failure.kind, failure)
             raise failure
@@ -253,7 +253,7 @@ class Provider(ChatModelBase):
             failure = error
         else:
             failure = self.failure(error) or find_network_failure(error, self.address() or "") or _unknown(error)
-            tell_limits(request.context, getattr(getattr(error, "response", None), "headers", None))
+            record_rate_limits(request.context, getattr(getattr(error, "response", None), "headers", None))
             failure.__cause__ = error
         self._hide(failure, request)
         failure.model = failure.model or self.name
@@ -316,10 +316,10 @@ def _record_unused(attempt: Attempt, answer: ResponseBuilder, usage: ChatUsage |
     attempt["usage"] = usage
 
 
-def tell_limits(context: CallContext, headers: Any) -> None:
-    """Tell the limits of *context*'s model what the *headers* of an answer say is left, if there are any."""
+def record_rate_limits(context: CallContext, headers: Any) -> None:
+    """Put what the *headers* of an answer say is left of the vendor's limits on the attempt under way."""
     if headers is not None and (left := parse_rate_limit_headers(headers, context.services.clock.wall())) is not None:
-        context.record_rate_limits(left)
+        context.attempts[-1]["rate_limits"] = left
 
 
 def _unknown(error: Exception) -> CallError:

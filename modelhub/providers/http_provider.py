@@ -20,7 +20,7 @@ from modelhub.core.context import CallContext
 from modelhub.core.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
 from modelhub.core.model import ChatRequest
 from modelhub.providers.addresses import explain_redirect
-from modelhub.providers.base import Provider, tell_limits
+from modelhub.providers.base import Provider, record_rate_limits
 from modelhub.providers.client_args import merge_client_args, read_timeouts, secret_headers
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http import HttpResponse, HttpxTransport, OwnHttpxTransport, Timeouts, Transport
@@ -227,7 +227,7 @@ class HttpProvider(Provider):
             raise
         if response.status in self.success_statuses:
             return response
-        tell_limits(payload.context, response.headers)
+        record_rate_limits(payload.context, response.headers)
         raise await self._refusal(response, templates)
 
     async def _record(self, request: VendorRequest, templates: RequestTemplates) -> RequestTemplate:

@@ -269,15 +269,16 @@ async def test_alone_with_a_vendor_that_refills_one_is_not_slowed_down(now):
     assert await drive(tells=True) == pytest.approx(await drive(tells=False), rel=0.01)
 
 
-async def test_a_provider_tells_through_the_call(world):
-    """What it notes of its answer's headers comes to the pool."""
+async def test_what_the_attempt_has_of_the_vendors_limits_comes_to_the_pool(world):
+    """A provider records what its answer's headers say."""
     chain = world.chain({"say": "x"}, limits={"t": {"requests_per_minute": 100}}, entry={"limit": "t"})
     limit = world.layer("a", Limit)
     send = limit.inner.send
 
     async def with_headers(request):
-        request.context.record_rate_limits({"requests": (3, 30.0), "tokens": (0, 1.0)})
-        return await send(request)
+        reply = await send(request)
+        request.context.attempts[-1]["rate_limits"] = {"requests": (3, 30.0), "tokens": (0, 1.0)}
+        return reply
 
     limit.inner.send = with_headers
     await chain("x")

@@ -51,7 +51,7 @@ __all__ = [
 _SHORT_WAIT = 10.0  # how long a vendor's pause may be if another model is behind; retries draw the line there too
 _LEARNING = 0.2
 
-_Told = Mapping[str, tuple[int, float]]
+RateLimits = Mapping[str, tuple[int, float]]
 
 
 class Limit(Layer):
@@ -89,19 +89,19 @@ class Limit(Layer):
         if permit.state is not State.HELD:
             await self._wait(permit, context)
         before = len(context.attempts)
-        context.take_rate_limits()  # what nobody took was told to a model that is not in this pool
         try:
             reply = await self.inner.send(request)
         except BaseException as error:
-            permit.settle(
-                self._attempt_result(Outcome("failed", None, error), request, before, context.take_rate_limits())
-            )
+            remaining = _find_rate_limits(request, before)
+            permit.settle(self._attempt_result(Outcome("failed", None, error), request, before, remaining))
             raise
-        told = context.take_rate_limits()
-        if told is not None and isinstance(reply, ChatStream):
-            self.pool.update_from_headers(permit, told)  # it is true now, not when the stream is over
-            told = None
-        add_done_callback(reply, lambda outcome: permit.settle(self._attempt_result(outcome, request, before, told)))
+        remaining = _find_rate_limits(request, before)
+        if remaining is not None and isinstance(reply, ChatStream):
+            self.pool.update_from_headers(permit, remaining)  # it is true now, not when the stream is over
+            remaining = None
+        add_done_callback(
+            reply, lambda outcome: permit.settle(self._attempt_result(outcome, request, before, remaining))
+        )
         return reply
 
     def _request(self, request: ChatRequest) -> Permit:
@@ -143,7 +143,9 @@ class Limit(Layer):
                 room = free if room is None else min(room, free)
         return Amounts(tokens, 0 if room is None else max(0, min(round(self._usual), room)))
 
-    def _attempt_result(self, outcome: Outcome, request: ChatRequest, before: int, told: _Told | None) -> AttemptResult:
+    def _attempt_result(
+        self, outcome: Outcome, request: ChatRequest, before: int, told: RateLimits | None
+    ) -> AttemptResult:
         """What an attempt took and what it says about the pool; *before*, this many attempts were recorded."""
         error = outcome.error
         used = _used(outcome, request, before)
@@ -159,6 +161,12 @@ class Limit(Layer):
             retry_after=None if limited is None else limited.requested_wait,
             told=told,
         )
+
+
+def _find_rate_limits(request: ChatRequest, before: int) -> RateLimits | None:
+    """Return what the vendor said is left, in the answer to the attempt behind the first *before* ones."""
+    attempts = request.context.attempts
+    return attempts[-1]["rate_limits"] if len(attempts) > before else None
 
 
 def _wait_budget(request: ChatRequest) -> float | None:
