@@ -113,13 +113,14 @@ def test_dashscope_and_openrouter_are_sent_marks():
     assert set(marks) == {("messages", 0, "content", 0), ("messages", 3, "content", 0)}
 
 
-def test_openais_later_models_are_sent_breakpoints():
-    """gpt-5.6 is the first that takes them."""
-    entry = {"options": {"mark": ["system", "last"]}, "quirks": {"cache_marks": "breakpoint"}}
+@pytest.mark.parametrize(("api", "key"), [("chat", "messages"), ("responses", "input")])
+def test_openais_later_models_are_sent_breakpoints(api, key):
+    """gpt-5.6 is the first that takes them, in both APIs."""
+    entry = {"options": {"mark": ["system", "last"]}, "quirks": {"cache_marks": "breakpoint"}, "api": api}
     marks = find_marks(run_virtual(send("openai", **entry)), "prompt_cache_breakpoint")
     assert marks == {
-        ("messages", 0, "content", 0): {"mode": "explicit"},
-        ("messages", 3, "content", 0): {"mode": "explicit"},
+        (key, 0, "content", 0): {"mode": "explicit"},
+        (key, 3, "content", 0): {"mode": "explicit"},
     }
 
 
