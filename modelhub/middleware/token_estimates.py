@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelhub.core.model import ChatModelBase, ChatRequest
-from modelhub.messages.blocks import ContentBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
+from modelhub.messages.blocks import (
+    ContentBlock,
+    ProviderItemBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
 
 __all__ = ["characters", "input_tokens", "min_input_tokens", "max_output_tokens"]
 
@@ -47,6 +54,8 @@ def characters(request: ChatRequest) -> int:
 def _length(block: ContentBlock) -> int:
     if isinstance(block, TextBlock):
         return len(block.text)
+    if isinstance(block, ProviderItemBlock):
+        return len(str(block.item))
     if isinstance(block, ThinkingBlock):
         return len(block.thinking)
     if isinstance(block, ToolResultBlock):

@@ -30,7 +30,14 @@ from modelhub.core.record import Lazy
 from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.core.tracebacks import describe_origin, drop_frames, linked_errors
-from modelhub.messages.blocks import ContentBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
+from modelhub.messages.blocks import (
+    ContentBlock,
+    ProviderItemBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
 from modelhub.providers.addresses import find_secrets
 from modelhub.providers.http.failures import find_network_failure
 from modelhub.providers.http.proxies import read_proxy_addresses
@@ -341,6 +348,9 @@ def _block_texts(block: ContentBlock) -> Iterator[str]:
         yield block.text
     elif isinstance(block, ThinkingBlock):
         yield block.thinking
+    elif isinstance(block, ProviderItemBlock):
+        # Shorter ones are names of the API, which an error may tell: types, states, ids.
+        yield from (text for text in _texts_in(block.item) if " " in text)
     elif isinstance(block, ToolUseBlock):
         yield from _texts_in(block.input)
     elif isinstance(block, ToolResultBlock):

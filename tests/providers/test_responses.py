@@ -6,7 +6,19 @@ import httpx2
 import pytest
 
 from modelhub import Hub
-from modelhub.core.errors import BadReply, InvalidRequest, RateLimited, ServerError, StreamBroken, UnsupportedFeature
+from modelhub.core.errors import (
+    BadReply,
+    ConfigError,
+    InvalidRequest,
+    RateLimited,
+    ServerError,
+    StreamBroken,
+    UnsupportedFeature,
+)
+from modelhub.providers.anthropic import AnthropicChatModel
+from modelhub.providers.dashscope import DashScopeChatModel
+from modelhub.providers.gemini import GeminiChatModel
+from modelhub.providers.ollama import OllamaChatModel
 from modelhub.providers.openai import OpenAIChatModel
 from modelhub.testing import FaultServer, rerouted
 from tests.providers.test_openai_corpus import KEY
@@ -177,6 +189,34 @@ async def test_the_vendors_own_tools_are_sent_as_they_are(loopback, model):
     body = await body_of(loopback, model, tools=[TOOL, own], tool_choice={"type": "web_search"})
     assert body["tools"][1] == own
     assert body["tool_choice"] == {"type": "web_search"}
+
+
+@pytest.mark.parametrize("cls", [AnthropicChatModel, GeminiChatModel, DashScopeChatModel, OllamaChatModel])
+async def test_another_vendor_is_not_sent_the_tools(cls):
+    """Nor are OpenAI's own chat completions: the next model of a chain may have them."""
+    with pytest.raises(UnsupportedFeature, match="web_search"):
+        await cls("m", api_key="k")("hi", [{"type": "web_search"}], stream=False)
+    with pytest.raises(UnsupportedFeature, match="Responses"):
+        await OpenAIChatModel("m", "k", api="chat")("hi", [{"type": "web_search"}], stream=False)
+
+
+async def test_a_structure_is_asked_for_in_the_forms_of_the_api(loopback, model):
+    """By a strict schema, or in words where no schema of an object says it."""
+    loopback.answers(response(message('{"a": 1}')))
+    schema = {"title": "T", "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    form = (await body_of(loopback, model, structured_model=schema))["text"]["format"]
+    assert (form["type"], form["name"], form["strict"]) == ("json_schema", "T", True)
+    assert form["schema"]["additionalProperties"] is False
+    loopback.answers(response(message("[1]")))
+    body = await body_of(loopback, model, structured_model={"type": "array", "items": {"type": "integer"}})
+    assert "text" not in body
+    assert "JSON Schema" in body["input"][-1]["content"]
+
+
+def test_there_are_two_apis():
+    """Another one is a mistake in the configuration."""
+    with pytest.raises(ConfigError, match="auto, responses, chat"):
+        OpenAIChatModel("m", "k", api="response")
 
 
 async def test_media_go_in_the_forms_of_the_api(loopback, model):
@@ -420,6 +460,67 @@ async def test_a_stream_that_fails_is_no_answer(loopback, model, events, cls):
         await (await model("hi", stream=True)).final()
     assert type(caught.value.__cause__) is cls
     assert caught.value.partial.text == "hel"
+
+
+async def test_what_a_failed_response_used_is_counted(loopback, model):
+    """It may have to be paid for."""
+    failed = response(status="failed", error={"code": "server_error", "message": "no"})
+    for stream in (False, True):
+        loopback.answers(failed)
+        if stream:
+            loopback.streams(event("response.failed", response=failed), content_type="text/event-stream")
+        with pytest.raises(ServerError) as caught:
+            await model("hi", stream=stream)
+        assert caught.value.attempts[0]["usage"].total_tokens == 5
+
+
+def events_of(*output):
+    """A whole stream, as the API has it: each item begins, comes in pieces and is said once more at its end."""
+    texts = {"message": ("output_text", "content"), "reasoning": ("reasoning_summary_text", "summary")}
+    for index, item in enumerate(output):
+        place = {"output_index": index, "item_id": item["id"]}
+        kind, key = texts.get(item["type"], ("", ""))
+        started = {**item, "encrypted_content": None} if kind == "reasoning_summary_text" else item
+        started = {**started, **({key: []} if key else {}), **({"arguments": ""} if "arguments" in item else {})}
+        yield event("response.output_item.added", output_index=index, item=started)
+        for number, part in enumerate(item.get(key, ())):
+            for piece in (part["text"][:2], part["text"][2:]):
+                at = {"content_index": number} if key == "content" else {"summary_index": number}
+                yield event(f"response.{kind}.delta", **place, **at, delta=piece)
+            yield event(f"response.{kind}.done", **place, text=part["text"])
+        if "arguments" in item:
+            for piece in (item["arguments"][:3], item["arguments"][3:]):
+                yield event("response.function_call_arguments.delta", **place, delta=piece)
+        yield event("response.output_item.done", output_index=index, item=item)
+    yield ended(*output)
+
+
+async def test_a_stream_ends_as_the_plain_reply(loopback, model):
+    """Reasoning in parts, messages with their phases, the vendor's own items, calls: block by block the same."""
+    first = message("Let me see.", phase="commentary")
+    final = {**message("Done.", phase="final_answer"), "id": "msg_2"}
+    output = (THOUGHT, first, SEARCH, {**THOUGHT, "id": "rs_2"}, CALL, final)
+    loopback.answers(response(*output))
+    plain = await model("hi")
+    loopback.streams(*events_of(*output), content_type="text/event-stream")
+    snapshots = [snapshot async for snapshot in await model("hi", stream=True)]
+    assert snapshots[-1].content == plain.content
+    assert [block["type"] for block in plain.content] == [
+        *("thinking", "text", "provider_item", "thinking", "tool_use", "text")
+    ]
+    assert "".join(snapshot.delta for snapshot in snapshots) == plain.text == "Let me see.Done."
+    assert snapshots[0].thinking == "On"
+
+
+async def test_messages_of_two_phases_are_two_blocks(loopback, model):
+    """What was said on the way and what is the answer are told apart, plain and streamed; else they are one text."""
+    first, final = message("One.", phase="commentary"), {**message("Two.", phase="final_answer"), "id": "msg_2"}
+    for output, count in (((first, final), 2), ((message("One."), {**message("Two."), "id": "msg_2"}), 1)):
+        loopback.answers(response(*output))
+        plain = await model("hi")
+        loopback.streams(*events_of(*output), content_type="text/event-stream")
+        assert (await (await model("hi", stream=True)).final()).content == plain.content
+        assert (len(plain.content), plain.text) == (count, "One.Two.")
 
 
 async def test_what_came_in_pieces_is_not_read_again(loopback, model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from modelhub.core.errors import CallError, ConfigError
 from modelhub.core.model import ChatRequest
@@ -100,6 +100,8 @@ class OpenAIChatModel(HttpProvider):
             self.quirks = self.quirks.model_copy(update={"cache_marks": "breakpoint"})
         self.takes_cache_marks = self.quirks.cache_marks is not None
         self._reasoning_effort = reasoning_effort
+        if api not in get_args(ApiName):
+            raise ConfigError(f"api: expected {', '.join(get_args(ApiName))}, not {api!r}")
         self._apis: dict[str, Api] = {"chat": ChatApi(), "responses": ResponsesApi(endpoint.host or self.server)}
         self.api: ApiName = "chat" if api == "auto" and not has_responses(self.server, endpoint) else api
         """Which API is asked: `auto` only where both are there."""

@@ -39,7 +39,7 @@ def read_body(body: Json, answer: ResponseBuilder, host: str) -> None:
 def _read_response(response: Json, answer: ResponseBuilder, host: str) -> None:
     status = response.get("status")
     if status == "failed" or response.get("error"):
-        raise _failure(response)
+        raise _failure(response, answer)
     if "output" not in response and is_flat_error(response):
         raise error_in_answer(response)
     if status in ("queued", "in_progress"):
@@ -56,7 +56,8 @@ def _read_response(response: Json, answer: ResponseBuilder, host: str) -> None:
     _end(response, answer)
 
 
-def _failure(response: Json) -> CallError:
+def _failure(response: Json, answer: ResponseBuilder) -> CallError:
+    answer.report_counts(response.get("usage"), read_counts)  # what failed may have cost something
     return error_in_answer({"error": response.get("error")})  # its own fields are about the response
 
 
@@ -124,8 +125,8 @@ def _read_end(event: Json, answer: ResponseBuilder, host: str) -> None:
     _read_response(response, answer, host)
 
 
-def _read_failure(event: Json, _: ResponseBuilder, __: str) -> None:
-    raise _failure(event["response"])
+def _read_failure(event: Json, answer: ResponseBuilder, _: str) -> None:
+    raise _failure(event["response"], answer)
 
 
 def _read_error(event: Json, _: ResponseBuilder, __: str) -> None:
