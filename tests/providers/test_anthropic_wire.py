@@ -35,7 +35,7 @@ from modelhub.core.errors import (
 from modelhub.core.response import ChatUsage
 from modelhub.core.stream import ChatStream
 from modelhub.providers.anthropic import AnthropicChatModel
-from tests.providers.recordings import sample
+from tests.providers.recordings import address_of, check_in_lanes, sample
 
 KEY = "sk-ant-test-0123456789abcdef"
 SSE = "text/event-stream"
@@ -132,16 +132,13 @@ async def read(stream):
     return last
 
 
-async def replayed(server, record, options):
-    """What the model makes of *record*."""
-    streams = "stream" in record["tags"]
-    base_url = f"{server.url}/i/{record['id']}{options}"
-    async with AnthropicChatModel("claude-haiku-4-5", KEY, stream=streams, base_url=base_url) as model:
-        try:
-            reply = await model("Hi")
-            return await read(reply) if isinstance(reply, ChatStream) else reply
-        except (CallError, AssertionError) as error:
-            return error
+async def answer_to(model, stream):
+    """What a call of *model* comes to: a reply, or the error that it ends in."""
+    try:
+        reply = await model("Hi", stream=stream)
+        return await read(reply) if stream else reply
+    except (CallError, AssertionError) as error:
+        return error
 
 
 @pytest.mark.parametrize("options", ["", "~split=7", "~split=1"])
@@ -162,16 +159,14 @@ async def test_the_recorded_traffic(replay, options):
     records = [record for record in records if len(record["response"]) <= longest]
     assert len(records) >= count
     records = sample(records) if options else records
-    turnstile = asyncio.Semaphore(8)
 
-    async def check(record):
-        async with turnstile:
-            found = differences(record, await replayed(replay, record, options))
-        return {record["id"]: found} if found else {}
+    def model_for(lane):
+        return AnthropicChatModel("claude-haiku-4-5", KEY, base_url=address_of(replay, lane, options))
 
-    wrong = {}
-    for found in await asyncio.gather(*map(check, records)):
-        wrong |= found
+    async def check(record, model):
+        return differences(record, await answer_to(model, "stream" in record["tags"]))
+
+    wrong = await check_in_lanes(records, model_for, check)
     assert {key: found for key, found in wrong.items() if key not in EXPLAINED} == {}
     assert all(found[0][0] == "finish" and len(found) == 1 for found in wrong.values())
 

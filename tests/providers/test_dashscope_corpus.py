@@ -3,13 +3,11 @@
 What was recorded of its OpenAI-compatible mode (`chat`) is read by the `openai` provider.
 """
 
-import asyncio
-
 import pytest
 
 from modelhub.core.errors import AuthenticationFailed, CallError, RequestRefused
 from modelhub.providers.dashscope import DashScopeChatModel
-from tests.providers.recordings import sample
+from tests.providers.recordings import address_of, check_in_lanes, sample
 
 EXPLAINED = {
     "dashscope-39d0ffc38e68d8": "a stream of growing wholes, which the vendor sends if asked to: we never ask",
@@ -57,22 +55,20 @@ async def read(stream):
     return last
 
 
-async def check(url, record, split):
-    """What goes otherwise than expected when *record* is replayed in pieces of *split* bytes."""
-    address = f"{url}/i/{record['id']}" + (f"~split={split}" if split else "") + "/api/v1"
+async def check(record, model):
+    """What goes otherwise than expected when *record* is replayed to *model*."""
     stream = "stream" in record["tags"]
-    async with DashScopeChatModel("asked-for", "key-0123", stream, base_url=address) as model:
-        try:
-            reply = await model("hi")
-            reply = await read(reply) if stream else reply
-        except CallError as error:
-            facts = record["expect"].get("error")
-            if facts is None:
-                return {"raised": error}
-            wanted = ERRORS[facts["code"], facts["status"]]
-            same = type(error) is wanted and error.code == facts["code"] and facts["message"] in str(error)
-            return {} if same else {"error": (wanted, error)}
-        return differences(record, reply)
+    try:
+        reply = await model("hi", stream=stream)
+        reply = await read(reply) if stream else reply
+    except CallError as error:
+        facts = record["expect"].get("error")
+        if facts is None:
+            return {"raised": error}
+        wanted = ERRORS[facts["code"], facts["status"]]
+        same = type(error) is wanted and error.code == facts["code"] and facts["message"] in str(error)
+        return {} if same else {"error": (wanted, error)}
+    return differences(record, reply)
 
 
 @pytest.mark.parametrize("split", [None, 7, 1], ids=["whole", "7-bytes", "1-byte"])
@@ -88,12 +84,10 @@ async def test_recorded_answers_are_read_in_full(replay, split):
         and (split != 1 or ("stream" in record["tags"] and len(record["response"]) < LONG))
         and record["id"] not in EXPLAINED
     ]
-    gate = asyncio.Semaphore(8)
+    options = f"~split={split}" if split else ""
 
-    async def one(record):
-        async with gate:
-            return record["id"], await check(replay.url, record, split)
+    def model_for(lane):
+        return DashScopeChatModel("asked-for", "key-0123", base_url=address_of(replay, lane, options) + "/api/v1")
 
     assert len(records) == (16 if split == 1 else 30)
-    found = await asyncio.gather(*map(one, sample(records) if split else records))
-    assert [pair for pair in found if pair[1]] == []
+    assert await check_in_lanes(sample(records) if split else records, model_for, check) == {}

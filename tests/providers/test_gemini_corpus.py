@@ -1,7 +1,5 @@
 """Gemini's recorded answers, of the Gemini API and of Vertex AI, read through the class a caller uses."""
 
-import asyncio
-
 import pytest
 
 from modelhub.core.errors import (
@@ -18,7 +16,7 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 from modelhub.providers.gemini import GeminiChatModel
-from tests.providers.recordings import sample
+from tests.providers.recordings import address_of, check_in_lanes, sample
 
 EXPLAINED: dict[str, tuple[str, type[CallError]]] = {
     "gemini-5cece1023af265": (
@@ -137,21 +135,19 @@ async def read(stream):
     return last
 
 
-async def check(url, record, split):
-    """What goes otherwise than expected when *record* is replayed in pieces of *split* bytes."""
-    address = f"{url}/i/{record['id']}" + (f"~split={split}" if split else "")
+async def check(record, model):
+    """What goes otherwise than expected when *record* is replayed to *model*."""
     streamed = record["endpoint"] == "streamGenerateContent"
-    async with GeminiChatModel("asked-for", "key-0123", stream=streamed, base_url=address) as model:
-        try:
-            reply = await model("hi")
-            reply = await read(reply) if streamed else reply
-        except CallError as error:
-            if record["id"] in EXPLAINED:
-                return {} if type(error) is EXPLAINED[record["id"]][1] else {"raised": error}
-            wanted = (expected_error(record), None if is_blocked_prompt(record) else record["status"])
-            return {} if (type(error), error.status) == wanted else {"error": (wanted, error)}
-        raises = record["id"] in EXPLAINED or expected_error(record)
-        return {"not raised": True} if raises else differences(record, reply)
+    try:
+        reply = await model("hi", stream=streamed)
+        reply = await read(reply) if streamed else reply
+    except CallError as error:
+        if record["id"] in EXPLAINED:
+            return {} if type(error) is EXPLAINED[record["id"]][1] else {"raised": error}
+        wanted = (expected_error(record), None if is_blocked_prompt(record) else record["status"])
+        return {} if (type(error), error.status) == wanted else {"error": (wanted, error)}
+    raises = record["id"] in EXPLAINED or expected_error(record)
+    return {"not raised": True} if raises else differences(record, reply)
 
 
 @pytest.mark.parametrize("split", [None, 7, 1], ids=["whole", "7-bytes", "1-byte"])
@@ -167,15 +163,13 @@ async def test_recorded_answers_are_read_in_full(replay, split):
         and record["endpoint"] in ("generateContent", "streamGenerateContent")
         and (split != 1 or "stream" in record["tags"])
     ]
-    gate = asyncio.Semaphore(8)
+    options = f"~split={split}" if split else ""
 
-    async def one(record):
-        async with gate:
-            return record["id"], await check(replay.url, record, split)
+    def model_for(lane):
+        return GeminiChatModel("asked-for", "key-0123", base_url=address_of(replay, lane, options))
 
     assert len(records) == (44 if split == 1 else 299)
-    found = await asyncio.gather(*map(one, sample(records) if split else records))
-    assert [pair for pair in found if pair[1]] == []
+    assert await check_in_lanes(sample(records) if split else records, model_for, check) == {}
 
 
 async def test_a_recorded_429_says_how_long_to_wait(replay):

@@ -1,12 +1,10 @@
 """Ollama's recorded answers, read through the class a caller uses. Its `generate` records are another API's."""
 
-import asyncio
-
 import pytest
 
 from modelhub.core.errors import CallError, ContextTooLong, ModelNotFound
 from modelhub.providers.ollama import OllamaChatModel
-from tests.providers.recordings import sample
+from tests.providers.recordings import address_of, check_in_lanes, sample
 
 EXPLAINED: dict[str, str] = {}
 """Records that rightly differ, and why."""
@@ -49,19 +47,18 @@ async def read(stream):
     return last
 
 
-async def check(url, record, split):
-    """What goes otherwise than expected when *record* is replayed in pieces of *split* bytes."""
-    address = f"{url}/i/{record['id']}" + (f"~split={split}" if split else "")
-    async with OllamaChatModel("asked-for", host=address, stream="stream" in record["tags"]) as model:
-        try:
-            reply = await model("hi")
-            reply = await read(reply) if "stream" in record["tags"] else reply
-        except CallError as error:
-            if "error" not in record["expect"]:
-                return {"raised": error}
-            found, wanted = type(error), expected_error(record)
-            return {} if found is wanted and error.status == record["status"] else {"error": (wanted, found)}
-        return differences(record, reply)
+async def check(record, model):
+    """What goes otherwise than expected when *record* is replayed to *model*."""
+    stream = "stream" in record["tags"]
+    try:
+        reply = await model("hi", stream=stream)
+        reply = await read(reply) if stream else reply
+    except CallError as error:
+        if "error" not in record["expect"]:
+            return {"raised": error}
+        found, wanted = type(error), expected_error(record)
+        return {} if found is wanted and error.status == record["status"] else {"error": (wanted, found)}
+    return differences(record, reply)
 
 
 @pytest.mark.parametrize("split", [None, 7, 1], ids=["whole", "7-bytes", "1-byte"])
@@ -77,12 +74,10 @@ async def test_recorded_answers_are_read_in_full(replay, split):
         and (split != 1 or "stream" in record["tags"])
         and record["id"] not in EXPLAINED
     ]
-    gate = asyncio.Semaphore(8)
+    options = f"~split={split}" if split else ""
 
-    async def one(record):
-        async with gate:
-            return record["id"], await check(replay.url, record, split)
+    def model_for(lane):
+        return OllamaChatModel("asked-for", host=address_of(replay, lane, options))
 
     assert len(records) == (22 if split == 1 else 58)
-    found = await asyncio.gather(*map(one, sample(records) if split else records))
-    assert [pair for pair in found if pair[1]] == []
+    assert await check_in_lanes(sample(records) if split else records, model_for, check) == {}

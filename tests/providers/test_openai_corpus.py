@@ -3,7 +3,6 @@
 In pieces one recording of each kind is read; MODELHUB_LONG=1 reads all, the longest streams in single bytes too.
 """
 
-import asyncio
 import json
 import os
 
@@ -25,9 +24,8 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 from modelhub.providers.openai import OpenAIChatModel
-from tests.providers.recordings import sample
+from tests.providers.recordings import address_of, check_in_lanes, sample
 
-AT_ONCE = 8
 LONGEST = 10**9 if os.environ.get("MODELHUB_LONG") else 12_000
 """Of what is longer, nothing is read in single bytes: it takes three times as long as all the others together."""
 
@@ -178,46 +176,43 @@ async def compare(record, model):
 
 
 async def check_all(records, model_for):
-    """Compare *records*, a few at a time; what differs and is not explained, by id."""
-    gate, found = asyncio.Semaphore(AT_ONCE), {}
+    """Compare *records*; return what differs and is not explained, by id."""
 
-    async def check(record):
-        async with gate, model_for(record) as model:
-            wrong = [pair for pair in await compare(record, model) if (record["id"], pair[0]) not in EXPLAINED]
-            if wrong:
-                found[record["id"]] = (record["host"], wrong)
+    async def check(record, model):
+        wrong = [pair for pair in await compare(record, model) if (record["id"], pair[0]) not in EXPLAINED]
+        return (record["host"], wrong) if wrong else None
 
-    await asyncio.gather(*(check(record) for record in records))
-    return found
+    return await check_in_lanes(records, model_for, check)
 
 
 def over_the_wire(replay, split=""):
     """Models that ask the replay server, which cuts its answers into pieces of *split* bytes."""
-    return lambda record: OpenAIChatModel("m", KEY, base_url=f"{replay.url}/i/{record['id']}{split}/v1")
+    return lambda lane: OpenAIChatModel("m", KEY, base_url=f"{address_of(replay, lane, split)}/v1")
 
 
 class InMemory(httpx2.AsyncBaseTransport):
-    """Answers with one recording in pieces of *size* bytes: a thousand times what a socket can do."""
+    """Answers with one recording after another in pieces of *size* bytes: a thousand times what a socket can do."""
 
-    def __init__(self, record, size):
-        self.record = record
+    def __init__(self, records, size):
+        self.records = iter(records)
         self.size = size
 
     async def handle_async_request(self, request):
-        body, headers = self.record["response"].encode(), self.record["response_headers"]
+        record = next(self.records)
+        body, headers = record["response"].encode(), record["response_headers"]
 
         async def pieces():
             for at in range(0, len(body), self.size):
                 yield body[at : at + self.size]
 
-        return httpx2.Response(self.record["status"], headers=headers, content=pieces())
+        return httpx2.Response(record["status"], headers=headers, content=pieces())
 
 
 def in_memory(size):
     """Models whose HTTP client has no network below it, and whose answers come in pieces of *size* bytes."""
 
-    def model(record):
-        client = httpx2.AsyncClient(transport=InMemory(record, size))
+    def model(lane):
+        client = httpx2.AsyncClient(transport=InMemory(lane, size))
         return OpenAIChatModel("m", KEY, api="chat", client_args={"http_client": client})
 
     return model

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import pytest_asyncio
 
 from modelhub import Hub
 from modelhub.core.errors import (
@@ -20,10 +21,28 @@ from modelhub.core.errors import (
     ServerError,
     UnsupportedFeature,
 )
+from tests.providers.conftest import Loopback
 from tests.providers.wires import ENTRIES, MAKERS, WIRES, error_body, error_in_stream, failure_of, models_at
 
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 EVERY_WIRE = pytest.mark.parametrize("wire", WIRES)
+
+
+@pytest_asyncio.fixture(name="shared_loopback", scope="module", loop_scope="module")
+async def _shared_loopback():
+    """A scripted server for all tests that ask `models`."""
+    async with Loopback().running() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(name="models", scope="module", loop_scope="module")
+async def _models(shared_loopback):
+    """A model of every provider at that server: to make them takes longer than all else that a test does."""
+    async with models_at(shared_loopback.url) as models:
+        yield models
+
+
+SHARED = pytest.mark.asyncio(loop_scope="module")
 
 # -- statuses ----------------------------------------------------------------------------------------------------------
 
@@ -100,17 +119,17 @@ TOO_LONG = {
 }
 
 
+@SHARED
 @pytest.mark.parametrize("server", TOO_LONG)
-async def test_a_context_that_is_too_long_is_known_in_the_words_of_every_server(loopback, server):
+async def test_a_context_that_is_too_long_is_known_in_the_words_of_every_server(shared_loopback, models, server):
     """Whichever server stands behind whichever wire, at a 400 and inside a stream that began with 200."""
     found = {}
-    async with models_at(loopback.url) as models:
-        for wire, model in models.items():
-            loopback.answers(error_body(wire, TOO_LONG[server]), status=400)
-            found[wire, "400"] = type(await failure_of(model, stream=True))
-            content_type, data = error_in_stream(wire, TOO_LONG[server])
-            loopback.streams(data, content_type=content_type)
-            found[wire, "stream"] = type(await failure_of(model, stream=True))
+    for wire, model in models.items():
+        shared_loopback.answers(error_body(wire, TOO_LONG[server]), status=400)
+        found[wire, "400"] = type(await failure_of(model, stream=True))
+        content_type, data = error_in_stream(wire, TOO_LONG[server])
+        shared_loopback.streams(data, content_type=content_type)
+        found[wire, "stream"] = type(await failure_of(model, stream=True))
     assert found == dict.fromkeys(found, ContextTooLong)
 
 
@@ -214,30 +233,29 @@ WORDS = {
 }
 
 
+@SHARED
 @pytest.mark.parametrize("name", WORDS)
-async def test_words_say_what_no_code_says(loopback, name):
+async def test_words_say_what_no_code_says(shared_loopback, models, name):
     """The class is the same behind every wire, and the status stays on the error."""
     status, message, wanted = WORDS[name]
     found = {}
-    async with models_at(loopback.url) as models:
-        for wire, model in models.items():
-            loopback.answers(error_body(wire, message, status), status=status)
-            failure = await failure_of(model)
-            found[wire] = type(failure), failure.status
+    for wire, model in models.items():
+        shared_loopback.answers(error_body(wire, message, status), status=status)
+        failure = await failure_of(model)
+        found[wire] = type(failure), failure.status
     assert found == dict.fromkeys(WIRES, (wanted, status))
 
 
 QUOTED = ["Your credit balance is too low", "The model `m` does not exist", "Incorrect API key provided", "rate limit"]
 
 
+@SHARED
 @pytest.mark.parametrize("capitals", [str.upper, str.lower, str.title])
-async def test_words_mean_the_same_in_any_case(loopback, capitals):
+async def test_words_mean_the_same_in_any_case(shared_loopback, models, capitals):
     """A server's words are known however it writes them, also those behind other words."""
-    loopback.answers(
-        error_body("openai", capitals("the account is in arrears: your free quota is used up"), 403), status=403
-    )
-    async with models_at(loopback.url) as models:
-        assert type(await failure_of(models["openai"])) is QuotaExhausted
+    words = capitals("the account is in arrears: your free quota is used up")
+    shared_loopback.answers(error_body("openai", words, 403), status=403)
+    assert type(await failure_of(models["openai"])) is QuotaExhausted
 
 
 @EVERY_WIRE

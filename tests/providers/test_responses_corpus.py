@@ -3,14 +3,12 @@
 In pieces one recording of each kind is read; MODELHUB_LONG=1 reads all, the longest streams in single bytes too.
 """
 
-import asyncio
-
 import httpx2
 
 from modelhub.core.errors import BadReply, CallError, StreamBroken, UnknownFailure
 from modelhub.providers.openai import OpenAIChatModel
-from tests.providers.recordings import sample
-from tests.providers.test_openai_corpus import AT_ONCE, BY_CODE, BY_STATUS, KEY, LONGEST, InMemory, read
+from tests.providers.recordings import address_of, check_in_lanes, sample
+from tests.providers.test_openai_corpus import BY_CODE, BY_STATUS, KEY, LONGEST, InMemory, read
 
 FINISH = {"completed": "stop", "max_output_tokens": "length", "content_filter": "content_filter"}
 ERRORS = {
@@ -113,28 +111,25 @@ async def compare(record, model):
 
 
 async def check_all(records, model_for):
-    """Compare *records*, a few at a time; what differs, by id."""
-    gate, found = asyncio.Semaphore(AT_ONCE), {}
+    """Compare *records*; return what differs, by id."""
 
-    async def check(record):
-        async with gate, model_for(record) as model:
-            if wrong := await compare(record, model):
-                found[record["id"]] = (record["host"], wrong)
+    async def check(record, model):
+        wrong = await compare(record, model)
+        return (record["host"], wrong) if wrong else None
 
-    await asyncio.gather(*(check(record) for record in records))
-    return found
+    return await check_in_lanes(records, model_for, check)
 
 
 def over_the_wire(replay):
     """Models that ask the replay server."""
-    return lambda record: OpenAIChatModel("m", KEY, api="responses", base_url=f"{replay.url}/i/{record['id']}/v1")
+    return lambda lane: OpenAIChatModel("m", KEY, api="responses", base_url=f"{address_of(replay, lane)}/v1")
 
 
 def in_memory(size):
     """Models whose HTTP client has no network below it, and whose answers come in pieces of *size* bytes."""
 
-    def model(record):
-        client = httpx2.AsyncClient(transport=InMemory(record, size))
+    def model(lane):
+        client = httpx2.AsyncClient(transport=InMemory(lane, size))
         return OpenAIChatModel("m", KEY, api="responses", client_args={"http_client": client})
 
     return model
