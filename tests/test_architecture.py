@@ -3,8 +3,6 @@
 import ast
 import importlib.metadata
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -173,32 +171,6 @@ def test_no_sdk_is_imported_with_a_module():
     found = [(name, target) for name, path in MODULES.items() for target in read_source(path).imported]
     assert [(name, target) for name, target in found if target.partition(".")[0] in SDKS] == []
     assert len(found) > len(MODULES)
-
-
-LATER = {
-    "aiolimiter",
-    "genai_prices",
-    "httpx",
-    "httpx2",
-    "aiohttp",
-    "rich",
-    "sqlite3",
-    "structlog",
-    "tenacity",
-    "typer",
-}
-"""What only some calls, files and commands need."""
-
-
-def test_only_what_a_call_needs_is_loaded():
-    """`import modelhub`, and loading a file, leave alone the vendors' SDKs, and what nobody has asked for yet."""
-    code = (
-        "import sys, modelhub; from modelhub import Hub; "
-        "Hub.from_dict({'version': 1, 'models': {'m': {'provider': 'openai', 'model_name': 'x', 'api_key': 'k'}}}); "
-        f"print(sorted(set(sys.modules) & {SDKS | LATER!r}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]"
 
 
 def test_every_public_name_can_be_had():

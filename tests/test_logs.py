@@ -147,15 +147,6 @@ def test_an_application_that_configures_logging_sees_them():
     assert "WARNING modelhub fallback" in done.stderr
 
 
-def test_structlog_is_not_imported_for_nobody():
-    """Who does not log does not pay for it, not even when calls fail."""
-    code = SCRIPT.format(setup="", config=CONFIG | {"defaults": {"retry": {"initial_wait": 0}}})
-    done = subprocess.run(
-        [sys.executable, "-c", code + "\nprint('structlog' in sys.modules)"], capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.strip() == "False"
-
-
 async def test_tags_of_any_name_are_logged(caplog):
     """A tag may be called as the logging machinery calls its own fields."""
     caplog.set_level("DEBUG", logger="modelhub")

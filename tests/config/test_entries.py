@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -231,28 +229,6 @@ def test_a_class_is_looked_at_anew_when_it_is_complete(monkeypatch: pytest.Monke
     error = refuse("version: 1\nmodels:\n  a: {provider: late, model_name: a, voice: {loud: 1}}\n")
     assert "`loud: 1` must be true or false" in str(error)
     assert get_keys(LateOptions)["voice"] is LateOptions.model_fields["voice"]
-
-
-def test_import_is_light() -> None:
-    """Importing the loader loads no vendor's SDK, and the YAML parser only when a file is read."""
-    code = (
-        "import sys, modelhub.config.load\n"
-        "heavy = {'openai', 'anthropic', 'dashscope', 'ollama', 'google.genai', 'httpx', 'yaml'}\n"
-        "print(*heavy & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
-
-
-def test_unused_providers_are_not_imported(load: Load) -> None:
-    """Only the provider a file names is imported."""
-    code = (
-        "import sys\nfrom modelhub.config.load import load_text\n"
-        "load_text('version: 1\\nmodels: {a: {provider: scripted, reply: x}}', environ={})\n"
-        "print(*(name for name in sys.modules if name == 'modelhub.providers.openai'))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
 def test_shipped_file_loads(shipped: str) -> None:

@@ -108,8 +108,8 @@ def test_a_user_loads_it_by_one_line(pytester, monkeypatch):
         "version: 1\n"
         "defaults: {retry: {max_attempts: 2, initial_wait: 0}}\n"
         "models:\n"
-        "  gpt: {provider: openai, model_name: gpt-5-mini, api_key: '${OPENAI_API_KEY}'}\n"
-        "  spare: {provider: openai, model_name: gpt-5-nano, api_key: '${SPARE_API_KEY}'}\n"
+        "  gpt: {provider: ollama, model_name: gpt-oss, api_key: '${OLLAMA_API_KEY}'}\n"
+        "  spare: {provider: ollama, model_name: qwen3, api_key: '${SPARE_API_KEY}'}\n"
         "chains: {primary: {models: [gpt, spare]}}\n"
     )
     pytester.makepyfile(USERS_TEST)
