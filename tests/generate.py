@@ -21,9 +21,9 @@ def table(head, rows):
 
 def failures():
     """The failure table, as `modelhub explain --failures --markdown` prints it."""
-    from modelhub.cli.model_table import markdown
+    from modelhub.cli.model_table import format_markdown
 
-    return markdown()
+    return format_markdown()
 
 
 def layers():

@@ -1,4 +1,4 @@
-"""The command line: one file a command. Nothing is imported before a command needs it."""
+"""The command line: one module or package for each command, imported when it is needed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def main() -> None:
     """Run the `modelhub` command."""
     try:
         from modelhub.cli.application import app
-        from modelhub.cli.output import be_lenient
+        from modelhub.cli.output import replace_unencodable
 
-        be_lenient()
+        replace_unencodable()
         app(prog_name="modelhub")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""What stands below an answer: who gave it, how long it took, what it cost, and what failed before."""
+"""The summary below an answer: the model, the time, the cost, and what failed before."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from modelhub.cli.error_view import before
-from modelhub.cli.output import counted, line, money, took
+from modelhub.cli.error_view import format_earlier_failures
+from modelhub.cli.output import format_cost, format_count, format_duration, make_line
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from modelhub.cli.call_trace import CallTrace
     from modelhub.core.response import ChatResponse
 
-__all__ = ["footer"]
+__all__ = ["format_summary"]
 
-_ENDINGS = {
+_FINISH_TEXTS = {
     "length": "cut off at the token limit",
     "content_filter": "cut off by the content filter",
     "refusal": "refused",
@@ -26,38 +26,38 @@ _ENDINGS = {
 }
 
 
-def footer(reply: ChatResponse, story: CallTrace, seconds: float, *, streamed: bool) -> list[Text]:
-    """The lines below *reply*, which took *seconds*."""
-    blank = [line("")] if sys.stdout.isatty() else []
-    who = line("  ", (" · ".join(_facts(reply, story, seconds, streamed)), "dim"))
-    return [*blank, *_calls(reply), who, *before(story.failed())]
+def format_summary(reply: ChatResponse, trace: CallTrace, seconds: float, *, streamed: bool) -> list[Text]:
+    """Return the lines below *reply*, which took *seconds*."""
+    blank = [make_line("")] if sys.stdout.isatty() else []
+    facts = make_line("  ", (" · ".join(_list_facts(reply, trace, seconds, streamed)), "dim"))
+    return [*blank, *_format_tool_calls(reply), facts, *format_earlier_failures(trace.list_failed())]
 
 
-def _calls(reply: ChatResponse) -> Iterator[Text]:
+def _format_tool_calls(reply: ChatResponse) -> Iterator[Text]:
     for call in reply.tool_calls:
         arguments = json.dumps(call["input"], ensure_ascii=False)
-        yield line("  ", ("asks for ", "dim"), (call["name"], "bold"), f" {arguments}")
+        yield make_line("  ", ("calls ", "dim"), (call["name"], "bold"), f" {arguments}")
 
 
-def _facts(reply: ChatResponse, story: CallTrace, seconds: float, streamed: bool) -> Iterator[str]:
+def _list_facts(reply: ChatResponse, trace: CallTrace, seconds: float, streamed: bool) -> Iterator[str]:
     name, model = reply["model_name"] or "?", reply["model"] or "?"
     yield model if name == model else f"{name} via {model}"
-    part = story.part(model)
-    if part is not None and len(part.attempts) > 1:
-        yield counted(len(part.attempts), "attempt")
-    yield _time(reply, seconds, streamed)
+    turn = trace.get_open_turn(model)
+    if turn is not None and len(turn.attempts) > 1:
+        yield format_count(len(turn.attempts), "attempt")
+    yield _format_time(reply, seconds, streamed)
     usage = reply["usage"]
     if usage is not None:
-        about = "about " if usage["estimated"] else ""
-        yield f"{about}{usage['input_tokens']:,} in, {usage['output_tokens']:,} out"
+        approximately = "about " if usage["estimated"] else ""
+        yield f"{approximately}{usage['input_tokens']:,} in, {usage['output_tokens']:,} out"
         if usage.cost is not None:
-            yield f"{about}{money(usage.cost)}"
-    if reply["finish_reason"] in _ENDINGS:
-        yield _ENDINGS[reply["finish_reason"]]
+            yield f"{approximately}{format_cost(usage.cost)}"
+    if reply["finish_reason"] in _FINISH_TEXTS:
+        yield _FINISH_TEXTS[reply["finish_reason"]]
 
 
-def _time(reply: ChatResponse, seconds: float, streamed: bool) -> str:
+def _format_time(reply: ChatResponse, seconds: float, streamed: bool) -> str:
     last = reply["attempts"][-1] if reply["attempts"] else None
     if not streamed or last is None or last["first_token"] is None:
-        return took(seconds)
-    return f"{took(seconds)} (first token {took(last['started'] + last['first_token'])})"
+        return format_duration(seconds)
+    return f"{format_duration(seconds)} (first token {format_duration(last['started'] + last['first_token'])})"

@@ -1,4 +1,4 @@
-"""All commands together."""
+"""The typer application with all commands."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"modelhub {__version__}")
         raise typer.Exit
 

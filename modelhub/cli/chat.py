@@ -1,4 +1,4 @@
-"""`modelhub chat`: ask a model or a chain from the terminal."""
+"""`modelhub chat`: send a message to a model or a chain from the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelhub.cli.options import AsJson, ConfigFile, Name
-from modelhub.cli.report import reported, usage_error
+from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
     from modelhub.cli.call_trace import CallTrace
@@ -27,9 +27,7 @@ def chat(
     name: Name,
     prompt: Annotated[
         str | None,
-        typer.Argument(
-            metavar="PROMPT", help="What to ask. What is piped in is appended, or asked if this is missing."
-        ),
+        typer.Argument(metavar="PROMPT", help="The message. Piped input is appended to it, or used if it is missing."),
     ] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message.")] = None,
     deadline: Annotated[
@@ -39,7 +37,7 @@ def chat(
         bool | None,
         typer.Option(
             "--stream/--no-stream",
-            help="Print the answer as it comes (default on a terminal; a pipe gets it when it is complete).",
+            help="Print the answer as it arrives (default on a terminal), or when it is complete (default in a pipe).",
             show_default=False,
         ),
     ] = None,
@@ -47,10 +45,11 @@ def chat(
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:
-    """Ask a model or a chain.
+    """Send a message to a model or a chain.
 
     The answer goes to standard output; who gave it, and what failed before, to standard error. With --json standard
-    output is one object: the reply, or {"error": ...}.
+    The answer goes to standard output, a summary to standard error. With --json, standard output is one object: the
+    reply, or {"error": ...}.
 
     \b
     Examples:
@@ -59,18 +58,18 @@ def chat(
     """
     from modelhub.cli.call_trace import CallTrace
 
-    story = CallTrace()
-    with reported(as_json=as_json, story=story):
-        call = Call(name, _messages(_question(prompt), system), _seconds(deadline), file)
+    trace = CallTrace()
+    with report_errors(as_json=as_json, trace=trace):
+        call = ChatCall(name, _make_messages(_read_question(prompt), system), _parse_deadline(deadline), file)
         call.stream = stream is not False and not as_json
         call.live = stream if stream is not None else sys.stdout.isatty()
         call.thinking, call.as_json = thinking, as_json
-        asyncio.run(_ask(call, story))
+        asyncio.run(_ask(call, trace))
 
 
 @dataclass(slots=True)
-class Call:
-    """What is asked, and how the answer is to be shown."""
+class ChatCall:
+    """What to send, and how to show the answer."""
 
     name: str
     messages: list[dict[str, str]]
@@ -83,30 +82,30 @@ class Call:
     started: float = field(default_factory=time.monotonic)
 
 
-def _messages(question: str, system: str | None) -> list[dict[str, str]]:
+def _make_messages(question: str, system: str | None) -> list[dict[str, str]]:
     messages = [{"role": "system", "content": system}] if system is not None else []
     return [*messages, {"role": "user", "content": question}]
 
 
-def _question(prompt: str | None) -> str:
-    """The prompt and what is piped in, a blank line between them."""
-    parts = [part for part in (prompt, _piped()) if part is not None and part.strip()]
+def _read_question(prompt: str | None) -> str:
+    """Return the prompt and the piped input, separated by a blank line."""
+    parts = [part for part in (prompt, _read_stdin()) if part is not None and part.strip()]
     if not parts:
-        usage_error("there is nothing to ask: write it after the name, or pipe it in", "PROMPT")
+        fail_usage("there is no message: write it after the name, or pipe it in", "PROMPT")
     return "\n\n".join(parts)
 
 
-def _piped() -> str | None:
-    """What is piped in; None on a terminal, or without standard input."""
+def _read_stdin() -> str | None:
+    """Return the piped input, or None on a terminal or without standard input."""
     if sys.stdin is None or sys.stdin.isatty():
         return None
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig").strip("\r\n")
     except UnicodeDecodeError:
-        usage_error("what is piped in is not UTF-8 text", "PROMPT")
+        fail_usage("the piped input is not UTF-8 text", "PROMPT")
 
 
-def _seconds(text: str | None) -> float | None:
+def _parse_deadline(text: str | None) -> float | None:
     if text is None:
         return None
     from modelhub.options import parse_duration
@@ -114,48 +113,48 @@ def _seconds(text: str | None) -> float | None:
     try:
         return float(parse_duration(text))
     except ValueError as error:
-        usage_error(str(error), "--deadline")
+        fail_usage(str(error), "--deadline")
 
 
-async def _ask(call: Call, story: CallTrace) -> None:
-    from modelhub.cli.answer_summary import footer
-    from modelhub.cli.output import print_json, say
-    from modelhub.cli.screen import say_wait
+async def _ask(call: ChatCall, trace: CallTrace) -> None:
+    from modelhub.cli.answer_summary import format_summary
+    from modelhub.cli.output import print_json, print_lines
+    from modelhub.cli.screen import print_wait
     from modelhub.core.context import Services
     from modelhub.hub import Hub
     from modelhub.logs import LogObserver
 
     options: dict[str, Any] = {} if call.deadline is None else {"deadline": call.deadline}
-    observers = (LogObserver(), story, *(() if call.as_json else (say_wait,)))
+    observers = (LogObserver(), trace, *(() if call.as_json else (print_wait,)))
     async with Hub.from_yaml(call.file, services=Services(observers=observers)) as hub:
         model = hub.get(call.name)
         call.started = time.monotonic()
-        reply = await _shown(call, await model(call.messages, stream=call.stream, **options), story)
+        reply = await _print_reply(call, await model(call.messages, stream=call.stream, **options), trace)
         took = time.monotonic() - call.started
     if call.as_json:
         print_json(reply)
     else:
-        say(*footer(reply, story, took, streamed=call.stream), err=True)
+        print_lines(*format_summary(reply, trace, took, streamed=call.stream), err=True)
 
 
-async def _shown(call: Call, reply: ChatResponse | ChatStream, story: CallTrace) -> ChatResponse:
-    """Print the answer as it comes; gives the complete one."""
+async def _print_reply(call: ChatCall, reply: ChatResponse | ChatStream, trace: CallTrace) -> ChatResponse:
+    """Print the answer as it arrives, and return the complete one."""
     from modelhub.cli.screen import Screen
     from modelhub.core.response import ChatResponse
 
     if isinstance(reply, ChatResponse) and call.as_json:
         return reply
-    screen = Screen(story, thinking=call.thinking, live=call.live)
+    screen = Screen(trace, thinking=call.thinking, live=call.live)
     try:
-        last = await _spans(reply, screen)
+        last = await _print_snapshots(reply, screen)
     except BaseException:
-        screen.cut()
+        screen.end_line()
         raise
-    screen.end()
+    screen.finish()
     return last
 
 
-async def _spans(reply: ChatResponse | ChatStream, screen: Screen) -> ChatResponse:
+async def _print_snapshots(reply: ChatResponse | ChatStream, screen: Screen) -> ChatResponse:
     from modelhub.core.response import ChatResponse
 
     if isinstance(reply, ChatResponse):

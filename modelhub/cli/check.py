@@ -1,4 +1,4 @@
-"""`modelhub check`: whether the file is right, and what is missing."""
+"""`modelhub check`: validate the file, and show which models are not configured."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import typer
 
 from modelhub.cli.exit import Exit
 from modelhub.cli.options import AsJson, ConfigFile
-from modelhub.cli.output import columns, counted, line, print_json, say
-from modelhub.cli.report import config_failed, problems_as_dicts, reported
+from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines
+from modelhub.cli.report import format_config_error, make_problem_dicts, report_errors
 from modelhub.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,76 +21,76 @@ __all__ = ["check"]
 
 
 def check(
-    strict: Annotated[bool, typer.Option("--strict", help="Leave with 4 if a model is not configured.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 4 if a model is not configured.")] = False,
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:
-    """Check the file.
+    """Check the file for problems.
 
-    Says every problem at once, or what the file has and what is missing. Asks no vendor.
+    Shows every problem at once, or the models and chains of the file and what they lack. Contacts no vendor.
 
     \b
     Examples:
       modelhub check
       modelhub check --strict --file deploy/models.yaml
     """
-    with reported(as_json=as_json):
+    with report_errors(as_json=as_json):
         try:
-            loaded, found = _read(file)
+            loaded, entries = _load(file)
         except ConfigError as error:
-            _broken(error, as_json)
+            _print_config_error(error, as_json)
             raise typer.Exit(Exit.CONFIG) from None
-        lacking = [entry.name for entry in found if entry.missing and entry.kind == "model"]
-        refused = strict and bool(lacking)
+        unconfigured = [entry.name for entry in entries if entry.missing and entry.kind == "model"]
+        is_refused = strict and bool(unconfigured)
         if as_json:
-            print_json({"ok": not refused, "file": loaded.file, "problems": [], **_sections(loaded, found)})
+            print_json({"ok": not is_refused, "file": loaded.file, "problems": [], **_make_sections(loaded, entries)})
         else:
-            _show(loaded, found)
-            if refused:
-                number = counted(len(lacking), "model")
-                say("", line(("not ready", "bold red"), f": {number} not configured (--strict)"), err=True)
-    if refused:
+            _print_entries(loaded, entries)
+            if is_refused:
+                number = format_count(len(unconfigured), "model")
+                print_lines("", make_line(("not ready", "bold red"), f": {number} not configured (--strict)"), err=True)
+    if is_refused:
         raise typer.Exit(Exit.NOT_CONFIGURED)
 
 
-def _read(file: ConfigFile) -> tuple[Loaded, list[Entry]]:
-    from modelhub.cli.model_status import entries, missing
+def _load(file: ConfigFile) -> tuple[Loaded, list[Entry]]:
+    from modelhub.cli.model_status import find_missing, list_entries
     from modelhub.config.load import load_file
     from modelhub.hub import find_config_file
 
     loaded = load_file(find_config_file(file))
-    return loaded, list(entries(loaded, missing(loaded, check_clients=True)))
+    return loaded, list(list_entries(loaded, find_missing(loaded, check_clients=True)))
 
 
-def _broken(error: ConfigError, as_json: bool) -> None:
+def _print_config_error(error: ConfigError, as_json: bool) -> None:
     if as_json:
         file = error.problems[0].file or None
-        print_json({"ok": False, "file": file, "problems": problems_as_dicts(error)})
+        print_json({"ok": False, "file": file, "problems": make_problem_dicts(error)})
     else:
-        say(*config_failed(error), wrapped=False)
+        print_lines(*format_config_error(error), wraps=False)
 
 
-def _sections(loaded: Loaded, found: list[Entry]) -> dict[str, list[object]]:
+def _make_sections(loaded: Loaded, entries: list[Entry]) -> dict[str, list[object]]:
     return {
-        "models": [entry.as_dict() for entry in found if entry.kind == "model"],
-        "chains": [entry.as_dict() for entry in found if entry.kind == "chain"],
+        "models": [entry.as_dict() for entry in entries if entry.kind == "model"],
+        "chains": [entry.as_dict() for entry in entries if entry.kind == "chain"],
         "limits": list(loaded.limits),
     }
 
 
-def _show(loaded: Loaded, found: list[Entry]) -> None:
-    from modelhub.cli.model_status import summary
+def _print_entries(loaded: Loaded, entries: list[Entry]) -> None:
+    from modelhub.cli.model_status import format_counts
 
-    say(line((loaded.file, "bold"), f": {summary(loaded)}"))
-    say(*columns([(entry.name, "bold"), *_row(entry)] for entry in found))
+    print_lines(make_line((loaded.file, "bold"), f": {format_counts(loaded)}"))
+    print_lines(*align_columns([(entry.name, "bold"), *_make_row(entry)] for entry in entries))
 
 
-def _row(entry: Entry) -> list[Cell]:
-    kind, what = entry.what
+def _make_row(entry: Entry) -> list[Cell]:
+    kind, description = entry.cells
     if entry.kind == "model":
-        return [kind, what, _state(entry)]
-    return [kind, line(what, "  ", _state(entry)) if entry.missing else what]
+        return [kind, description, _format_state(entry)]
+    return [kind, make_line(description, "  ", _format_state(entry)) if entry.missing else description]
 
 
-def _state(entry: Entry) -> tuple[str, str]:
+def _format_state(entry: Entry) -> tuple[str, str]:
     return (f"not configured: {entry.missing}", "yellow") if entry.missing else ("ready", "green")

@@ -1,4 +1,4 @@
-"""How a failed call looks, in words and as JSON."""
+"""Format a failed call, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from modelhub.cli.call_trace import CallTrace, ModelTurn
-from modelhub.cli.output import columns, line, took
+from modelhub.cli.output import align_columns, format_duration, make_line
 from modelhub.core.errors import AllModelsFailed, CallError, NotConfigured
 
 if TYPE_CHECKING:
@@ -15,104 +15,118 @@ if TYPE_CHECKING:
 
     from modelhub.cli.output import Cell
 
-__all__ = ["as_dict", "before", "call_failed"]
+__all__ = ["make_error_dict", "format_earlier_failures", "format_call_error"]
 
-_INLINE = 48
-"""How long the third column may get; a longer message stands on a line of its own."""
+_MAX_INLINE_CHARS = 48
+"""The longest message in the third column; a longer one gets a separate line."""
 
 
-def call_failed(error: CallError, story: CallTrace) -> list[Text]:
-    """The lines that tell of *error*."""
+def format_call_error(error: CallError, trace: CallTrace) -> list[Text]:
+    """Return the lines that show *error*."""
     if isinstance(error, AllModelsFailed):
-        parts = [story.turn_of(leaf) for leaf in error.leaves()]
-        return [_headline(error), *_tree(error, story), *_next(parts)]
-    part = story.turn_of(error)
-    others = [other for other in story.failed() if other.error is not error]
-    detail = [", ".join(part.facts(words=False)), part.request_id or "", took(part.took) if part.attempts else ""]
-    rows = [line("  ", (" · ".join(filter(None, detail)), "dim"))] if any(detail[:2]) or len(part.attempts) > 1 else []
-    return [_headline(error), *rows, *before(others), *_next([*others, part])]
+        turns = [trace.find_turn(leaf) for leaf in error.leaves()]
+        return [_format_headline(error), *_format_tree(error, trace), *_format_next(turns)]
+    turn = trace.find_turn(error)
+    others = [other for other in trace.list_failed() if other.error is not error]
+    detail = [
+        ", ".join(turn.list_details(message=False)),
+        turn.request_id or "",
+        format_duration(turn.duration) if turn.attempts else "",
+    ]
+    rows = (
+        [make_line("  ", (" · ".join(filter(None, detail)), "dim"))]
+        if any(detail[:2]) or len(turn.attempts) > 1
+        else []
+    )
+    return [_format_headline(error), *rows, *format_earlier_failures(others), *_format_next([*others, turn])]
 
 
-def _headline(error: CallError) -> Text:
-    message = _message(error)
-    named = error.model is None or f"`{error.model}`" in message
-    return line((error.kind, "bold red"), ": ", message if named else f"{error.model}: {message}")
+def _format_headline(error: CallError) -> Text:
+    message = _get_message(error)
+    is_named = error.model is None or f"`{error.model}`" in message
+    return make_line((error.kind, "bold red"), ": ", message if is_named else f"{error.model}: {message}")
 
 
-def _message(error: CallError) -> str:
-    """The error's own words; of a group without the tree, which is told here in its own way."""
+def _get_message(error: CallError) -> str:
+    """Return the error's message, for a group without its tree, which is formatted separately."""
     return error.message if isinstance(error, AllModelsFailed) else str(error)
 
 
-def _tree(group: AllModelsFailed, story: CallTrace) -> list[Text]:
+def _format_tree(group: AllModelsFailed, trace: CallTrace) -> list[Text]:
     rows: list[list[Cell]] = []
     notes: dict[int, str] = {}
-    for depth, error in _walk(group, 0):
+    for depth, error in _walk_errors(group, 0):
         indent = "  " * depth
         if isinstance(error, AllModelsFailed):
             rows.append(
                 [f"{indent}{error.model}", ("chain", "dim"), f"none of its {len(error.exceptions)} models answered"]
             )
             continue
-        part = story.turn_of(error)
-        what = ", ".join(part.facts())
-        if len(what) > _INLINE:
-            what = ", ".join(part.facts(words=False))
-            notes[len(rows)] = f"{indent}{part.message}"
-        rows.append(_row(part, indent, what))
-    return list(_with_notes(columns(rows), notes))
+        turn = trace.find_turn(error)
+        details = ", ".join(turn.list_details())
+        if len(details) > _MAX_INLINE_CHARS:
+            details = ", ".join(turn.list_details(message=False))
+            notes[len(rows)] = f"{indent}{turn.message}"
+        rows.append(_make_row(turn, indent, details))
+    return list(_insert_notes(align_columns(rows), notes))
 
 
-def _row(part: ModelTurn, indent: str, what: str) -> list[Cell]:
-    style = "yellow" if isinstance(part.error, NotConfigured) else "red"
-    request_id = part.request_id or ""
+def _make_row(turn: ModelTurn, indent: str, details: str) -> list[Cell]:
+    style = "yellow" if isinstance(turn.error, NotConfigured) else "red"
+    request_id = turn.request_id or ""
     short = f"{request_id[:8]}.." if len(request_id) > 10 else request_id
-    return [f"{indent}{part.model}", (part.kind, style), what, (short, "dim"), took(part.took) if part.attempts else ""]
+    return [
+        f"{indent}{turn.model}",
+        (turn.kind, style),
+        details,
+        (short, "dim"),
+        format_duration(turn.duration) if turn.attempts else "",
+    ]
 
 
-def _walk(group: AllModelsFailed, depth: int) -> Iterator[tuple[int, CallError]]:
+def _walk_errors(group: AllModelsFailed, depth: int) -> Iterator[tuple[int, CallError]]:
     for error in group.exceptions:
         if isinstance(error, CallError):
             yield depth, error
         if isinstance(error, AllModelsFailed):
-            yield from _walk(error, depth + 1)
+            yield from _walk_errors(error, depth + 1)
 
 
-def _with_notes(lines: Sequence[Text], notes: dict[int, str]) -> Iterator[Text]:
-    for at, row in enumerate(lines):
+def _insert_notes(lines: Sequence[Text], notes: dict[int, str]) -> Iterator[Text]:
+    for index, row in enumerate(lines):
         yield row
-        if at in notes:
-            yield line(f"    {notes[at]}")
+        if index in notes:
+            yield make_line(f"    {notes[index]}")
 
 
-def _next(parts: Sequence[ModelTurn]) -> Iterator[Text]:
-    """Which model can be asked again first, and when."""
-    known = [(part.again, part.model) for part in parts if part.again is not None]
-    if known:
-        when, model = min(known)
-        yield line(("  next: ", "dim"), f"{model} can be asked again at {_hour(when)}")
+def _format_next(turns: Sequence[ModelTurn]) -> Iterator[Text]:
+    """Yield a line with the model that can be tried again first, and when."""
+    times = [(turn.next_attempt_at, turn.model) for turn in turns if turn.next_attempt_at is not None]
+    if times:
+        when, model = min(times)
+        yield make_line(("  next: ", "dim"), f"{model} can be tried again at {_format_time(when)}")
 
 
-def _hour(when: datetime) -> str:
+def _format_time(when: datetime) -> str:
     today = when.date() == datetime.now(when.tzinfo).date()
     return f"{when:%H:%M:%S}" if today else f"{when:%Y-%m-%d %H:%M:%S}"
 
 
-def before(parts: Sequence[ModelTurn]) -> list[Text]:
-    """What failed before the answer came."""
+def format_earlier_failures(turns: Sequence[ModelTurn]) -> list[Text]:
+    """Return the lines about models that failed before the answer."""
     return [
-        line(("  before it: " if at == 0 else "             ", "dim"), (part.sentence(), "dim"))
-        for at, part in enumerate(parts)
+        make_line(("  before it: " if index == 0 else "             ", "dim"), (turn.describe(), "dim"))
+        for index, turn in enumerate(turns)
     ]
 
 
-def as_dict(error: CallError) -> dict[str, Any]:
-    """*error* as JSON has it; a chain's error has those of its models."""
+def make_error_dict(error: CallError) -> dict[str, Any]:
+    """Return *error* as a JSON-compatible dict; the error of a chain includes those of its models."""
     keys = ("model", "provider", "status", "code", "request_id", "retry_after")
-    found: dict[str, Any] = {"kind": error.kind, "message": _message(error)}
-    found |= {key: getattr(error, key) for key in keys}
+    values: dict[str, Any] = {"kind": error.kind, "message": _get_message(error)}
+    values |= {key: getattr(error, key) for key in keys}
     if isinstance(error, AllModelsFailed):
-        found["errors"] = [as_dict(inner) for inner in error.exceptions if isinstance(inner, CallError)]
+        values["errors"] = [make_error_dict(inner) for inner in error.exceptions if isinstance(inner, CallError)]
     if (partial := getattr(error, "partial", None)) is not None:
-        found["partial"] = partial.text
-    return found
+        values["partial"] = partial.text
+    return values

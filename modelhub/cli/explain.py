@@ -1,4 +1,4 @@
-"""`modelhub explain`: what a call would do, and why."""
+"""`modelhub explain`: show what a call would do, and why."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelhub.cli.options import AsJson, ConfigFile
-from modelhub.cli.output import columns, print_json, say
-from modelhub.cli.report import reported, usage_error
+from modelhub.cli.options import AsJson, ConfigFile, OptionalName
+from modelhub.cli.output import align_columns, print_json, print_lines
+from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
     from modelhub.cli.output import Cell
@@ -17,17 +17,18 @@ __all__ = ["explain"]
 
 
 def explain(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A model or a chain of the file.")] = None,
+    name: OptionalName = None,
     failures: Annotated[
-        bool, typer.Option("--failures", help="Instead: every class of failure and what is done about it.")
+        bool, typer.Option("--failures", help="Show instead how each class of error is handled.")
     ] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="With --failures: as a Markdown table.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --failures: print a Markdown table.")] = False,
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:
-    """Tell what a call would do.
+    """Show what a call would do.
 
-    Who is asked in which order, how often and for how long, what to watch, and where the file says so. Asks no vendor.
+    Shows which models are tried, in which order, how often and for how long, what to watch out for, and where each
+    setting comes from. Contacts no vendor.
 
     \b
     Examples:
@@ -35,44 +36,43 @@ def explain(
       modelhub explain --failures
     """
     if markdown and not failures:
-        usage_error("it goes with --failures", "--markdown")
+        fail_usage("it requires --failures", "--markdown")
     if failures == (name is not None):
-        usage_error("give a name, or --failures" if name is None else "--failures takes no name", "NAME")
-    with reported(as_json=as_json):
+        fail_usage("pass a name, or --failures" if name is None else "--failures takes no name", "NAME")
+    with report_errors(as_json=as_json):
         if failures or name is None:
-            _failures(markdown, as_json)
+            _print_failures(markdown, as_json)
         else:
             _explain(name, as_json, file)
 
 
-def _failures(markdown: bool, as_json: bool) -> None:
+def _print_failures(markdown: bool, as_json: bool) -> None:
     from modelhub.cli import model_table as table
 
     if as_json:
         keys = [word.replace(" ", "_") for word in table.HEADER]
-        print_json([dict(zip(keys, row, strict=True)) for row in table.rows()])
+        print_json([dict(zip(keys, row, strict=True)) for row in table.make_rows()])
     elif markdown:
-        typer.echo(table.markdown())
-    else:
-        # The longest column last: a narrow terminal then wraps only that.
-        found: list[list[Cell]] = [
-            [(name, "bold"), *cells, what] for name, what, *cells in (table.HEADER, *table.rows())
+        typer.echo(table.format_markdown())
+    else:  # the longest column is last, so that a narrow terminal wraps only that
+        rows: list[list[Cell]] = [
+            [(name, "bold"), *cells, description] for name, description, *cells in (table.HEADER, *table.make_rows())
         ]
-        say(*columns(found, indent=0))
+        print_lines(*align_columns(rows, indent=0))
 
 
 def _explain(name: str, as_json: bool, file: ConfigFile) -> None:
     from modelhub.cli import explained as _explained
     from modelhub.cli.chain_plan import Plan
-    from modelhub.cli.model_status import missing
+    from modelhub.cli.model_status import find_missing
     from modelhub.config.load import load_file
     from modelhub.hub import Hub, find_config_file
 
     loaded = load_file(find_config_file(file))
     if name not in loaded.models and name not in loaded.chains:
         Hub(loaded).get(name)  # raises, with what was probably meant
-    plan = Plan(loaded, name, missing(loaded))
+    plan = Plan(loaded, name, find_missing(loaded))
     if as_json:
-        print_json(_explained.as_dict(plan))
+        print_json(_explained.make_plan_dict(plan))
     else:
-        say(*_explained.lines(plan))
+        print_lines(*_explained.format_plan(plan))

@@ -1,10 +1,10 @@
-"""`modelhub list`: the names a file has."""
+"""`modelhub list`: the names of models and chains."""
 
 from __future__ import annotations
 
 from modelhub.cli.options import AsJson, ConfigFile
-from modelhub.cli.output import columns, print_json, say
-from modelhub.cli.report import reported
+from modelhub.cli.output import align_columns, print_json, print_lines
+from modelhub.cli.report import report_errors
 
 __all__ = ["list_names"]
 
@@ -12,20 +12,22 @@ __all__ = ["list_names"]
 def list_names(as_json: AsJson = False, file: ConfigFile = None) -> None:
     """List the models and chains.
 
-    One a line: its name, its provider, the vendor's name of the model; of a chain, the order of its models.
+    One line for each: its name, provider and vendor's model name, or for a chain, the order of its models.
 
     \b
     Examples:
       modelhub list
       modelhub list --json | jq -r '.[].name'
     """
-    with reported(as_json=as_json):
-        from modelhub.cli.model_status import entries
+    with report_errors(as_json=as_json):
+        from modelhub.cli.model_status import list_entries
         from modelhub.config.load import load_file
         from modelhub.hub import find_config_file
 
-        found = list(entries(load_file(find_config_file(file))))
+        entries = list(list_entries(load_file(find_config_file(file))))
         if as_json:
-            print_json([{key: value for key, value in entry.as_dict().items() if key != "missing"} for entry in found])
+            print_json(
+                [{key: value for key, value in entry.as_dict().items() if key != "missing"} for entry in entries]
+            )
         else:
-            say(*columns([[(entry.name, "bold"), *entry.what] for entry in found], indent=0))
+            print_lines(*align_columns([[(entry.name, "bold"), *entry.cells] for entry in entries], indent=0))

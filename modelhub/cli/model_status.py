@@ -1,4 +1,4 @@
-"""What a file has, as `check`, `list` and `explain` show it."""
+"""The models and chains of a file and what they lack, for `check`, `list` and `explain`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelhub.cli.output import counted
+from modelhub.cli.output import format_count
 from modelhub.core.errors import ConfigError, Problem
 from modelhub.providers import Provider
 from modelhub.providers.sdk_client import check_proxies
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from modelhub.config.load import Loaded
     from modelhub.hub import Hub
 
-__all__ = ["Entry", "entries", "missing", "missing_in", "summary"]
+__all__ = ["Entry", "list_entries", "find_missing", "find_missing_in", "format_counts"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model or a chain; `missing` says what keeps it from being called."""
+    """A model or a chain; `missing` says what must be done before it can be called, or is None."""
 
     name: str
     kind: str
@@ -31,56 +31,58 @@ class Entry:
     missing: str | None = None
 
     @property
-    def what(self) -> tuple[str, str]:
-        """The provider and the model's name; of a chain, the order in which its models are asked."""
+    def cells(self) -> tuple[str, str]:
+        """The provider and the model's name; for a chain, "chain" and the order of its models."""
         if self.kind == "chain":
             return "chain", " > ".join(self.models)
         return self.provider or "-", self.model_name or "-"
 
     def as_dict(self) -> dict[str, Any]:
-        """The entry as JSON has it: the keys that its kind has."""
+        """Return the entry as a JSON-compatible dict, with the keys that apply to its kind."""
         others = {"provider", "model_name"} if self.kind == "chain" else {"models"}
         return {key: value for key, value in asdict(self).items() if key not in others}
 
 
-def entries(loaded: Loaded, lacking: dict[str, str] | None = None) -> Iterator[Entry]:
-    """Every model, then every chain, in the order of the file; *lacking* has what models lack."""
-    lacking = lacking or {}
+def list_entries(loaded: Loaded, missing: dict[str, str] | None = None) -> Iterator[Entry]:
+    """Yield every model, then every chain, in the order of the file; *missing* says what models lack."""
+    missing = missing or {}
     for name, entry in loaded.models.items():
         model_name = entry.options.model_name if entry.options is not None else None
         if model_name == entry.provider == "scripted":
-            model_name = None  # nobody gave it that name
-        yield Entry(name, "model", entry.provider, model_name, missing=lacking.get(name))
+            model_name = None  # a default that is not in the file
+        yield Entry(name, "model", entry.provider, model_name, missing=missing.get(name))
     for name, chain in loaded.chains.items():
         members = tuple(chain.models)
-        none = all(leaf in lacking for leaf in _leaves(loaded, name))
-        yield Entry(name, "chain", models=members, missing="none of its models is configured" if none else None)
+        is_unconfigured = all(leaf in missing for leaf in _list_leaves(loaded, name))
+        yield Entry(
+            name, "chain", models=members, missing="none of its models is configured" if is_unconfigured else None
+        )
 
 
-def _leaves(loaded: Loaded, name: str) -> Iterator[str]:
+def _list_leaves(loaded: Loaded, name: str) -> Iterator[str]:
     if name in loaded.chains:
         for member in loaded.chains[name].models:
-            yield from _leaves(loaded, member)
+            yield from _list_leaves(loaded, member)
     else:
         yield name
 
 
-def missing(loaded: Loaded, *, check_clients: bool = False) -> dict[str, str]:
-    """What each model lacks that cannot be called: a variable, a file, an SDK.
+def find_missing(loaded: Loaded, *, check_clients: bool = False) -> dict[str, str]:
+    """Return what each model lacks that is not configured, such as a variable, a file or an SDK.
 
-    Raises ConfigError for models that the file describes well, but their provider refuses.
+    Raises ConfigError for models that are valid in the file, but refused by their provider.
     """
     from modelhub.hub import Hub
 
     hub = Hub(loaded)
     try:
-        return missing_in(hub, check_clients=check_clients)
+        return find_missing_in(hub, check_clients=check_clients)
     finally:
         asyncio.run(hub.aclose())
 
 
-def client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
-    """Yield what keeps the client of the model *name* from being made, with its place in the file. Asks no server."""
+def find_client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
+    """Yield the problems of making the client of the model *name*, with their place in the file. Contacts no server."""
     options = loaded.models[name].options
     provider = options.connect() if options is not None else None
     if not isinstance(provider, Provider):
@@ -90,8 +92,8 @@ def client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
         yield loaded.problem(("models", name, *problem.path), f"model `{name}`: {problem.message}", problem.hint)
 
 
-def missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
-    """The same of all models of *hub*, which are made for it; with *check_clients*, their SDKs' clients too."""
+def find_missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
+    """Return what the models of *hub* lack. Makes every model and, with *check_clients*, its SDK's client."""
     from modelhub.build import Unconfigured
 
     unconfigured, problems = {}, []
@@ -104,7 +106,7 @@ def missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
         if isinstance(model, Unconfigured):
             unconfigured[name] = model.problem
         if check_clients and entry.options is not None:
-            problems += client_problems(hub.loaded, name)
+            problems += find_client_problems(hub.loaded, name)
     if check_clients:
         problems += [hub.loaded.problem((), str(problem)) for problem in check_proxies()]
     if problems:
@@ -112,7 +114,7 @@ def missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
     return unconfigured
 
 
-def summary(loaded: Loaded) -> str:
-    """`5 models, 2 chains, 1 limit`."""
+def format_counts(loaded: Loaded) -> str:
+    """Format the numbers of entries: `5 models, 2 chains, 1 limit`."""
     parts = {"model": loaded.models, "chain": loaded.chains, "limit": loaded.limits}
-    return ", ".join(counted(len(found), thing) for thing, found in parts.items() if found)
+    return ", ".join(format_count(len(entries), thing) for thing, entries in parts.items() if entries)

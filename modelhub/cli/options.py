@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "ConfigFile", "Name"]
+__all__ = ["AsJson", "ConfigFile", "Name", "OptionalName"]
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--file", "-f", metavar="PATH", help="The file; else $MODELHUB_CONFIG, else ./models.yaml."),
+    typer.Option(
+        "--file", "-f", metavar="PATH", help="The configuration file (default: $MODELHUB_CONFIG, or ./models.yaml)."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A model or a chain of the file.")]
+_NAME = typer.Argument(metavar="NAME", help="The name of a model or a chain in the file.")
+Name = Annotated[str, _NAME]
+OptionalName = Annotated[str | None, _NAME]

@@ -1,4 +1,4 @@
-"""What every command does about errors: say them, and leave with the status they stand for."""
+"""Report errors of commands, and exit with the matching status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.output import counted, line, print_json, say
+from modelhub.cli.output import format_count, make_line, print_json, print_lines
 from modelhub.core.errors import CallError, ConfigError, Problem, UnknownModel
 
 if TYPE_CHECKING:
@@ -20,69 +20,73 @@ if TYPE_CHECKING:
 
     from modelhub.cli.call_trace import CallTrace
 
-__all__ = ["config_failed", "problems_as_dicts", "reported", "usage_error"]
+__all__ = ["format_config_error", "make_problem_dicts", "report_errors", "fail_usage"]
 
 
 @contextmanager
-def reported(*, as_json: bool = False, story: CallTrace | None = None) -> Iterator[None]:
-    """Turn what a person may meet into words on standard error (or JSON on standard output) and an exit status."""
+def report_errors(*, as_json: bool = False, trace: CallTrace | None = None) -> Iterator[None]:
+    """Print an expected error to standard error, or as JSON to standard output, and exit with its status."""
     try:
         try:
             yield
         except CallError as error:
-            _call_failed(error, as_json, story)
+            _print_call_error(error, as_json, trace)
             raise typer.Exit(Exit.FAILED) from None
         except ConfigError as error:
             if as_json:
-                _print_error("ConfigError", str(error), problems=problems_as_dicts(error))
+                _print_error("ConfigError", str(error), problems=make_problem_dicts(error))
             else:
-                say(*config_failed(error), err=True, wrapped=False)
+                print_lines(*format_config_error(error), err=True, wraps=False)
             raise typer.Exit(Exit.CONFIG) from None
         except UnknownModel as error:
-            _simple("UnknownModel", str(error), as_json)
+            _print_simple("UnknownModel", str(error), as_json)
             raise typer.Exit(Exit.CONFIG) from None
     except KeyboardInterrupt:
-        # The terminal has written ^C, and the cursor stands behind it.
-        say(*([""] if sys.stderr is not None and sys.stderr.isatty() else []), line(("interrupted", "dim")), err=True)
+        # The terminal has printed ^C, and the cursor is behind it.
+        print_lines(
+            *([""] if sys.stderr is not None and sys.stderr.isatty() else []),
+            make_line(("interrupted", "dim")),
+            err=True,
+        )
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BrokenPipeError:
-        _silence()
+        _silence_output()
         raise typer.Exit(Exit.PIPE_CLOSED) from None
     except OSError as error:
-        _silence()
+        _silence_output()
         place = f" {error.filename}" if error.filename else " the output"
-        _simple("OSError", f"cannot write{place}: {(error.strerror or str(error)).lower()}", as_json=False)
+        _print_simple("OSError", f"cannot write{place}: {(error.strerror or str(error)).lower()}", as_json=False)
         raise typer.Exit(Exit.FAILED) from None
 
 
-def usage_error(message: str, hint: str) -> NoReturn:
-    """Say that *hint*, a part of the command line, is wrong."""
+def fail_usage(message: str, hint: str) -> NoReturn:
+    """Exit with an error about *hint*, the name of an argument or option."""
     raise typer.BadParameter(message, param_hint=hint)
 
 
-def _simple(kind: str, message: str, as_json: bool) -> None:
+def _print_simple(kind: str, message: str, as_json: bool) -> None:
     if as_json:
         _print_error(kind, message)
     else:
-        say(line(("Error", "bold red"), f": {message}"), err=True)
+        print_lines(make_line(("Error", "bold red"), f": {message}"), err=True)
 
 
 def _print_error(kind: str, message: str, **more: Any) -> None:
     print_json({"error": {"kind": kind, "message": message, **more}})
 
 
-def _call_failed(error: CallError, as_json: bool, story: CallTrace | None) -> None:
+def _print_call_error(error: CallError, as_json: bool, trace: CallTrace | None) -> None:
     from modelhub.cli.call_trace import CallTrace
-    from modelhub.cli.error_view import as_dict, call_failed
+    from modelhub.cli.error_view import format_call_error, make_error_dict
 
     if as_json:
-        print_json({"error": {**as_dict(error), "attempts": list(error.attempts)}})
+        print_json({"error": {**make_error_dict(error), "attempts": list(error.attempts)}})
     else:
-        say(*call_failed(error, story or CallTrace()), err=True)
+        print_lines(*format_call_error(error, trace or CallTrace()), err=True)
 
 
-def _silence() -> None:
-    """Nothing more can be written; without this the interpreter would complain once again at its end."""
+def _silence_output() -> None:
+    """Redirect closed output streams to /dev/null, or the interpreter would report another error at exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -95,40 +99,40 @@ def _silence() -> None:
 # -- a broken file -----------------------------------------------------------------------------------------------------
 
 
-def config_failed(error: ConfigError) -> list[Text]:
-    """The lines that tell of every problem, and how many there are."""
+def format_config_error(error: ConfigError) -> list[Text]:
+    """Return the lines that show every problem, and their number."""
     if not any(problem.file for problem in error.problems):
-        return [line(("Error", "bold red"), f": {error}")]
+        return [make_line(("Error", "bold red"), f": {error}")]
     lines: list[Text] = []
     for problem in error.problems:
-        lines += [*_problem(problem), line("")]
+        lines += [*_format_problem(problem), make_line("")]
     file = error.problems[0].file
-    return [*lines, line((f"{counted(len(error.problems), 'problem')} in {file}", "bold"))]
+    return [*lines, make_line((f"{format_count(len(error.problems), 'problem')} in {file}", "bold"))]
 
 
-def _problem(problem: Problem) -> Iterator[Text]:
+def _format_problem(problem: Problem) -> Iterator[Text]:
     place = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part)
-    yield line((place, "bold"), (": ", "dim"), *_quoted(problem.message))
+    yield make_line((place, "bold"), (": ", "dim"), *_style_quotes(problem.message))
     for row in problem.excerpt.splitlines():
-        number, bar, rest = row.partition("|")
-        stripped = rest.lstrip()
+        number, bar, text = row.partition("|")
+        stripped = text.lstrip()
         if stripped.startswith("^") and not number.strip():
             carets = stripped[: len(stripped) - len(stripped.lstrip("^"))]
-            blank = rest[: len(rest) - len(stripped)]
-            yield line((f"{number}{bar}", "dim"), blank, (carets, "bold red"), (stripped[len(carets) :], "green"))
+            blank = text[: len(text) - len(stripped)]
+            yield make_line((f"{number}{bar}", "dim"), blank, (carets, "bold red"), (stripped[len(carets) :], "green"))
         else:
-            yield line((f"{number}{bar}", "dim"), rest)
+            yield make_line((f"{number}{bar}", "dim"), text)
     if problem.hint and not problem.excerpt:
-        yield line("  ", (problem.hint, "green"))
+        yield make_line("  ", (problem.hint, "green"))
 
 
-def _quoted(message: str) -> Iterator[tuple[str, str]]:
-    """*message* with what stands in backticks made bold."""
+def _style_quotes(message: str) -> Iterator[tuple[str, str]]:
+    """Yield the parts of *message* with their styles: text in backticks is bold."""
     for part in re.split(r"(`[^`]*`)", message):
         yield part, "bold" if part.startswith("`") else ""
 
 
-def problems_as_dicts(error: ConfigError) -> list[dict[str, Any]]:
-    """Every problem as JSON has it."""
+def make_problem_dicts(error: ConfigError) -> list[dict[str, Any]]:
+    """Return the problems as JSON-compatible dicts."""
     keys = ("message", "file", "line", "column", "hint", "excerpt")
     return [{key: getattr(problem, key) for key in keys} for problem in error.problems]

@@ -7,20 +7,21 @@ from typing import Annotated
 
 import typer
 
-from modelhub.cli.output import print_json, say
-from modelhub.cli.report import reported
+from modelhub.cli.output import print_json, print_lines
+from modelhub.cli.report import report_errors
 
 __all__ = ["schema"]
 
 
 def schema(
     write: Annotated[
-        Path | None, typer.Option("--write", "-w", metavar="PATH", help="Write it there instead of printing it.")
+        Path | None,
+        typer.Option("--write", "-w", metavar="PATH", help="Write the schema to this file instead of printing it."),
     ] = None,
 ) -> None:
-    """Print the file's JSON Schema.
+    """Print the JSON Schema of the file.
 
-    Editors complete and check the file by it.
+    Editors use it to complete and check the file.
 
     \b
     Examples:
@@ -31,10 +32,10 @@ def schema(
 
     from modelhub.config.jsonschema import build_file_schema
 
-    with reported():
+    with report_errors():
         if write is None:
             print_json(build_file_schema())
             return
         write.parent.mkdir(parents=True, exist_ok=True)
         write.write_text(json.dumps(build_file_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        say(f"wrote {write}", err=True)
+        print_lines(f"wrote {write}", err=True)

@@ -29,7 +29,7 @@ def test_the_footer_tells_what_failed_before(run):
     assert first.startswith("  script-2 via flaky · 2 attempts · ")
     assert before == [
         "  before it: keyless not configured: set SCRIPT_NAME, skipped",
-        "             limited rate limited (429, come back in 38 s), moved on after 0.0 s",
+        "             limited rate limited (429, retry after 38 s), moved on after 0.0 s",
     ]
 
 
@@ -52,7 +52,7 @@ def test_the_footer_knows_cost_and_an_unusual_ending(run):
 def test_what_is_piped_in_is_asked(run, monkeypatch, prompt, piped, asked):
     """Prompt and standard input make one message."""
     seen = []
-    monkeypatch.setattr(module, "_messages", lambda question, system: seen.append((question, system)) or [])
+    monkeypatch.setattr(module, "_make_messages", lambda question, system: seen.append((question, system)) or [])
     run("chat", "offline", *([prompt] if prompt else []), "--system", "Be short.", stdin=piped)
     assert seen == [(asked, "Be short.")]
 
@@ -61,16 +61,16 @@ def test_the_system_message_comes_first():
     """A system message is sent if there is one."""
     system = {"role": "system", "content": "Be short."}
     user = {"role": "user", "content": "hi"}
-    assert module._messages("hi", "Be short.") == [system, user]
-    assert module._messages("hi", None) == [user]
+    assert module._make_messages("hi", "Be short.") == [system, user]
+    assert module._make_messages("hi", None) == [user]
 
 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "message"),
     [
-        (["offline"], "", "there is nothing to ask: write it after the name, or pipe it in"),
-        (["offline", " "], "", "there is nothing to ask"),
-        (["offline"], b"\xff\xfe", "what is piped in is not UTF-8 text"),
+        (["offline"], "", "there is no message: write it after the name, or pipe it in"),
+        (["offline", " "], "", "there is no message"),
+        (["offline"], b"\xff\xfe", "the piped input is not UTF-8 text"),
         (["offline", "hi", "--deadline", "soon"], "", "expected a duration such as 500ms, 5s, 2m"),
         ([], "", "Missing argument"),
         (["offline", "hi", "--colour"], "", "No such option"),
@@ -92,9 +92,9 @@ def test_a_chain_that_failed_is_told_model_by_model(run):
     rows = result.stderr.splitlines()
     assert re.fullmatch(r"AllModelsFailed: no model of chain `failing` answered \(2 tried, 0\.\d s\)", rows[0])
     assert rows[1] == "  keyless  NotConfigured  set SCRIPT_NAME"
-    assert re.fullmatch(r"  limited  RateLimited    429, come back in 38 s +0\.\d s", rows[2])
+    assert re.fullmatch(r"  limited  RateLimited    429, retry after 38 s +0\.\d s", rows[2])
     assert re.fullmatch(r"  down     ConnectFailed  3 attempts, 127\.0\.0\.1:11434 refused +0\.\d s", rows[3])
-    assert re.fullmatch(r"  next: limited can be asked again at (\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d", rows[4])
+    assert re.fullmatch(r"  next: limited can be tried again at (\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d", rows[4])
 
 
 def test_chains_in_a_chain_are_told_as_a_tree(run):
@@ -104,7 +104,7 @@ def test_chains_in_a_chain_are_told_as_a_tree(run):
     assert rows[1] == "  failing    chain          none of its 3 models answered"
     assert rows[2] == "    keyless  NotConfigured  set SCRIPT_NAME"
     assert rows[4].startswith("    down     ConnectFailed  3 attempts")
-    assert rows[5].startswith("  down       ConnectFailed  come back in")
+    assert rows[5].startswith("  down       ConnectFailed  retry after")
 
 
 def test_one_models_failure_is_told_in_its_own_words(run):
@@ -134,8 +134,8 @@ def test_a_restart_is_said_and_begins_on_a_new_line(run):
     """Text that a restart made void is followed by the whole new answer."""
     result = run("chat", "restart", "hi", "--stream")
     assert result.stdout == "one two\nHere it is.\n"
-    assert "-- breaking broke off (the script broke the connection); flaky begins again --\n" in result.stderr
-    assert "before it: breaking broke off (the script broke the connection), moved on after" in result.stderr
+    assert "-- breaking broke off (the script broke the connection); flaky starts over --\n" in result.stderr
+    assert "before it: breaking stream broke (the script broke the connection), moved on after" in result.stderr
 
 
 def test_a_pipe_gets_no_text_that_a_restart_made_void(run):
@@ -148,7 +148,7 @@ def test_a_stream_that_cannot_be_mended_fails(run):
     result = run("chat", "breaking", "hi")
     assert result.exit_code == Exit.FAILED
     assert result.stdout == ""
-    assert "-- breaking broke off (the script broke the connection); breaking begins again --" in result.stderr
+    assert "-- breaking broke off (the script broke the connection); breaking starts over --" in result.stderr
     assert "StreamBroken: breaking: the stream broke" in result.stderr
 
 
@@ -164,7 +164,7 @@ def test_a_call_of_a_tool_is_told(run):
     """An answer without text says which tool it asks for."""
     result = run("chat", "tool", "hi")
     assert result.stdout == ""
-    assert result.stderr.startswith('  asks for get_weather {"city": "Paris"}\n')
+    assert result.stderr.startswith('  calls get_weather {"city": "Paris"}\n')
 
 
 def test_long_waits_are_told_while_they_last(run, config):

@@ -112,7 +112,7 @@ def test_when_all_are_down_a_clean_error_is_all_one_can_have(drill):
     """Nobody is behind the last: that is said, and is no loss."""
     result = drill("pair", "--only", "overloaded", "--deep")
     assert "503 for ever on gpt and claude  clean error  -   gpt 3 claude 3  1.6 s" in result.stdout
-    assert result.stdout.count("ok (nobody is behind)") == 1
+    assert result.stdout.count("ok (there is no other model)") == 1
     assert result.exit_code == Exit.OK
 
 
@@ -178,14 +178,14 @@ CASES = [
     ("short", "silence", "lost", "deadline is 25 s, total is 90 s"),
     ("short", "slow_first_token", "lost", "deadline is 25 s, first_token is 40 s"),
     ("endless", "silence", "lost", "no end after 30 min: total is 2 h"),
-    ("once", "reset_once", "lost", "retry.max_attempts is 1, and nobody is behind"),
-    ("once", "reset", "ok", "nobody is behind"),
+    ("once", "reset_once", "lost", "retry.max_attempts is 1, and there is no other model"),
+    ("once", "reset", "ok", "there is no other model"),
     ("inner", "rate_limit", "lost", "no_fallback_on has RateLimited"),
     ("inner", "cut", "lost", "on_broken_stream is raise"),
     ("nested", "cut", "ok", "restarted once"),
     ("reroutes", "content_filter", "ok", "fallback_on has ContentBlocked"),
-    ("windows", "context_length", "ok", "no model behind is known to hold more"),
-    ("gpt", "rate_limit_long", "ok", "nobody is behind"),
+    ("windows", "context_length", "ok", "no later model is known to have a larger context window"),
+    ("gpt", "rate_limit_long", "ok", "there is no other model"),
 ]
 
 
@@ -212,7 +212,7 @@ def test_half_an_answer_that_passes_for_a_whole_one_is_wrong(drill, monkeypatch,
     """The worst there is: nobody would notice."""
     monkeypatch.setitem(FAULTS, "half", Drill("half an answer", (Half(),)))
     result = drill("pair", "--only", "half", stream)
-    assert "truncated!  gpt  gpt 1     0.0 s  wrong: part of an answer passes for all of it" in result.stdout
+    assert "truncated!  gpt  gpt 1     0.0 s  wrong: a truncated answer was returned as complete" in result.stdout
     assert result.stdout.endswith("1 fault: 0 survived, 0 slow, 0 lost, 1 wrong\n")
     assert result.exit_code == Exit.FAILED
 
@@ -221,7 +221,7 @@ def test_a_refusal_that_another_model_was_asked_about_is_wrong(drill, monkeypatc
     """What is refused for good must not be carried to the next vendor unless the file says so."""
     monkeypatch.setitem(FAULTS, "refusal", Drill("a refusal", (status(503),), expects="error"))
     result = drill("pair", "--only", "refusal")
-    assert "wrong: what was refused for good was asked again elsewhere" in result.stdout
+    assert "wrong: a final refusal was sent to another model" in result.stdout
     assert result.exit_code == Exit.FAILED
 
 
@@ -233,7 +233,10 @@ def test_an_error_that_is_no_call_error_is_wrong(drill, monkeypatch):
 
     monkeypatch.setattr(Chain, "_prepared", broken)
     result = drill("pair", "--only", "cut")
-    assert "crash       -   -         0.0 s  wrong: ZeroDivisionError came out, which is no CallError" in result.stdout
+    assert (
+        "crash       -   -         0.0 s  wrong: ZeroDivisionError was raised, which is not a CallError"
+        in result.stdout
+    )
     assert result.exit_code == Exit.FAILED
 
 
@@ -266,7 +269,7 @@ def test_what_is_wrong_is_said(drill):
     """A name, a fault or a file that is not there."""
     assert "no fault is called `sylence`; did you mean `silence`?" in drill("pair", "--only", "sylence").stderr
     assert "no model or chain is called `piar`; did you mean `pair`?" in drill("piar").stderr
-    assert "there is nothing to drill: `scripts` asks no vendor" in drill("scripts").stderr
+    assert "there is nothing to drill: `scripts` calls no vendor" in drill("scripts").stderr
     broken = drill("pair", "--json", file=TWO.replace("provider: openai", "provider: opnai", 1))
     assert broken.exit_code == Exit.CONFIG
     assert json.loads(broken.stdout)["error"]["problems"][0]["hint"].startswith("did you mean `openai`?")
@@ -277,12 +280,12 @@ def test_a_model_without_its_sdk_takes_no_part(drill, monkeypatch):
     monkeypatch.setattr("modelhub.providers.http_provider._is_installed", lambda name: name != "anthropic")
     result = drill("primary", "--only", "overloaded", "--only", "all_down")
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("claude takes no part: ")
+    assert lines[0].startswith("claude left out: ")
     assert "pip install 'modelhub[anthropic]'" in lines[0]
     assert "503 for ever           offline reply  offline  gpt 3 offline 1" in result.stdout
     alone = drill("claude")
     assert alone.exit_code == Exit.CONFIG
-    assert "`claude` asks no vendor (claude: " in alone.stderr
+    assert "`claude` calls no vendor (claude: " in alone.stderr
 
 
 # -- nobody is asked, nothing is spent ---------------------------------------------------------------------------------
@@ -395,11 +398,11 @@ def test_a_terminal_sees_how_far_it_is(monkeypatch):
     for term, expected in (("xterm", True), ("dumb", False)):
         monkeypatch.setenv("TERM", term)
         monkeypatch.setattr(sys, "stderr", Terminal())
-        with _drill_show.progress(2) as tell:
+        with _drill_show.show_progress(2) as tell:
             tell("first")
             tell("second")
         assert ("second" in sys.stderr.getvalue()) is expected
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with _drill_show.progress(1) as tell:
+    with _drill_show.show_progress(1) as tell:
         tell("first")
     assert sys.stderr.getvalue() == ""

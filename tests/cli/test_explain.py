@@ -46,8 +46,8 @@ def test_a_model_alone(run):
     """A model is told like a chain of one, without a number."""
     rows = run("explain", "thinker").stdout.splitlines()
     assert rows[0] == "thinker  model  scripted"
-    assert rows[1].endswith("total 120 s · $3 in, $15 out a million tokens")
-    assert rows[3] == "at worst 1 attempt, 120 s; dearest call of 8k in, 2k out: $0.054"
+    assert rows[1].endswith("total 120 s · $3 in, $15 out per million tokens")
+    assert rows[3] == "at worst 1 attempt, 120 s; highest cost of a call with 8k in, 2k out: $0.054"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ chains:
     [
         (
             "alone",
-            ["gpt is the only model of a vendor that is configured: its outage leaves the scripted reply of script"],
+            ["gpt is the only configured model of a vendor: its outage leaves the scripted reply of script"],
         ),
         (
             "one_key",
@@ -159,17 +159,17 @@ chains:
         (
             "backwards",
             [
-                "gpt is the only model of a vendor that is configured: its outage leaves the scripted reply of script",
-                "script always answers: gpt behind it is never asked",
+                "gpt is the only configured model of a vendor: its outage leaves the scripted reply of script",
+                "script always answers: gpt after it is never called",
             ],
         ),
         ("nothing", ["nothing is configured: every call fails until you set NO_SUCH_KEY"]),
-        ("scripts", ["no vendor is configured: only scripted models are asked"]),
+        ("scripts", ["no vendor is configured: only scripted models are called"]),
         (
             "hurried",
             [
                 (
-                    "gpt alone may use up the deadline (120 of 60 s): if it is silent, nobody behind it is asked; "
+                    "gpt alone may use up the deadline (120 of 60 s), so that no other model is tried if it does not answer; "
                     "lower its `timeout.total`"
                 )
             ],
@@ -205,7 +205,7 @@ chains:
 async def test_the_worst_case_is_a_bound(name, stream):
     """No call makes more attempts than `at worst` says, and a script that does its worst makes as many."""
     loaded = load_text(WORST)
-    bound = Plan(loaded, name, {}).worst(stream=stream).attempts
+    bound = Plan(loaded, name, {}).find_worst_case(stream=stream).attempts
     attempts = 0
     async with Hub(loaded) as hub:
         try:

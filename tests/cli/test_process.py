@@ -110,7 +110,7 @@ def test_a_terminal_without_a_question_is_a_usage_error(spawn):
     os.close(follower)
     os.close(leader)
     assert status == Exit.USAGE
-    assert "there is nothing to ask: write it after the name, or pipe it in" in stderr
+    assert "there is no message: write it after the name, or pipe it in" in stderr
 
 
 def test_what_comes_through_a_pipe_is_asked(spawn):

@@ -10,7 +10,7 @@ import pytest
 
 from modelhub import Hub
 from modelhub.accounting.usage_totals import UsageTotals
-from modelhub.cli.usage.table import lines
+from modelhub.cli.usage.table import format_table
 
 FILE = """\
 version: 1
@@ -41,7 +41,7 @@ def test_a_table_with_a_bar_for_each_row(used):
     assert rows[1].rstrip().endswith("█" * 24)
     assert rows[2].split()[:8] == ["cheap", "2", "0", "2", "4", "0", "2", "$0.0000060"]
     assert rows[3].split()[-1] == "?"
-    assert rows[4].split()[0] == "together"
+    assert rows[4].split()[0] == "total"
     assert "+ ?" in rows[4]
     assert rows[5].startswith("since 2")
     assert "4 attempts, 4 of them estimated, 1 without a known price (?)" in rows[5]
@@ -96,16 +96,17 @@ def test_since_and_by_are_understood_or_told(used):
 def test_times_without_calls_have_a_row_too(by, names, shown):
     """Else what is drawn below each other did not follow each other; unless it would be hundreds."""
     rows = [
-        row.plain.split() for row in lines({name: UsageTotals(1, known_cost=Decimal(1)) for name in names}, by, None)
+        row.plain.split()
+        for row in format_table({name: UsageTotals(1, known_cost=Decimal(1)) for name in names}, by, None)
     ]
     assert [row[0] for row in rows[1:-2]] == shown
     assert {tuple(row[1:]) for row in rows[1:-2] if row[0] not in names} <= {("0",) * 6 + ("$0",)}
-    assert rows[-2] == ["together", "2", *["0"] * 5, "$2.00"]
+    assert rows[-2] == ["total", "2", *["0"] * 5, "$2.00"]
 
 
 def test_all_together_is_one_row(used):
     """`--by all` has no name to tell it by."""
-    assert [row.split()[:2] for row in used("usage", "--by", "all").stdout.splitlines()[1:-1]] == [["together", "4"]]
+    assert [row.split()[:2] for row in used("usage", "--by", "all").stdout.splitlines()[1:-1]] == [["total", "4"]]
 
 
 def test_without_a_ledger_one_is_told_what_to_do(run, config):
@@ -144,7 +145,7 @@ def test_a_report_by_tag_counts_every_call_once(config, run):
 
     asyncio.run(call_with_tags())
     rows = [row.split()[:4] for row in run("usage", "--by", "tag:user").stdout.splitlines()]
-    assert rows[1:4] == [["-", "3", "0", "3"], ["ann", "2", "0", "2"], ["together", "5", "0", "5"]]
+    assert rows[1:4] == [["-", "3", "0", "3"], ["ann", "2", "0", "2"], ["total", "5", "0", "5"]]
     counts = {
         tag: {row["name"]: row["calls"] for row in json.loads(run("usage", "--json", "--by", f"tag:{tag}").stdout)}
         for tag in ("job", "naïve")

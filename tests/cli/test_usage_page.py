@@ -14,9 +14,9 @@ import pytest
 
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.store import Store
-from modelhub.cli.usage.page import page
-from modelhub.cli.usage.page_data import gather
-from modelhub.cli.usage.page_text import dollars, percent, seconds, short
+from modelhub.cli.usage.page import make_page
+from modelhub.cli.usage.page_data import load_figures
+from modelhub.cli.usage.page_text import format_dollars, format_percent, format_seconds, format_short
 from modelhub.core.response import COUNTS
 
 NOW = datetime(2026, 3, 14, 12, 30, tzinfo=UTC)
@@ -129,7 +129,7 @@ def hours(number):
 
 def test_the_page_loads_nothing_and_runs_nothing(ledger):
     """No address, no script, no style but its own sheet; its policy forbids everything else."""
-    text = page(ledger((hours(1), attempt()), (hours(30), attempt(cost=None))), None, NOW)
+    text = make_page(ledger((hours(1), attempt()), (hours(30), attempt(cost=None))), None, NOW)
     found = Page(text)
     assert not {tag for tag, _ in found.tags} & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
     names = {name for _, attributes in found.tags for name in attributes}
@@ -145,7 +145,7 @@ def test_the_page_loads_nothing_and_runs_nothing(ledger):
 def test_names_from_outside_stay_text(ledger):
     """A model, a chain, a tag, its value and an error may be called anything."""
     changes = {"requested": HOSTILE, "outcome": "failed", "error": HOSTILE, "tags": {HOSTILE: HOSTILE}}
-    text = page(ledger((hours(1), attempt(HOSTILE), changes)), None, NOW)
+    text = make_page(ledger((hours(1), attempt(HOSTILE), changes)), None, NOW)
     shown = HOSTILE.replace("\x1b", "␛")
     assert "<script" not in text
     assert "\x1b" not in text
@@ -156,7 +156,7 @@ def test_names_from_outside_stay_text(ledger):
 def test_nothing_to_show_is_said(ledger, tmp_path, since):
     """No file yet, no calls in it, or none so late."""
     for path in (tmp_path / "none.db", ledger()):
-        found = Page(page(path, since, NOW))
+        found = Page(make_page(path, since, NOW))
         assert "No calls " in found.text
         assert "svg" not in {tag for tag, _ in found.tags}
         assert "$" not in found.text
@@ -164,19 +164,19 @@ def test_nothing_to_show_is_said(ledger, tmp_path, since):
 
 def test_an_unknown_cost_is_never_nothing(ledger):
     """It is called unknown in the sum, in the tables, and where the charts mark it."""
-    alone = Page(page(ledger((hours(1), attempt("free", cost=None))), None, NOW))
+    alone = Page(make_page(ledger((hours(1), attempt("free", cost=None))), None, NOW))
     assert "Cost unknown 1 attempt without a price" in alone.text
     assert "free unknown 1 0" in alone.text
     assert "$0" not in alone.text.partition("By model")[2].partition("Figures over time")[0]
     assert "cost unknown" in alone.text
     assert sum(tag == "rect" and one.get("class") == "unknown" for tag, one in alone.tags) == 1
-    assert "What they cost is missing from the sums" in alone.text
+    assert "Their cost is not included in the sums" in alone.text
 
 
 def test_a_cost_known_in_part_says_so(ledger):
     """What is known stands beside what is not; a known nothing is $0."""
     known, unknown, free = attempt(), attempt("dark", cost=None), attempt("gift", cost="0")
-    text = Page(page(ledger((hours(1), known), (hours(1), unknown), (hours(2), free)), None, NOW)).text
+    text = Page(make_page(ledger((hours(1), known), (hours(1), unknown), (hours(2), free)), None, NOW)).text
     assert "$0.50 + unknown" in text
     table = text.partition("By model")[2]
     assert "gpt $0.50 1 0 1 12k 2,000 340 " in table
@@ -186,7 +186,7 @@ def test_a_cost_known_in_part_says_so(ledger):
 
 def test_estimates_are_marked(ledger):
     """Only what includes one has the mark, and a note says what it means."""
-    text = Page(page(ledger((hours(1), attempt("guess", estimated=True)), (hours(1), attempt())), None, NOW)).text
+    text = Page(make_page(ledger((hours(1), attempt("guess", estimated=True)), (hours(1), attempt())), None, NOW)).text
     assert "guess ≈ $0.50 1 0 1 ≈ 12k ≈ 2,000 ≈ 340 " in text
     assert "gpt $0.50 1 0 1 12k 2,000 340 " in text
     assert "≈: includes estimates, for 1 attempt" in text
@@ -196,7 +196,7 @@ def test_failures_and_times_are_told(ledger):
     """Percentiles are those of completed calls; failures are named."""
     failed = {"outcome": "failed", "error": "RateLimited", "first_token": None, "duration": 90.0}
     calls = [(hours(1), attempt(), {"duration": number / 10, "first_token": None}) for number in range(1, 21)]
-    text = Page(page(ledger(*calls, (hours(2), attempt(), failed)), None, NOW)).text
+    text = Page(make_page(ledger(*calls, (hours(2), attempt(), failed)), None, NOW)).text
     assert "p50 1 s, p95 1.9 s" in text
     assert "First token - none was timed" in text.replace("\N{EN DASH}", "-")
     assert "No call was timed." in text
@@ -208,12 +208,12 @@ def test_time_is_divided_so_that_it_can_be_read(ledger):
     """Bins cover all of the time, without gaps, and every call is in one."""
     path = ledger((hours(1), attempt()), (timedelta(days=13, hours=5), attempt()))
     for since, step in ((NOW - timedelta(days=14), 6), (NOW - timedelta(days=2), 1), (NOW - timedelta(days=900), 6)):
-        found = gather(path, since, NOW)
+        found = load_figures(path, since, NOW)
         assert found.step == hours(step)
         starts = [one.starts for one in found.bins]
         assert {later - earlier for earlier, later in pairwise(starts)} == {found.step}
         assert starts[-1] <= NOW < starts[-1] + found.step
-        assert sum(one.total.calls for one in found.bins) == found.whole.total.calls == (1 if step == 1 else 2)
+        assert sum(one.total.calls for one in found.bins) == found.overall.total.calls == (1 if step == 1 else 2)
 
 
 def test_many_names_are_summed_up(ledger):
@@ -222,7 +222,7 @@ def test_many_names_are_summed_up(ledger):
         (hours(1), attempt(f"m{number:02}", cost=str(100 - number)), {"tags": {"user": f"u{number:02}"}})
         for number in range(30)
     ]
-    text = Page(page(ledger(*calls), None, NOW)).text
+    text = Page(make_page(ledger(*calls), None, NOW)).text
     tables = text.partition("By model")[2]
     assert "m19" in tables
     assert "m20" not in tables
@@ -233,20 +233,20 @@ def test_many_names_are_summed_up(ledger):
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (short(9_999), "9,999"),
-        (short(12_345), "12.3k"),
-        (short(999_999), "1M"),
-        (short(4_560_000_000), "4.56B"),
-        (seconds(0.34), "340 ms"),
-        (seconds(0.9999), "1 s"),
-        (seconds(12.34), "12.3 s"),
-        (seconds(125), "2 min 5 s"),
-        (dollars(Decimal("0.00182")), "$0.0018"),
-        (dollars(Decimal(12_345)), "$12.3k"),
-        (percent(0, 0), "0%"),
-        (percent(1, 5000), "<0.1%"),
-        (percent(9999, 10_000), "99%"),
-        (percent(1, 1), "100%"),
+        (format_short(9_999), "9,999"),
+        (format_short(12_345), "12.3k"),
+        (format_short(999_999), "1M"),
+        (format_short(4_560_000_000), "4.56B"),
+        (format_seconds(0.34), "340 ms"),
+        (format_seconds(0.9999), "1 s"),
+        (format_seconds(12.34), "12.3 s"),
+        (format_seconds(125), "2 min 5 s"),
+        (format_dollars(Decimal("0.00182")), "$0.0018"),
+        (format_dollars(Decimal(12_345)), "$12.3k"),
+        (format_percent(0, 0), "0%"),
+        (format_percent(1, 5000), "<0.1%"),
+        (format_percent(9999, 10_000), "99%"),
+        (format_percent(1, 1), "100%"),
     ],
 )
 def test_figures_are_as_people_read_them(shown, expected):

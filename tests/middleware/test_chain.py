@@ -287,7 +287,7 @@ async def test_when_all_are_left_alone_the_first_to_come_back_is_waited_for(worl
 
 
 async def test_longer_than_a_minute_is_not_waited_without_a_deadline(world, now):
-    """The error says when to come back instead."""
+    """The error says when to retry afterstead."""
     chain = world.chain(limited(70), limited(90))
     for _ in range(2):
         with pytest.raises(AllModelsFailed) as caught:

@@ -53,7 +53,7 @@ async def test_its_text_is_a_table(nested):
     assert [" ".join(row.split()) for row in rows[:4]] == [
         "inner chain 2 failed",
         "a Overloaded 503, 2 attempts 0.0 s",
-        "b RateLimited 429, come back in 40 s 0.0 s",
+        "b RateLimited 429, retry after 40 s 0.0 s",
         "a ServerError 500, 2 attempts 6.0 s",
     ]
     assert "OPENAI_API_KEY" in rows[4]
@@ -66,7 +66,7 @@ async def test_a_group_inside_reads_like_one_outside(nested):
     inner = (await failure(nested)).exceptions[0]
     assert str(inner).splitlines()[1:] == [
         "  a  Overloaded   503, 2 attempts         0.0 s",
-        "  b  RateLimited  429, come back in 40 s  0.0 s",
+        "  b  RateLimited  429, retry after 40 s  0.0 s",
     ]
 
 
@@ -163,7 +163,7 @@ async def test_a_traceback_shows_the_table(nested):
     """Where nobody catches it, the log has it all."""
     text = "".join(traceback.format_exception(await failure(nested)))
     assert "no model of chain `outer` answered" in text
-    assert "RateLimited    429, come back in 40 s" in text
+    assert "RateLimited    429, retry after 40 s" in text
 
 
 def test_a_group_made_by_hand_reads_as_well():

@@ -1,1 +1,1 @@
-"""`modelhub drill`: play faults against a file and show what users would see."""
+"""`modelhub drill`: simulate faults of the models in a file, and show what callers would get."""

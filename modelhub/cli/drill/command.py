@@ -1,4 +1,4 @@
-"""`modelhub drill`: what a chain makes of every fault, without asking a vendor."""
+"""`modelhub drill`: how a chain copes with every fault, without contacting a vendor."""
 
 from __future__ import annotations
 
@@ -10,46 +10,48 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.options import AsJson, ConfigFile
-from modelhub.cli.output import columns, names, print_json, say
-from modelhub.cli.report import reported, usage_error
+from modelhub.cli.options import AsJson, ConfigFile, OptionalName
+from modelhub.cli.output import align_columns, join_names, print_json, print_lines
+from modelhub.cli.report import fail_usage, report_errors
 from modelhub.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from modelhub.cli.chain_plan import Plan
     from modelhub.cli.drill.plan import Candidates
-    from modelhub.cli.drill.show import Report
+    from modelhub.cli.drill.show import DrillReport
 
 __all__ = ["drill"]
 
 
 def drill(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A model or a chain of the file.")] = None,
+    name: OptionalName = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="FAULT", help="Only this fault; may be given several times.")
+        list[str] | None, typer.Option("--only", metavar="FAULT", help="Only this fault; can be repeated.")
     ] = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Every fault on the first two models too, the first three, and so on.")
+        bool, typer.Option("--deep", help="Play every fault also on the first two models, the first three, and so on.")
     ] = False,
     stream: Annotated[
         bool | None,
         typer.Option(
             "--stream/--no-stream",
-            help="Ask for streams, or for whole answers (default: as the chain does; for faults of streams, streams).",
+            help="Stream the answers, or not (default: as the chain does; faults of streams are always streamed).",
             show_default=False,
         ),
     ] = None,
-    slow: Annotated[str, typer.Option("--slow", metavar="TIME", help="What takes longer is slow.")] = "15s",
-    strict: Annotated[bool, typer.Option("--strict", help="Leave with 1 if anything is slow, too.")] = False,
-    list_faults: Annotated[bool, typer.Option("--list", help="Instead: the faults and their names.")] = False,
+    slow: Annotated[
+        str, typer.Option("--slow", metavar="TIME", help="A call that takes longer counts as slow.")
+    ] = "15s",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 also if a call is slow.")] = False,
+    list_faults: Annotated[bool, typer.Option("--list", help="List the faults and their names instead.")] = False,
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:
-    """Tell what a caller would get under every fault.
+    """Show what a caller would get under every fault.
 
-    A fire drill for your own file: lets its first model fail in every way there is, then the first two, and so on. The
-    models' addresses are replaced by a server in this process, and time is virtual: no vendor is asked, no key is
-    needed or used, and minutes take moments. Budgets and the usage ledger take no part.
+    A fire drill for your file: its first model fails in every way, then the first two, and so on. The models' addresses
+    are replaced by a server in this process, and time is virtual: no vendor is contacted, no key is needed or used, and
+    minutes pass in moments. Budgets and the usage ledger are not used.
 
     \b
     Examples:
@@ -58,49 +60,51 @@ def drill(
       modelhub drill primary --strict --slow 30s --json
     """
     if list_faults == (name is not None):
-        usage_error("give a name, or --list" if name is None else "--list takes no name", "NAME")
-    with reported(as_json=as_json):
+        fail_usage("pass a name, or --list" if name is None else "--list takes no name", "NAME")
+    with report_errors(as_json=as_json):
         if list_faults or name is None:
-            _list(as_json)
+            _list_faults(as_json)
             return
-        survived = _drill(Order(name, _known(only or []), deep, stream, _seconds(slow), file), strict, as_json)
+        survived = _run_drill(
+            DrillRequest(name, _check_faults(only or []), deep, stream, _parse_seconds(slow), file), strict, as_json
+        )
     if not survived:
         raise typer.Exit(Exit.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be drilled, and how."""
+class DrillRequest:
+    """The arguments of a drill."""
 
     name: str
     only: list[str]
     deep: bool
     stream: bool | None
-    wait_budget: float
+    slow_after: float
     file: Path | None
 
 
-def _known(only: list[str]) -> list[str]:
+def _check_faults(only: list[str]) -> list[str]:
     from modelhub.testing import FAULTS
 
     for fault in only:
         if fault not in FAULTS:
             close = difflib.get_close_matches(fault, FAULTS, 1)
-            meant = f"did you mean `{close[0]}`?" if close else "`modelhub drill --list` has them all"
-            usage_error(f"no fault is called `{fault}`; {meant}", "--only")
+            suggestion = f"did you mean `{close[0]}`?" if close else "`modelhub drill --list` lists all of them"
+            fail_usage(f"no fault is called `{fault}`; {suggestion}", "--only")
     return only
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     from modelhub.options import parse_duration
 
     try:
         return float(parse_duration(text))
     except ValueError as error:
-        usage_error(str(error), "--slow")
+        fail_usage(str(error), "--slow")
 
 
-def _list(as_json: bool) -> None:
+def _list_faults(as_json: bool) -> None:
     from modelhub.testing import FAULTS
 
     if as_json:
@@ -111,53 +115,53 @@ def _list(as_json: bool) -> None:
             ]
         )
     else:
-        say(*columns([[(key, "bold"), fault.title] for key, fault in FAULTS.items()], indent=0))
+        print_lines(*align_columns([[(key, "bold"), fault.title] for key, fault in FAULTS.items()], indent=0))
 
 
-def _drill(order: Order, strict: bool, as_json: bool) -> bool:
-    """Play and print; gives back whether all was survived."""
+def _run_drill(request: DrillRequest, strict: bool, as_json: bool) -> bool:
+    """Play the faults and print the report. Returns whether all faults were survived."""
     from modelhub.cli.drill import show
     from modelhub.testing import run_virtual
 
-    report = run_virtual(_played(order))
+    report = run_virtual(_play_all(request))
     if as_json:
-        print_json(show.as_dict(report, strict=strict))
+        print_json(show.make_report_dict(report, strict=strict))
     else:
-        say(*show.lines(report))
+        print_lines(*show.format_report(report))
     return report.survived(strict=strict)
 
 
-async def _played(order: Order) -> Report:
+async def _play_all(request: DrillRequest) -> DrillReport:
     from modelhub.cli.drill.evaluate import Evaluator
-    from modelhub.cli.drill.plan import drill_cases, find_candidates
-    from modelhub.cli.drill.play import in_drill_environment
-    from modelhub.cli.drill.show import Report, Row, progress
+    from modelhub.cli.drill.plan import find_candidates, make_drill_cases
+    from modelhub.cli.drill.play import open_drill_environment
+    from modelhub.cli.drill.show import DrillReport, Row, show_progress
     from modelhub.hub import find_config_file
 
-    async with in_drill_environment(find_config_file(order.file)) as stage:
-        plan = await stage.plan(order.name)
-        lineup = _somebody(order.name, find_candidates(plan))
-        forced, stream = order.stream is not None, _streams(plan) if order.stream is None else order.stream
-        played = drill_cases(lineup, only=order.only, deep=order.deep, stream=stream, forced=forced)
-        evaluate, rows = Evaluator(stage.loaded, order.name, order.wait_budget), []
-        with progress(len(played)) as tell:
-            for exercise in played:
-                tell(exercise.title)
-                outcome = await stage.play(order.name, exercise)
-                rows.append(Row(exercise, outcome, evaluate.evaluate(exercise, outcome)))
-    return Report(order.name, lineup, rows)
+    async with open_drill_environment(find_config_file(request.file)) as environment:
+        plan = await environment.make_plan(request.name)
+        candidates = _require_vendors(request.name, find_candidates(plan))
+        forced, stream = request.stream is not None, _is_streamed(plan) if request.stream is None else request.stream
+        cases = make_drill_cases(candidates, only=request.only, deep=request.deep, stream=stream, forced=forced)
+        evaluate, rows = Evaluator(environment.loaded, request.name, request.slow_after), []
+        with show_progress(len(cases)) as advance:
+            for case in cases:
+                advance(case.title)
+                outcome = await environment.play(request.name, case)
+                rows.append(Row(case, outcome, evaluate.evaluate(case, outcome)))
+    return DrillReport(request.name, candidates, rows)
 
 
-def _streams(plan: Plan) -> bool:
+def _is_streamed(plan: Plan) -> bool:
     if plan.chain is not None:
         return plan.chain.stream
     options = plan.loaded.models[plan.name].options
     return options is not None and options.stream
 
 
-def _somebody(name: str, lineup: Candidates) -> Candidates:
-    if not lineup.vendors:
-        lacking = [f"{model}: {missing}" for model, missing in lineup.left_out.items()]
-        reason = f" ({names(lacking)})" if lacking else ""
-        raise ConfigError(f"there is nothing to drill: `{name}` asks no vendor{reason}")
-    return lineup
+def _require_vendors(name: str, candidates: Candidates) -> Candidates:
+    if not candidates.vendors:
+        lacking = [f"{model}: {missing}" for model, missing in candidates.left_out.items()]
+        reason = f" ({join_names(lacking)})" if lacking else ""
+        raise ConfigError(f"there is nothing to drill: `{name}` calls no vendor{reason}")
+    return candidates

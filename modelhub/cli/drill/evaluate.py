@@ -1,4 +1,4 @@
-"""The verdict on what a caller got in a fire drill, and the setting behind it."""
+"""Evaluate what a caller got in a drill, and find the setting that explains it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelhub.cli.drill.play import PATIENCE
-from modelhub.cli.output import span
+from modelhub.cli.drill.play import MAX_CALL_SECONDS
+from modelhub.cli.output import format_setting
 from modelhub.core import errors
 from modelhub.core.errors import (
     AllModelsFailed,
@@ -23,7 +23,7 @@ from modelhub.middleware.timeout.options import TimeoutOptions
 
 if TYPE_CHECKING:
     from modelhub.cli.drill.plan import DrillCase
-    from modelhub.cli.drill.play import Outcome
+    from modelhub.cli.drill.play import DrillOutcome
     from modelhub.config.load import Loaded
     from modelhub.core.events import Waiting
     from modelhub.core.response import Attempt
@@ -34,9 +34,9 @@ __all__ = ["Evaluator", "Evaluation", "Verdict"]
 Verdict = Literal["ok", "slow", "lost", "wrong"]
 
 Spent = tuple[str, float]
-"""A setting in words, and the seconds it cost."""
+"""A setting in words, and the seconds that it cost."""
 
-_CLOCKS = {
+_TIMEOUT_NAMES = {
     "ConnectTimeout": "connect",
     "FirstTokenTimeout": "first_token",
     "IdleTimeout": "idle",
@@ -54,168 +54,183 @@ class Evaluation:
 
 
 class Evaluator:
-    """Judges what calls of *name* came to by the settings of *loaded*; over *wait_budget* seconds for each model that
-    fails is slow."""
+    """Evaluates calls of *name* with the settings of *loaded*.
 
-    def __init__(self, loaded: Loaded, name: str, wait_budget: float) -> None:
+    A call is slow if it takes more than *slow_after* seconds for each model that fails.
+    """
+
+    def __init__(self, loaded: Loaded, name: str, slow_after: float) -> None:
         self.loaded = loaded
         self.name = name
-        self.wait_budget = wait_budget
-        self._chains = dict(_chains_in(loaded, name))
+        self.slow_after = slow_after
+        self._chains = dict(_walk_chains(loaded, name))
 
-    def evaluate(self, exercise: DrillCase, outcome: Outcome) -> Evaluation:
-        """The verdict on *outcome*."""
+    def evaluate(self, case: DrillCase, outcome: DrillOutcome) -> Evaluation:
+        """Return the verdict on *outcome* and its reason."""
         if outcome.got == "nothing":
-            return Evaluation("lost", f"no end after {span(PATIENCE)}: {self._slowest(exercise, outcome)}")
+            return Evaluation(
+                "lost", f"no end after {format_setting(MAX_CALL_SECONDS)}: {self._find_slowest(case, outcome)}"
+            )
         if outcome.got == "crash":
-            return Evaluation("wrong", f"{type(outcome.error).__name__} came out, which is no CallError")
+            return Evaluation("wrong", f"{type(outcome.error).__name__} was raised, which is not a CallError")
         if outcome.got == "truncated":
-            return Evaluation("wrong", "part of an answer passes for all of it")
+            return Evaluation("wrong", "a truncated answer was returned as complete")
         if outcome.got == "error":
-            return self._failed(exercise, outcome)
-        return self._answered(exercise, outcome)
+            return self._evaluate_error(case, outcome)
+        return self._evaluate_answer(case, outcome)
 
     # -- an answer -----------------------------------------------------------------------------------------------------
 
-    def _answered(self, exercise: DrillCase, outcome: Outcome) -> Evaluation:
-        if exercise.drill.expects == "error":
-            setting = self._exception("fallback_on", str(outcome.attempts[0]["outcome"])) if outcome.attempts else None
+    def _evaluate_answer(self, case: DrillCase, outcome: DrillOutcome) -> Evaluation:
+        if case.drill.expects == "error":
+            setting = (
+                self._find_exception("fallback_on", str(outcome.attempts[0]["outcome"])) if outcome.attempts else None
+            )
             if setting is None:
-                return Evaluation("wrong", "what was refused for good was asked again elsewhere")
-            return self._in_time(exercise, outcome, setting)
+                return Evaluation("wrong", "a final refusal was sent to another model")
+            return self._check_time(case, outcome, setting)
         if outcome.restarts:
-            times = {1: "once", 2: "twice"}.get(outcome.restarts, f"{outcome.restarts} times")
-            return self._in_time(exercise, outcome, f"restarted {times}")
-        return self._in_time(exercise, outcome)
+            count = {1: "once", 2: "twice"}.get(outcome.restarts, f"{outcome.restarts} times")
+            return self._check_time(case, outcome, f"restarted {count}")
+        return self._check_time(case, outcome)
 
-    def _in_time(self, exercise: DrillCase, outcome: Outcome, why: str = "") -> Evaluation:
-        if outcome.took > self.wait_budget * len(exercise.on):
-            return Evaluation("slow", self._slowest(exercise, outcome))
+    def _check_time(self, case: DrillCase, outcome: DrillOutcome, why: str = "") -> Evaluation:
+        if outcome.took > self.slow_after * len(case.on):
+            return Evaluation("slow", self._find_slowest(case, outcome))
         return Evaluation("ok", why)
 
     # -- an error ------------------------------------------------------------------------------------------------------
 
-    def _failed(self, exercise: DrillCase, outcome: Outcome) -> Evaluation:
-        if exercise.expects == "error":
-            alone = exercise.drill.expects == "answer"
-            return self._in_time(exercise, outcome, "nobody is behind" if alone else "")
-        if _nobody_is_larger(outcome.error):
-            return self._in_time(exercise, outcome, "no model behind is known to hold more")
-        return Evaluation("lost", self._why_lost(exercise, outcome))
+    def _evaluate_error(self, case: DrillCase, outcome: DrillOutcome) -> Evaluation:
+        if case.expects == "error":
+            alone = case.drill.expects == "answer"
+            return self._check_time(case, outcome, "there is no other model" if alone else "")
+        if _are_all_too_long(outcome.error):
+            return self._check_time(case, outcome, "no later model is known to have a larger context window")
+        return Evaluation("lost", self._explain_loss(case, outcome))
 
-    def _why_lost(self, exercise: DrillCase, outcome: Outcome) -> str:
+    def _explain_loss(self, case: DrillCase, outcome: DrillOutcome) -> str:
         kinds = [str(attempt["outcome"]) for attempt in outcome.attempts]
         if isinstance(outcome.error, DeadlineExceeded):
-            return f"{self._deadline()}{self._slowest_clock(exercise, outcome)}"
+            return f"{self._describe_deadline()}{self._describe_slowest_timeout(case, outcome)}"
         for kind in kinds:
-            if (setting := self._exception("no_fallback_on", kind)) is not None:
+            if (setting := self._find_exception("no_fallback_on", kind)) is not None:
                 return setting
         if kinds[-1:] == ["StreamBroken"] or isinstance(outcome.error, errors.StreamBroken):
             raising = [name for name, chain in self._chains.items() if chain.on_broken_stream == "raise"]
             if raising:
-                return f"on_broken_stream is raise{self._of(raising[0])}"
-        if not exercise.has_fallback and self._retry(exercise.on[0]).max_attempts == 1:
-            return "retry.max_attempts is 1, and nobody is behind"
-        return _in_short(outcome.error)
+                return f"on_broken_stream is raise{self._name_chain(raising[0])}"
+        if not case.has_fallback and self._get_retry(case.on[0]).max_attempts == 1:
+            return "retry.max_attempts is 1, and there is no other model"
+        return _summarize_error(outcome.error)
 
-    def _exception(self, key: str, kind: str) -> str | None:
-        """Which chain's list *key* names the failure *kind*, in words."""
+    def _find_exception(self, key: str, kind: str) -> str | None:
+        """Return, in words, which chain's list *key* has the error class *kind*, or None."""
         cls = getattr(errors, kind, None)
         for name, chain in self._chains.items():
             for failure in getattr(chain, key):
                 if isinstance(cls, type) and issubclass(cls, getattr(errors, failure)):
-                    return f"{key} has {failure}{self._of(name)}"
+                    return f"{key} has {failure}{self._name_chain(name)}"
         return None
 
-    def _of(self, chain: str) -> str:
+    def _name_chain(self, chain: str) -> str:
         return "" if chain == self.name else f" in `{chain}`"
 
-    def _deadline(self) -> str:
+    def _describe_deadline(self) -> str:
         chain = self._chains.get(self.name)
-        return "the deadline" if chain is None or chain.deadline is None else f"deadline is {span(chain.deadline)}"
+        return (
+            "the deadline"
+            if chain is None or chain.deadline is None
+            else f"deadline is {format_setting(chain.deadline)}"
+        )
 
-    def _slowest_clock(self, exercise: DrillCase, outcome: Outcome) -> str:
-        setting = _longest(self._clocks(exercise, outcome))
+    def _describe_slowest_timeout(self, case: DrillCase, outcome: DrillOutcome) -> str:
+        setting = _find_longest(self._list_timeouts(case, outcome))
         return f", {setting}" if setting else ""
 
     # -- where the time went -------------------------------------------------------------------------------------------
 
-    def _slowest(self, exercise: DrillCase, outcome: Outcome) -> str:
-        """The setting that cost the most time, in words."""
+    def _find_slowest(self, case: DrillCase, outcome: DrillOutcome) -> str:
+        """Return the setting that cost the most time, in words."""
         if isinstance(outcome.error, DeadlineExceeded):
-            return self._deadline()
-        waits = ((self._wait(exercise, wait), wait.seconds) for wait in outcome.waits)
-        return _longest(itertools.chain(self._clocks(exercise, outcome), self._queues(outcome), waits))
+            return self._describe_deadline()
+        waits = ((self._describe_wait(case, wait), wait.seconds) for wait in outcome.waits)
+        return _find_longest(
+            itertools.chain(self._list_timeouts(case, outcome), self._list_queue_times(outcome), waits)
+        )
 
-    def _clocks(self, exercise: DrillCase, outcome: Outcome) -> Iterator[Spent]:
-        """What each attempt took, and the clock that let it."""
+    def _list_timeouts(self, case: DrillCase, outcome: DrillOutcome) -> Iterator[Spent]:
+        """Yield the duration of each attempt, and the timeout that allowed it."""
         for attempt in outcome.attempts:
-            clock = _clock(attempt, exercise.stream)
-            limit = getattr(self._timeout(attempt["model"]), clock)
-            shown = span(limit) if isinstance(limit, float) else f"{limit.below:g}/s"
+            clock = _get_timeout_name(attempt, case.stream)
+            limit = getattr(self._get_timeout(attempt["model"]), clock)
+            shown = format_setting(limit) if isinstance(limit, float) else f"{limit.below:g}/s"
             yield f"{clock} is {shown}", attempt["duration"] or 0.0
 
-    def _queues(self, outcome: Outcome) -> Iterator[Spent]:
-        """The waits that nobody announced: those in the queue of a limit."""
-        for model in outcome.counts():
+    def _list_queue_times(self, outcome: DrillOutcome) -> Iterator[Spent]:
+        """Yield the time that each model's attempts waited in the queue of a limit."""
+        for model in outcome.count_attempts():
             waited = sum(attempt["wait"] for attempt in outcome.attempts if attempt["model"] == model)
-            yield self._limit(model), waited - sum(wait.seconds for wait in outcome.waits if wait.model == model)
+            yield (
+                self._describe_limit(model),
+                waited - sum(wait.seconds for wait in outcome.waits if wait.model == model),
+            )
 
-    def _limit(self, model: str) -> str:
+    def _describe_limit(self, model: str) -> str:
         limit = self.loaded.models[model].layers.get("limit")
         return f"limit `{limit}` makes it wait" if isinstance(limit, str) else "its limit makes it wait"
 
-    def _wait(self, exercise: DrillCase, wait: Waiting) -> str:
+    def _describe_wait(self, case: DrillCase, wait: Waiting) -> str:
         if isinstance(wait.error, BreakerOpen):
-            return "a model is left alone until its breaker closes"
+            return "a breaker is open until its pause is over"
         if wait.error.retry_after is None:
-            return f"retry.max_wait is {span(self._retry(wait.model).max_wait)}"
-        if exercise.has_fallback:
-            return f"retry.max_retry_after is {span(self._retry(wait.model).max_retry_after)}"
-        return f"Retry-After asks for {span(wait.error.retry_after)}, and nobody is behind"
+            return f"retry.max_wait is {format_setting(self._get_retry(wait.model).max_wait)}"
+        if case.has_fallback:
+            return f"retry.max_retry_after is {format_setting(self._get_retry(wait.model).max_retry_after)}"
+        return f"Retry-After asks for {format_setting(wait.error.retry_after)}, and there is no other model"
 
-    def _timeout(self, model: str) -> TimeoutOptions:
+    def _get_timeout(self, model: str) -> TimeoutOptions:
         return self.loaded.models[model].layers.get("timeout") or TimeoutOptions()
 
-    def _retry(self, model: str) -> RetryOptions:
+    def _get_retry(self, model: str) -> RetryOptions:
         return self.loaded.models[model].layers.get("retry") or RetryOptions()
 
 
-def _chains_in(loaded: Loaded, name: str) -> Iterator[tuple[str, ChainOptions]]:
-    """The chain *name* and the chains in it."""
+def _walk_chains(loaded: Loaded, name: str) -> Iterator[tuple[str, ChainOptions]]:
+    """Yield the chain *name* and the chains in it."""
     if name in loaded.chains:
         yield name, loaded.chains[name]
         for member in loaded.chains[name].models:
-            yield from _chains_in(loaded, member)
+            yield from _walk_chains(loaded, member)
 
 
-def _clock(attempt: Attempt, stream: bool) -> str:
-    """The clock that ended *attempt*, or would have."""
-    found = _CLOCKS.get(str(attempt["outcome"]))
-    if found is not None:
-        return found
+def _get_timeout_name(attempt: Attempt, stream: bool) -> str:
+    """Return the name of the timeout that ended *attempt*, or would have."""
+    name = _TIMEOUT_NAMES.get(str(attempt["outcome"]))
+    if name is not None:
+        return name
     if not stream:
         return "total"
     return "first_token" if attempt["first_token"] is None else "idle"
 
 
-def _longest(spent: Iterable[Spent]) -> str:
-    """The setting that cost the most in all."""
+def _find_longest(spent: Iterable[Spent]) -> str:
+    """Return the setting that cost the most time in total."""
     sums: dict[str, float] = {}
     for setting, seconds in spent:
         sums[setting] = sums.get(setting, 0.0) + seconds
     return max(sums, key=lambda setting: sums[setting], default="")
 
 
-def _nobody_is_larger(error: Exception | None) -> bool:
-    """Whether everybody who could be asked said, or is known to say, that the prompt is too long."""
+def _are_all_too_long(error: Exception | None) -> bool:
+    """Return whether the prompt was too long for every model that could be tried."""
     leaves = error.leaves() if isinstance(error, AllModelsFailed) else [error]
     kinds = {type(leaf) for leaf in leaves} - {NotConfigured}
     return kinds == {ContextTooLong}
 
 
-def _in_short(error: Exception | None) -> str:
-    """The classes of what went wrong."""
+def _summarize_error(error: Exception | None) -> str:
+    """Return the classes of the errors, with their models."""
     if isinstance(error, AllModelsFailed):
         return ", ".join(dict.fromkeys(f"{leaf.model} {leaf.kind}" for leaf in error.leaves()))
     return f"{error.model or '?'} {error.kind}" if isinstance(error, CallError) else str(error)

@@ -1,4 +1,4 @@
-"""What a fire drill plays: which fault, on which models, and what is to come of it."""
+"""Plan a drill: which faults are played on which models, and what the caller should get."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from modelhub.cli.output import names
+from modelhub.cli.output import join_names
 from modelhub.testing import FAULTS, Drill, Fault
 
 if TYPE_CHECKING:
     from modelhub.cli.chain_plan import Plan
 
-__all__ = ["DrillCase", "Candidates", "drill_cases", "find_candidates"]
+__all__ = ["DrillCase", "Candidates", "make_drill_cases", "find_candidates"]
 
 _OUTAGES = ("overloaded", "silence")
-"""What is played on more than the first model: a vendor that says that it is down, and one that says nothing."""
+"""The faults that are also played on more than one model: a vendor that reports an outage, and a silent one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The models of a call in the order in which they are asked.
+    """The models of a call in the order in which they are tried.
 
-    `vendors` can be made to fail, `scripted` ones cannot, and those in `left_out` lack what the text says.
+    Faults can be played on `vendors`, but not on `scripted` models. `left_out` says why models are not configured.
     """
 
     vendors: tuple[str, ...]
@@ -32,7 +32,7 @@ class Candidates:
 
 
 def find_candidates(plan: Plan) -> Candidates:
-    """Who is asked by *plan*; a model that stands at several places once."""
+    """Return the models of *plan*, each of them once."""
     configured = list({member.name: member for member in plan.configured}.values())
     return Candidates(
         vendors=tuple(member.name for member in configured if not member.scripted),
@@ -44,9 +44,9 @@ def find_candidates(plan: Plan) -> Candidates:
 
 @dataclass(frozen=True, slots=True)
 class DrillCase:
-    """The fault *key*, played *on* some models while *others* do what the drill says of those behind.
+    """The fault *key*, played *on* some models; *others*, the models after them, follow the drill's script for others.
 
-    `has_fallback` tells whether anybody is left who could answer.
+    `has_fallback` is whether a model is left that could answer.
     """
 
     key: str
@@ -59,64 +59,66 @@ class DrillCase:
 
     @property
     def title(self) -> str:
-        """The fault, and on whom if not on the first alone."""
+        """The title of the fault, with the models if it is not played on the first alone."""
         if len(self.on) == 1:
             return self.drill.title
         title = FAULTS[_OUTAGES[0]].title if self.drill.all_but_last else self.drill.title
         if len(self.on) == 2:
-            return f"{title} on {names(self.on)}"
+            return f"{title} on {join_names(self.on)}"
         return f"{title} on {'all' if len(self.on) == self.of else 'the first'} {len(self.on)}"
 
     @property
     def expects(self) -> str:
-        """What the caller is to get: an `answer` or an `error`."""
+        """What the caller should get: an `answer` or an `error`."""
         return self.drill.expects if self.has_fallback else self.drill.alone
 
 
-def drill_cases(lineup: Candidates, *, only: Sequence[str], deep: bool, stream: bool, forced: bool) -> list[DrillCase]:
-    """What is played with *lineup*: on the first model everything, on the first two and more the outages.
+def make_drill_cases(
+    candidates: Candidates, *, only: Sequence[str], deep: bool, stream: bool, forced: bool
+) -> list[DrillCase]:
+    """Return the cases of a drill: every fault on the first model, and outages on the first two models and more.
 
-    *only* these faults, if there are any; everything everywhere if *deep*. *stream* says how is asked: for faults of
-    streams as well if it is *forced*, else they are streamed whatever it says.
+    With *only*, just these faults; with *deep*, every fault on any number of models. *stream* is whether calls are
+    streamed; faults of streams are always streamed, unless it is *forced*.
     """
     chosen = [key for key in FAULTS if (key in only if only else not FAULTS[key].all_but_last)]
     if forced and not stream:
         chosen = [key for key in chosen if not _needs_stream(FAULTS[key])]
     return [
-        _exercise(lineup, key, depth, stream=_is_streamed(FAULTS[key], stream, forced))
-        for depth in range(1, len(lineup.vendors) + 1)
+        _make_case(candidates, key, depth, stream=_is_streamed(FAULTS[key], stream, forced))
+        for depth in range(1, len(candidates.vendors) + 1)
         for key in chosen
-        if _is_played(lineup, key, depth, outages=not only, deep=deep)
+        if _is_included(candidates, key, depth, outages=not only, deep=deep)
     ]
 
 
 def _is_streamed(drill: Drill, stream: bool, forced: bool) -> bool:
     if drill.plain:
         return False
-    return stream or (not forced and _is_of_streams(drill))
+    return stream or (not forced and _has_stream_fault(drill))
 
 
-def _is_played(lineup: Candidates, key: str, depth: int, *, outages: bool, deep: bool) -> bool:
+def _is_included(candidates: Candidates, key: str, depth: int, *, outages: bool, deep: bool) -> bool:
     if FAULTS[key].all_but_last:
-        return depth == max(1, len(lineup.vendors) - (not lineup.last_is_scripted))
+        return depth == max(1, len(candidates.vendors) - (not candidates.last_is_scripted))
     return deep or depth == 1 or (outages and key in _OUTAGES)
 
 
-def _exercise(lineup: Candidates, key: str, depth: int, *, stream: bool) -> DrillCase:
-    on, others = lineup.vendors[:depth], lineup.vendors[depth:]
-    has_fallback = bool(others or lineup.scripted)
-    return DrillCase(key, FAULTS[key], on, others, has_fallback, stream, len(lineup.vendors))
+def _make_case(candidates: Candidates, key: str, depth: int, *, stream: bool) -> DrillCase:
+    on, others = candidates.vendors[:depth], candidates.vendors[depth:]
+    has_fallback = bool(others or candidates.scripted)
+    return DrillCase(key, FAULTS[key], on, others, has_fallback, stream, len(candidates.vendors))
 
 
-def _faults(drill: Drill) -> Iterator[type[Fault]]:
+def _list_fault_types(drill: Drill) -> Iterator[type[Fault]]:
     return (type(item) for item in drill.script if isinstance(item, Fault))
 
 
-def _is_of_streams(drill: Drill) -> bool:
-    """Whether *drill* plays what has a way of its own to break a stream."""
-    return any(fault.stream is not Fault.stream for fault in _faults(drill))
+def _has_stream_fault(drill: Drill) -> bool:
+    """Return whether *drill* has a fault that treats streams differently from plain answers."""
+    return any(fault.stream is not Fault.stream for fault in _list_fault_types(drill))
 
 
 def _needs_stream(drill: Drill) -> bool:
-    """Whether nothing is wrong with a plain answer under *drill*."""
-    return all(fault.plain is Fault.plain and fault.stream is not Fault.stream for fault in _faults(drill))
+    """Return whether *drill* only affects streams."""
+    return all(fault.plain is Fault.plain and fault.stream is not Fault.stream for fault in _list_fault_types(drill))

@@ -1,4 +1,4 @@
-"""How a fire drill is played: one's own file against the fault server, each fault with a hub of its own."""
+"""Play the cases of a drill: the user's file against the fault server, with a new hub for each case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Literal
 
 from modelhub.cli.chain_plan import Plan
 from modelhub.cli.drill.plan import DrillCase
-from modelhub.cli.model_status import missing_in
+from modelhub.cli.model_status import find_missing_in
 from modelhub.config.load import Loaded, load_dict
 from modelhub.config.secrets import is_secret
 from modelhub.core.context import Services
@@ -27,21 +27,21 @@ from modelhub.hub import Hub
 from modelhub.middleware.chain.layer import Chain
 from modelhub.testing import CannedResponse, FaultServer, VirtualClock, rerouted
 
-__all__ = ["PATIENCE", "Got", "Outcome", "DrillEnvironment", "in_drill_environment"]
+__all__ = ["MAX_CALL_SECONDS", "Got", "DrillOutcome", "DrillEnvironment", "open_drill_environment"]
 
-PATIENCE = 1800.0
-"""Virtual seconds after which a call counts as one without end."""
+MAX_CALL_SECONDS = 1800.0
+"""The virtual seconds after which a call counts as never ending."""
 _PROMPT = "Say in sixty words why a harbour needs a second lamp."
-_VENDORS = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "DASHSCOPE_", "OLLAMA_")
-_LEFT_OUT = ("usage", "budgets")
-"""Sections that have no part in a drill: it spends nothing, and is no row in anybody's ledger."""
+_VENDOR_PREFIXES = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "DASHSCOPE_", "OLLAMA_")
+_IGNORED_SECTIONS = ("usage", "budgets")
+"""Sections that a drill ignores: it spends nothing, and must not be recorded in the ledger."""
 
 Got = Literal["answer", "offline", "error", "truncated", "nothing", "crash"]
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What a caller got, `by` whom, after which `attempts` and `waits`, and how many seconds it `took`."""
+class DrillOutcome:
+    """What a caller got, `by` which model, after which `attempts` and `waits`, and the seconds that it `took`."""
 
     got: Got = "nothing"
     by: str | None = None
@@ -52,77 +52,77 @@ class Outcome:
     waits: list[Waiting] = field(default_factory=list)
 
     def observe(self, event: Event) -> None:
-        """Note what happened on the way."""
+        """Collect the waits and attempts of the call."""
         if isinstance(event, Waiting):
             self.waits.append(event)
         elif isinstance(event, CallEnded):
             self.attempts = [attempt for attempt in event.attempts if not attempt["skipped"]]
 
-    def counts(self) -> dict[str, int]:
-        """How many attempts each model had, in the order in which they were asked."""
-        found: dict[str, int] = {}
+    def count_attempts(self) -> dict[str, int]:
+        """Return the number of attempts at each model, in the order in which they were tried."""
+        counts: dict[str, int] = {}
         for attempt in self.attempts:
-            found[attempt["model"]] = found.get(attempt["model"], 0) + 1
-        return found
+            counts[attempt["model"]] = counts.get(attempt["model"], 0) + 1
+        return counts
 
 
 @dataclass(frozen=True, slots=True)
 class DrillEnvironment:
-    """A file whose models are at the fault server."""
+    """A configuration whose models are at the fault server."""
 
     loaded: Loaded
     server: FaultServer
 
-    async def plan(self, name: str) -> Plan:
-        """What a call of *name* would do. Raises UnknownModel, and ConfigError for a model that its provider refuses.
+    async def make_plan(self, name: str) -> Plan:
+        """Return the plan of a call of *name*. Raises UnknownModel, and ConfigError for models that providers refuse.
 
-        Loads the SDKs as well: a slow import must not pass for a slow answer.
+        Imports the SDKs as well, so that a slow import does not count as a slow answer.
         """
         async with Hub(self.loaded) as hub:
             hub.get(name)
-            plan = Plan(self.loaded, name, missing_in(hub))
+            plan = Plan(self.loaded, name, find_missing_in(hub))
             for member in plan.configured:
                 _load_sdk(hub.get(member.name).models[0])
         return plan
 
-    async def play(self, name: str, exercise: DrillCase) -> Outcome:
-        """Ask *name* once under the fault of *exercise*, with a hub that has met no other."""
+    async def play(self, name: str, case: DrillCase) -> DrillOutcome:
+        """Call *name* once under the fault of *case*, with a new hub."""
         self.server.reset()
-        for model in exercise.on:
-            self.server.script(model, exercise.drill.script, exercise.drill.then)
-        for model in exercise.others:
-            self.server.script(model, exercise.drill.others)
-        outcome = Outcome()
+        for model in case.on:
+            self.server.script(model, case.drill.script, case.drill.then)
+        for model in case.others:
+            self.server.script(model, case.drill.others)
+        outcome = DrillOutcome()
         services = Services(clock=VirtualClock(), random=random.Random(0), observers=(outcome.observe,))
         began = asyncio.get_running_loop().time()
         async with Hub(self.loaded, services=services) as hub:
-            await _ask(hub.get(name), exercise.stream, outcome, self._expected())
+            await _send_prompt(hub.get(name), case.stream, outcome, self._get_expected_texts())
             outcome.took = asyncio.get_running_loop().time() - began
         return outcome
 
-    def _expected(self) -> dict[str, str | None]:
-        """What every model says when it answers in full; a script may say what it likes."""
-        said = self.server.answer.text
-        return {name: None if entry.provider == "scripted" else said for name, entry in self.loaded.models.items()}
+    def _get_expected_texts(self) -> dict[str, str | None]:
+        """Return the complete answer of every model, or None for a scripted one, whose answer is not checked."""
+        text = self.server.answer.text
+        return {name: None if entry.provider == "scripted" else text for name, entry in self.loaded.models.items()}
 
 
 @asynccontextmanager
-async def in_drill_environment(path: Path) -> AsyncIterator[DrillEnvironment]:
-    """The file at *path* with every model at a fault server of its own. Raises ConfigError."""
+async def open_drill_environment(path: Path) -> AsyncIterator[DrillEnvironment]:
+    """Load the file at *path* with every model rerouted to a new fault server. Raises ConfigError."""
     readable = {name: value for name, value in os.environ.items() if not is_secret(name)}
-    with _alone():
+    with _isolated_environ():
         async with FaultServer(CannedResponse()) as server:
             config = rerouted(path, server, environ=readable)
-            kept = {key: value for key, value in config.items() if key not in _LEFT_OUT}
-            yield DrillEnvironment(load_dict(kept, environ={}), server)
+            sections = {key: value for key, value in config.items() if key not in _IGNORED_SECTIONS}
+            yield DrillEnvironment(load_dict(sections, environ={}), server)
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Take keys, addresses and proxies out of the environment, where the SDKs would find them."""
+def _isolated_environ() -> Iterator[None]:
+    """Remove keys, addresses and proxies from the environment, where the SDKs would find them."""
     before = dict(os.environ)
     for name in before:
-        if is_secret(name) or name.startswith(_VENDORS) or name.lower().endswith("_proxy"):
+        if is_secret(name) or name.startswith(_VENDOR_PREFIXES) or name.lower().endswith("_proxy"):
             del os.environ[name]
     try:
         yield
@@ -134,27 +134,27 @@ def _load_sdk(model: ChatModelBase) -> None:
     while isinstance(model, Layer):
         model = model.inner
     if sdk := getattr(model, "sdk", None):
-        with suppress(Exception):  # a call imports it again, and says what is wrong
+        with suppress(Exception):  # a call imports it again, and reports what is wrong
             importlib.import_module(sdk)
 
 
-async def _ask(chain: Chain, stream: bool, outcome: Outcome, expected: dict[str, str | None]) -> None:
+async def _send_prompt(chain: Chain, stream: bool, outcome: DrillOutcome, expected: dict[str, str | None]) -> None:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(MAX_CALL_SECONDS):
             reply = await chain(_PROMPT, stream=stream)
-            _answered(outcome, await reply.final() if isinstance(reply, ChatStream) else reply, expected)
+            _record_answer(outcome, await reply.final() if isinstance(reply, ChatStream) else reply, expected)
     except CallError as error:
         outcome.got, outcome.error = "error", error
     except TimeoutError:
         outcome.got = "nothing"
-    except Exception as error:  # that no such thing comes out is what the drill is for
+    except Exception as error:  # any other exception is a bug, which the drill reports
         outcome.got, outcome.error = "crash", error
 
 
-def _answered(outcome: Outcome, reply: ChatResponse, expected: dict[str, str | None]) -> None:
+def _record_answer(outcome: DrillOutcome, reply: ChatResponse, expected: dict[str, str | None]) -> None:
     if reply["finish_reason"] == "content_filter" and not reply.text:
-        outcome.got = "error"  # the vendor's refusal, in the form of a reply
+        outcome.got = "error"  # a refusal of the vendor, in the form of a reply
         return
     outcome.by, outcome.restarts = reply["model"], reply["restarts"]
-    said = expected.get(outcome.by or "")
-    outcome.got = "offline" if said is None else "answer" if reply.text == said else "truncated"
+    text = expected.get(outcome.by or "")
+    outcome.got = "offline" if text is None else "answer" if reply.text == text else "truncated"

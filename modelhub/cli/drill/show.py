@@ -1,4 +1,4 @@
-"""How a fire drill looks: a table, JSON, and a bar while it is played."""
+"""Format the report of a drill, as a table and as JSON, and show its progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelhub.cli.output import columns, counted, line, took
+from modelhub.cli.output import align_columns, format_count, format_duration, make_line
 from modelhub.core.errors import CallError
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from modelhub.cli.drill.evaluate import Evaluation
     from modelhub.cli.drill.plan import Candidates, DrillCase
-    from modelhub.cli.drill.play import Outcome
+    from modelhub.cli.drill.play import DrillOutcome
     from modelhub.cli.output import Cell
 
-__all__ = ["Report", "Row", "as_dict", "lines", "progress"]
+__all__ = ["DrillReport", "Row", "make_report_dict", "format_report", "show_progress"]
 
-_MANY = 3
-_STYLES = {"ok": "green", "slow": "yellow", "lost": "bold red", "wrong": "bold red"}
-_GOT = {
+_MAX_NAMED_MODELS = 3
+_VERDICT_STYLES = {"ok": "green", "slow": "yellow", "lost": "bold red", "wrong": "bold red"}
+_RESULT_TEXTS = {
     "answer": "answer",
     "offline": "offline reply",
     "error": "clean error",
@@ -37,28 +37,28 @@ _GOT = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fault and what came of it."""
+    """One case and its outcome."""
 
-    exercise: DrillCase
-    outcome: Outcome
-    judgement: Evaluation
+    case: DrillCase
+    outcome: DrillOutcome
+    evaluation: Evaluation
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A whole drill of *name*."""
+class DrillReport:
+    """The results of a drill of *name*."""
 
     name: str
-    lineup: Candidates
+    candidates: Candidates
     rows: Sequence[Row]
 
     @property
     def counts(self) -> Counter[str]:
-        """How many rows have each verdict."""
-        return Counter(row.judgement.verdict for row in self.rows)
+        """The number of rows with each verdict."""
+        return Counter(row.evaluation.verdict for row in self.rows)
 
     def survived(self, *, strict: bool) -> bool:
-        """Whether every fault was survived; if *strict*, in time."""
+        """Return whether every fault was survived, and with *strict* also in time."""
         bad = {"lost", "wrong", "slow"} if strict else {"lost", "wrong"}
         return not bad & set(self.counts)
 
@@ -66,118 +66,121 @@ class Report:
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-def lines(report: Report) -> list[Text]:
-    """The table, and the sum of it."""
-    first, more = _parted(report.rows)
-    head = f"fault on {report.lineup.vendors[0]}"
+def format_report(report: DrillReport) -> list[Text]:
+    """Return the lines of the table and the summary."""
+    first, several = _split_rows(report.rows)
+    head = f"fault on {report.candidates.vendors[0]}"
     return [
-        *(_left_out(name, missing) for name, missing in report.lineup.left_out.items()),
-        *_table(head, first),
-        *([line("")] if first and more else []),
-        *_table("fault on several", more),
-        line(""),
-        _summary(report),
+        *(_format_left_out(name, missing) for name, missing in report.candidates.left_out.items()),
+        *_format_table(head, first),
+        *([make_line("")] if first and several else []),
+        *_format_table("fault on several", several),
+        make_line(""),
+        _format_summary(report),
     ]
 
 
-def _parted(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+def _split_rows(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return (
-        [row for row in rows if len(row.exercise.on) == 1],
-        [row for row in rows if len(row.exercise.on) > 1],
+        [row for row in rows if len(row.case.on) == 1],
+        [row for row in rows if len(row.case.on) > 1],
     )
 
 
-def _left_out(name: str, missing: str) -> Text:
-    return line((name, "bold"), " ", (f"takes no part: {missing}", "yellow"))
+def _format_left_out(name: str, missing: str) -> Text:
+    return make_line((name, "bold"), " ", (f"left out: {missing}", "yellow"))
 
 
-def _table(head: str, rows: Sequence[Row]) -> list[Text]:
+def _format_table(head: str, rows: Sequence[Row]) -> list[Text]:
     if not rows:
         return []
     header: list[Cell] = [(word, "bold") for word in (head, "caller got", "by", "attempts", "took", "verdict")]
-    return columns([header, *map(_cells, rows)], indent=0, labels=("", "got", "by", "attempts", "took", ""))
+    return align_columns([header, *map(_make_cells, rows)], indent=0, labels=("", "got", "by", "attempts", "took", ""))
 
 
-def _cells(row: Row) -> list[Cell]:
-    outcome, judgement = row.outcome, row.judgement
+def _make_cells(row: Row) -> list[Cell]:
+    outcome, evaluation = row.outcome, row.evaluation
     return [
-        row.exercise.title,
-        _got(row),
+        row.case.title,
+        _format_result(row),
         outcome.by or "-",
-        _attempts(outcome.counts()),
-        took(outcome.took),
-        _verdict(judgement),
+        _format_attempts(outcome.count_attempts()),
+        format_duration(outcome.took),
+        _format_verdict(evaluation),
     ]
 
 
-def _attempts(counts: dict[str, int]) -> str:
-    """`gpt 3 claude 1`; of many models only the sum, or no terminal would be wide enough."""
-    if len(counts) > _MANY:
+def _format_attempts(counts: dict[str, int]) -> str:
+    """Format attempts as `gpt 3 claude 1`; for many models only the sum, so that it fits a terminal."""
+    if len(counts) > _MAX_NAMED_MODELS:
         return f"{sum(counts.values())} at {len(counts)} models"
     return " ".join(f"{model} {count}" for model, count in counts.items()) or "-"
 
 
-def _got(row: Row) -> Cell:
-    style = _STYLES[row.judgement.verdict]
-    if row.judgement.verdict == "lost":
+def _format_result(row: Row) -> Cell:
+    style = _VERDICT_STYLES[row.evaluation.verdict]
+    if row.evaluation.verdict == "lost":
         return "LOST", style
-    return (_GOT[row.outcome.got], style if row.judgement.verdict == "wrong" else "")
+    return (_RESULT_TEXTS[row.outcome.got], style if row.evaluation.verdict == "wrong" else "")
 
 
-def _verdict(judgement: Evaluation) -> Text:
-    style = _STYLES[judgement.verdict]
-    if judgement.verdict == "ok":
-        return line(("ok", style), (f" ({judgement.why})" if judgement.why else "", "dim"))
-    return line((judgement.verdict, style), f": {judgement.why}" if judgement.why else "")
+def _format_verdict(evaluation: Evaluation) -> Text:
+    style = _VERDICT_STYLES[evaluation.verdict]
+    if evaluation.verdict == "ok":
+        return make_line(("ok", style), (f" ({evaluation.why})" if evaluation.why else "", "dim"))
+    return make_line((evaluation.verdict, style), f": {evaluation.why}" if evaluation.why else "")
 
 
-def _summary(report: Report) -> Text:
+def _format_summary(report: DrillReport) -> Text:
     counts = report.counts
-    parts: list[tuple[str, str] | str] = [(counted(len(report.rows), "fault"), "bold"), f": {counts['ok']} survived"]
-    parts += [", ", (f"{counts['slow']} slow", _STYLES["slow"] if counts["slow"] else "")]
+    parts: list[tuple[str, str] | str] = [
+        (format_count(len(report.rows), "fault"), "bold"),
+        f": {counts['ok']} survived",
+    ]
+    parts += [", ", (f"{counts['slow']} slow", _VERDICT_STYLES["slow"] if counts["slow"] else "")]
     for verdict in ("lost", "wrong"):
         if counts[verdict] or verdict == "lost":
-            parts += [", ", (f"{counts[verdict]} {verdict}", _STYLES[verdict] if counts[verdict] else "")]
-    return line(*parts)
+            parts += [", ", (f"{counts[verdict]} {verdict}", _VERDICT_STYLES[verdict] if counts[verdict] else "")]
+    return make_line(*parts)
 
 
 # -- JSON --------------------------------------------------------------------------------------------------------------
 
 
-def as_dict(report: Report, *, strict: bool) -> dict[str, Any]:
-    """The drill as JSON has it."""
+def make_report_dict(report: DrillReport, *, strict: bool) -> dict[str, Any]:
+    """Return the report as a JSON-compatible dict."""
     counts = report.counts
     return {
         "name": report.name,
         "ok": report.survived(strict=strict),
-        "vendors": list(report.lineup.vendors),
-        "scripted": list(report.lineup.scripted),
-        "left_out": report.lineup.left_out,
-        "counts": {verdict: counts[verdict] for verdict in _STYLES},
-        "faults": [_row_as_dict(row) for row in report.rows],
+        "vendors": list(report.candidates.vendors),
+        "scripted": list(report.candidates.scripted),
+        "left_out": report.candidates.left_out,
+        "counts": {verdict: counts[verdict] for verdict in _VERDICT_STYLES},
+        "faults": [_make_row_dict(row) for row in report.rows],
     }
 
 
-def _row_as_dict(row: Row) -> dict[str, Any]:
-    exercise, outcome = row.exercise, row.outcome
+def _make_row_dict(row: Row) -> dict[str, Any]:
+    case, outcome = row.case, row.outcome
     return {
-        "fault": exercise.key,
-        "title": exercise.drill.title,
-        "on": list(exercise.on),
-        "stream": exercise.stream,
-        "expected": exercise.expects,
+        "fault": case.key,
+        "title": case.drill.title,
+        "on": list(case.on),
+        "stream": case.stream,
+        "expected": case.expects,
         "got": outcome.got,
         "by": outcome.by,
-        "attempts": outcome.counts(),
+        "attempts": outcome.count_attempts(),
         "restarts": outcome.restarts,
         "took": round(outcome.took, 3),
-        "verdict": row.judgement.verdict,
-        "why": row.judgement.why or None,
-        "error": _error(outcome.error),
+        "verdict": row.evaluation.verdict,
+        "why": row.evaluation.why or None,
+        "error": _make_error_dict(outcome.error),
     }
 
 
-def _error(error: Exception | None) -> dict[str, str] | None:
+def _make_error_dict(error: Exception | None) -> dict[str, str] | None:
     if error is None:
         return None
     kind = error.kind if isinstance(error, CallError) else type(error).__name__
@@ -188,8 +191,8 @@ def _error(error: Exception | None) -> dict[str, str] | None:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error, if that is a terminal; what is yielded says what is played next."""
+def show_progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Show a progress bar on standard error, if that is a terminal; yields a function to call with the next title."""
     if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda title: None  # noqa: ARG005
         return
@@ -202,9 +205,9 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
         task = bar.add_task("", total=total)
         done = -1
 
-        def tell(title: str) -> None:
+        def advance(title: str) -> None:
             nonlocal done
             done += 1
             bar.update(task, completed=done, description=title)
 
-        yield tell
+        yield advance

@@ -1,4 +1,4 @@
-"""The page of `modelhub usage --html`: one file that needs nothing else, neither network nor scripts."""
+"""The page of `modelhub usage --html`: one self-contained file without scripts."""
 
 from __future__ import annotations
 
@@ -12,156 +12,170 @@ from pathlib import Path
 from string import Template
 
 from modelhub.accounting.usage_totals import UsageTotals
-from modelhub.cli.output import counted
-from modelhub.cli.usage.page_chart import drawn, share_bar
-from modelhub.cli.usage.page_data import Bin, Figures, gather
-from modelhub.cli.usage.page_plots import charts
-from modelhub.cli.usage.page_text import ABOUT, cost, escaped, percent, seconds, short
+from modelhub.cli.output import format_count
+from modelhub.cli.usage.page_chart import draw_chart, draw_share_bar
+from modelhub.cli.usage.page_data import Bin, PageFigures, load_figures
+from modelhub.cli.usage.page_plots import make_charts
+from modelhub.cli.usage.page_text import (
+    APPROX,
+    escape_markup,
+    format_cost_total,
+    format_percent,
+    format_seconds,
+    format_short,
+)
 
-__all__ = ["page"]
+__all__ = ["make_page"]
 
-_MOST_ROWS = 20
-_ESTIMATED = f'<abbr title="includes estimated figures">{ABOUT}</abbr>'
-_UNKNOWN = '<em class="unknown">unknown</em>'
-_COUNTS = ("Calls", "Failed", "Attempts", "Input", "Cached", "Output")
+_MAX_ROWS = 20
+_ESTIMATE_MARK = f'<abbr title="includes estimated figures">{APPROX}</abbr>'
+_UNKNOWN_MARK = '<em class="unknown">unknown</em>'
+_COUNT_HEADERS = ("Calls", "Failed", "Attempts", "Input", "Cached", "Output")
 
 
-def page(ledger: Path, since: datetime | None, now: datetime) -> str:
-    """The page about the calls in the file *ledger* from *since* on.
+def make_page(ledger: Path, since: datetime | None, now: datetime) -> str:
+    """Make the page about the calls in the file *ledger* from *since* on.
 
     Raises sqlite3.Error if *ledger* is no ledger.
     """
-    figures = gather(ledger, since, now)
-    style = _part("usage_page.css")
+    figures = load_figures(ledger, since, now)
+    style = _read_part("usage_page.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return Template(_part("usage_page.html")).substitute(
+    return Template(_read_part("usage_page.html")).substitute(
         policy=f"default-src 'none'; style-src 'sha256-{digest}'",
         style=style,
-        ledger=escaped(ledger.name),
-        period=_period(figures),
+        ledger=escape_markup(ledger.name),
+        period=_format_period(figures),
         made=f"{now:%Y-%m-%d %H:%M} UTC",
-        content=_content(figures) if figures.bins else _nothing(figures),
-        notes="".join(f"<li>{note}</li>" for note in _notes(figures.whole.total)),
+        content=_format_content(figures) if figures.bins else _format_empty(figures),
+        notes="".join(f"<li>{note}</li>" for note in _make_notes(figures.overall.total)),
     )
 
 
-def _part(name: str) -> str:
+def _read_part(name: str) -> str:
     return (files("modelhub.cli") / name).read_text(encoding="utf-8")
 
 
-def _period(figures: Figures) -> str:
+def _format_period(figures: PageFigures) -> str:
     if figures.since is not None:
         return f"since {figures.since:%Y-%m-%d %H:%M} UTC"
     return f"since the first call, {figures.bins[0].starts:%Y-%m-%d}" if figures.bins else "ever"
 
 
-def _nothing(figures: Figures) -> str:
+def _format_empty(figures: PageFigures) -> str:
     return (
-        f'<section class="card blank"><h2>No calls {escaped(_period(figures))}</h2>'
+        f'<section class="card blank"><h2>No calls {escape_markup(_format_period(figures))}</h2>'
         "<p>Every call is shown here once it is in the ledger. Look further back with <code>--since 30d</code> "
         "or <code>--since ever</code>.</p></section>"
     )
 
 
-def _content(figures: Figures) -> str:
-    plots = "".join(drawn(chart) for chart in charts(figures))
-    tables = "".join(_table(by, found) for by, found in figures.tables.items())
-    return f'{_tiles(figures.whole)}<div class="charts">{plots}</div>{tables}{_over_time(figures)}'
+def _format_content(figures: PageFigures) -> str:
+    plots = "".join(draw_chart(chart) for chart in make_charts(figures))
+    tables = "".join(_format_table(by, totals) for by, totals in figures.tables.items())
+    return f'{_format_tiles(figures.overall)}<div class="charts">{plots}</div>{tables}{_format_over_time(figures)}'
 
 
-def _tiles(whole: Bin) -> str:
-    total = whole.total
+def _format_tiles(overall: Bin) -> str:
+    total = overall.total
     tiles = [
-        ("Cost", _about(total, cost(total)), _unpriced(total)),
-        ("Calls", short(total.calls), f"{short(total.attempts)} attempts"),
-        ("Failed", percent(total.failed, total.calls), f"{counted(total.failed, 'call')}"),
+        ("Cost", _mark_estimate(total, format_cost_total(total)), _format_unpriced(total)),
+        ("Calls", format_short(total.calls), f"{format_short(total.attempts)} attempts"),
+        ("Failed", format_percent(total.failed, total.calls), f"{format_count(total.failed, 'call')}"),
         (
             "Tokens",
-            _about(total, short(total.total_tokens)),
-            f"{short(total.input_tokens)} in, {short(total.output_tokens)} out",
+            _mark_estimate(total, format_short(total.total_tokens)),
+            f"{format_short(total.input_tokens)} in, {format_short(total.output_tokens)} out",
         ),
-        ("First token", seconds(whole.first_token.share(50)), _slow(whole.first_token.share(95))),
-        ("Duration", seconds(whole.duration.share(50)), _slow(whole.duration.share(95))),
+        ("First token", format_seconds(overall.first_token.share(50)), _format_p95(overall.first_token.share(95))),
+        ("Duration", format_seconds(overall.duration.share(50)), _format_p95(overall.duration.share(95))),
     ]
     cells = "".join(
-        f"<div><dt>{name}</dt><dd>{figure}</dd><dd>{escaped(more)}</dd></div>" for name, figure, more in tiles
+        f"<div><dt>{name}</dt><dd>{figure}</dd><dd>{escape_markup(more)}</dd></div>" for name, figure, more in tiles
     )
     return f'<dl class="tiles card">{cells}</dl>'
 
 
-def _slow(time: float | None) -> str:
-    return "none was timed" if time is None else f"median; p95 {seconds(time)}"
+def _format_p95(time: float | None) -> str:
+    return "none was timed" if time is None else f"median; p95 {format_seconds(time)}"
 
 
-def _unpriced(total: UsageTotals) -> str:
+def _format_unpriced(total: UsageTotals) -> str:
     if total.unpriced:
-        return f"{counted(total.unpriced, 'attempt')} without a price"
+        return f"{format_count(total.unpriced, 'attempt')} without a price"
     return "all prices known"
 
 
-def _about(total: UsageTotals, figure: str) -> str:
-    """*figure* as markup, marked if it includes estimates, or something that is not known."""
+def _mark_estimate(total: UsageTotals, figure: str) -> str:
+    """Return *figure* as HTML, marked if it includes estimates or an unknown part."""
     known, plus, _ = figure.partition(" + unknown")
     if known == "unknown":
-        return _UNKNOWN
-    rest = ' <em class="unknown">+ unknown</em>' if plus else ""
-    return f"{_ESTIMATED if total.estimated else ''}{escaped(known)}{rest}"
+        return _UNKNOWN_MARK
+    suffix = ' <em class="unknown">+ unknown</em>' if plus else ""
+    return f"{_ESTIMATE_MARK if total.estimated else ''}{escape_markup(known)}{suffix}"
 
 
-def _table(by: str, found: dict[str, UsageTotals]) -> str:
+def _format_table(by: str, totals: dict[str, UsageTotals]) -> str:
     tag = by.removeprefix("tag:") if by.startswith("tag:") else None
-    kind = f"tag <bdi>{escaped(tag)}</bdi>" if tag is not None else by
-    rows = _rows(found, "no such tag" if tag is not None else f"no {by}")
+    kind = f"tag <bdi>{escape_markup(tag)}</bdi>" if tag is not None else by
+    rows = _make_rows(totals, "no such tag" if tag is not None else f"no {by}")
     money = any(total.known_cost for _, total in rows)
     sizes = [total.known_cost if money else Decimal(total.total_tokens) for _, total in rows]
-    most = max(sizes, default=Decimal(0)) or Decimal(1)
+    maximum = max(sizes, default=Decimal(0)) or Decimal(1)
     body = "".join(
-        _row(name, _cost(total), f'<td class="share">{share_bar(size / most)}</td>', _counts(total))
+        _format_row(
+            name,
+            _format_cost_cell(total),
+            f'<td class="share">{draw_share_bar(size / maximum)}</td>',
+            _format_count_cells(total),
+        )
         for (name, total), size in zip(rows, sizes, strict=True)
     )
-    header = (_hidden(kind), "Cost", _hidden("share of cost" if money else "share of tokens"), *_COUNTS)
-    return _scrolled(f"By {kind}", "sums", header, body)
+    header = (_hide_text(kind), "Cost", _hide_text("share of cost" if money else "share of tokens"), *_COUNT_HEADERS)
+    return _format_scrolled(f"By {kind}", "sums", header, body)
 
 
-def _rows(found: dict[str, UsageTotals], absent: str) -> list[tuple[str, UsageTotals]]:
-    """The first of *found* with their names as markup, and all others together."""
-    rows = [(f"<bdi>{escaped(name)}</bdi>" if name else f"<i>{absent}</i>", total) for name, total in found.items()]
-    rest = rows[_MOST_ROWS:]
-    if not rest:
+def _make_rows(totals: dict[str, UsageTotals], absent: str) -> list[tuple[str, UsageTotals]]:
+    """Return the first of *totals* with their names as HTML, and a row for all others together."""
+    rows = [
+        (f"<bdi>{escape_markup(name)}</bdi>" if name else f"<i>{absent}</i>", total) for name, total in totals.items()
+    ]
+    remaining = rows[_MAX_ROWS:]
+    if not remaining:
         return rows
     others = UsageTotals()
-    for _, total in rest:
+    for _, total in remaining:
         others.add(total)
-    return [*rows[:_MOST_ROWS], (f"<i>{counted(len(rest), 'other')}</i>", others)]
+    return [*rows[:_MAX_ROWS], (f"<i>{format_count(len(remaining), 'other')}</i>", others)]
 
 
-def _hidden(text: str) -> str:
-    """A header that is read aloud, not seen."""
+def _hide_text(text: str) -> str:
+    """Return a header for screen readers only."""
     return f'<span class="hidden">{text}</span>'
 
 
-def _row(name: str, *cells: str) -> str:
+def _format_row(name: str, *cells: str) -> str:
     return f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>'
 
 
-def _cost(total: UsageTotals) -> str:
-    return f"<td>{_about(total, cost(total))}</td>"
+def _format_cost_cell(total: UsageTotals) -> str:
+    return f"<td>{_mark_estimate(total, format_cost_total(total))}</td>"
 
 
-def _counts(total: UsageTotals) -> str:
+def _format_count_cells(total: UsageTotals) -> str:
     failed = (
-        f'<td class="failed">{total.failed:,} <small>{percent(total.failed, total.calls)}</small></td>'
+        f'<td class="failed">{total.failed:,} <small>{format_percent(total.failed, total.calls)}</small></td>'
         if total.failed
         else "<td>0</td>"
     )
     tokens = "".join(
-        f'<td title="{count:,}">{_about(total, short(count)) if count else "0"}</td>'
+        f'<td title="{count:,}">{_mark_estimate(total, format_short(count)) if count else "0"}</td>'
         for count in (total.input_tokens, total.cache_read_tokens, total.output_tokens)
     )
     return f"<td>{total.calls:,}</td>{failed}<td>{total.attempts:,}</td>{tokens}"
 
 
-def _scrolled(title: str, kind: str, header: Sequence[str], body: str) -> str:
+def _format_scrolled(title: str, kind: str, header: Sequence[str], body: str) -> str:
     heads = "".join(f'<th scope="col">{name}</th>' for name in header)
     return (
         f'<section class="card"><div class="scrolled" tabindex="0"><table class="{kind}"><caption>{title}</caption>'
@@ -169,32 +183,31 @@ def _scrolled(title: str, kind: str, header: Sequence[str], body: str) -> str:
     )
 
 
-def _over_time(figures: Figures) -> str:
-    """What the charts show, as a table for those who read it better."""
-    header = ("From (UTC)", "Cost", *_COUNTS, "First token p50", "p95", "Duration p50", "p95")
+def _format_over_time(figures: PageFigures) -> str:
+    """Format the data of the charts as a table."""
+    header = ("From (UTC)", "Cost", *_COUNT_HEADERS, "First token p50", "p95", "Duration p50", "p95")
     rows = []
-    for one in figures.bins:
-        times = (one.first_token.share(50), one.first_token.share(95), one.duration.share(50), one.duration.share(95))
-        cells = "".join(f"<td>{seconds(time)}</td>" for time in times)
-        rows.append(
-            f'<tr><th scope="row">{one.starts:%Y-%m-%d %H:%M}</th>{_cost(one.total)}{_counts(one.total)}{cells}</tr>'
-        )
-    table = _scrolled("Figures over time", "long", header, "".join(rows))
+    for bucket in figures.bins:
+        shares = [times.share(percent) for times in (bucket.first_token, bucket.duration) for percent in (50, 95)]
+        cells = "".join(f"<td>{format_seconds(seconds)}</td>" for seconds in shares)
+        cost, counts = _format_cost_cell(bucket.total), _format_count_cells(bucket.total)
+        rows.append(_format_row(f"{bucket.starts:%Y-%m-%d %H:%M}", cost, counts, cells))
+    table = _format_scrolled("Figures over time", "long", header, "".join(rows))
     return f"<details><summary>All figures of the charts as a table</summary>{table}</details>"
 
 
-def _notes(total: UsageTotals) -> list[str]:
+def _make_notes(total: UsageTotals) -> list[str]:
     notes = [
         "Times are in UTC. First token and duration are those of completed calls.",
-        "A call counts for the model asked last; attempts, tokens and cost count for the model that was asked.",
+        "A call counts for the model of its last attempt; attempts, tokens and cost count for the attempt's model.",
     ]
     if total.unpriced:
         notes.append(
-            f"{_UNKNOWN}: {counted(total.unpriced, 'attempt')} without a known price. "
-            "What they cost is missing from the sums, it is not nothing."
+            f"{_UNKNOWN_MARK}: {format_count(total.unpriced, 'attempt')} without a known price. "
+            "Their cost is not included in the sums."
         )
     if total.estimated:
         notes.append(
-            f"{ABOUT}: includes estimates, for {counted(total.estimated, 'attempt')} without the vendor's figures."
+            f"{APPROX}: includes estimates, for {format_count(total.estimated, 'attempt')} without reported usage."
         )
     return notes

@@ -1,6 +1,6 @@
-"""Charts of the usage page, as inline SVG: no scripts, and no styles but those of the page's sheet.
+"""Charts of the usage page, as inline SVG without scripts and inline styles.
 
-A chart is as wide as its place. Its text keeps its size, because everything is placed in per cent.
+A chart scales with the page, but its text does not, because all positions are percentages.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import groupby
 
-from modelhub.cli.usage.page_text import escaped
+from modelhub.cli.usage.page_text import escape_markup
 
-__all__ = ["Chart", "Series", "Tip", "drawn", "share_bar"]
+__all__ = ["Chart", "Series", "Tip", "draw_chart", "draw_share_bar"]
 
 _HATCH = """<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
 <line class="hatch" x1="0" x2="0" y1="0" y2="6"/></pattern></defs>"""
-_LABELS = 6
-_SHORT = 8  # letters of a figure that fit beside the axis
-_FILLED = 0.74  # how much of its room a bar takes
+_MAX_LABELS = 6
+_MAX_TICK_CHARS = 8  # labels of the axis up to this length fit the narrow margin
+_BAR_SHARE = 0.74  # the share of its slot that a bar fills
 Tip = tuple[str, str, str]
-"""A line of what is shown for a bin: the colour's class, a name, a figure."""
+"""A line of the tooltip of a bin: the colour's class, a name, a value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Values of one colour, a value for each bin; None is a gap."""
+    """A series of one colour, with a value for each bin; None is a gap."""
 
     name: str
     colour: str
@@ -35,9 +35,9 @@ class Series:
 
 @dataclass(slots=True)
 class Chart:
-    """What is drawn: bars that stand on each other, or (`lines`) a lower and an upper line with a band between them.
+    """A chart with stacked bars, or, with `lines`, a lower and an upper line with a band between them.
 
-    `unknown` marks the bins that lack something, "some" or "all" of it; `empty` says why nothing is drawn.
+    `unknown` marks bins of which "some" or "all" is unknown; `empty` is the text for a chart without data; `integers`
     """
 
     name: str
@@ -50,113 +50,113 @@ class Chart:
     empty: str
     total: str = ""
     lines: bool = False
-    whole: bool = False
+    integers: bool = False
     unknown: Sequence[str] = field(default_factory=tuple)
 
 
-def drawn(chart: Chart) -> str:
-    """The chart as a `<figure>`."""
-    most = _most(chart)
+def draw_chart(chart: Chart) -> str:
+    """Return the chart as a `<figure>` element."""
+    most = _find_maximum(chart)
     unknown = any(chart.unknown)
-    plot = _plot(chart, most) if most or unknown else f'<p class="nothing">{escaped(chart.empty)}</p>'
+    plot = _draw_plot(chart, most) if most or unknown else f'<p class="nothing">{escape_markup(chart.empty)}</p>'
+    legend = _draw_legend(chart, unknown) if most or unknown else ""
     return (
-        f'<figure class="card"><figcaption><h2 id="{chart.name}">{escaped(chart.title)}</h2>'
-        f'<p class="total">{chart.total}</p></figcaption>{_legend(chart, unknown) if most or unknown else ""}{plot}'
-        f"</figure>"
+        f'<figure class="card"><figcaption><h2 id="{chart.name}">{escape_markup(chart.title)}</h2>'
+        f'<p class="total">{chart.total}</p></figcaption>{legend}{plot}</figure>'
     )
 
 
-def _most(chart: Chart) -> float:
+def _find_maximum(chart: Chart) -> float:
     columns = zip(*(series.values for series in chart.series), strict=True)
     combined = max if chart.lines else sum
     return max((combined([value or 0.0 for value in column]) for column in columns), default=0.0)
 
 
-def _legend(chart: Chart, unknown: bool) -> str:
+def _draw_legend(chart: Chart, unknown: bool) -> str:
     keys = [(series.colour, series.name) for series in chart.series]
     if unknown:
         keys.append(("unknown", "cost unknown"))
-    items = "".join(f'<li><i class="{colour}"></i><bdi>{escaped(name)}</bdi></li>' for colour, name in keys)
+    items = "".join(f'<li><i class="{colour}"></i><bdi>{escape_markup(name)}</bdi></li>' for colour, name in keys)
     return f'<ul class="legend">{items}</ul>'
 
 
-def _plot(chart: Chart, most: float) -> str:
-    ticks = _ticks(most, chart.whole) if most else [0.0, 1.0]
+def _draw_plot(chart: Chart, most: float) -> str:
+    ticks = _make_ticks(most, chart.integers) if most else [0.0, 1.0]
     top = ticks[-1]
-    marks = _unknown(chart) + (_lines(chart, top) if chart.lines else _bars(chart, top))
-    axis = _grid(chart, ticks if most else [0.0]) + _times(chart.labels)
-    wide = " wide" if max(len(chart.form(tick)) for tick in ticks) > _SHORT else ""
+    marks = _draw_unknown(chart) + (_draw_lines(chart, top) if chart.lines else _draw_bars(chart, top))
+    axis = _draw_grid(chart, ticks if most else [0.0]) + _draw_times(chart.labels)
+    wide = " wide" if max(len(chart.form(tick)) for tick in ticks) > _MAX_TICK_CHARS else ""
     return (
         f'<div class="plot{wide}"><svg role="img" aria-labelledby="{chart.name}-title {chart.name}-about">'
-        f'<title id="{chart.name}-title">{escaped(chart.title)}</title>'
-        f'<desc id="{chart.name}-about">{escaped(chart.about)}</desc>{axis}{marks}</svg>{_hits(chart)}</div>'
+        f'<title id="{chart.name}-title">{escape_markup(chart.title)}</title>'
+        f'<desc id="{chart.name}-about">{escape_markup(chart.about)}</desc>{axis}{marks}</svg>{_draw_tips(chart)}</div>'
     )
 
 
-def _ticks(most: float, whole: bool) -> list[float]:
+def _make_ticks(most: float, integers: bool) -> list[float]:
     """Round numbers from 0 to *most* or a little more, about four."""
     rough = most / 4
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * 0.999)
-    if whole:
+    if integers:
         step = max(1.0, float(math.ceil(step)))
     return [step * number for number in range(math.ceil(most / step * 0.999) + 1)]
 
 
-def _grid(chart: Chart, ticks: Sequence[float]) -> str:
-    found = []
+def _draw_grid(chart: Chart, ticks: Sequence[float]) -> str:
+    elements = []
     for tick in ticks:
-        y = _number(100 - 100 * tick / (ticks[-1] or 1))
-        found.append(
+        y = _format_number(100 - 100 * tick / (ticks[-1] or 1))
+        elements.append(
             f'<line class="{"base" if not tick else "grid"}" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>'
-            f'<text class="y" x="-8" y="{y}%" dy="4">{escaped(chart.form(tick))}</text>'
+            f'<text class="y" x="-8" y="{y}%" dy="4">{escape_markup(chart.form(tick))}</text>'
         )
-    return "".join(found)
+    return "".join(elements)
 
 
-def _times(labels: Sequence[str]) -> str:
-    every = max(1, math.ceil(len(labels) / _LABELS))
-    found = []
+def _draw_times(labels: Sequence[str]) -> str:
+    every = max(1, math.ceil(len(labels) / _MAX_LABELS))
+    elements = []
     for number, at in enumerate(range(0, len(labels), every)):
-        x = _number((at + 0.5) * 100 / len(labels))
-        found.append(f'<text class="x{" odd" if number % 2 else ""}" x="{x}%" y="100%" dy="18">{labels[at]}</text>')
-    return "".join(found)
+        x = _format_number((at + 0.5) * 100 / len(labels))
+        elements.append(f'<text class="x{" odd" if number % 2 else ""}" x="{x}%" y="100%" dy="18">{labels[at]}</text>')
+    return "".join(elements)
 
 
-def _bars(chart: Chart, top: float) -> str:
-    room = 100 / len(chart.labels)
+def _draw_bars(chart: Chart, top: float) -> str:
+    slot = 100 / len(chart.labels)
     heights = [0.0] * len(chart.labels)
-    found = []
+    elements = []
     for series in chart.series:
         for at, value in enumerate(series.values):
             if not value:
                 continue
             height = 100 * value / top
             heights[at] += height
-            x = room * (at + (1 - _FILLED) / 2)
-            found.append(
-                f'<rect class="{series.colour}" x="{_number(x)}%" y="{_number(100 - heights[at])}%" '
-                f'width="{_number(room * _FILLED)}%" height="{_number(height)}%"/>'
+            x = slot * (at + (1 - _BAR_SHARE) / 2)
+            elements.append(
+                f'<rect class="{series.colour}" x="{_format_number(x)}%" y="{_format_number(100 - heights[at])}%" '
+                f'width="{_format_number(slot * _BAR_SHARE)}%" height="{_format_number(height)}%"/>'
             )
-    return "".join(found)
+    return "".join(elements)
 
 
-def _unknown(chart: Chart) -> str:
-    """A hatched column where nothing is known, and a mark under the base where something is not."""
+def _draw_unknown(chart: Chart) -> str:
+    """Draw a hatched column where all is unknown, and a mark below the axis where something is."""
     if not any(chart.unknown):
         return ""
-    room = 100 / len(chart.labels)
-    found = [_HATCH]
-    for at, how in enumerate(chart.unknown):
-        x, width = _number(room * (at + (1 - _FILLED) / 2)), _number(room * _FILLED)
-        if how == "all":
-            found.append(f'<rect x="{x}%" y="0" width="{width}%" height="100%" fill="url(#hatch)"/>')
-        if how:
-            found.append(f'<rect class="unknown" x="{x}%" y="100%" width="{width}%" height="4"/>')
-    return "".join(found)
+    slot = 100 / len(chart.labels)
+    elements = [_HATCH]
+    for at, extent in enumerate(chart.unknown):
+        x, width = _format_number(slot * (at + (1 - _BAR_SHARE) / 2)), _format_number(slot * _BAR_SHARE)
+        if extent == "all":
+            elements.append(f'<rect x="{x}%" y="0" width="{width}%" height="100%" fill="url(#hatch)"/>')
+        if extent:
+            elements.append(f'<rect class="unknown" x="{x}%" y="100%" width="{width}%" height="4"/>')
+    return "".join(elements)
 
 
-def _lines(chart: Chart, top: float) -> str:
+def _draw_lines(chart: Chart, top: float) -> str:
     lower, upper = chart.series
     count = len(chart.labels)
     paths, dots = [], []
@@ -164,42 +164,47 @@ def _lines(chart: Chart, top: float) -> str:
     for _, run in groupby(enumerate(known), key=lambda item: item[1] - item[0]):
         at = [index for _, index in run]
         if len(at) > 1:
-            below, above = _points(lower, at, count, top), _points(upper, at, count, top)
+            below, above = _make_points(lower, at, count, top), _make_points(upper, at, count, top)
             paths.append(f'<path class="band" d="M{"L".join([*above, *reversed(below)])}Z"/>')
             paths.extend(
                 f'<path class="line {series.colour}" d="M{"L".join(points)}"/>'
                 for series, points in ((upper, above), (lower, below))
             )
         for series in (upper, lower):
-            for point in _points(series, at, count, top):
+            for point in _make_points(series, at, count, top):
                 x, y = point.split()
                 dots.append(f'<circle class="{series.colour}" cx="{x}%" cy="{y}%" r="2.5"/>')
     return f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(paths)}</svg>{"".join(dots)}'
 
 
-def _points(series: Series, at: Sequence[int], count: int, top: float) -> list[str]:
-    ys = [100 - 100 * (series.values[one] or 0) / top for one in at]
-    return [f"{_number((one + 0.5) * 100 / count)} {_number(y)}" for one, y in zip(at, ys, strict=True)]
+def _make_points(series: Series, indices: Sequence[int], count: int, top: float) -> list[str]:
+    ys = [100 - 100 * (series.values[index] or 0) / top for index in indices]
+    return [
+        f"{_format_number((index + 0.5) * 100 / count)} {_format_number(y)}"
+        for index, y in zip(indices, ys, strict=True)
+    ]
 
 
-def _hits(chart: Chart) -> str:
-    """A column for each bin, which shows its figures under the pointer."""
-    found = []
+def _draw_tips(chart: Chart) -> str:
+    """Draw a column for each bin, which shows a tooltip under the pointer."""
+    elements = []
     for at, (title, rows) in enumerate(chart.tips):
         side = " left" if at >= len(chart.tips) / 2 else ""
         lines = "".join(
-            f'<span><i class="{colour}"></i><bdi>{escaped(name)}</bdi><b>{escaped(figure)}</b></span>'
+            f'<span><i class="{colour}"></i><bdi>{escape_markup(name)}</bdi><b>{escape_markup(figure)}</b></span>'
             for colour, name, figure in rows
         )
-        found.append(f'<div class="hit{side}"><div class="tip"><strong>{escaped(title)}</strong>{lines}</div></div>')
-    return f'<div class="hits" aria-hidden="true">{"".join(found)}</div>'
+        elements.append(
+            f'<div class="hit{side}"><div class="tip"><strong>{escape_markup(title)}</strong>{lines}</div></div>'
+        )
+    return f'<div class="hits" aria-hidden="true">{"".join(elements)}</div>'
 
 
-def share_bar(share: Decimal) -> str:
-    """A bar for a row of a table, *share* of its cell."""
-    width = _number(max(100 * float(share), 0.5)) if share else "0"
+def draw_share_bar(share: Decimal) -> str:
+    """Return a bar for a row of a table, which fills *share* of its cell."""
+    width = _format_number(max(100 * float(share), 0.5)) if share else "0"
     return f'<svg class="bar" aria-hidden="true"><rect class="c0" width="{width}%" height="100%" rx="2"/></svg>'
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""Which charts the usage page has, and what each shows."""
+"""The charts of the usage page."""
 
 from __future__ import annotations
 
@@ -7,168 +7,198 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from modelhub.accounting.usage_totals import UsageTotals
-from modelhub.cli.output import counted
+from modelhub.cli.output import format_count
 from modelhub.cli.usage.page_chart import Chart, Series, Tip
-from modelhub.cli.usage.page_data import Bin, Figures, Times
-from modelhub.cli.usage.page_text import ABOUT, cost, dollars, escaped, percent, seconds, short
+from modelhub.cli.usage.page_data import Bin, PageFigures, Times
+from modelhub.cli.usage.page_text import (
+    APPROX,
+    escape_markup,
+    format_cost_total,
+    format_dollars,
+    format_percent,
+    format_seconds,
+    format_short,
+)
 
-__all__ = ["charts"]
+__all__ = ["make_charts"]
 
-_MOST_COLOURS = 5
-_OTHER = "other"
+_MAX_COLOURS = 5
+_OTHER_CLASS = "other"
 _DAY = timedelta(days=1)
 
 
-def charts(figures: Figures) -> list[Chart]:
-    """Cost, tokens, times, calls and failures."""
+def make_charts(figures: PageFigures) -> list[Chart]:
+    """Make the charts of cost, tokens, times, calls and failures."""
     return [
-        _cost(figures),
-        _tokens(figures),
-        _times(figures, "first", "Time to first token", lambda one: one.first_token),
-        _times(figures, "duration", "Duration", lambda one: one.duration),
-        _calls(figures),
-        _failures(figures),
+        _make_cost_chart(figures),
+        _make_token_chart(figures),
+        _make_time_chart(figures, "first", "Time to first token", lambda bucket: bucket.first_token),
+        _make_time_chart(figures, "duration", "Duration", lambda bucket: bucket.duration),
+        _make_call_chart(figures),
+        _make_failure_chart(figures),
     ]
 
 
-def _cost(figures: Figures) -> Chart:
-    total = figures.whole.total
-    series = _ranked([one.costs for one in figures.bins], figures.whole.costs, "c")
+def _make_cost_chart(figures: PageFigures) -> Chart:
+    total = figures.overall.total
+    series = _make_ranked_series([bucket.costs for bucket in figures.bins], figures.overall.costs, "c")
     return Chart(
         "cost",
         "Cost",
-        f"{_each(figures)}, by model; {cost(total)} in all.",
+        f"{_describe_bins(figures)}, by model; {format_cost_total(total)} in all.",
         series,
-        _labels(figures),
-        _tips(figures, series, dollars, lambda one: _about(one.total, cost(one.total))),
-        dollars,
+        _make_labels(figures),
+        _make_tips(
+            figures,
+            series,
+            format_dollars,
+            lambda bucket: _mark_estimate(bucket.total, format_cost_total(bucket.total)),
+        ),
+        format_dollars,
         "Nothing was charged.",
-        total=escaped(_about(total, cost(total))),
-        unknown=["" if not one.total.unpriced else "some" if one.total.known_cost else "all" for one in figures.bins],
+        total=escape_markup(_mark_estimate(total, format_cost_total(total))),
+        unknown=[
+            "" if not bucket.total.unpriced else "some" if bucket.total.known_cost else "all" for bucket in figures.bins
+        ],
     )
 
 
-def _tokens(figures: Figures) -> Chart:
-    totals = [one.total for one in figures.bins]
+def _make_token_chart(figures: PageFigures) -> Chart:
+    totals = [bucket.total for bucket in figures.bins]
     series = [
-        Series("input", "c0", [max(0, one.input_tokens - one.cache_read_tokens) for one in totals]),
-        Series("input from cache", "c1", [one.cache_read_tokens for one in totals]),
-        Series("output", "c3", [one.output_tokens for one in totals]),
+        Series("input", "c0", [max(0, bucket.input_tokens - bucket.cache_read_tokens) for bucket in totals]),
+        Series("input from cache", "c1", [bucket.cache_read_tokens for bucket in totals]),
+        Series("output", "c3", [bucket.output_tokens for bucket in totals]),
     ]
-    whole = figures.whole.total
+    total = figures.overall.total
     return Chart(
         "tokens",
         "Tokens",
-        f"{_each(figures)}; {short(whole.total_tokens)} in all.",
+        f"{_describe_bins(figures)}; {format_short(total.total_tokens)} in all.",
         series,
-        _labels(figures),
-        _tips(figures, series, short, lambda one: _about(one.total, short(one.total.total_tokens))),
-        short,
+        _make_labels(figures),
+        _make_tips(
+            figures,
+            series,
+            format_short,
+            lambda bucket: _mark_estimate(bucket.total, format_short(bucket.total.total_tokens)),
+        ),
+        format_short,
         "No tokens were counted.",
-        total=escaped(_about(whole, short(whole.total_tokens))),
+        total=escape_markup(_mark_estimate(total, format_short(total.total_tokens))),
     )
 
 
-def _times(figures: Figures, name: str, title: str, times: Callable[[Bin], Times]) -> Chart:
+def _make_time_chart(figures: PageFigures, name: str, title: str, times: Callable[[Bin], Times]) -> Chart:
     series = [
-        Series("p50", "c0", [times(one).share(50) for one in figures.bins]),
-        Series("p95", "c3", [times(one).share(95) for one in figures.bins]),
+        Series("p50", "c0", [times(bucket).share(50) for bucket in figures.bins]),
+        Series("p95", "c3", [times(bucket).share(95) for bucket in figures.bins]),
     ]
-    half, most = times(figures.whole).share(50), times(figures.whole).share(95)
-    told = f"p50 {seconds(half)}, p95 {seconds(most)}" if half is not None else ""
+    median, p95 = times(figures.overall).share(50), times(figures.overall).share(95)
+    summary = f"p50 {format_seconds(median)}, p95 {format_seconds(p95)}" if median is not None else ""
     return Chart(
         name,
         title,
-        f"{_each(figures)}; {told or 'none was timed'} over the whole time.",
+        f"{_describe_bins(figures)}; {summary or 'none was timed'} over the whole time.",
         series,
-        _labels(figures),
-        _tips(figures, series, seconds, lambda one: counted(len(times(one).found), "call") + " timed"),
-        seconds,
+        _make_labels(figures),
+        _make_tips(
+            figures,
+            series,
+            format_seconds,
+            lambda bucket: format_count(len(times(bucket).seconds), "call") + " timed",
+        ),
+        format_seconds,
         "No call was timed.",
-        total=told,
+        total=summary,
         lines=True,
     )
 
 
-def _calls(figures: Figures) -> Chart:
+def _make_call_chart(figures: PageFigures) -> Chart:
     colours = {"complete": "c1", "closed": "c0", "cancelled": "c4", "abandoned": "other", "failed": "f0"}
-    known = figures.whole.outcomes
+    outcomes = figures.overall.outcomes
     series = [
-        Series(name, colours.get(name, _OTHER), [one.outcomes[name] for one in figures.bins])
-        for name in sorted(known, key=lambda name: ([*colours, name].index(name), name))
+        Series(name, colours.get(name, _OTHER_CLASS), [bucket.outcomes[name] for bucket in figures.bins])
+        for name in sorted(outcomes, key=lambda name: ([*colours, name].index(name), name))
     ]
-    told = counted(figures.whole.total.calls, "call")
+    summary = format_count(figures.overall.total.calls, "call")
     return Chart(
         "calls",
         "Calls",
-        f"{_each(figures)}, by how they ended; {told} in all.",
+        f"{_describe_bins(figures)}, by how they ended; {summary} in all.",
         series,
-        _labels(figures),
-        _tips(figures, series, short, lambda one: counted(one.total.calls, "call")),
-        short,
+        _make_labels(figures),
+        _make_tips(figures, series, format_short, lambda bucket: format_count(bucket.total.calls, "call")),
+        format_short,
         "No calls.",
-        total=told,
-        whole=True,
+        total=summary,
+        integers=True,
     )
 
 
-def _failures(figures: Figures) -> Chart:
-    whole = figures.whole
-    series = _ranked([one.errors for one in figures.bins], whole.errors, "f")
-    told = f"{counted(whole.total.failed, 'call')}, {percent(whole.total.failed, whole.total.calls)}"
+def _make_failure_chart(figures: PageFigures) -> Chart:
+    whole = figures.overall
+    series = _make_ranked_series([bucket.errors for bucket in figures.bins], whole.errors, "f")
+    summary = f"{format_count(whole.total.failed, 'call')}, {format_percent(whole.total.failed, whole.total.calls)}"
     return Chart(
         "failures",
         "Failed calls",
-        f"{_each(figures)}, by reason; {told} of all calls.",
+        f"{_describe_bins(figures)}, by reason; {summary} of all calls.",
         series,
-        _labels(figures),
-        _tips(figures, series, short, _failed),
-        short,
+        _make_labels(figures),
+        _make_tips(figures, series, format_short, _format_failed),
+        format_short,
         "No call failed.",
-        total=told,
-        whole=True,
+        total=summary,
+        integers=True,
     )
 
 
-def _failed(one: Bin) -> str:
-    return f"{one.total.failed:,} of {one.total.calls:,}, {percent(one.total.failed, one.total.calls)}"
+def _format_failed(bucket: Bin) -> str:
+    failed, calls = bucket.total.failed, bucket.total.calls
+    return f"{failed:,} of {calls:,}, {format_percent(failed, calls)}"
 
 
-def _ranked(
-    bins: Sequence[Mapping[str, Decimal | int]], whole: Mapping[str, Decimal | int], colour: str
+def _make_ranked_series(
+    bins: Sequence[Mapping[str, Decimal | int]], totals: Mapping[str, Decimal | int], colour: str
 ) -> list[Series]:
-    """A series for each of the largest, and one for all others."""
-    names = sorted((name for name in whole if whole[name]), key=lambda name: (-whole[name], name))
-    if len(names) > _MOST_COLOURS + 1:
-        names = names[:_MOST_COLOURS]
+    """Make a series for each of the largest, and one for all others."""
+    names = sorted((name for name in totals if totals[name]), key=lambda name: (-totals[name], name))
+    if len(names) > _MAX_COLOURS + 1:
+        names = names[:_MAX_COLOURS]
     series = [
-        Series(name, f"{colour}{at}" if at < _MOST_COLOURS else _OTHER, [float(one.get(name, 0)) for one in bins])
+        Series(
+            name,
+            f"{colour}{at}" if at < _MAX_COLOURS else _OTHER_CLASS,
+            [float(bucket.get(name, 0)) for bucket in bins],
+        )
         for at, name in enumerate(names)
     ]
-    rest = [name for name in whole if whole[name] and name not in names]
-    if rest:
-        values = [float(sum((Decimal(one.get(name, 0)) for name in rest), Decimal(0))) for one in bins]
-        series.append(Series(f"{len(rest):,} others", _OTHER, values))
+    remaining = [name for name in totals if totals[name] and name not in names]
+    if remaining:
+        values = [float(sum((Decimal(bucket.get(name, 0)) for name in remaining), Decimal(0))) for bucket in bins]
+        series.append(Series(f"{len(remaining):,} others", _OTHER_CLASS, values))
     return series
 
 
-def _tips(
-    figures: Figures, series: Sequence[Series], form: Callable[[float], str], whole: Callable[[Bin], str]
+def _make_tips(
+    figures: PageFigures, series: Sequence[Series], form: Callable[[float], str], describe: Callable[[Bin], str]
 ) -> list[tuple[str, list[Tip]]]:
-    """For each bin: when it is, the whole of it, and its parts."""
-    found = []
-    for at, one in enumerate(figures.bins):
+    """Make the tooltip of each bin: its time, its total and its parts."""
+    tips = []
+    for at, bucket in enumerate(figures.bins):
         rows = [(part.colour, part.name, form(value)) for part in series if (value := part.values[at])]
-        told = whole(one) if one.total.calls or one.total.attempts else "no calls"
-        found.append((when(one.starts, figures.step), [("", told, ""), *rows]))
-    return found
+        heading = describe(bucket) if bucket.total.calls or bucket.total.attempts else "no calls"
+        tips.append((format_time_span(bucket.starts, figures.step), [("", heading, ""), *rows]))
+    return tips
 
 
-def _about(total: UsageTotals, figure: str) -> str:
-    return f"{ABOUT}{figure}" if total.estimated and figure != "unknown" else figure
+def _mark_estimate(total: UsageTotals, figure: str) -> str:
+    return f"{APPROX}{figure}" if total.estimated and figure != "unknown" else figure
 
 
-def _each(figures: Figures) -> str:
+def _describe_bins(figures: PageFigures) -> str:
     hours = int(figures.step / timedelta(hours=1))
     words = {1: "hour", 24: "day", 168: "week"}
     span = words.get(hours) or (f"{hours} hours" if hours < 24 else "4 weeks")
@@ -176,17 +206,17 @@ def _each(figures: Figures) -> str:
     return f"For each {span} from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
-def _labels(figures: Figures) -> list[str]:
+def _make_labels(figures: PageFigures) -> list[str]:
     first, last = figures.bins[0].starts, figures.bins[-1].starts
     if last - first < _DAY * 2:
-        return [f"{one.starts:%H:%M}" for one in figures.bins]
+        return [f"{bucket.starts:%H:%M}" for bucket in figures.bins]
     if last - first < _DAY * 300:
-        return [f"{one.starts.day} {one.starts:%b}" for one in figures.bins]
-    return [f"{one.starts:%b %Y}" for one in figures.bins]
+        return [f"{bucket.starts.day} {bucket.starts:%b}" for bucket in figures.bins]
+    return [f"{bucket.starts:%b %Y}" for bucket in figures.bins]
 
 
-def when(starts: datetime, step: timedelta) -> str:
-    """The stretch of time that *starts* then."""
+def format_time_span(starts: datetime, step: timedelta) -> str:
+    """Format the interval of length *step* that begins at *starts*."""
     day = f"{starts:%a} {starts.day} {starts:%b}"
     if step < _DAY:
         return f"{day}, {starts:%H:%M}\N{EN DASH}{starts + step:%H:%M}"

@@ -9,92 +9,92 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from modelhub.accounting.usage_totals import UsageTotals
-from modelhub.cli.output import columns, counted, find_width, line, money
+from modelhub.cli.output import align_columns, find_width, format_cost, format_count, make_line
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from modelhub.cli.output import Cell
 
-__all__ = ["lines"]
+__all__ = ["format_table"]
 
-_WIDTH = 24
-_NARROW = 12
-_WIDE = 120
-"""From how many columns of a terminal on a bar has all of its width."""
+_BAR_WIDTH = 24
+_NARROW_BAR_WIDTH = 12
+_WIDE_TERMINAL = 120
+"""The number of terminal columns from which bars have their full width."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_MOST_ROWS = 400  # with those in which there was nothing
-_TIMES = {
+_MAX_ROWS = 400  # rows without calls included
+_TIME_FORMATS = {
     "hour": ("%Y-%m-%dT%H", timedelta(hours=1)),
     "day": ("%Y-%m-%d", timedelta(days=1)),
-    "month": ("%Y-%m", timedelta(days=32)),  # from its first day this leads into the next
+    "month": ("%Y-%m", timedelta(days=32)),  # from the first of a month, this leads into the next
 }
 _HEADER = ("calls", "failed", "attempts", "input", "cached", "output", "cost")
 
 
-def lines(found: Mapping[str, UsageTotals], by: str, since: datetime | None) -> list[Text]:
-    """The rows, their sum, and what is behind the figures."""
-    began = "ever" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
-    if not found:
-        return [line(f"no calls {began}")]
-    found, whole = _with_gaps(found, by), UsageTotals()
-    for total in found.values():
-        whole.add(total)
-    # Bars show money where any is known, else tokens.
-    sizes = {name: total.known_cost or Decimal(0) for name, total in found.items()}
+def format_table(totals: Mapping[str, UsageTotals], by: str, since: datetime | None) -> list[Text]:
+    """Return the lines of the table: a header, a row for each of *totals*, their sum, and notes."""
+    period = "ever" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
+    if not totals:
+        return [make_line(f"no calls {period}")]
+    totals, overall = _fill_gaps(totals, by), UsageTotals()
+    for total in totals.values():
+        overall.add(total)
+    # Bars show costs if any is known, else tokens.
+    sizes = {name: total.known_cost or Decimal(0) for name, total in totals.items()}
     if not any(sizes.values()):
-        sizes = {name: Decimal(total.total_tokens) for name, total in found.items()}
-    most = max(sizes.values())
-    rows = [(name or "-", "bold", total, sizes[name]) for name, total in found.items() if by != "all"]
-    rows.append(("together", "", whole, Decimal(0)))
-    figures = _aligned([_HEADER, *(_figures(total) for _, _, total, _ in rows)])
+        sizes = {name: Decimal(total.total_tokens) for name, total in totals.items()}
+    maximum = max(sizes.values())
+    rows = [(name or "-", "bold", total, sizes[name]) for name, total in totals.items() if by != "all"]
+    rows.append(("total", "", overall, Decimal(0)))
+    figures = _align_cells([_HEADER, *(_format_figures(total) for _, _, total, _ in rows)])
     table: list[list[Cell]] = [[(by, "dim"), *((cell, "dim") for cell in figures[0])]]
     for (name, style, _, size), cells in zip(rows, figures[1:], strict=True):
-        table.append([(name, style), *cells, (_bar(size, most), "cyan")])
-    return [*columns(table, indent=0, labels=("", *_HEADER, "")), *_notes(whole, began)]
+        table.append([(name, style), *cells, (_format_bar(size, maximum), "cyan")])
+    return [*align_columns(table, indent=0, labels=("", *_HEADER, "")), *_make_notes(overall, period)]
 
 
-def _with_gaps(found: Mapping[str, UsageTotals], by: str) -> Mapping[str, UsageTotals]:
-    """The times of *found* and those between them, in which there was nothing, unless these are too many."""
-    if by not in _TIMES:
-        return found
-    form, step = _TIMES[by]
-    name, last = min(found), max(found)
-    rows = {name: found[name]}
-    while name != last and len(rows) < _MOST_ROWS:
+def _fill_gaps(totals: Mapping[str, UsageTotals], by: str) -> Mapping[str, UsageTotals]:
+    """Return *totals* by time with empty rows for the times between them, unless there would be too many."""
+    if by not in _TIME_FORMATS:
+        return totals
+    form, step = _TIME_FORMATS[by]
+    name, last = min(totals), max(totals)
+    rows = {name: totals[name]}
+    while name != last and len(rows) < _MAX_ROWS:
         name = (datetime.strptime(name, form) + step).strftime(form)  # noqa: DTZ007 - only to count on
-        rows[name] = found.get(name, UsageTotals())
-    return rows if name == last else found
+        rows[name] = totals.get(name, UsageTotals())
+    return rows if name == last else totals
 
 
-def _figures(total: UsageTotals) -> tuple[str, ...]:
+def _format_figures(total: UsageTotals) -> tuple[str, ...]:
     tokens = (total.input_tokens, total.cache_read_tokens, total.output_tokens)
-    return (*(f"{count:,}" for count in (total.calls, total.failed, total.attempts, *tokens)), _cost(total))
+    return (*(f"{count:,}" for count in (total.calls, total.failed, total.attempts, *tokens)), _format_cost_cell(total))
 
 
-def _cost(total: UsageTotals) -> str:
+def _format_cost_cell(total: UsageTotals) -> str:
     if not total.unpriced:
-        return money(total.known_cost)
-    return f"{money(total.known_cost)} + ?" if total.known_cost else "?"
+        return format_cost(total.known_cost)
+    return f"{format_cost(total.known_cost)} + ?" if total.known_cost else "?"
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[list[str]]:
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEADER))]
+def _align_cells(rows: list[tuple[str, ...]]) -> list[list[str]]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     return [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
 
 
-def _bar(size: Decimal, most: Decimal) -> str:
-    if not size or not most:
+def _format_bar(size: Decimal, maximum: Decimal) -> str:
+    if not size or not maximum:
         return ""
-    width = _WIDTH if (find_width(sys.stdout) or _WIDE) >= _WIDE else _NARROW
-    eighths = max(1, round(size / most * width * 8))
+    width = _BAR_WIDTH if (find_width(sys.stdout) or _WIDE_TERMINAL) >= _WIDE_TERMINAL else _NARROW_BAR_WIDTH
+    eighths = max(1, round(size / maximum * width * 8))
     return _EIGHTHS[8] * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
 
 
-def _notes(whole: UsageTotals, began: str) -> list[Text]:
-    notes = [began, counted(whole.attempts, "attempt")]
-    if whole.estimated:
-        notes.append(f"{whole.estimated:,} of them estimated")
-    if whole.unpriced:
-        notes.append(f"{whole.unpriced:,} without a known price (?)")
-    return [line((", ".join(notes), "dim"))]
+def _make_notes(overall: UsageTotals, period: str) -> list[Text]:
+    notes = [period, format_count(overall.attempts, "attempt")]
+    if overall.estimated:
+        notes.append(f"{overall.estimated:,} of them estimated")
+    if overall.unpriced:
+        notes.append(f"{overall.unpriced:,} without a known price (?)")
+    return [make_line((", ".join(notes), "dim"))]
