@@ -14,7 +14,7 @@ from modelhub.middleware.build_context import BuildContext, SharedState
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.layer import RateLimitPool
 from modelhub.middleware.retry.layer import RetryBudget
-from modelhub.options import ProviderOptions
+from modelhub.options import ParametersOptions, ProviderOptions
 from modelhub.registry import list_layers
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class Builder:
         members = [
             self.chain(member) if member in self.loaded.chains else self.stack(member) for member in options.models
         ]
-        return Chain(name, members, **options.model_dump(exclude={"models"}, by_alias=True))
+        ask = None if options.ask is None else options.ask.given()
+        return Chain(name, members, ask=ask, **options.model_dump(exclude={"models", "ask"}, by_alias=True))
 
     def stack(self, name: str) -> ChatModelBase:
         """Return the model *name* with its layers around it; the same object each time."""
@@ -104,6 +105,7 @@ class Builder:
             model.connect_timeout = timeout.connect
         model.context_window = entry.options.context_window
         model.stream_inside = entry.options.stream_inside
+        _set_parameters(model, entry.options, self.loaded.config.parameters)
         self.opened(model)
         build_context = BuildContext(self.services, _make_endpoint_key(entry.options), self._shared)
         for spec in reversed(list_layers()):
@@ -115,6 +117,16 @@ class Builder:
         placeholder = Unconfigured(entry.name, entry.provider, model_name, missing)
         placeholder.services = self.services
         return placeholder
+
+
+def _set_parameters(model: ChatModelBase, options: ProviderOptions, parameters: ParametersOptions) -> None:
+    """Tell *model* what the file says of parameters; what the entry says in its own fields goes before `ask`."""
+    if options.ask is not None:
+        own = options.model_fields_set
+        model.ask = {name: value for name, value in options.ask.given().items() if name not in own}
+    if options.takes is not None:
+        model.takes = options.takes.model_dump(exclude_none=True)
+    model.unsupported_parameters = parameters.unsupported
 
 
 def _make_endpoint_key(options: ProviderOptions) -> Hashable:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from modelhub.core.events import AttemptEnded, CallEnded, Event, FellBack, Restarted, Waiting
+from modelhub.core.events import AttemptEnded, CallEnded, Event, FellBack, ParameterChanged, Restarted, Waiting
 
 if TYPE_CHECKING:
     from modelhub.core.errors import CallError
@@ -115,6 +115,9 @@ def describe_event(event: Event) -> str:
         return f"wait: {event.model} is retried in {seconds}, attempt {event.attempt}: {_describe_error(event.error)}"
     if isinstance(event, Restarted):
         return f"restart: {event.model} broke off, {event.to} starts the answer over: {_describe_error(event.error)}"
+    if isinstance(event, ParameterChanged):
+        what = "is left out for" if event.is_dropped else "is rounded for"
+        return f"parameter: `{event.parameter}` {what} {event.model}: {event.reason}"
     if isinstance(event, FellBack):
         target = f"{event.to} is next" if event.to is not None else "no model is left"
         return f"fallback: {event.model} failed in {event.chain}, {target}: {_describe_error(event.error)}"
@@ -168,6 +171,12 @@ def _transition_fields(event: FellBack | Restarted) -> dict[str, Any]:
     return {"call_id": event.call_id, **fields}
 
 
+def _parameter_fields(event: ParameterChanged) -> dict[str, Any]:
+    change = "dropped" if event.is_dropped else "rounded"
+    fields = {"parameter": event.parameter, "change": change, "reason": event.reason}
+    return {"call_id": event.call_id, "model": event.model, **fields}
+
+
 def _call_fields(event: CallEnded) -> dict[str, Any]:
     usage = event.usage
     fields = {
@@ -195,6 +204,7 @@ _ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, 
     Waiting: ("wait", lambda _: logging.INFO, _waiting_fields),
     FellBack: ("fallback", lambda _: logging.WARNING, _transition_fields),
     Restarted: ("restart", lambda _: logging.WARNING, _transition_fields),
+    ParameterChanged: ("parameter", lambda _: logging.WARNING, _parameter_fields),
     # Not at the level of errors: the caller gets the error, and an error tracker would report it a second time.
     CallEnded: ("settle", lambda event: logging.WARNING if event.how == "failed" else logging.INFO, _call_fields),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,7 +23,18 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
 
-__all__ = ["Duration", "LayerOptions", "Options", "ProviderOptions", "Secret"]
+__all__ = [
+    "EFFORTS",
+    "AskOptions",
+    "Duration",
+    "Effort",
+    "LayerOptions",
+    "Options",
+    "ParametersOptions",
+    "ProviderOptions",
+    "Secret",
+    "TakesOptions",
+]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
@@ -99,6 +110,98 @@ class LayerOptions(Options):
     """The base class of a layer's options."""
 
 
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How much a model is to think before it answers: one scale for every vendor."""
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+"""The scale, from nothing to everything."""
+
+
+class AskOptions(Options):
+    """Parameters of every call, by names that are the same for every vendor; what a call itself says goes before."""
+
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    """How many tokens the answer may have, thinking included; `max_completion_tokens` is another name for it."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """How much chance there is in the choice of words."""
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Only the likeliest tokens that together have this probability."""
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    """Only so many of the likeliest tokens."""
+    stop: str | list[str] | None = None
+    """Texts at which the answer ends."""
+    seed: int | None = None
+    """The same seed, the same answer, as far as the vendor can."""
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """How far tokens that have occurred are avoided."""
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """How far tokens are avoided, the more often they have occurred."""
+    reasoning_effort: Effort | None = None
+    """How much the model thinks before it answers."""
+    parallel_tool_calls: bool | None = None
+    """Whether the model may call several tools in one answer."""
+    response_format: dict[str, Any] | None = None
+    """`{type: json_object}`, or `{type: json_schema, json_schema: {name: ..., schema: ...}}`; never left out."""
+    user: str | None = None
+    """Who asks, for the vendor's protection against abuse."""
+    logprobs: bool | None = None
+    """Whether the vendor is to give the probabilities of tokens."""
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    """For how many alternatives of each token."""
+    n: Annotated[int, Field(ge=1)] | None = None
+    """How many answers; a reply holds the first."""
+    service_tier: str | None = None
+    """How the vendor is to process the request: `auto`, `default`, `flex` or `priority`."""
+
+    def given(self) -> dict[str, Any]:
+        """Return the parameters that are set, by their names."""
+        return self.model_dump(exclude_unset=True, exclude_none=True)
+
+
+class TakesOptions(Options):
+    """Which parameters of `ask` a model takes, where what is known of it is wrong: true or false."""
+
+    max_tokens: bool | None = None
+    """Whether the model takes `max_tokens`."""
+    temperature: bool | None = None
+    """Whether the model takes `temperature`."""
+    top_p: bool | None = None
+    """Whether the model takes `top_p`."""
+    top_k: bool | None = None
+    """Whether the model takes `top_k`."""
+    stop: bool | None = None
+    """Whether the model takes `stop`."""
+    seed: bool | None = None
+    """Whether the model takes `seed`."""
+    presence_penalty: bool | None = None
+    """Whether the model takes `presence_penalty`."""
+    frequency_penalty: bool | None = None
+    """Whether the model takes `frequency_penalty`."""
+    reasoning_effort: bool | list[Effort] | None = None
+    """Whether the model takes `reasoning_effort`, or the levels it knows; others are rounded to the nearest of them."""
+    parallel_tool_calls: bool | None = None
+    """Whether the model takes `parallel_tool_calls`."""
+    response_format: bool | None = None
+    """Whether the model takes `response_format`."""
+    user: bool | None = None
+    """Whether the model takes `user`."""
+    logprobs: bool | None = None
+    """Whether the model takes `logprobs`."""
+    top_logprobs: bool | None = None
+    """Whether the model takes `top_logprobs`."""
+    n: bool | None = None
+    """Whether the model takes `n`."""
+    service_tier: bool | None = None
+    """Whether the model takes `service_tier`."""
+
+
+class ParametersOptions(Options):
+    """What becomes of parameters of a call."""
+
+    unsupported: Literal["drop", "refuse"] = "drop"
+    """A parameter that a model does not take is left out for it (and the attempt says so), or the model is not asked.
+    What changes the meaning of an answer, tools, `response_format` and media, is never left out."""
+
+
 class ProviderOptions(Options):
     """The options that all providers share.
 
@@ -118,6 +221,10 @@ class ProviderOptions(Options):
     The reply is the same as without it."""
     context_window: Annotated[int, Field(gt=0)] | None = None
     """The size of the model's context window in tokens. A chain skips the model for requests that are longer."""
+    ask: AskOptions | None = None
+    """Parameters of every call, by the names that are the same for every vendor, such as `max_tokens`."""
+    takes: TakesOptions | None = None
+    """Which of those parameters the model takes, where what is known of it is wrong: `{temperature: false}`."""
 
     key_variables: ClassVar[tuple[str, ...]] = ()
     """The environment variables that the key is read from if `api_key` is not set; empty if no key is needed."""
@@ -162,7 +269,7 @@ class ProviderOptions(Options):
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's keyword arguments: every field that is set, except those read elsewhere."""
-        elsewhere = {"provider", "context_window", "stream_inside"}
+        elsewhere = {"provider", "context_window", "stream_inside", "ask", "takes"}
         arguments = {name: getattr(self, name) for name in self.model_fields_set - elsewhere}
         arguments["stream"] = self.stream
         return {

@@ -60,7 +60,20 @@ def help_text():
     return table(["command", "what"], rows)
 
 
-PARTS = {"failures": failures, "layers": layers, "providers": providers, "help": help_text}
+def parameters():
+    """How each vendor spells what a call may say for any model."""
+    from modelhub.providers.parameters import NEUTRAL_PARAMETERS
+
+    kinds = [kind for kind in PROVIDERS if kind != "scripted"]
+    vocabularies = [load_provider_options(kind)(model_name="m").connect().vocabulary for kind in kinds]
+    rows = []
+    for name in NEUTRAL_PARAMETERS:
+        spellings = [vocabulary.spellings.get(name) for vocabulary in vocabularies]
+        rows.append([f"`{name}`", *("-" if spelling is None else spelling.describe() for spelling in spellings)])
+    return table(["parameter", *kinds], rows)
+
+
+PARTS = {"failures": failures, "layers": layers, "providers": providers, "help": help_text, "parameters": parameters}
 
 
 def generated(text):

@@ -29,7 +29,7 @@ LEVELS = [
         "messages.schema_repair",
         "options",
     ],
-    ["messages.media_sources", "messages.sanitize", "messages.files"],
+    ["messages.media_sources", "messages.sanitize", "messages.files", "messages.keywords"],
     [
         "core.loop_end",
         "core.snapshot_reader",
@@ -54,6 +54,9 @@ LEVELS = [
         *("providers.requested_waits", "providers.sdk_client", "providers.sdk_import", "providers.client_args"),
         *("providers.json_text", "providers.unicode_text", "providers.finish_reasons", "providers.token_counts"),
         *("providers.tool_names", "providers.tool_schema", "providers.tool_arguments", "providers.required_tool"),
+        *("providers.parameters", "providers.parameter_resolver", "providers.parameter_refusals"),
+        *("providers.vendor_parameters", "providers.known_models", "providers.json_answers"),
+        "providers.request_texts",
         "providers.structured_output",
     },
     ["providers.http_provider"],
@@ -231,6 +234,7 @@ VENDOR_FILES = {
     "request": {"encode_request"},
     "response": {"read_body", "read_event"},
     "errors": {"error_from_response"},
+    "parameters": set(),
     "schema": set(),
 }
 """The files of a vendor's folder, and the functions and methods that are in each."""

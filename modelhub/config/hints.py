@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from modelhub.config.problems import format_choice, suggest_name
 from modelhub.config.schema import VERSIONS, HubConfig, get_keys
+from modelhub.options import AskOptions
 
 __all__ = ["find_misspelt_key", "suggest_missing_key", "find_model_class", "suggest_key", "suggest_value"]
 
@@ -45,8 +46,7 @@ _MAX_UNKNOWN_KEYS = 100
 """How many unknown keys are searched for a misspelt one."""
 
 _VENDOR_PARAMETERS = re.compile(
-    "temperature|top_[pk]|seed|stop|stop_sequences|max_(completion_|output_)?tokens|n|logprobs|logit_bias|user"
-    "|(frequency|presence)_penalty|num_(predict|ctx)|response_format"
+    "stop_sequences|max_(completion_|output_)?tokens|logit_bias|num_(predict|ctx)|thinking(_config|_budget)?"
 )
 """Request parameters of vendors, which belong under `generate_kwargs`."""
 
@@ -75,7 +75,9 @@ def suggest_key(name: str, cls: type[BaseModel]) -> str:
     owners = [
         key for key, info in known.items() if (inner := find_model_class(info.annotation)) and name in get_keys(inner)
     ]
-    if _VENDOR_PARAMETERS.fullmatch(name) and "generate_kwargs" in known:
+    if name in AskOptions.model_fields and "ask" in known:
+        owners = ["ask"]
+    elif _VENDOR_PARAMETERS.fullmatch(name) and "generate_kwargs" in known:
         owners = ["generate_kwargs"]
     if owners:
         return f"it belongs under {format_choice(owners)}"
@@ -106,6 +108,7 @@ def suggest_missing_key(name: str, cls: type[BaseModel]) -> str:
 
 
 _MAPPING_EXAMPLES = {
+    "ask": "{max_tokens: 2048, temperature: 0.2}",
     "breaker": "{failures: 5}",
     "client_args": "{max_connections: 100}",
     "generate_kwargs": "{temperature: 0.2}",

@@ -21,7 +21,7 @@ from modelhub.messages.files import FileOptions
 from modelhub.middleware.chain.options import ChainOptions
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.retry.options import RetryBudgetOptions
-from modelhub.options import LayerOptions, Options, ProviderOptions
+from modelhub.options import AskOptions, LayerOptions, Options, ParametersOptions, ProviderOptions
 from modelhub.telemetry.options import TelemetryOptions
 
 __all__ = [
@@ -73,6 +73,8 @@ class HubConfig(Options):
     """Which usage is recorded, priced and stored."""
     budgets: dict[str, SpendingOptions] = Field(default_factory=dict)
     """Spending limits by name, in US dollars or tokens per period: for one model, one chain, one tag, or in total."""
+    parameters: ParametersOptions = Field(default_factory=ParametersOptions)
+    """What becomes of parameters of a call that a model does not take."""
     files: FileOptions = Field(default_factory=FileOptions)
     """Which local files messages may refer to."""
     telemetry: TelemetryOptions = Field(default_factory=TelemetryOptions)
@@ -118,6 +120,7 @@ def make_defaults_class(*, builtin_only: bool = False) -> type[Options]:
         __doc__="Options for every model that does not set them itself, key by key.",
         **_make_layer_fields(builtin_only=builtin_only),
         stream=(bool, False),
+        ask=(AskOptions | None, Field(default=None, description=_get_first_line(AskOptions))),
     )
     return defaults
 

@@ -217,6 +217,10 @@ class CallError(ModelHubError):
     """What the vendor itself says of asking again, if it does (`x-should-retry`)."""
     request_specific: bool = False
     """Whether this failure is due to this one request alone, so that it says nothing about the model's health."""
+    parameter: str | None = None
+    """What the refusal names as wrong, if it does: the parameter, as the vendor writes it."""
+    retry_without: str | None = None
+    """The parameter of the call that the model was found not to take: asked again, it is asked without."""
     attempts: Sequence[Attempt]
 
     def __init__(

@@ -19,6 +19,7 @@ __all__ = [
     "FellBack",
     "CompletionStatus",
     "Observer",
+    "ParameterChanged",
     "Restarted",
     "Waiting",
 ]
@@ -64,6 +65,16 @@ class Restarted(NamedTuple):
     error: CallError
 
 
+class ParameterChanged(NamedTuple):
+    """A *parameter* of a call was left out or rounded for *model*, for the first time; *reason* says why, or how."""
+
+    call_id: str
+    model: str
+    parameter: str
+    reason: str
+    is_dropped: bool
+
+
 class CallEnded(NamedTuple):
     """A call is finished. *usage* is what is known to have been used by all its attempts."""
 
@@ -80,5 +91,5 @@ class CallEnded(NamedTuple):
     tags: Mapping[str, str]
 
 
-Event = AttemptEnded | Waiting | FellBack | Restarted | CallEnded
+Event = AttemptEnded | Waiting | FellBack | Restarted | ParameterChanged | CallEnded
 Observer = Callable[[Event], None]

@@ -31,6 +31,7 @@ from modelhub.messages.blocks import Message, Tool, ToolChoice
 from modelhub.messages.conversation import STORED_CONVERSATIONS
 from modelhub.messages.files import has_files, read_files
 from modelhub.messages.json_schema import StructuredModel, check_structured_model
+from modelhub.messages.keywords import check_keywords
 from modelhub.messages.normalize import normalise_messages
 from modelhub.messages.sanitize import check_options
 from modelhub.messages.tools import normalise_tool_choice, normalise_tools
@@ -122,6 +123,12 @@ class ChatModelBase(ABC):
     """Seconds after which a layer around it ends every attempt, streams included; None if nobody does."""
     generate_kwargs: Mapping[str, Any] = MappingProxyType({})
     """Parameters that go with every request, by the vendor's names."""
+    ask: Mapping[str, Any] = MappingProxyType({})
+    """Parameters of every call, by the names that are the same for every vendor."""
+    takes: Mapping[str, Any] = MappingProxyType({})
+    """Which of those parameters the model takes, where what is known of it is wrong."""
+    unsupported_parameters: Literal["drop", "refuse"] = "drop"
+    """What becomes of a parameter that the model does not take."""
     telemetry_name: ClassVar[str | None] = None
     """What OpenTelemetry's conventions call the vendor (`gen_ai.provider.name`), where that is not `kind`."""
     price_provider: ClassVar[str | None] = None
@@ -249,8 +256,8 @@ class ChatModelBase(ABC):
         *messages* is a list of dicts, in OpenAI's form or with the blocks of a reply, or a string as one user message.
         *tools* are JSON schemas in OpenAI's form, *tool_choice* is "auto", "none", "any", "required" or a tool's name.
         *structured_model* is a pydantic class, or a JSON Schema as a dict, that the answer must fit; the answer is then
-        in `metadata`, and tools are ignored, with a warning. `stream=` overrides the model's own; further keywords go
-        to the vendor by its names.
+        in `metadata`, and tools are ignored, with a warning. `stream=` overrides the model's own. Further keywords are
+        parameters: by OpenAI's names for any model (`max_tokens`, `reasoning_effort`, ...), or by the vendor's own.
 
         A message is data: a local file whose path stands in it is read only if the app named it (a `pathlib.Path`, or
         a source of the type `path`) or the configuration allows its folder; see `modelhub.messages.files`.
@@ -269,6 +276,7 @@ class ChatModelBase(ABC):
         context = self.open_call(kwargs)
         stream = kwargs.pop("stream", None)
         if kwargs:
+            check_keywords(kwargs)
             check_options(kwargs)
         request = ChatRequest(
             messages=neutral_messages,

@@ -132,6 +132,9 @@ class Attempt(Record):
     `rate_limits` is what the vendor's headers say is left of its limits, if they do: by `requests`, `tokens`,
     `input_tokens` and `output_tokens`, how much, and for how many seconds that holds.
 
+    `dropped` has the parameters of the call that were left out because the model does not take them, each with the
+    reason; `rounded` those that were changed, such as a level of `reasoning_effort` that the model does not know.
+
     Times are in seconds: `started` since the call began, `wait` spent waiting before this attempt, `first_token` and
     `duration` since the attempt began.
     """
@@ -154,6 +157,8 @@ class Attempt(Record):
     complete: bool
     response_model: str | None
     rate_limits: Mapping[str, tuple[int, float]] | None
+    dropped: dict[str, str]
+    rounded: dict[str, str]
 
     def __init__(self, model: str, provider: str, model_name: str, *, started: float = 0.0, wait: float = 0.0) -> None:
         super().__init__(
@@ -175,6 +180,8 @@ class Attempt(Record):
             complete=False,
             response_model=None,
             rate_limits=None,
+            dropped={},
+            rounded={},
         )
 
 

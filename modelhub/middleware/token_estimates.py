@@ -23,10 +23,14 @@ def input_tokens(request: ChatRequest) -> int:
     return characters(request) // 4 + 1
 
 
+_NEUTRAL_NAMES = ("max_tokens", "max_completion_tokens")
+"""What bounds an answer's tokens for any model."""
+
+
 def max_output_tokens(request: ChatRequest, model: ChatModelBase) -> int | None:
     """How long the answer may be, as the call or the model's own parameters say; None if nothing says so."""
     for parameters in (request.options, model.default_parameters()):
-        for path in model.max_tokens_parameters if parameters else ():
+        for path in (*model.max_tokens_parameters, *_NEUTRAL_NAMES) if parameters else ():
             bound: Any = parameters
             for key in path.split("."):
                 bound = bound.get(key) if isinstance(bound, Mapping) else None

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from functools import cached_property
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -25,24 +26,25 @@ from modelhub.core.errors import (
     UnknownFailure,
     UnsupportedFeature,
 )
+from modelhub.core.events import ParameterChanged
 from modelhub.core.model import ChatModelBase, ChatRequest
 from modelhub.core.record import Lazy
 from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.core.tracebacks import describe_origin, drop_frames, linked_errors
-from modelhub.messages.blocks import (
-    ContentBlock,
-    ProviderItemBlock,
-    TextBlock,
-    ThinkingBlock,
-    ToolResultBlock,
-    ToolUseBlock,
-)
 from modelhub.providers.addresses import find_secrets
 from modelhub.providers.http.failures import find_network_failure
 from modelhub.providers.http.proxies import read_proxy_addresses
 from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
+from modelhub.providers.parameter_resolver import (
+    ParameterResolver,
+    ResolvedParameters,
+    add_parameters,
+    with_resolved,
+)
+from modelhub.providers.parameters import Vocabulary
 from modelhub.providers.redaction import PreparedSecrets, is_clean, redact, shorten
+from modelhub.providers.request_texts import texts_of_request
 from modelhub.providers.required_tool import find_required_tool
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import ClientProblem, ClientSettings
@@ -91,6 +93,23 @@ class Provider(ChatModelBase):
         """Return what keeps the SDK's client from being made with its arguments, by making one. Asks no server."""
         return []
 
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The parameters of its API; None for a provider that reads those of a call as they are."""
+        return None
+
+    def constructor_parameters(self) -> Mapping[str, Any]:
+        """Return the parameters that were given when the model was made; what else is said goes before them."""
+        return {}
+
+    def default_parameters(self) -> Mapping[str, Any]:
+        """Return the parameters that go with every request."""
+        return self._default_parameters
+
+    @cached_property
+    def _default_parameters(self) -> Mapping[str, Any]:
+        return {**self.constructor_parameters(), **self.ask, **self.generate_kwargs}
+
     def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002 - some decide by the request
         """How this vendor is asked for structured output."""
         return "native"
@@ -128,10 +147,12 @@ class Provider(ChatModelBase):
         attempt = context.begin(self.name, self.kind, self.model_name)
         answer: ResponseBuilder | None = None
         failure: CallError | None = None
+        sent: ResolvedParameters | None = None
         try:
             self.check_configuration()
             if not self.is_prepared:
                 await self.prepare()
+            request, sent = self._resolve(request, attempt)
             structured = self._structured(request)
             self._check_tools(request)
             vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
@@ -149,6 +170,8 @@ class Provider(ChatModelBase):
             if answer is not None:
                 attempt["usage"] = attempt["usage"] or answer.usage
             failure = self._classified(error, request)
+            if sent is not None and sent.names and (resolver := self._resolver) is not None:
+                failure.retry_without = resolver.learn(failure, sent)
         except asyncio.CancelledError as error:
             drop_frames(error)
             raise
@@ -160,6 +183,30 @@ class Provider(ChatModelBase):
             raise failure
         add_done_callback(reply, lambda outcome: _end(context, attempt, outcome, answer))
         return reply
+
+    @cached_property
+    def _resolver(self) -> ParameterResolver | None:
+        """What resolves the parameters of calls; None for a provider that reads them as they are."""
+        if (vocabulary := self.vocabulary) is None:
+            return None
+        layers = self.constructor_parameters(), self.ask, self.generate_kwargs
+        return ParameterResolver(self.model_name, vocabulary, layers, self.takes, self.unsupported_parameters)
+
+    def _resolve(self, request: ChatRequest, attempt: Attempt) -> tuple[ChatRequest, ResolvedParameters | None]:
+        """Return *request* with the parameters that are sent in its options, and these; *attempt* gets the changes."""
+        if (resolver := self._resolver) is None:
+            return (add_parameters(request, self.ask, self.generate_kwargs) if self.ask else request), None
+        sent = resolver.resolve(request)
+        if sent.dropped or sent.rounded:
+            attempt["dropped"], attempt["rounded"] = dict(sent.dropped), dict(sent.rounded)
+            for parameter, reason, is_dropped in resolver.new_changes(sent):
+                context = request.context
+                context.observe(ParameterChanged(context.call_id, self.name, parameter, reason, is_dropped))
+        return with_resolved(request, sent), sent
+
+    def list_unsupported_parameters(self) -> dict[str, str]:
+        """Return the neutral parameters that are left out for this model, each with the reason."""
+        return {} if self._resolver is None else dict(self._resolver.unsupported())
 
     async def prepare(self) -> None:
         """Do what takes long before the first request; a limit has it done before it counts the request as sent."""
@@ -269,7 +316,7 @@ class Provider(ChatModelBase):
 
     def _hide(self, failure: CallError, request: ChatRequest) -> None:
         """Take secrets and the conversation out of *failure*, its causes and the frames it was raised in."""
-        hidden, contents = self._hidden_texts(), list(_contents(request))
+        hidden, contents = self._hidden_texts(), list(texts_of_request(request))
         # A traceback prints the causes too. What a server echoes is in the SDK's error as it came.
         failure.__context__ = None
         errors = linked_errors(failure)
@@ -334,35 +381,6 @@ def _unknown(error: Exception) -> CallError:
     if origin := describe_origin(error):
         failure.add_note(origin)
     return failure
-
-
-def _contents(request: ChatRequest) -> Iterator[str]:
-    """Yield every text of the conversation, the latest first."""
-    for message in reversed(request.messages):
-        for block in message.blocks:
-            yield from _block_texts(block)
-
-
-def _block_texts(block: ContentBlock) -> Iterator[str]:
-    if isinstance(block, TextBlock):
-        yield block.text
-    elif isinstance(block, ThinkingBlock):
-        yield block.thinking
-    elif isinstance(block, ProviderItemBlock):
-        # Shorter ones are names of the API, which an error may tell: types, states, ids.
-        yield from (text for text in _texts_in(block.item) if " " in text)
-    elif isinstance(block, ToolUseBlock):
-        yield from _texts_in(block.input)
-    elif isinstance(block, ToolResultBlock):
-        yield from (part.text for part in block.output if isinstance(part, TextBlock))
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts_in(item)
 
 
 def _text_of(error: BaseException) -> str:

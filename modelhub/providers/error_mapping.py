@@ -46,12 +46,16 @@ _MAX_BODY_LENGTH = 100_000
 
 
 class ErrorReport(NamedTuple):
-    """What an error's body says: the *message*, its *codes* (the most exact first), and Google's *details*."""
+    """What an error's body says: the *message*, its *codes* (the most exact first), and Google's *details*.
+
+    *parameter* is the one at fault, where a field says so.
+    """
 
     message: str = ""
     codes: tuple[str, ...] = ()
     details: tuple[Json, ...] = ()
     request_id: str | None = None
+    parameter: str | None = None
 
     @property
     def code(self) -> str | None:
@@ -86,9 +90,26 @@ def read_error_body(body: object) -> ErrorReport:
     error = inner if isinstance(inner, dict) else body
     message = _find_message(error, body, inner)
     report = ErrorReport(
-        message, tuple(_find_codes(error, body)), tuple(_dicts(error.get("details"))), _request_id(body)
+        message,
+        tuple(_find_codes(error, body)),
+        tuple(_dicts(error.get("details"))),
+        _request_id(body),
+        _find_parameter(error, body),
     )
     return _unwrap(report, error)
+
+
+def _find_parameter(error: Json, body: Json) -> str | None:
+    """Return the parameter at fault: OpenAI's `param`, the last place of FastAPI's `loc`, a field that Google names."""
+    for value in (error.get("param"), error.get("parameter"), body.get("param")):
+        if isinstance(value, str) and value:
+            return value
+    for item in _dicts(body.get("detail")):
+        places = [place for place in item.get("loc") or () if isinstance(place, str) and place != "body"]
+        if places:
+            return ".".join(places)
+    violations = [field for item in _dicts(error.get("details")) for field in _dicts(item.get("fieldViolations"))]
+    return next((str(item["field"]) for item in violations if item.get("field")), None)
 
 
 def is_flat_error(body: Json) -> bool:
@@ -168,6 +189,7 @@ def _unwrap(report: ErrorReport, error: Json) -> ErrorReport:
         (*upstream.codes, *report.codes),
         (*upstream.details, *report.details),
         report.request_id,
+        upstream.parameter or report.parameter,
     )
 
 
@@ -233,6 +255,7 @@ def error_from_report(
     wait = parse_retry_after(lower, now)
     failure.retry_after = report.wait if wait is None and isinstance(failure, RateLimited) else wait
     failure.should_retry = {"true": True, "false": False}.get(lower.get("x-should-retry", "").lower())
+    failure.parameter = report.parameter
     # A refusal that calls the model's answer unusable speaks of the answer to this one request.
     failure.request_specific = isinstance(failure, BadReply)
     return failure

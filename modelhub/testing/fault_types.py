@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -19,6 +19,7 @@ __all__ = [
     "CutBody",
     "ErrorEvent",
     "ErrorIn200",
+    "FieldsRefused",
     "Fault",
     "Intermittent",
     "Garbled",
@@ -131,6 +132,29 @@ class Status(Fault):
             await ErrorEvent(self.refusal, 0).stream(exchange)
         else:
             await exchange.reply(body, status, headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsRefused:
+    """A refusal of requests that hold one of *fields* anywhere but in messages and tools, by the first of them."""
+
+    fields: tuple[str, ...]
+
+    def __call__(self, request: Recorded) -> Fault | None:
+        """The refusal for *request*, None if it holds none of them."""
+        names = set(_field_names(request.body))
+        refused = next((field for field in self.fields if field in names), None)
+        return None if refused is None else Status(Refusal("unsupported_parameter", parameter=refused))
+
+
+_CONTENTS = frozenset({"contents", "format", "input", "messages", "tools"})
+
+
+def _field_names(body: Any) -> Iterator[str]:
+    for name, value in body.items() if isinstance(body, Mapping) else ():
+        yield name
+        if name not in _CONTENTS:
+            yield from _field_names(value)
 
 
 @dataclass(frozen=True, slots=True)

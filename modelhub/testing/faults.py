@@ -32,6 +32,7 @@ __all__ = [
     "no_done",
     "no_end_mark",
     "no_prefill",
+    "refuse_fields",
     "refused",
     "reset",
     "silence",
@@ -81,6 +82,14 @@ def status(
         own |= {"retry-after-ms": f"{retry_after * 1000:.0f}"} if form == "ms" else {"Retry-After": f"{retry_after:g}"}
     refusal = Refusal(kind, code, error_code, message, retry_after)
     return plays.Status(refusal, own, retry_after if form == "date" else None)
+
+
+def refuse_fields(*names: str) -> Item:
+    """A refusal of every request that holds one of the fields *names*, by the first of them; else the answer.
+
+    The names are those on the wire, such as `temperature`, `generationConfig` or `num_predict`.
+    """
+    return plays.FieldsRefused(names)
 
 
 def no_prefill() -> Fault:

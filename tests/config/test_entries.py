@@ -189,7 +189,7 @@ def test_dict_is_not_changed() -> None:
 
 def test_every_layer_may_be_a_default() -> None:
     """Whatever layer an entry can set, the defaults can."""
-    assert set(load_layer_options()) | {"stream"} == set(make_defaults_class().model_fields)
+    assert set(load_layer_options()) | {"stream", "ask"} == set(make_defaults_class().model_fields)
     assert set(load_layer_options()) < set(get_keys(make_entry_class("acme")))
 
 

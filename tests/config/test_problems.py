@@ -9,6 +9,7 @@ from textwrap import dedent
 import pytest
 
 from modelhub.config.load import load_dict, load_file, load_text
+from modelhub.config.schema import HubConfig
 from modelhub.core.errors import ConfigError
 
 Refuse = Callable[..., ConfigError]
@@ -74,7 +75,7 @@ TABLE = [
     (
         GPT + "colour: red\n",
         "4:1: unknown key `colour` in the file",
-        "known keys: version, defaults, limits, models, chains, retry_budget, usage, budgets, files, telemetry",
+        f"known keys: {', '.join(HubConfig.model_fields)}",
     ),
     (
         GPT + "claude: {provider: acme}\n",
@@ -113,7 +114,7 @@ TABLE = [
     (
         OPEN + "    temperature: 1\n",
         "6:5: unknown key `temperature` in model `gpt`",
-        "it belongs under `generate_kwargs`",
+        "it belongs under `ask`",
     ),
     (OPEN + "    first_token: 3\n", "6:5: unknown key `first_token` in model `gpt`", "it belongs under `timeout`"),
     (

@@ -7,6 +7,7 @@ types are copied before they are made strict, so that the SDKs are left as they 
 import base64
 import binascii
 import collections.abc
+import inspect
 import json
 import re
 import types
@@ -103,6 +104,7 @@ def _gemini_form():
         tools: list[google.Tool] | None = None
         toolConfig: google.ToolConfig | None = None  # noqa: N815
         safetySettings: list[google.SafetySetting] | None = None  # noqa: N815
+        serviceTier: google.ServiceTier | None = None  # noqa: N815
 
     return Body, Body
 
@@ -669,8 +671,19 @@ def _dashscope_part(part):
         yield f"{kind} that is no address and no data URL"
 
 
+@cache
+def _dashscope_names():
+    """The parameters that the SDK has, and those that it sets itself."""
+    from dashscope.v2.protocols.native import NativeProtocol
+
+    names = inspect.signature(NativeProtocol.build_chat_request).parameters
+    return {*names, "result_format", "incremental_output"} - {"self", "model", "messages", "stream", "path"}
+
+
 def _dashscope_parameters(parameters):
     tools = [tool["function"]["name"] for tool in parameters.get("tools", ())]
+    if unknown := set(parameters) - _dashscope_names():
+        yield f"{sorted(unknown)} among the parameters"
     if "tools" in parameters and not tools:
         yield "an empty list of tools"
     choice = parameters.get("tool_choice", "auto")
@@ -720,6 +733,8 @@ class _OllamaBody(_Ollama):
     tools: list[dict[str, typing.Any]] | None = None
     format: dict[str, typing.Any] | typing.Literal["json"] | None = None
     options: dict[str, typing.Any] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
 
 
 def _ollama(body, _target):
@@ -728,6 +743,10 @@ def _ollama(body, _target):
     except pydantic.ValidationError as error:
         yield from (f"form: {one['loc']}: {one['msg']}" for one in error.errors(include_url=False)[:4])
         return
+    from ollama._types import Options
+
+    if unknown := set(body.get("options") or ()) - {*Options.model_fields, "min_p"}:
+        yield f"options {sorted(unknown)}"
     messages = body["messages"]
     if not messages:
         yield "no messages"

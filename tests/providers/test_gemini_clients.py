@@ -110,10 +110,10 @@ async def test_extra_parameters_of_the_client_are_joined_in_either_spelling(ask)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"max_tokens": 5}, r"max_tokens: is no parameter .*; did you mean `max_output_tokens`\?"),
+        ({"max_out_tokens": 5}, r"max_out_tokens: is no parameter .*; did you mean `max_output_tokens`\?"),
         ({"temperature": "secret"}, r"temperature: Input should be a valid number"),
         ({"audio_timestamp": True}, "only supported in Gemini Enterprise"),
-        ({"seed": 1, "stop_sequences": "x"}, "stop_sequences: Input should be a valid list"),
+        ({"seed": 1, "response_modalities": "x"}, "response_modalities: Input should be a valid list"),
     ],
 )
 async def test_wrong_parameters_are_told_before_a_request(loopback, options, words):

@@ -161,7 +161,8 @@ async def test_the_limit_of_tokens_has_the_name_the_server_knows(sent, compat, g
     [
         ("openai", "none", {"reasoning_effort": "none"}),
         ("dashscope", "none", {"enable_thinking": False}),
-        ("dashscope", "high", {"enable_thinking": True}),
+        ("dashscope", "low", {"enable_thinking": True, "thinking_budget": 2048}),
+        ("dashscope", "max", {"enable_thinking": True}),
         ("vllm", "none", {"chat_template_kwargs": {"enable_thinking": False}}),
         ("deepseek", "none", {"thinking": {"type": "disabled"}}),
         ("deepseek", "high", {"thinking": {"type": "enabled"}, "reasoning_effort": "high"}),

@@ -138,7 +138,7 @@ async def test_only_models_that_reason_are_asked_for_their_reasoning(loopback, n
     loopback.answers(response(message("hello")))
     async with OpenAIChatModel(name, KEY, False, api="responses", base_url=f"{loopback.url}/v1") as model:
         assert ("include" in await body_of(loopback, model)) == asks
-        assert "include" in await body_of(loopback, model, reasoning_effort="low")
+        assert "include" in await body_of(loopback, model, reasoning={"effort": "low"})
 
 
 PARAMETERS = [
@@ -155,7 +155,7 @@ PARAMETERS = [
         {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "strict": True}}},
         {"text": {"format": {"type": "json_schema", "name": "n", "schema": {}, "strict": True}}},
     ),
-    ({"temperature": 0.5, "top_p": 0.9, "user": "u"}, {"temperature": 0.5, "top_p": 0.9, "user": "u"}),
+    ({"service_tier": "flex", "user": "u"}, {"service_tier": "flex", "user": "u"}),
     ({"store": True}, {"store": True}),
     ({"include": ["message.output_text.logprobs"]}, {}),
     ({"n": 1, "stop": None, "logprobs": False, "presence_penalty": 0.0, "seed": None}, {}),
@@ -173,6 +173,20 @@ async def test_parameters_go_by_the_names_of_the_api(loopback, model, given, sen
     include = body.pop("include")
     assert body == {**plain, **sent}
     assert include == [*given.get("include", ()), "reasoning.encrypted_content"]
+
+
+async def test_sampling_is_sent_to_models_that_take_it(loopback):
+    """Models that do not reason take it, and those of the next generation while they do not."""
+    loopback.answers(response(message("hello")))
+    sampling = {"temperature": 0.5, "top_p": 0.9}
+    for name, given, sent in [
+        ("gpt-4.1", sampling, sampling),
+        ("gpt-5.2", {**sampling, "reasoning_effort": "none"}, {**sampling, "reasoning": {"effort": "none"}}),
+        ("gpt-5.2", {**sampling, "reasoning_effort": "low"}, {"reasoning": {"effort": "low"}}),
+    ]:
+        async with OpenAIChatModel(name, KEY, False, api="responses", base_url=f"{loopback.url}/v1") as model:
+            body = await body_of(loopback, model, **given)
+        assert {key: body[key] for key in ("temperature", "top_p", "reasoning") if key in body} == sent
 
 
 async def test_tools_say_whether_they_are_strict(loopback, model):

@@ -63,6 +63,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         fallback_on: Iterable[str] = (),
         no_fallback_on: Iterable[str] = (),
         sticky: float | StickyOptions | Mapping[str, Any] = 0.0,
+        ask: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(models[0].model_name, stream)
         self._name = name
@@ -71,6 +72,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         self.deadline = deadline
         self.on_broken_stream = on_broken_stream
         self.sticky = _Favourites(sticky)
+        self.ask = dict(ask or {})
         self.configured = any(model.configured for model in self.models)
         self.services = self.models[0].services
         self._also = tuple(FAILURES[failure] for failure in fallback_on)
@@ -124,6 +126,8 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
             options = {key: value for key, value in options.items() if key not in ("deadline", "fallback")}
         if fallback and len(self.models) > 1:
             refuse_stored_conversation(options, self.name)
+        if self.ask:
+            options = {**self.ask, **options}
         deadline = _earlier(request.deadline, ambient_deadline())
         if own is not None:
             deadline = _earlier(deadline, self.services.clock.now() + own)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub.core import errors
-from modelhub.options import Duration, LayerOptions, Options
+from modelhub.options import AskOptions, Duration, LayerOptions, Options
 
 __all__ = ["FAILURES", "ChainOptions", "StickyOptions"]
 
@@ -44,6 +44,8 @@ class ChainOptions(LayerOptions):
     sticky: Annotated[float, Duration(0, 86_400)] | StickyOptions = 0.0
     """How long the model that answered after a fallback is asked first, for the sake of its prompt cache: `5m`, or
     `{for: 5m, by: tag:session}` to keep each session where its cache is."""
+    ask: AskOptions | None = None
+    """Parameters of every call, by the names that are the same for every vendor; they go before those of its models."""
 
     @field_validator("fallback_on", "no_fallback_on")
     @classmethod

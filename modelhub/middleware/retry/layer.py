@@ -48,13 +48,15 @@ class Retry(Layer):
         try:
             reply = await self.inner.send(request)
         except CallError as error:
-            if self.options.max_attempts - request.attempted <= 1 or error.policy.retry is RetryRule.NO:
+            is_last = self.options.max_attempts - request.attempted <= 1 or error.policy.retry is RetryRule.NO
+            if is_last and error.retry_without is None:
                 raise
             failure = error
         else:
             self.budget.answered()
             return reply
-        reply = await self._retry(request, failure)  # not in the handler: this failure is not the next one's context
+        # Not in the handler: this failure is not the next one's context.
+        reply = await self._retry(request, failure)
         self.budget.answered()
         return reply
 
@@ -65,9 +67,13 @@ class Retry(Layer):
         pending: list[CallError] = [first]
 
         async def attempt() -> Reply:
-            if pending:
-                raise pending.pop()  # what has failed already is tenacity's first attempt
-            return await self.inner.send(request)
+            if pending:  # what has failed already is tenacity's first attempt
+                return await self._ask_without_refused(request, pending.pop())
+            try:
+                return await self.inner.send(request)
+            except CallError as error:
+                failure = error
+            return await self._ask_without_refused(request, failure)
 
         def report_wait(state: RetryCallState) -> None:
             context = request.context
@@ -87,6 +93,20 @@ class Retry(Layer):
             plan.error.retry_after = refused.retry_after
             raise plan.error from plan.error.__cause__
         return reply
+
+    async def _ask_without_refused(self, request: ChatRequest, failure: CallError) -> Reply:
+        """Return the reply that comes once every parameter is left out that the model refuses by its name.
+
+        That is known after *failure*, so that there is nothing to wait for; each refusal must name another parameter.
+        Raises *failure* if it names none, and what ends the attempts after it.
+        """
+        while failure.retry_without is not None:
+            drop_traceback(failure)
+            try:
+                return await self.inner.send(request)
+            except CallError as error:
+                failure = error
+        raise failure
 
     def backoff(self, attempt: int) -> float:
         """How long to wait after the *attempt*th attempt, in seconds: full jitter below an exponential bound."""

@@ -17,6 +17,7 @@ from modelhub.messages.json_schema import schema_of
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.anthropic.endpoint import CREDENTIALS, find_endpoint, has_credentials
 from modelhub.providers.anthropic.errors import error_from_response
+from modelhub.providers.anthropic.parameters import VOCABULARY
 from modelhub.providers.anthropic.request import PROVIDER_NAME, encode_request, structured_natively, thinks
 from modelhub.providers.anthropic.response import DONE, read_body, read_event
 from modelhub.providers.anthropic.schema import native_schema
@@ -51,6 +52,7 @@ class AnthropicChatModel(HttpProvider):
 
     takes_cache_marks = True
     kind = PROVIDER_NAME
+    vocabulary = VOCABULARY
     max_tokens_parameters = ("max_tokens",)
     sdk = "anthropic"
     vendor = "Anthropic"
@@ -83,9 +85,10 @@ class AnthropicChatModel(HttpProvider):
             self.credentials_lifetime = 0
         super().__init__(model_name, stream, endpoint=endpoint, client_args=args, generate_kwargs=generate_kwargs)
 
-    def default_parameters(self) -> Mapping[str, Any]:
-        """Return the parameters that go with every request."""
-        return {"max_tokens": self.max_tokens, **self.generate_kwargs}
+    def constructor_parameters(self) -> Mapping[str, Any]:
+        """Return the limit of tokens, which the API demands, and how the model thinks."""
+        thinking = {} if self.thinking is None else {"thinking": dict(self.thinking)}
+        return {"max_tokens": self.max_tokens, **thinking}
 
     # -- what is missing, what is secret -------------------------------------------------------------------------------
 
@@ -165,18 +168,11 @@ class AnthropicChatModel(HttpProvider):
         if structured_natively(self.model_name) and native_schema(schema) is not None:
             return "native"
         named = "$ref" in schema or schema.get("type") == "object"  # tools take named arguments only
-        return "tool" if named and not thinks(self._parameters(request), adaptively=True) else "prompt"
-
-    def _parameters(self, request: ChatRequest) -> dict[str, Any]:
-        wanted = {**self.default_parameters(), **request.options}
-        if self.thinking is not None:
-            wanted.setdefault("thinking", dict(self.thinking))
-        parameters = {name: value for name, value in wanted.items() if value is not None}
-        return {"max_tokens": self.max_tokens, **parameters}
+        return "tool" if named and not thinks(request.options, adaptively=True) else "prompt"
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the parameters of the Messages API."""
-        parameters = self._parameters(request)
+        parameters = {"max_tokens": self.max_tokens, **request.options}
         headers = (parameters.get("extra_headers"), self._client_args.get("default_headers"))
         body = encode_request(
             request.messages,

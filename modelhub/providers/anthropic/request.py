@@ -32,6 +32,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
     UrlSource,
 )
+from modelhub.providers.anthropic.parameters import model_version
 from modelhub.providers.anthropic.schema import native_schema
 from modelhub.providers.structured_output import Structured
 from modelhub.providers.tool_schema import plain_root
@@ -44,22 +45,14 @@ PROVIDER_NAME = "anthropic"
 
 # -- models ----------------------------------------------------------------------------------------------------------
 
-_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
-
-
-def _version(model_name: str) -> tuple[int, int] | None:
-    """The generation in a Claude's name, such as (4, 5); None for other names and for those without one."""
-    found = _VERSION.search(model_name)
-    return (int(found[1]), int(found[2] or 0)) if found else None
-
 
 def structured_natively(model_name: str) -> bool:
     """Whether the model takes a JSON schema for its answer: Claudes from 4.5 on, as far as the name tells."""
-    return (_version(model_name) or (0, 0)) >= (4, 5)
+    return (model_version(model_name) or (0, 0)) >= (4, 5)
 
 
 def _refuses_prefill(model_name: str) -> bool:
-    return (_version(model_name) or (0, 0)) >= (4, 6)
+    return (model_version(model_name) or (0, 0)) >= (4, 6)
 
 
 def thinks(options: Mapping[str, Any], *, adaptively: bool = False) -> bool:

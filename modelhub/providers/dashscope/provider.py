@@ -12,6 +12,7 @@ from modelhub.core.model import ChatRequest
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.dashscope.endpoint import find_endpoint
 from modelhub.providers.dashscope.errors import error_from_response
+from modelhub.providers.dashscope.parameters import VOCABULARY
 from modelhub.providers.dashscope.request import (
     PROVIDER_NAME,
     encode_parameters,
@@ -52,6 +53,7 @@ class DashScopeChatModel(HttpProvider):
 
     takes_cache_marks = True
     kind = PROVIDER_NAME
+    vocabulary = VOCABULARY
     max_tokens_parameters = ("max_tokens",)
     sdk = "dashscope"
     vendor = "DashScope"
@@ -126,18 +128,19 @@ class DashScopeChatModel(HttpProvider):
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def _parameters(self, request: ChatRequest) -> dict[str, Any]:
-        return encode_parameters(self.generate_kwargs, request.options, self.enable_thinking)
+    def constructor_parameters(self) -> Mapping[str, Any]:
+        """Return whether the model thinks."""
+        return {"enable_thinking": self.enable_thinking}
 
     def structured_method(self, request: ChatRequest) -> Method:
         """By a forced tool; in words where none can be forced, which is while it thinks, or none may be known."""
-        is_thinking = self._parameters(request).get("enable_thinking") is True
+        is_thinking = request.options.get("enable_thinking") is True
         in_words = is_thinking or is_multimodal(self.model_name, request.messages, self.multimodality)
         return "prompt" if in_words else "tool"
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the parameters of the native API; some models answer in streams only."""
-        parameters = self._parameters(request)
+        parameters = encode_parameters(request.options)
         stream = stream or must_stream(self.model_name, parameters)
         multimodal = is_multimodal(self.model_name, request.messages, self.multimodality)
         body = encode_request(self.model_name, request, structured, stream, parameters, multimodal)

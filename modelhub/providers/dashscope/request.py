@@ -177,10 +177,9 @@ _ROLES: dict[str, Callable[[Sequence[Any], bool], list[Wire]]] = {"user": _user,
 # Parameters
 
 
-def encode_parameters(generate_kwargs: Mapping[str, Any], options: Mapping[str, Any], thinking: bool | None) -> Wire:
-    """What is asked for beside the messages; a call's *options* win, and None takes a parameter out.
+def encode_parameters(options: Mapping[str, Any]) -> Wire:
+    """Return what is asked for beside the messages.
 
     `incremental_output` is none of the caller's: what comes in pieces is put together here anyway.
     """
-    found = {"enable_thinking": thinking, **generate_kwargs, **options}
-    return {key: value for key, value in found.items() if value is not None and key != "incremental_output"}
+    return {key: value for key, value in options.items() if key != "incremental_output"}

@@ -14,7 +14,13 @@ from modelhub.core.model import ChatRequest
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.gemini.endpoint import environment_keys, find_endpoint, has_credentials, is_vertex, takes_key
 from modelhub.providers.gemini.errors import error_from_response
-from modelhub.providers.gemini.parameters import copy_parameters, explain_parameters, merge_json, read_http_options
+from modelhub.providers.gemini.parameters import (
+    VOCABULARY,
+    copy_parameters,
+    explain_parameters,
+    merge_json,
+    read_http_options,
+)
 from modelhub.providers.gemini.request import encode_request, structured_method
 from modelhub.providers.gemini.response import read_body, read_done, read_event
 from modelhub.providers.http import HttpxTransport, Timeouts, Transport
@@ -60,6 +66,7 @@ class GeminiChatModel(HttpProvider):
     """
 
     kind = "gemini"
+    vocabulary = VOCABULARY
     telemetry_name = "gcp.gen_ai"
     price_provider = "google"
     max_tokens_parameters = ("max_output_tokens", "maxOutputTokens")
@@ -199,15 +206,17 @@ class GeminiChatModel(HttpProvider):
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
+    def constructor_parameters(self) -> Mapping[str, Any]:
+        """Return how the model thinks."""
+        return {} if self._thinking_config is None else {"thinking_config": self._thinking_config}
+
     def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002
         """Return how structured output is asked for: by JSON schema, but Gemma in words."""
         return structured_method(self.model_name)
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the part of the body that is written here, and the SDK's `config` and HttpOptions."""
-        config = {**copy_parameters(self.generate_kwargs), **copy_parameters(request.options)}
-        if self._thinking_config is not None:
-            config.setdefault("thinking_config", self._thinking_config)
+        config = copy_parameters(request.options)
         body = encode_request(request, structured, self.model_name, config.pop("tools", None))
         if "system_instruction" in config and "systemInstruction" in body:
             raise InvalidRequest("there are system messages and a `system_instruction`: only one can be sent")

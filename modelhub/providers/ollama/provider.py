@@ -18,6 +18,7 @@ from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_
 from modelhub.providers.json_text import loads
 from modelhub.providers.ollama.endpoint import find_endpoint
 from modelhub.providers.ollama.errors import error_from_response
+from modelhub.providers.ollama.parameters import VOCABULARY
 from modelhub.providers.ollama.request import PROVIDER_NAME, encode_request
 from modelhub.providers.ollama.response import read_body, read_event
 from modelhub.providers.response_builder import ResponseBuilder
@@ -49,6 +50,7 @@ class OllamaChatModel(HttpProvider):
     """
 
     kind = PROVIDER_NAME
+    vocabulary = VOCABULARY
     price_provider = ""
     max_tokens_parameters = ("options.num_predict", "num_predict")
     sdk = "ollama"
@@ -101,9 +103,9 @@ class OllamaChatModel(HttpProvider):
 
     # -- the SDK's client, which writes requests -----------------------------------------------------------------------
 
-    def default_parameters(self) -> Mapping[str, Any]:
-        """Return the parameters that go with every request."""
-        return {"options": self.options, **self.generate_kwargs}
+    def constructor_parameters(self) -> Mapping[str, Any]:
+        """Return the options, how long the model stays in memory, and whether it thinks."""
+        return {"options": self.options, "keep_alive": self.keep_alive, "think": self.enable_thinking}
 
     def client_settings(self) -> ClientSettings:
         """Return the server's address and the client's arguments."""
@@ -151,14 +153,8 @@ class OllamaChatModel(HttpProvider):
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the parameters of `/api/chat`."""
-        body = {
-            "model": self.model_name,
-            "stream": stream,
-            "keep_alive": self.keep_alive,
-            "think": self.enable_thinking,
-        }
-        parameters = {"options": self.options}, self.generate_kwargs, request.options
-        return VendorRequest(encode_request(body, request, structured, parameters), stream, "chat")
+        body = {"model": self.model_name, "stream": stream}
+        return VendorRequest(encode_request(body, request, structured, request.options), stream, "chat")
 
     # -- answers -------------------------------------------------------------------------------------------------------
 

@@ -33,9 +33,9 @@ Wire = dict[str, Any]
 
 
 def encode_request(
-    body: Wire, request: ChatRequest, structured: Structured | None, parameters: Iterable[Mapping[str, Any]]
+    body: Wire, request: ChatRequest, structured: Structured | None, parameters: Mapping[str, Any]
 ) -> Wire:
-    """Return *body* with the conversation, the tools and the *parameters*, later ones over earlier ones.
+    """Return *body* with the conversation, the tools and the *parameters*.
 
     Raises UnsupportedFeature for what the vendor cannot take.
     """
@@ -166,21 +166,15 @@ _OF_THE_REQUEST = frozenset({"format", "keep_alive", "logprobs", "shift", "think
 _ALIASES = {"enable_thinking": "think"}
 
 
-def _set_parameters(body: Wire, layers: Iterable[Mapping[str, Any]]) -> None:
-    """Put parameters into *body*, later layers over earlier ones; None takes a parameter out.
+def _set_parameters(body: Wire, parameters: Mapping[str, Any]) -> None:
+    """Put *parameters* into *body*.
 
     What is no parameter of the request itself, such as `temperature`, is one of its `options`: the server would
     overlook it anywhere else.
     """
     options: Wire = {}
-    for layer in layers:
-        for name, value in layer.items():
-            key = _ALIASES.get(name, name)
-            if key == "options":
-                options |= value or {}
-            else:
-                (body if key in _OF_THE_REQUEST else options)[key] = value
-    for key in [key for key in _OF_THE_REQUEST if key in body and body[key] is None]:
-        del body[key]
-    if options := {key: value for key, value in options.items() if value is not None}:
+    for name, value in parameters.items():
+        key = _ALIASES.get(name, name)
+        (body if key in _OF_THE_REQUEST else options)[key] = value
+    if options:
         body["options"] = options

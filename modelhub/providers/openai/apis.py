@@ -23,7 +23,16 @@ from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.structured_output import Structured
 
-__all__ = ["Api", "ApiName", "ChatApi", "ResponsesApi", "choose_api", "has_responses"]
+__all__ = [
+    "CHAT_PARAMETERS",
+    "RESPONSES_PARAMETERS",
+    "Api",
+    "ApiName",
+    "ChatApi",
+    "ResponsesApi",
+    "choose_api",
+    "has_responses",
+]
 
 ApiName = Literal["auto", "responses", "chat"]
 
@@ -118,14 +127,14 @@ class ResponsesApi:
 
 # -- which of them -----------------------------------------------------------------------------------------------------
 
-_CHAT_PARAMETERS = frozenset(
+CHAT_PARAMETERS = frozenset(
     {
         *("n", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs"),
         *("modalities", "audio", "prediction", "web_search_options", "functions", "function_call"),
     }
 )
 """What only chat completions take."""
-_RESPONSES_PARAMETERS = frozenset(
+RESPONSES_PARAMETERS = frozenset(
     {
         *("previous_response_id", "conversation", "instructions", "prompt", "background", "include", "text"),
         *("reasoning", "truncation", "max_tool_calls", "context_management", "max_output_tokens"),
@@ -153,11 +162,11 @@ def choose_api(model: str, request: ChatRequest, parameters: Mapping[str, Any]) 
     if lacks_responses(model):
         return "chat"
     says = {name for name, value in parameters.items() if not responses_request.says_nothing(name, value)}
-    if not says.isdisjoint(_RESPONSES_PARAMETERS) or needs_responses(model) or _has_native_tools(request):
+    if not says.isdisjoint(RESPONSES_PARAMETERS) or needs_responses(model) or _has_native_tools(request):
         return "responses"
     if request.tools and reasons_with_tools_in_responses_only(model) and parameters.get("reasoning_effort") != "none":
         return "responses"
-    wants_chat = not says.isdisjoint(_CHAT_PARAMETERS) or _wants_few_tokens(parameters) or _has_audio(request)
+    wants_chat = not says.isdisjoint(CHAT_PARAMETERS) or _wants_few_tokens(parameters) or _has_audio(request)
     return "chat" if wants_chat else "responses"
 
 

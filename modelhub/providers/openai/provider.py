@@ -21,9 +21,11 @@ from modelhub.providers.openai.endpoint import (
 )
 from modelhub.providers.openai.errors import error_from_response
 from modelhub.providers.openai.models import has_cache_breakpoints
+from modelhub.providers.openai.parameters import make_vocabulary
 from modelhub.providers.openai.request import structured_method
 from modelhub.providers.openai.responses_response import LAST_EVENTS
 from modelhub.providers.openai.servers import SERVERS, Quirks, with_overrides
+from modelhub.providers.parameters import Vocabulary
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import ClientSettings
 from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
@@ -207,15 +209,22 @@ class OpenAIChatModel(HttpProvider):
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The parameters that the server takes."""
+        return make_vocabulary(self.server, self.quirks, self.api)
+
+    def constructor_parameters(self) -> Mapping[str, Any]:
+        """Return the effort that was given when the model was made."""
+        return {} if self._reasoning_effort is None else {"reasoning_effort": self._reasoning_effort}
+
     def structured_method(self, request: ChatRequest) -> Method:
         """Return how structured output is asked for: by JSON schema, or as the server's quirks say."""
         return structured_method(request, self.quirks)
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the parameters of a completion, or of a response."""
-        parameters = {**self.generate_kwargs, **request.options}
-        if self._reasoning_effort is not None and "reasoning_effort" not in parameters:
-            parameters["reasoning_effort"] = self._reasoning_effort
+        parameters = request.options
         name = choose_api(self.model_name, request, parameters) if self.api == "auto" else self.api
         api = self._apis[name]
         body = api.encode_request(

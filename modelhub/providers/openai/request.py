@@ -29,6 +29,7 @@ from modelhub.messages.json_schema import schema_of
 from modelhub.providers.openai.response import PROVIDER
 from modelhub.providers.openai.schema import is_object, is_strict, strict_schema, whole_schema
 from modelhub.providers.openai.servers import Quirks
+from modelhub.providers.parameters import EFFORT_BUDGETS
 from modelhub.providers.structured_output import Method, Structured
 from modelhub.providers.tool_schema import plain_root
 
@@ -98,13 +99,18 @@ def _switch(effort: str) -> Json:
     return {"thinking": {"type": "disabled" if effort == "none" else "enabled"}}
 
 
+def _switch_with_budget(effort: str) -> Json:
+    budget = EFFORT_BUDGETS.get(effort) if effort != "max" else None  # type: ignore[call-overload]  # any text
+    return {"enable_thinking": effort != "none", **({"thinking_budget": budget} if budget is not None else {})}
+
+
 def _template_switch(effort: str) -> Json:
     return {"chat_template_kwargs": {"enable_thinking": effort != "none"}}
 
 
 _THINKING: Mapping[str, Callable[[str], Json]] = {
     "reasoning_effort": lambda effort: {"reasoning_effort": effort},
-    "enable_thinking": lambda effort: {"enable_thinking": effort != "none"},
+    "enable_thinking": _switch_with_budget,
     "chat_template_kwargs": _template_switch,
     "chat_template_kwargs+reasoning_effort": lambda effort: (
         _template_switch(effort) | ({} if effort == "none" else {"reasoning_effort": effort})

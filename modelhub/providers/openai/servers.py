@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from modelhub.core.errors import ConfigError
-from modelhub.options import Options
+from modelhub.options import EFFORTS, Effort, Options
 from modelhub.providers.endpoint import Site, matches_host
 
 __all__ = ["SERVERS", "Quirks", "Server", "find_server", "with_overrides"]
@@ -61,6 +61,12 @@ class Quirks(Options):
     """Whether it takes `video_url` parts."""
     audio: Literal["base64", "data_url"] = "base64"
     """How the data of `input_audio` is written."""
+    efforts: tuple[Effort, ...] = EFFORTS
+    """The levels of `reasoning_effort` it knows; others are rounded to the nearest."""
+    seed: Literal["seed", "random_seed"] = "seed"
+    """What it calls the seed."""
+    lacks: tuple[str, ...] = ()
+    """Parameters of `ask` that it does not take."""
 
 
 class Server(NamedTuple):
@@ -91,6 +97,7 @@ SERVERS: dict[str, Server] = {
             text_only=True,
             reasoning="reasoning_content",
             thinking="thinking+reasoning_effort",
+            efforts=("none", "low", "high", "max"),  # api-docs.deepseek.com/guides/thinking_mode
         ),
     ),
     "dashscope": Server(
@@ -110,19 +117,32 @@ SERVERS: dict[str, Server] = {
     ),
     "openrouter": Server(
         Site("https://openrouter.ai/api/v1", ("openrouter.ai",), ("OPENROUTER_API_KEY",)),
-        Quirks(reasoning="reasoning_details", thinking="reasoning", cache_marks="cache_control"),
+        Quirks(
+            reasoning="reasoning_details",
+            thinking="reasoning",
+            cache_marks="cache_control",
+            efforts=("none", "minimal", "low", "medium", "high", "xhigh"),
+        ),
     ),
     "groq": Server(
         Site("https://api.groq.com/openai/v1", ("api.groq.com",), ("GROQ_API_KEY",)),
-        Quirks(),
+        Quirks(lacks=("top_k", "logprobs", "top_logprobs")),  # console.groq.com/docs/openai
     ),
     "xai": Server(
         Site("https://api.x.ai/v1", ("api.x.ai",), ("XAI_API_KEY",)),
-        Quirks(),
+        Quirks(efforts=("none", "low", "medium", "high")),
     ),
     "mistral": Server(
         Site("https://api.mistral.ai/v1", ("api.mistral.ai",), ("MISTRAL_API_KEY",)),
-        Quirks(max_tokens="max_tokens", stream_options=False, tool_ids="nine", names=False),
+        Quirks(
+            max_tokens="max_tokens",
+            stream_options=False,
+            tool_ids="nine",
+            names=False,
+            efforts=("none", "high"),
+            seed="random_seed",
+            lacks=("top_k", "user", "logprobs", "top_logprobs", "service_tier"),  # it forbids what it does not know
+        ),
     ),
     "gemini": Server(
         Site(
@@ -130,7 +150,7 @@ SERVERS: dict[str, Server] = {
             ("generativelanguage.googleapis.com",),
             ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         ),
-        Quirks(names=False, thought_signatures=True),
+        Quirks(names=False, thought_signatures=True, efforts=("none", "minimal", "low", "medium", "high")),
     ),
     "moonshot": Server(
         Site("https://api.moonshot.ai/v1", ("api.moonshot.ai", "api.moonshot.cn"), ("MOONSHOT_API_KEY",)),
@@ -162,7 +182,7 @@ SERVERS: dict[str, Server] = {
     ),
     "cerebras": Server(
         Site("https://api.cerebras.ai/v1", ("api.cerebras.ai",), ("CEREBRAS_API_KEY",)),
-        Quirks(max_tokens="max_completion_tokens"),
+        Quirks(max_tokens="max_completion_tokens", efforts=("none", "low", "medium", "high")),
     ),
     "perplexity": Server(
         Site("https://api.perplexity.ai", ("api.perplexity.ai",), ("PERPLEXITY_API_KEY",)),
@@ -170,7 +190,12 @@ SERVERS: dict[str, Server] = {
     ),
     "ollama": Server(
         Site("http://localhost:11434/v1", (), ()),
-        Quirks(max_tokens="max_tokens", schema_form="whole", tool_choices=("auto",)),
+        Quirks(
+            max_tokens="max_tokens",
+            schema_form="whole",
+            tool_choices=("auto",),
+            efforts=("none", "low", "medium", "high"),
+        ),
     ),
     "vllm": Server(
         Site("http://localhost:8000/v1", (), ()),
@@ -178,7 +203,12 @@ SERVERS: dict[str, Server] = {
     ),
     "lmstudio": Server(
         Site("http://localhost:1234/v1", (), ()),
-        Quirks(max_tokens="max_tokens", schema_form="whole", tool_choices=("auto", "none", "required")),
+        Quirks(
+            max_tokens="max_tokens",
+            schema_form="whole",
+            tool_choices=("auto", "none", "required"),
+            efforts=("none", "low", "medium", "high"),
+        ),
     ),
     "llamacpp": Server(
         Site("http://localhost:8080/v1", (), ()),

@@ -34,6 +34,7 @@ _REFUSALS: dict[Kind, tuple[int, str, str]] = {
     "server_error": (500, "api_error", "Internal server error"),
     "invalid_request": (400, _WRONG, "max_tokens: must be a positive number"),
     "no_prefill": (400, _WRONG, "This model does not support assistant message prefill."),
+    "unsupported_parameter": (400, _WRONG, "`{parameter}` is deprecated for this model."),
 }
 """Status, type and words of every refusal."""
 
@@ -90,7 +91,8 @@ class AnthropicWire(VendorFormat):
     def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
         """An object of type `error`."""
         status, kind, words = _REFUSALS[refusal.kind]
-        error = {"type": refusal.code or kind, "message": refusal.message or words.format(model=asked.model)}
+        message = refusal.message or words.format(model=asked.model, parameter=refusal.parameter)
+        error = {"type": refusal.code or kind, "message": message}
         return refusal.status or status, {"type": "error", "error": error, "request_id": f"req_{asked.id}"}
 
     def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:

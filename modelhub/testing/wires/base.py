@@ -45,6 +45,7 @@ Kind = Literal[
     "server_error",
     "invalid_request",
     "no_prefill",
+    "unsupported_parameter",
 ]
 """What a vendor may refuse a request for; each vendor has its own status, code and words for it."""
 
@@ -131,13 +132,17 @@ class ParsedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A failure that the server speaks of: what *kind*, and what to say in the place of the vendor's usual words."""
+    """A failure that the server speaks of: what *kind*, and what to say in the place of the vendor's usual words.
+
+    *parameter* is the name of what is not supported, as it stands in the request.
+    """
 
     kind: Kind
     status: int | None = None
     code: str | None = None
     message: str | None = None
     retry_after: float | None = None
+    parameter: str | None = None
 
 
 _KINDS: dict[int, Kind] = {

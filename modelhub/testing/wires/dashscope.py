@@ -32,6 +32,7 @@ _REFUSALS: dict[Kind, tuple[int, str, str]] = {
     "server_error": (500, "InternalError", "An internal error has occurred, please try again later."),
     "invalid_request": (400, "InvalidParameter", "Required parameter missing or invalid."),
     "no_prefill": (400, "InvalidParameter", "The last message must be the user's."),
+    "unsupported_parameter": (400, "InvalidParameter", "The parameter `{parameter}` is not supported by this model."),
 }
 """Status, code and words of every refusal."""
 
@@ -76,7 +77,7 @@ class DashScopeWire(VendorFormat):
     def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
         """A flat object with `code` and `message`."""
         status, code, words = _REFUSALS[refusal.kind]
-        message = refusal.message or words.format(model=asked.model)
+        message = refusal.message or words.format(model=asked.model, parameter=refusal.parameter)
         return refusal.status or status, {
             "code": refusal.code or code,
             "message": message,

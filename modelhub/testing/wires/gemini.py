@@ -57,6 +57,12 @@ _REFUSALS: dict[Kind, tuple[int, str, str, tuple[Json, ...]]] = {
     "server_error": (500, "INTERNAL", "An internal error has occurred.", ()),
     "invalid_request": (400, "INVALID_ARGUMENT", "Request contains an invalid argument.", ()),
     "no_prefill": (400, "INVALID_ARGUMENT", "Please ensure that the conversation ends with a user turn.", ()),
+    "unsupported_parameter": (
+        400,
+        "INVALID_ARGUMENT",
+        "Invalid JSON payload received. Unknown name \"{parameter}\" at 'generation_config': Cannot find field.",
+        (),
+    ),
 }
 """Status, name of the status, words and details of every refusal."""
 
@@ -108,7 +114,7 @@ class GeminiWire(VendorFormat):
             details = (*details, {"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{refusal.retry_after:g}s"})
         if refusal.code is not None:
             details = (_reason(refusal.code), *details)
-        message = refusal.message or words.format(model=asked.model)
+        message = refusal.message or words.format(model=asked.model, parameter=refusal.parameter)
         return status, {"error": {"code": status, "message": message, "status": state, "details": list(details)}}
 
 

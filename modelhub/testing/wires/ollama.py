@@ -32,8 +32,11 @@ _REFUSALS: dict[Kind, tuple[int, str]] = {
     "server_error": (500, "llama runner process has terminated: exit status 2"),
     "invalid_request": (400, "invalid options"),
     "no_prefill": (400, "this model does not support a prefilled answer"),
+    "unsupported_parameter": (400, '"{model}" does not support {parameter}'),
 }
 """Status and words of every refusal; Ollama has no codes."""
+_SPOKEN = {"think": "thinking"}
+"""How it speaks of a field."""
 
 
 class OllamaWire(VendorFormat):
@@ -87,7 +90,10 @@ class OllamaWire(VendorFormat):
     def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
         """A text under `error`."""
         status, words = _REFUSALS[refusal.kind]
-        return refusal.status or status, {"error": refusal.message or words.format(model=asked.model)}
+        return refusal.status or status, {
+            "error": refusal.message
+            or words.format(model=asked.model, parameter=_SPOKEN.get(refusal.parameter or "", refusal.parameter))
+        }
 
     def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
         """The same as a line."""

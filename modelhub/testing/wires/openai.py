@@ -43,6 +43,12 @@ _REFUSALS: dict[Kind, tuple[int, str, str | None, str]] = {
         "unsupported_value",
         "This model takes no assistant message at the end of the conversation.",
     ),
+    "unsupported_parameter": (
+        400,
+        "invalid_request_error",
+        "unsupported_parameter",
+        "Unsupported parameter: '{parameter}' is not supported with this model.",
+    ),
 }
 """Status, type, code and words of every refusal."""
 
@@ -103,8 +109,8 @@ class OpenAIWire(VendorFormat):
 def refuse(refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
     """Return the status and the body of a refusal, which both of OpenAI's APIs write alike."""
     status, kind, code, words = _REFUSALS[refusal.kind]
-    message = refusal.message or words.format(model=asked.model)
-    error = {"message": message, "type": kind, "param": None, "code": refusal.code or code}
+    message = refusal.message or words.format(model=asked.model, parameter=refusal.parameter)
+    error = {"message": message, "type": kind, "param": refusal.parameter, "code": refusal.code or code}
     return refusal.status or status, {"error": error}
 
 

@@ -1,0 +1,94 @@
+"""Neutral parameters at OpenAI and at servers that speak like it: they are OpenAI's own, where a server knows them.
+
+What a server calls otherwise, or lacks, stands in its `Quirks`; how it is told to think, and by which name it knows the
+limit of tokens, is written with the rest of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from modelhub.providers.json_answers import ask_in_words, schema_of_format
+from modelhub.providers.openai.apis import CHAT_PARAMETERS, RESPONSES_PARAMETERS, ApiName, choose_api
+from modelhub.providers.openai.servers import Quirks
+from modelhub.providers.parameters import NEUTRAL_PARAMETERS, Draft, Spelling, Vocabulary
+from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
+
+__all__ = ["make_vocabulary"]
+
+_OFFICIAL = frozenset({"openai", "azure"})
+_SWITCHES = frozenset({"chat_template_kwargs", "thinking"})
+"""The ways of saying an effort that can only switch thinking on and off."""
+
+
+def make_vocabulary(server: str, quirks: Quirks, api: ApiName) -> Vocabulary:
+    """Return the parameters of *server*, which departs from OpenAI's as *quirks* say; *api* is which of its APIs."""
+    own = VENDOR_PARAMETERS["openai"] | VENDOR_PARAMETERS["responses"]
+    special = {
+        "max_tokens": Spelling(quirks.max_tokens or "max_tokens", _spell_max_tokens),
+        "seed": Spelling(quirks.seed),
+        "reasoning_effort": Spelling(
+            "reasoning_effort",
+            _spell_effort if quirks.thinking in _SWITCHES else None,
+            _EFFORT_TEXTS.get(quirks.thinking, ""),
+            ("reasoning.effort", "reasoning", "thinking", "enable_thinking", "thinking_budget", "chat_template_kwargs"),
+        ),
+        "response_format": Spelling(
+            "response_format", None if quirks.structured == "json_schema" else _FORMATS[quirks.structured]
+        ),
+    }
+    lacks = {*quirks.lacks, *(("top_k",) if server in _OFFICIAL else ())}
+    return Vocabulary(
+        vendor="OpenAI" if server in _OFFICIAL else server,
+        spellings={name: special.get(name) or Spelling(name) for name in NEUTRAL_PARAMETERS if name not in lacks},
+        own=own if server in _OFFICIAL else own | VENDOR_PARAMETERS["compatible"],
+        aliases={"max_output_tokens": "max_tokens"},
+        levels=quirks.efforts,
+        adapt=partial(_leave_to_the_other_api, api=api),
+    )
+
+
+def _leave_to_the_other_api(draft: Draft, *, api: ApiName) -> None:
+    """Leave out what only the other one of the two APIs takes."""
+    chosen = choose_api(draft.model_name, draft.request, draft.values) if api == "auto" else api
+    names, other = (
+        (CHAT_PARAMETERS, "Responses") if chosen == "responses" else (RESPONSES_PARAMETERS, "chat completions")
+    )
+    for name in names.intersection(draft.values):
+        draft.drop(name, f"OpenAI's {other} have no such parameter")
+
+
+_EFFORT_TEXTS = {"reasoning": "`reasoning.effort`"}
+
+
+def _spell_max_tokens(limit: Any, draft: Draft) -> Mapping[str, Any]:
+    """Return the limit by the name it was given by; a server that knows one name only is written that one."""
+    given = draft.aliases.get("max_tokens", "max_tokens")
+    return {"max_completion_tokens" if given == "max_completion_tokens" else "max_tokens": limit}
+
+
+def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:
+    if effort != "none":
+        draft.round("reasoning_effort", effort, "on")
+    return {"reasoning_effort": effort}
+
+
+def _spell_json_mode(response_format: Any, draft: Draft) -> Mapping[str, Any]:
+    """Return the JSON mode of a server that knows no schemas."""
+    if response_format.get("type") == "text":
+        return {}
+    if schema_of_format(response_format) is not None:
+        ask_in_words(response_format, draft)
+    return {"response_format": {"type": "json_object"}}
+
+
+def _spell_no_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
+    """Return nothing: a server without a JSON mode is asked in words."""
+    if response_format.get("type") != "text":
+        ask_in_words(response_format, draft)
+    return {}
+
+
+_FORMATS = {"json_object": _spell_json_mode, "tool": _spell_no_format, "prompt": _spell_no_format}

@@ -1,0 +1,253 @@
+"""What one model is sent of the parameters of a call: the file's and the call's, in its vendor's names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from modelhub.core.errors import CallError, RequestRefused, UnsupportedFeature
+from modelhub.core.model import ChatRequest
+from modelhub.messages.blocks import Message, TextBlock
+from modelhub.options import EFFORTS, Effort
+from modelhub.providers.known_models import ModelFacts, find_facts
+from modelhub.providers.parameter_refusals import find_levels, find_refused
+from modelhub.providers.parameters import (
+    NEUTRAL_PARAMETERS,
+    Draft,
+    Vocabulary,
+    asks_nothing,
+    merge_objects,
+    round_effort,
+)
+from modelhub.providers.vendor_parameters import owner_of
+
+__all__ = ["NEVER_DROPPED", "ParameterResolver", "ResolvedParameters", "add_parameters", "with_resolved"]
+
+NEVER_DROPPED = frozenset({"response_format", "tools", "tool_choice"})
+"""What changes the meaning of the answer: a model that cannot is not asked."""
+
+Layers = tuple[Mapping[str, Any], ...]
+
+
+class ResolvedParameters(NamedTuple):
+    """What is sent: `values` by the vendor's names. `names` are the parameters of the call in it, by neutral names."""
+
+    values: Mapping[str, Any]
+    names: tuple[str, ...]
+    effort: Any
+    dropped: dict[str, str]
+    rounded: dict[str, str]
+    instruction: str | None
+
+
+def with_resolved(request: ChatRequest, sent: ResolvedParameters) -> ChatRequest:
+    """Return *request* with the parameters that are *sent*: as its options, or in words after the system's messages."""
+    if sent.instruction is not None:
+        messages = request.messages
+        first = next((index for index, message in enumerate(messages) if message.role != "system"), len(messages))
+        instruction = Message("system", (TextBlock(sent.instruction),))
+        request = request.replace(messages=(*messages[:first], instruction, *messages[first:]))
+    return request.replace(options=sent.values) if sent.values or request.options else request
+
+
+def add_parameters(request: ChatRequest, ask: Mapping[str, Any], generate_kwargs: Mapping[str, Any]) -> ChatRequest:
+    """Return *request* with those of *ask* in its options that neither it nor *generate_kwargs* has."""
+    added = {name: value for name, value in ask.items() if name not in generate_kwargs}
+    return request.replace(options={**added, **request.options})
+
+
+class ParameterResolver:
+    """Resolves the parameters of every call to one model.
+
+    *layers* are the parameters of every request, the lowest first: the constructor's, the file's `ask`, and
+    `generate_kwargs`. *takes* is what the file says of the model; *unsupported* what becomes of what it does not take.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        vocabulary: Vocabulary,
+        layers: Layers,
+        takes: Mapping[str, Any],
+        unsupported: Literal["drop", "refuse"],
+    ) -> None:
+        self._model_name = model_name
+        self._vocabulary = vocabulary
+        self._layers = tuple(layer for layer in layers if layer)
+        self._takes = takes
+        self._unsupported = unsupported
+        self._facts: ModelFacts = find_facts(model_name)
+        self._learned: dict[str, bool] = {}
+        """What the model was found not to take, and whether that is so beside tools only."""
+        self._learned_names: dict[str, str] = {}
+        self._learned_levels: tuple[Effort, ...] | None = None
+        # How much a model can think depends on the messages and the choice of tools.
+        self._is_varied = any("reasoning_effort" in layer for layer in layers)
+        self._common: dict[tuple[bool, bool], ResolvedParameters] = {}
+        self._reported: set[tuple[str, bool]] = set()
+
+    def resolve(self, request: ChatRequest) -> ResolvedParameters:
+        """Return what is sent for *request*.
+
+        Raises UnsupportedFeature for what the model lacks and must not be left out.
+        """
+        if request.options or self._is_varied:
+            return self._resolve(request)
+        # Only the file says something, which is the same for all calls of a kind.
+        kind = bool(request.tools), request.structured_model is not None
+        if (common := self._common.get(kind)) is None:
+            common = self._common[kind] = self._resolve(request)
+        return common
+
+    def _resolve(self, request: ChatRequest) -> ResolvedParameters:
+        vocabulary = self._vocabulary
+        draft = Draft(self._model_name, request, self._efforts())
+        for layer in (*self._layers, request.options):
+            draft.add_layer(layer, vocabulary)
+        draft.aliases |= self._learned_names
+        self._leave_out(draft)
+        self._round_effort(draft)
+        if vocabulary.adapt is not None:
+            vocabulary.adapt(draft)
+        if self._unsupported == "refuse":
+            self._refuse(draft)
+        return ResolvedParameters(
+            self._spell(draft),
+            tuple(draft.values),
+            draft.values.get("reasoning_effort"),
+            draft.dropped,
+            draft.rounded,
+            draft.instruction,
+        )
+
+    def _spell(self, draft: Draft) -> Mapping[str, Any]:
+        """Return the parameters of *draft* by the vendor's names; its own go before what neutral ones become."""
+        neutral: dict[str, Any] = {}
+        own: dict[str, Any] = {}
+        for name, value in draft.values.items():
+            spelling = self._vocabulary.spellings.get(name)
+            if spelling is None:
+                own[name] = value
+            else:
+                neutral = merge_objects(neutral, spelling.spell(value, draft))
+        return merge_objects(neutral, own)
+
+    # -- what the model takes ------------------------------------------------------------------------------------------
+
+    def _leave_out(self, draft: Draft) -> None:
+        request = draft.request
+        for name in tuple(draft.values):
+            value = draft.values[name]
+            if value is None or (name == "parallel_tool_calls" and not request.tools):
+                del draft.values[name]  # it asks for nothing here
+            elif name == "response_format" and request.structured_model is not None:
+                del draft.values[name]  # the class or the schema says more
+            elif (reason := self._reason_against(name, draft)) is not None:
+                if name in NEVER_DROPPED and not asks_nothing(name, value):
+                    raise UnsupportedFeature(f"{self._model_name} does not take `{name}`: {reason}")
+                draft.drop(name, reason)
+
+    def _reason_against(self, name: str, draft: Draft) -> str | None:
+        """Return why the parameter *name* is not for this model; None if it is."""
+        takes = self._takes.get(name)
+        if takes is not None:
+            return "`takes` says so" if takes is False or takes == [] else None
+        if name in self._learned and (draft.request.tools or not self._learned[name]):
+            return _REFUSED
+        if name in self._facts.refuses:
+            exceptions = self._facts.refuses[name]
+            if not exceptions:
+                return f"{self._model_name} does not take it"
+            effort = self._effort_of(draft)
+            return None if effort in exceptions else f"{self._model_name} takes it only without reasoning"
+        return self._reason_of_vendor(name)
+
+    def _effort_of(self, draft: Draft) -> Any:
+        effort = draft.values.get("reasoning_effort")
+        return effort if effort is None else round_effort(effort, draft.efforts) if effort in _LEVELS else effort
+
+    def _reason_of_vendor(self, name: str) -> str | None:
+        vocabulary = self._vocabulary
+        if name in vocabulary.spellings or name in vocabulary.own:
+            return None
+        if name in NEUTRAL_PARAMETERS:
+            return f"{vocabulary.vendor} has no such parameter"
+        owner = owner_of(name)
+        return None if owner is None else f"a parameter of {owner}"
+
+    def _efforts(self) -> tuple[Effort, ...]:
+        takes = self._takes.get("reasoning_effort")
+        listed = tuple(takes) if isinstance(takes, list) else ()
+        return listed or self._learned_levels or self._facts.efforts or self._vocabulary.levels
+
+    def _round_effort(self, draft: Draft) -> None:
+        effort = draft.values.get("reasoning_effort")
+        if effort not in _LEVELS:
+            return  # a vendor's own word, which it may know
+        sent = draft.values["reasoning_effort"] = round_effort(effort, draft.efforts)
+        draft.round("reasoning_effort", effort, sent)
+
+    def _refuse(self, draft: Draft) -> None:
+        changes = [f"`{name}` ({reason})" for name, reason in (*draft.dropped.items(), *draft.rounded.items())]
+        if changes:
+            raise UnsupportedFeature(f"{self._model_name} does not take {', '.join(changes)}")
+
+    def unsupported(self) -> Iterator[tuple[str, str]]:
+        """Yield every neutral parameter that is left out for this model, and why."""
+        for name in NEUTRAL_PARAMETERS:
+            if self._takes.get(name) is True:
+                continue
+            if self._takes.get(name) is False:
+                yield name, "`takes` says so"
+            elif name in self._learned:
+                yield name, _REFUSED
+            elif name in self._facts.refuses:
+                exceptions = self._facts.refuses[name]
+                yield name, "only without reasoning" if exceptions else f"{self._model_name} does not take it"
+            elif (reason := self._reason_of_vendor(name)) is not None:
+                yield name, reason
+
+    def new_changes(self, sent: ResolvedParameters) -> Iterator[tuple[str, str, bool]]:
+        """Yield each parameter of *sent* that is changed for the first time, why or how, and whether it is dropped."""
+        for changes, is_dropped in ((sent.dropped, True), (sent.rounded, False)):
+            for name, reason in changes.items():
+                if (name, is_dropped) not in self._reported:
+                    self._reported.add((name, is_dropped))
+                    yield name, reason, is_dropped
+
+    # -- what is learned -----------------------------------------------------------------------------------------------
+
+    def learn(self, failure: CallError, sent: ResolvedParameters) -> str | None:
+        """Return the parameter of *sent* that the vendor refuses in *failure*, if it refuses one; remember it.
+
+        A level of effort that the refusal names others for is rounded to them from now on.
+        """
+        is_refusal = type(failure) in (RequestRefused, UnsupportedFeature)
+        if self._unsupported == "refuse" or not is_refusal or failure.status not in _REFUSING_STATUSES:
+            return None
+        candidates = {
+            name: self._vocabulary.wire_names(name)
+            for name in sent.names
+            if name not in NEVER_DROPPED and self._takes.get(name) is not True
+        }
+        message = str(failure)
+        name = find_refused(message, failure.parameter, candidates)
+        if name is not None:
+            self._remember(name, message, sent)
+        return name
+
+    def _remember(self, name: str, message: str, sent: ResolvedParameters) -> None:
+        levels = find_levels(message) if name == "reasoning_effort" else ()
+        if levels and sent.effort not in levels:
+            self._learned_levels = levels
+        elif name == "max_tokens" and name not in self._learned_names and "Use 'max_completion_tokens'" in message:
+            self._learned_names[name] = "max_completion_tokens"
+        else:
+            self._learned[name] = "tool" in message.lower()
+        self._common.clear()
+
+
+_REFUSED = "the model refused it"
+_LEVELS = frozenset(EFFORTS)
+_REFUSING_STATUSES = frozenset({None, 400, 404, 405, 415, 422, 500, 501})
+"""The statuses at which a parameter may be refused; None is inside an answer, or before anything is sent."""

@@ -1,0 +1,230 @@
+"""Parameters that mean the same for every model, and how a vendor's are made of them.
+
+A call, a chain's and an entry's `ask:` and `generate_kwargs` may use OpenAI's names for any model. Each vendor has a
+`Vocabulary`: how it spells every neutral name, which it lacks, and what goes together with what. A name that is the
+vendor's own passes unchanged; one that is another vendor's, or that this model does not take, is left out, and the
+attempt says so. Here is the one place where all of that is applied, before a provider writes its request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from modelhub.core.model import ChatRequest
+from modelhub.options import EFFORTS, AskOptions, Effort
+
+__all__ = [
+    "ALIASES",
+    "EFFORT_BUDGETS",
+    "NEUTRAL_PARAMETERS",
+    "Draft",
+    "Spelling",
+    "Vocabulary",
+    "asks_nothing",
+    "merge_objects",
+    "round_effort",
+    "set_path",
+    "spread_object",
+]
+
+Json = dict[str, Any]
+
+NEUTRAL_PARAMETERS: Final = tuple(AskOptions.model_fields)
+"""The names that mean the same for every model."""
+ALIASES: Final = MappingProxyType({"max_completion_tokens": "max_tokens"})
+"""Other names of neutral parameters."""
+_NEUTRAL_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "stop": ([], ()),
+    "parallel_tool_calls": (True,),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto",),
+    "user": ("",),
+}
+"""Values that ask for nothing but what every model does without them: leaving them out is no loss."""
+EFFORT_BUDGETS: Final[Mapping[Effort, int]] = {
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16_384,
+    "xhigh": 32_768,
+    "max": 65_536,
+}
+"""Tokens to think with, for vendors that want a number."""
+
+
+def asks_nothing(name: str, value: Any) -> bool:
+    """Whether the parameter *name* with *value* asks for nothing but what models do without it."""
+    return value is None or any(
+        type(value) is type(neutral) and value == neutral for neutral in _NEUTRAL_VALUES.get(name, ())
+    )
+
+
+def round_effort(effort: Effort, levels: Sequence[Effort]) -> Effort:
+    """Return the one of *levels* nearest to *effort*; of two that are as near, the higher one.
+
+    `none` and levels that think are never rounded to each other, as long as *levels* has any of the same kind.
+    """
+    if effort in levels:
+        return effort
+    same_kind = [level for level in levels if (level == "none") == (effort == "none")] or list(levels)
+    position = EFFORTS.index(effort)
+    return min(same_kind, key=lambda level: (abs(EFFORTS.index(level) - position), -EFFORTS.index(level)))
+
+
+# -- how a vendor spells -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a vendor spells one neutral parameter: under *key* (dots lead into objects), or as *write* says.
+
+    *write* gets the value and the draft and returns the vendor's parameters; *shown* is what tables write of it.
+    *wire_names* are further names by which a refusal may call it.
+    """
+
+    key: str = ""
+    write: Callable[[Any, Draft], Mapping[str, Any]] | None = None
+    shown: str = ""
+    wire_names: tuple[str, ...] = ()
+
+    def spell(self, value: Any, draft: Draft) -> Mapping[str, Any]:
+        """Return the vendor's parameters for *value*."""
+        return set_path(self.key, value) if self.write is None else self.write(value, draft)
+
+    def describe(self) -> str:
+        """Return how a table shows it."""
+        return self.shown or f"`{self.key}`"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The parameters of one vendor's API.
+
+    *spellings* are the neutral ones it takes, *aliases* its own names of the same things, *own* all its own names.
+    *effort_fields* are the own parameters that say how much to think, each with the keys in it that do so (none if all
+    of it does): the later of them and `reasoning_effort` counts. *levels* are the efforts that can be said.
+    *normalize* writes a layer of parameters in one way, where the vendor knows several.
+    *adapt* looks at what goes together once everything is known.
+    """
+
+    vendor: str
+    spellings: Mapping[str, Spelling]
+    own: frozenset[str]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    effort_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    levels: tuple[Effort, ...] = EFFORTS
+    normalize: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    adapt: Callable[[Draft], None] | None = None
+
+    def canonical_name(self, name: str) -> str:
+        """Return the neutral name of *name*, if it is another name of such a parameter."""
+        return ALIASES.get(name) or self.aliases.get(name) or name
+
+    def wire_names(self, name: str) -> tuple[str, ...]:
+        """Return the names by which the vendor may call the parameter *name*."""
+        spelling = self.spellings.get(name)
+        if spelling is None:
+            return (name,)
+        aliases = (alias for alias, neutral in {**ALIASES, **self.aliases}.items() if neutral == name)
+        return tuple(dict.fromkeys((spelling.key or name, name, *aliases, *spelling.wire_names)))
+
+
+class Draft:
+    """The parameters of one request in the making.
+
+    `values` are by neutral names where there are such, else by the vendor's. `dropped` and `rounded` are what the
+    attempt will say; `instruction` is what must be said in words, because no parameter says it.
+    """
+
+    __slots__ = ("aliases", "dropped", "efforts", "instruction", "model_name", "request", "rounded", "values")
+
+    def __init__(self, model_name: str, request: ChatRequest, efforts: Sequence[Effort]) -> None:
+        self.model_name = model_name
+        self.request = request
+        self.efforts = efforts
+        """The levels of effort that the model knows."""
+        self.values: Json = {}
+        self.aliases: dict[str, str] = {}
+        """By which other name a neutral parameter was given."""
+        self.dropped: dict[str, str] = {}
+        self.rounded: dict[str, str] = {}
+        self.instruction: str | None = None
+
+    def drop(self, name: str, reason: str) -> None:
+        """Leave the parameter *name* out; nothing is said of a value that asks for nothing."""
+        if name in self.values and not asks_nothing(name, self.values.pop(name)):
+            self.dropped[name] = reason
+
+    def round(self, name: str, asked: Any, sent: Any) -> None:
+        """Note that *name* was given as *asked* and is sent as *sent*, if that is another."""
+        if asked != sent:
+            self.rounded[name] = f"{asked} -> {sent}"
+
+    def add_layer(self, layer: Mapping[str, Any], vocabulary: Vocabulary) -> None:
+        """Put *layer* over what is there: of one thing, whatever its names, the later word counts."""
+        if vocabulary.normalize is not None:
+            layer = vocabulary.normalize(layer)
+        if layer.get("reasoning_effort") is not None:
+            self._take_out_efforts(vocabulary)
+        elif any(says_effort(layer.get(name), keys) for name, keys in vocabulary.effort_fields.items()):
+            self.values.pop("reasoning_effort", None)
+        for given, value in layer.items():
+            name = vocabulary.canonical_name(given)
+            self.values[name] = value
+            if given != name:
+                self.aliases[name] = given
+            else:
+                self.aliases.pop(name, None)
+
+    def _take_out_efforts(self, vocabulary: Vocabulary) -> None:
+        for name, keys in vocabulary.effort_fields.items():
+            value = self.values.get(name)
+            if not keys or not isinstance(value, Mapping):
+                self.values.pop(name, None)
+            elif remaining := {key: item for key, item in value.items() if key not in keys}:
+                self.values[name] = remaining
+            else:
+                del self.values[name]
+
+
+def says_effort(value: Any, keys: Iterable[str]) -> bool:
+    """Whether *value* of an own parameter says how much to think: by one of *keys*, or, without keys, at all."""
+    return value is not None and (not keys or (isinstance(value, Mapping) and any(key in value for key in keys)))
+
+
+# -- objects -----------------------------------------------------------------------------------------------------------
+
+
+def set_path(path: str, value: Any) -> Json:
+    """Return *value* under *path*, whose dots lead into objects."""
+    *parents, name = path.split(".")
+    written: Json = {name: value}
+    for parent in reversed(parents):
+        written = {parent: written}
+    return written
+
+
+def spread_object(layer: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return *layer* with what is in its object *name* in the place of it; what stands beside it goes before."""
+    inner = layer.get(name)
+    if not isinstance(inner, Mapping):
+        return layer
+    return {**inner, **{key: value for key, value in layer.items() if key != name}}
+
+
+def merge_objects(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> Json:
+    """Return *upper* over *lower*; objects under one name are joined, key by key."""
+    merged = dict(lower)
+    for name, value in upper.items():
+        before = merged.get(name)
+        joined = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[name] = merge_objects(before, value) if joined else value  # type: ignore[arg-type]
+    return merged

@@ -1,0 +1,178 @@
+"""What a call says holds for whichever model answers it: every parameter, from every vendor to every other.
+
+The first model is down; the second one's server refuses whatever its vendor's SDK has no name for. Which parameters a
+vendor lacks is written down here once more, from the vendors' manuals.
+"""
+
+import itertools
+import random
+
+import pytest
+from pydantic import BaseModel
+
+from modelhub import Hub, UnsupportedFeature
+from modelhub.core.context import Services
+from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
+from modelhub.testing.reroute import rerouted
+
+VENDORS = {
+    "openai": {"provider": "openai", "model_name": "gpt-4.1", "api": "chat"},
+    "anthropic": {"provider": "anthropic", "model_name": "claude-sonnet-4-5", "max_tokens": 4096},
+    "gemini": {"provider": "gemini", "model_name": "gemini-2.5-flash"},
+    "dashscope": {"provider": "dashscope", "model_name": "qwen-plus"},
+    "ollama": {"provider": "ollama", "model_name": "qwen3:8b"},
+}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+PARAMETERS = {
+    "max_tokens": 3000,
+    "max_completion_tokens": 3000,
+    "temperature": 0.3,
+    "top_p": 0.9,
+    "top_k": 20,
+    "stop": ["END"],
+    "seed": 7,
+    "presence_penalty": 0.5,
+    "frequency_penalty": 0.5,
+    "reasoning_effort": "medium",
+    "parallel_tool_calls": False,
+    "response_format": {"type": "json_object"},
+    "user": "user-1",
+    "logprobs": True,
+    "top_logprobs": 2,
+    "n": 2,
+    "service_tier": "default",
+}
+LACKING = {
+    "openai": {"top_k", "reasoning_effort"},  # gpt-4.1 does not reason
+    "anthropic": {"seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "n"},
+    "gemini": {"user", "parallel_tool_calls"},
+    "dashscope": {"frequency_penalty", "user", "service_tier"},
+    "ollama": {"parallel_tool_calls", "user", "n", "service_tier"},
+}
+FOREIGN = {
+    "openai": {"logit_bias": {"50256": -100}, "prompt_cache_key": "k", "verbosity": "low"},
+    "anthropic": {"thinking": {"type": "enabled", "budget_tokens": 1024}, "stop_sequences": ["END"]},
+    "gemini": {"thinking_config": {"thinking_budget": 0}, "max_output_tokens": 50, "safety_settings": []},
+    "dashscope": {"enable_search": True, "repetition_penalty": 1.1},
+    "ollama": {"options": {"num_ctx": 4096}, "keep_alive": "1m", "num_predict": 50},
+}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
+PAIRS = list(itertools.product(VENDORS, VENDORS))
+
+
+class Answer(BaseModel):
+    """What is asked for."""
+
+    a: str
+
+
+def config(*vendors, **more):
+    """A chain of *vendors*; no attempt is repeated, and no breaker opens."""
+    names = [f"m{number}" for number, _ in enumerate(vendors)]
+    entry = {"retry": {"max_attempts": 1}, "breaker": {"failures": 1000, "share": 1}}
+    models = {name: {**VENDORS[vendor], **entry} for name, vendor in zip(names, vendors, strict=True)}
+    return {"version": 1, "models": models, "chains": {"main": {"models": names}}, **more}
+
+
+def play(rules, vendors, calls, **more):
+    """What came of *calls* to a chain of *vendors*, the first one down: the last attempt and the body of each."""
+    *_, last = vendors
+    wrong = []
+
+    def check(request):
+        found = rules.problems(last, request.body, request.path)
+        wrong.extend(found)
+        return faults.status(400, message=f"Unknown parameter: {found}") if found else None
+
+    async def ask():
+        answers = []
+        async with FaultServer('{"a": "fine"}') as server:
+            for name in [f"m{number}" for number in range(len(vendors) - 1)]:
+                server.script(name, faults.status(503))
+            name = f"m{len(vendors) - 1}"
+            server.script(name, check)
+            services = Services(clock=VirtualClock(), random=random.Random(1))
+            hub = Hub.from_dict(rerouted(config(*vendors, **more), server), environ={}, services=services)
+            async with hub:
+                for given in calls:
+                    reply = await hub.get("main")("hi", **given)
+                    if given.get("stream"):
+                        reply = await reply.final()
+                    answers.append((reply.attempts[-1], server.requests(name)[-1].body))
+        return answers
+
+    answers = run_virtual(ask())
+    assert wrong == []
+    return answers
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda vendor: vendor)
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_whatever_a_call_says_the_next_model_answers(rules, first, second, stream):
+    """Each parameter alone: the second model's vendor takes it or is not sent it, and the attempt says which."""
+    calls = [{name: value, "tools": [TOOL], "stream": stream} for name, value in PARAMETERS.items()]
+    for (attempt, _), name in zip(play(rules, (first, second), calls), PARAMETERS, strict=True):
+        assert (attempt.model, attempt.outcome) == ("m1", "ok"), name
+        assert set(attempt.dropped) == LACKING[second] & {name}, name
+
+
+@pytest.mark.parametrize("second", VENDORS)
+@pytest.mark.parametrize("more", [{}, {"tools": [TOOL]}, {"structured_model": Answer}], ids=["", "tools", "structured"])
+def test_all_parameters_at_once_are_answered(rules, second, more):
+    """What a vendor lacks is left out together, and what only goes with tools is no loss without them."""
+    lacking = LACKING[second] | {"anthropic": {"temperature", "top_p", "top_k"}}.get(second, set())  # while it thinks
+    if "tools" not in more:
+        lacking -= {"parallel_tool_calls"}
+    ((attempt, _),) = play(rules, ("openai", second), [{**PARAMETERS, **more}])
+    assert (attempt.outcome, set(attempt.dropped)) == ("ok", lacking)
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda vendor: vendor)
+def test_another_vendors_own_names_are_left_out(rules, first, second):
+    """A call that was written for one vendor is answered by the others, and each name of its own is told."""
+    ((attempt, _),) = play(rules, (first, second), [FOREIGN[first]])
+    own = set(FOREIGN[first]) if first == second else {"max_output_tokens"} if second == "openai" else set()
+    shared = {"gemini": {"anthropic": {"stop_sequences"}}}.get(second, {}).get(first, set())
+    assert set(attempt.dropped) == set(FOREIGN[first]) - own - shared
+
+
+@pytest.mark.parametrize("second", VENDORS)
+def test_a_hub_may_refuse_what_is_not_supported(rules, second):
+    """With `unsupported: refuse` a model that lacks a parameter is not asked, and the error names it."""
+    lacking = {name: PARAMETERS[name] for name in LACKING[second]}
+    calls = [{**lacking, "tools": [TOOL]}]
+    with pytest.raises(UnsupportedFeature) as caught:
+        play(rules, (second,), calls, parameters={"unsupported": "refuse"})
+    assert all(f"`{name}`" in str(caught.value) for name in lacking)
+
+
+SPELLED = {
+    "openai": lambda body: (body["max_completion_tokens"], body["stop"], body["response_format"]),
+    "anthropic": lambda body: (body["max_tokens"], body["stop_sequences"], body["thinking"]["budget_tokens"]),
+    "gemini": lambda body: tuple(
+        body["generationConfig"][name]
+        for name in ("maxOutputTokens", "stopSequences", "thinkingConfig", "responseMimeType")
+    ),
+    "dashscope": lambda body: tuple(
+        body["parameters"].get(name)
+        for name in ("max_tokens", "stop", "enable_thinking", "thinking_budget", "response_format")
+    ),
+    "ollama": lambda body: (body["options"]["num_predict"], body["options"]["stop"], body["think"], body["format"]),
+}
+WRITTEN = {
+    "openai": (3000, ["END"], {"type": "json_object"}),
+    "anthropic": (3000, ["END"], 1500),  # half of what the answer may have
+    "gemini": (3000, ["END"], {"thinking_budget": 8192}, "application/json"),
+    "dashscope": (3000, ["END"], True, 8192, None),  # no JSON mode while it thinks
+    "ollama": (3000, ["END"], True, "json"),
+}
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_every_vendor_spells_in_its_own_way(rules, vendor):
+    """Length, stops, effort and JSON, by each vendor's names; JSON in words where there is no mode."""
+    asked = {name: PARAMETERS[name] for name in ("max_tokens", "stop", "reasoning_effort", "response_format")}
+    ((attempt, body),) = play(rules, (vendor,), [asked])
+    assert SPELLED[vendor](body) == WRITTEN[vendor]
+    in_words = vendor in ("anthropic", "dashscope")
+    assert ("one JSON object" in str(body)) == in_words == ("response_format" in attempt.rounded)
