@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelhub.accounting.accounting import Accounting
     from modelhub.config.load import Loaded, ModelEntry
 
-__all__ = ["Builder", "Unconfigured"]
+__all__ = ["Builder", "Unconfigured", "connect_model"]
 
 
 class Unconfigured(ChatModelBase):
@@ -96,16 +96,9 @@ class Builder:
     def _build_stack(self, entry: ModelEntry) -> ChatModelBase:
         if entry.options is None or entry.missing is not None:
             return self._make_unconfigured(entry, entry.missing or "it is not configured")
-        model: ChatModelBase = entry.options.connect()
+        model = connect_model(self.loaded, entry, self.services)
         if (missing := model.missing()) is not None:
             return self._make_unconfigured(entry, missing)
-        model.services = self.services
-        model.entry = entry.name
-        if (timeout := entry.layers.get("timeout")) is not None:
-            model.connect_timeout = timeout.connect
-        model.context_window = entry.options.context_window
-        model.stream_inside = entry.options.stream_inside
-        _set_parameters(model, entry.options, self.loaded.config.parameters)
         self.opened(model)
         build_context = BuildContext(self.services, _make_endpoint_key(entry.options), self._shared)
         for spec in reversed(list_layers()):
@@ -117,6 +110,22 @@ class Builder:
         placeholder = Unconfigured(entry.name, entry.provider, model_name, missing)
         placeholder.services = self.services
         return placeholder
+
+
+def connect_model(loaded: Loaded, entry: ModelEntry, services: Services) -> ChatModelBase:
+    """Return the model of *entry* without its layers, also if its key is missing. *entry* must have options."""
+    options = entry.options
+    if options is None:
+        raise ValueError(f"`{entry.name}` has no options")
+    model: ChatModelBase = options.connect()
+    model.services = services
+    model.entry = entry.name
+    if (timeout := entry.layers.get("timeout")) is not None:
+        model.connect_timeout = timeout.connect
+    model.context_window = options.context_window
+    model.stream_inside = options.stream_inside
+    _set_parameters(model, options, loaded.config.parameters)
+    return model
 
 
 def _set_parameters(model: ChatModelBase, options: ProviderOptions, parameters: ParametersOptions) -> None:

@@ -12,6 +12,7 @@ from modelhub.cli.check import check
 from modelhub.cli.drill.command import drill
 from modelhub.cli.exit import EPILOG
 from modelhub.cli.explain import explain
+from modelhub.cli.fit.command import fit
 from modelhub.cli.list import list_names
 from modelhub.cli.schema import schema
 from modelhub.cli.usage.command import usage
@@ -49,6 +50,7 @@ app.command("chat")(chat)
 app.command("check")(check)
 app.command("list")(list_names)
 app.command("explain")(explain)
+app.command("fit")(fit)
 app.command("drill")(drill)
 app.command("usage")(usage)
 app.command("schema")(schema)

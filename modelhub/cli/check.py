@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,10 @@ __all__ = ["check"]
 
 def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 4 if a model is not configured.")] = False,
+    calls: Annotated[
+        Path | None,
+        typer.Option("--calls", metavar="PATH", help="Exit with status 1 if a model would refuse one of these calls."),
+    ] = None,
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:
@@ -32,6 +37,7 @@ def check(
     \b
     Examples:
       modelhub check
+      modelhub check --calls calls.yaml
       modelhub check --strict --file deploy/models.yaml
     """
     with report_errors(as_json=as_json):
@@ -42,15 +48,38 @@ def check(
             raise typer.Exit(Exit.CONFIG) from None
         unconfigured = [entry.name for entry in entries if entry.missing and entry.kind == "model"]
         is_refused = strict and bool(unconfigured)
+        refusals = _find_refusals(loaded, calls)
         if as_json:
-            print_json({"ok": not is_refused, "file": loaded.file, "problems": [], **_make_sections(loaded, entries)})
+            is_ok = not is_refused and not refusals
+            sections = {"refusals": refusals, **_make_sections(loaded, entries)}
+            print_json({"ok": is_ok, "file": loaded.file, "problems": [], **sections})
         else:
             _print_entries(loaded, entries)
+            print_lines(*(make_line(("refused", "bold red"), f": {refusal}") for refusal in refusals), err=True)
             if is_refused:
                 number = format_count(len(unconfigured), "model")
                 print_lines("", make_line(("not ready", "bold red"), f": {number} not configured (--strict)"), err=True)
+    if refusals:
+        raise typer.Exit(Exit.FAILED)
     if is_refused:
         raise typer.Exit(Exit.NOT_CONFIGURED)
+
+
+def _find_refusals(loaded: Loaded, calls: Path | None) -> list[str]:
+    """Return what a model of a chain would refuse of the calls in the file *calls*, in words."""
+    if calls is None:
+        return []
+    from modelhub.cli.fit.compare import fit_members
+    from modelhub.cli.fit.shape import read_shapes
+
+    return [
+        f"{shape.name}: `{member.model}` of `{chain}`: {asked}: {fit.detail}"
+        for shape in read_shapes(calls)
+        for chain in loaded.chains
+        for member in fit_members(loaded, chain, shape)
+        for asked, fit in member.fits.items()
+        if fit.verdict == "refused"
+    ]
 
 
 def _load(file: ConfigFile) -> tuple[Loaded, list[Entry]]:

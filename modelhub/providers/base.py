@@ -204,6 +204,19 @@ class Provider(ChatModelBase):
                 context.observe(ParameterChanged(context.call_id, self.name, parameter, reason, is_dropped))
         return with_resolved(request, sent), sent
 
+    def write_trial(self, request: ChatRequest, stream: bool) -> ResolvedParameters | None:
+        """Write *request* as it would be sent, and return its parameters; None if they are sent as they are.
+
+        Raises UnsupportedFeature, or another CallError, for what would be refused. Nothing is sent.
+        """
+        sent = None if self._resolver is None else self._resolver.resolve(request)
+        if sent is not None:
+            request = with_resolved(request, sent)
+        self._check_tools(request)
+        vendor_request, _ = with_vendor_names(request, self.tool_name_pattern)
+        self.encode(vendor_request, self._structured(request), stream)
+        return sent
+
     def list_unsupported_parameters(self) -> dict[str, str]:
         """Return the neutral parameters that are left out for this model, each with the reason."""
         return {} if self._resolver is None else dict(self._resolver.unsupported())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.options import AsJson, ConfigFile, OptionalName
+from modelhub.cli.options import AsJson, ConfigFile, OptionalName, Parameters, parse_parameters
 from modelhub.cli.output import align_columns, join_names, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 from modelhub.core.errors import ConfigError
@@ -42,6 +43,8 @@ def drill(
     slow: Annotated[
         str, typer.Option("--slow", metavar="TIME", help="A call that takes longer counts as slow.")
     ] = "15s",
+    tools: Annotated[bool, typer.Option("--tools", help="Make calls with a tool.")] = False,
+    ask: Parameters = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 also if a call is slow.")] = False,
     list_faults: Annotated[bool, typer.Option("--list", help="List the faults and their names instead.")] = False,
     as_json: AsJson = False,
@@ -57,6 +60,7 @@ def drill(
     Examples:
       modelhub drill primary
       modelhub drill primary --only silence --only cut --stream
+      modelhub drill primary --tools --ask max_tokens=500
       modelhub drill primary --strict --slow 30s --json
     """
     if list_faults == (name is not None):
@@ -65,9 +69,9 @@ def drill(
         if list_faults or name is None:
             _list_faults(as_json)
             return
-        survived = _run_drill(
-            DrillRequest(name, _check_faults(only or []), deep, stream, _parse_seconds(slow), file), strict, as_json
-        )
+        call = parse_parameters(ask) | _make_tools(tools)
+        request = DrillRequest(name, _check_faults(only or []), deep, stream, _parse_seconds(slow), file, call)
+        survived = _run_drill(request, strict, as_json)
     if not survived:
         raise typer.Exit(Exit.FAILED)
 
@@ -82,6 +86,16 @@ class DrillRequest:
     stream: bool | None
     slow_after: float
     file: Path | None
+    call: Mapping[str, Any]
+    """The arguments of each call besides its messages."""
+
+
+def _make_tools(wanted: bool) -> dict[str, Any]:
+    if not wanted:
+        return {}
+    from modelhub.cli.fit.shape import SAMPLE_TOOL
+
+    return {"tools": [SAMPLE_TOOL]}
 
 
 def _check_faults(only: list[str]) -> list[str]:
@@ -147,7 +161,7 @@ async def _play_all(request: DrillRequest) -> DrillReport:
         with show_progress(len(cases)) as advance:
             for case in cases:
                 advance(case.title)
-                outcome = await environment.play(request.name, case)
+                outcome = await environment.play(request.name, case, request.call)
                 rows.append(Row(case, outcome, evaluate.evaluate(case, outcome)))
     return DrillReport(request.name, candidates, rows)
 

@@ -6,11 +6,11 @@ import asyncio
 import importlib
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from modelhub.cli.chain_plan import Plan
 from modelhub.cli.drill.plan import DrillCase
@@ -85,8 +85,8 @@ class DrillEnvironment:
                 _load_sdk(hub.get(member.name).models[0])
         return plan
 
-    async def play(self, name: str, case: DrillCase) -> DrillOutcome:
-        """Call *name* once under the fault of *case*, with a new hub."""
+    async def play(self, name: str, case: DrillCase, call: Mapping[str, Any]) -> DrillOutcome:
+        """Call *name* once under the fault of *case*, with a new hub; *call* are the arguments besides the messages."""
         self.server.reset()
         for model in case.on:
             self.server.script(model, case.drill.script, case.drill.then)
@@ -96,7 +96,8 @@ class DrillEnvironment:
         services = Services(clock=VirtualClock(), random=random.Random(0), observers=(outcome.observe,))
         began = asyncio.get_running_loop().time()
         async with Hub(self.loaded, services=services) as hub:
-            await _send_prompt(hub.get(name), case.stream, outcome, self._get_expected_texts())
+            call = {**call, "stream": case.stream}
+            await _send_prompt(hub.get(name), call, outcome, self._get_expected_texts())
             outcome.took = asyncio.get_running_loop().time() - began
         return outcome
 
@@ -138,10 +139,12 @@ def _load_sdk(model: ChatModelBase) -> None:
             importlib.import_module(sdk)
 
 
-async def _send_prompt(chain: Chain, stream: bool, outcome: DrillOutcome, expected: dict[str, str | None]) -> None:
+async def _send_prompt(
+    chain: Chain, call: Mapping[str, Any], outcome: DrillOutcome, expected: dict[str, str | None]
+) -> None:
     try:
         async with asyncio.timeout(MAX_CALL_SECONDS):
-            reply = await chain(_PROMPT, stream=stream)
+            reply = await chain(_PROMPT, **call)
             _record_answer(outcome, await reply.final() if isinstance(reply, ChatStream) else reply, expected)
     except CallError as error:
         outcome.got, outcome.error = "error", error

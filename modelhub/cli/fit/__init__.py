@@ -1,0 +1,1 @@
+"""`modelhub fit`: show which models of a chain take a call of a certain shape."""

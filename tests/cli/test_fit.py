@@ -1,0 +1,157 @@
+"""`modelhub fit`: what each model of a chain makes of a call, before anything is deployed."""
+
+import json
+import textwrap
+
+import pytest
+
+from modelhub.cli.exit import Exit
+
+FILE = """
+version: 1
+models:
+  gpt: {provider: openai, model_name: gpt-5-mini, api: chat, api_key: "${NO_SUCH_KEY}"}
+  claude: {provider: anthropic, model_name: claude-sonnet-4-5, api_key: "${NO_SUCH_KEY}"}
+  gemini: {provider: gemini, model_name: gemini-2.5-flash, api_key: "${NO_SUCH_KEY}"}
+  texts:
+    provider: openai
+    model_name: m
+    base_url: "http://127.0.0.1:1/v1"
+    quirks: {text_only: true, structured: prompt}
+chains:
+  main: {models: [gpt, claude, gemini], ask: {top_p: 0.5}}
+  all: {models: [main, texts]}
+"""
+
+
+@pytest.fixture(name="fit")
+def _fit(run, tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text(FILE, encoding="utf-8")
+
+    def fit(*arguments):
+        return run("fit", *arguments, "--file", str(path))
+
+    return fit
+
+
+def cells(result):
+    """The verdicts and details of each model, by what was asked."""
+    (call,) = json.loads(result.stdout)
+    return {
+        model["model"]: {key: (fit["verdict"], fit["detail"]) for key, fit in model["fits"].items()}
+        for model in call["models"]
+    }
+
+
+def test_each_parameter_is_as_it_is_spelled_dropped_or_rounded(fit):
+    """Without a key and without asking a vendor."""
+    found = cells(fit("main", "--max-tokens", "500", "--effort", "minimal", "--ask", "seed=1", "--json"))
+    assert found["gpt"]["seed"] == ("as it is", None)
+    assert found["gemini"]["max_tokens"] == ("spelled", "max_output_tokens")
+    assert found["claude"]["seed"] == ("dropped", "Anthropic has no such parameter")
+    assert found["claude"]["max_tokens"] == ("as it is", None)
+
+
+def test_what_the_chain_asks_for_is_part_of_the_call(fit):
+    """It goes to every model as well."""
+    assert {model: "top_p" in fits for model, fits in cells(fit("all", "--json")).items()} == {
+        "gpt": True,
+        "claude": True,
+        "gemini": True,
+        "texts": False,
+    }
+
+
+def test_a_model_that_would_refuse_is_named_and_fails_the_command(fit):
+    """An image never is dropped: it changes the answer."""
+    result = fit("all", "--image", "--tools")
+    assert result.exit_code == Exit.FAILED
+    assert "texts: `image` is refused: this server cannot take image" in result.stdout
+    assert "4 models: texts would refuse the call" in result.stdout
+    assert fit("main", "--image", "--tools").exit_code == Exit.OK
+
+
+def test_a_schema_says_how_it_is_asked_for(fit, tmp_path):
+    """Natively, as a tool, or in words."""
+    schema = tmp_path / "invoice.json"
+    schema.write_text(json.dumps({"type": "object", "properties": {"total": {"type": "number"}}}), encoding="utf-8")
+    found = cells(fit("all", "--schema", str(schema), "--json"))
+    assert (found["gpt"]["schema"], found["texts"]["schema"]) == (("as it is", None), ("spelled", "in words"))
+
+
+def test_a_class_of_the_application_is_a_schema(fit, tmp_path, monkeypatch):
+    """It is imported from the working directory."""
+    source = "from pydantic import BaseModel\n\n\nclass Invoice(BaseModel):\n    total: float\n"
+    (tmp_path / "app_of_fit.py").write_text(source, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert cells(fit("main", "--schema", "app_of_fit:Invoice", "--json"))["gpt"]["schema"] == ("as it is", None)
+
+
+def test_a_file_of_calls_is_checked_call_by_call(fit, tmp_path):
+    """Each has a name, and its own table."""
+    calls = tmp_path / "calls.yaml"
+    calls.write_text(
+        textwrap.dedent("""
+        - {name: report, ask: {max_tokens: 500}}
+        - {name: look, tools: true, tool_choice: required, image: true}
+        """),
+        encoding="utf-8",
+    )
+    result = fit("all", "--calls", str(calls))
+    assert result.exit_code == Exit.FAILED
+    assert [row for row in result.stdout.splitlines() if row in ("report", "look")] == ["report", "look"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("a: 1", "expected a list of calls"), ("- {nme: x}", "call 1: unknown key `nme`"), ("[", "calls.yaml")],
+)
+def test_a_wrong_file_of_calls_is_said(fit, tmp_path, text, says):
+    """With its place."""
+    calls = tmp_path / "calls.yaml"
+    calls.write_text(text, encoding="utf-8")
+    result = fit("main", "--calls", str(calls))
+    assert (result.exit_code, says in result.stderr) == (Exit.CONFIG, True)
+
+
+def test_check_fails_if_a_model_of_a_chain_would_refuse_a_call(fit, run, tmp_path):
+    """So that a file and the app's calls are checked together before they are deployed."""
+    calls = tmp_path / "calls.yaml"
+    calls.write_text("- {name: look, image: true}\n", encoding="utf-8")
+    result = run("check", "--calls", str(calls), "--file", str(tmp_path / "models.yaml"))
+    assert result.exit_code == Exit.FAILED
+    assert "refused: look: `texts` of `all`: image: this server cannot take image" in result.stderr
+    calls.write_text("- {name: report, ask: {max_tokens: 500}}\n", encoding="utf-8")
+    assert run("check", "--calls", str(calls), "--file", str(tmp_path / "models.yaml")).exit_code == Exit.OK
+
+
+def test_a_drill_plays_its_faults_with_a_call_of_a_shape(fit, run, tmp_path):
+    """A chain that dies on falling back is seen: the next model is sent the same parameters and tools."""
+    drilled = run(
+        *("drill", "main", "--only", "overloaded", "--tools", "--ask", "max_tokens=500", "--ask", "seed=1", "--json"),
+        *("--file", str(tmp_path / "models.yaml")),
+    )
+    report = json.loads(drilled.stdout)
+    assert report["counts"] == {"ok": 1, "slow": 0, "lost": 0, "wrong": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--ask", "seed"], "expected NAME=VALUE"),
+        (["--schema", "nothing"], "expected module:Class"),
+        (["--schema", "no_such_module:X"], "No module named"),
+    ],
+)
+def test_a_wrong_option_is_said(fit, arguments, says):
+    """Before anything is tried."""
+    result = fit("main", *arguments)
+    assert (result.exit_code, says in result.stderr) == (Exit.USAGE, True)
+
+
+def test_an_unknown_name_is_said(fit):
+    """With the names there are."""
+    result = fit("mian")
+    assert result.exit_code == Exit.CONFIG
+    assert "no model or chain is called `mian`" in result.stderr
