@@ -100,6 +100,8 @@ class Source(NamedTuple):
     """Every module of the package that is imported, late and for type checking too."""
     functions: set[str]
     """The names of all functions and methods."""
+    classes: list[str]
+    """The names of the classes at module level."""
 
 
 @cache
@@ -111,6 +113,7 @@ def read_source(path):
         {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module},
         {name.removeprefix("modelhub.") for name in imports_of(nodes)},
         {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)},
+        [node.name for node in tree.body if isinstance(node, ast.ClassDef)],
     )
 
 
@@ -260,3 +263,13 @@ def test_nothing_else_imports_a_vendors_folder():
     }
     assert imports
     assert {(name, module) for name, module in imports if module.split(".")[2] not in name.split(".")} == set()
+
+
+REPEATED_CLASSES = {"ToolCall", "_Turn", "_Writer"}
+"""Names that several classes have; this set may only shrink."""
+
+
+def test_a_class_name_stands_once():
+    """A name in a traceback, a log or a search means one class."""
+    counts = Counter(name for path in MODULES.values() for name in read_source(path).classes)
+    assert {name for name, count in counts.items() if count > 1} == REPEATED_CLASSES

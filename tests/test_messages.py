@@ -610,9 +610,9 @@ def test_a_hint_behind_a_call_that_nothing_follows_stays():
         ),
         (
             [asks(call("a")), answers(None, name="g")],
-            "messages[1]: is a result, but no call of `g` before it waits for one",
+            "messages[1]: is a result, but no call of `g` before it is without a result",
         ),
-        ([answers(None)], "messages[0]: is a result, but no call before it waits for one"),
+        ([answers(None)], "messages[0]: is a result, but no call before it is without a result"),
         (
             [asks(call("a"), call("b")), answers(None)],
             "messages[1]: does not say which of 2 calls it answers: an id is missing",
@@ -748,8 +748,8 @@ def test_nothing_to_choose_from(choice: Any) -> None:
             TOOLS,
             "tool_choice: no tool is named `requird`; did you mean `required`? (tools: get_weather, get_time)",
         ),
-        ("required", (), "tool_choice: demands a tool, but no tools are given"),
-        ("get_time", (), "tool_choice: demands a tool, but no tools are given"),
+        ("required", (), "tool_choice: requires a tool, but no tools are given"),
+        ("get_time", (), "tool_choice: requires a tool, but no tools are given"),
         (
             7,
             TOOLS,

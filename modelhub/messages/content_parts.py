@@ -1,9 +1,9 @@
-"""The parts of a message's content, as each dialect writes them, to blocks.
+"""Convert the parts of a message's content, in all dialects, to blocks.
 
-Understood are OpenAI's parts (of chat completions and of the Responses API), Anthropic's and the seed's blocks,
-Gemini's parts, DashScope's (which have no `type`) and MCP's. A reader takes one part and its place
-(`messages[2].content[0]`) and gives a block, or None for a part with nothing to send. Keys that it does not know are
-left out. A wrong shape raises `InvalidRequest` with the place, what was expected and the type of what was found.
+The dialects are OpenAI's (chat completions and Responses), Anthropic's, AgentScope's, Gemini's, DashScope's (whose
+parts have no `type`) and MCP's. A reader takes one part and its path (`messages[2].content[0]`) and returns a block, or
+None for a part with nothing to send. Unknown keys are left out. A malformed part raises `InvalidRequest` with the path,
+what was expected, and the type of the value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
 )
 from modelhub.messages.gemini_parts import read_gemini_part
-from modelhub.messages.media_sources import from_data_url, from_url, is_address, read_source
+from modelhub.messages.media_sources import is_address, parse_data_url, parse_url, read_source
 from modelhub.messages.responses_items import (
     PROVIDER_ITEMS,
     read_call_item,
@@ -42,260 +42,270 @@ from modelhub.messages.validation import (
     Json,
     as_mapping,
     as_sequence,
-    either,
-    named,
-    optional_text,
-    required_name,
-    required_text,
-    unknown,
-    wrong,
+    format_type_name,
+    get_first_alias,
+    get_optional_text,
+    get_required_name,
+    get_required_text,
+    make_type_error,
+    make_unknown_error,
 )
 
 Located = list[tuple[str, "ContentBlock"]]
 Reader = Callable[[Json, str], "ContentBlock | None"]
 
 
-def read_cache(block: Json, at: str) -> Json | None:
-    """The mark of a prompt cache on a part, a message or a tool: Anthropic's, or OpenAI's for the same place."""
+def read_cache(block: Json, path: str) -> Json | None:
+    """Return the prompt-cache mark of a part, a message or a tool, in Anthropic's form, or None."""
     mark = block.get("cache_control")
     if mark is None and block.get("prompt_cache_breakpoint") is not None:
         return {"type": "ephemeral"}
-    return copy_json(mark, f"{at}.cache_control") if isinstance(mark, Mapping) else None
+    return copy_json(mark, f"{path}.cache_control") if isinstance(mark, Mapping) else None
 
 
-def _signed(block: Json, at: str, usual: str) -> tuple[str | None, str | None]:
-    # A signature without its provider was not written by us: then only the vendor who writes this kind is meant.
-    signature = optional_text(block, either(block, "signature", "thought_signature", at), at)
-    return signature, optional_text(block, "provider", at) or (usual if signature else None)
+def _read_signature(block: Json, path: str, default_provider: str) -> tuple[str | None, str | None]:
+    # A signature without a provider does not come from our replies: it is the vendor's who writes this type of block.
+    signature = get_optional_text(block, get_first_alias(block, "signature", "thought_signature", path), path)
+    return signature, get_optional_text(block, "provider", path) or (default_provider if signature else None)
 
 
-def _text(block: Json, at: str) -> TextBlock | None:
-    text = required_text(block, "text", at)
-    signature, provider = _signed(block, at, "gemini")
-    read = TextBlock(text, signature, provider, read_cache(block, at)) if text or signature else None
-    return read_phase(block, read)
+def _read_text(block: Json, path: str) -> TextBlock | None:
+    text = get_required_text(block, "text", path)
+    signature, provider = _read_signature(block, path, "gemini")
+    block_read = TextBlock(text, signature, provider, read_cache(block, path)) if text or signature else None
+    return read_phase(block, block_read)
 
 
-def _refusal(block: Json, at: str) -> TextBlock | None:
-    text = required_text(block, "refusal", at)
+def _read_refusal(block: Json, path: str) -> TextBlock | None:
+    text = get_required_text(block, "refusal", path)
     return TextBlock(text) if text else None
 
 
-def _thinking(block: Json, at: str) -> ThinkingBlock | None:
-    text = required_text(block, "thinking", at)
-    data = optional_text(block, "data", at)
-    signature, provider = _signed(block, at, "anthropic")
-    item = copy_json(block["item"], f"{at}.item") if isinstance(block.get("item"), Mapping) else None
-    host = optional_text(block, "host", at)
+def _read_thinking(block: Json, path: str) -> ThinkingBlock | None:
+    text = get_required_text(block, "thinking", path)
+    data = get_optional_text(block, "data", path)
+    signature, provider = _read_signature(block, path, "anthropic")
+    item = copy_json(block["item"], f"{path}.item") if isinstance(block.get("item"), Mapping) else None
+    host = get_optional_text(block, "host", path)
     return ThinkingBlock(text, signature, data, provider, item, host) if text or signature or data or item else None
 
 
-def _redacted_thinking(block: Json, at: str) -> ThinkingBlock:
-    provider = optional_text(block, "provider", at) or "anthropic"
-    return ThinkingBlock("", data=required_name(block, "data", at), provider=provider)
+def _read_redacted_thinking(block: Json, path: str) -> ThinkingBlock:
+    provider = get_optional_text(block, "provider", path) or "anthropic"
+    return ThinkingBlock("", data=get_required_name(block, "data", path), provider=provider)
 
 
-def read_tool_use(block: Json, at: str) -> ToolUseBlock:
-    """A call of a tool, written as a block."""
-    signature, provider = _signed(block, at, "gemini")
-    key = either(block, "input", either(block, "args", "arguments", at), at)
-    arguments, raw = read_arguments(block.get(key), optional_text(block, "raw_input", at), f"{at}.{key}")
+def read_tool_use(block: Json, path: str) -> ToolUseBlock:
+    """Return the tool call in *block*."""
+    signature, provider = _read_signature(block, path, "gemini")
+    key = get_first_alias(block, "input", get_first_alias(block, "args", "arguments", path), path)
+    arguments, raw = read_arguments(block.get(key), get_optional_text(block, "raw_input", path), f"{path}.{key}")
     call = ToolUseBlock(
-        optional_text(block, "call_id" if block.get("call_id") else "id", at) or "",
-        required_name(block, "name", at),
+        get_optional_text(block, "call_id" if block.get("call_id") else "id", path) or "",
+        get_required_name(block, "name", path),
         arguments,
         signature,
         provider,
         raw,
-        read_cache(block, at),
+        read_cache(block, path),
     )
-    return read_call_item(block, call, at)
+    return read_call_item(block, call, path)
 
 
-def read_arguments(value: object, text: str | None, at: str) -> tuple[dict[str, Any], str | None]:
-    """The arguments of a call and None; or an empty dict and their text, where they are no object that can be sent.
+def read_arguments(value: object, text: str | None, path: str) -> tuple[dict[str, Any], str | None]:
+    """Return the arguments of a call and None; or, if they are not a valid JSON object, an empty dict and their text.
 
-    *value* is a dict or JSON text, *text* what the model wrote if that is known too.
+    *value* is a dict or JSON text; *text* is the model's original text, if it is known.
     """
     if isinstance(value, str):
         return parse_arguments(value)
-    return copy_arguments({} if value is None else value, text, at)
+    return copy_arguments({} if value is None else value, text, path)
 
 
-def _tool_result(block: Json, at: str) -> ToolResultBlock:
-    key = either(block, "output", "content", at)
+def _read_tool_result(block: Json, path: str) -> ToolResultBlock:
+    key = get_first_alias(block, "output", "content", path)
     call_id = next((key for key in ("tool_use_id", "call_id", "tool_call_id") if block.get(key)), "id")
     return ToolResultBlock(
-        optional_text(block, call_id, at) or "",
-        optional_text(block, "name", at) or "",
-        read_output(block.get(key), f"{at}.{key}"),
-        read_failed(block, at),
-        read_cache(block, at),
+        get_optional_text(block, call_id, path) or "",
+        get_optional_text(block, "name", path) or "",
+        read_output(block.get(key), f"{path}.{key}"),
+        read_is_error(block, path),
+        read_cache(block, path),
     )
 
 
-def read_failed(result: Json, at: str) -> bool:
-    """Whether *result* says that the tool failed: Anthropic's `is_error`, MCP's `isError`, LangChain's `status`."""
-    failed = result.get(either(result, "is_error", "isError", at))
+def read_is_error(result: Json, path: str) -> bool:
+    """Return whether *result* is an error: Anthropic's `is_error`, MCP's `isError`, LangChain's `status`."""
+    failed = result.get(get_first_alias(result, "is_error", "isError", path))
     if failed is not None and not isinstance(failed, bool):
-        raise wrong(f"{at}.is_error", "true or false", failed)
+        raise make_type_error(f"{path}.is_error", "true or false", failed)
     return failed if failed is not None else result.get("status") == "error"
 
 
-def _media(kind: MediaKind) -> Reader:
-    def read(block: Json, at: str) -> MediaBlock:
+def _make_media_reader(kind: MediaKind) -> Reader:
+    def read(block: Json, path: str) -> MediaBlock:
         if isinstance(block.get(kind), (str, Mapping)) and block.get("source") is None:
-            return _url(kind, kind)(block, at)
-        name = optional_text(block, either(block, "name", "title", at), at)
-        return MediaBlock(kind, read_source(block, at), name, optional_text(block, "detail", at), read_cache(block, at))
+            return _make_url_reader(kind, kind)(block, path)
+        name = get_optional_text(block, get_first_alias(block, "name", "title", path), path)
+        return MediaBlock(
+            kind, read_source(block, path), name, get_optional_text(block, "detail", path), read_cache(block, path)
+        )
 
     return read
 
 
-def _file(block: Json, at: str) -> MediaBlock:
-    if either(block, "file", "source", at) == "file":
-        return _openai_file(block, "file", at)
-    source = read_source(block, at)
-    name = optional_text(block, either(block, "name", "filename", at), at)
-    return MediaBlock(_kind_of(source), source, name, cache=read_cache(block, at))
+def _read_file(block: Json, path: str) -> MediaBlock:
+    if get_first_alias(block, "file", "source", path) == "file":
+        return _read_openai_file(block, "file", path)
+    source = read_source(block, path)
+    name = get_optional_text(block, get_first_alias(block, "name", "filename", path), path)
+    return MediaBlock(_get_media_kind(source), source, name, cache=read_cache(block, path))
 
 
-def _kind_of(source: Source) -> MediaKind:
+def _get_media_kind(source: Source) -> MediaKind:
     return _KINDS.get((source.media_type or "").partition("/")[0], "document")
 
 
-def _openai_file(block: Json, key: str, at: str) -> MediaBlock:
-    inner = f"{at}.{key}" if key else at
-    found = as_mapping(block[key], inner, '{"file_data": ..., "filename": ...}') if key else block
-    name = optional_text(found, "filename", inner)
-    if found.get("file_data") is None and found.get("file_id") is not None:
-        source: Source = FileSource(required_name(found, "file_id", inner), "openai")
-    elif found.get("file_data") is None and found.get("file_url") is not None:
-        source = from_url(found["file_url"], f"{inner}.file_url")
+def _read_openai_file(block: Json, key: str, path: str) -> MediaBlock:
+    inner = f"{path}.{key}" if key else path
+    file = as_mapping(block[key], inner, '{"file_data": ..., "filename": ...}') if key else block
+    name = get_optional_text(file, "filename", inner)
+    if file.get("file_data") is None and file.get("file_id") is not None:
+        source: Source = FileSource(get_required_name(file, "file_id", inner), "openai")
+    elif file.get("file_data") is None and file.get("file_url") is not None:
+        source = parse_url(file["file_url"], f"{inner}.file_url")
     else:
-        data = required_name(found, "file_data", inner)
-        if not data.startswith("data:"):  # some servers take bare base64, and the name says what it is
+        data = get_required_name(file, "file_data", inner)
+        if not data.startswith("data:"):  # some servers accept bare base64, whose type the file name shows
             data = f"data:{mimetypes.guess_type(name or '', strict=False)[0] or 'application/pdf'};base64,{data}"
-        source = from_data_url(data, f"{inner}.file_data")
-    return MediaBlock(_kind_of(source), source, name, cache=read_cache(block, at))
+        source = parse_data_url(data, f"{inner}.file_data")
+    return MediaBlock(_get_media_kind(source), source, name, cache=read_cache(block, path))
 
 
-def _url(key: str, kind: MediaKind) -> Callable[[Json, str], MediaBlock]:
-    def read(block: Json, at: str) -> MediaBlock:
-        inner, found = f"{at}.{key}", block.get(key)
-        if key == "image_url" and found is None and block.get("file_id") is not None:
-            return MediaBlock(kind, FileSource(required_name(block, "file_id", at), "openai"))
-        if not isinstance(found, Mapping) and not hasattr(found, "model_dump"):
-            found = {"url": found, "detail": block.get("detail")} if found is not None else None
-        found = as_mapping(found, inner, '{"url": ...}')
-        source = from_url(found.get("url"), f"{inner}.url")
-        return MediaBlock(kind, source, detail=optional_text(found, "detail", inner), cache=read_cache(block, at))
+def _make_url_reader(key: str, kind: MediaKind) -> Callable[[Json, str], MediaBlock]:
+    def read(block: Json, path: str) -> MediaBlock:
+        inner, media = f"{path}.{key}", block.get(key)
+        if key == "image_url" and media is None and block.get("file_id") is not None:
+            return MediaBlock(kind, FileSource(get_required_name(block, "file_id", path), "openai"))
+        if not isinstance(media, Mapping) and not hasattr(media, "model_dump"):
+            media = {"url": media, "detail": block.get("detail")} if media is not None else None
+        media = as_mapping(media, inner, '{"url": ...}')
+        source = parse_url(media.get("url"), f"{inner}.url")
+        return MediaBlock(kind, source, detail=get_optional_text(media, "detail", inner), cache=read_cache(block, path))
 
     return read
 
 
-def _input_audio(block: Json, at: str) -> MediaBlock:
-    inner = f"{at}.input_audio"
-    found = as_mapping(block.get("input_audio"), inner, '{"data": ..., "format": ...}')
-    data, written = required_name(found, "data", inner), optional_text(found, "format", inner)
-    media_type = written and {"mp3": "audio/mpeg"}.get(written, f"audio/{written}")
+def _read_input_audio(block: Json, path: str) -> MediaBlock:
+    inner = f"{path}.input_audio"
+    audio = as_mapping(block.get("input_audio"), inner, '{"data": ..., "format": ...}')
+    data, audio_format = get_required_name(audio, "data", inner), get_optional_text(audio, "format", inner)
+    media_type = audio_format and {"mp3": "audio/mpeg"}.get(audio_format, f"audio/{audio_format}")
     if is_address(data):
-        return MediaBlock("audio", from_url(data, f"{inner}.data", media_type), cache=read_cache(block, at))
+        return MediaBlock("audio", parse_url(data, f"{inner}.data", media_type), cache=read_cache(block, path))
     if media_type is None:
-        raise wrong(f"{inner}.format", "a string", None)
-    return MediaBlock("audio", Base64Source(data, media_type), cache=read_cache(block, at))
+        raise make_type_error(f"{inner}.format", "a string", None)
+    return MediaBlock("audio", Base64Source(data, media_type), cache=read_cache(block, path))
 
 
-def _resource(block: Json, at: str) -> ContentBlock | None:
-    """What an MCP server gives in the place of a file: its text, or its data."""
-    inner = f"{at}.resource"
-    found = as_mapping(block.get("resource"), inner, '{"uri": ..., "text": ...}')
-    if (text := optional_text(found, "text", inner)) is not None or found.get("blob") is None:
+def _read_resource(block: Json, path: str) -> ContentBlock | None:
+    """Return the text or the data of an MCP resource."""
+    inner = f"{path}.resource"
+    resource = as_mapping(block.get("resource"), inner, '{"uri": ..., "text": ...}')
+    if (text := get_optional_text(resource, "text", inner)) is not None or resource.get("blob") is None:
         return TextBlock(text) if text else None
-    return _file({"type": "file", "source": {"type": "base64", "data": found["blob"], **_mime(found)}}, inner)
+    return _read_file(
+        {"type": "file", "source": {"type": "base64", "data": resource["blob"], **_get_media_type(resource)}}, inner
+    )
 
 
-def _resource_link(block: Json, at: str) -> TextBlock:
-    """What an MCP server names without giving it: its address in words, which the model may ask for."""
-    name = optional_text(block, either(block, "title", "name", at), at)
-    return TextBlock(f"{name}: {required_name(block, 'uri', at)}" if name else required_name(block, "uri", at))
+def _read_resource_link(block: Json, path: str) -> TextBlock:
+    """Return an MCP resource link as text: its name and its address."""
+    name = get_optional_text(block, get_first_alias(block, "title", "name", path), path)
+    return TextBlock(
+        f"{name}: {get_required_name(block, 'uri', path)}" if name else get_required_name(block, "uri", path)
+    )
 
 
-def _pass_over(block: Json, at: str) -> None:
-    """What a vendor's own tools did on its servers: no other vendor takes it, and the answer's text tells of it."""
+def _skip(block: Json, path: str) -> None:
+    """Skip the report of a tool that ran on a vendor's server: no other vendor accepts it."""
 
 
-def _mime(found: Json) -> Json:
-    return {"media_type": found.get("mimeType") or found.get("mime_type") or "application/octet-stream"}
+def _get_media_type(resource: Json) -> Json:
+    return {"media_type": resource.get("mimeType") or resource.get("mime_type") or "application/octet-stream"}
 
 
 SERVER_TOOLS = (
     *("server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result", "web_fetch_tool_result"),
     *("code_execution_tool_result", "bash_code_execution_tool_result", "text_editor_code_execution_tool_result"),
 )
-"""Blocks of Anthropic that report what its own tools did."""
+"""Anthropic's blocks about tools that ran on its servers."""
 _KINDS: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 
-_PARTS: dict[str, Reader] = {
-    "text": _text,
-    "refusal": _refusal,
-    "thinking": _thinking,
-    "redacted_thinking": _redacted_thinking,
+_PART_READERS: dict[str, Reader] = {
+    "text": _read_text,
+    "refusal": _read_refusal,
+    "thinking": _read_thinking,
+    "redacted_thinking": _read_redacted_thinking,
     "tool_use": read_tool_use,
-    "tool_result": _tool_result,
-    "image": _media("image"),
-    "audio": _media("audio"),
-    "video": _media("video"),
-    "document": _media("document"),
-    "file": _file,
-    "image_url": _url("image_url", "image"),
-    "video_url": _url("video_url", "video"),
-    "input_audio": _input_audio,
+    "tool_result": _read_tool_result,
+    "image": _make_media_reader("image"),
+    "audio": _make_media_reader("audio"),
+    "video": _make_media_reader("video"),
+    "document": _make_media_reader("document"),
+    "file": _read_file,
+    "image_url": _make_url_reader("image_url", "image"),
+    "video_url": _make_url_reader("video_url", "video"),
+    "input_audio": _read_input_audio,
 }
-_OTHER_NAMES: dict[str, Reader] = {
-    "input_text": _text,
-    "output_text": _text,
-    "summary_text": _text,
+_ALIAS_READERS: dict[str, Reader] = {
+    "input_text": _read_text,
+    "output_text": _read_text,
+    "summary_text": _read_text,
     "reasoning": read_reasoning,
     "provider_item": read_kept_item,
     "tool_call": read_tool_use,
     "function_call": read_tool_use,
     "custom_tool_call": read_custom_call,
-    "function_call_output": _tool_result,
-    "custom_tool_call_output": _tool_result,
-    "input_image": _url("image_url", "image"),
-    "input_file": lambda block, at: _openai_file(block, "", at),
-    "audio_url": _url("audio_url", "audio"),
-    "data": _file,
-    "resource": _resource,
-    "resource_link": _resource_link,
-    **dict.fromkeys(SERVER_TOOLS, _pass_over),
+    "function_call_output": _read_tool_result,
+    "custom_tool_call_output": _read_tool_result,
+    "input_image": _make_url_reader("image_url", "image"),
+    "input_file": lambda block, path: _read_openai_file(block, "", path),
+    "audio_url": _make_url_reader("audio_url", "audio"),
+    "data": _read_file,
+    "resource": _read_resource,
+    "resource_link": _read_resource_link,
+    **dict.fromkeys(SERVER_TOOLS, _skip),
     **dict.fromkeys(PROVIDER_ITEMS, read_provider_item),
 }
 
 
-def read_part(part: object, at: str) -> ContentBlock | None:
-    """The block of one part of content; None for a part with nothing to send."""
+def read_part(part: object, path: str) -> ContentBlock | None:
+    """Return the block of one part of content, or None for a part with nothing to send. Raises InvalidRequest."""
     if isinstance(part, str):
         return TextBlock(part) if part else None
-    found = as_mapping(part, at, "a string or a dict with `type`")
-    kind = found.get("type")
-    if kind is None and (read := _reader_of_untyped(found)) is not None:
-        return read(found, at)
-    if not isinstance(kind, str) or (kind not in _PARTS and kind not in _OTHER_NAMES):
-        raise unknown(f"{at}.type", "type", kind, _PARTS)
-    return (_PARTS.get(kind) or _OTHER_NAMES[kind])(found, at)
+    mapping = as_mapping(part, path, "a string or a dict with `type`")
+    kind = mapping.get("type")
+    if kind is None and (read := _find_untyped_reader(mapping)) is not None:
+        return read(mapping, path)
+    if not isinstance(kind, str) or (kind not in _PART_READERS and kind not in _ALIAS_READERS):
+        raise make_unknown_error(f"{path}.type", "type", kind, _PART_READERS)
+    return (_PART_READERS.get(kind) or _ALIAS_READERS[kind])(mapping, path)
 
 
-def _reader_of_untyped(part: Json) -> Reader | None:
-    """How to read a part that its only key describes: DashScope's and Gemini's have no `type`."""
+def _find_untyped_reader(part: Json) -> Reader | None:
+    """Return the reader of a part without `type`, as DashScope and Gemini write them, or None."""
     for key in ("text", "image", "audio", "video"):
         if isinstance(part.get(key), str):
-            return read_gemini_part if key == "text" and any(mark in part for mark in _THOUGHTS) else _PARTS[key]
+            return (
+                read_gemini_part
+                if key == "text" and any(mark in part for mark in _THOUGHT_KEYS)
+                else _PART_READERS[key]
+            )
     return None if part.keys().isdisjoint(_GEMINI_KEYS) else read_gemini_part
 
 
-_THOUGHTS = ("thought", "thoughtSignature", "thought_signature")
+_THOUGHT_KEYS = ("thought", "thoughtSignature", "thought_signature")
 _GEMINI_KEYS = frozenset(
     {
         *("text", "inline_data", "inlineData", "file_data", "fileData"),
@@ -305,24 +315,24 @@ _GEMINI_KEYS = frozenset(
 )
 
 
-def read_content(content: object, at: str) -> Located:
-    """The blocks of *content*, each with its place; parts with nothing to send are left out."""
+def read_content(content: object, path: str) -> Located:
+    """Return the blocks of *content* with their paths; parts with nothing to send are left out."""
     if content is None or isinstance(content, str):
-        return [(at, TextBlock(content))] if content else []
+        return [(path, TextBlock(content))] if content else []
     if isinstance(content, Mapping):
         content = [content]
-    parts = as_sequence(content, at, "a string or a list of parts")
-    places = [f"{at}[{index}]" for index in range(len(parts))]
-    read = [(place, read_part(part, place)) for place, part in zip(places, parts, strict=True)]
-    return [(place, block) for place, block in read if block is not None]
+    parts = as_sequence(content, path, "a string or a list of parts")
+    places = [f"{path}[{index}]" for index in range(len(parts))]
+    blocks = [(place, read_part(part, place)) for place, part in zip(places, parts, strict=True)]
+    return [(place, block) for place, block in blocks if block is not None]
 
 
-def read_output(output: object, at: str) -> tuple[TextBlock | MediaBlock, ...]:
-    """What a tool gave back: text and media; other JSON values are written as text."""
+def read_output(output: object, path: str) -> tuple[TextBlock | MediaBlock, ...]:
+    """Return a tool's output as text and media blocks; other JSON values become text."""
     if _is_plain_json(output):
-        return (TextBlock(_json_text(output, at)),)
+        return (TextBlock(_dump_json(output, path)),)
     blocks: list[TextBlock | MediaBlock] = []
-    for place, block in read_content(output, at):
+    for place, block in read_content(output, path):
         if not isinstance(block, (TextBlock, MediaBlock)):
             raise InvalidRequest(f"{place}: a tool result holds text and media only")
         blocks.append(block)
@@ -330,16 +340,16 @@ def read_output(output: object, at: str) -> tuple[TextBlock | MediaBlock, ...]:
 
 
 def _is_plain_json(output: object) -> bool:
-    """Whether *output* is JSON that a tool returned, and not a list of parts."""
+    """Return whether *output* is a JSON value and not a list of parts."""
     if isinstance(output, (list, tuple)):
         return any(_is_plain_json(item) for item in output)
     if isinstance(output, Mapping):
-        return "type" not in output and _reader_of_untyped(output) is None
+        return "type" not in output and _find_untyped_reader(output) is None
     return isinstance(output, (int, float))
 
 
-def _json_text(output: object, at: str) -> str:
+def _dump_json(output: object, path: str) -> str:
     try:
         return json.dumps(output, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        raise InvalidRequest(f"{at}: expected text, parts or JSON values, got {named(output)}") from None
+        raise InvalidRequest(f"{path}: expected text, parts or JSON values, got {format_type_name(output)}") from None

@@ -1,10 +1,10 @@
-"""Local files in messages: which of them may be read, and their bytes in the place of their paths.
+"""Read local files in messages, if that is allowed.
 
-A message is data, and may come from anybody. So an address that is a path, or begins with `file:`, is not read unless
-the configuration allows its folder (`files: {allow: [folder]}`). What the app names itself is read: a `pathlib.Path`
-always, because no JSON can hold one, and a source `{"type": "path", "path": ...}` unless the configuration has a list,
-which then holds for it too. An app that hands on blocks as its users wrote them should therefore have a list (an empty
-one if no file is meant), or take such sources out.
+A message is data, and may come from an untrusted user. So a path or a `file:` URL in it is not read unless the
+configuration allows its folder (`files: {allow: [folder]}`). Files that the application itself names are read: a
+`pathlib.Path` always, because it cannot come from JSON, and a source `{"type": "path", "path": ...}` unless the
+configuration has a list, which then applies to it too. An application that passes on its users' blocks should therefore
+set the list (empty, if no file is to be read), or remove such sources.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 """The largest file that is read into a request."""
 
 _KERNEL_FOLDERS = (Path("/proc"), Path("/sys"), Path("/dev"))
-"""What lies below shows the machine and the process; it holds nobody's media."""
+"""Folders that are never read: they expose the machine and the process, and hold no media."""
 
 
 class FileOptions(Options):
-    """Which local files a message may name."""
+    """Which local files messages may refer to."""
 
     allow: list[str] | None = None
-    """Folders below which a message may name files, by address (`file:` or a path) or in a `path` block; relative to
-    this file. Without the list no address is read, and every `path` block; an empty list allows neither."""
+    """Folders whose files messages may refer to, by a path, a `file:` URL or a `path` block, such as `[uploads]`;
+    relative to this file. Without the list, only `path` blocks are read, from any folder; an empty list allows none."""
 
     @field_validator("allow")
     @classmethod
@@ -50,7 +50,7 @@ class FileOptions(Options):
         return folders
 
     def access(self, base: Path) -> FileAccess:
-        """What may be read; relative folders are below *base*."""
+        """Return the access rules; relative folders are relative to *base*."""
         if self.allow is None:
             return FileAccess()
         return FileAccess(tuple((base.absolute() / Path(folder).expanduser()) for folder in self.allow))
@@ -58,12 +58,12 @@ class FileOptions(Options):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileAccess:
-    """Which local files may be read: those below *folders* (absolute paths), None where the configuration has none."""
+    """Which local files may be read: those in *folders* (absolute paths); None if the configuration has no list."""
 
     folders: tuple[Path, ...] | None = None
 
     def check(self, source: PathSource, path: Path) -> None:
-        """Check that *path*, which is resolved, may be read for *source*. Raises InvalidRequest if not."""
+        """Raise InvalidRequest unless the resolved *path* may be read for *source*."""
         if any(path.is_relative_to(folder) for folder in _KERNEL_FOLDERS):
             raise InvalidRequest(f"{source.place}: is no regular file")
         if source.origin == "object" or (source.origin == "block" and self.folders is None):
@@ -73,7 +73,7 @@ class FileAccess:
 
 
 _NOT_ALLOWED = (
-    "is neither an address nor a `data:` URL, and local files are read only where the app asks for them: give a "
+    "is neither a URL nor base64 data, and local files are only read if the application names them: pass a "
     '`pathlib.Path`, or `{"type": "path", "path": ...}` as the `source`, or allow the folder in the configuration '
     "(`files: {allow: [folder]}`)"
 )
@@ -81,7 +81,7 @@ _ELSEWHERE = "is no address and no file below a folder that `files: {allow: [...
 
 
 def has_files(messages: Iterable[Message]) -> bool:
-    """Whether *messages* name a local file."""
+    """Return whether *messages* refer to a local file."""
     for message in messages:
         for block in message.blocks:
             if isinstance(block, _WITH_MEDIA) and _has_file(block):
@@ -90,9 +90,9 @@ def has_files(messages: Iterable[Message]) -> bool:
 
 
 async def read_files(messages: tuple[Message, ...], access: FileAccess) -> tuple[Message, ...]:
-    """Return *messages* with every local file's bytes in the place of its path, read off the event loop.
+    """Return *messages* with local files replaced by their content, which is read in a thread.
 
-    Raises InvalidRequest for a file that *access* does not allow, that is no regular file, is empty or too large, or
+    Raises InvalidRequest for a file that *access* does not allow, that is not a regular file, is empty or too large, or
     cannot be read.
     """
     return await asyncio.to_thread(lambda: tuple(_read_message(message, access) for message in messages))
@@ -133,7 +133,7 @@ def _read_media(block: MediaBlock, access: FileAccess) -> MediaBlock:
         raise
     except OSError as error:
         raise InvalidRequest(f"{source.place}: the file {path.name} cannot be read: {error.strerror}") from error
-    except (ValueError, RuntimeError):  # a NUL, half of a surrogate pair, a home that nobody has
+    except (ValueError, RuntimeError):  # a NUL, a lone surrogate, or the home of an unknown user
         raise InvalidRequest(f"{source.place}: is no path that a file can have") from None
     media_type = source.media_type or mimetypes.guess_type(path.name, strict=False)[0]
     if media_type is None:
@@ -143,7 +143,7 @@ def _read_media(block: MediaBlock, access: FileAccess) -> MediaBlock:
 
 
 def _read_regular_file(path: Path, place: str) -> bytes:
-    # Opening a FIFO would wait for a writer, and a link may have been put there since the path was resolved.
+    # Opening a FIFO would block, and the path may have been replaced by a link since it was resolved.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags | getattr(os, "O_NOCTTY", 0)), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

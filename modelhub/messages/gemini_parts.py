@@ -18,131 +18,146 @@ from modelhub.messages.blocks import (
     ToolResultBlock,
     ToolUseBlock,
 )
-from modelhub.messages.media_sources import from_url, image_type
+from modelhub.messages.media_sources import detect_image_type, parse_url
 from modelhub.messages.sanitize import copy_arguments
-from modelhub.messages.validation import Json, as_mapping, optional_text, required_name, required_text, unknown, wrong
+from modelhub.messages.validation import (
+    Json,
+    as_mapping,
+    get_optional_text,
+    get_required_name,
+    get_required_text,
+    make_type_error,
+    make_unknown_error,
+)
 
 __all__ = ["read_gemini_part"]
 
 _PROVIDER = "gemini"
 
 
-def read_gemini_part(part: Json, at: str) -> ContentBlock | None:
-    """The block of one part, None for a part with nothing to send. Raises InvalidRequest for a wrong shape."""
-    found = {_snake(key): value for key, value in part.items() if value is not None}
+def read_gemini_part(part: Json, path: str) -> ContentBlock | None:
+    """Return the block of *part*, or None for a part with nothing to send. Raises InvalidRequest."""
+    fields = {_to_snake_case(key): value for key, value in part.items() if value is not None}
     for key, read in _READERS.items():
-        if key in found:
-            return read(found, f"{at}.{key}" if key != "text" else at)
+        if key in fields:
+            return read(fields, f"{path}.{key}" if key != "text" else path)
     if "text" in part:
-        return None  # a part that says nothing
-    raise unknown(at, "part", next(iter(found), None), _READERS)
+        return None  # an empty part
+    raise make_unknown_error(path, "part", next(iter(fields), None), _READERS)
 
 
-def _snake(key: str) -> str:
+def _to_snake_case(key: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in key)
 
 
-def _member(part: Json, key: str, at: str) -> Json:
-    """The object under *key*, its own keys in snake_case; what is inside of them is the caller's."""
-    return {_snake(name): value for name, value in as_mapping(part[key], at, "an object (a dict)").items()}
+def _read_member(part: Json, key: str, path: str) -> Json:
+    """Return the object under *key* with its keys in snake_case; nested objects are not changed."""
+    return {_to_snake_case(name): value for name, value in as_mapping(part[key], path, "an object (a dict)").items()}
 
 
-def _signature(part: Json, at: str) -> tuple[str | None, str | None]:
+def _read_signature(part: Json, path: str) -> tuple[str | None, str | None]:
     value = part.get("thought_signature")
     signature = base64.b64encode(value).decode() if isinstance(value, bytes) else value
     if signature is not None and not isinstance(signature, str):
-        raise wrong(f"{at}.thought_signature", "base64 text or bytes", value)
+        raise make_type_error(f"{path}.thought_signature", "base64 text or bytes", value)
     return signature or None, _PROVIDER if signature else None
 
 
-def _text(part: Json, at: str) -> ContentBlock | None:
-    text = required_text(part, "text", at)
-    signature, provider = _signature(part, at)
+def _read_text(part: Json, path: str) -> ContentBlock | None:
+    text = get_required_text(part, "text", path)
+    signature, provider = _read_signature(part, path)
     if part.get("thought"):
         return ThinkingBlock(text, signature, provider=_PROVIDER) if text or signature else None
     return TextBlock(text, signature, provider) if text or signature else None
 
 
-def _inline_data(part: Json, at: str) -> MediaBlock:
-    found = _member(part, "inline_data", at)
-    data = found.get("data")
+def _read_inline_data(part: Json, path: str) -> MediaBlock:
+    data_fields = _read_member(part, "inline_data", path)
+    data = data_fields.get("data")
     text = base64.b64encode(data).decode() if isinstance(data, bytes) else data
     if not isinstance(text, str):
-        raise wrong(f"{at}.data", "base64 text or bytes", data)
-    media_type = optional_text(found, "mime_type", at) or image_type(text)
+        raise make_type_error(f"{path}.data", "base64 text or bytes", data)
+    media_type = get_optional_text(data_fields, "mime_type", path) or detect_image_type(text)
     if media_type is None:
-        raise wrong(f"{at}.mime_type", "a string", None)
-    return MediaBlock(_kind_of(media_type), Base64Source(text, media_type), optional_text(found, "display_name", at))
+        raise make_type_error(f"{path}.mime_type", "a string", None)
+    return MediaBlock(
+        _get_media_kind(media_type),
+        Base64Source(text, media_type),
+        get_optional_text(data_fields, "display_name", path),
+    )
 
 
-def _file_data(part: Json, at: str) -> MediaBlock:
-    found = _member(part, "file_data", at)
-    source = from_url(found.get("file_uri"), f"{at}.file_uri", optional_text(found, "mime_type", at))
-    return MediaBlock(_kind_of(source.media_type or ""), source, optional_text(found, "display_name", at))
+def _read_file_data(part: Json, path: str) -> MediaBlock:
+    fields = _read_member(part, "file_data", path)
+    source = parse_url(fields.get("file_uri"), f"{path}.file_uri", get_optional_text(fields, "mime_type", path))
+    return MediaBlock(_get_media_kind(source.media_type or ""), source, get_optional_text(fields, "display_name", path))
 
 
-def _kind_of(media_type: str) -> MediaKind:
+def _get_media_kind(media_type: str) -> MediaKind:
     kinds: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
     return kinds.get(media_type.partition("/")[0], "document")
 
 
-def _function_call(part: Json, at: str) -> ToolUseBlock:
-    found = _member(part, "function_call", at)
-    arguments, raw = copy_arguments(found.get("args") or {}, None, f"{at}.args")
-    signature, provider = _signature(part, at)
-    call_id = optional_text(found, "id", at) or ""
-    return ToolUseBlock(call_id, required_name(found, "name", at), arguments, signature, provider, raw)
+def _read_function_call(part: Json, path: str) -> ToolUseBlock:
+    call = _read_member(part, "function_call", path)
+    arguments, raw = copy_arguments(call.get("args") or {}, None, f"{path}.args")
+    signature, provider = _read_signature(part, path)
+    call_id = get_optional_text(call, "id", path) or ""
+    return ToolUseBlock(call_id, get_required_name(call, "name", path), arguments, signature, provider, raw)
 
 
-def _function_response(part: Json, at: str) -> ToolResultBlock:
-    found = _member(part, "function_response", at)
-    text, failed = _response_text(found.get("response"), f"{at}.response")
-    media = [_inline_data({"inline_data": _snake_keys(piece)["inline_data"]}, at) for piece in _media(found)]
+def _read_function_response(part: Json, path: str) -> ToolResultBlock:
+    fields = _read_member(part, "function_response", path)
+    text, failed = _read_response(fields.get("response"), f"{path}.response")
+    media = [
+        _read_inline_data({"inline_data": _snake_case_keys(piece)["inline_data"]}, path)
+        for piece in _list_media_parts(fields)
+    ]
     output = (*((TextBlock(text),) if text else ()), *media)
-    call_id, name = optional_text(found, "id", at) or "", optional_text(found, "name", at) or ""
+    call_id, name = get_optional_text(fields, "id", path) or "", get_optional_text(fields, "name", path) or ""
     return ToolResultBlock(call_id, name, output, failed)
 
 
-def _media(found: Json) -> list[Json]:
-    pieces = found.get("parts") or ()
-    return [piece for piece in pieces if isinstance(piece, Mapping) and "inline_data" in _snake_keys(piece)]
+def _list_media_parts(fields: Json) -> list[Json]:
+    pieces = fields.get("parts") or ()
+    return [piece for piece in pieces if isinstance(piece, Mapping) and "inline_data" in _snake_case_keys(piece)]
 
 
-def _snake_keys(found: Json) -> dict[str, Any]:
-    return {_snake(key): value for key, value in found.items()}
+def _snake_case_keys(fields: Json) -> dict[str, Any]:
+    return {_to_snake_case(key): value for key, value in fields.items()}
 
 
-def _response_text(response: object, at: str) -> tuple[str, bool]:
-    """The text of a tool's response, an object in which `output` or `error` holds it, and whether the tool failed."""
+def _read_response(response: object, path: str) -> tuple[str, bool]:
+    """Return the text of a tool's response, under `output`, `result` or `error`, and whether it is an error."""
     if response is None or isinstance(response, str):
         return response or "", False
-    found = as_mapping(response, at, "an object (a dict)")
-    failed = found.keys() == {"error"}
-    value = next(iter(found.values())) if failed or found.keys() in ({"output"}, {"result"}) else found
+    fields = as_mapping(response, path, "an object (a dict)")
+    failed = fields.keys() == {"error"}
+    value = next(iter(fields.values())) if failed or fields.keys() in ({"output"}, {"result"}) else fields
     if isinstance(value, str):
         return value, failed
     try:
         return json.dumps(value, ensure_ascii=False), failed
     except (TypeError, ValueError, RecursionError):
-        raise InvalidRequest(f"{at}: expected JSON values only") from None
+        raise InvalidRequest(f"{path}: expected JSON values only") from None
 
 
-def _code(part: Json, at: str) -> TextBlock:
-    found = _member(part, "executable_code", at)
-    return TextBlock(f"```{str(found.get('language') or '').lower()}\n{required_text(found, 'code', at)}\n```")
+def _read_code(part: Json, path: str) -> TextBlock:
+    fields = _read_member(part, "executable_code", path)
+    return TextBlock(f"```{str(fields.get('language') or '').lower()}\n{get_required_text(fields, 'code', path)}\n```")
 
 
-def _code_result(part: Json, at: str) -> TextBlock | None:
-    output = optional_text(_member(part, "code_execution_result", at), "output", at)
+def _read_code_result(part: Json, path: str) -> TextBlock | None:
+    output = get_optional_text(_read_member(part, "code_execution_result", path), "output", path)
     return TextBlock(f"```\n{output}\n```") if output else None
 
 
 _READERS: dict[str, Callable[[Json, str], ContentBlock | None]] = {
-    "function_call": _function_call,
-    "function_response": _function_response,
-    "inline_data": _inline_data,
-    "file_data": _file_data,
-    "executable_code": _code,
-    "code_execution_result": _code_result,
-    "text": _text,
+    "function_call": _read_function_call,
+    "function_response": _read_function_response,
+    "inline_data": _read_inline_data,
+    "file_data": _read_file_data,
+    "executable_code": _read_code,
+    "code_execution_result": _read_code_result,
+    "text": _read_text,
 }

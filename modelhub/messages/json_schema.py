@@ -1,4 +1,4 @@
-"""What an answer must fit, a pydantic class or a JSON Schema, and whether data fit a schema."""
+"""Structured output: pydantic classes or JSON Schemas, and the validation of data by a schema."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from modelhub.core.errors import InvalidRequest
 from modelhub.messages.sanitize import copy_json
 from modelhub.messages.schema_repair import repair_schema
-from modelhub.messages.validation import named
+from modelhub.messages.validation import format_type_name
 
-__all__ = ["StructuredModel", "check_structured_model", "schema_of", "schema_problems"]
+__all__ = ["StructuredModel", "check_structured_model", "get_schema", "find_schema_problems"]
 
 Json = Mapping[str, Any]
 StructuredModel = type[BaseModel] | Json
@@ -23,27 +23,26 @@ StructuredModel = type[BaseModel] | Json
 
 
 def check_structured_model(structured_model: object) -> StructuredModel:
-    """Return the class that *structured_model* is, or a copy of the JSON Schema. Raises InvalidRequest otherwise."""
+    """Return *structured_model*: a pydantic class, or a repaired copy of a JSON Schema. Raises InvalidRequest."""
     if isinstance(structured_model, type) and issubclass(structured_model, BaseModel):
         return structured_model
     if isinstance(structured_model, Mapping):
-        schema = copy_json(_unwrapped(structured_model), "structured_model")
+        schema = copy_json(_unwrap(structured_model), "structured_model")
         if not schema:
             raise InvalidRequest("structured_model: the JSON Schema is empty")
         return repair_schema(schema)
     hint = ": give its class" if isinstance(structured_model, BaseModel) else ""
-    raise InvalidRequest(
-        f"structured_model: expected a pydantic class or a JSON Schema (a dict), got {named(structured_model)}{hint}"
-    )
+    got = f"{format_type_name(structured_model)}{hint}"
+    raise InvalidRequest(f"structured_model: expected a pydantic class or a JSON Schema (a dict), got {got}")
 
 
-def schema_of(model: StructuredModel) -> dict[str, Any]:
-    """The JSON Schema of *model*, at its own level a fresh copy."""
+def get_schema(model: StructuredModel) -> dict[str, Any]:
+    """Return the JSON Schema of *model*, a shallow copy."""
     return dict(model) if isinstance(model, Mapping) else model.model_json_schema()
 
 
-def _unwrapped(schema: Json) -> Json:
-    """The schema inside of OpenAI's `response_format` or `json_schema`, or *schema* itself."""
+def _unwrap(schema: Json) -> Json:
+    """Return the schema inside OpenAI's `response_format` or `json_schema`, or *schema* itself."""
     if schema.get("type") == "json_schema" and isinstance(schema.get("json_schema"), Mapping):
         schema = schema["json_schema"]
     inner = schema.get("schema")
@@ -55,8 +54,8 @@ def _unwrapped(schema: Json) -> Json:
 _MAX_REFERENCES = 64
 
 
-def schema_problems(value: Any, schema: Any, root: Json, path: str, references: int = 0) -> Iterator[str]:
-    """Yield where *value* does not fit *schema*; *root* is where its references lead. Unknown keywords say nothing."""
+def find_schema_problems(value: Any, schema: Any, root: Json, path: str, references: int = 0) -> Iterator[str]:
+    """Yield why *value* does not match *schema*. *root* resolves references; unknown keywords are ignored."""
     if not isinstance(schema, Mapping):
         if schema is False:
             yield f"{path}: is not allowed"
@@ -64,23 +63,23 @@ def schema_problems(value: Any, schema: Any, root: Json, path: str, references: 
     if isinstance(reference := schema.get("$ref"), str):
         target = _resolve(reference, root)
         if target is not None and references < _MAX_REFERENCES:
-            yield from schema_problems(value, target, root, path, references + 1)
+            yield from find_schema_problems(value, target, root, path, references + 1)
     for keyword, expected in schema.items():
-        if not _passes(keyword, value, expected):
-            yield f"{path}: does not fit {keyword} {_short(expected)}"
-    yield from _combined_problems(value, schema, root, path, references)
+        if not _check_keyword(keyword, value, expected):
+            yield f"{path}: does not fit {keyword} {_shorten(expected)}"
+    yield from _find_combined_problems(value, schema, root, path, references)
     if isinstance(value, dict):
-        yield from _object_problems(value, schema, root, path)
+        yield from _find_object_problems(value, schema, root, path)
     elif isinstance(value, list):
-        yield from _array_problems(value, schema, root, path)
+        yield from _find_array_problems(value, schema, root, path)
 
 
-def _passes(keyword: str, value: Any, expected: Any) -> bool:
+def _check_keyword(keyword: str, value: Any, expected: Any) -> bool:
     check = _CHECKS.get(keyword)
     try:
         return check is None or check(value, expected)
     except (TypeError, ValueError, ArithmeticError):
-        return True  # the keyword's own value is of no use
+        return True  # the keyword has an invalid value in the schema
 
 
 def _resolve(reference: str, root: Json) -> Any:
@@ -91,17 +90,17 @@ def _resolve(reference: str, root: Json) -> Any:
     return target if reference.startswith("#") else None
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _combined_problems(value: Any, schema: Json, root: Json, path: str, references: int) -> Iterator[str]:
+def _find_combined_problems(value: Any, schema: Json, root: Json, path: str, references: int) -> Iterator[str]:
     def fits(part: Any) -> bool:
-        return next(schema_problems(value, part, root, path, references), None) is None
+        return next(find_schema_problems(value, part, root, path, references), None) is None
 
     for part in schema.get("allOf") or ():
-        yield from schema_problems(value, part, root, path, references)
+        yield from find_schema_problems(value, part, root, path, references)
     if (options := schema.get("anyOf")) and not any(map(fits, options)):
         yield f"{path}: fits none of the alternatives"
     if (options := schema.get("oneOf")) and sum(map(fits, options)) != 1:
@@ -110,7 +109,7 @@ def _combined_problems(value: Any, schema: Json, root: Json, path: str, referenc
         yield f"{path}: is what the schema excludes"
 
 
-def _object_problems(value: dict[str, Any], schema: Json, root: Json, path: str) -> Iterator[str]:
+def _find_object_problems(value: dict[str, Any], schema: Json, root: Json, path: str) -> Iterator[str]:
     properties = schema.get("properties") or {}
     for name in schema.get("required") or ():
         if name not in value:
@@ -123,14 +122,14 @@ def _object_problems(value: dict[str, Any], schema: Json, root: Json, path: str)
         if name in properties:
             patterns.append(properties[name])
         for part in patterns or [schema.get("additionalProperties", True)]:
-            yield from schema_problems(item, part, root, inside)
+            yield from find_schema_problems(item, part, root, inside)
 
 
-def _array_problems(value: list[Any], schema: Json, root: Json, path: str) -> Iterator[str]:
+def _find_array_problems(value: list[Any], schema: Json, root: Json, path: str) -> Iterator[str]:
     first = schema.get("prefixItems") or ()
     for index, item in enumerate(value):
         part = first[index] if index < len(first) else schema.get("items", True)
-        yield from schema_problems(item, part, root, f"{path}[{index}]")
+        yield from find_schema_problems(item, part, root, f"{path}[{index}]")
 
 
 def _is_number(value: Any) -> bool:
@@ -157,38 +156,40 @@ def _has_type(value: Any, expected: Any) -> bool:
     return any(name not in _TYPES or _TYPES[name](value) for name in names)
 
 
-def _equal(value: Any, expected: Any) -> bool:
+def _is_equal(value: Any, expected: Any) -> bool:
     return value == expected and isinstance(value, bool) is isinstance(expected, bool)
 
 
-def _matches(value: str, pattern: str) -> bool:
+def _matches_pattern(value: str, pattern: str) -> bool:
     try:
         return re.search(pattern, value) is not None
-    except re.error:  # another dialect of patterns: the vendor may know it
+    except re.error:  # a pattern in another dialect, which the vendor may support
         return True
 
 
-def _only(kind: Callable[[Any], bool], check: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    """*check* for values of one kind; a keyword says nothing about others."""
+def _check_only(kind: Callable[[Any], bool], check: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """Return *check* limited to values of one type; a keyword does not apply to other values."""
     return lambda value, expected: not kind(value) or check(value, expected)
 
 
-_text, _list, _dict = _TYPES["string"], _TYPES["array"], _TYPES["object"]
+_is_text, _is_list, _is_dict = _TYPES["string"], _TYPES["array"], _TYPES["object"]
 _CHECKS: Mapping[str, Callable[[Any, Any], bool]] = {
     "type": _has_type,
-    "enum": lambda value, expected: any(_equal(value, option) for option in expected),
-    "const": _equal,
-    "minLength": _only(_text, lambda value, bound: len(value) >= bound),
-    "maxLength": _only(_text, lambda value, bound: len(value) <= bound),
-    "pattern": _only(_text, _matches),
-    "minimum": _only(_is_number, lambda value, bound: value >= bound),
-    "maximum": _only(_is_number, lambda value, bound: value <= bound),
-    "exclusiveMinimum": _only(_is_number, lambda value, bound: value > bound),
-    "exclusiveMaximum": _only(_is_number, lambda value, bound: value < bound),
-    "multipleOf": _only(_is_number, lambda value, factor: math.isclose(value / factor, round(value / factor))),
-    "minItems": _only(_list, lambda value, bound: len(value) >= bound),
-    "maxItems": _only(_list, lambda value, bound: len(value) <= bound),
-    "uniqueItems": _only(_list, lambda value, on: not on or len({json.dumps(item) for item in value}) == len(value)),
-    "minProperties": _only(_dict, lambda value, bound: len(value) >= bound),
-    "maxProperties": _only(_dict, lambda value, bound: len(value) <= bound),
+    "enum": lambda value, expected: any(_is_equal(value, option) for option in expected),
+    "const": _is_equal,
+    "minLength": _check_only(_is_text, lambda value, bound: len(value) >= bound),
+    "maxLength": _check_only(_is_text, lambda value, bound: len(value) <= bound),
+    "pattern": _check_only(_is_text, _matches_pattern),
+    "minimum": _check_only(_is_number, lambda value, bound: value >= bound),
+    "maximum": _check_only(_is_number, lambda value, bound: value <= bound),
+    "exclusiveMinimum": _check_only(_is_number, lambda value, bound: value > bound),
+    "exclusiveMaximum": _check_only(_is_number, lambda value, bound: value < bound),
+    "multipleOf": _check_only(_is_number, lambda value, factor: math.isclose(value / factor, round(value / factor))),
+    "minItems": _check_only(_is_list, lambda value, bound: len(value) >= bound),
+    "maxItems": _check_only(_is_list, lambda value, bound: len(value) <= bound),
+    "uniqueItems": _check_only(
+        _is_list, lambda value, on: not on or len({json.dumps(item) for item in value}) == len(value)
+    ),
+    "minProperties": _check_only(_is_dict, lambda value, bound: len(value) >= bound),
+    "maxProperties": _check_only(_is_dict, lambda value, bound: len(value) <= bound),
 }

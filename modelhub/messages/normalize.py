@@ -1,12 +1,11 @@
-"""What goes into a call: one neutral form, whatever dialect the caller wrote.
+"""Normalise messages of all dialects to one neutral form.
 
-`normalise_messages` accepts OpenAI-style dicts and the seed's blocks, mixed, and gives frozen `Message`s whose blocks
-every provider translates. Gemini's messages (`role`, `parts`), the items of OpenAI's Responses API, and what the
-formatters of agent frameworks write are accepted like them. The caller's own objects are read, never changed, and
-nothing of them is shared with a provider.
+`normalise_messages` accepts the messages of OpenAI (chat completions and Responses), Anthropic, Gemini and DashScope,
+of AgentScope and other agent frameworks, mixed, and returns frozen `Message`s, whose blocks every provider translates.
+The caller's objects are never changed, and never shared with a provider.
 
-What has nothing to send is left out: empty text, thinking without text or signature, messages without blocks, and keys
-that no vendor takes. What cannot be written as JSON is an error in the caller's messages, and is replaced in a model's.
+Anything without content is left out: empty text, thinking without text or signature, messages without blocks, and
+unknown keys. Text that JSON cannot hold is an error in the caller's messages, and is replaced in a model's.
 """
 
 from __future__ import annotations
@@ -34,61 +33,60 @@ from modelhub.messages.content_parts import (
     read_arguments,
     read_cache,
     read_content,
-    read_failed,
+    read_is_error,
     read_output,
     read_part,
     read_tool_use,
 )
 from modelhub.messages.conversation import Conversation
-from modelhub.messages.media_sources import from_data_url, image_type
+from modelhub.messages.media_sources import detect_image_type, parse_data_url
 from modelhub.messages.responses_items import PROVIDER_ITEMS, read_phase
 from modelhub.messages.sanitize import check_block, check_text, copy_json, repair_block
 from modelhub.messages.validation import (
     Json,
     as_mapping,
     as_sequence,
-    either,
-    missing,
-    optional_text,
-    required_name,
-    unknown,
+    get_first_alias,
+    get_optional_text,
+    get_required_name,
+    make_missing_error,
+    make_unknown_error,
 )
 
 __all__ = ["normalise_messages"]
 
 
 def normalise_messages(messages: str | Sequence[Mapping[str, Any]], *, continues: bool = False) -> tuple[Message, ...]:
-    """The conversation in the neutral form.
+    """Return *messages* in the neutral form.
 
-    *messages* is text (one user message) or a list of dicts: OpenAI's (chat completions or Responses), Gemini's, the
-    seed's, Anthropic's blocks, our own replies, mixed. Vendors' reply objects are read through their `model_dump`. Tool
-    calls without an id get one, and so does a second call with the id of one that is still open. Results answer the
-    call of their id, or without one the first open call of their name, and every result bears its call's name.
-    Consecutive `tool` messages become one `user` message; results in an assistant or system message become a `user`
-    message at that place. A user's or system message between a call and its results moves behind the results. If the
-    conversation *continues* one that the vendor keeps, results may answer calls that are there.
+    *messages* is text (one user message) or a list of dicts or pydantic objects in any dialect, mixed; replies of ours
+    are accepted as well. Tool calls without an id get one, and so does a second call with the id of a pending one. A
+    result belongs to the call with its id, or without an id to the first pending call of its tool, and gets that call's
+    tool name. Consecutive `tool` messages become one `user` message; results in an assistant or system message become a
+    separate `user` message. A user or system message between a call and its results moves behind the results. If the
+    conversation *continues* one that is stored at the vendor, results may belong to calls that are not in *messages*.
 
-    Raises `InvalidRequest`, with the place and what was expected, for a wrong shape, text that UTF-8 cannot hold, a
-    result without a call, a call without a result (unless nothing follows it), or a conversation with nothing in it.
+    Raises `InvalidRequest`, with the path and what was expected, for malformed messages, text that UTF-8 cannot hold,
+    results without a call, calls without a result (unless nothing follows them), or no content at all.
     """
     if isinstance(messages, str):
         messages = ({"role": "user", "content": messages},)
-    talk = Conversation(continues=continues)
+    conversation = Conversation(continues=continues)
     for index, message in enumerate(as_sequence(messages, "messages", "a string or a list of messages")):
-        plain = _plain(message)
-        if plain is not None and not talk.open:
-            talk.turns.append(plain)
-            talk.ends_in_tools = talk.ends_in_items = False
+        plain = _read_simple(message)
+        if plain is not None and not conversation.pending_calls:
+            conversation.turns.append(plain)
+            conversation.ends_in_tools = conversation.ends_in_items = False
         else:
-            _read_message(talk, message, f"messages[{index}]")
-    talk.finish()
-    if not talk.turns:
+            _read_message(conversation, message, f"messages[{index}]")
+    conversation.finish()
+    if not conversation.turns:
         raise InvalidRequest("messages: there is nothing to send" if messages else "messages: the list is empty")
-    return tuple(talk.turns)
+    return tuple(conversation.turns)
 
 
-def _plain(message: Any) -> Message | None:
-    # Most messages are a role and a text: they skip everything below.
+def _read_simple(message: Any) -> Message | None:
+    # A fast path: most messages are a role and a text.
     if type(message) is dict and len(message) == 2:
         content, role = message.get("content"), message.get("role")
         if type(content) is str and content and content.isascii() and type(role) is str and role in _PLAIN_ROLES:
@@ -106,177 +104,183 @@ _PLAIN_ROLES: dict[str, Role] = {
 _LANGCHAIN_ROLES = {"human": "user", "ai": "assistant"}
 
 
-def _read_message(talk: Conversation, message: object, at: str) -> None:
-    found = as_mapping(message, at, "a dict with `role` and `content`")
-    kind, role = found.get("type"), found.get("role")
-    if isinstance(kind, str) and kind in _ITEMS and (role is None or kind in PROVIDER_ITEMS):
-        _read_item(talk, found, at)
+def _read_message(conversation: Conversation, message: object, path: str) -> None:
+    mapping = as_mapping(message, path, "a dict with `role` and `content`")
+    kind, role = mapping.get("type"), mapping.get("role")
+    if isinstance(kind, str) and kind in _ITEM_TYPES and (role is None or kind in PROVIDER_ITEMS):
+        _read_item(conversation, mapping, path)
         return
     if role is None and isinstance(kind, str):
-        # LangChain's messages say `type` for the role.
-        role = "assistant" if kind == "chat" else kind if kind in _ROLES or kind in _LANGCHAIN_ROLES else None
+        # LangChain's messages have the role under `type`.
+        role = "assistant" if kind == "chat" else kind if kind in _ROLE_READERS or kind in _LANGCHAIN_ROLES else None
     if isinstance(role, str):
         role = _LANGCHAIN_ROLES.get(role, role)
-    if role is None and found.get("parts") is not None:
-        role = "user"  # as Google's SDK has it
-    if not isinstance(role, str) or role not in _ROLES:
-        raise unknown(f"{at}.role", "role", role, _ROLES)
-    needs_content, read = _ROLES[role]
-    if needs_content and found.keys().isdisjoint(_CONTENTS):
-        raise missing(found, "content", at)
+    if role is None and mapping.get("parts") is not None:
+        role = "user"  # the default of Google's SDK
+    if not isinstance(role, str) or role not in _ROLE_READERS:
+        raise make_unknown_error(f"{path}.role", "role", role, _ROLE_READERS)
+    needs_content, read_blocks = _ROLE_READERS[role]
+    if needs_content and mapping.keys().isdisjoint(_CONTENT_KEYS):
+        raise make_missing_error(mapping, "content", path)
     if role not in _PLAIN_ROLES:
-        talk.add_results(_written(read(found, at), model=False))
+        conversation.add_results(_make_writable(read_blocks(mapping, path), model=False))
         return
-    name = optional_text(found, "name", at)
+    name = get_optional_text(mapping, "name", path)
     role_sent = _PLAIN_ROLES[role]
-    placed = _marked(_written(read(found, at), model=role_sent == "assistant"), found, at)
-    is_item = kind == "message" or (talk.ends_in_items and role_sent == "assistant")
-    talk.add(role_sent, placed, name and check_text(name, f"{at}.name"), at, is_item=is_item)
+    located = _add_cache_mark(_make_writable(read_blocks(mapping, path), model=role_sent == "assistant"), mapping, path)
+    is_item = kind == "message" or (conversation.ends_in_items and role_sent == "assistant")
+    conversation.add(role_sent, located, name and check_text(name, f"{path}.name"), path, is_item=is_item)
 
 
-def _written(placed: Located, *, model: bool) -> Located:
-    """*placed* as JSON in UTF-8 can hold it: repaired in what a *model* wrote, checked in all else."""
-    return [(place, repair_block(block) if model else check_block(block, place)) for place, block in placed]
+def _make_writable(located: Located, *, model: bool) -> Located:
+    """Return *located* with text that UTF-8 can hold: repaired in a *model*'s message, else checked."""
+    return [(place, repair_block(block) if model else check_block(block, place)) for place, block in located]
 
 
-def _marked(placed: Located, message: Json, at: str) -> Located:
-    """*placed* with the cache mark of the whole message, which some frameworks write, on the last block."""
-    if not placed or (mark := read_cache(message, at)) is None:
-        return placed
-    place, last = placed[-1]
+def _add_cache_mark(located: Located, message: Json, path: str) -> Located:
+    """Return *located* with the cache mark of the message, which some frameworks write, on its last block."""
+    if not located or (mark := read_cache(message, path)) is None:
+        return located
+    place, last = located[-1]
     if isinstance(last, (ThinkingBlock, ProviderItemBlock)):
-        return placed
-    return [*placed[:-1], (place, last if last.cache is not None else replace(last, cache=mark))]
+        return located
+    return [*located[:-1], (place, last if last.cache is not None else replace(last, cache=mark))]
 
 
-_ITEMS = frozenset(
+_ITEM_TYPES = frozenset(
     {
         *("function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning"),
         *SERVER_TOOLS,
         *PROVIDER_ITEMS,
     }
 )
-"""What stands beside messages in the input of OpenAI's Responses API."""
+"""Types of items in the input of OpenAI's Responses API that are not messages."""
 
 
-def _read_item(talk: Conversation, item: Json, at: str) -> None:
-    block = read_part(item, at)
+def _read_item(conversation: Conversation, item: Json, path: str) -> None:
+    block = read_part(item, path)
     if isinstance(block, ToolResultBlock):
-        talk.add_results(_written([(at, block)], model=False))
+        conversation.add_results(_make_writable([(path, block)], model=False))
     elif block is not None:
-        talk.add("assistant", _written([(at, block)], model=True), None, at, is_item=True)
+        conversation.add("assistant", _make_writable([(path, block)], model=True), None, path, is_item=True)
 
 
-_CONTENTS = frozenset({"content", "parts", "images"})
+_CONTENT_KEYS = frozenset({"content", "parts", "images"})
 
 
-def _contents(message: Json, at: str) -> Located:
-    """The blocks of the message's content: under `content`, Gemini's `parts`, Ollama's `images`."""
-    placed = read_content(message.get("content"), f"{at}.content")
+def _read_contents(message: Json, path: str) -> Located:
+    """Return the blocks under `content`, Gemini's `parts` and Ollama's `images`."""
+    located = read_content(message.get("content"), f"{path}.content")
     if message.get("parts") is not None:
-        placed += read_content(message["parts"], f"{at}.parts")
+        located += read_content(message["parts"], f"{path}.parts")
     if (images := message.get("images")) is not None:
-        listed = enumerate(as_sequence(images, f"{at}.images", "a list of images"))
-        placed += [(place, _read_image(image, place)) for place, image in ((f"{at}.images[{i}]", x) for i, x in listed)]
-    return placed
+        listed = enumerate(as_sequence(images, f"{path}.images", "a list of images"))
+        located += [
+            (place, _read_image(image, place)) for place, image in ((f"{path}.images[{i}]", x) for i, x in listed)
+        ]
+    return located
 
 
-def _read_image(image: object, at: str) -> MediaBlock:
-    """Ollama's form of an image: its data in base64, without a type."""
+def _read_image(image: object, path: str) -> MediaBlock:
+    """Return an image in Ollama's form: base64 data without a type."""
     if not isinstance(image, str) or not image:
-        raise InvalidRequest(f"{at}: expected an image in base64")
+        raise InvalidRequest(f"{path}: expected an image in base64")
     if image.startswith("data:"):
-        return MediaBlock("image", from_data_url(image, at))
-    return MediaBlock("image", Base64Source(image, image_type(image) or "image/png"))
+        return MediaBlock("image", parse_data_url(image, path))
+    return MediaBlock("image", Base64Source(image, detect_image_type(image) or "image/png"))
 
 
-def _read_plain(message: Json, at: str) -> Located:
-    placed = _contents(message, at)
-    for place, block in placed:
+def _read_plain(message: Json, path: str) -> Located:
+    located = _read_contents(message, path)
+    for place, block in located:
         if isinstance(block, (ThinkingBlock, ToolUseBlock)):
             kind = "thinking" if isinstance(block, ThinkingBlock) else "tool_use"
             raise InvalidRequest(f"{place}: a {kind} block belongs in an assistant message")
-    return placed
+    return located
 
 
-def _read_assistant(message: Json, at: str) -> Located:
-    # Servers that write both spellings of the reasoning write the same text twice.
+def _read_assistant(message: Json, path: str) -> Located:
+    # Servers that send several of these keys send the same text under each.
     keys = ("reasoning_content", "reasoning", "thinking")
-    thoughts = {text: f"{at}.{key}" for key in keys if isinstance(text := message.get(key), str) and text}
-    placed: Located = [(place, ThinkingBlock(text)) for text, place in thoughts.items()]
+    thoughts = {text: f"{path}.{key}" for key in keys if isinstance(text := message.get(key), str) and text}
+    located: Located = [(place, ThinkingBlock(text)) for text, place in thoughts.items()]
     if details := message.get("reasoning_details"):
-        placed = [_read_details(details, "".join(thoughts), f"{at}.reasoning_details")]
-    placed += _contents(message, at)
+        located = [_read_details(details, "".join(thoughts), f"{path}.reasoning_details")]
+    located += _read_contents(message, path)
     if message.get("phase") is not None:
-        placed = [(place, read_phase(message, b) or b if isinstance(b, TextBlock) else b) for place, b in placed]
-    if refusal := optional_text(message, "refusal", at):
-        placed.append((f"{at}.refusal", TextBlock(refusal)))
-    if isinstance(audio := message.get("audio"), Mapping) and (spoken := optional_text(audio, "transcript", at)):
-        placed.append((f"{at}.audio", TextBlock(spoken)))
-    # LangChain writes a call twice: as its vendor's block, and in its own form.
-    in_blocks = {(block.id, block.name) for _, block in placed if isinstance(block, ToolUseBlock) and block.id}
-    calls = _read_calls(message, at)
-    return [*placed, *((place, call) for place, call in calls if (call.id, call.name) not in in_blocks)]
+        located = [(place, read_phase(message, b) or b if isinstance(b, TextBlock) else b) for place, b in located]
+    if refusal := get_optional_text(message, "refusal", path):
+        located.append((f"{path}.refusal", TextBlock(refusal)))
+    if isinstance(audio := message.get("audio"), Mapping) and (
+        transcript := get_optional_text(audio, "transcript", path)
+    ):
+        located.append((f"{path}.audio", TextBlock(transcript)))
+    # LangChain writes a call twice: as the vendor's block, and in a form of its own.
+    in_blocks = {(block.id, block.name) for _, block in located if isinstance(block, ToolUseBlock) and block.id}
+    calls = _read_calls(message, path)
+    return [*located, *((place, call) for place, call in calls if (call.id, call.name) not in in_blocks)]
 
 
-def _read_details(details: object, thought: str, at: str) -> tuple[str, ThinkingBlock]:
-    """OpenRouter's form of reasoning: text that anybody may read, and data that only goes back where it came from."""
-    listed = [copy_json(detail, f"{at}[{index}]") for index, detail in enumerate(as_sequence(details, at, "a list"))]
-    told = "".join(str(detail.get("text") or detail.get("summary") or "") for detail in listed)
-    return at, ThinkingBlock(thought or told, data=json.dumps(listed, ensure_ascii=False), provider="openai")
+def _read_details(details: object, thinking: str, path: str) -> tuple[str, ThinkingBlock]:
+    """Return OpenRouter's `reasoning_details`: readable text, and data that is only sent back to OpenRouter."""
+    copied = [
+        copy_json(detail, f"{path}[{index}]") for index, detail in enumerate(as_sequence(details, path, "a list"))
+    ]
+    text = "".join(str(detail.get("text") or detail.get("summary") or "") for detail in copied)
+    return path, ThinkingBlock(thinking or text, data=json.dumps(copied, ensure_ascii=False), provider="openai")
 
 
-def _read_calls(message: Json, at: str) -> list[tuple[str, ToolUseBlock]]:
-    placed: list[tuple[str, ToolUseBlock]] = []
+def _read_calls(message: Json, path: str) -> list[tuple[str, ToolUseBlock]]:
+    located: list[tuple[str, ToolUseBlock]] = []
     if (calls := message.get("tool_calls")) is not None:
-        for index, call in enumerate(as_sequence(calls, f"{at}.tool_calls", "a list of calls")):
-            place = f"{at}.tool_calls[{index}]"
-            placed.append((place, _read_call(as_mapping(call, place, '{"id": ..., "function": ...}'), place)))
+        for index, call in enumerate(as_sequence(calls, f"{path}.tool_calls", "a list of calls")):
+            place = f"{path}.tool_calls[{index}]"
+            located.append((place, _read_call(as_mapping(call, place, '{"id": ..., "function": ...}'), place)))
     if (call := message.get("function_call")) is not None:
-        place = f"{at}.function_call"
-        placed.append((place, _called("", as_mapping(call, place, _CALLED), place)))
-    return placed
+        place = f"{path}.function_call"
+        located.append((place, _read_function("", as_mapping(call, place, _FUNCTION_EXAMPLE), place)))
+    return located
 
 
-_CALLED = '{"name": ..., "arguments": ...}'
+_FUNCTION_EXAMPLE = '{"name": ..., "arguments": ...}'
 
 
-def _read_call(call: Json, at: str) -> ToolUseBlock:
+def _read_call(call: Json, path: str) -> ToolUseBlock:
     if call.get("function") is None and call.get("name") is not None:  # LangChain's form: name, args, id
-        return read_tool_use(call, at)
+        return read_tool_use(call, path)
     if call.get("type") not in (None, "function"):
-        raise unknown(f"{at}.type", "type", call["type"], ("function",))
-    function = as_mapping(call.get("function"), f"{at}.function", _CALLED)
-    block = _called(optional_text(call, "id", at) or "", function, f"{at}.function")
-    return replace(block, **_thought_signature(call))
+        raise make_unknown_error(f"{path}.type", "type", call["type"], ("function",))
+    function = as_mapping(call.get("function"), f"{path}.function", _FUNCTION_EXAMPLE)
+    block = _read_function(get_optional_text(call, "id", path) or "", function, f"{path}.function")
+    return replace(block, **_read_thought_signature(call))
 
 
-def _thought_signature(call: Json) -> dict[str, Any]:
-    """Gemini's signature of a call, where its endpoint for OpenAI's dialect puts it."""
+def _read_thought_signature(call: Json) -> dict[str, Any]:
+    """Return the signature of a call as Gemini's OpenAI-compatible endpoint writes it, or an empty dict."""
     extra = call.get("extra_content")
     google = extra.get("google") if isinstance(extra, Mapping) else None
     signature = google.get("thought_signature") if isinstance(google, Mapping) else None
     return {"signature": signature, "provider": "openai"} if isinstance(signature, str) and signature else {}
 
 
-def _called(call_id: str, function: Json, at: str) -> ToolUseBlock:
-    arguments, raw = read_arguments(function.get("arguments"), None, f"{at}.arguments")
-    return ToolUseBlock(call_id, required_name(function, "name", at), arguments, raw_input=raw)
+def _read_function(call_id: str, function: Json, path: str) -> ToolUseBlock:
+    arguments, raw = read_arguments(function.get("arguments"), None, f"{path}.arguments")
+    return ToolUseBlock(call_id, get_required_name(function, "name", path), arguments, raw_input=raw)
 
 
-def _read_tool(message: Json, at: str) -> Located:
-    call_id = optional_text(message, "tool_call_id", at)
-    name = optional_text(message, either(message, "name", "tool_name", at), at)
+def _read_tool(message: Json, path: str) -> Located:
+    call_id = get_optional_text(message, "tool_call_id", path)
+    name = get_optional_text(message, get_first_alias(message, "name", "tool_name", path), path)
     if call_id is None and (name is None or "parts" in message):
-        placed = _contents(message, at)
-        if placed and all(isinstance(block, ToolResultBlock) for _, block in placed):
-            return placed
-    output = read_output(message.get("content"), f"{at}.content")
-    result = ToolResultBlock(call_id or "", name or "", output, read_failed(message, at), read_cache(message, at))
-    return [(at, result)]
+        located = _read_contents(message, path)
+        if located and all(isinstance(block, ToolResultBlock) for _, block in located):
+            return located
+    output = read_output(message.get("content"), f"{path}.content")
+    result = ToolResultBlock(call_id or "", name or "", output, read_is_error(message, path), read_cache(message, path))
+    return [(path, result)]
 
 
-_ROLES: dict[str, tuple[bool, Callable[[Json, str], Located]]] = {
+_ROLE_READERS: dict[str, tuple[bool, Callable[[Json, str], Located]]] = {
     "system": (True, _read_plain),
     "developer": (True, _read_plain),
     "user": (True, _read_plain),

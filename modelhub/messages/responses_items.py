@@ -12,7 +12,7 @@ from typing import Any
 
 from modelhub.messages.blocks import ProviderItemBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from modelhub.messages.sanitize import copy_json
-from modelhub.messages.validation import Json, as_mapping, optional_text, required_name, required_text
+from modelhub.messages.validation import Json, as_mapping, get_optional_text, get_required_name, get_required_text
 
 __all__ = [
     "PROVIDER_ITEMS",
@@ -38,43 +38,43 @@ _CALL_KEYS = ("namespace", "caller")
 """What an item of a call says beside what calls say everywhere."""
 
 
-def read_reasoning(block: Json, at: str) -> ThinkingBlock | None:
+def read_reasoning(block: Json, path: str) -> ThinkingBlock | None:
     """Return reasoning as the Responses API and some frameworks write it: its text, and the item if it is one."""
     pieces: list[Any] = [block]
     for key in ("summary", "content"):
         if isinstance(parts := block.get(key), (list, tuple)):
             pieces += parts
     texts = [str(piece.get("text") or piece.get("reasoning") or "") for piece in pieces if isinstance(piece, Mapping)]
-    encrypted = optional_text(block, "encrypted_content", at) or None
+    encrypted = get_optional_text(block, "encrypted_content", path) or None
     item = None
     if encrypted or block.get("id") is not None:
-        item = copy_json({key: value for key, value in block.items() if key != "encrypted_content"}, at)
+        item = copy_json({key: value for key, value in block.items() if key != "encrypted_content"}, path)
     text = "\n\n".join(filter(None, texts))
     return ThinkingBlock(text, encrypted, None, _PROVIDER, item) if text or item else None
 
 
-def read_custom_call(block: Json, at: str) -> ToolUseBlock:
+def read_custom_call(block: Json, path: str) -> ToolUseBlock:
     """Return the call of a tool whose input is free text: its arguments are one, `input`."""
     return ToolUseBlock(
-        required_name(block, "call_id", at),
-        required_name(block, "name", at),
-        {"input": required_text(block, "input", at)},
-        item=_call_keys(block, at) | {"type": "custom_tool_call"},
+        get_required_name(block, "call_id", path),
+        get_required_name(block, "name", path),
+        {"input": get_required_text(block, "input", path)},
+        item=_call_keys(block, path) | {"type": "custom_tool_call"},
     )
 
 
-def read_call_item(block: Json, call: ToolUseBlock, at: str) -> ToolUseBlock:
+def read_call_item(block: Json, call: ToolUseBlock, path: str) -> ToolUseBlock:
     """Return *call*, which was read from *block*, with what only the Responses API says of it."""
     kept: dict[str, Any] = {}
     if isinstance(block.get("item"), Mapping):
-        kept = copy_json(block["item"], f"{at}.item")
+        kept = copy_json(block["item"], f"{path}.item")
     elif block.get("type") == "function_call":
-        kept = _call_keys(block, at)
+        kept = _call_keys(block, path)
     return replace(call, item=kept) if kept else call
 
 
-def _call_keys(block: Json, at: str) -> dict[str, Any]:
-    return copy_json({key: block[key] for key in _CALL_KEYS if block.get(key) is not None}, at)
+def _call_keys(block: Json, path: str) -> dict[str, Any]:
+    return copy_json({key: block[key] for key in _CALL_KEYS if block.get(key) is not None}, path)
 
 
 def read_phase(block: Json, text: TextBlock | None) -> TextBlock | None:
@@ -83,14 +83,16 @@ def read_phase(block: Json, text: TextBlock | None) -> TextBlock | None:
     return replace(text, phase=phase) if text is not None and isinstance(phase, str) else text
 
 
-def read_provider_item(block: Json, at: str) -> ProviderItemBlock:
+def read_provider_item(block: Json, path: str) -> ProviderItemBlock:
     """Return an item that only OpenAI understands."""
-    return ProviderItemBlock(copy_json(block, at), _PROVIDER)
+    return ProviderItemBlock(copy_json(block, path), _PROVIDER)
 
 
-def read_kept_item(block: Json, at: str) -> ProviderItemBlock:
+def read_kept_item(block: Json, path: str) -> ProviderItemBlock:
     """Return the block of a reply that has an item of a vendor's own."""
-    item = as_mapping(block.get("item"), f"{at}.item", "the vendor's own item, a dict")
+    item = as_mapping(block.get("item"), f"{path}.item", "the vendor's own item, a dict")
     return ProviderItemBlock(
-        copy_json(item, f"{at}.item"), required_name(block, "provider", at), optional_text(block, "host", at)
+        copy_json(item, f"{path}.item"),
+        get_required_name(block, "provider", path),
+        get_optional_text(block, "host", path),
     )

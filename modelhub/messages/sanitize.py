@@ -1,7 +1,7 @@
-"""What can be written as JSON in UTF-8: checks of what callers pass, repairs of what models wrote earlier.
+"""Make messages and options safe to write as JSON in UTF-8: check the caller's, repair a model's.
 
-A caller's text, option or schema that no vendor could be sent is an `InvalidRequest` that names its place. In the
-messages of a model the same is repaired instead: nobody could mend them, and the conversation must go on.
+A text, option or schema of the caller that cannot be sent raises `InvalidRequest` with its path. In a model's messages
+it is repaired instead: the caller could not fix them, and the conversation must go on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.messages.validation import named
+from modelhub.messages.validation import format_type_name
 
 __all__ = [
     "MAX_DEPTH",
@@ -44,9 +44,9 @@ __all__ = [
 ]
 
 MAX_DEPTH = 100
-"""How deep JSON may be nested: beyond it, writers and servers give up at depths of their own."""
+"""The greatest depth of nested JSON: encoders and servers have various limits beyond it."""
 MAX_INTEGER_BITS = 1023
-"""The size of an integer that every reader of JSON can at least turn into a float."""
+"""The largest integer that every JSON parser can at least convert to a float."""
 
 _T = TypeVar("_T")
 
@@ -71,7 +71,7 @@ def repair_text(text: str) -> str:
 
 
 def check_text(text: str, path: str) -> str:
-    """Return *text* with surrogate pairs joined. Raises InvalidRequest for half of a pair."""
+    """Return *text* with surrogate pairs joined. Raises InvalidRequest for a lone surrogate."""
     if _is_writable(text):
         return text
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
@@ -87,7 +87,7 @@ def check_text(text: str, path: str) -> str:
 
 
 def safe_call_id(call_id: str) -> str:
-    """Return *call_id*, or an id made from it if it cannot be written; the same for a call and its result."""
+    """Return *call_id*, or a hash of it if UTF-8 cannot hold it; the same for a call and its result."""
     if _is_writable(call_id):
         return call_id
     return "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
@@ -103,69 +103,69 @@ class _NotJson(Exception):
 def copy_json(value: object, path: str) -> dict[str, Any]:
     """Return a deep copy of the JSON object *value*, of plain dicts and lists. Raises InvalidRequest for other data."""
     if not isinstance(value, Mapping):
-        raise InvalidRequest(f"{path}: expected an object (a dict), got {named(value)}")
+        raise InvalidRequest(f"{path}: expected an object (a dict), got {format_type_name(value)}")
     try:
-        copied: dict[str, Any] = _copy(value, 0, _join)
+        copied: dict[str, Any] = _copy(value, 0, _join_surrogates)
     except _NotJson as error:
         raise InvalidRequest(f"{path}: expected JSON values only, found {error}") from None
     return copied
 
 
 def _copy(value: Any, depth: int, write: Callable[[str], str]) -> Any:
-    """Copy JSON; *write* makes text that is not plain ASCII writable. Raises _NotJson."""
+    """Copy JSON; *write* checks or repairs text that is not ASCII. Raises _NotJson."""
     kind = type(value)
     if kind is str:
         return value if value.isascii() else write(value)
     if value is None or kind is bool or kind is int:
-        return value if kind is not int or -(2**63) <= value < 2**64 else _integer(value)
+        return value if kind is not int or -(2**63) <= value < 2**64 else _check_integer(value)
     if depth >= MAX_DEPTH:
         raise _NotJson(f"more than {MAX_DEPTH} levels, or something that contains itself")
     if isinstance(value, Mapping):
-        return {_key(key, write): _copy(item, depth + 1, write) for key, item in value.items()}
+        return {_copy_key(key, write): _copy(item, depth + 1, write) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_copy(item, depth + 1, write) for item in value]
-    return _scalar(value, write)
+    return _copy_scalar(value, write)
 
 
-def _key(key: object, write: Callable[[str], str]) -> str:
+def _copy_key(key: object, write: Callable[[str], str]) -> str:
     if isinstance(key, str):
         return key if key.isascii() else write(key)
-    raise _NotJson(f"a key of type {named(key)}")
+    raise _NotJson(f"a key of type {format_type_name(key)}")
 
 
-def _join(text: str) -> str:
+def _join_surrogates(text: str) -> str:
     try:
         return check_text(text, "text")
     except InvalidRequest:
         raise _NotJson("half of a surrogate pair, which UTF-8 cannot hold") from None
 
 
-def _integer(value: int) -> int:
+def _check_integer(value: int) -> int:
     if value.bit_length() > MAX_INTEGER_BITS:
         raise _NotJson(f"an integer of {value.bit_length()} bits")
     return value
 
 
-def _scalar(value: Any, write: Callable[[str], str]) -> Any:
+def _copy_scalar(value: Any, write: Callable[[str], str]) -> Any:
     if isinstance(value, str):  # an enum's member, say
         return write(str.__str__(value))
     if isinstance(value, int):
-        return _integer(int(value))
+        return _check_integer(int(value))
     if isinstance(value, float):
         if math.isfinite(value):
             return value
         raise _NotJson("a float that is no number")
-    raise _NotJson(named(value))
+    raise _NotJson(format_type_name(value))
 
 
 # -- the arguments of a call -------------------------------------------------------------------------------------------
 
-# What the parser takes and no vendor does: numbers beyond a float's range, halves of surrogate pairs.
-_SUSPECT = re.compile(r"\\u[dD][89a-fA-F]|[eE]\+?\d{3}|\d{300}")
+# What Python's parser accepts but no vendor does: numbers beyond a float's range, lone surrogates.
+_SUSPECT_NUMBER = re.compile(r"\\u[dD][89a-fA-F]|[eE]\+?\d{3}|\d{300}")
 
 
 def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
-    """Return the JSON object in *text* and None, or an empty dict and the text if it is no object that can be sent."""
+    """Return the JSON object in *text* and None; or, if it is not a valid object, an empty dict and the text."""
     text = repair_text(text)
     if not text.strip():
         return {}, None
@@ -175,7 +175,7 @@ def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
         value = None
     if not isinstance(value, dict):
         return {}, text
-    if _SUSPECT.search(text) or text.count("{") + text.count("[") > MAX_DEPTH:
+    if _SUSPECT_NUMBER.search(text) or text.count("{") + text.count("[") > MAX_DEPTH:
         return _copy_lenient(value, text)
     return value, None
 
@@ -183,10 +183,10 @@ def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
 def copy_arguments(value: object, text: str | None, path: str) -> tuple[dict[str, Any], str | None]:
     """Return a copy of a call's arguments and None; or an empty dict and their text, if they cannot be sent.
 
-    *text* is what the model wrote, where it is known. Raises InvalidRequest if *value* is no mapping.
+    *text* is the model's original text, if it is known. Raises InvalidRequest if *value* is not a mapping.
     """
     if not isinstance(value, Mapping):
-        raise InvalidRequest(f"{path}: expected an object (a dict), got {named(value)}")
+        raise InvalidRequest(f"{path}: expected an object (a dict), got {format_type_name(value)}")
     if not value:
         return ({}, None) if not text else ({}, parse_arguments(text)[1])
     return _copy_lenient(value, text)
@@ -196,18 +196,18 @@ def _copy_lenient(value: Mapping[str, Any], text: str | None) -> tuple[dict[str,
     try:
         return _copy(value, 0, repair_text), None
     except _NotJson:
-        return {}, repair_text(text or _as_text(value))
+        return {}, repair_text(text or _dump_json(value))
 
 
-def _as_text(value: Any) -> str:
+def _dump_json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, default=named, skipkeys=True)
+        return json.dumps(value, ensure_ascii=False, default=format_type_name, skipkeys=True)
     except (RecursionError, ValueError):
         return "(arguments that are nested too deep to be written)"
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)  # NaN and Infinity are no JSON: a vendor would refuse them
+    raise ValueError(name)  # NaN and Infinity are not JSON: a vendor would refuse them
 
 
 # -- blocks ------------------------------------------------------------------------------------------------------------
@@ -229,22 +229,22 @@ _SOURCE_TEXTS: dict[type, tuple[str, ...]] = {
 
 
 def check_block(block: ContentBlock, path: str) -> ContentBlock:
-    """Return *block* as it can be written. Raises InvalidRequest, with *path*, for half of a surrogate pair."""
-    return _with_texts(block, lambda text: check_text(text, path))
+    """Return *block* with surrogate pairs joined. Raises InvalidRequest, with *path*, for a lone surrogate."""
+    return _change_texts(block, lambda text: check_text(text, path))
 
 
 def repair_block(block: ContentBlock) -> ContentBlock:
-    """Return *block* of a model's message with everything replaced that cannot be written."""
-    return _with_texts(block, repair_text)
+    """Return *block* of a model's message with lone surrogates replaced."""
+    return _change_texts(block, repair_text)
 
 
-def _with_texts(block: ContentBlock, change: Callable[[str], str]) -> ContentBlock:
+def _change_texts(block: ContentBlock, change: Callable[[str], str]) -> ContentBlock:
     block = _change_fields(block, _BLOCK_TEXTS[type(block)], change)
     if isinstance(block, MediaBlock):
         source = _change_fields(block.source, _SOURCE_TEXTS[type(block.source)], change)
         return block if source is block.source else replace(block, source=source)
     if isinstance(block, ToolResultBlock):
-        output = tuple(_with_texts(part, change) for part in block.output)
+        output = tuple(_change_texts(part, change) for part in block.output)
         return block if all(map(_is_same, output, block.output)) else replace(block, output=output)  # type: ignore[arg-type]
     return block
 
@@ -257,8 +257,8 @@ def _change_fields(value: _T, names: tuple[str, ...], change: Callable[[str], st
     return value
 
 
-def _is_same(one: object, other: object) -> bool:
-    return one is other
+def _is_same(value: object, other: object) -> bool:
+    return value is other
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
@@ -269,10 +269,10 @@ _HEADER = re.compile(r"[\t\x20-\x7e]*")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Check a call's further keywords, whatever vendor they are for.
+    """Check the keyword arguments of a call that are sent to the vendor.
 
-    Raises InvalidRequest, with the place, for what is no JSON: NaN, bytes, sets, huge integers, halves of surrogate
-    pairs, objects, more than `MAX_DEPTH` levels; and for headers that no request can carry.
+    Raises InvalidRequest, with the path, for anything that is not JSON: NaN, bytes, sets, huge integers, lone
+    surrogates, objects, more than `MAX_DEPTH` levels; and for invalid headers.
     """
     for name, value in options.items():
         kind = type(value)
@@ -286,7 +286,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def _check_headers(headers: Any, path: str) -> None:
     if not isinstance(headers, Mapping):
-        raise InvalidRequest(f"{path}: expected a dict of names and values, got {named(headers)}")
+        raise InvalidRequest(f"{path}: expected a dict of names and values, got {format_type_name(headers)}")
     for name, value in headers.items():
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             raise InvalidRequest(f"{path}: expected names of letters, digits and dashes")
@@ -305,8 +305,8 @@ def _check_option(value: Any, path: str, depth: int, objects: bool) -> None:
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, (str, int)):
-                raise InvalidRequest(f"{path}: expected names as keys, found {named(key)}")
-            _check_option(item, f"{path}.{_shown_key(key)}", depth + 1, objects)
+                raise InvalidRequest(f"{path}: expected names as keys, found {format_type_name(key)}")
+            _check_option(item, f"{path}.{_format_key(key)}", depth + 1, objects)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             _check_option(item, f"{path}[{index}]", depth + 1, objects)
@@ -314,7 +314,7 @@ def _check_option(value: Any, path: str, depth: int, objects: bool) -> None:
         _check_scalar(value, path, objects)
 
 
-def _shown_key(key: object) -> str:
+def _format_key(key: object) -> str:
     text = str(key)[:64]
     if not _is_writable(text):
         raise InvalidRequest("a key holds half of a surrogate pair, which UTF-8 cannot hold")
@@ -331,7 +331,7 @@ def _check_scalar(value: Any, path: str, objects: bool) -> None:
     if isinstance(value, (int, float)) or _is_sdk_object(value, objects):
         return
     hint = ": give a list" if isinstance(value, (set, frozenset)) else ""
-    raise InvalidRequest(f"{path}: expected a JSON value, got {named(value)}{hint}")
+    raise InvalidRequest(f"{path}: expected a JSON value, got {format_type_name(value)}{hint}")
 
 
 _SDK_PACKAGES = frozenset({"openai", "anthropic", "google", "dashscope", "ollama", "httpx", "httpx2", "aiohttp"})

@@ -1,4 +1,4 @@
-"""What tools a call offers, and which of them the model must choose, whatever dialect the caller wrote."""
+"""Normalise tools and the tool choice of all dialects."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from modelhub.messages.validation import (
     Json,
     as_mapping,
     as_sequence,
-    either,
-    missing,
-    optional_text,
-    required_name,
-    shown,
-    suggestion,
-    unknown,
-    wrong,
+    format_safe_name,
+    get_first_alias,
+    get_optional_text,
+    get_required_name,
+    make_missing_error,
+    make_type_error,
+    make_unknown_error,
+    suggest_option,
 )
 
 __all__ = ["normalise_tool_choice", "normalise_tools"]
 
-_TOOL = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}'
-_MAX_NAME = 512
+_TOOL_EXAMPLE = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}'
+_MAX_NAME_LENGTH = 512
 
 
 def normalise_tools(tools: Sequence[Mapping[str, Any]] | None) -> tuple[Tool, ...]:
@@ -44,97 +44,97 @@ def normalise_tools(tools: Sequence[Mapping[str, Any]] | None) -> tuple[Tool, ..
     if tools is None:
         return ()
     seen: dict[str, str] = {}
-    read = []
-    for at, found in _declarations(as_sequence(tools, "tools", "a list of tools")):
-        if _is_native(found, at):
-            read.append(Tool(str(found["type"]), native=copy_json(found, at)))
+    normalised = []
+    for path, declaration in _list_declarations(as_sequence(tools, "tools", "a list of tools")):
+        if _is_native(declaration, path):
+            normalised.append(Tool(str(declaration["type"]), native=copy_json(declaration, path)))
             continue
-        tool = _read_tool(found, at)
-        place = at.removesuffix(".function")
+        tool = _read_tool(declaration, path)
+        place = path.removesuffix(".function")
         if seen.setdefault(tool.name, place) != place:
-            raise InvalidRequest(f"{place}: {shown(tool.name)} is already the name of {seen[tool.name]}")
-        read.append(tool)
-    return tuple(read)
+            raise InvalidRequest(f"{place}: {format_safe_name(tool.name)} is already the name of {seen[tool.name]}")
+        normalised.append(tool)
+    return tuple(normalised)
 
 
-def _declarations(tools: Sequence[Any]) -> Iterator[tuple[str, Json]]:
-    """Each tool's place and the dict that has its name."""
+def _list_declarations(tools: Sequence[Any]) -> Iterator[tuple[str, Json]]:
+    """Yield the path of each tool and the dict that has its name."""
     for index, tool in enumerate(tools):
-        at = f"tools[{index}]"
-        found = as_mapping(tool, at, _TOOL)
-        key = either(found, "function_declarations", "functionDeclarations", at)
-        if found.get(key) is not None:
-            for number, one in enumerate(as_sequence(found[key], f"{at}.{key}", "a list of functions")):
-                place = f"{at}.{key}[{number}]"
-                yield place, as_mapping(one, place, '{"name": ..., "description": ..., "parameters": ...}')
+        path = f"tools[{index}]"
+        mapping = as_mapping(tool, path, _TOOL_EXAMPLE)
+        key = get_first_alias(mapping, "function_declarations", "functionDeclarations", path)
+        if mapping.get(key) is not None:
+            for number, function in enumerate(as_sequence(mapping[key], f"{path}.{key}", "a list of functions")):
+                place = f"{path}.{key}[{number}]"
+                yield place, as_mapping(function, place, '{"name": ..., "description": ..., "parameters": ...}')
             continue
-        if found.get("function") is not None:
-            if found.get("type") not in (None, "function", "custom"):
-                raise unknown(f"{at}.type", "type", found["type"], ("function",))
-            inner = as_mapping(
-                found["function"], f"{at}.function", '{"name": ..., "description": ..., "parameters": ...}'
+        if mapping.get("function") is not None:
+            if mapping.get("type") not in (None, "function", "custom"):
+                raise make_unknown_error(f"{path}.type", "type", mapping["type"], ("function",))
+            declaration = as_mapping(
+                mapping["function"], f"{path}.function", '{"name": ..., "description": ..., "parameters": ...}'
             )
-            cache = {} if found.get("cache_control") is None else {"cache_control": found["cache_control"]}
-            yield f"{at}.function", {**cache, **inner}
+            cache = {} if mapping.get("cache_control") is None else {"cache_control": mapping["cache_control"]}
+            yield f"{path}.function", {**cache, **declaration}
         else:
-            yield at, found
+            yield path, mapping
 
 
-def _is_native(tool: Json, at: str) -> bool:
-    """Whether *tool* is one that a vendor runs itself. Raises InvalidRequest for a function of a type that is none."""
+def _is_native(tool: Json, path: str) -> bool:
+    """Return whether *tool* runs on the vendor's server. Raises InvalidRequest for an unknown type of function."""
     kind = tool.get("type")
     if kind in (None, "function", "custom"):
         return False
     if not isinstance(kind, str) or not kind.strip() or any(key in tool for key in _SCHEMA_KEYS):
-        raise unknown(f"{at}.type", "type", kind, ("function",))
+        raise make_unknown_error(f"{path}.type", "type", kind, ("function",))
     return True
 
 
-def _read_tool(found: Json, at: str) -> Tool:
-    if found.get("name") is None:
-        raise missing(found, "name", at)
-    name = check_text(required_name(found, "name", at), f"{at}.name")
-    if not name.strip() or not name.isprintable() or len(name) > _MAX_NAME:
-        raise InvalidRequest(f"{at}.name: expected 1 to {_MAX_NAME} printable characters")
-    description = check_text(optional_text(found, "description", at) or "", f"{at}.description")
-    strict = found.get("strict")
+def _read_tool(declaration: Json, path: str) -> Tool:
+    if declaration.get("name") is None:
+        raise make_missing_error(declaration, "name", path)
+    name = check_text(get_required_name(declaration, "name", path), f"{path}.name")
+    if not name.strip() or not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
+        raise InvalidRequest(f"{path}.name: expected 1 to {_MAX_NAME_LENGTH} printable characters")
+    description = check_text(get_optional_text(declaration, "description", path) or "", f"{path}.description")
+    strict = declaration.get("strict")
     if strict is not None and not isinstance(strict, bool):
-        raise wrong(f"{at}.strict", "true or false", strict)
-    return Tool(name, description, _parameters(found, at), strict, read_cache(found, at))
+        raise make_type_error(f"{path}.strict", "true or false", strict)
+    return Tool(name, description, _read_parameters(declaration, path), strict, read_cache(declaration, path))
 
 
 _SCHEMA_KEYS = ("input_schema", "inputSchema", "parameters", "parameters_json_schema", "parametersJsonSchema")
 
 
-def _parameters(found: Json, at: str) -> dict[str, Any]:
-    key = next((key for key in _SCHEMA_KEYS if found.get(key) is not None), None)
+def _read_parameters(declaration: Json, path: str) -> dict[str, Any]:
+    key = next((key for key in _SCHEMA_KEYS if declaration.get(key) is not None), None)
     if key is None:
         return {"type": "object", "properties": {}}
-    for other in _SCHEMA_KEYS:
-        if found.get(other) is not None and found[other] != found[key]:
-            raise InvalidRequest(f"{at}: `{key}` and `{other}` mean the same here, and differ")
-    schema = _read_schema(found[key], f"{at}.{key}")
+    for alias in _SCHEMA_KEYS:
+        if declaration.get(alias) is not None and declaration[alias] != declaration[key]:
+            raise InvalidRequest(f"{path}: `{key}` and `{alias}` mean the same here, and differ")
+    schema = _read_schema(declaration[key], f"{path}.{key}")
     kind = schema.get("type", "object")
     if kind != "object" and not (isinstance(kind, list) and "object" in kind):
-        raise InvalidRequest(f'{at}.{key}.type: expected "object": tools take named arguments')
+        raise InvalidRequest(f'{path}.{key}.type: expected "object": tools take named arguments')
     schema["type"] = "object"
     schema.setdefault("properties", {})
     return schema
 
 
-_MAX_REMEMBERED = 16_384
-"""The size in bytes up to which a schema is remembered: tools are the same in every call, and reading one is slow."""
+_MAX_CACHED_BYTES = 16_384
+"""The largest schema, in bytes, that is cached: tools are the same in every call, and repairing one is slow."""
 
 
 def _read_schema(schema: Any, place: str) -> dict[str, Any]:
-    """Return a copy of *schema*, repaired. Raises InvalidRequest, with its *place*, for what is no JSON object."""
+    """Return a repaired copy of *schema*. Raises InvalidRequest, with its *place*, if it is not a JSON object."""
     try:
-        written = marshal.dumps(schema, _MARSHAL_VERSION)
-        if len(written) <= _MAX_REMEMBERED:
-            copied: dict[str, Any] = marshal.loads(_repair_marshalled(written))  # noqa: S302 - written here
+        marshalled = marshal.dumps(schema, _MARSHAL_VERSION)
+        if len(marshalled) <= _MAX_CACHED_BYTES:
+            copied: dict[str, Any] = marshal.loads(_repair_marshalled(marshalled))  # noqa: S302 - written here
             return copied
     except (ValueError, InvalidRequest):
-        pass  # a type that only the slow way can read, or a mistake, of which it tells the place
+        pass  # a type that marshal cannot write, or a mistake, which is reported with its path below
     return repair_schema(copy_json(schema, place))
 
 
@@ -143,11 +143,11 @@ _MARSHAL_VERSION = 2  # the last that writes equal values alike, however often t
 
 @functools.lru_cache(maxsize=256)
 def _repair_marshalled(schema: bytes) -> bytes:
-    # Unlike JSON, marshal tells every type from every other, so no wrong schema passes for a right one.
+    # Unlike JSON, marshal distinguishes all types, so that equal bytes mean equal schemas.
     return marshal.dumps(repair_schema(copy_json(marshal.loads(schema), "")), _MARSHAL_VERSION)  # noqa: S302
 
 
-_MODES: dict[str, Literal["auto", "none", "required"]] = {
+_CHOICE_MODES: dict[str, Literal["auto", "none", "required"]] = {
     "auto": "auto",
     "none": "none",
     "any": "required",
@@ -156,43 +156,43 @@ _MODES: dict[str, Literal["auto", "none", "required"]] = {
 
 
 def normalise_tool_choice(tool_choice: str | Mapping[str, Any] | None, tools: tuple[Tool, ...]) -> ToolChoice | None:
-    """The choice in the neutral form; None where nothing is chosen or there is nothing to choose from.
+    """Return the choice in the neutral form, or None if nothing is chosen or there are no tools.
 
     *tool_choice* is `auto`, `none`, `any` or `required` (the same), a tool's name, or OpenAI's or Anthropic's dict.
-    Raises `InvalidRequest` if it is anything else, names no tool of *tools*, or demands a tool where there is none.
+    Raises `InvalidRequest` if it is anything else, names an unknown tool, or requires a tool when there are none.
     """
     if tool_choice is None:
         return None
-    choice = _chosen(tool_choice, [tool.name for tool in tools if tool.native is not None])
+    choice = _read_choice(tool_choice, [tool.name for tool in tools if tool.native is not None])
     if not tools and choice.mode in ("auto", "none"):
         return None
     if not tools:
-        raise InvalidRequest("tool_choice: demands a tool, but no tools are given")
+        raise InvalidRequest("tool_choice: requires a tool, but no tools are given")
     names = [tool.name for tool in tools]
     if choice.name is not None and choice.name not in names:
-        hint = suggestion(choice.name, [*names, *_MODES])
+        hint = suggest_option(choice.name, [*names, *_CHOICE_MODES])
         known = ", ".join(names)
-        raise InvalidRequest(f"tool_choice: no tool is named {shown(choice.name)}{hint} (tools: {known})")
+        raise InvalidRequest(f"tool_choice: no tool is named {format_safe_name(choice.name)}{hint} (tools: {known})")
     return choice
 
 
-def _chosen(tool_choice: object, native: Sequence[str]) -> ToolChoice:
-    """Return the choice; *native* are the types of tools that the vendor runs itself, each of which may be chosen."""
+def _read_choice(tool_choice: object, native: Sequence[str]) -> ToolChoice:
+    """Return the choice; *native* are the types of tools that run on the vendor's server, which can be chosen too."""
     if isinstance(tool_choice, str):
-        mode = _MODES.get(tool_choice)
+        mode = _CHOICE_MODES.get(tool_choice)
         return ToolChoice("tool", tool_choice) if mode is None else ToolChoice(mode)
     expected = '"auto", "none", "required", a tool\'s name or {"type": "function", "function": {"name": ...}}'
-    found = as_mapping(tool_choice, "tool_choice", expected)
-    kind = found.get("type", "function")
-    if kind == "function" and found.get("function") is None and found.get("name") is not None:  # the Responses form
-        return ToolChoice("tool", required_name(found, "name", "tool_choice"))
+    choice = as_mapping(tool_choice, "tool_choice", expected)
+    kind = choice.get("type", "function")
+    if kind == "function" and choice.get("function") is None and choice.get("name") is not None:  # the Responses form
+        return ToolChoice("tool", get_required_name(choice, "name", "tool_choice"))
     if kind == "function":
-        function = as_mapping(found.get("function"), "tool_choice.function", '{"name": ...}')
-        return ToolChoice("tool", required_name(function, "name", "tool_choice.function"))
+        function = as_mapping(choice.get("function"), "tool_choice.function", '{"name": ...}')
+        return ToolChoice("tool", get_required_name(function, "name", "tool_choice.function"))
     if kind == "tool":
-        return ToolChoice("tool", required_name(found, "name", "tool_choice"))
+        return ToolChoice("tool", get_required_name(choice, "name", "tool_choice"))
     if kind in native:
         return ToolChoice("tool", str(kind))
-    if not isinstance(kind, str) or kind not in _MODES:
-        raise unknown("tool_choice.type", "type", kind, ("function", "tool", *_MODES))
-    return ToolChoice(_MODES[kind])
+    if not isinstance(kind, str) or kind not in _CHOICE_MODES:
+        raise make_unknown_error("tool_choice.type", "type", kind, ("function", "tool", *_CHOICE_MODES))
+    return ToolChoice(_CHOICE_MODES[kind])

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from modelhub.core.errors import BadReply
 from modelhub.messages.blocks import Tool, ToolChoice
-from modelhub.messages.json_schema import schema_problems
+from modelhub.messages.json_schema import find_schema_problems
 from modelhub.providers.tool_arguments import LENIENT_JSON
 from modelhub.providers.unicode_text import clean_value
 
@@ -105,7 +105,7 @@ class Structured:
     def _validate(self, value: Any) -> Any:
         """What the class makes of *value*. Raises ValueError if it does not fit."""
         if isinstance(self.model, Mapping):
-            if (misfit := next(schema_problems(value, self.model, self.model, "answer"), None)) is not None:
+            if (misfit := next(find_schema_problems(value, self.model, self.model, "answer"), None)) is not None:
                 raise _SchemaMisfit(misfit)
             return value
         return self.model.model_validate_json(json.dumps(value))

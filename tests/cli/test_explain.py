@@ -169,9 +169,8 @@ chains:
             "hurried",
             [
                 (
-                    "gpt alone may use up the deadline (120 of 60 s), so that no other model is tried if it does not "
-                    "answer; "
-                    "lower its `timeout.total`"
+                    "gpt alone may use up the deadline (120 of 60 s), so that no other model is tried if it does "
+                    "not answer; lower its `timeout.total`"
                 )
             ],
         ),

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelhub.core.errors import CallError, ConfigError
 from modelhub.core.model import ChatRequest
-from modelhub.messages.json_schema import schema_of
+from modelhub.messages.json_schema import get_schema
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.anthropic.endpoint import CREDENTIALS, find_endpoint, has_credentials
 from modelhub.providers.anthropic.errors import error_from_response
@@ -164,7 +164,7 @@ class AnthropicChatModel(HttpProvider):
 
     def structured_method(self, request: ChatRequest) -> Method:
         """Natively where model and schema allow it, else by a forced tool, or in words where that cannot be."""
-        schema = schema_of(request.structured_model) if request.structured_model is not None else {}
+        schema = get_schema(request.structured_model) if request.structured_model is not None else {}
         if structured_natively(self.model_name) and native_schema(schema) is not None:
             return "native"
         named = "$ref" in schema or schema.get("type") == "object"  # tools take named arguments only

@@ -25,7 +25,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.messages.json_schema import schema_of
+from modelhub.messages.json_schema import get_schema
 from modelhub.providers.openai.response import PROVIDER
 from modelhub.providers.openai.schema import is_object, is_strict, strict_schema, whole_schema
 from modelhub.providers.openai.servers import Quirks
@@ -365,7 +365,7 @@ def _tool(tool: Tool) -> Json:
 def structured_method(request: ChatRequest, quirks: Quirks) -> Method:
     """How the server is asked for structured output; a JSON mode gives objects only."""
     model = request.structured_model
-    if quirks.structured == "prompt" or (model is not None and not is_object(schema_of(model))):
+    if quirks.structured == "prompt" or (model is not None and not is_object(get_schema(model))):
         return "prompt"
     methods: dict[str, Method] = {"json_schema": "native", "json_object": "prompt", "tool": "tool"}
     return methods[quirks.structured]
