@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
