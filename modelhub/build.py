@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from modelhub.core.context import Services
 from modelhub.core.errors import NotConfigured
-from modelhub.core.model import ChatModelBase, ChatRequest
+from modelhub.core.model import ChatModelBase
+from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.middleware.build_context import BuildContext, SharedState
 from modelhub.middleware.chain.layer import Chain

@@ -23,7 +23,7 @@ from modelhub.core.response import ChatUsage
 
 if TYPE_CHECKING:
     from modelhub.accounting.prices import Price
-    from modelhub.core.model import ChatRequest
+    from modelhub.core.request import ChatRequest
 
 __all__ = ["SpendingBudgets"]
 

@@ -40,11 +40,12 @@ provider), by exception type, status and the vendor's error code; nobody reads m
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from modelhub.core.failure_policy import BreakerEffect, Chargeable, FailurePolicy, RetryRule
+from modelhub.core.hub_errors import ConfigError, HubClosed, ModelHubError, Problem, UnknownModel
 
 if TYPE_CHECKING:
     from modelhub.core.response import Attempt, ChatResponse
@@ -94,107 +95,6 @@ __all__ = [
 
 MAX_WAIT = 3600.0
 """The longest wait in seconds that a vendor is granted; after it one call finds out whether the vendor answers."""
-
-
-class RetryRule(enum.Enum):
-    """May the same model be asked again?"""
-
-    NO = "no"
-    YES = "yes"
-    ONCE = "once"
-    IF_LAST = "only if nobody is behind"
-    AS_ASKED = "after Retry-After, if short or nobody is behind"
-
-
-class BreakerEffect(enum.Enum):
-    """What the failure means to the model's breaker."""
-
-    IGNORES = "-"
-    COUNTS = "counts"
-    COOLS = "cools"
-    OPENS = "opens"
-
-
-class Chargeable(enum.Enum):
-    """May the vendor have charged for the attempt?"""
-
-    NO = "no"
-    MAYBE = "maybe"
-    YES = "yes"
-
-
-@dataclass(frozen=True, slots=True)
-class FailurePolicy:
-    """What may be done about a failure: the row of the failure table."""
-
-    what: str
-    retry: RetryRule = RetryRule.NO
-    fall_back: bool = True
-    breaker: BreakerEffect = BreakerEffect.IGNORES
-    billed: Chargeable = Chargeable.NO
-
-
-class ModelHubError(Exception):
-    """The root of the tree."""
-
-    def __str__(self) -> str:
-        # KeyError, one of the bases below, would print the message in quotes.
-        return str(self.args[0]) if self.args else ""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Subclasses take keywords; pickle would call them with `args` alone.
-        return _revive, (type(self), self.args, self.__dict__)
-
-
-def _revive(cls: type[ModelHubError], args: tuple[Any, ...], state: dict[str, Any]) -> ModelHubError:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with a file, and where.
-
-    `line` and `column` count from 1; `excerpt` is the marked source text, `hint` what was probably meant. `file` is
-    empty for configuration that came from a dict, and `line` 0 where no place is known.
-    """
-
-    message: str
-    file: str = ""
-    line: int = 0
-    column: int = 0
-    excerpt: str = ""
-    hint: str = ""
-
-    def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
-        first = f"{place}: {self.message}" if place else self.message
-        return "\n".join(part for part in (first, self.excerpt, "" if self.excerpt else self.hint) if part)
-
-
-class ConfigError(ModelHubError, ValueError):
-    """The configuration cannot be used. `problems` has every reason, in the order of the file."""
-
-    def __init__(self, problems: Sequence[Problem] | str) -> None:
-        found = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
-        super().__init__("\n\n".join([*map(str, found), *_count(found)]))
-        self.problems = found
-
-
-def _count(problems: Sequence[Problem]) -> Iterator[str]:
-    """The last line: how many problems there are in the file."""
-    if problems and problems[0].file:
-        yield f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {problems[0].file}"
-
-
-class UnknownModel(ModelHubError, KeyError):
-    """No model or chain has this name; the message says which names exist and which was probably meant."""
-
-
-class HubClosed(ModelHubError, RuntimeError):
-    """The hub was closed; its models can no longer be called."""
 
 
 class CallError(ModelHubError):

@@ -7,8 +7,7 @@ The comfortable call is written once, here, above one abstract method, `send`. I
    iteration as `StreamBroken`, and only a chain may act on it.
 3. A request is frozen; a layer that needs another makes one with `replace`.
 4. What must happen when the reply is finished goes through `add_done_callback`.
-5. What belongs to one call is in its `CallContext`; what belongs to one model is in the layer; what is shared is built
-   outside and passed in.
+5. What belongs to one call is in its `CallContext`, to one model in the layer; what is shared is passed in.
 6. Layers own nothing and close nothing.
 """
 
@@ -17,20 +16,20 @@ from __future__ import annotations
 import pickle
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
 
 from modelhub.core.context import CallContext, Services
 from modelhub.core.events import CompletionStatus
+from modelhub.core.request import ChatRequest, Messages, ToolChoiceOption, Tools
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.core.sync import SyncStream, run_sync
 from modelhub.core.tracebacks import trim_traceback
-from modelhub.messages.blocks import Message, Tool, ToolChoice
 from modelhub.messages.conversation import STORED_CONVERSATIONS
 from modelhub.messages.files import has_files, read_files
-from modelhub.messages.json_schema import StructuredModel, check_structured_model
+from modelhub.messages.json_schema import check_structured_model
 from modelhub.messages.keywords import check_keywords
 from modelhub.messages.normalize import normalise_messages
 from modelhub.messages.sanitize import check_options
@@ -41,52 +40,10 @@ if TYPE_CHECKING:
 
     ModelT = TypeVar("ModelT", bound=BaseModel)
 
-__all__ = ["ChatModelBase", "ChatRequest", "Layer", "StreamingCalls"]
-
-Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
-Tools: TypeAlias = Sequence[Mapping[str, Any]] | None
-ToolChoiceOption: TypeAlias = str | Mapping[str, Any] | None
+__all__ = ["ChatModelBase", "Layer", "StreamingCalls"]
 
 
 _DEFAULT_SERVICES = Services()
-
-
-class ChatRequest(NamedTuple):
-    """One call as every floor sees it; it cannot be changed.
-
-    `stream` is None where the caller left it to the model. `options` are the caller's further keywords, by the
-    vendor's names. `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None.
-    `has_fallback` tells whether another model will be asked if this one fails; `fallback` is False where the caller
-    wants the first model or nobody. `attempted` is how many attempts the call has made at the model already.
-    `stream_inside` tells that a plain answer is streamed beneath, so that the limits of streams hold for it.
-    """
-
-    messages: tuple[Message, ...]
-    tools: tuple[Tool, ...]
-    tool_choice: ToolChoice | None
-    structured_model: StructuredModel | None
-    stream: bool | None
-    options: Mapping[str, Any]
-    context: CallContext
-    deadline: float | None = None
-    has_fallback: bool = False
-    attempted: int = 0
-    fallback: bool = True
-    stream_inside: bool = False
-
-    def replace(self, **changes: Any) -> ChatRequest:
-        """The same request with *changes*. Raises KeyError for what is no field."""
-        fields: list[Any] = list(self)
-        for name, value in changes.items():
-            fields[_FIELDS[name]] = value
-        return ChatRequest(*fields)
-
-    def remaining(self) -> float | None:
-        """Seconds until the deadline (not below 0), or None without one."""
-        return None if self.deadline is None else max(0.0, self.deadline - self.context.services.clock.now())
-
-
-_FIELDS = {name: index for index, name in enumerate(ChatRequest._fields)}
 
 
 class ChatModelBase(ABC):

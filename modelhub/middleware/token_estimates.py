@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.core.model import ChatModelBase, ChatRequest
+from modelhub.core.model import ChatModelBase
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import (
     ContentBlock,
     ProviderItemBlock,

@@ -3,7 +3,7 @@
 `HttpProvider` is what the vendors are made from, `Provider` what answers without HTTP. `examples/plugin/` adds one.
 """
 
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.options import ProviderOptions, Secret
 from modelhub.providers.base import Payload, Provider
 from modelhub.providers.endpoint import Endpoint, Site, resolve_endpoint

@@ -27,8 +27,9 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 from modelhub.core.events import ParameterChanged
-from modelhub.core.model import ChatModelBase, ChatRequest
+from modelhub.core.model import ChatModelBase
 from modelhub.core.record import Lazy
+from modelhub.core.request import ChatRequest
 from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.core.tracebacks import describe_origin, drop_frames, linked_errors

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from modelhub.core.context import CallContext
 from modelhub.core.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import explain_redirect
 from modelhub.providers.base import Provider, record_rate_limits
 from modelhub.providers.client_args import merge_client_args, read_timeouts, secret_headers

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from modelhub.core.errors import CallError, RequestRefused, UnsupportedFeature
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import Message, TextBlock
 from modelhub.options import EFFORTS, Effort
 from modelhub.providers.known_models import ModelFacts, find_facts

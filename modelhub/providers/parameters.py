@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.options import EFFORTS, AskOptions, Effort
 
 __all__ = [

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from modelhub.core import errors
 from modelhub.core.errors import CallError, ConnectionLost
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatUsage, FinishReason
 from modelhub.messages.blocks import TextBlock
 from modelhub.options import Duration, Options, ProviderOptions

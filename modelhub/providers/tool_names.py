@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import ContentBlock, Message, Tool, ToolResultBlock, ToolUseBlock
 
 __all__ = ["with_vendor_names"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from modelhub.core.model import ChatRequest
+    from modelhub.core.request import ChatRequest
 
 __all__ = ["Telemetry"]
 

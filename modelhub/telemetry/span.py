@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from modelhub.core.model import ChatRequest
+    from modelhub.core.request import ChatRequest
 
 __all__ = ["TelemetrySpan"]
 

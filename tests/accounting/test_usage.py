@@ -13,7 +13,7 @@ from modelhub import BadReply, CallError, Hub, InvalidRequest, StreamBroken
 from modelhub.accounting.record import UsageRecord
 from modelhub.core.context import CallContext, Services
 from modelhub.core.events import CallEnded
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.messages.normalize import normalise_messages
 from modelhub.middleware.usage.layer import _complete

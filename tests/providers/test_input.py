@@ -251,7 +251,7 @@ async def test_what_is_read_from_fuzzed_bytes_is_accepted_as_the_next_message(ki
 def assert_all_encode(content):
     """Each vendor is sent JSON in UTF-8 that has *content* as an earlier message, with a result for every call."""
     from modelhub.core.context import CallContext, Services
-    from modelhub.core.model import ChatRequest
+    from modelhub.core.request import ChatRequest
     from modelhub.messages.normalize import normalise_messages
     from modelhub.providers.http.json_body import dump_json
     from modelhub.providers.tool_names import with_vendor_names

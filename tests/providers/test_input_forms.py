@@ -155,7 +155,7 @@ ENTRIES = {
 def test_every_form_says_the_same(kind):
     """Whatever wrote the messages, a vendor gets one body; further keys make no difference."""
     from modelhub.core.context import CallContext, Services
-    from modelhub.core.model import ChatRequest
+    from modelhub.core.request import ChatRequest
     from modelhub.messages.normalize import normalise_messages
 
     cls = load_provider_options(kind)
@@ -195,7 +195,7 @@ SEARCH = {"type": "web_search_call", "id": "w", "status": "completed", "action":
 def test_an_item_of_openais_is_sent_to_nobody_else(kind):
     """What OpenAI's own tools did is left out for the other vendors, and for its chat completions."""
     from modelhub.core.context import CallContext, Services
-    from modelhub.core.model import ChatRequest
+    from modelhub.core.request import ChatRequest
     from modelhub.messages.normalize import normalise_messages
 
     fields = ENTRIES.get(kind, {"model_name": "m"})

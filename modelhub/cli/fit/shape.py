@@ -9,7 +9,7 @@ from typing import Any
 
 from modelhub.core.context import CallContext, Services
 from modelhub.core.errors import ConfigError
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.messages.json_schema import check_structured_model
 from modelhub.messages.normalize import normalise_messages
 from modelhub.messages.tools import normalise_tool_choice, normalise_tools

@@ -13,7 +13,8 @@ import copy
 import math
 
 from modelhub.core.errors import MAX_WAIT, BreakerEffect, BreakerOpen, CallError, FirstTokenTimeout, TimedOut
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.model import ChatModelBase, Layer
+from modelhub.core.request import ChatRequest
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.middleware.breaker.options import BreakerOptions
 from modelhub.middleware.breaker.state import BreakerState

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from modelhub.core.context import CallContext, Tags, ambient_deadline, as_seconds, as_tags
+from modelhub.core.context import CallContext, ambient_deadline, as_seconds, as_tags
 from modelhub.core.errors import (
     AllModelsFailed,
     BreakerOpen,
@@ -24,7 +24,8 @@ from modelhub.core.errors import (
     TotalTimeout,
 )
 from modelhub.core.events import FellBack, Restarted, Waiting
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer, StreamingCalls
+from modelhub.core.model import ChatModelBase, Layer, StreamingCalls
+from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.core.tracebacks import drop_traceback, trim_traceback
@@ -33,6 +34,7 @@ from modelhub.middleware.attempts import count_made, is_cooling_down, leaves_of
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT
 from modelhub.middleware.chain.options import FAILURES, ChainOptions, StickyOptions
 from modelhub.middleware.chain.restarting import RestartingSnapshots
+from modelhub.middleware.chain.sticky import FavouriteModels
 from modelhub.middleware.chain.tagged import Tagged
 from modelhub.middleware.token_estimates import min_input_tokens
 
@@ -71,7 +73,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         self.stream_inside = stream_inside
         self.deadline = deadline
         self.on_broken_stream = on_broken_stream
-        self.sticky = _Favourites(sticky)
+        self.sticky = FavouriteModels(sticky)
         self.ask = dict(ask or {})
         self.configured = any(model.configured for model in self.models)
         self.services = self.models[0].services
@@ -172,46 +174,6 @@ def _earlier(first: float | None, second: float | None) -> float | None:
     if first is None or second is None:
         return second if first is None else first
     return min(first, second)
-
-
-_MAX_FAVOURITES = 10_000
-"""How many sessions are kept where their cache is; of more, those that began first are forgotten."""
-
-
-class _Favourites:
-    """The model to ask first, until when, for each value of a tag (one for all calls without a tag)."""
-
-    def __init__(self, sticky: float | StickyOptions | Mapping[str, Any]) -> None:
-        options = StickyOptions.model_validate(sticky) if isinstance(sticky, Mapping) else sticky
-        self.seconds = options.duration if isinstance(options, StickyOptions) else options
-        by = options.by if isinstance(options, StickyOptions) else None
-        self._tag = by.removeprefix("tag:") if by is not None else None
-        self._models: dict[str | None, tuple[int, float]] = {}
-
-    def find(self, tags: Tags, now: float) -> int:
-        """Return the index of the model that a call with *tags* asks first."""
-        if not self._models:
-            return 0
-        index, until = self._models.get(self._key(tags), (0, 0.0))
-        return index if now < until else 0
-
-    def keep(self, tags: Tags, index: int, now: float) -> None:
-        """Note that the model at *index* has answered a call with *tags*."""
-        key = self._key(tags)
-        if self._tag is not None and key is None:
-            return  # a call of no session says nothing about the others
-        # A while is not made longer by every answer: else a steady stream of calls would never go back.
-        kept, until = self._models.get(key, (0, 0.0))
-        if index == kept and now < until:
-            return
-        self._models.pop(key, None)
-        if index:
-            self._models[key] = index, now + self.seconds
-            while len(self._models) > _MAX_FAVOURITES:
-                del self._models[next(iter(self._models))]
-
-    def _key(self, tags: Tags) -> str | None:
-        return tags.get(self._tag) if self._tag is not None else None
 
 
 class _ChainRun:

@@ -12,7 +12,7 @@ from modelhub.core.snapshot_reader import ReadInterrupted
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 
 if TYPE_CHECKING:
-    from modelhub.core.model import ChatRequest
+    from modelhub.core.request import ChatRequest
 
 __all__ = ["ChainRun", "RestartingSnapshots"]
 

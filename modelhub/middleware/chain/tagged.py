@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelhub.core.context import CallContext, as_tags
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer, StreamingCalls
+from modelhub.core.model import ChatModelBase, Layer, StreamingCalls
+from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 
 __all__ = ["Tagged"]

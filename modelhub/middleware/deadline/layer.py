@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modelhub.core.errors import CallError, DeadlineExceeded, LimitRejected
-from modelhub.core.model import ChatRequest, Layer
+from modelhub.core.model import Layer
+from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.middleware.time_limit import TimeLimit

@@ -26,7 +26,8 @@ from modelhub.core.errors import (
     RequestRefused,
     UnsupportedFeature,
 )
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.model import ChatModelBase, Layer
+from modelhub.core.request import ChatRequest
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext
 from modelhub.middleware.limit.options import LimitOptions

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.model import ChatModelBase, Layer
+from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.messages.blocks import (
     ContentBlock,

@@ -15,7 +15,8 @@ from typing import Any
 
 from modelhub.core.errors import BreakerOpen, CallError, RetryRule
 from modelhub.core.events import Waiting
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.model import ChatModelBase, Layer
+from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.core.tracebacks import drop_traceback
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext

@@ -18,7 +18,8 @@ from modelhub.core.errors import (
     TooSlow,
     TotalTimeout,
 )
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.model import ChatModelBase, Layer
+from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.middleware.time_limit import TimeLimit

@@ -10,8 +10,9 @@ from datetime import datetime
 from functools import partial
 
 from modelhub.core.errors import Chargeable, failure_classes
-from modelhub.core.model import ChatModelBase, ChatRequest, Layer
+from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.record import Lazy
+from modelhub.core.request import ChatRequest
 from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.core.stream import Outcome, Reply, add_done_callback
 from modelhub.middleware.build_context import BuildContext

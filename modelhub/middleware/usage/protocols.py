@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatUsage
 from modelhub.middleware.usage.options import Figures
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.providers.anthropic.schema import native_schema
 from modelhub.providers.json_answers import ask_in_words, schema_of_format
 from modelhub.providers.parameters import EFFORT_BUDGETS, Draft, Spelling, Vocabulary

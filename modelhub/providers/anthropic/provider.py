@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelhub.core.errors import CallError, ConfigError
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.messages.json_schema import get_schema
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.anthropic.endpoint import CREDENTIALS, find_endpoint, has_credentials

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from modelhub.core.errors import CallError
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.dashscope.endpoint import find_endpoint
 from modelhub.providers.dashscope.errors import error_from_response

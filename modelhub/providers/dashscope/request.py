@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from modelhub.core.errors import UnsupportedFeature
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import (
     Base64Source,
     MediaBlock,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from modelhub.core.errors import AuthenticationFailed, CallError, ConnectFailed, InvalidRequest, NotConfigured
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.gemini.endpoint import environment_keys, find_endpoint, has_credentials, is_vertex, takes_key
 from modelhub.providers.gemini.errors import error_from_response

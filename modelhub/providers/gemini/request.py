@@ -14,7 +14,7 @@ from mimetypes import guess_type
 from typing import Any, Literal
 
 from modelhub.core.errors import InvalidRequest, UnsupportedFeature
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import (
     Base64Source,
     ContentBlock,

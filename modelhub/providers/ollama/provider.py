@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from modelhub.core.errors import CallError, ModelNotFound, NotConfigured
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import server_name, split_userinfo
 from modelhub.providers.http import Transport
 from modelhub.providers.http.sse import ServerSentEvent

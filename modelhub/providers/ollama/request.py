@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelhub.core.errors import UnsupportedFeature
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import (
     Base64Source,
     MediaBlock,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol
 from urllib.parse import urlsplit
 
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import MediaBlock, ToolResultBlock
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http.sse import ServerSentEvent

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from modelhub.core.errors import CallError, ConfigError
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate

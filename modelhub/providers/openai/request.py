@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from modelhub.core.errors import UnsupportedFeature
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import (
     Base64Source,
     ContentBlock,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.core.model import ChatRequest
+from modelhub.core.request import ChatRequest
 from modelhub.providers.openai.models import does_reason
 from modelhub.providers.openai.request import encode_tools, write_schema
 from modelhub.providers.openai.responses_conversation import encode_conversation
