@@ -50,7 +50,7 @@ LEVELS = [
     ["providers.addresses"],
     ["providers.http.*"],
     {
-        *("providers.base", "providers.response_builder", "providers.response_parts"),
+        *("providers.base", "providers.attempt_records", "providers.response_builder", "providers.response_parts"),
         *("providers.endpoint", "providers.redaction"),
         *("providers.error_mapping", "providers.error_codes", "providers.error_patterns", "providers.provider_errors"),
         *("providers.requested_waits", "providers.sdk_client", "providers.sdk_import", "providers.client_args"),

@@ -44,7 +44,7 @@ def _rows(group: ExceptionGroup[Any], depth: int) -> Iterator[tuple[str, ...]]:
 def _row(error: FailedCall, indent: str) -> tuple[str, ...]:
     own = error.attempts  # inside a group an error has only what its own model did at this place
     tries = sum(not attempt["skipped"] for attempt in own)
-    again = f"come back in {error.retry_after:.0f} s" if error.retry_after else ""
+    again = f"retry after {error.retry_after:.0f} s" if error.retry_after else ""
     status = str(error.status) if error.status else ""
     facts = (status, again, f"{tries} attempts" if tries > 1 else "")
     words = ", ".join(filter(None, facts)) or " ".join(str(error).split())[:60]

@@ -30,13 +30,13 @@ from modelhub.core.events import ParameterChanged
 from modelhub.core.model import ChatModelBase
 from modelhub.core.record import Lazy
 from modelhub.core.request import ChatRequest
-from modelhub.core.response import Attempt, ChatResponse, ChatUsage
-from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
+from modelhub.core.response import Attempt, ChatResponse
+from modelhub.core.stream import ChatStream, Reply, add_done_callback
 from modelhub.core.tracebacks import describe_origin, drop_frames, linked_errors
 from modelhub.providers.addresses import find_secrets
+from modelhub.providers.attempt_records import end_attempt, record_rate_limits, record_unused
 from modelhub.providers.http.failures import find_network_failure
 from modelhub.providers.http.proxies import read_proxy_addresses
-from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
 from modelhub.providers.parameter_resolver import (
     ParameterResolver,
     ResolvedParameters,
@@ -53,7 +53,7 @@ from modelhub.providers.sdk_import import import_sdk, is_ready
 from modelhub.providers.structured_output import Method, Structured
 from modelhub.providers.tool_names import with_vendor_names
 
-__all__ = ["Payload", "Provider", "record_rate_limits"]
+__all__ = ["Payload", "Provider"]
 
 Payload = Any
 """What `encode` makes and `call` and `events` send: whatever suits the provider."""
@@ -182,7 +182,7 @@ class Provider(ChatModelBase):
         if failure is not None:  # raised here, because inside of `except` the original would hang on to it
             context.end(attempt, failure.kind, failure)
             raise failure
-        add_done_callback(reply, lambda outcome: _end(context, attempt, outcome, answer))
+        add_done_callback(reply, lambda outcome: end_attempt(context, attempt, outcome, answer))
         return reply
 
     @cached_property
@@ -260,10 +260,10 @@ class Provider(ChatModelBase):
             # The connection is given back by now: a reader may stop at the last snapshot.
             final = self._finished(answer, attempt, context)
         except (asyncio.CancelledError, GeneratorExit, HubClosed):
-            _record_unused(attempt, answer, attempt["usage"] or answer.usage)
+            record_unused(attempt, answer, attempt["usage"] or answer.usage)
             raise
         except Exception as error:
-            _record_unused(attempt, answer, answer.usage)
+            record_unused(attempt, answer, answer.usage)
             failure = self._classified(error, request)
         if failure is not None:
             raise failure if last is None else self._broken(failure, last)
@@ -378,18 +378,6 @@ class Provider(ChatModelBase):
         return f"{type(self).__name__}({self.model_name!r})"
 
 
-def _record_unused(attempt: Attempt, answer: ResponseBuilder, usage: ChatUsage | None) -> None:
-    """Record what is known of an answer that was broken off or rejected."""
-    attempt["complete"], attempt["response_model"] = answer.complete, answer.response_model
-    attempt["usage"] = usage
-
-
-def record_rate_limits(context: CallContext, headers: Any) -> None:
-    """Put what the *headers* of an answer say is left of the vendor's limits on the attempt under way."""
-    if headers is not None and (left := parse_rate_limit_headers(headers, context.services.clock.wall())) is not None:
-        context.attempts[-1]["rate_limits"] = left
-
-
 def _unknown(error: Exception) -> CallError:
     failure = UnknownFailure(f"{type(error).__name__}: {error}")
     if origin := describe_origin(error):
@@ -400,12 +388,3 @@ def _unknown(error: Exception) -> CallError:
 def _text_of(error: BaseException) -> str:
     shown, parts = str(error), " ".join(str(part) for part in error.args)
     return shown if shown == parts else f"{shown} {parts}"  # an SDK's errors may show more than they were made of
-
-
-def _end(context: CallContext, attempt: Attempt, outcome: Outcome, answer: ResponseBuilder | None) -> None:
-    if attempt["usage"] is None and outcome.how != "complete" and answer is not None:
-        attempt["usage"] = answer.usage  # some vendors give the input's figures first
-    if isinstance(outcome.error, asyncio.CancelledError):
-        return  # whoever cancelled it, a clock of ours or the caller, knows what to call it
-    error = outcome.error if isinstance(outcome.error, CallError) else None
-    context.end(attempt, "ok" if outcome.how == "complete" else error.kind if error else outcome.how, error)

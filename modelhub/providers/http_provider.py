@@ -20,7 +20,8 @@ from modelhub.core.context import CallContext
 from modelhub.core.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import explain_redirect
-from modelhub.providers.base import Provider, record_rate_limits
+from modelhub.providers.attempt_records import record_rate_limits
+from modelhub.providers.base import Provider
 from modelhub.providers.client_args import merge_client_args, read_timeouts, secret_headers
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http import HttpResponse, HttpxTransport, OwnHttpxTransport, Timeouts, Transport

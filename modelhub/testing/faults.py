@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from modelhub.testing import fault_types as plays
+from modelhub.testing import stream_fault_types as streams
 from modelhub.testing.fault_types import Fault, Item
 from modelhub.testing.wires import Kind, Refusal, kind_of
 
@@ -168,42 +169,42 @@ def half_open(seconds: float = _EVER) -> Fault:
 
 def slow_first_token(seconds: float = 20.0) -> Fault:
     """The head of a stream at once, then silence for *seconds*, then the answer."""
-    return plays.Slow(seconds)
+    return streams.Slow(seconds)
 
 
 def slow(words_per_second: float = 3.0) -> Fault:
     """A stream of which *words_per_second* come; a plain answer is as late as such a stream would be whole."""
-    return plays.SlowWords(words_per_second)
+    return streams.SlowWords(words_per_second)
 
 
 def cut(after: int = 40, *, clean: bool = False) -> Fault:
     """A stream that ends after *after* words without its end mark; *clean*: in order, as far as HTTP can tell."""
-    return plays.Cut(after, clean)
+    return streams.Cut(after, clean)
 
 
 def stall(after: int = 20, seconds: float = _EVER) -> Fault:
     """A stream that falls silent after *after* words, for *seconds*, and is then closed."""
-    return plays.Stall(after, seconds)
+    return streams.Stall(after, seconds)
 
 
 def garbled(at: int = 10, *, replace: bool = False) -> Fault:
     """An event that breaks off, after *at* words of a stream; *replace*: in the place of the next one."""
-    return plays.Garbled(at, replace)
+    return streams.Garbled(at, replace)
 
 
 def no_end_mark() -> Fault:
     """A stream with every word but without the event that says that it is whole; plain answers are healthy."""
-    return plays.Without(("mark", "after", "done"))
+    return streams.Without(("mark", "after", "done"))
 
 
 def no_done() -> Fault:
     """A whole stream without OpenAI's last `[DONE]`; for the others, and for plain answers, a healthy one."""
-    return plays.Without(("done",))
+    return streams.Without(("done",))
 
 
 def trickle(at_once: int = 1) -> Fault:
     """The healthy answer, *at_once* bytes at a time."""
-    return plays.Trickle(at_once)
+    return streams.Trickle(at_once)
 
 
 # -- by the clock ------------------------------------------------------------------------------------------------------

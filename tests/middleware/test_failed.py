@@ -65,7 +65,7 @@ async def test_a_group_inside_reads_like_one_outside(nested):
     """Its text tells of its own models, not of all that was asked."""
     inner = (await failure(nested)).exceptions[0]
     assert str(inner).splitlines()[1:] == [
-        "  a  Overloaded   503, 2 attempts         0.0 s",
+        "  a  Overloaded   503, 2 attempts        0.0 s",
         "  b  RateLimited  429, retry after 40 s  0.0 s",
     ]
 

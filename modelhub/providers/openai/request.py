@@ -27,13 +27,13 @@ from modelhub.messages.blocks import (
 )
 from modelhub.messages.json_schema import get_schema
 from modelhub.providers.openai.response import PROVIDER
-from modelhub.providers.openai.schema import is_object, is_strict, strict_schema, whole_schema
+from modelhub.providers.openai.schema import is_object, is_strict, write_schema
 from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.parameters import EFFORT_BUDGETS
 from modelhub.providers.structured_output import Method, Structured
 from modelhub.providers.tool_schema import plain_root
 
-__all__ = ["encode_messages", "encode_request", "encode_tools", "structured_method", "write_audio", "write_schema"]
+__all__ = ["encode_messages", "encode_request", "encode_tools", "structured_method", "write_audio"]
 
 Json = dict[str, Any]
 
@@ -390,14 +390,3 @@ def _ask_in_words(messages: list[Json], wish: str) -> None:
         last["content"] += "\n\n" + wish
     else:
         last["content"].append({"type": "text", "text": wish})
-
-
-def write_schema(structured: Structured, quirks: Quirks) -> Json:
-    """Return the `response_format` that asks for the structure."""
-    name = re.sub(r"[^a-zA-Z0-9_-]", "_", structured.name)[:64]
-    if quirks.schema_form != "strict":
-        schema = whole_schema(structured.schema, anchored=quirks.schema_form == "whole_anchored")
-        return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
-    strict = strict_schema(structured.schema)
-    schema = structured.schema if strict is None else strict
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict is not None}}

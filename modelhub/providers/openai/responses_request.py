@@ -7,9 +7,9 @@ from typing import Any
 
 from modelhub.core.request import ChatRequest
 from modelhub.providers.openai.models import does_reason
-from modelhub.providers.openai.request import encode_tools, write_schema
+from modelhub.providers.openai.request import encode_tools
 from modelhub.providers.openai.responses_conversation import encode_conversation
-from modelhub.providers.openai.schema import is_object
+from modelhub.providers.openai.schema import is_object, write_schema
 from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.structured_output import Structured
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["is_object", "is_strict", "rooted", "strict_schema", "whole_schema"]
+from modelhub.providers.openai.servers import Quirks
+from modelhub.providers.structured_output import Structured
+
+__all__ = ["is_object", "is_strict", "rooted", "strict_schema", "whole_schema", "write_schema"]
 
 Schema = dict[str, Any]
 
@@ -179,3 +183,14 @@ _REWRITES: Mapping[str, Callable[[Any], Schema]] = {
     "format": _format,
     "pattern": _pattern,
 }
+
+
+def write_schema(structured: Structured, quirks: Quirks) -> dict[str, Any]:
+    """Return the `response_format` that asks for the structure."""
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", structured.name)[:64]
+    if quirks.schema_form != "strict":
+        schema = whole_schema(structured.schema, anchored=quirks.schema_form == "whole_anchored")
+        return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
+    strict = strict_schema(structured.schema)
+    schema = structured.schema if strict is None else strict
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict is not None}}
