@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from modelhub import Hub
 from modelhub.cli.application import app
+from modelhub.core.context import Services
+from modelhub.testing import CannedResponse, FaultServer, ToolCall, VirtualClock, faults, rerouted, run_virtual
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,6 +26,7 @@ EXPECTED = {
     "03_tools": ['get_weather({"city": "Oslo"}) -> 3 degrees and rain in Oslo', "Take an umbrella."],
     "04_structured": ["Acme: 128.50 EUR, open"],
     "05_job": ["flaky Overloaded, then flaky ok", "flaky RateLimited, then steady ok"],
+    "07_swap": ["assistant: left out [], rounded {}", "{'article': 'teapot', 'euros': 12.5}"],
     "06_telemetry": [
         "gen_ai_client_operation_duration_seconds_count 1 modelhub_model=flaky, error_type=Overloaded",
         "gen_ai_client_token_usage_sum 7 modelhub_model=steady, gen_ai_token_type=output",
@@ -84,11 +88,58 @@ def test_a_drill_loses_nothing(stream, elsewhere):
     assert sum(drill["counts"].values()) > 20
 
 
+class SaysJson(faults.Fault):
+    """The answer in JSON, in the place of another call of the tool."""
+
+    async def respond(self, exchange):
+        """Answer."""
+        exchange.answer = CannedResponse('{"article": "teapot", "euros": 12.5}')
+        await super().respond(exchange)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "left_out", "rounded"),
+    [
+        ("gpt", ["stop"], {}),  # a model that reasons takes none
+        ("claude", [], {"response_format": "json_object -> in words"}),
+        ("gemini", ["parallel_tool_calls"], {"response_format": "json_object -> in words"}),
+        ("qwen", [], {"response_format": "json_object -> in words"}),
+        ("ollama", ["parallel_tool_calls"], {"reasoning_effort": "low -> on"}),
+    ],
+)
+def test_the_swapped_app_runs_on_every_vendor(vendor, left_out, rounded, capsys):
+    """The app of the example, unchanged, with the file of another vendor: tool, picture, effort, length, stop, JSON."""
+    module = load_example("07_swap")
+    capsys.readouterr()
+
+    async def run():
+        async with FaultServer() as server:
+            answer = CannedResponse("", [ToolCall("find_price", {"article": "teapot"})])
+            server.script("assistant", lambda asked: SaysJson() if "12.50" in str(asked.body) else None, answer=answer)
+            services = Services(clock=VirtualClock())
+            config = rerouted(ROOT / "examples" / "swap" / f"{vendor}.yaml", server)
+            async with Hub.from_dict(config, environ={}, services=services) as hub:
+                return await module.describe(hub.get("assistant")), server.requests()
+
+    described, requests = run_virtual(run())
+    assert described == {"article": "teapot", "euros": 12.5}
+    assert all("iVBORw0KGgo" in str(request.body) and "find_price" in str(request.body) for request in requests)
+    line = f"assistant: left out {left_out}, rounded {rounded}"
+    assert capsys.readouterr().out.splitlines() == [line] * 2
+
+
+def load_example(name):
+    """Run the example *name* and return its module."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "examples").glob("*.py")))
 def test_examples_run(name, capsys):
     """Every example runs as it stands and prints what its reader expects."""
-    spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / "examples" / f"{name}.py")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    load_example(name)
     printed = capsys.readouterr().out
     for line in EXPECTED[name]:
         assert line in printed

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from modelhub.build import connect_model
+from modelhub.core.context import Services
 from modelhub.core.response import ChatUsage
 from modelhub.middleware.retry.options import RetryOptions
 from modelhub.middleware.timeout.options import TimeoutOptions
@@ -65,6 +67,13 @@ class Member:
     def get_layer(self, key: str) -> Any:
         """Return the options of the layer *key*, or None."""
         return self.entry.layers.get(key) if self.entry is not None else None
+
+    def find_unsupported(self, plan: Plan) -> dict[str, str]:
+        """Return the parameters of `ask` that are left out for this model, each with the reason."""
+        if not self.configured or self.entry is None or self.entry.options is None:
+            return {}
+        provider = connect_model(plan.loaded, self.entry, Services())
+        return provider.list_unsupported_parameters()
 
     @property
     def retry(self) -> RetryOptions:

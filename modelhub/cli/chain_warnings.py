@@ -19,6 +19,7 @@ def list_warnings(plan: Plan) -> list[str]:
         *_warn_shared_limit(plan),
         *_warn_no_deadline(plan),
         *_warn_long_timeout(plan),
+        *_warn_left_out(plan),
     ]
 
 
@@ -77,6 +78,20 @@ def _warn_shared_limit(plan: Plan) -> Iterator[str]:
 def _warn_no_deadline(plan: Plan) -> Iterator[str]:
     if plan.chain is not None and plan.configured and plan.find_worst_case(stream=False).open:
         yield "no deadline: a call may wait as long as a vendor or a limit makes it; add `deadline:`"
+
+
+def _warn_left_out(plan: Plan) -> Iterator[str]:
+    of_chain = plan.chain.ask.given() if plan.chain is not None and plan.chain.ask is not None else {}
+    consequence = "is left out" if plan.loaded.config.parameters.unsupported == "drop" else "keeps it from being called"
+    for name in _list_names(plan.configured):
+        member = next(member for member in plan.configured if member.name == name)
+        options = member.entry.options if member.entry is not None else None
+        asked = {**(options.ask.given() if options is not None and options.ask is not None else {}), **of_chain}
+        if not asked:
+            continue
+        for parameter, reason in member.find_unsupported(plan).items():
+            if parameter in asked:
+                yield f"`{parameter}` of `ask` {consequence} for {name}: {reason}"
 
 
 def _warn_long_timeout(plan: Plan) -> Iterator[str]:

@@ -235,7 +235,7 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
         "name": plan.name,
         "kind": "model" if plan.chain is None else "chain",
         "options": None if plan.chain is None else plan.chain.model_dump(mode="json"),
-        "members": [_make_member_dict(member) for member in plan.members],
+        "members": [_make_member_dict(plan, member) for member in plan.members],
         "layers": _list_layer_names(),
         "worst": {
             "attempts": plain.attempts,
@@ -255,7 +255,7 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _make_member_dict(member: Member) -> dict[str, Any]:
+def _make_member_dict(plan: Plan, member: Member) -> dict[str, Any]:
     common: dict[str, Any] = {"name": member.name, "number": member.number, "depth": member.depth}
     if member.entry is None:
         return {**common, "kind": "chain"}
@@ -266,6 +266,7 @@ def _make_member_dict(member: Member) -> dict[str, Any]:
         "provider": member.entry.provider,
         "model_name": options.model_name if options is not None else None,
         "missing": member.missing,
+        "unsupported_parameters": member.find_unsupported(plan),
         "layers": {key: _make_layer_dict(value) for key, value in member.entry.layers.items() if value is not None},
     }
 

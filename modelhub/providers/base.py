@@ -219,7 +219,7 @@ class Provider(ChatModelBase):
         return sent
 
     def list_unsupported_parameters(self) -> dict[str, str]:
-        """Return the neutral parameters that are left out for this model, each with the reason."""
+        """Return the parameters of `ask` that are left out for this model, each with the reason."""
         return {} if self._resolver is None else dict(self._resolver.unsupported())
 
     async def prepare(self) -> None:

@@ -77,12 +77,13 @@ class ParameterResolver:
         self._takes = takes
         self._unsupported = unsupported
         self._facts: ModelFacts = find_facts(model_name)
+        # Most parameters only have another name, or not even that.
+        self._keys = {name: spelling.key for name, spelling in vocabulary.spellings.items() if spelling.is_plain}
         self._learned: dict[str, bool] = {}
         """What the model was found not to take, and whether that is so beside tools only."""
         self._learned_names: dict[str, str] = {}
         self._learned_levels: tuple[Effort, ...] | None = None
-        # How much a model can think depends on the messages and the choice of tools.
-        self._is_varied = any("reasoning_effort" in layer for layer in layers)
+        self._is_varied = any(not vocabulary.varying.isdisjoint(layer) for layer in layers)
         self._common: dict[tuple[bool, bool], ResolvedParameters] = {}
         self._reported: set[tuple[str, bool]] = set()
 
@@ -125,12 +126,13 @@ class ParameterResolver:
         neutral: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for name, value in draft.values.items():
-            spelling = self._vocabulary.spellings.get(name)
-            if spelling is None:
+            if (key := self._keys.get(name)) is not None:
+                neutral[key] = value
+            elif (spelling := self._vocabulary.spellings.get(name)) is None:
                 own[name] = value
             else:
                 neutral = merge_objects(neutral, spelling.spell(value, draft))
-        return merge_objects(neutral, own)
+        return merge_objects(neutral, own) if own else neutral
 
     # -- what the model takes ------------------------------------------------------------------------------------------
 

@@ -95,6 +95,11 @@ class Spelling:
     shown: str = ""
     wire_names: tuple[str, ...] = ()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether only the name is another, if anything."""
+        return self.write is None and "." not in self.key
+
     def spell(self, value: Any, draft: Draft) -> Mapping[str, Any]:
         """Return the vendor's parameters for *value*."""
         return set_path(self.key, value) if self.write is None else self.write(value, draft)
@@ -112,7 +117,8 @@ class Vocabulary:
     *effort_fields* are the own parameters that say how much to think, each with the keys in it that do so (none if all
     of it does): the later of them and `reasoning_effort` counts. *levels* are the efforts that can be said.
     *normalize* writes a layer of parameters in one way, where the vendor knows several.
-    *adapt* looks at what goes together once everything is known.
+    *adapt* looks at what goes together once everything is known; what becomes of the *varying* ones depends on more of
+    a request than on whether it has tools and a structure.
     """
 
     vendor: str
@@ -123,6 +129,7 @@ class Vocabulary:
     levels: tuple[Effort, ...] = EFFORTS
     normalize: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     adapt: Callable[[Draft], None] | None = None
+    varying: frozenset[str] = frozenset({"reasoning_effort"})
 
     def canonical_name(self, name: str) -> str:
         """Return the neutral name of *name*, if it is another name of such a parameter."""

@@ -64,6 +64,29 @@ def test_which_of_openais_apis_is_asked(run, config, fields, api):
     assert run("explain", "gpt").stdout.splitlines()[1].startswith(f"  {api} · retry ")
 
 
+@pytest.mark.parametrize(
+    ("more", "consequence"),
+    [("", "is left out"), ("parameters: {unsupported: refuse}\n", "keeps it from being called")],
+)
+def test_what_is_left_out_of_ask_is_told(run, config, more, consequence):
+    """By the model or by the chain; and in JSON whatever a call might say in vain."""
+    config.write_text(
+        "version: 1\n"
+        f"{more}"
+        "models: {claude: {provider: anthropic, model_name: claude-opus-4-8, api_key: k, ask: {temperature: 0.1}}}\n"
+        "chains: {main: {models: [claude], ask: {seed: 1, max_tokens: 9}}}\n"
+    )
+    found = json.loads(run("explain", "main", "--json").stdout)
+    assert [note for note in found["watch"] if "`ask`" in note] == [
+        f"`temperature` of `ask` {consequence} for claude: claude-opus-4-8 does not take it",
+        f"`seed` of `ask` {consequence} for claude: Anthropic has no such parameter",
+    ]
+    assert set(found["members"][0]["unsupported_parameters"]) == {
+        *("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty"),
+        *("logprobs", "top_logprobs", "n"),
+    }
+
+
 def test_chains_in_a_chain_are_indented(run):
     """An inner chain's models stand below it."""
     rows = run("explain", "nested").stdout.splitlines()

@@ -46,6 +46,7 @@ def make_vocabulary(server: str, quirks: Quirks, api: ApiName) -> Vocabulary:
         own=own if server in _OFFICIAL else own | VENDOR_PARAMETERS["compatible"],
         aliases={"max_output_tokens": "max_tokens"},
         levels=quirks.efforts,
+        varying=CHAT_PARAMETERS | RESPONSES_PARAMETERS,
         adapt=partial(_leave_to_the_other_api, api=api),
     )
 
