@@ -172,7 +172,7 @@ class Provider(ChatModelBase):
                 attempt["usage"] = attempt["usage"] or answer.usage
             failure = self._classified(error, request)
             if sent is not None and sent.names and (resolver := self._resolver) is not None:
-                failure.retry_without = resolver.learn(failure, sent)
+                failure.retry_without = resolver.learn(failure, sent, has_tools=bool(request.tools))
         except asyncio.CancelledError as error:
             drop_frames(error)
             raise

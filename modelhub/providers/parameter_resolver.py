@@ -219,8 +219,10 @@ class ParameterResolver:
 
     # -- what is learned -----------------------------------------------------------------------------------------------
 
-    def learn(self, failure: CallError, sent: ResolvedParameters) -> str | None:
+    def learn(self, failure: CallError, sent: ResolvedParameters, *, has_tools: bool) -> str | None:
         """Return the parameter of *sent* that the vendor refuses in *failure*, if it refuses one; remember it.
+
+        Where the request *has_tools* and the refusal speaks of them, it holds for such requests only.
 
         A level of effort that the refusal names others for is rounded to them from now on.
         """
@@ -235,17 +237,17 @@ class ParameterResolver:
         message = str(failure)
         name = find_refused(message, failure.parameter, candidates)
         if name is not None:
-            self._remember(name, message, sent)
+            self._remember(name, message, sent, has_tools)
         return name
 
-    def _remember(self, name: str, message: str, sent: ResolvedParameters) -> None:
+    def _remember(self, name: str, message: str, sent: ResolvedParameters, has_tools: bool) -> None:
         levels = find_levels(message) if name == "reasoning_effort" else ()
         if levels and sent.effort not in levels:
             self._learned_levels = levels
         elif name == "max_tokens" and name not in self._learned_names and "Use 'max_completion_tokens'" in message:
             self._learned_names[name] = "max_completion_tokens"
         else:
-            self._learned[name] = "tool" in message.lower()
+            self._learned[name] = has_tools and "tool" in message.lower() and self._learned.get(name, True)
         self._common.clear()
 
 

@@ -310,6 +310,38 @@ def test_a_refused_effort_is_left_out(vendor):
     assert play(main, vendor=vendor, script=script) == [[], ["reasoning_effort"]]
 
 
+def test_a_refusal_beside_tools_holds_beside_tools():
+    """The same effort is sent again where there are none; a refusal that only has the word in it is as any other."""
+    words = "Function tools with reasoning_effort are not supported. To use function tools, leave it out."
+
+    def refuse(request):
+        return faults.status(400, message=words) if "reasoning_effort" in request.body else None
+
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+    async def main(hub, server):
+        await hub.get("m")("hi", tools=[tool], reasoning_effort="low")
+        await hub.get("m")("hi", tools=[tool], reasoning_effort="low")
+        beside = ["reasoning_effort" in request.body for request in server.requests()]
+        await hub.get("m")("hi", reasoning_effort="low")
+        await hub.get("m")("hi", reasoning_effort="low")
+        return beside, ["reasoning_effort" in request.body for request in server.requests()[3:]]
+
+    assert play(main, script=refuse) == ([True, False, False], [True, False, False])
+
+
+def test_a_server_that_refuses_what_is_not_sent_is_not_asked_for_ever():
+    """A refusal that goes on naming what was left out ends the attempts."""
+
+    async def main(hub, server):
+        with pytest.raises((RequestRefused, UnsupportedFeature)):
+            await hub.get("m")("hi", temperature=0.5, seed=1)
+        return len(server.requests())
+
+    words = "Unsupported parameter: 'temperature' is not supported with this model."
+    assert play(main, script=faults.status(400, message=words)) == 2
+
+
 def test_each_refusal_names_another_parameter():
     """Several are left out one after the other, within one call."""
 

@@ -26,6 +26,10 @@ from modelhub.middleware.retry.options import RetryBudgetOptions, RetryOptions
 __all__ = ["RetryBudget", "RetryBudgetOptions", "Retry", "RetryOptions"]
 
 
+_MAX_REFUSALS = 2
+"""How often one parameter may be refused within a call: as it was, and as the refusal said that it should be."""
+
+
 class Retry(Layer):
     """Asks again what may be asked again, after a wait."""
 
@@ -101,7 +105,9 @@ class Retry(Layer):
         That is known after *failure*, so that there is nothing to wait for; each refusal must name another parameter.
         Raises *failure* if it names none, and what ends the attempts after it.
         """
-        while failure.retry_without is not None:
+        refused: list[str] = []
+        while failure.retry_without is not None and refused.count(failure.retry_without) < _MAX_REFUSALS:
+            refused.append(failure.retry_without)
             drop_traceback(failure)
             try:
                 return await self.inner.send(request)
