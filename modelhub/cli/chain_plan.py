@@ -13,6 +13,7 @@ from modelhub.core.response import ChatUsage
 from modelhub.middleware.retry.options import RetryOptions
 from modelhub.middleware.timeout.options import TimeoutOptions
 from modelhub.middleware.usage.options import PricingOptions
+from modelhub.providers.base import Provider
 
 if TYPE_CHECKING:
     from modelhub.accounting.options import SpendingOptions
@@ -73,7 +74,7 @@ class Member:
         if not self.configured or self.entry is None or self.entry.options is None:
             return {}
         provider = connect_model(plan.loaded, self.entry, Services())
-        return provider.list_unsupported_parameters()
+        return provider.list_unsupported_parameters() if isinstance(provider, Provider) else {}
 
     @property
     def retry(self) -> RetryOptions:

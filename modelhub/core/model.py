@@ -127,10 +127,6 @@ class ChatModelBase(ABC):
         """Return the parameters that go with every request."""
         return self.generate_kwargs
 
-    def list_unsupported_parameters(self) -> dict[str, str]:
-        """Return the parameters of `ask` that are left out for this model, each with the reason."""
-        return {}
-
     async def prepare(self) -> None:
         """Do what takes long before the first request, such as loading an SDK; nothing if it `is_prepared`."""
         self.is_prepared = True

@@ -13,6 +13,7 @@ from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.json_text import json_body as read_json
+from modelhub.providers.parameters import Spelling, Vocabulary
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.structured_output import Structured
 from modelhub.providers.token_counts import Counts, read_count
@@ -30,8 +31,10 @@ __all__ = [
     "RequestTemplate",
     "ServerSentEvent",
     "Site",
+    "Spelling",
     "Structured",
     "VendorRequest",
+    "Vocabulary",
     "error_from_report",
     "read_count",
     "read_error_body",
