@@ -42,6 +42,11 @@ class UsageTotals:
         """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
 
+    @property
+    def cache_share(self) -> float | None:
+        """The share of the input tokens that were read from a prompt cache, or None without input."""
+        return self.cache_read_tokens / self.input_tokens if self.input_tokens else None
+
     def add(self, other: UsageTotals) -> None:
         """Add *other* to these totals."""
         for name in _FIELDS:
@@ -53,6 +58,7 @@ class UsageTotals:
         cost = self.cost
         return {
             **sums,
+            "cache_share": None if self.cache_share is None else round(self.cache_share, 4),
             "known_cost": format(self.known_cost, "f"),
             "cost": None if cost is None else format(cost, "f"),
         }

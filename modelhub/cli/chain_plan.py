@@ -193,3 +193,18 @@ class Plan:
         priced = [(member.get_layer("pricing"), member.name) for member in self.configured]
         costs = [(pricing.cost(usage), name) for pricing, name in priced if isinstance(pricing, PricingOptions)]
         return max(costs, default=None)
+
+    def find_hop_cost(self) -> tuple[str, Decimal, str, Decimal] | None:
+        """Return what a prompt costs from the cache of the first model, and without a cache at the next one.
+
+        They are the first two configured models with a price in the file, each with its cost; None if there are fewer,
+        or the first has no price of its own for what is read from its cache.
+        """
+        prompt = TOKENS[0]
+        priced = [(member.get_layer("pricing"), member.name) for member in self.configured]
+        prices = [(pricing, name) for pricing, name in priced if isinstance(pricing, PricingOptions)][:2]
+        if len(prices) < 2 or prices[0][0].cache_read is None:
+            return None
+        (first, first_name), (second, second_name) = prices
+        cached = first.cost(ChatUsage(prompt, cache_read_tokens=prompt))
+        return first_name, cached, second_name, second.cost(ChatUsage(prompt))

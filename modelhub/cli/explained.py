@@ -176,7 +176,13 @@ def _format_worst(plan: Plan) -> list[str]:
     cost, name = dearest
     tokens = " in, ".join(_shorten(number) for number in TOKENS)
     at = f" (at {name})" if len(plan.configured) > 1 else ""
-    return [f"{words}; highest cost of a call with {tokens} out: {format_cost(cost)}{at}"]
+    lines = [f"{words}; highest cost of a call with {tokens} out: {format_cost(cost)}{at}"]
+    if (hop := plan.find_hop_cost()) is not None:
+        first, cached, second, fresh = hop
+        prompt = _shorten(TOKENS[0])
+        from_cache = f"{prompt} of prompt: {format_cost(cached)} from the cache of {first}"
+        lines.append(f"{from_cache}, {format_cost(fresh)} after a hop to {second}")
+    return lines
 
 
 def _format_seconds(worst: WorstCase) -> str:
@@ -227,6 +233,14 @@ def _truncate(text: str, limit: int = 60) -> str:
 # -- JSON --------------------------------------------------------------------------------------------------------------
 
 
+def _make_hop_dict(plan: Plan) -> dict[str, Any] | None:
+    hop = plan.find_hop_cost()
+    if hop is None:
+        return None
+    first, cached, second, fresh = hop
+    return {"tokens": TOKENS[0], "from": first, "cached": str(cached), "to": second, "fresh": str(fresh)}
+
+
 def make_plan_dict(plan: Plan) -> dict[str, Any]:
     """Return *plan* as a JSON-compatible dict."""
     plain, streamed = plan.find_worst_case(stream=False), plan.find_worst_case(stream=True)
@@ -243,6 +257,7 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
             "seconds": plain.seconds,
             "may_wait_longer": plain.open,
             "dearest_call": None if dearest is None else {"cost": str(dearest[0]), "model": dearest[1]},
+            "hop": _make_hop_dict(plan),
         },
         "left": {pool.name: pool.left().as_dict() for pool in _make_pools(plan)},
         "budgets": {name: budget.model_dump(mode="json") for name, budget in plan.find_budgets().items()},

@@ -50,6 +50,22 @@ def test_a_model_alone(run):
     assert rows[3] == "at worst 1 attempt, 120 s; highest cost of a call with 8k in, 2k out: $0.054"
 
 
+def test_a_chain_says_what_a_hop_costs_that_loses_the_prompt_cache(run, config):
+    """The prompt is read from the first model's cache, and in full by the next one."""
+    config.write_text(
+        """
+version: 1
+models:
+  a: {provider: scripted, reply: x, pricing: {input: 2, output: 8, cache_read: 0.2}}
+  b: {provider: scripted, reply: x, pricing: {input: 3, output: 15}}
+chains: {main: {models: [a, b]}}
+""",
+        encoding="utf-8",
+    )
+    rows = run("explain", "main").stdout.splitlines()
+    assert any(row.endswith("8k of prompt: $0.0016 from the cache of a, $0.024 after a hop to b") for row in rows)
+
+
 @pytest.mark.parametrize(
     ("fields", "api"),
     [

@@ -47,6 +47,15 @@ def test_a_table_with_a_bar_for_each_row(used):
     assert "4 attempts, 4 of them estimated, 1 without a known price (?)" in rows[5]
 
 
+def test_the_share_of_the_input_that_came_from_a_cache_is_shown():
+    """Beside its tokens, where there are any."""
+    totals = {"a": UsageTotals(1, input_tokens=2000, cache_read_tokens=860), "b": UsageTotals(1, input_tokens=10)}
+    rows = [row.plain for row in format_table(totals, "model", None)]
+    assert "860 (43%)" in rows[1]
+    assert "%" not in rows[2]
+    assert totals["a"].as_dict()["cache_share"] == 0.43
+
+
 def test_a_model_that_only_failed_is_seen(config, run):
     """Its calls count for who answered them; its attempts are its own."""
     models = "bad: {provider: scripted, steps: [{fail: Overloaded}]}\n  good: {provider: scripted}"

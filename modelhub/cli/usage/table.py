@@ -68,8 +68,10 @@ def _fill_gaps(totals: Mapping[str, UsageTotals], by: str) -> Mapping[str, Usage
 
 
 def _format_figures(total: UsageTotals) -> tuple[str, ...]:
-    tokens = (total.input_tokens, total.cache_read_tokens, total.output_tokens)
-    return (*(f"{count:,}" for count in (total.calls, total.failed, total.attempts, *tokens)), _format_cost_cell(total))
+    counts = (f"{count:,}" for count in (total.calls, total.failed, total.attempts, total.input_tokens))
+    share = total.cache_share
+    cached = f"{total.cache_read_tokens:,}" + (f" ({share:.0%})" if share else "")
+    return (*counts, cached, f"{total.output_tokens:,}", _format_cost_cell(total))
 
 
 def _format_cost_cell(total: UsageTotals) -> str:
