@@ -47,7 +47,6 @@ def chat(
 ) -> None:
     """Send a message to a model or a chain.
 
-    The answer goes to standard output; who gave it, and what failed before, to standard error. With --json standard
     The answer goes to standard output, a summary to standard error. With --json, standard output is one object: the
     reply, or {"error": ...}.
 

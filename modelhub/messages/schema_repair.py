@@ -1,7 +1,7 @@
 """Convert JSON Schemas from the forms in which people write them to draft 2020-12, which vendors' validators accept.
 
-Older drafts, OpenAPI, generators in other languages and hand-written schemas say the same in other words, which one
 Older drafts, OpenAPI, other generators and hand-written schemas use other forms, which vendors ignore or refuse.
+Keywords that are invalid in every draft are left out.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""What modelhub is tested with, for your own tests too: vendors that fail on demand, and time that does not pass.
+"""Tools for tests, modelhub's and yours: vendors that fail on demand, and virtual time.
 
-`FaultServer` speaks like the vendors and fails as `faults` say; `rerouted` points a configuration at it; `FAULTS` is
-what a fire drill plays; `run_virtual` runs all of it in virtual time. Fixtures are in `modelhub.testing.pytest_plugin`.
+`FaultServer` simulates the vendors and the `faults` of its scripts; `reroute_config` points a configuration at it;
+`FAULTS` are the faults of `modelhub drill`; `run_virtual` runs all of it in virtual time. Pytest fixtures are in
+`modelhub.testing.pytest_plugin`.
 """
 
 from modelhub.testing import faults
 from modelhub.testing.drills import FAULTS, Drill
 from modelhub.testing.faults import Fault
-from modelhub.testing.reroute import rerouted
+from modelhub.testing.reroute import reroute_config
 from modelhub.testing.server import FaultServer, Recorded
 from modelhub.testing.time import VirtualClock, VirtualLoop, run_virtual
 from modelhub.testing.wires import CannedResponse, ToolCall
@@ -23,6 +24,6 @@ __all__ = [
     "VirtualClock",
     "VirtualLoop",
     "faults",
-    "rerouted",
+    "reroute_config",
     "run_virtual",
 ]

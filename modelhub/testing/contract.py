@@ -159,7 +159,7 @@ class _Contract:
             yield "hung_up", self._hung_up
 
     async def _folder(self) -> None:
-        problems = self.fixtures.problems()
+        problems = self.fixtures.find_problems()
         assert_true(not problems, f"the fixtures of `{self.kind}`: {'; '.join(problems)}")
 
     # What is asked, and of whom.
@@ -168,7 +168,11 @@ class _Contract:
         if self.connect is not None:
             return self.connect(Served(self.server.url, fixture))
         cls = load_provider_options(self.kind)
-        entry: dict[str, Any] = {"provider": self.kind, "base_url": self.server.url, **self.fixtures.about["options"]}
+        entry: dict[str, Any] = {
+            "provider": self.kind,
+            "base_url": self.server.url,
+            **self.fixtures.settings["options"],
+        }
         if "api_key" in cls.model_fields:
             entry["api_key"] = KEY
         options = cls.model_validate(entry)
@@ -192,10 +196,10 @@ class _Contract:
         """Tell the server the answer of *case*; gives its text."""
         if streamed:
             events, content_type = self.fixtures.events(case)
-            self.server.answers(200, {"content-type": content_type}, *(event.encode() for event in events))
+            self.server.set_answer(200, {"content-type": content_type}, *(event.encode() for event in events))
             return "".join(events)
         text = self.fixtures.read(case)
-        self.server.answers(200, {"content-type": "application/json"}, text.encode())
+        self.server.set_answer(200, {"content-type": "application/json"}, text.encode())
         return text
 
     async def _ask(
@@ -296,7 +300,7 @@ class _Contract:
             body = fixture.get("body")
             data = body if isinstance(body, str) else json.dumps(body)
             headers = {"content-type": "application/json", **fixture.get("headers", {})}
-            self.server.answers(fixture.get("status", 200), headers, data.encode())
+            self.server.set_answer(fixture.get("status", 200), headers, data.encode())
             error = await self._fails(model, streamed=streamed)
         assert_equal("the class", type(error).__name__, ERRORS[case].__name__)
         assert_equal("status", error.status, fixture.get("status"))
@@ -318,19 +322,19 @@ class _Contract:
             for size in (1, 7):
                 data = text.encode()
                 pieces = [data[start : start + size] for start in range(0, len(data), size)]
-                self.server.answers(200, {"content-type": content_type}, *pieces)
+                self.server.set_answer(200, {"content-type": content_type}, *pieces)
                 assert_same_reply((await self._ask(model, streamed=True, case="parallel"))[-1], plain, by_id=False)
 
     async def _cut(self) -> None:
         """A stream without its end is never a success, whether the connection ends in order or breaks."""
         events, content_type = self.fixtures.events("text")
-        whole = len(events) - int(self.fixtures.about.get("after_end", 0))
+        whole = len(events) - int(self.fixtures.settings.get("after_end", 0))
         broken = 0
         async with self._asking() as model:
             for count in range(len(events)):
                 for keep in (True, False):
                     pieces = [event.encode() for event in events[:count]]
-                    self.server.answers(200, {"content-type": content_type}, *pieces, keep=keep)
+                    self.server.set_answer(200, {"content-type": content_type}, *pieces, keep=keep)
                     if count >= whole:
                         assert_equal("the text", (await self._ask(model, streamed=True))[-1].text, TEXT)
                         continue
@@ -344,14 +348,14 @@ class _Contract:
     async def _no_answer(self, pieces: Sequence[bytes], *, streamed: bool) -> None:
         async with self._asking() as model:
             content_type = "text/html" if pieces else "application/json"
-            self.server.answers(200, {"content-type": content_type}, *pieces)
+            self.server.set_answer(200, {"content-type": content_type}, *pieces)
             error = await self._fails(model, streamed=streamed)
             assert_true(isinstance(error, _EMPTY_HANDED), f"an answer without content: {error!r}")
 
     async def _hung_up(self) -> None:
         async with self._asking() as model:
             for streamed in (False, True):
-                self.server.hangs_up()
+                self.server.set_no_answer()
                 error = await self._fails(model, streamed=streamed)
                 assert_equal("the class", type(error).__name__, "ConnectionLost")
 

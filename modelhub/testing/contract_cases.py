@@ -116,22 +116,22 @@ FACTS: dict[str, str] = {
 """What else a vendor may lack."""
 
 
-def assert_equal(what: str, found: object, wanted: object) -> None:
-    """Raises AssertionError if *found* is not what is *wanted*."""
-    if found != wanted:
-        raise AssertionError(f"{what}: {found!r}, not {wanted!r}")
+def assert_equal(subject: str, actual: object, expected: object) -> None:
+    """Raise AssertionError about *subject* unless *actual* equals *expected*."""
+    if actual != expected:
+        raise AssertionError(f"{subject}: {actual!r}, not {expected!r}")
 
 
-def assert_true(reservations: object, what: str) -> None:
-    """Raises AssertionError, saying *what*, if it does not hold."""
-    if not reservations:
-        raise AssertionError(what)
+def assert_true(condition: object, message: str) -> None:
+    """Raise AssertionError with *message* unless *condition* is true."""
+    if not condition:
+        raise AssertionError(message)
 
 
-def _told(reply: ChatResponse) -> dict[str, Any]:
-    """What must be the same, plain or streamed: not what is made up, nor how arguments were spaced."""
-    made = ("id", "raw_input")
-    blocks = [{key: value for key, value in block.items() if key not in made} for block in reply.content]
+def _make_comparable(reply: ChatResponse) -> dict[str, Any]:
+    """Return what must be equal for a plain and a streamed reply: not generated ids, nor the spacing of arguments."""
+    generated = ("id", "raw_input")
+    blocks = [{key: value for key, value in block.items() if key not in generated} for block in reply.content]
     usage = {**reply.usage, "time": 0.0} if reply.usage is not None else None
     return {
         "content": blocks,
@@ -145,10 +145,10 @@ def _told(reply: ChatResponse) -> dict[str, Any]:
 
 
 def assert_same_reply(last: ChatResponse, plain: ChatResponse, *, by_id: bool) -> None:
-    """Raises AssertionError if the *last* snapshot of a stream is not the *plain* reply; *by_id*: its id as well."""
-    found, wanted = _told(last), _told(plain)
-    for key, value in wanted.items():
-        assert_equal(f"{key} of the last snapshot", found[key], value)
+    """Raise AssertionError unless the *last* snapshot of a stream equals the *plain* reply, with *by_id* its id too."""
+    streamed, expected = _make_comparable(last), _make_comparable(plain)
+    for key, value in expected.items():
+        assert_equal(f"{key} of the last snapshot", streamed[key], value)
     if by_id:
         assert_equal("id of the last snapshot", last.id, plain.id)
 
@@ -158,7 +158,7 @@ def assert_same_reply(last: ChatResponse, plain: ChatResponse, *, by_id: bool) -
 _Lacks = Mapping[str, str]
 
 
-def _is_text(reply: ChatResponse, lacks: _Lacks) -> None:
+def _check_text(reply: ChatResponse, lacks: _Lacks) -> None:
     assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["text"])
     assert_equal("the text", reply.text, TEXT)
     assert_equal("finish_reason", reply.finish_reason, "stop")
@@ -166,36 +166,36 @@ def _is_text(reply: ChatResponse, lacks: _Lacks) -> None:
         assert_true(reply.model_name, "the reply names the vendor's model")
 
 
-def _is_usage(reply: ChatResponse, lacks: _Lacks) -> None:
-    _is_text(reply, lacks)
+def _check_usage(reply: ChatResponse, lacks: _Lacks) -> None:
+    _check_text(reply, lacks)
     for name, count in USAGE.items():
         assert_equal(name, reply.usage[name] if reply.usage else None, 0 if name in lacks else count)
     assert_equal("total_tokens", reply.usage and reply.usage.total_tokens, 165)
 
 
-def _is_thinking(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
+def _check_thinking(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
     assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["thinking", "text"])
     assert_equal("the thinking", reply.thinking, THOUGHT)
     assert_equal("the text", reply.text, TEXT)
 
 
-def _is_calls(reply: ChatResponse, lacks: _Lacks, count: int) -> None:
+def _check_calls(reply: ChatResponse, lacks: _Lacks, count: int) -> None:
     assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["tool_use"] * count)
-    for found, wanted in zip(reply.tool_calls, CALLS, strict=False):
-        assert_equal("the call", (found["name"], found["input"]), (wanted["name"], wanted["input"]))
-        assert_equal("raw_input", json.loads(found["raw_input"]), wanted["input"])
+    for found, expected in zip(reply.tool_calls, CALLS, strict=False):
+        assert_equal("the call", (found["name"], found["input"]), (expected["name"], expected["input"]))
+        assert_equal("raw_input", json.loads(found["raw_input"]), expected["input"])
         if "call_ids" not in lacks:
-            assert_equal("the call's id", found["id"], wanted["id"])
+            assert_equal("the call's id", found["id"], expected["id"])
     ids = {call["id"] for call in reply.tool_calls}
     assert_true(len(ids) == count and all(ids), f"every call has an id of its own: {ids}")
     assert_equal("finish_reason", reply.finish_reason, "tool_calls")
 
 
-def _is_structured(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
+def _check_structured(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
     assert_equal("metadata", reply.metadata, DATA)
 
 
-def _ends(reason: str, text: str | None = None) -> Callable[[ChatResponse, _Lacks], None]:
+def _make_finish_check(reason: str, text: str | None = None) -> Callable[[ChatResponse, _Lacks], None]:
     def check(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
         assert_equal("finish_reason", reply.finish_reason, reason)
         assert_true((text or TEXT).startswith(reply.text), f"the text: {reply.text!r}")
@@ -204,19 +204,19 @@ def _ends(reason: str, text: str | None = None) -> Callable[[ChatResponse, _Lack
     return check
 
 
-_CASES: dict[str, Callable[[ChatResponse, _Lacks], None]] = {
-    "text": _is_text,
-    "usage": _is_usage,
-    "thinking": _is_thinking,
-    "tool": partial(_is_calls, count=1),
-    "parallel": partial(_is_calls, count=2),
-    "structured": _is_structured,
-    "length": _ends("length"),
-    "content_filter": _ends("content_filter"),
-    "refusal": _ends("refusal", REFUSAL),
+_CHECKS: dict[str, Callable[[ChatResponse, _Lacks], None]] = {
+    "text": _check_text,
+    "usage": _check_usage,
+    "thinking": _check_thinking,
+    "tool": partial(_check_calls, count=1),
+    "parallel": partial(_check_calls, count=2),
+    "structured": _check_structured,
+    "length": _make_finish_check("length"),
+    "content_filter": _make_finish_check("content_filter"),
+    "refusal": _make_finish_check("refusal", REFUSAL),
 }
 
 
 def check_answer(case: str, reply: ChatResponse, lacks: Mapping[str, str]) -> None:
-    """Raises AssertionError if *reply* is not the answer of *case*, as far as the vendor can give it."""
-    _CASES[case](reply, lacks)
+    """Raise AssertionError unless *reply* is the answer of *case*, except for what the vendor *lacks*."""
+    _CHECKS[case](reply, lacks)

@@ -1,4 +1,4 @@
-"""One request at the fault server and the means to answer it, rightly or wrongly."""
+"""One request at the fault server, and the methods to answer it, correctly or not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class ClientDisconnected(Exception):
-    """The client has hung up, or the server is to say nothing more on this connection."""
+    """The client has disconnected, or the server must not send anything more on this connection."""
 
 
 class Exchange:
@@ -36,8 +36,8 @@ class Exchange:
         self._writer = writer
         self.wire = wire
         self.asked = asked
-        self.answer = asked.fitted(answer)
-        self.at_once = 0
+        self.answer = asked.adapt(answer)
+        self.step_size = 0
         """How many bytes are written at a time; 0 for as many as there are."""
         self.broken_off = False
         """Whether the server ended the connection, not the client."""
@@ -46,17 +46,17 @@ class Exchange:
     # -- the answer ----------------------------------------------------------------------------------------------------
 
     def frames(self) -> list[Frame]:
-        """The pieces of the streamed answer."""
-        return list(self.wire.frames(self.answer, self.asked))
+        """Return the pieces of the streamed answer."""
+        return list(self.wire.make_frames(self.answer, self.asked))
 
     def whole(self) -> bytes:
-        """The body of the plain answer."""
-        return _json(self.wire.whole(self.answer, self.asked))
+        """Return the body of the plain answer."""
+        return _dump_json(self.wire.make_body(self.answer, self.asked))
 
     def refusal(self, refusal: Refusal) -> tuple[int, bytes]:
-        """The status and the body of *refusal* in the vendor's words."""
-        status, body = self.wire.refuse(refusal, self.asked)
-        return status, _json(body)
+        """Return the status and the body of *refusal* in the vendor's format."""
+        status, body = self.wire.make_refusal(refusal, self.asked)
+        return status, _dump_json(body)
 
     # -- sending in order ----------------------------------------------------------------------------------------------
 
@@ -68,21 +68,21 @@ class Exchange:
         headers: Mapping[str, str] | None = None,
         length: int | None = None,
     ) -> None:
-        """Send a plain answer; *length* is what is said of the body's, if not the truth."""
-        said = str(len(body) if length is None else length)
-        own = [("Content-Type", content_type), ("Content-Length", said), *(headers or {}).items()]
-        await self.send(head_bytes(status, own) + body)
+        """Send a plain answer; *length* replaces the true Content-Length."""
+        content_length = str(len(body) if length is None else length)
+        all_headers = [("Content-Type", content_type), ("Content-Length", content_length), *(headers or {}).items()]
+        await self.send(head_bytes(status, all_headers) + body)
 
     async def open_stream(self, length: int | None = None) -> None:
-        """Send the head of a stream: chunked, or of a *length* that is said beforehand."""
+        """Send the head of a stream: chunked, or with a Content-Length of *length*."""
         self._chunked = length is None
         framing = ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))
-        own = [("Content-Type", self.wire.stream_type), ("Cache-Control", "no-cache"), framing]
-        own += self.answer.headers.items()
-        await self.send(head_bytes(200, own))
+        headers = [("Content-Type", self.wire.stream_type), ("Cache-Control", "no-cache"), framing]
+        headers += self.answer.headers.items()
+        await self.send(head_bytes(200, headers))
 
     async def send_frames(self, frames: Iterable[Frame]) -> None:
-        """Send pieces of a stream, each in a chunk of its own and each content after its pause."""
+        """Send pieces of a stream, each as one chunk, with a pause after each content."""
         for part, data in frames:
             await self.send_piece(data)
             if part == "content":
@@ -93,17 +93,17 @@ class Exchange:
         await self.send(chunk(data) if self._chunked else data)
 
     async def end_stream(self) -> None:
-        """End a chunked stream in order; the connection can be used again."""
+        """End a chunked stream properly; the connection can be used again."""
         await self.send(LAST_CHUNK)
 
     async def send(self, data: bytes) -> None:
-        """Write *data* as it is. Raises GoneError if nobody reads any more."""
-        step = self.at_once or len(data)
+        """Write *data* as it is. Raises ClientDisconnected if the client is gone."""
+        step = self.step_size or len(data)
         try:
             for start in range(0, len(data), step or 1):
                 self._writer.write(data[start : start + step])
                 await self._writer.drain()
-                if self.at_once:
+                if self.step_size:
                     await asyncio.sleep(0)
         except ConnectionError as error:
             raise ClientDisconnected from error
@@ -111,7 +111,7 @@ class Exchange:
     # -- what goes wrong -----------------------------------------------------------------------------------------------
 
     async def wait(self, seconds: float) -> None:
-        """Say nothing for *seconds*. Raises GoneError as soon as the client hangs up."""
+        """Send nothing for *seconds*. Raises ClientDisconnected as soon as the client disconnects."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -125,18 +125,18 @@ class Exchange:
         raise ClientDisconnected
 
     async def ignore(self, seconds: float) -> None:
-        """Read nothing for *seconds*, not even that the client hangs up."""
+        """Read nothing for *seconds*, so that a disconnect of the client goes unnoticed."""
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # every socket's transport has it
         await asyncio.sleep(seconds)
 
     def hang_up(self) -> None:
-        """Close the connection behind what was written (FIN). Raises GoneError, always."""
+        """Close the connection after what was written (FIN). Always raises ClientDisconnected."""
         self.broken_off = True
         self._writer.close()
         raise ClientDisconnected
 
     def reset(self) -> None:
-        """Break the connection (RST). Raises GoneError, always."""
+        """Reset the connection (RST). Always raises ClientDisconnected."""
         self.broken_off = True
         transport = self._writer.transport
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
@@ -144,5 +144,5 @@ class Exchange:
         raise ClientDisconnected
 
 
-def _json(value: Any) -> bytes:
+def _dump_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""How each fault is played: what is sent, what is not, and how the connection ends."""
+"""The types of faults: what is sent, what is not, and how the connection ends."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from modelhub.testing.exchange import Exchange
 
 __all__ = [
-    "frames_up_to",
-    "send_half",
+    "take_words",
+    "send_half_body",
     "Body",
     "CutBody",
     "ErrorEvent",
@@ -35,23 +35,23 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How one request is answered; this one is answered as it should be."""
+    """How one request is answered; this base class gives the healthy answer."""
 
     reads_body: ClassVar[bool] = True
-    """Whether the server reads the request to its end."""
+    """Whether the server reads the whole request."""
     listens: ClassVar[bool] = True
-    """Whether anybody listens at all."""
+    """Whether the server accepts connections."""
 
     async def respond(self, exchange: Exchange) -> None:
-        """Answer."""
+        """Answer the request, as a stream or not."""
         await (self.stream if exchange.asked.stream else self.plain)(exchange)
 
     async def plain(self, exchange: Exchange) -> None:
-        """Answer a request for a whole answer."""
+        """Send a plain answer."""
         await exchange.reply(exchange.whole(), headers=exchange.answer.headers)
 
     async def stream(self, exchange: Exchange) -> None:
-        """Answer a request for a stream."""
+        """Send a streamed answer."""
         await exchange.open_stream()
         await exchange.send_frames(exchange.frames())
         await exchange.end_stream()
@@ -59,10 +59,10 @@ class Fault:
 
 @dataclass(slots=True)
 class Recorded:
-    """A request as it came. What authorizes it is not kept.
+    """A recorded request, without its credentials.
 
     `at` is the server's time in seconds, `elapsed` the time since the route's script was set, `attempt` counts from 1
-    since then. `fault` is what was played. `gave_up_at` is when the client hung up before it was answered, if it did.
+    since then. `fault` is the fault that was played. `gave_up_at` is when the client disconnected before the answer.
     """
 
     route: str
@@ -80,28 +80,28 @@ class Recorded:
 
     @property
     def healthy(self) -> bool:
-        """Whether it was answered as it should be."""
+        """Whether the answer was the healthy one."""
         return type(self.fault) is Fault
 
 
 Item = Fault | Callable[[Recorded], Fault | None]
-"""An entry of a script: a fault, or what finds one for a request (None: the healthy answer)."""
+"""An item of a script: a fault, or a function that returns one for a request (None: the healthy answer)."""
 
 
-def frames_up_to(exchange: Exchange, words: int) -> list[Frame]:
-    """The pieces of the stream before the content that follows *words* pieces of it."""
-    found: list[Frame] = []
-    seen = 0
+def take_words(exchange: Exchange, words: int) -> list[Frame]:
+    """Return the pieces of the stream up to and including its first *words* words."""
+    frames: list[Frame] = []
+    words_seen = 0
     for frame in exchange.frames():
-        seen += frame.part == "content"
-        if seen > words or frame.part not in ("opening", "content"):
+        words_seen += frame.part == "content"
+        if words_seen > words or frame.part not in ("opening", "content"):
             break
-        found.append(frame)
-    return found
+        frames.append(frame)
+    return frames
 
 
-async def send_half(exchange: Exchange) -> None:
-    """The first half of a plain answer, as if all of it were to come."""
+async def send_half_body(exchange: Exchange) -> None:
+    """Send the first half of a plain answer, with the length of the whole."""
     body = exchange.whole()
     await exchange.reply(body[: len(body) // 2], length=len(body))
 
@@ -111,14 +111,14 @@ async def send_half(exchange: Exchange) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Status(Fault):
-    """A refusal; *date_after* is the Retry-After in seconds where it is written as a date."""
+    """A refusal with an error status; *date_after* is a Retry-After in seconds that is written as a date."""
 
     refusal: Refusal
     headers: Mapping[str, str] = field(default_factory=dict)
     date_after: float | None = None
 
     async def respond(self, exchange: Exchange) -> None:
-        """Refuse; what a vendor says under 200 comes as a stream where one was asked for."""
+        """Send the refusal; if its status is 200, as an event of a stream where one was requested."""
         headers = dict(self.headers)
         if self.date_after is not None:
             until = datetime.now(UTC) + timedelta(seconds=self.date_after)
@@ -155,69 +155,69 @@ def _field_names(body: Any) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class NoPrefill(Status):
-    """A refusal of what ends with an assistant's message."""
+    """A refusal of conversations that end with an assistant message."""
 
     async def respond(self, exchange: Exchange) -> None:
-        """Look who spoke last."""
+        """Refuse if the last message is an assistant's, else send the healthy answer."""
         await (Status if exchange.asked.last_role == "assistant" else Fault).respond(self, exchange)
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorEvent(Fault):
-    """An error after some words of a stream."""
+    """An error event after some words of a stream."""
 
     refusal: Refusal
     after: int
 
     async def plain(self, exchange: Exchange) -> None:
-        """The error in the place of the answer."""
+        """Send the error instead of the answer, with status 200."""
         await exchange.reply(exchange.refusal(self.refusal)[1])
 
     async def stream(self, exchange: Exchange) -> None:
-        """Some words, the error, and an orderly end."""
+        """Send some words, the error, and the proper end of the body."""
         await exchange.open_stream()
-        await exchange.send_frames(frames_up_to(exchange, self.after) if self.after else ())
-        await exchange.send_piece(exchange.wire.refusal_event(self.refusal, exchange.asked))
+        await exchange.send_frames(take_words(exchange, self.after) if self.after else ())
+        await exchange.send_piece(exchange.wire.make_refusal_event(self.refusal, exchange.asked))
         await exchange.end_stream()
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorIn200(Fault):
-    """An error object that is no stream, under status 200."""
+    """An error object with status 200, not as a stream."""
 
     refusal: Refusal
 
     async def respond(self, exchange: Exchange) -> None:
-        """The object."""
+        """Send the error object."""
         await exchange.reply(exchange.refusal(self.refusal)[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Body(Fault):
-    """A 200 with something else in it."""
+    """A 200 with another body."""
 
     body: bytes
     content_type: str = "application/json"
 
     async def respond(self, exchange: Exchange) -> None:
-        """The body."""
+        """Send the body."""
         await exchange.reply(self.body, content_type=self.content_type)
 
 
 @dataclass(frozen=True, slots=True)
 class CutBody(Fault):
-    """Less of a body than its length says."""
+    """A body that is shorter than its Content-Length."""
 
     share: float
 
     async def plain(self, exchange: Exchange) -> None:
-        """A part of the body."""
+        """Send a part of the body."""
         body = exchange.whole()
         await exchange.reply(body[: int(len(body) * self.share)], length=len(body))
         exchange.hang_up()
 
     async def stream(self, exchange: Exchange) -> None:
-        """A part of the pieces, of a stream with a length."""
+        """Send a part of the pieces of a stream with a Content-Length."""
         frames = exchange.frames()
         await exchange.open_stream(length=sum(len(frame.data) for frame in frames))
         await exchange.send_frames(frames[: int(len(frames) * self.share)])
@@ -229,38 +229,38 @@ class CutBody(Fault):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionDropped(Fault):
-    """Silence for some seconds, perhaps none, and then no connection."""
+    """A connection that is closed or reset without an answer, at once or after some seconds."""
 
     how: Literal["reset", "close"]
     seconds: float = 0.0
 
     async def respond(self, exchange: Exchange) -> None:
-        """Wait, and go."""
+        """Wait, then close or reset the connection."""
         await exchange.wait(self.seconds)
         (exchange.reset if self.how == "reset" else exchange.hang_up)()
 
 
 @dataclass(frozen=True, slots=True)
 class HalfOpen(Fault):
-    """A connection to nowhere."""
+    """A half-open connection, as after a crash of the server."""
 
     seconds: float
     reads_body: ClassVar[bool] = False
 
     async def respond(self, exchange: Exchange) -> None:
-        """Neither read nor write."""
+        """Neither read nor write, then close the connection."""
         await exchange.ignore(self.seconds)
         exchange.hang_up()
 
 
 @dataclass(frozen=True, slots=True)
 class Refused(Fault):
-    """No connection; the server shuts the port."""
+    """Refused connections: the server closes the port."""
 
     listens: ClassVar[bool] = False
 
     async def respond(self, exchange: Exchange) -> None:
-        """What was under way when the port was shut."""
+        """Reset a connection that was open when the port was closed."""
         exchange.reset()
 
 
@@ -276,5 +276,5 @@ class Intermittent:
     fault: Fault
 
     def __call__(self, request: Recorded) -> Fault | None:
-        """The fault of the hour."""
+        """Return the fault while the server is down, or None."""
         return self.fault if request.elapsed % (self.down + self.up) < self.down else None

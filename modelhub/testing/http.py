@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a raw connection: as much of it as a server needs that must also be able to do it wrong."""
+"""A minimal HTTP/1.1 for the fault server, which must also be able to violate the protocol."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http import HTTPStatus
 __all__ = ["LAST_CHUNK", "Head", "chunk", "head_bytes", "read_body", "read_head"]
 
 LAST_CHUNK = b"0\r\n\r\n"
-"""What ends a chunked body."""
+"""The end of a chunked body."""
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -29,12 +29,12 @@ class Head:
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the client means to use the connection again."""
+        """Whether the client keeps the connection open."""
         return self.headers.get("connection", "").lower() != "close"
 
 
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
-    """The next request's head; None if the client has gone, or does not speak HTTP."""
+    """Read the head of the next request; None if the client is gone, or if it is not HTTP."""
     try:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, target, _ = lines[0].split(" ", 2)
@@ -45,7 +45,7 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
 
 
 async def read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
-    """The body that *headers* announce. Raises IncompleteReadError if the client breaks off."""
+    """Read the body that *headers* announce. Raises IncompleteReadError if the client disconnects."""
     if "chunked" not in headers.get("transfer-encoding", "").lower():
         return await reader.readexactly(int(headers.get("content-length") or 0))
     pieces: list[bytes] = []
@@ -57,11 +57,11 @@ async def read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) ->
 
 
 def head_bytes(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
-    """The head of an answer."""
+    """Return the head of an answer."""
     lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}", *(f"{name}: {value}" for name, value in headers)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def chunk(data: bytes) -> bytes:
-    """*data* as one chunk of a chunked body."""
+    """Return *data* as one chunk of a chunked body."""
     return b"%x\r\n%s\r\n" % (len(data), data)

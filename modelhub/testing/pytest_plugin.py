@@ -1,4 +1,4 @@
-"""Fixtures for tests of apps that use modelhub: a fault server, and your own hub with its models at it.
+"""Pytest fixtures for applications that use modelhub: a fault server, and a hub whose models are rerouted to it.
 
 Load them from a `conftest.py`:
 
@@ -13,7 +13,7 @@ and let models fail:
         assert reply.model == "claude"
         assert len(hub_faults.requests("gpt")) == 3
 
-No vendor is asked and no key is needed. The server runs in a thread and in real time; for virtual time open a
+No vendor is contacted and no key is needed. The server runs in a thread and in real time; for virtual time open a
 `FaultServer` inside `run_virtual`.
 """
 
@@ -28,14 +28,14 @@ import pytest
 from modelhub.core.context import Services
 from modelhub.hub import Hub, find_config_file
 from modelhub.testing.faults import Item, status
-from modelhub.testing.reroute import rerouted
+from modelhub.testing.reroute import reroute_config
 from modelhub.testing.server import FaultServer, Recorded
 
 __all__ = ["HubFaults", "fault_server", "hub_faults"]
 
 
 class HubFaults:
-    """A hub whose models are at *server*, and the faults they meet there."""
+    """Makes hubs whose models are rerouted to *server*, and sets their faults."""
 
     def __init__(self, server: FaultServer) -> None:
         self.server = server
@@ -49,13 +49,13 @@ class HubFaults:
         environ: Mapping[str, str] | None = None,
         services: Services | None = None,
     ) -> Hub:
-        """The hub of *config* (a path, a dict, or ./models.yaml), with every model's address at the server.
+        """Make the hub of *config* (a path, a dict, or ./models.yaml), with every model rerouted to the server.
 
         *environ* gives variables that matter; the others get a stand-in. Use it as a context manager, in the loop that
         calls its models.
         """
-        found = config if isinstance(config, Mapping) else find_config_file(config, environ or {})
-        hub = Hub.from_dict(rerouted(found, self.server, environ=environ), environ={}, services=services)
+        source = config if isinstance(config, Mapping) else find_config_file(config, environ or {})
+        hub = Hub.from_dict(reroute_config(source, self.server, environ=environ), environ={}, services=services)
         self._hubs.append(hub)
         self._names += hub.loaded.models
         return hub
@@ -70,17 +70,17 @@ class HubFaults:
         if details and not any(isinstance(fault, int) for fault in faults):
             raise TypeError(f"{', '.join(details)}: only statuses have details")
         items = [status(fault, **details) if isinstance(fault, int) else fault for fault in faults]
-        self.server.script(self._known(name), items, then)
+        self.server.script(self._check_name(name), items, then)
 
     def heal(self, name: str) -> None:
-        """Let the model *name* answer."""
-        self.server.heal(self._known(name))
+        """Let the model *name* answer again."""
+        self.server.heal(self._check_name(name))
 
     def requests(self, name: str | None = None) -> list[Recorded]:
-        """What the model *name*, or any model, was asked."""
-        return self.server.requests(None if name is None else self._known(name))
+        """Return the requests to the model *name*, or to all models."""
+        return self.server.requests(None if name is None else self._check_name(name))
 
-    def _known(self, name: str) -> str:
+    def _check_name(self, name: str) -> str:
         if self._names and name not in self._names:
             raise ValueError(f"no model is called `{name}` (there are: {', '.join(self._names)})")
         return name
@@ -102,7 +102,7 @@ def fault_server() -> Iterator[FaultServer]:
 
 @pytest.fixture
 def hub_faults(fault_server: FaultServer) -> Iterator[HubFaults]:
-    """Your own hub, with its models at the fault server."""
-    found = HubFaults(fault_server)
-    yield found
-    found.close()
+    """Hubs with their models at the fault server, and their faults."""
+    faults = HubFaults(fault_server)
+    yield faults
+    faults.close()

@@ -1,12 +1,12 @@
-"""A server on loopback that speaks like the vendors and fails as it is told.
+"""A server on loopback that simulates the vendors' APIs and their faults.
 
     async with FaultServer() as server:
         server.script("gpt", [faults.status(429, retry_after=2)], then="healthy")
         model = OpenAIChatModel("gpt-5-mini", api_key="any", base_url=server.url("gpt"))
 
-Every *route* is one model's endpoint, with an address, a script and a log of its own. Which vendor is spoken is told by
-the path of the request. In a loop of its own choosing (`async with`) the server follows that loop's time, also if it is
-virtual; `with FaultServer().running()` runs it in a thread.
+Every *route* is the endpoint of one model, with its own address, script and log. The path of a request selects the
+vendor's format. With `async with`, the server runs in the current loop and uses its time, also virtual time; with
+`with FaultServer().running()`, it runs in a thread.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 
 class _Script:
-    """What a route plays: one item for each request, then the last one again, or health."""
+    """The script of a route: one item for each request, then the last one again, or healthy answers."""
 
-    def __init__(self, items: Sequence[Item], then: str, answer: CannedResponse, began: float) -> None:
+    def __init__(self, items: Sequence[Item], then: str, answer: CannedResponse, started: float) -> None:
         self.items = items
         self.then = then
         self.answer = answer
-        self.began = began
+        self.started = started
         self.played = 0
 
     def item(self) -> Item:
-        """What is played for the next request."""
+        """Return the item for the next request."""
         self.played += 1
         if self.played <= len(self.items):
             return self.items[self.played - 1]
@@ -53,12 +53,12 @@ class _Script:
 
 
 class _Listener:
-    """A port of its own. When it is shut, connections are refused; nobody else can take the number meanwhile."""
+    """A listening port. While it refuses connections, the port number stays reserved."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, welcome: Callable[[socket.socket], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_accept: Callable[[socket.socket], None]) -> None:
         self._loop = loop
-        self._on_accept = welcome
-        self._socket = _bound(0)
+        self._on_accept = on_accept
+        self._socket = _bind(0)
         self._is_open = False
         self.port: int = self._socket.getsockname()[1]
 
@@ -68,10 +68,10 @@ class _Listener:
             self._loop.add_reader(self._socket.fileno(), self._accept)
             self._is_open = True
 
-    def shut(self) -> None:
+    def refuse(self) -> None:
         if self._is_open:
             self.close()
-            self._socket = _bound(self.port)
+            self._socket = _bind(self.port)
             self._is_open = False
 
     def close(self) -> None:
@@ -86,21 +86,21 @@ class _Listener:
             self._on_accept(connection)
 
 
-def _bound(port: int) -> socket.socket:
-    # Named as TCP, for asyncio to send small pieces at once: else the kernel holds them back.
-    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind((_HOST, port))
-    found.setblocking(False)
-    return found
+def _bind(port: int) -> socket.socket:
+    # Explicitly TCP, so that asyncio sets TCP_NODELAY: else the kernel would delay small pieces.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((_HOST, port))
+    listener.setblocking(False)
+    return listener
 
 
 class _Route:
     """One endpoint: its door, its script, its log, and the connections that stand."""
 
-    def __init__(self, name: str, door: _Listener, script: _Script) -> None:
+    def __init__(self, name: str, listener: _Listener, script: _Script) -> None:
         self.name = name
-        self.door = door
+        self.listener = listener
         self.script = script
         self.log: list[Recorded] = []
         self.tasks: set[asyncio.Task[None]] = set()
@@ -108,35 +108,35 @@ class _Route:
 
 
 class FaultServer:
-    """Speaks like the five vendors on loopback, OpenAI in both of its APIs, and fails as it is told.
+    """Simulates the APIs of the five vendors on loopback, both of OpenAI's, and the faults of its scripts.
 
-    *answer* is what it says when nothing is wrong: an `CannedResponse`, or its text.
+    *answer* is the healthy answer: a `CannedResponse`, or its text.
     """
 
     def __init__(self, answer: CannedResponse | str | None = None) -> None:
-        self.answer = _answer(answer) or CannedResponse()
+        self.answer = _make_answer(answer) or CannedResponse()
         self._routes: dict[str, _Route] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._began = 0.0
-        self._numbers = count(1)
+        self._started = 0.0
+        self._request_numbers = count(1)
         self._refused: socket.socket | None = None
 
     # -- starting and stopping -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin, in the running loop and by its clock."""
+        """Start in the running loop, with its clock."""
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._started = self._loop.time()
 
     async def stop(self) -> None:
-        """End every connection and shut every port."""
+        """Close every connection and every port."""
         tasks = [task for route in self._routes.values() for task in route.tasks]
         for route in self._routes.values():
-            route.door.close()
+            route.listener.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # closed transports let go of their sockets in the loop's next turn
+        await asyncio.sleep(0)  # closed transports release their sockets in the loop's next iteration
         if self._refused is not None:
             self._refused.close()
         self._routes, self._loop, self._refused = {}, None, None
@@ -152,7 +152,7 @@ class FaultServer:
 
     @contextmanager
     def running(self) -> Iterator[Self]:
-        """The same in a thread with a loop of its own, for code that has none."""
+        """Run the server in a thread with its own loop, for code without one."""
         loop = asyncio.SelectorEventLoop()
         thread = threading.Thread(target=loop.run_forever, name="fault server", daemon=True)
         thread.start()
@@ -165,29 +165,29 @@ class FaultServer:
             thread.join()
             loop.close()
 
-    def _in_loop(self, work: Callable[[], T]) -> T:
-        """Do *work* in the server's thread, which may be this one."""
+    def _run_in_loop(self, work: Callable[[], T]) -> T:
+        """Run *work* in the server's thread, which may be the current one, and return its result."""
         if self._loop is None:
             raise RuntimeError("the fault server is not running: use `async with` or `running()`")
         with suppress(RuntimeError):
             if asyncio.get_running_loop() is self._loop:
                 return work()
 
-        async def done() -> T:
+        async def run() -> T:
             return work()
 
-        return asyncio.run_coroutine_threadsafe(done(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
     # -- what a test says and asks -------------------------------------------------------------------------------------
 
     def url(self, name: str) -> str:
-        """The base address of the route *name*, which is healthy until a script says otherwise."""
-        return f"http://{_HOST}:{self._in_loop(lambda: self._route(name)).door.port}/{name}"
+        """Return the base URL of the route *name*, which is healthy until it has a script."""
+        return f"http://{_HOST}:{self._run_in_loop(lambda: self._get_route(name)).listener.port}/{name}"
 
     def refused_url(self) -> str:
-        """An address where nobody listens, nor will while the server runs."""
+        """Return a URL at which connections are refused as long as the server runs."""
         if self._refused is None:
-            self._refused = self._in_loop(lambda: _bound(0))
+            self._refused = self._run_in_loop(lambda: _bind(0))
         return f"http://{_HOST}:{self._refused.getsockname()[1]}"
 
     def script(
@@ -198,70 +198,74 @@ class FaultServer:
         *,
         answer: CannedResponse | str | None = None,
     ) -> None:
-        """Play *faults* at the route *name*, one for each request from now on, and *then* the last one again, or none.
+        """Play *faults* at the route *name*, one for each request, and *then* repeat the last one, or be healthy.
 
-        *answer* is what this route says when nothing is wrong. Raises ValueError if `refused()` is one of several.
+        *answer* is the healthy answer of this route. Raises ValueError if `refused()` is one of several faults.
         """
         items = [faults] if isinstance(faults, Fault) or not isinstance(faults, Sequence) else list(faults)
         shut = any(isinstance(item, Fault) and not item.listens for item in items)
         if shut and len(items) > 1:
-            raise ValueError("refused() stands alone in a script: nobody can count connections that never came")
-        self._in_loop(lambda: self._set(name, _Script(items, then, _answer(answer) or self.answer, self.now()), shut))
+            raise ValueError("refused() must be the only fault of a script: refused connections cannot be counted")
+        self._run_in_loop(
+            lambda: self._set_script(name, _Script(items, then, _make_answer(answer) or self.answer, self.now()), shut)
+        )
 
     def heal(self, name: str) -> None:
-        """Answer every request at the route *name* as it should be."""
+        """Give healthy answers at the route *name*."""
         self.script(name, ())
 
     def requests(self, name: str | None = None) -> list[Recorded]:
-        """The requests at the route *name*, or at all routes, in the order they came."""
+        """Return the requests at the route *name*, or at all routes, in the order of their arrival."""
         if name is not None:
             return list(self._routes[name].log) if name in self._routes else []
-        return sorted((one for route in list(self._routes.values()) for one in route.log), key=lambda one: one.at)
+        return sorted(
+            (request for route in list(self._routes.values()) for request in route.log), key=lambda request: request.at
+        )
 
     @property
     def connections(self) -> int:
-        """How many connections stand."""
+        """The number of open connections."""
         return sum(len(route.writers) for route in list(self._routes.values()))
 
     def now(self) -> float:
-        """Seconds since the server began, or was last reset."""
+        """Return the seconds since the server was started or last reset."""
         if self._loop is None:
             raise RuntimeError("the fault server is not running: use `async with` or `running()`")
-        return self._loop.time() - self._began
+        return self._loop.time() - self._started
 
     def reset(self) -> None:
-        """Forget all requests and scripts, and begin the clock anew; addresses and connections stay."""
-        self._in_loop(self._forget)
+        """Drop all requests and scripts, and restart the clock; addresses and connections are kept."""
+        self._run_in_loop(self._clear)
 
     # -- routes --------------------------------------------------------------------------------------------------------
 
-    def _route(self, name: str) -> _Route:
+    def _get_route(self, name: str) -> _Route:
         assert self._loop is not None  # noqa: S101 - `_in_loop` has seen to it
         if name not in self._routes:
-            door = _Listener(self._loop, lambda connection: self._on_accept(name, connection))
-            self._routes[name] = _Route(name, door, _Script((), "healthy", self.answer, self.now()))
-            door.open()
+            listener = _Listener(self._loop, lambda connection: self._on_accept(name, connection))
+            self._routes[name] = _Route(name, listener, _Script((), "healthy", self.answer, self.now()))
+            listener.open()
         return self._routes[name]
 
-    def _set(self, name: str, script: _Script, shut: bool) -> None:
-        route = self._route(name)
+    def _set_script(self, name: str, script: _Script, shut: bool) -> None:
+        route = self._get_route(name)
         route.script = script
         if not shut:
-            route.door.open()
+            route.listener.open()
             return
-        route.door.shut()
+        route.listener.refuse()
         for writer in route.writers:
-            # Seen at once by who asks next: the transport closes only in the loop's next turn.
+            # Shut down at once for the next request: the transport only closes in the loop's next iteration.
             with suppress(OSError):
                 writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             writer.transport.abort()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         assert self._loop is not None  # noqa: S101 - `_in_loop` has seen to it
-        self._began = self._loop.time()
+        self._started = self._loop.time()
         for name, route in self._routes.items():
             route.log.clear()
-            self._set(name, _Script((), "healthy", self.answer, 0.0), shut=False)
+            self._set_script(name, _Script((), "healthy", self.answer, 0.0), shut=False)
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -295,7 +299,7 @@ class FaultServer:
             writer.close()
 
     async def _serve(self, route: _Route, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request. Gives back whether the connection can be used again."""
+        """Answer one request. Returns whether the connection can be used again."""
         head = await read_head(reader)
         if head is None:
             return False
@@ -309,11 +313,11 @@ class FaultServer:
         request = self._record(route, script, head, wire)
         item = script.item()
         if not isinstance(item, Fault) or item.reads_body:
-            request.body = _parsed(await read_body(reader, head.headers))
-        asked = wire.read(str(next(self._numbers)), head.path, head.headers, request.body or {})
-        request.stream = asked.stream
+            request.body = _parse_body(await read_body(reader, head.headers))
+        parsed = wire.parse(str(next(self._request_numbers)), head.path, head.headers, request.body or {})
+        request.stream = parsed.stream
         request.fault = (item if isinstance(item, Fault) else item(request)) or Fault()
-        await self._respond(request, Exchange(reader, writer, wire, asked, script.answer))
+        await self._respond(request, Exchange(reader, writer, wire, parsed, script.answer))
         return head.keeps_alive
 
     def _record(self, route: _Route, script: _Script, head: Head, wire: VendorFormat) -> Recorded:
@@ -321,10 +325,10 @@ class FaultServer:
         request = Recorded(
             route=route.name,
             at=now,
-            elapsed=now - script.began,
+            elapsed=now - script.started,
             attempt=script.played + 1,
             method=head.method,
-            path=_without_secrets(head.target),
+            path=_mask_secrets(head.target),
             headers={name: "***" if _SECRET.search(name) else value for name, value in head.headers.items()},
             wire=wire.kind,
         )
@@ -340,17 +344,17 @@ class FaultServer:
             raise
 
 
-def _answer(given: CannedResponse | str | None) -> CannedResponse | None:
-    return CannedResponse(given) if isinstance(given, str) else given
+def _make_answer(answer: CannedResponse | str | None) -> CannedResponse | None:
+    return CannedResponse(answer) if isinstance(answer, str) else answer
 
 
-def _parsed(data: bytes) -> Any:
+def _parse_body(data: bytes) -> Any:
     try:
-        found = json.loads(data)
+        body = json.loads(data)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return body if isinstance(body, dict) else {}
 
 
-def _without_secrets(target: str) -> str:
+def _mask_secrets(target: str) -> str:
     return re.sub(r"([?&][^=&]*(?:key|token|secret|auth)[^=&]*=)[^&]*", r"\1***", target, flags=re.IGNORECASE)

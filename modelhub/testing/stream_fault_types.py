@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelhub.testing.fault_types import Fault, frames_up_to, send_half
+from modelhub.testing.fault_types import Fault, send_half_body, take_words
 from modelhub.testing.wires import Part
 
 if TYPE_CHECKING:
@@ -16,17 +16,17 @@ __all__ = ["Cut", "Garbled", "Slow", "SlowWords", "Stall", "Trickle", "Without"]
 
 @dataclass(frozen=True, slots=True)
 class Slow(Fault):
-    """Silence before the first content."""
+    """A delay before the first content."""
 
     seconds: float
 
     async def plain(self, exchange: Exchange) -> None:
-        """The answer, late."""
+        """Send the answer after the delay."""
         await exchange.wait(self.seconds)
         await Fault.plain(self, exchange)
 
     async def stream(self, exchange: Exchange) -> None:
-        """The head at once, the rest late."""
+        """Send the head at once, and the rest after the delay."""
         await exchange.open_stream()
         await exchange.wait(self.seconds)
         await exchange.send_frames(exchange.frames())
@@ -35,17 +35,17 @@ class Slow(Fault):
 
 @dataclass(frozen=True, slots=True)
 class SlowWords(Fault):
-    """An answer that comes word by word, slowly."""
+    """An answer that arrives slowly, word by word."""
 
     words_per_second: float
 
     async def plain(self, exchange: Exchange) -> None:
-        """The answer, when all its words would have come."""
+        """Send the answer when a stream of it would be complete."""
         await exchange.wait(sum(frame.part == "content" for frame in exchange.frames()) / self.words_per_second)
         await Fault.plain(self, exchange)
 
     async def stream(self, exchange: Exchange) -> None:
-        """Every word after its pause."""
+        """Send each word after a pause."""
         await exchange.open_stream()
         for frame in exchange.frames():
             if frame.part == "content":
@@ -56,23 +56,23 @@ class SlowWords(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Cut(Fault):
-    """An end after some words."""
+    """A stream that ends after some words."""
 
     after: int
     clean: bool
 
     async def plain(self, exchange: Exchange) -> None:
-        """Half of the body: of the length that was said, or said to be all."""
+        """Send half of the body, with the length of the whole, or, if *clean*, of the half."""
         if not self.clean:
-            await send_half(exchange)
+            await send_half_body(exchange)
             exchange.hang_up()
         body = exchange.whole()
         await exchange.reply(body[: len(body) // 2])
 
     async def stream(self, exchange: Exchange) -> None:
-        """Some words, and the end of the connection, or of the body."""
+        """Send some words, then close the connection, or, if *clean*, end the body properly."""
         await exchange.open_stream()
-        await exchange.send_frames(frames_up_to(exchange, self.after))
+        await exchange.send_frames(take_words(exchange, self.after))
         if not self.clean:
             exchange.hang_up()
         await exchange.end_stream()
@@ -80,56 +80,56 @@ class Cut(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Stall(Fault):
-    """Silence after some words."""
+    """A stream that stalls after some words."""
 
     after: int
     seconds: float
 
     async def plain(self, exchange: Exchange) -> None:
-        """Half of the body, and silence."""
-        await send_half(exchange)
+        """Send half of the body, then nothing."""
+        await send_half_body(exchange)
         await exchange.wait(self.seconds)
         exchange.hang_up()
 
     async def stream(self, exchange: Exchange) -> None:
-        """Some words, and silence."""
+        """Send some words, then nothing."""
         await exchange.open_stream()
-        await exchange.send_frames(frames_up_to(exchange, self.after))
+        await exchange.send_frames(take_words(exchange, self.after))
         await exchange.wait(self.seconds)
         exchange.hang_up()
 
 
 @dataclass(frozen=True, slots=True)
 class Garbled(Fault):
-    """An event that breaks off, among whole ones."""
+    """A malformed event among valid ones."""
 
     at: int
     replace: bool
 
     async def plain(self, exchange: Exchange) -> None:
-        """Half of the body and rubbish, said to be all."""
+        """Send half of the body followed by garbage."""
         body = exchange.whole()
         await exchange.reply(body[: len(body) // 2] + b'"oops')
 
     async def stream(self, exchange: Exchange) -> None:
-        """Some words, rubbish, and the rest."""
-        before = frames_up_to(exchange, self.at)
-        rest = exchange.frames()[len(before) :]
+        """Send some words, garbage, and the rest."""
+        before = take_words(exchange, self.at)
+        remaining = exchange.frames()[len(before) :]
         await exchange.open_stream()
         await exchange.send_frames(before)
         await exchange.send_piece(exchange.wire.garbage)
-        await exchange.send_frames(rest[1:] if self.replace else rest)
+        await exchange.send_frames(remaining[1:] if self.replace else remaining)
         await exchange.end_stream()
 
 
 @dataclass(frozen=True, slots=True)
 class Without(Fault):
-    """A stream that lacks some of its parts."""
+    """A stream without some of its parts."""
 
     parts: tuple[Part, ...]
 
     async def stream(self, exchange: Exchange) -> None:
-        """All the others."""
+        """Send the other parts."""
         await exchange.open_stream()
         await exchange.send_frames(frame for frame in exchange.frames() if frame.part not in self.parts)
         await exchange.end_stream()
@@ -139,9 +139,9 @@ class Without(Fault):
 class Trickle(Fault):
     """The healthy answer in small pieces."""
 
-    at_once: int
+    step_size: int
 
     async def respond(self, exchange: Exchange) -> None:
-        """The answer."""
-        exchange.at_once = self.at_once
+        """Send the healthy answer."""
+        exchange.step_size = self.step_size
         await Fault.respond(self, exchange)

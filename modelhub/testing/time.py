@@ -1,7 +1,7 @@
-"""Virtual time: an event loop that jumps ahead whenever it has nothing to do, and a clock that follows it.
+"""Virtual time: an event loop that jumps to the next timer when it is idle, and a clock that follows it.
 
-Ten minutes of back-off take milliseconds, also with real clients on loopback: sockets are served first, and time moves
-only when none has anything to say.
+Ten minutes of back-off take milliseconds, also with real clients on loopback: sockets are served first, and time only
+moves when they are idle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["VirtualClock", "VirtualLoop", "run_virtual"]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _PATIENCE = 5.0
-_PATIENCE_WITH_THREADS = 60.0  # to import an SDK takes its time on a busy machine
+_PATIENCE_WITH_THREADS = 60.0  # importing an SDK may be slow on a busy machine
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -35,14 +35,14 @@ class _Jumping(selectors.DefaultSelector):
             return self._wait_for_others()
         if timeout <= 0:
             return super().select(timeout)
-        # The kernel gets a moment of real time before the hour jumps, a thread at work (files, look-ups) all it needs.
+        # Before time jumps, sockets get a moment of real time, and a running thread all the time that it needs.
         ready = super().select(_PATIENCE if self.threads else min(timeout, self._grace))
         if not ready:
             self.now += timeout
         return ready
 
     def _wait_for_others(self) -> Any:
-        # No timer is set: only a thread or a socket can go on. A test that waits for nobody must not hang.
+        # Without a timer, only a thread or a socket can wake the loop; a test that waits in vain must not hang.
         wait_budget = _PATIENCE_WITH_THREADS if self.threads else _PATIENCE
         ready = super().select(wait_budget)
         if not ready:
@@ -67,7 +67,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
-        """As ever, but time stands still while the thread is at work."""
+        """Run *func* in a thread as usual; virtual time stands still meanwhile."""
         future = super().run_in_executor(executor, func, *args)
         self._jumping.threads += 1
         future.add_done_callback(self._thread_is_done)
@@ -97,13 +97,13 @@ class VirtualClock:
         self._last = 0.0
 
     def now(self) -> float:
-        """The running loop's time; where none runs any more, its last."""
+        """Return the running loop's time, or its last time if no loop is running."""
         with contextlib.suppress(RuntimeError):
             self._last = asyncio.get_running_loop().time()
         return self._last
 
     def wall(self) -> datetime:
-        """The hour: the start, and what has passed since."""
+        """Return the start plus the time that has passed."""
         return self.start + timedelta(seconds=self.now())
 
     async def sleep(self, seconds: float) -> None:
@@ -112,6 +112,6 @@ class VirtualClock:
 
 
 def run_virtual(main: Coroutine[Any, Any, T], grace: float = 0.0005) -> T:
-    """Run *main* in virtual time and give back its result."""
+    """Run *main* in virtual time and return its result."""
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(grace)) as runner:
         return runner.run(main)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from modelhub import Hub, UnsupportedFeature
 from modelhub.core.context import Services
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
-from modelhub.testing.reroute import rerouted
+from modelhub.testing.reroute import reroute_config
 
 VENDORS = {
     "openai": {"provider": "openai", "model_name": "gpt-4.1", "api": "chat"},
@@ -92,7 +92,7 @@ def play(rules, vendors, calls, **more):
             name = f"m{len(vendors) - 1}"
             server.script(name, check)
             services = Services(clock=VirtualClock(), random=random.Random(1))
-            hub = Hub.from_dict(rerouted(config(*vendors, **more), server), environ={}, services=services)
+            hub = Hub.from_dict(reroute_config(config(*vendors, **more), server), environ={}, services=services)
             async with hub:
                 for given in calls:
                     reply = await hub.get("main")("hi", **given)

@@ -9,7 +9,7 @@ import pytest
 from modelhub import Hub
 from modelhub.core.context import Services
 from modelhub.core.errors import CallError
-from modelhub.testing import FAULTS, CannedResponse, FaultServer, VirtualClock, rerouted, run_virtual
+from modelhub.testing import FAULTS, CannedResponse, FaultServer, VirtualClock, reroute_config, run_virtual
 from modelhub.testing.wires import WIRES
 
 PLACES = ("chain", "alone")
@@ -45,7 +45,7 @@ async def drilled(kind, drill, place, stream):
     """What a call of *place* gives while *drill* is played: `answer`, `error`, or what else happened."""
     async with FaultServer() as server:
         services = Services(clock=VirtualClock(), random=random.Random(1))
-        async with Hub.from_dict(rerouted(config(kind), server), environ={}, services=services) as hub:
+        async with Hub.from_dict(reroute_config(config(kind), server), environ={}, services=services) as hub:
             server.script("first", drill.script, drill.then)
             for name in ("second", "last"):
                 server.script(name, drill.others)

@@ -5,7 +5,7 @@ import pytest
 from modelhub import Hub
 from modelhub.core.context import Services
 from modelhub.messages.blocks import TextBlock
-from modelhub.testing import FaultServer, VirtualClock, rerouted, run_virtual
+from modelhub.testing import FaultServer, VirtualClock, reroute_config, run_virtual
 
 MARK = {"type": "ephemeral"}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
@@ -25,7 +25,7 @@ async def send(provider, messages=MESSAGES, tools=(TOOL,), options=None, model="
     }
     async with FaultServer() as server:
         services = Services(clock=VirtualClock())
-        async with Hub.from_dict(rerouted(file, server), environ={}, services=services) as hub:
+        async with Hub.from_dict(reroute_config(file, server), environ={}, services=services) as hub:
             await hub.get("m")(messages, tools=list(tools), tags={"session": "s-1"})
         return server.requests("m")[0].body
 

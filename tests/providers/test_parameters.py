@@ -13,7 +13,7 @@ from modelhub.providers.anthropic import AnthropicChatModel
 from modelhub.providers.gemini import GeminiChatModel
 from modelhub.providers.openai import OpenAIChatModel
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
-from modelhub.testing.reroute import rerouted
+from modelhub.testing.reroute import reroute_config
 
 MODELS = {
     "openai": {"provider": "openai", "model_name": "a-deployment", "api": "chat", "compat": "openai"},
@@ -43,7 +43,7 @@ def play(main, entry=None, *, vendor="openai", events=None, script=None, observe
             services = Services(VirtualClock(), random.Random(1), (seen.append, *observers))
             entries = {"m": {**MODELS[vendor], "retry": {"max_attempts": 1}, **(entry or {})}}
             hub = Hub.from_dict(
-                rerouted({"version": 1, "models": entries, **config}, server), environ={}, services=services
+                reroute_config({"version": 1, "models": entries, **config}, server), environ={}, services=services
             )
             async with hub:
                 return await main(hub, server)

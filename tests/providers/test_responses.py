@@ -20,7 +20,7 @@ from modelhub.providers.dashscope import DashScopeChatModel
 from modelhub.providers.gemini import GeminiChatModel
 from modelhub.providers.ollama import OllamaChatModel
 from modelhub.providers.openai import OpenAIChatModel
-from modelhub.testing import FaultServer, rerouted
+from modelhub.testing import FaultServer, reroute_config
 from tests.providers.test_openai_corpus import KEY
 
 THOUGHT = {
@@ -640,7 +640,7 @@ async def test_a_file_says_which_api(anywhere, monkeypatch):
     for options, api in (({}, "responses"), ({"api": "chat"}, "chat"), ({"base_url": "http://127.0.0.1:9"}, "chat")):
         entry = {"provider": "openai", "model_name": "m", "api_key": "k", **options}
         with FaultServer().running() as server:
-            moved = rerouted({"version": 1, "models": {"gpt": entry}}, server)
+            moved = reroute_config({"version": 1, "models": {"gpt": entry}}, server)
             async with Hub.from_dict(moved, environ={}) as hub:
                 await hub.get("gpt")("hi")
             [request] = server.requests("gpt")

@@ -6,7 +6,7 @@ import pytest
 
 from modelhub import ConfigError, Hub, Overloaded
 from modelhub.config.load import load_dict
-from modelhub.testing import FaultServer, faults, rerouted, run_virtual
+from modelhub.testing import FaultServer, faults, reroute_config, run_virtual
 from modelhub.testing.reroute import STAND_IN_KEY
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_every_model_answers_at_its_own_route(loaded):
     config = load_dict(EVERYTHING, environ={"MODEL": "deepseek-chat"}) if loaded else EVERYTHING
 
     async def main():
-        async with FaultServer("Here.") as server, Hub.from_dict(rerouted(config, server), environ={}) as hub:
+        async with FaultServer("Here.") as server, Hub.from_dict(reroute_config(config, server), environ={}) as hub:
             texts = {name: (await hub.get(name)("hi", stream=True)).final() for name in EVERYTHING["models"]}
             return {name: (await text).text for name, text in texts.items()}, server.requests()
 
@@ -80,7 +80,7 @@ def test_the_policy_stays_as_it_is():
 
     async def main():
         async with FaultServer() as server:
-            return rerouted(EVERYTHING, server, environ={"MODEL": "deepseek-reasoner"})
+            return reroute_config(EVERYTHING, server, environ={"MODEL": "deepseek-reasoner"})
 
     found, before = run_virtual(main()), load_dict(EVERYTHING, environ={})
     after = load_dict(found, environ={})
@@ -99,7 +99,7 @@ def test_the_projects_own_file_survives_without_keys():
 
     async def main():
         async with FaultServer() as server:
-            config = rerouted(ROOT / "models.yaml", server)
+            config = reroute_config(ROOT / "models.yaml", server)
             async with Hub.from_dict(config, environ={}) as hub:
                 for name, entry in hub.loaded.models.items():
                     if entry.provider != "scripted":
@@ -116,7 +116,7 @@ def test_what_is_wrong_with_a_file_is_told_as_ever(tmp_path):
 
     async def main(config):
         async with FaultServer() as server:
-            rerouted(config, server)
+            reroute_config(config, server)
 
     with pytest.raises(ConfigError, match=r"models\.yaml:3:.*opnai"):
         run_virtual(main(path))
@@ -130,7 +130,7 @@ def test_what_was_loaded_without_its_variables_answers_too():
     loaded = load_dict({"version": 1, "models": {"gpt": entry}}, environ={})
 
     async def main():
-        async with FaultServer() as server, Hub.from_dict(rerouted(loaded, server), environ={}) as hub:
+        async with FaultServer() as server, Hub.from_dict(reroute_config(loaded, server), environ={}) as hub:
             await hub.get("gpt")("hi")
             return server.requests("gpt")[0].body
 
@@ -144,7 +144,7 @@ def test_a_model_that_could_not_be_read_cannot_be_rerouted():
 
     async def main():
         async with FaultServer() as server:
-            rerouted(loaded, server)
+            reroute_config(loaded, server)
 
     with pytest.raises(ConfigError, match="`gpt` cannot be rerouted: set KIND"):
         run_virtual(main())
@@ -156,7 +156,7 @@ def test_a_pool_is_still_shared():
     async def main():
         config = {**EVERYTHING, "limits": {"tier": {"concurrency": 1, "max_queue": 0}}}
         async with FaultServer() as server:
-            found = rerouted(config, server)
+            found = reroute_config(config, server)
             assert found["models"]["gpt"]["limit"] == found["models"]["claude"]["limit"] == "tier"
             server.script("gpt", faults.status(503))
             async with Hub.from_dict(found, environ={}) as hub:

@@ -25,7 +25,7 @@ from modelhub.core.response import Attempt, ChatResponse
 from modelhub.core.stream import ChatStream
 from modelhub.hub import Hub
 from modelhub.middleware.chain.layer import Chain
-from modelhub.testing import CannedResponse, FaultServer, VirtualClock, rerouted
+from modelhub.testing import CannedResponse, FaultServer, VirtualClock, reroute_config
 
 __all__ = ["MAX_CALL_SECONDS", "Got", "DrillOutcome", "DrillEnvironment", "open_drill_environment"]
 
@@ -113,7 +113,7 @@ async def open_drill_environment(path: Path) -> AsyncIterator[DrillEnvironment]:
     readable = {name: value for name, value in os.environ.items() if not is_secret(name)}
     with _isolated_environ():
         async with FaultServer(CannedResponse()) as server:
-            config = rerouted(path, server, environ=readable)
+            config = reroute_config(path, server, environ=readable)
             sections = {key: value for key, value in config.items() if key not in _IGNORED_SECTIONS}
             yield DrillEnvironment(load_dict(sections, environ={}), server)
 

@@ -37,7 +37,8 @@ class Series:
 class Chart:
     """A chart with stacked bars, or, with `lines`, a lower and an upper line with a band between them.
 
-    `unknown` marks bins of which "some" or "all" is unknown; `empty` is the text for a chart without data; `integers`
+    `unknown` marks bins of which "some" or "all" is unknown; `empty` is the text for a chart without data; with
+    `integers`, the axis has whole numbers only.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How the vendors write, OpenAI in two ways, as data and pure functions: requests, answers, streams, refusals."""
+"""The formats of the vendors' requests, answers, streams and refusals, as data and pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelhub.testing.wires.base import (
     Refusal,
     ToolCall,
     VendorFormat,
-    kind_of,
+    get_kind,
 )
 from modelhub.testing.wires.dashscope import DashScopeWire
 from modelhub.testing.wires.gemini import GeminiWire
@@ -32,7 +32,7 @@ __all__ = [
     "Refusal",
     "ToolCall",
     "VendorFormat",
-    "kind_of",
+    "get_kind",
     "wire_at",
 ]
 
@@ -51,5 +51,5 @@ WIRES: dict[str, VendorFormat] = {
 
 
 def wire_at(path: str) -> VendorFormat | None:
-    """The wire that is spoken at *path*, by how the path ends."""
+    """Return the format for the request path *path*, by its end, or None."""
     return next((wire for wire in WIRES.values() if wire.path.search(path)), None)

@@ -17,7 +17,7 @@ from modelhub.testing.wires.base import (
     ToolCall,
     VendorFormat,
     count_words,
-    event,
+    format_event,
 )
 
 __all__ = ["AnthropicWire"]
@@ -47,7 +47,7 @@ class AnthropicWire(VendorFormat):
     path: ClassVar[re.Pattern[str]] = re.compile(r"/v1/messages$")
     garbage = b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, "delta": {"te\n\n'
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
+    def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
         messages = body.get("messages") or [{}]
         form = (body.get("output_config") or {}).get("format") or {}
@@ -62,17 +62,17 @@ class AnthropicWire(VendorFormat):
             forced=_forced(body.get("tools"), body.get("tool_choice") or {}),
         )
 
-    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
+    def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """A message."""
         taken, given = answer.usage
         content: list[Json] = [{"type": "text", "text": answer.text}] if answer.text else []
         content += [{**_call(call), "input": dict(call.arguments)} for call in answer.tool_calls]
-        return {**_message(asked, content, taken, given), "stop_reason": _stop(answer)}
+        return {**_message(parsed, content, taken, given), "stop_reason": _stop(answer)}
 
-    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
+    def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The message, its blocks with their pieces, why it ends, `message_stop`."""
         taken, given = answer.usage
-        yield _frame("opening", "message_start", message=_message(asked, [], taken, 1))
+        yield _frame("opening", "message_start", message=_message(parsed, [], taken, 1))
         yield _frame("opening", "ping")
         if answer.words:
             yield _frame("opening", "content_block_start", index=0, content_block={"type": "text", "text": ""})
@@ -88,16 +88,16 @@ class AnthropicWire(VendorFormat):
         yield _frame("closing", "message_delta", delta=delta, usage={"output_tokens": given})
         yield _frame("mark", "message_stop")
 
-    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+    def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """An object of type `error`."""
         status, kind, words = _REFUSALS[refusal.kind]
-        message = refusal.message or words.format(model=asked.model, parameter=refusal.parameter)
+        message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
         error = {"type": refusal.code or kind, "message": message}
-        return refusal.status or status, {"type": "error", "error": error, "request_id": f"req_{asked.id}"}
+        return refusal.status or status, {"type": "error", "error": error, "request_id": f"req_{parsed.id}"}
 
-    def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
+    def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
         """The event `error`."""
-        return event(self.refuse(refusal, asked)[1], "error")
+        return format_event(self.make_refusal(refusal, parsed)[1], "error")
 
 
 def _forced(tools: Any, choice: Mapping[str, Any]) -> tuple[str, Json] | None:
@@ -106,12 +106,12 @@ def _forced(tools: Any, choice: Mapping[str, Any]) -> tuple[str, Json] | None:
     return (str(name), offered[name]) if name in offered else None
 
 
-def _message(asked: ParsedRequest, content: list[Json], taken: int, given: int) -> Json:
+def _message(parsed: ParsedRequest, content: list[Json], taken: int, given: int) -> Json:
     return {
-        "id": asked.id,
+        "id": parsed.id,
         "type": "message",
         "role": "assistant",
-        "model": asked.model,
+        "model": parsed.model,
         "content": content,
         "stop_reason": None,
         "stop_sequence": None,
@@ -120,7 +120,7 @@ def _message(asked: ParsedRequest, content: list[Json], taken: int, given: int) 
 
 
 def _frame(part: Any, kind: str, **fields: Any) -> Frame:
-    return Frame(part, event({"type": kind, **fields}, kind))
+    return Frame(part, format_event({"type": kind, **fields}, kind))
 
 
 def _delta(index: int, delta: Json, part: Any = "content") -> Frame:

@@ -1,4 +1,4 @@
-"""What an answer, a refusal and a request are, whoever writes them, and what a vendor's way of writing must say."""
+"""Answers, refusals and requests independent of a vendor, and the interface of a vendor's format."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = [
     "ToolCall",
     "VendorFormat",
     "count_words",
-    "event",
-    "kind_of",
+    "format_event",
+    "get_kind",
 ]
 
 Json = dict[str, Any]
@@ -32,7 +32,7 @@ PARAGRAPH = (
     "channel by the second, and nobody aboard notices that anything happened. In the morning she cleans the broken "
     "lamp, fills it with oil, and hangs it back on its hook, because a spare is only useful while it is really spare."
 )
-"""Sixty words: what the server says unless it is told otherwise."""
+"""The default answer of the server, sixty words."""
 
 Kind = Literal[
     "rate_limit",
@@ -63,7 +63,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool that the answer asks for."""
+    """A tool call of the answer."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class CannedResponse:
-    """What the server says when nothing is wrong.
+    """The healthy answer of the server.
 
     The words of *text* are streamed one by one with *interval* seconds between them. *tool_calls* are made where the
     request offers tools. Tokens are words, unless *input_tokens* or *output_tokens* say otherwise. *headers* come with
@@ -88,19 +88,19 @@ class CannedResponse:
 
     @property
     def words(self) -> list[str]:
-        """The text in pieces: every word with the blanks before it."""
+        """The words of the text, each with the spaces before it."""
         return re.findall(r"\s*\S+(?:\s+$)?", self.text)
 
     @property
     def usage(self) -> tuple[int, int]:
-        """Tokens in and out."""
+        """Input and output tokens."""
         given = self.output_tokens
         return self.input_tokens or 0, len(self.words) + len(self.tool_calls) if given is None else given
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """What a request wants, in no vendor's terms.
+    """A request independent of its vendor.
 
     `schema` is the JSON Schema that the answer must fit, `forced` the tool that must be called and its schema.
     """
@@ -116,23 +116,23 @@ class ParsedRequest:
     wants_usage: bool = True
     multimodal: bool = False
 
-    def fitted(self, answer: CannedResponse) -> CannedResponse:
+    def adapt(self, answer: CannedResponse) -> CannedResponse:
         """*answer* as this request wants it: in the structure it asks for, and with tool calls only if it has tools."""
-        from modelhub.testing.wires.schema import instance
+        from modelhub.testing.wires.schema import make_instance
 
         if answer.input_tokens is None:
             answer = replace(answer, input_tokens=self.words)
         if self.schema is not None:
-            return replace(answer, text=json.dumps(instance(self.schema)), tool_calls=())
+            return replace(answer, text=json.dumps(make_instance(self.schema)), tool_calls=())
         if self.forced is not None and not answer.tool_calls:
             name, schema = self.forced
-            return replace(answer, text="", tool_calls=(ToolCall(name, instance(schema)),))
+            return replace(answer, text="", tool_calls=(ToolCall(name, make_instance(schema)),))
         return answer if self.tools else replace(answer, tool_calls=())
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A failure that the server speaks of: what *kind*, and what to say in the place of the vendor's usual words.
+    """An error of the server: its *kind*, and values that replace the vendor's usual ones.
 
     *parameter* is the name of what is not supported, as it stands in the request.
     """
@@ -156,13 +156,13 @@ _KINDS: dict[int, Kind] = {
 }
 
 
-def kind_of(status: int) -> Kind:
-    """What a vendor usually means by *status*."""
+def get_kind(status: int) -> Kind:
+    """Return the usual kind of error with *status*."""
     return _KINDS.get(status) or ("server_error" if status >= 500 or status in (408, 409) else "invalid_request")
 
 
 class VendorFormat(ABC):
-    """How one vendor writes requests, answers, streams and refusals."""
+    """The format of one vendor's requests, answers, streams and refusals."""
 
     kind: ClassVar[str]
     """Its name: the provider's, and for a further API of a vendor's that of the API behind it."""
@@ -176,34 +176,34 @@ class VendorFormat(ABC):
     """An event that breaks off."""
 
     @abstractmethod
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002
+    def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002
         """What the request wants; *id* is to be the answer's."""
 
     @abstractmethod
-    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
+    def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """The body of a plain answer."""
 
     @abstractmethod
-    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
+    def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The pieces of a streamed answer."""
 
     @abstractmethod
-    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+    def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """The status and the body of a refusal."""
 
-    def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
-        """A refusal in the midst of a stream."""
-        return event(self.refuse(refusal, asked)[1])
+    def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
+        """Return a refusal as an event of a stream."""
+        return format_event(self.make_refusal(refusal, parsed)[1])
 
 
-def event(data: Json, name: str = "", end: str = "\n\n") -> bytes:
-    """*data* as a server-sent event."""
+def format_event(data: Json, name: str = "", end: str = "\n\n") -> bytes:
+    """Return *data* as a server-sent event."""
     before = f"event: {name}\n" if name else ""
     return f"{before}data: {json.dumps(data, ensure_ascii=False)}{end}".encode()
 
 
 def count_words(*values: Any) -> int:
-    """How many words the messages in *values* have, whatever they are made of."""
+    """Return the number of words in the messages in *values*."""
     total = 0
     for value in values:
         if isinstance(value, str):

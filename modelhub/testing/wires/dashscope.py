@@ -46,7 +46,7 @@ class DashScopeWire(VendorFormat):
     stream_type = "text/event-stream;charset=UTF-8"
     garbage = b'id:0\nevent:result\n:HTTP_STATUS/200\ndata:{"output":{"choices":[{"mess\n\n'
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002
+    def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002
         """What the request wants."""
         messages = (body.get("input") or {}).get("messages") or [{}]
         parameters = body.get("parameters") or {}
@@ -61,32 +61,32 @@ class DashScopeWire(VendorFormat):
             multimodal="/multimodal-generation/" in path,
         )
 
-    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
+    def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """A whole answer."""
-        return _body(answer, asked, answer.text, list(answer.tool_calls), _finish(answer))
+        return _body(answer, parsed, answer.text, list(answer.tool_calls), _finish(answer))
 
-    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
+    def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The words, the calls, and the event that says why it ends."""
         for number, word in enumerate(answer.words, start=1):
-            yield Frame("content", _event(number, _body(answer, asked, word)))
+            yield Frame("content", _event(number, _body(answer, parsed, word)))
         number = len(answer.words) + 1
         if answer.tool_calls:
-            yield Frame("content", _event(number, _body(answer, asked, "", list(answer.tool_calls))))
-        yield Frame("mark", _event(number + 1, _body(answer, asked, "", [], _finish(answer))))
+            yield Frame("content", _event(number, _body(answer, parsed, "", list(answer.tool_calls))))
+        yield Frame("mark", _event(number + 1, _body(answer, parsed, "", [], _finish(answer))))
 
-    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+    def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """A flat object with `code` and `message`."""
         status, code, words = _REFUSALS[refusal.kind]
-        message = refusal.message or words.format(model=asked.model, parameter=refusal.parameter)
+        message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
         return refusal.status or status, {
             "code": refusal.code or code,
             "message": message,
-            "request_id": asked.id,
+            "request_id": parsed.id,
         }
 
-    def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
+    def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
         """The event `error`, with the status beside it."""
-        status, body = self.refuse(refusal, asked)
+        status, body = self.make_refusal(refusal, parsed)
         return _event(0, body, "error", status)
 
 
@@ -95,9 +95,9 @@ def _finish(answer: CannedResponse) -> str:
 
 
 def _body(
-    answer: CannedResponse, asked: ParsedRequest, text: str, calls: list[Any] | None = None, finish: str = "null"
+    answer: CannedResponse, parsed: ParsedRequest, text: str, calls: list[Any] | None = None, finish: str = "null"
 ) -> Json:
-    message: Json = {"role": "assistant", "content": [{"text": text}] if asked.multimodal else text}
+    message: Json = {"role": "assistant", "content": [{"text": text}] if parsed.multimodal else text}
     if calls:
         message["tool_calls"] = [_call(index, call) for index, call in enumerate(calls)]
     taken, given = answer.usage
@@ -105,7 +105,7 @@ def _body(
     return {
         "output": {"choices": [{"message": message, "finish_reason": finish}]},
         "usage": usage,
-        "request_id": asked.id,
+        "request_id": parsed.id,
     }
 
 

@@ -15,7 +15,7 @@ from modelhub.testing.wires.base import (
     Refusal,
     VendorFormat,
     count_words,
-    event,
+    format_event,
 )
 
 __all__ = ["GeminiWire"]
@@ -75,7 +75,7 @@ class GeminiWire(VendorFormat):
     path: ClassVar[re.Pattern[str]] = re.compile(r"/models/(?P<model>[^/]+):(generateContent|streamGenerateContent)$")
     garbage = b'data: {"candidates": [{"content": {"parts": [{"te\r\n\r\n'
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
+    def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
         contents = body.get("contents") or [{}]
         config = body.get("generationConfig") or {}
@@ -92,29 +92,29 @@ class GeminiWire(VendorFormat):
             forced=_forced(body.get("tools"), calling),
         )
 
-    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
+    def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """A whole answer."""
         parts = ([{"text": answer.text}] if answer.text else []) + _calls(answer)
-        return _piece(answer, asked, parts, "STOP")
+        return _piece(answer, parsed, parts, "STOP")
 
-    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
+    def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The words, then the calls, then why it ends."""
         for part in [{"text": word} for word in answer.words] + _calls(answer):
-            yield Frame("content", event(_piece(answer, asked, [part]), end="\r\n\r\n"))
-        yield Frame("mark", event(_piece(answer, asked, [{"text": ""}], "STOP"), end="\r\n\r\n"))
+            yield Frame("content", format_event(_piece(answer, parsed, [part]), end="\r\n\r\n"))
+        yield Frame("mark", format_event(_piece(answer, parsed, [{"text": ""}], "STOP"), end="\r\n\r\n"))
 
-    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+    def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """An `error` object; what the filter stops is answered with 200 and no candidate, as Google does."""
         if refusal.kind == "content_filter" and refusal.status is None:
             blocked = {"blockReason": "PROHIBITED_CONTENT"}
-            return 200, {"promptFeedback": blocked, "modelVersion": asked.model, "responseId": asked.id}
+            return 200, {"promptFeedback": blocked, "modelVersion": parsed.model, "responseId": parsed.id}
         status, state, words, details = _REFUSALS[refusal.kind]
         status = refusal.status or status
         if refusal.retry_after is not None:
             details = (*details, {"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{refusal.retry_after:g}s"})
         if refusal.code is not None:
             details = (_reason(refusal.code), *details)
-        message = refusal.message or words.format(model=asked.model, parameter=refusal.parameter)
+        message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
         return status, {"error": {"code": status, "message": message, "status": state, "details": list(details)}}
 
 
@@ -133,7 +133,7 @@ def _calls(answer: CannedResponse) -> list[Json]:
     ]
 
 
-def _piece(answer: CannedResponse, asked: ParsedRequest, parts: list[Json], finish: str | None = None) -> Json:
+def _piece(answer: CannedResponse, parsed: ParsedRequest, parts: list[Json], finish: str | None = None) -> Json:
     candidate: Json = {"content": {"role": "model", "parts": parts}, "index": 0}
     if finish is not None:
         candidate["finishReason"] = finish
@@ -144,6 +144,6 @@ def _piece(answer: CannedResponse, asked: ParsedRequest, parts: list[Json], fini
     return {
         "candidates": [candidate],
         "usageMetadata": usage,
-        "modelVersion": asked.model,
-        "responseId": asked.id,
+        "modelVersion": parsed.model,
+        "responseId": parsed.id,
     }

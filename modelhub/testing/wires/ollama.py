@@ -48,7 +48,7 @@ class OllamaWire(VendorFormat):
     stream_type = "application/x-ndjson"
     garbage = b'{"model": "broken", "message": {"role": "assis\n'
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
+    def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
         messages = body.get("messages") or [{}]
         form = body.get("format")
@@ -62,19 +62,19 @@ class OllamaWire(VendorFormat):
             schema=form if isinstance(form, dict) else None,
         )
 
-    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
+    def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """One line that says all."""
         message: Json = {"role": "assistant", "content": answer.text}
         if answer.tool_calls:
             message["tool_calls"] = _calls(answer)
-        return {**_head(asked), "message": message, **_end(answer)}
+        return {**_head(parsed), "message": message, **_end(answer)}
 
-    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
+    def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The words, the calls, and the line that says `done`."""
 
         def line(part: Part, message: Json, **fields: object) -> Frame:
             found = {
-                **_head(asked),
+                **_head(parsed),
                 "message": {"role": "assistant", "content": "", **message},
                 "done": False,
                 **fields,
@@ -87,21 +87,21 @@ class OllamaWire(VendorFormat):
             yield line("content", {"tool_calls": [call]})
         yield line("mark", {}, **_end(answer))
 
-    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+    def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """A text under `error`."""
         status, words = _REFUSALS[refusal.kind]
         return refusal.status or status, {
             "error": refusal.message
-            or words.format(model=asked.model, parameter=_SPOKEN.get(refusal.parameter or "", refusal.parameter))
+            or words.format(model=parsed.model, parameter=_SPOKEN.get(refusal.parameter or "", refusal.parameter))
         }
 
-    def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
+    def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
         """The same as a line."""
-        return json.dumps(self.refuse(refusal, asked)[1]).encode() + b"\n"
+        return json.dumps(self.make_refusal(refusal, parsed)[1]).encode() + b"\n"
 
 
-def _head(asked: ParsedRequest) -> Json:
-    return {"model": asked.model, "created_at": "2026-01-01T00:00:00.000000Z"}
+def _head(parsed: ParsedRequest) -> Json:
+    return {"model": parsed.model, "created_at": "2026-01-01T00:00:00.000000Z"}
 
 
 def _calls(answer: CannedResponse) -> list[Json]:

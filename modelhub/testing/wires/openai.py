@@ -17,7 +17,7 @@ from modelhub.testing.wires.base import (
     ToolCall,
     VendorFormat,
     count_words,
-    event,
+    format_event,
 )
 
 __all__ = ["OpenAIWire"]
@@ -60,7 +60,7 @@ class OpenAIWire(VendorFormat):
     entry: ClassVar[Mapping[str, str]] = {"provider": "openai", "api": "chat"}
     path: ClassVar[re.Pattern[str]] = re.compile(r"/chat/completions$")
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
+    def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
         messages = body.get("messages") or [{}]
         form = (body.get("response_format") or {}).get("json_schema") or {}
@@ -76,20 +76,20 @@ class OpenAIWire(VendorFormat):
             wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         )
 
-    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
+    def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """A chat completion."""
         message: Json = {"role": "assistant", "content": answer.text or None}
         if answer.tool_calls:
             message["tool_calls"] = [_call(call) for call in answer.tool_calls]
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
-        return {**_head(asked, "chat.completion"), "choices": [choice], "usage": _usage(answer)}
+        return {**_head(parsed, "chat.completion"), "choices": [choice], "usage": _usage(answer)}
 
-    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
+    def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The role, the words, the calls, why it ends, the usage if asked for, `[DONE]`."""
-        head = _head(asked, "chat.completion.chunk")
+        head = _head(parsed, "chat.completion.chunk")
 
         def chunk(delta: Json, finish: str | None = None) -> bytes:
-            return event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+            return format_event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
         yield Frame("opening", chunk({"role": "assistant", "content": ""}))
         for word in answer.words:
@@ -97,19 +97,19 @@ class OpenAIWire(VendorFormat):
         for index, call in enumerate(answer.tool_calls):
             yield Frame("content", chunk({"tool_calls": [{"index": index, **_call(call)}]}))
         yield Frame("mark", chunk({}, _finish(answer)))
-        if asked.wants_usage:
-            yield Frame("after", event({**head, "choices": [], "usage": _usage(answer)}))
+        if parsed.wants_usage:
+            yield Frame("after", format_event({**head, "choices": [], "usage": _usage(answer)}))
         yield Frame("done", b"data: [DONE]\n\n")
 
-    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+    def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """An `error` object."""
-        return refuse(refusal, asked)
+        return format_refusal(refusal, parsed)
 
 
-def refuse(refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+def format_refusal(refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
     """Return the status and the body of a refusal, which both of OpenAI's APIs write alike."""
     status, kind, code, words = _REFUSALS[refusal.kind]
-    message = refusal.message or words.format(model=asked.model, parameter=refusal.parameter)
+    message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
     error = {"message": message, "type": kind, "param": refusal.parameter, "code": refusal.code or code}
     return refusal.status or status, {"error": error}
 
@@ -123,8 +123,8 @@ def forced_tool(tools: Any, choice: Any) -> tuple[str, Json] | None:
     return next(((str(wanted), one.get("parameters") or {}) for one in functions if one.get("name") == wanted), None)
 
 
-def _head(asked: ParsedRequest, kind: str) -> Json:
-    return {"id": asked.id, "object": kind, "created": 1_767_225_600, "model": asked.model}
+def _head(parsed: ParsedRequest, kind: str) -> Json:
+    return {"id": parsed.id, "object": kind, "created": 1_767_225_600, "model": parsed.model}
 
 
 def _call(call: ToolCall) -> Json:

@@ -17,9 +17,9 @@ from modelhub.testing.wires.base import (
     ToolCall,
     VendorFormat,
     count_words,
-    event,
+    format_event,
 )
-from modelhub.testing.wires.openai import forced_tool, refuse
+from modelhub.testing.wires.openai import forced_tool, format_refusal
 
 __all__ = ["OpenAIResponsesWire"]
 
@@ -32,7 +32,7 @@ class OpenAIResponsesWire(VendorFormat):
     path: ClassVar[re.Pattern[str]] = re.compile(r"/responses$")
     garbage = b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": "te\n\n'
 
-    def read(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
+    def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
         given = body.get("input") or ""
         items: list[Json] = [{"role": "user", "content": given}] if isinstance(given, str) else given
@@ -48,28 +48,28 @@ class OpenAIResponsesWire(VendorFormat):
             forced=_find_forced(body.get("tools"), body.get("tool_choice")),
         )
 
-    def whole(self, answer: CannedResponse, asked: ParsedRequest) -> Json:
+    def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """A response."""
-        return _response(asked, "completed", list(_items(answer, asked)), _usage(answer))
+        return _response(parsed, "completed", list(_items(answer, parsed)), _usage(answer))
 
-    def frames(self, answer: CannedResponse, asked: ParsedRequest) -> Iterator[Frame]:
+    def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The response, its items with their pieces, the whole response."""
-        started = _response(asked, "in_progress", [], None)
+        started = _response(parsed, "in_progress", [], None)
         yield _frame("opening", "response.created", response=started)
         yield _frame("opening", "response.in_progress", response=started)
-        for index, item in enumerate(_items(answer, asked)):
+        for index, item in enumerate(_items(answer, parsed)):
             place = {"output_index": index, "item_id": item["id"]}
             yield from _message(item, answer, place) if item["type"] == "message" else _call(item, place)
             yield _frame("closing", "response.output_item.done", output_index=index, item=item)
-        yield _frame("mark", "response.completed", response=self.whole(answer, asked))
+        yield _frame("mark", "response.completed", response=self.make_body(answer, parsed))
 
-    def refuse(self, refusal: Refusal, asked: ParsedRequest) -> tuple[int, Json]:
+    def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """An `error` object."""
-        return refuse(refusal, asked)
+        return format_refusal(refusal, parsed)
 
-    def refusal_event(self, refusal: Refusal, asked: ParsedRequest) -> bytes:
+    def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
         """The event `error`."""
-        return event({"type": "error", **self.refuse(refusal, asked)[1]}, "error")
+        return format_event({"type": "error", **self.make_refusal(refusal, parsed)[1]}, "error")
 
 
 def _role(item: Json) -> str:
@@ -83,26 +83,26 @@ def _find_forced(tools: Any, choice: Any) -> tuple[str, Json] | None:
     return forced_tool(nested, {"function": choice} if isinstance(choice, dict) else choice)
 
 
-def _response(asked: ParsedRequest, status: str, output: list[Json], usage: Json | None) -> Json:
+def _response(parsed: ParsedRequest, status: str, output: list[Json], usage: Json | None) -> Json:
     return {
-        "id": asked.id,
+        "id": parsed.id,
         "object": "response",
         "created_at": 1_767_225_600,
         "status": status,
         "error": None,
         "incomplete_details": None,
-        "model": asked.model,
+        "model": parsed.model,
         "output": output,
         "store": False,
         "usage": usage,
     }
 
 
-def _items(answer: CannedResponse, asked: ParsedRequest) -> Iterator[Json]:
+def _items(answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Json]:
     if answer.text:
         content = [{"type": "output_text", "text": answer.text, "annotations": []}]
         common = {"status": "completed", "role": "assistant"}
-        yield {"id": f"msg_{asked.id}", "type": "message", **common, "content": content}
+        yield {"id": f"msg_{parsed.id}", "type": "message", **common, "content": content}
     for call in answer.tool_calls:
         yield {"id": f"fc_{call.id}", "type": "function_call", "status": "completed", **_arguments(call)}
 
@@ -132,7 +132,7 @@ def _call(item: Json, place: Json) -> Iterator[Frame]:
 
 
 def _frame(stage: Part, kind: str, /, **fields: Any) -> Frame:
-    return Frame(stage, event({"type": kind, **fields}, kind))
+    return Frame(stage, format_event({"type": kind, **fields}, kind))
 
 
 def _usage(answer: CannedResponse) -> Json:

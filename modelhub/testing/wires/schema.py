@@ -1,11 +1,11 @@
-"""The least value that fits a JSON Schema."""
+"""Make a small value that matches a JSON Schema."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["instance"]
+__all__ = ["make_instance"]
 
 Json = dict[str, Any]
 
@@ -21,12 +21,12 @@ _FORMATS = {
 }
 
 
-def instance(schema: Mapping[str, Any]) -> Any:
-    """A small value that fits *schema*. Patterns, and rules that several keys make together, are not looked at."""
-    return _value(schema, schema, 0)
+def make_instance(schema: Mapping[str, Any]) -> Any:
+    """Return a small value that matches *schema*; patterns and combinations of keywords are not considered."""
+    return _make_value(schema, schema, 0)
 
 
-def _value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
+def _make_value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
     if not isinstance(schema, Mapping) or depth > 12:
         return None
     for key in ("const", "default"):
@@ -35,70 +35,70 @@ def _value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
     if schema.get("enum"):
         return schema["enum"][0]
     if "$ref" in schema:
-        return _value(_resolved(str(schema["$ref"]), root), root, depth + 1)
+        return _make_value(_resolve(str(schema["$ref"]), root), root, depth + 1)
     for key in ("anyOf", "oneOf"):
         if schema.get(key):
-            return _value(schema[key][0], root, depth + 1)
+            return _make_value(schema[key][0], root, depth + 1)
     if schema.get("allOf"):
-        joined = {name: value for part in schema["allOf"] for name, value in _inlined(part, root).items()}
-        return _value({**schema, **joined, "allOf": None}, root, depth + 1)
-    return _BY_TYPE[_type_of(schema)](schema, root, depth)
+        joined = {name: value for part in schema["allOf"] for name, value in _inline(part, root).items()}
+        return _make_value({**schema, **joined, "allOf": None}, root, depth + 1)
+    return _MAKERS[_get_type(schema)](schema, root, depth)
 
 
-def _type_of(schema: Mapping[str, Any]) -> str:
+def _get_type(schema: Mapping[str, Any]) -> str:
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) and kind else kind
-    found = str(kind).lower()  # Google writes OBJECT
-    return found if found in _BY_TYPE else "null"
+    name = str(kind).lower()  # Google writes OBJECT
+    return name if name in _MAKERS else "null"
 
 
-def _resolved(reference: str, root: Mapping[str, Any]) -> Any:
-    found: Any = root
+def _resolve(reference: str, root: Mapping[str, Any]) -> Any:
+    target: Any = root
     for step in reference.removeprefix("#").strip("/").split("/"):
-        found = found.get(step) if isinstance(found, Mapping) and step else found
-    return found
+        target = target.get(step) if isinstance(target, Mapping) and step else target
+    return target
 
 
-def _inlined(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = _resolved(str(schema["$ref"]), root) if "$ref" in schema else schema
-    return found if isinstance(found, Mapping) else {}
+def _inline(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    target = _resolve(str(schema["$ref"]), root) if "$ref" in schema else schema
+    return target if isinstance(target, Mapping) else {}
 
 
-def _object(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Json:
+def _make_object(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Json:
     properties = schema.get("properties") or {}
-    wanted = schema.get("required", list(properties))
-    return {name: _value(properties.get(name), root, depth + 1) for name in wanted}
+    names = schema.get("required", list(properties))
+    return {name: _make_value(properties.get(name), root, depth + 1) for name in names}
 
 
-def _array(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> list[Any]:
-    firsts = [_value(item, root, depth + 1) for item in schema.get("prefixItems") or ()]
-    rest = max(0, int(schema.get("minItems") or 0) - len(firsts))
-    return firsts + [_value(schema.get("items"), root, depth + 1) for _ in range(rest)]
+def _make_array(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> list[Any]:
+    prefix = [_make_value(item, root, depth + 1) for item in schema.get("prefixItems") or ()]
+    remaining = max(0, int(schema.get("minItems") or 0) - len(prefix))
+    return prefix + [_make_value(schema.get("items"), root, depth + 1) for _ in range(remaining)]
 
 
-def _string(schema: Mapping[str, Any], *_: Any) -> str:
+def _make_string(schema: Mapping[str, Any], *_: Any) -> str:
     text = _FORMATS.get(schema.get("format", ""), "text")
-    longest = schema.get("maxLength", len(text))
-    return text.ljust(int(schema.get("minLength") or 0), "x")[: max(longest, int(schema.get("minLength") or 0))]
+    max_length = schema.get("maxLength", len(text))
+    return text.ljust(int(schema.get("minLength") or 0), "x")[: max(max_length, int(schema.get("minLength") or 0))]
 
 
-def _number(schema: Mapping[str, Any], *_: Any) -> Any:
+def _make_number(schema: Mapping[str, Any], *_: Any) -> Any:
     step = schema.get("multipleOf") or 1
     if "minimum" in schema:
-        least = schema["minimum"]
+        minimum = schema["minimum"]
     elif "exclusiveMinimum" in schema:
-        least = schema["exclusiveMinimum"] + step
+        minimum = schema["exclusiveMinimum"] + step
     else:
-        least = min(0, schema.get("maximum", 0), schema.get("exclusiveMaximum", step) - step)
-    return -(-least // step) * step
+        minimum = min(0, schema.get("maximum", 0), schema.get("exclusiveMaximum", step) - step)
+    return -(-minimum // step) * step
 
 
-_BY_TYPE: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], Any]] = {
-    "object": _object,
-    "array": _array,
-    "string": _string,
-    "integer": _number,
-    "number": _number,
+_MAKERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], Any]] = {
+    "object": _make_object,
+    "array": _make_array,
+    "string": _make_string,
+    "integer": _make_number,
+    "number": _make_number,
     "boolean": lambda *_: False,
     "null": lambda *_: None,
 }
