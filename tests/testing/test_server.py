@@ -354,7 +354,7 @@ def test_a_refusing_port_opens_again():
                     await model("hi")
             server.heal("model")
             assert ((await model("hi")).text, server.url("model"), server.connections) == before
-            with pytest.raises(ValueError, match="stands alone"):
+            with pytest.raises(ValueError, match="must be the only fault"):
                 server.script("model", [faults.refused(), faults.status(500)])
             async with MODELS["openai"](server.refused_url(), False) as nobody:
                 with pytest.raises(ConnectFailed):
