@@ -11,7 +11,7 @@ import importlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 from modelhub.core.errors import ConfigError
@@ -80,8 +80,13 @@ def _load(target: str) -> Any:
 
 
 @cache
+def _read_entry_points() -> EntryPoints:
+    return entry_points()  # of all groups: the files of all installed distributions are read for each single group too
+
+
+@cache
 def _find_plugins(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=group)}
+    return {point.name: point for point in _read_entry_points().select(group=group)}
 
 
 def list_providers() -> list[str]:
