@@ -3,10 +3,12 @@
 import asyncio
 import importlib
 import random
+from functools import cache
 
 import pytest
 
 from modelhub import Hub
+from modelhub.config.load import load_dict
 from modelhub.core.context import Services
 from modelhub.core.errors import CallError
 from modelhub.testing import FAULTS, CannedResponse, FaultServer, VirtualClock, reroute_config, run_virtual
@@ -24,9 +26,10 @@ def _sdks():
         importlib.import_module(name)
 
 
-def config(kind):
-    """A model of *kind* before two others, and by itself."""
-    return {
+@cache
+def load(kind):
+    """The configuration with a model of *kind* before two others, and by itself."""
+    config = {
         "version": 1,
         "defaults": {
             "timeout": {"first_token": "10s", "idle": "10s", "slow": {"below": 20}, "total": "15s"},
@@ -39,13 +42,14 @@ def config(kind):
         },
         "chains": {"chain": {"models": ["first", "second", "last"]}, "alone": {"models": ["first"]}},
     }
+    return load_dict(config, environ={})
 
 
 async def drilled(kind, drill, place, stream):
     """What a call of *place* gives while *drill* is played: `answer`, `error`, or what else happened."""
     async with FaultServer() as server:
         services = Services(clock=VirtualClock(), random=random.Random(1))
-        async with Hub.from_dict(reroute_config(config(kind), server), environ={}, services=services) as hub:
+        async with Hub.from_dict(reroute_config(load(kind), server), environ={}, services=services) as hub:
             server.script("first", drill.script, drill.then)
             for name in ("second", "last"):
                 server.script(name, drill.others)
