@@ -11,7 +11,7 @@ import importlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from modelhub.core.errors import ConfigError
@@ -80,13 +80,14 @@ def _load(target: str) -> Any:
 
 
 @cache
-def _read_entry_points() -> EntryPoints:
-    return entry_points()  # of all groups: the files of all installed distributions are read for each single group too
+def _read_plugins() -> dict[str, dict[str, EntryPoint]]:
+    points = entry_points()  # of all groups: for each single one the files of all distributions are read again
+    groups = ("modelhub.providers", "modelhub.middleware")
+    return {group: {point.name: point for point in points.select(group=group)} for group in groups}
 
 
-@cache
 def _find_plugins(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in _read_entry_points().select(group=group)}
+    return _read_plugins()[group]
 
 
 def list_providers() -> list[str]:
