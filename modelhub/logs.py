@@ -116,8 +116,8 @@ def describe_event(event: Event) -> str:
     if isinstance(event, Restarted):
         return f"restart: {event.model} broke off, {event.to} starts the answer over: {_describe_error(event.error)}"
     if isinstance(event, ParameterChanged):
-        what = "is left out for" if event.is_dropped else "is rounded for"
-        return f"parameter: `{event.parameter}` {what} {event.model}: {event.reason}"
+        change = "is left out for" if event.is_dropped else "is rounded for"
+        return f"parameter: `{event.parameter}` {change} {event.model}: {event.reason}"
     if isinstance(event, FellBack):
         target = f"{event.to} is next" if event.to is not None else "no model is left"
         return f"fallback: {event.model} failed in {event.chain}, {target}: {_describe_error(event.error)}"

@@ -158,20 +158,23 @@ class SpendingBudgets:
                 budget.get_account(account_key, now).held += amount
 
         def settle(used: Sequence[ChatUsage]) -> None:
-            if forks != self._forks:
-                return  # the call belongs to the parent process, which counts it
-            measured = [
-                (budget, account_key, amount, _measure(budget, model, used))
-                for budget, account_key, amount in reservations
-            ]
-            with self._lock:
-                for budget, account_key, amount, (spent, unpriced) in measured:
-                    account = budget.get_account(account_key, self._clock.wall())
-                    account.held -= amount
-                    account.spent += spent
-                    account.unpriced += unpriced
+            if forks == self._forks:  # else the call belongs to the parent process, which counts it
+                self._settle(reservations, model, used)
 
         return settle
+
+    def _settle(
+        self, reservations: Sequence[tuple[_Budget, str, Decimal]], model: str, used: Sequence[ChatUsage]
+    ) -> None:
+        measured = [
+            (budget, account_key, amount, _measure(budget, model, used)) for budget, account_key, amount in reservations
+        ]
+        with self._lock:
+            for budget, account_key, amount, (spent, unpriced) in measured:
+                account = budget.get_account(account_key, self._clock.wall())
+                account.held -= amount
+                account.spent += spent
+                account.unpriced += unpriced
 
     def as_list(self) -> list[dict[str, Any]]:
         """Return every account in its current period as a JSON-compatible dict."""

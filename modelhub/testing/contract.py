@@ -206,21 +206,21 @@ class _Contract:
         self, model: ChatModelBase, *, streamed: bool, case: str = "text", messages: Sequence[Any] | None = None
     ) -> list[ChatResponse]:
         """Every snapshot of the answer; a plain answer is the only one."""
-        told: list[Any] = list(messages or [{"role": "user", "content": QUESTION}])
-        before, asked = copy.deepcopy(told), len(self.server.bodies)
+        conversation: list[Any] = list(messages or [{"role": "user", "content": QUESTION}])
+        before, asked = copy.deepcopy(conversation), len(self.server.bodies)
         more: dict[str, Any] = {"tools": [TOOL]} if case in ("tool", "parallel") else {}
         if case == "structured":
             more["structured_model"] = Timetable
         try:
-            reply = await model(told, stream=streamed, **more)
-            found = [snapshot async for snapshot in reply] if isinstance(reply, ChatStream) else [reply]
+            reply = await model(conversation, stream=streamed, **more)
+            snapshots = [snapshot async for snapshot in reply] if isinstance(reply, ChatStream) else [reply]
         finally:
-            assert_equal("the caller's messages", told, before)
+            assert_equal("the caller's messages", conversation, before)
             if self.fixtures.wire:
                 assert_equal("requests for one call", len(self.server.bodies) - asked, 1)
-        for snapshot in found:
+        for snapshot in snapshots:
             self._check_snapshot(snapshot)
-        return found
+        return snapshots
 
     def _check_snapshot(self, snapshot: ChatResponse) -> None:
         assert_true(isinstance(snapshot, ChatResponse), f"a ChatResponse: {snapshot!r}")
@@ -253,8 +253,8 @@ class _Contract:
         last = snapshots[-1]
         check_answer(case, last, self.fixtures.lacks)
         assert_same_reply(last, plain, by_id=plain.id in self.fixtures.read(case))
-        assert_equal("is_last", [one.is_last for one in snapshots], [False] * (len(snapshots) - 1) + [True])
-        assert_equal("deltas", "".join(one.delta for one in snapshots), last.text)
+        assert_equal("is_last", [snapshot.is_last for snapshot in snapshots], [False] * (len(snapshots) - 1) + [True])
+        assert_equal("deltas", "".join(snapshot.delta for snapshot in snapshots), last.text)
         for before, after in pairwise(snapshots):
             assert_true(after.text.startswith(before.text), f"snapshots grow: {before.text!r}, {after.text!r}")
             assert_true(after.thinking.startswith(before.thinking), "snapshots grow in thinking")
@@ -283,7 +283,7 @@ class _Contract:
     async def _fails(self, model: ChatModelBase, *, streamed: bool) -> CallError:
         """The call's failure, with the model's name on it and no secret in it."""
         try:
-            found = await self._ask(model, streamed=streamed)
+            snapshots = await self._ask(model, streamed=streamed)
         except CallError as error:
             shown = "".join(traceback.format_exception(error)) + repr(error) + json.dumps(error.attempts)
             assert_true(KEY not in shown, f"the key is shown: {shown}")
@@ -291,7 +291,7 @@ class _Contract:
             assert_equal("error.provider", error.provider, self.kind)
             assert_equal("error.model", error.model, model.model_name)
             return error
-        raise AssertionError(f"nothing is raised: {found[-1]!r}")
+        raise AssertionError(f"nothing is raised: {snapshots[-1]!r}")
 
     async def _error(self, case: str, *, streamed: bool) -> None:
         text = self.fixtures.read(case)
@@ -328,14 +328,14 @@ class _Contract:
     async def _cut(self) -> None:
         """A stream without its end is never a success, whether the connection ends in order or breaks."""
         events, content_type = self.fixtures.events("text")
-        whole = len(events) - int(self.fixtures.settings.get("after_end", 0))
+        complete_count = len(events) - int(self.fixtures.settings.get("after_end", 0))
         broken = 0
         async with self._asking() as model:
             for count in range(len(events)):
                 for keep in (True, False):
                     pieces = [event.encode() for event in events[:count]]
                     self.server.set_answer(200, {"content-type": content_type}, *pieces, keep=keep)
-                    if count >= whole:
+                    if count >= complete_count:
                         assert_equal("the text", (await self._ask(model, streamed=True))[-1].text, TEXT)
                         continue
                     error = await self._fails(model, streamed=True)

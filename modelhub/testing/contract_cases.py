@@ -181,11 +181,11 @@ def _check_thinking(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001
 
 def _check_calls(reply: ChatResponse, lacks: _Lacks, count: int) -> None:
     assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["tool_use"] * count)
-    for found, expected in zip(reply.tool_calls, CALLS, strict=False):
-        assert_equal("the call", (found["name"], found["input"]), (expected["name"], expected["input"]))
-        assert_equal("raw_input", json.loads(found["raw_input"]), expected["input"])
+    for reply_call, expected in zip(reply.tool_calls, CALLS, strict=False):
+        assert_equal("the call", (reply_call["name"], reply_call["input"]), (expected["name"], expected["input"]))
+        assert_equal("raw_input", json.loads(reply_call["raw_input"]), expected["input"])
         if "call_ids" not in lacks:
-            assert_equal("the call's id", found["id"], expected["id"])
+            assert_equal("the call's id", reply_call["id"], expected["id"])
     ids = {call["id"] for call in reply.tool_calls}
     assert_true(len(ids) == count and all(ids), f"every call has an id of its own: {ids}")
     assert_equal("finish_reason", reply.finish_reason, "tool_calls")

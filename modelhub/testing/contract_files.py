@@ -57,12 +57,12 @@ class Fixtures:
     def find_problems(self) -> list[str]:
         """Return the problems of the folder: missing and unexpected files, and invalid settings."""
         present = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
-        missing = [" or ".join(one) for one in self.list_expected_files() if not present.intersection(one)]
+        missing = [" or ".join(options) for options in self.list_expected_files() if not present.intersection(options)]
         problems = [f"missing in {self.folder}: {', '.join(missing)}"] if missing else []
         valid = {*ANSWERS, *ERRORS, *FACTS}
         problems += [f"contract.json: lacks `{name}`, which is no case" for name in self.lacks if name not in valid]
         problems += [f"contract.json: no reason is given for `{name}`" for name, why in self.lacks.items() if not why]
-        expected = {name for one in self.list_expected_files() for name in one}
+        expected = {name for alternatives in self.list_expected_files() for name in alternatives}
         return problems + [f"{name} is not wanted" for name in sorted(present - expected)]
 
     def read(self, case: str) -> str:

@@ -90,8 +90,8 @@ class DrillRequest:
     """The arguments of each call besides its messages."""
 
 
-def _make_tools(wanted: bool) -> dict[str, Any]:
-    if not wanted:
+def _make_tools(has_tools: bool) -> dict[str, Any]:
+    if not has_tools:
         return {}
     from modelhub.cli.fit.shape import SAMPLE_TOOL
 

@@ -138,9 +138,11 @@ def _make_call_chart(figures: PageFigures) -> Chart:
 
 
 def _make_failure_chart(figures: PageFigures) -> Chart:
-    whole = figures.overall
-    series = _make_ranked_series([bucket.errors for bucket in figures.bins], whole.errors, "f")
-    summary = f"{format_count(whole.total.failed, 'call')}, {format_percent(whole.total.failed, whole.total.calls)}"
+    overall = figures.overall
+    series = _make_ranked_series([bucket.errors for bucket in figures.bins], overall.errors, "f")
+    summary = (
+        f"{format_count(overall.total.failed, 'call')}, {format_percent(overall.total.failed, overall.total.calls)}"
+    )
     return Chart(
         "failures",
         "Failed calls",

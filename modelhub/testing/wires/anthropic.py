@@ -64,15 +64,15 @@ class AnthropicWire(VendorFormat):
 
     def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """A message."""
-        taken, given = answer.usage
+        tokens_in, tokens_out = answer.usage
         content: list[Json] = [{"type": "text", "text": answer.text}] if answer.text else []
         content += [{**_call(call), "input": dict(call.arguments)} for call in answer.tool_calls]
-        return {**_message(parsed, content, taken, given), "stop_reason": _stop(answer)}
+        return {**_message(parsed, content, tokens_in, tokens_out), "stop_reason": _stop(answer)}
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The message, its blocks with their pieces, why it ends, `message_stop`."""
-        taken, given = answer.usage
-        yield _frame("opening", "message_start", message=_message(parsed, [], taken, 1))
+        tokens_in, tokens_out = answer.usage
+        yield _frame("opening", "message_start", message=_message(parsed, [], tokens_in, 1))
         yield _frame("opening", "ping")
         if answer.words:
             yield _frame("opening", "content_block_start", index=0, content_block={"type": "text", "text": ""})
@@ -85,7 +85,7 @@ class AnthropicWire(VendorFormat):
             yield _delta(index, {"type": "input_json_delta", "partial_json": arguments}, part="closing")
             yield _frame("closing", "content_block_stop", index=index)
         delta = {"stop_reason": _stop(answer), "stop_sequence": None}
-        yield _frame("closing", "message_delta", delta=delta, usage={"output_tokens": given})
+        yield _frame("closing", "message_delta", delta=delta, usage={"output_tokens": tokens_out})
         yield _frame("mark", "message_stop")
 
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
@@ -106,7 +106,7 @@ def _forced(tools: Any, choice: Mapping[str, Any]) -> tuple[str, Json] | None:
     return (str(name), offered[name]) if name in offered else None
 
 
-def _message(parsed: ParsedRequest, content: list[Json], taken: int, given: int) -> Json:
+def _message(parsed: ParsedRequest, content: list[Json], tokens_in: int, tokens_out: int) -> Json:
     return {
         "id": parsed.id,
         "type": "message",
@@ -115,7 +115,7 @@ def _message(parsed: ParsedRequest, content: list[Json], taken: int, given: int)
         "content": content,
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": taken, "output_tokens": given},
+        "usage": {"input_tokens": tokens_in, "output_tokens": tokens_out},
     }
 
 

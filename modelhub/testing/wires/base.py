@@ -94,8 +94,8 @@ class CannedResponse:
     @property
     def usage(self) -> tuple[int, int]:
         """Input and output tokens."""
-        given = self.output_tokens
-        return self.input_tokens or 0, len(self.words) + len(self.tool_calls) if given is None else given
+        written = len(self.words) + len(self.tool_calls) if self.output_tokens is None else self.output_tokens
+        return self.input_tokens or 0, written
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,8 @@ def _body(
     message: Json = {"role": "assistant", "content": [{"text": text}] if parsed.multimodal else text}
     if calls:
         message["tool_calls"] = [_call(index, call) for index, call in enumerate(calls)]
-    taken, given = answer.usage
-    usage = {"input_tokens": taken, "output_tokens": given, "total_tokens": taken + given}
+    tokens_in, tokens_out = answer.usage
+    usage = {"input_tokens": tokens_in, "output_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
     return {
         "output": {"choices": [{"message": message, "finish_reason": finish}]},
         "usage": usage,

@@ -52,7 +52,7 @@ _REFUSALS: dict[Kind, tuple[int, str, str, tuple[Json, ...]]] = {
     ),
     "content_filter": (400, "INVALID_ARGUMENT", "The prompt was blocked.", ()),
     "auth": (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", (_reason("API_KEY_INVALID"),)),
-    "not_found": (404, "NOT_FOUND", "models/{model} is not found for API version v1.", ()),
+    "not_found": (404, "NOT_FOUND", "models/{model} is not match for API version v1.", ()),
     "overloaded": (503, "UNAVAILABLE", "The model is overloaded. Please try again later.", ()),
     "server_error": (500, "INTERNAL", "An internal error has occurred.", ()),
     "invalid_request": (400, "INVALID_ARGUMENT", "Request contains an invalid argument.", ()),
@@ -80,10 +80,10 @@ class GeminiWire(VendorFormat):
         contents = body.get("contents") or [{}]
         config = body.get("generationConfig") or {}
         calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
-        found = self.path.search(path)
+        match = self.path.search(path)
         return ParsedRequest(
             id=f"gemini-{id}",
-            model=found["model"] if found else "",
+            model=match["model"] if match else "",
             stream=path.endswith(":streamGenerateContent"),
             words=count_words([content.get("parts") for content in contents], body.get("systemInstruction")),
             last_role="assistant" if contents[-1].get("role") == "model" else "user",
@@ -119,11 +119,11 @@ class GeminiWire(VendorFormat):
 
 
 def _forced(tools: Any, calling: Mapping[str, Any]) -> tuple[str, Json] | None:
-    declared = [one for tool in tools or () for one in tool.get("functionDeclarations") or ()]
+    declared = [function for tool in tools or () for function in tool.get("functionDeclarations") or ()]
     if calling.get("mode") != "ANY" or not declared:
         return None
     allowed = calling.get("allowedFunctionNames") or [declared[0].get("name")]
-    chosen = next((one for one in declared if one.get("name") in allowed), declared[0])
+    chosen = next((function for function in declared if function.get("name") in allowed), declared[0])
     return str(chosen.get("name")), chosen.get("parametersJsonSchema") or chosen.get("parameters") or {}
 
 
@@ -137,10 +137,14 @@ def _piece(answer: CannedResponse, parsed: ParsedRequest, parts: list[Json], fin
     candidate: Json = {"content": {"role": "model", "parts": parts}, "index": 0}
     if finish is not None:
         candidate["finishReason"] = finish
-    taken, given = answer.usage
-    usage: Json = {"promptTokenCount": taken, "totalTokenCount": taken}
+    tokens_in, tokens_out = answer.usage
+    usage: Json = {"promptTokenCount": tokens_in, "totalTokenCount": tokens_in}
     if finish is not None:
-        usage = {"promptTokenCount": taken, "candidatesTokenCount": given, "totalTokenCount": taken + given}
+        usage = {
+            "promptTokenCount": tokens_in,
+            "candidatesTokenCount": tokens_out,
+            "totalTokenCount": tokens_in + tokens_out,
+        }
     return {
         "candidates": [candidate],
         "usageMetadata": usage,

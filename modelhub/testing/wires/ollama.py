@@ -73,13 +73,13 @@ class OllamaWire(VendorFormat):
         """The words, the calls, and the line that says `done`."""
 
         def line(part: Part, message: Json, **fields: object) -> Frame:
-            found = {
+            fields_of_line = {
                 **_head(parsed),
                 "message": {"role": "assistant", "content": "", **message},
                 "done": False,
                 **fields,
             }
-            return Frame(part, json.dumps(found, ensure_ascii=False).encode() + b"\n")
+            return Frame(part, json.dumps(fields_of_line, ensure_ascii=False).encode() + b"\n")
 
         for word in answer.words:
             yield line("content", {"content": word})
@@ -112,6 +112,6 @@ def _calls(answer: CannedResponse) -> list[Json]:
 
 
 def _end(answer: CannedResponse) -> Json:
-    taken, given = answer.usage
-    counts = {"prompt_eval_count": taken, "eval_count": given}
+    tokens_in, tokens_out = answer.usage
+    counts = {"prompt_eval_count": tokens_in, "eval_count": tokens_out}
     return {"done": True, "done_reason": "stop", "total_duration": 1_000_000, "load_duration": 1_000, **counts}

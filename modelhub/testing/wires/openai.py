@@ -116,11 +116,12 @@ def format_refusal(refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
 
 def forced_tool(tools: Any, choice: Any) -> tuple[str, Json] | None:
     """The tool in OpenAI's form that *choice* demands, and its schema."""
-    wanted = (choice.get("function") or {}).get("name") if isinstance(choice, dict) else None
+    name = (choice.get("function") or {}).get("name") if isinstance(choice, dict) else None
     functions = [tool.get("function") or {} for tool in tools or ()]
-    if wanted is None and choice == "required" and functions:
-        wanted = functions[0].get("name")
-    return next(((str(wanted), one.get("parameters") or {}) for one in functions if one.get("name") == wanted), None)
+    if name is None and choice == "required" and functions:
+        name = functions[0].get("name")
+    schemas = {function.get("name"): function.get("parameters") or {} for function in reversed(functions)}
+    return (str(name), schemas[name]) if name in schemas else None
 
 
 def _head(parsed: ParsedRequest, kind: str) -> Json:
@@ -137,5 +138,5 @@ def _finish(answer: CannedResponse) -> str:
 
 
 def _usage(answer: CannedResponse) -> Json:
-    taken, given = answer.usage
-    return {"prompt_tokens": taken, "completion_tokens": given, "total_tokens": taken + given}
+    tokens_in, tokens_out = answer.usage
+    return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}

@@ -34,8 +34,8 @@ class OpenAIResponsesWire(VendorFormat):
 
     def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
         """What the request wants."""
-        given = body.get("input") or ""
-        items: list[Json] = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        input_items = body.get("input") or ""
+        items: list[Json] = [{"role": "user", "content": input_items}] if isinstance(input_items, str) else input_items
         form = (body.get("text") or {}).get("format") or {}
         return ParsedRequest(
             id=f"resp_{id}",
@@ -136,11 +136,11 @@ def _frame(stage: Part, kind: str, /, **fields: Any) -> Frame:
 
 
 def _usage(answer: CannedResponse) -> Json:
-    taken, given = answer.usage
+    tokens_in, tokens_out = answer.usage
     return {
-        "input_tokens": taken,
+        "input_tokens": tokens_in,
         "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": given,
+        "output_tokens": tokens_out,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": taken + given,
+        "total_tokens": tokens_in + tokens_out,
     }
