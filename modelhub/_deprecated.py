@@ -17,9 +17,11 @@ def forward_names(old: str, new: str, renamed: Mapping[str, str] | None = None) 
     """
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - the name that the interpreter looks for
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
         current = (renamed or {}).get(name, name)
+        if new == old and current == name:
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(new), current)
         warnings.warn(f"`{old}.{name}` is now `{new}.{current}`", DeprecationWarning, stacklevel=2)
         return value

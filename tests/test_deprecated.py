@@ -14,6 +14,8 @@ MOVED = {
     "response": ["ChatResponse", "Later"],
     "stream": ["ChatStream", "on_settled"],
     "tools": ["normalise_tools"],
+    "providers": ["Answer"],
+    "testing": ["Answer", "rerouted"],
 }
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from modelhub import Hub
 from modelhub.cli.application import app
 from modelhub.core.context import Services
-from modelhub.testing import CannedResponse, FaultServer, ToolCall, VirtualClock, faults, rerouted, run_virtual
+from modelhub.testing import CannedResponse, FaultServer, ToolCall, VirtualClock, faults, reroute_config, run_virtual
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ def test_the_swapped_app_runs_on_every_vendor(vendor, left_out, rounded, capsys)
             answer = CannedResponse("", [ToolCall("find_price", {"article": "teapot"})])
             server.script("assistant", lambda asked: SaysJson() if "12.50" in str(asked.body) else None, answer=answer)
             services = Services(clock=VirtualClock())
-            config = rerouted(ROOT / "examples" / "swap" / f"{vendor}.yaml", server)
+            config = reroute_config(ROOT / "examples" / "swap" / f"{vendor}.yaml", server)
             async with Hub.from_dict(config, environ={}, services=services) as hub:
                 return await module.describe(hub.get("assistant")), server.requests()
 

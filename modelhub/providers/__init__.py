@@ -3,6 +3,7 @@
 `HttpProvider` is what the vendors are made from, `Provider` what answers without HTTP. `examples/plugin/` adds one.
 """
 
+from modelhub._deprecated import forward_names
 from modelhub.core.request import ChatRequest
 from modelhub.options import ProviderOptions, Secret
 from modelhub.providers.base import Payload, Provider
@@ -42,3 +43,5 @@ __all__ = [
     "read_json",
     "resolve_endpoint",
 ]
+
+__getattr__ = forward_names(__name__, __name__, {"Answer": "ResponseBuilder"})

@@ -5,6 +5,7 @@
 `modelhub.testing.pytest_plugin`.
 """
 
+from modelhub._deprecated import forward_names
 from modelhub.testing import faults
 from modelhub.testing.drills import FAULTS, Drill
 from modelhub.testing.faults import Fault
@@ -27,3 +28,5 @@ __all__ = [
     "reroute_config",
     "run_virtual",
 ]
+
+__getattr__ = forward_names(__name__, __name__, {"Answer": "CannedResponse", "rerouted": "reroute_config"})
