@@ -49,7 +49,8 @@ def find_config_file(path: str | os.PathLike[str] | None = None, environ: Mappin
         return file
     if path is None and variable is None:
         raise ConfigError(
-            f"there is no {file} in {Path.cwd()}: create one, or name another file with ${CONFIG_VARIABLE} or a path"
+            f"there is no {file} in {Path.cwd()}: create it, pass the path of another file "
+            f"(`--file` on the command line), or set ${CONFIG_VARIABLE}"
         )
     origin = "" if path is not None else f" (from ${CONFIG_VARIABLE})"
     raise ConfigError(f"{file}{origin} is not a file")

@@ -122,7 +122,7 @@ async def test_sync_inside_a_loop_is_refused(hub):
 def test_where_the_file_is_looked_for(tmp_path, monkeypatch):
     """A path, else $MODELHUB_CONFIG, else ./models.yaml; what is missing is said with what to do."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"there is no models\.yaml in .*: create one, or name another file"):
+    with pytest.raises(ConfigError, match=r"there is no models\.yaml in .*: create it, pass the path .*--file"):
         Hub.from_yaml()
     (tmp_path / "other.yaml").write_text("version: 1\nmodels: {m: {provider: scripted}}\n")
     assert find_config_file(environ={"MODELHUB_CONFIG": "other.yaml"}).name == "other.yaml"

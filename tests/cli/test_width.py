@@ -98,3 +98,11 @@ def test_a_narrow_report_labels_its_figures(printed):
 def test_pipes_get_a_line_for_each_row(printed):
     """Where there is no terminal, and no $COLUMNS, nothing is wrapped."""
     assert len(printed(LONG_NAMES, ["list"]).splitlines()) == 5
+
+
+def test_the_list_of_commands_shows_whole_sentences(printed):
+    """The first sentence of each command fits a terminal of 80 columns: it is not cut off by dots."""
+    commands = printed(LONG_NAMES, ["--help"], 80).partition("Commands:")[2].partition("Exit status:")[0]
+    assert "  fit " in commands
+    assert [line for line in commands.splitlines() if line.strip() and not line.endswith(".")] == []
+    assert "..." not in commands

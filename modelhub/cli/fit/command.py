@@ -42,9 +42,10 @@ def fit(
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:
-    """Show what each model of a chain makes of a call: as it is, spelled otherwise, dropped or refused.
+    """Show what each model would make of a call.
 
-    No vendor is asked, and no key is needed. Leaves with 1 if a model would refuse the call.
+    Each part of the call is sent as it is, spelled otherwise, dropped or refused. No vendor is asked, and no key is
+    needed. Exits with status 1 if a model would refuse the call.
 
     \b
     Examples:
