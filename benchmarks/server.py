@@ -26,11 +26,11 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 def answered(vendor: str, kind: str, count: int, stream: bool) -> list[bytes]:
     """The packets of one answer."""
     if kind == "refuse":
-        return [_whole(*WIRES[vendor].refuse(Refusal("overloaded"), _asked(stream)))]
+        return [_whole(*WIRES[vendor].make_refusal(Refusal("overloaded"), _asked(stream)))]
     if stream:
         return _streamed(vendor, _frames(vendor, kind, count))
     text = "x" * MEGABYTE if kind == "big" else "A short answer."
-    return [_whole(200, WIRES[vendor].whole(CannedResponse(text, input_tokens=9), _asked(False)))]
+    return [_whole(200, WIRES[vendor].make_body(CannedResponse(text, input_tokens=9), _asked(False)))]
 
 
 def _asked(stream: bool) -> ParsedRequest:
@@ -46,13 +46,13 @@ def _whole(status: int, value: object) -> bytes:
 def _frames(vendor: str, kind: str, count: int) -> list[bytes]:
     wire = WIRES[vendor]
     if kind != "tool":
-        return [frame.data for frame in wire.frames(CannedResponse("word " * count, input_tokens=9), _asked(True))]
+        return [frame.data for frame in wire.make_frames(CannedResponse("word " * count, input_tokens=9), _asked(True))]
     # One call's frame, its arguments cut into pieces of ten characters.
     call = CannedResponse("", (ToolCall("f", {"text": "X"}),), input_tokens=9)
     whole, written = json.dumps({"text": "0123456789" * count}), json.dumps(json.dumps({"text": "X"})).encode()
     pieces = [whole[at : at + 10] for at in range(0, len(whole), 10)]
     found: list[bytes] = []
-    for frame in wire.frames(call, _asked(True)):
+    for frame in wire.make_frames(call, _asked(True)):
         if written in frame.data:
             cut = [frame.data.replace(written, json.dumps(piece).encode()) for piece in pieces]
             found += [_without_name(data, later=at > 0) for at, data in enumerate(cut)]
