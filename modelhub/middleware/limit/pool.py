@@ -277,10 +277,9 @@ class RateLimitPool:
         ]
         estimated_wait = max(pause, *(wait for wait, _, _ in waits), 0.0)
         if permit.until is not None and now + estimated_wait > permit.until:
-            left = max(0.0, permit.until - now)
-            return self._rejected(
-                f"has no room for {estimated_wait:.1f} s; only {left:.1f} s are left to wait", estimated_wait
-            )
+            # Rounded away from each other: 0.94 s and 0.91 s must not read as the same.
+            wait, left = math.ceil(estimated_wait * 10) / 10, math.floor(max(0.0, permit.until - now) * 10) / 10
+            return self._rejected(f"has no room for {wait:.1f} s; only {left:.1f} s are left to wait", estimated_wait)
         if permit.wait_budget is None:
             return None
         if pause > permit.wait_budget:
