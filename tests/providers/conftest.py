@@ -4,11 +4,21 @@ import asyncio
 import importlib.util
 import json
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from modelhub.testing import VirtualLoop
+
 SHARED = Path(__file__).parents[3] / "shared"
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """The scripted server is in the test's own loop: what waits for it, or gives it up, does so in virtual time."""
+    if {"loopback", "shared_loopback"}.isdisjoint(item.fixturenames):
+        return {"real": asyncio.new_event_loop}
+    return {"virtual": partial(VirtualLoop, grace=0.01)}
 
 
 class ParsedRequest:
