@@ -14,6 +14,8 @@ from contextlib import closing
 import pytest
 
 from modelhub import CallError, Hub
+from modelhub.core.clock import SystemClock
+from modelhub.core.context import Services
 from modelhub.providers.sdk_import import import_sdk
 
 pytestmark = [
@@ -40,13 +42,22 @@ def run_in_child(work):
     return json.loads(result)
 
 
-def hub_of(*steps, ledger=None, **layers):
+class JumpingClock(SystemClock):
+    """The machine's time, and what is added to it."""
+
+    added = 0.0
+
+    def now(self):
+        return time.monotonic() + self.added
+
+
+def hub_of(*steps, ledger=None, clock=None, **layers):
     config = {"version": 1, "models": {"m": {"provider": "scripted", "steps": list(steps), **layers}}}
     if "limit" in layers:
         config["limits"] = {layers["limit"]: {"concurrency": 1}}
     if ledger is not None:
         config["usage"] = {"ledger": str(ledger), "batch": 100, "max_delay": "60s"}
-    return Hub.from_dict(config)
+    return Hub.from_dict(config, services=Services(clock=clock or SystemClock()))
 
 
 def until(condition):
@@ -78,16 +89,16 @@ def test_sync_works_in_a_child_whose_parent_has_used_it():
 def test_places_probes_and_rows_of_the_parent_are_not_the_childs(tmp_path):
     """With the only place taken, the breaker probing and rows unwritten in the parent, the child calls and records."""
     ledger = tmp_path / "usage.db"
-    breaker = {"failures": 1, "pause": 0.1, "max_pause": 0.1}
+    breaker, clock = {"failures": 1, "pause": 600, "max_pause": 600}, JumpingClock()
     steps = {"fail": "Overloaded"}, {"wait": 0.5, "say": "probe"}, {"say": "fine"}
-    hub = hub_of(*steps, ledger=ledger, limit="narrow", retry={"max_attempts": 1}, breaker=breaker)
+    hub = hub_of(*steps, ledger=ledger, clock=clock, limit="narrow", retry={"max_attempts": 1}, breaker=breaker)
 
-    def ask(deadline=10):
-        return asyncio.run(hub.get("m")("hi", deadline=deadline)).text
+    def ask():
+        return asyncio.run(hub.get("m")("hi", deadline=60)).text
 
     with pytest.raises(CallError, match="scripted"):
-        ask(deadline=0.05)
-    time.sleep(0.12)
+        ask()
+    clock.added += 3600
     probe = threading.Thread(target=ask)
     probe.start()
     until(lambda: hub.limits["narrow"].left().taken == 1)

@@ -1,20 +1,22 @@
-"""A process that calls until its budget, which it shares, is used up; then it tells what it and all have spent.
+"""A process that calls until its budget, which it shares, is used up, and says what it has spent.
+
+When it gets the sum of what all have spent, it says what it knows of that, as soon as that is all, or after a while.
 
 usage: spender.py LEDGER TOKENS
 """
 
 import asyncio
-import json
+import contextlib
 import sys
 
 from modelhub import BudgetExceeded, Hub
 
 
 def config(ledger, tokens):
-    """Four tokens a call, about one in a millisecond."""
+    """Four tokens a call, about one in five milliseconds."""
     return {
         "version": 1,
-        "models": {"m": {"provider": "scripted", "steps": [{"say": "ok", "wait": "1ms"}]}},
+        "models": {"m": {"provider": "scripted", "steps": [{"say": "ok", "wait": "5ms"}]}},
         "budgets": {"b": {"tokens": tokens, "per": "30d"}},
         "usage": {"ledger": ledger, "batch": 20, "max_delay": "20ms", "refresh": "100ms"},
     }
@@ -27,12 +29,14 @@ async def main(ledger, tokens):
             await hub.get("m")("one two three")
     except BudgetExceeded:
         hub.usage.flush()
-    own, still = hub.usage.total.total_tokens, 0
-    while still < 5:  # until nobody spends any more
-        before = hub.usage.budgets[0]["spent"]
-        await asyncio.sleep(0.2)
-        still = still + 1 if hub.usage.budgets[0]["spent"] == before else 0
-    sys.stdout.write(json.dumps({"own": own, "spent": int(hub.usage.budgets[0]["spent"])}))
+    sys.stdout.write(f"{hub.usage.total.total_tokens}\n")
+    sys.stdout.flush()
+    total = int(sys.stdin.readline())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(20):
+            while int(hub.usage.budgets[0]["spent"]) != total:
+                await asyncio.sleep(0.02)
+    sys.stdout.write(f"{hub.usage.budgets[0]['spent']}\n")
     await hub.aclose()
 
 

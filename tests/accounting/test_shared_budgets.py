@@ -365,15 +365,16 @@ def test_no_call_is_counted_twice_or_forgotten(plan):
 
 def test_two_processes_keep_one_budget(tmp_path):
     """They spend it together, and over it no more than they can in the time until they hear of each other."""
-    limit, ledger = 6000 if LONG else 4000, tmp_path / "usage.db"
+    limit, ledger = 6000 if LONG else 2000, tmp_path / "usage.db"
     command = [sys.executable, str(SPENDER), str(ledger), str(limit)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
-    told = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    own = [int(process.stdout.readline()) for process in processes]
+    spent = [int(process.communicate(b"%d\n" % sum(own), timeout=60)[0]) for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     total = query_report(ledger, by="all")[""].total_tokens
-    assert sum(one["own"] for one in told) == total
+    assert sum(own) == total
     assert limit <= total < 1.6 * limit, "each alone would have spent all of it"
-    assert [one["spent"] for one in told] == [total, total]
+    assert spent == [total, total]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -4,10 +4,13 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 
 from modelhub import DeadlineExceeded, Hub
+from modelhub.core.clock import SystemClock
+from modelhub.core.context import Services
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.deadline.layer import Deadline
 from modelhub.providers import Provider
@@ -45,16 +48,36 @@ class Slow(Sdkless):
     sdk = "slow_sdk"
 
 
+class ImportLoop(asyncio.SelectorEventLoop):
+    """An event loop for which the import of `slow_sdk` takes an hour."""
+
+    added = 0.0
+
+    def time(self):
+        return super().time() + self.added
+
+
+class ImportClock(SystemClock):
+    """The time of the running loop."""
+
+    def now(self):
+        return asyncio.get_running_loop().time()
+
+
 @pytest.fixture(name="slow_sdk")
 def _slow_sdk(tmp_path, monkeypatch):
+    """A module that takes an hour to import, in the time of the loops of the list that is returned."""
     text = """
-    import time
+    import time, import_loops
     time.sleep(0.1)
+    for loop in import_loops.loops:
+        loop.added += 3600
     is_complete = True
     """
     (tmp_path / "slow_sdk.py").write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(tmp_path)
-    yield
+    monkeypatch.setitem(sys.modules, "import_loops", SimpleNamespace(loops=(loops := [])))
+    yield loops
     sys.modules.pop("slow_sdk", None)
 
 
@@ -110,14 +133,18 @@ async def test_a_stall_is_no_cost_of_later_calls():
     assert ended.value.value.text == "True"
 
 
-@pytest.mark.usefixtures("slow_sdk")
 @pytest.mark.parametrize("name", ["own", "nested"])
-async def test_a_deadline_begins_when_the_sdk_is_loaded(name):
+def test_a_deadline_begins_when_the_sdk_is_loaded(slow_sdk, name):
     """The first call of a process has as much time as every other one; an end that was fixed before it stands."""
-    chain = Chain("inner", [Deadline(Slow("m", False))], deadline=0.05)
+    model = Slow("m", False)
+    model.services = Services(clock=ImportClock())
+    chain = Chain("inner", [Deadline(model)], deadline=60)
     if name == "nested":
         chain = Chain("outer", [chain])
-    assert (await chain("hi", deadline=0.05)).text == "True"
+    with asyncio.Runner(loop_factory=ImportLoop) as runner:
+        slow_sdk.append(runner.get_loop())
+        assert runner.run(chain("hi", deadline=60)).text == "True"
+        assert runner.get_loop().added == 3600
 
 
 @pytest.mark.usefixtures("slow_sdk")
