@@ -63,6 +63,32 @@ def test_what_the_chain_asks_for_is_part_of_the_call(fit):
     }
 
 
+def test_only_what_the_call_asks_for_is_shown(run, tmp_path):
+    """What the file asks for in the model's own entry is another thing, dropped or not."""
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "version: 1\nmodels:\n  gpt: {provider: openai, model_name: gpt-5-mini, api_key: k, ask: {temperature: 0.5}}\n",
+        encoding="utf-8",
+    )
+    found = cells(run("fit", "gpt", "--max-tokens", "500", "--ask", "temperature=1", "--json", "--file", str(path)))
+    assert {key: verdict for key, (verdict, _) in found["gpt"].items()}["temperature"] == "dropped"
+    assert {key: verdict for key, (verdict, _) in found["gpt"].items()}["max_tokens"] != "dropped"
+
+
+def test_parameters_are_tried_together(run, tmp_path):
+    """A model that takes a temperature only without reasoning is shown so."""
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "version: 1\nmodels:\n  gpt: {provider: openai, model_name: gpt-5.1, api: chat, api_key: k}\n", encoding="utf-8"
+    )
+
+    def verdict(effort):
+        arguments = ("--ask", "temperature=1", "--effort", effort, "--json", "--file", str(path))
+        return cells(run("fit", "gpt", *arguments))["gpt"]["temperature"][0]
+
+    assert (verdict("none"), verdict("high")) == ("as it is", "dropped")
+
+
 def test_a_model_that_would_refuse_is_named_and_fails_the_command(fit):
     """An image never is dropped: it changes the answer."""
     result = fit("all", "--image", "--tools")

@@ -14,6 +14,7 @@ from modelhub.providers.base import Provider
 if TYPE_CHECKING:
     from modelhub.cli.fit.shape import CallShape
     from modelhub.config.load import Loaded, ModelEntry
+    from modelhub.providers.parameter_resolver import ResolvedParameters
 
 __all__ = ["Fit", "MemberFit", "fit_members"]
 
@@ -66,48 +67,58 @@ def _find_members(loaded: Loaded, name: str, ask: Mapping[str, Any]) -> Iterator
 def _fit(model: Provider, shape: CallShape, options: Mapping[str, Any]) -> dict[str, Fit]:
     fits: dict[str, Fit] = {}
     if shape.tools:
-        fits["tools"] = _try(model, shape, tools=True)
+        fits["tools"] = _fit_part(model, shape, tools=True)
     if shape.image:
-        fits["image"] = _try(model, shape, image=True)
+        fits["image"] = _fit_part(model, shape, image=True)
     if shape.schema is not None:
-        fits["schema"] = _try(model, shape, schema=True)
-    for name in options:
-        fits[name] = _fit_parameter(model, shape, name, options)
-    return fits
+        fits["schema"] = _fit_part(model, shape, schema=True)
+    # What a model does not take at all must not pass for a refusal of the parameters beside it.
+    parts = {name: name in fits and fits[name].verdict != "refused" for name in ("tools", "schema")}
+    return fits | _fit_parameters(model, shape, parts, options)
 
 
-def _try(model: Provider, shape: CallShape, *, tools: bool = False, image: bool = False, schema: bool = False) -> Fit:
-    """Return whether the model takes a request with one of these, by writing it as it would be sent."""
+_METHODS = {"native": Fit("as it is"), "tool": Fit("spelled", "as a tool"), "prompt": Fit("spelled", "in words")}
+"""How a model is asked for a structured answer."""
+
+
+def _fit_part(
+    model: Provider, shape: CallShape, *, tools: bool = False, image: bool = False, schema: bool = False
+) -> Fit:
+    """Return whether the model takes a request with one of these parts, by writing it as it would be sent."""
     request = shape.make_request(tools=tools, image=image, schema=schema, options={})
     try:
         model.write_trial(request, shape.stream)
     except CallError as error:
         return Fit("refused", str(error))
-    method = model.structured_method(request) if schema else "native"
-    return (
-        Fit("as it is") if method == "native" else Fit("spelled", {"tool": "as a tool", "prompt": "in words"}[method])
-    )
+    return _METHODS[model.structured_method(request)] if schema else Fit("as it is")
 
 
-def _fit_parameter(model: Provider, shape: CallShape, name: str, options: Mapping[str, Any]) -> Fit:
-    request = shape.make_request(
-        tools=shape.tools, image=False, schema=shape.schema is not None, options={name: options[name]}
-    )
+def _fit_parameters(
+    model: Provider, shape: CallShape, parts: Mapping[str, bool], options: Mapping[str, Any]
+) -> dict[str, Fit]:
+    """Return what becomes of each of *options*, which are resolved together: some depend on each other."""
     try:
-        sent = model.write_trial(request, shape.stream)
+        sent = model.write_trial(shape.make_request(**parts, image=False, options=options), shape.stream)
     except CallError as error:
-        return Fit("refused", str(error))
-    if sent is None:
+        if len(options) <= 1:
+            return {name: Fit("refused", str(error)) for name in options}
+        fits: dict[str, Fit] = {}
+        for name, value in options.items():
+            fits |= _fit_parameters(model, shape, parts, {name: value})
+        return fits
+    return {name: _describe(model, name, value, sent) for name, value in options.items()}
+
+
+def _describe(model: Provider, name: str, value: Any, sent: ResolvedParameters | None) -> Fit:
+    vocabulary = model.vocabulary
+    if sent is None or vocabulary is None:
         return Fit("as it is")
-    canonical = next(iter({**sent.dropped, **sent.rounded}), name)
+    canonical = vocabulary.canonical_name(name)
     if canonical in sent.dropped:
         return Fit("dropped", sent.dropped[canonical])
     if canonical in sent.rounded:
         return Fit("rounded", sent.rounded[canonical])
-    if name in sent.values and sent.values[name] == options[name]:
+    spelling = vocabulary.spellings.get(canonical)
+    if spelling is None or sent.values.get(name) == value:
         return Fit("as it is")
-    vocabulary = model.vocabulary
-    if vocabulary is None:
-        return Fit("as it is")
-    spelling = vocabulary.spellings.get(vocabulary.canonical_name(name))
-    return Fit("spelled", spelling.describe().replace("`", "")) if spelling is not None else Fit("as it is")
+    return Fit("spelled", spelling.describe().replace("`", ""))
