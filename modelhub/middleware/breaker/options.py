@@ -1,4 +1,4 @@
-"""When a model is left alone, and for how long."""
+"""When the circuit breaker of a model opens, and for how long."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ __all__ = ["BreakerOptions"]
 
 
 class BreakerOptions(LayerOptions):
-    """When a model is left alone, and for how long."""
+    """When the circuit breaker of a model opens, and for how long."""
 
     failures: Annotated[int, Field(ge=1, le=1000)] = 5
-    """How many attempts must fail in a row before the model is left alone."""
+    """The number of attempts that must fail in a row before the breaker opens. While it is open, no call is sent."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Or which share of the attempts within `window`, if there were at least twice `failures`."""
+    """The share of failed attempts within `window` that opens the breaker too, from twice `failures` attempts on."""
     window: Annotated[float, Duration(0.1, 3600)] = 30.0
-    """How long an attempt is remembered for the share."""
+    """The time over which `share` is counted, such as `30s`."""
     pause: Annotated[float, Duration(0.01, 3600)] = 1.0
-    """How long the first pause is; it doubles each time the probe after it fails, and is jittered by a tenth."""
+    """How long the breaker is open at first, plus up to a tenth of random jitter. One call is then sent as a probe;
+    each probe that fails doubles the pause."""
     max_pause: Annotated[float, Duration(0.01, 3600)] = 4.0
-    """The longest pause after failures that pass by themselves; after silence it is as long as the silence was."""
+    """The longest pause after failures that pass by themselves. After a timeout it is at least as long as the
+    timeout."""
     slow_first_token: Annotated[float, Duration(0.1, 600)] | None = None
-    """An answer whose first content took longer counts as a failure, although it is given out; not if not given."""
+    """Answers whose first content takes longer than this, such as `10s`, are returned but count as failures. By default
+    they do not count."""
     long_pause: Annotated[float, Duration(0.01, 86_400)] = 60.0
-    """The pause after failures that somebody must mend: a wrong key, an empty account, an unknown model."""
+    """How long the breaker is open after failures that need a person: a wrong key, an empty account, an unknown
+    model."""

@@ -16,36 +16,39 @@ FAILURES = {cls.__name__: cls for cls in errors.failure_classes()}
 
 
 class StickyOptions(Options):
-    """How long, and for whose calls, the model that answered after a fallback is asked first."""
+    """How long, and for which calls, the model that answered after a fallback is tried first."""
 
     duration: Annotated[float, Duration(0, 86_400)] = Field(alias="for")
-    """How long it is asked first, such as `5m`; each answer does not make it longer."""
+    """How long it is tried first, such as `5m`, from its first answer on. Later answers do not extend the time."""
     by: Annotated[str, Field(pattern=r"^tag:.+$")] | None = None
-    """The tag by which calls are told apart, such as `tag:session`; all calls of the chain together if not given."""
+    """The tag that separates calls, such as `tag:session`. By default all calls of the chain count together."""
 
 
 class ChainOptions(LayerOptions):
     """An ordered list of models."""
 
     models: Annotated[list[str], Field(min_length=1)]
-    """Names of models or of other chains, in the order they are asked."""
+    """The names of models or other chains, in the order in which they are tried."""
     deadline: Annotated[float, Duration(0.001, 86_400)] | None = None
-    """Until the whole call must be over: attempts, waits, models, reading a stream; not the first import of an SDK."""
+    """The time limit of a whole call, such as `90s`: all attempts, waits and models, and reading a stream. The first
+    import of an SDK does not count."""
     stream: bool = False
-    """Whether a call gives a stream of snapshots; holds for every model of the chain. A call may say otherwise."""
+    """Whether a call returns a stream of snapshots, for every model of the chain. A call can override it with
+    `stream=`."""
     stream_inside: bool = False
     """Whether to stream plain answers internally, so that `timeout.first_token`, `idle` and `slow` apply to them."""
     on_broken_stream: Literal["restart", "raise"] = "restart"
-    """What to do when a stream breaks after its first content: begin anew on the next model, or raise."""
+    """What happens when a stream breaks after its first content: `restart` retries the answer on the next model."""
     fallback_on: list[str] = Field(default_factory=list)
-    """Failures after which the next model is asked although the table says no, such as `ContentBlocked`."""
+    """Failures that fall back to the next model although they do not by default, such as `ContentBlocked`."""
     no_fallback_on: list[str] = Field(default_factory=list)
-    """Failures after which nobody else is asked although the table says yes."""
+    """Failures that do not fall back to the next model although they do by default."""
     sticky: Annotated[float, Duration(0, 86_400)] | StickyOptions = 0.0
-    """How long the model that answered after a fallback is asked first, for the sake of its prompt cache: `5m`, or
+    """How long the model that answered after a fallback is tried first, because its prompt cache is warm: `5m`, or
     `{for: 5m, by: tag:session}` to keep each session where its cache is."""
     ask: AskOptions | None = None
-    """Parameters of every call, by the names that are the same for every vendor; they go before those of its models."""
+    """Parameters of every call, under the names that are the same for every vendor. They override those of the
+    models."""
 
     @field_validator("fallback_on", "no_fallback_on")
     @classmethod

@@ -22,7 +22,7 @@ _Tokens = Annotated[int, Field(gt=0, le=10_000_000_000)]
 
 
 class LimitOptions(LayerOptions):
-    """What a pool admits; or less, where the vendor's headers say that less is left."""
+    """What a pool admits. It admits less while the vendor's headers report that less is left."""
 
     BOUNDS: ClassVar[tuple[str, ...]] = (
         "requests_per_minute",
@@ -54,17 +54,18 @@ class LimitOptions(LayerOptions):
     output_tokens: Rates | None = None
     """Output tokens in any other period."""
     concurrency: Annotated[int, Field(gt=0, le=100_000)] | Literal["auto"] | None = None
-    """Attempts under way at the same time. `auto`: as many as the vendor bears; begins with 4, grows while they are all
-    in use, and is halved by a rate limit."""
+    """Attempts in flight at the same time. `auto` adapts to the vendor: it starts at 4, grows while all are in use, and
+    is halved by a 429."""
     burst: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Which share of a rate may pass at once after a rest; what is beyond is spread over the period. 1: all at once, 0:
-    one by one. If not given: a tenth of the requests, at least 5; half of the tokens; all of a rate over a minute."""
+    """The share of a rate that may pass at once after a pause; the remainder is spread over the period. 1 is all at
+    once, 0 is one by one. The default is a tenth of the requests (at least 5), half of the tokens, and all of a rate
+    whose period is over a minute."""
     max_queue: Annotated[int, Field(ge=0)] | None = None
-    """How many attempts may wait; one more is refused. No bound if not given."""
+    """How many attempts may wait in the queue; one more is rejected. Unlimited by default."""
     max_wait: Annotated[float, Duration(0, 86_400)] | None = None
-    """How long an attempt may wait; what takes longer is refused, as soon as that is clear. If not given, an attempt
-    waits until the call's deadline, or half of the time until then if another model is behind; for a vendor's pause,
-    for what its headers say is used up, or for a rate over a minute that is, 60 s, or 10 s if another model is behind.
+    """How long an attempt may wait; a longer wait is rejected as soon as it is foreseen. By default an attempt waits
+    until the call's deadline, or half of the time until then if there is a fallback. For a pause that the vendor asked
+    for, and for a limit that is used up by its headers or over a minute, it waits 60 s, or 10 s if there is a fallback.
     """
 
     def rates(self) -> Iterator[tuple[What, Rate]]:

@@ -28,25 +28,26 @@ _Speed = Annotated[
 
 
 class SlowOptions(Options):
-    """How slowly an answer may come: what is slower is alive, but useless."""
+    """The least speed of an answer; a slower one is given up."""
 
     below: _Speed
     """The least speed, in characters a second: `20/s`, or a number. Text, thinking and arguments of tools count."""
     after: Annotated[float, Duration(0.1, 600)] = 10.0
-    """Over how many seconds the speed is measured; time in which nobody waits for the vendor does not count."""
+    """The time over which the speed is measured, such as `10s`. Time in which nobody waits for the vendor does not
+    count."""
 
 
 class TimeoutOptions(LayerOptions):
-    """How long one attempt may be silent, how slow it may be, and how long it may take."""
+    """How long one attempt may take, how long it may be silent, and how slow it may be."""
 
     connect: Annotated[float, Duration(0.001, 600)] = 5.0
-    """Until the connection stands."""
+    """The time limit for connecting, TLS included."""
     first_token: Annotated[float, Duration(0.001, 600)] = 30.0
-    """Until a stream's first content arrives, counted from sending the request; pings do not count. Holds for a plain
-    call too where it is streamed beneath (`stream_inside`)."""
+    """The time limit for the first content of a stream, from sending the request; pings do not count. It also applies
+    to plain calls that are streamed internally (`stream_inside`)."""
     idle: Annotated[float, Duration(0.001, 600)] = 30.0
-    """Between one content of a stream and the next."""
+    """The time limit between one content of a stream and the next."""
     slow: SlowOptions | None = None
-    """How slowly a stream may come, such as `{below: 20/s, after: 10s}`; no bound if not given."""
+    """The least speed of a stream, such as `{below: 20/s, after: 10s}`. Unlimited by default."""
     total: Annotated[float, Duration(0.001, 86_400)] = 120.0
-    """Until the attempt's answer is complete, whether or not anybody reads it."""
+    """The time limit for the complete answer, whether or not anybody reads it."""

@@ -22,18 +22,19 @@ Figures = Mapping[str, Any]
 
 
 class PricingOptions(LayerOptions):
-    """What a million tokens cost, in US dollars."""
+    """Prices in US dollars per million tokens."""
 
     input: _Price
     """Input tokens that were neither read from nor written to a cache."""
     output: _Price
     """Output tokens, reasoning included."""
     cache_read: _Price | None = None
-    """Input tokens read from a cache; as `input` if not given."""
+    """Input tokens read from a cache; the default is the price of `input`."""
     cache_write: _Price | None = None
-    """Input tokens written to a cache; as `input` if not given."""
+    """Input tokens written to a cache; the default is the price of `input`."""
     cache_write_1h: _Price | None = None
-    """Those of them that are kept for an hour (Anthropic tells); twice `input` if not given, as Anthropic charges."""
+    """Input tokens written to a cache for an hour, as Anthropic counts them; the default is twice `input`, its
+    price."""
 
     def cost(self, usage: Figures, at: datetime | None = None) -> Decimal:  # noqa: ARG002 - these prices do not change
         """What *usage* costs in US dollars."""
