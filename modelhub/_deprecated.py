@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["forward_names"]
+__all__ = ["RenamedAttribute", "forward_names"]
 
 
 def forward_names(old: str, new: str, renamed: Mapping[str, str] | None = None) -> Callable[[str], Any]:
@@ -27,3 +27,18 @@ def forward_names(old: str, new: str, renamed: Mapping[str, str] | None = None) 
         return value
 
     return __getattr__
+
+
+class RenamedAttribute:
+    """An attribute of a class, and of its instances, that is called *current* now; reading it warns."""
+
+    def __init__(self, current: str) -> None:
+        self._current = current
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        message = f"`{owner.__name__}.{self._name}` is now `{self._current}`"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return getattr(owner if instance is None else instance, self._current)

@@ -4,6 +4,8 @@ import importlib
 
 import pytest
 
+from modelhub import RateLimited
+
 MOVED = {
     "blocks": ["TextBlock", "Message"],
     "clock": ["Clock"],
@@ -25,6 +27,13 @@ def test_an_old_name_forwards_with_a_warning(module, name):
     old = importlib.import_module(f"modelhub.{module}")
     with pytest.warns(DeprecationWarning, match=rf"`modelhub\.{module}\.{name}` is now `modelhub\.\w+"):
         assert getattr(old, name) is not None
+
+
+@pytest.mark.parametrize("error", [RateLimited, RateLimited("slow down")], ids=["class", "instance"])
+def test_the_verdict_of_an_error_is_its_policy(error):
+    """On the class and on an instance, with a warning that says so."""
+    with pytest.warns(DeprecationWarning, match=r"`RateLimited\.verdict` is now `policy`"):
+        assert error.verdict is RateLimited.policy
 
 
 def test_a_name_that_never_was_is_an_attribute_error():

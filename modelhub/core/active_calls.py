@@ -28,7 +28,7 @@ class ActiveCall(Protocol):
         ...
 
     def end_call(self) -> None:
-        """End it with HubClosed."""
+        """End the call with HubClosed, at once."""
         ...
 
     def end_call_if_waiting(self) -> None:
@@ -80,7 +80,7 @@ class ActiveCalls:
             raise HubClosed("the hub was closed while the call was under way")
 
     def discard(self, call: ActiveCall) -> None:
-        """A call is finished."""
+        """Remove a call that is finished from those under way."""
         self._calls.pop(call, None)
         for loop, event in self._waiters:
             if not self._running():

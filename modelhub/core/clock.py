@@ -22,12 +22,12 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Come back after *seconds*."""
+        """Wait for *seconds* without blocking the event loop."""
         ...
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The time of this machine, in seconds; the default clock."""
 
     now = staticmethod(time.monotonic)
     """Seconds on the monotonic clock, the one the event loop uses too."""

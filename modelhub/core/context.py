@@ -63,10 +63,10 @@ def as_seconds(deadline: Any) -> float | None:
     if deadline is None:
         return None
     try:
-        found: float = parse_duration(deadline)
+        duration: float = parse_duration(deadline)
     except PydanticCustomError as error:
         raise InvalidRequest(f"deadline: {error.message()}") from None
-    return found
+    return duration
 
 
 @contextmanager
@@ -120,7 +120,7 @@ class _Random(random.Random):
         register_at_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Seed it again."""
+        """Seed the generator again in a forked child."""
         self.seed()
 
 
@@ -137,7 +137,7 @@ class Services:
     files: FileAccess = field(default_factory=FileAccess)
 
     def observe(self, event: Event) -> None:
-        """Tell every observer."""
+        """Pass *event* to every observer; an observer that raises is logged and fails nothing."""
         for observer in self.observers:
             try:
                 observer(event)
@@ -201,7 +201,7 @@ class CallContext:
         return self.services.clock.now() - self.started
 
     def observe(self, event: Event) -> None:
-        """Tell every observer."""
+        """Pass *event* to every observer of the hub."""
         self.services.observe(event)
 
     def enter(self) -> None:

@@ -44,6 +44,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from modelhub._deprecated import RenamedAttribute
 from modelhub.core.failure_policy import BreakerEffect, Chargeable, FailurePolicy, RetryRule
 from modelhub.core.hub_errors import ConfigError, HubClosed, ModelHubError, Problem, UnknownModel
 
@@ -107,6 +108,7 @@ class CallError(ModelHubError):
     """
 
     policy: ClassVar[FailurePolicy]
+    verdict: ClassVar[RenamedAttribute] = RenamedAttribute("policy")
     model: str | None
     provider: str | None
     status: int | None
@@ -181,7 +183,7 @@ class ConnectionLost(CallError, ConnectionError):
 
 
 class TimedOut(CallError, TimeoutError):
-    """Silence."""
+    """A time limit of the attempt passed; the subclasses say which one."""
 
     policy = FailurePolicy("silence", RetryRule.IF_LAST, breaker=BreakerEffect.COUNTS, billed=Chargeable.MAYBE)
 
@@ -229,7 +231,7 @@ class Overloaded(CallError):
 
 
 class ServerError(CallError):
-    """The vendor failed."""
+    """The vendor reports a failure of its own, with a 5xx or inside an answer."""
 
     policy = FailurePolicy("other 5xx, 408, 409", RetryRule.YES, breaker=BreakerEffect.COUNTS, billed=Chargeable.MAYBE)
 

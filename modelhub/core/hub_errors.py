@@ -53,9 +53,9 @@ class ConfigError(ModelHubError, ValueError):
     """The configuration cannot be used. `problems` has every reason, in the order of the file."""
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
-        found = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
-        super().__init__("\n\n".join([*map(str, found), *_count(found)]))
-        self.problems = found
+        listed = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n\n".join([*map(str, listed), *_count(listed)]))
+        self.problems = listed
 
 
 def _count(problems: Sequence[Problem]) -> Iterator[str]:

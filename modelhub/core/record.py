@@ -111,7 +111,7 @@ class LazyRecord(Record):
         return super(LazyRecord, self._built()).items()
 
     def values(self) -> ValuesView[Any]:  # type: ignore[override]
-        """All values."""
+        """Return all values; lazy ones are built."""
         return super(LazyRecord, self._built()).values()
 
     def __iter__(self) -> Iterator[str]:

@@ -17,7 +17,7 @@ ToolChoiceOption: TypeAlias = str | Mapping[str, Any] | None
 
 
 class ChatRequest(NamedTuple):
-    """One call as every floor sees it; it cannot be changed.
+    """One call as every layer and provider sees it; it cannot be changed.
 
     `stream` is None where the caller left it to the model. `options` are the caller's further keywords, by the
     vendor's names. `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None.

@@ -102,7 +102,7 @@ class ChatUsage(LazyRecord):
 
     @property
     def total_tokens(self) -> int:
-        """Input and output together."""
+        """The number of input and output tokens together."""
         return int(self["input_tokens"]) + int(self["output_tokens"])
 
     def add(self, other: ChatUsage) -> None:
@@ -297,12 +297,12 @@ class ChatResponse(LazyRecord, Generic[OutputT]):
 
     @property
     def text(self) -> str:
-        """All text blocks, joined."""
+        """The text of all text blocks, joined without a separator."""
         return _text_of(self["content"])
 
     @property
     def thinking(self) -> str:
-        """All thinking blocks, joined."""
+        """The text of all thinking blocks, joined without a separator."""
         return "".join(block["thinking"] for block in self["content"] if block["type"] == "thinking")
 
     def count_characters(self) -> int:

@@ -46,7 +46,7 @@ class SnapshotSource(Protocol):
         """End the read under way with ReadInterrupted; False if nobody is reading."""
 
     async def aclose(self) -> None:
-        """Give back the connection."""
+        """End the stream and give back its connection."""
 
 
 class WaitObserver(Protocol):
@@ -115,7 +115,7 @@ class _Shield:
         self.future.add_done_callback(callback, context=context)
 
     def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
-        """Take *callback* back."""
+        """Remove *callback*, so that it is not called."""
         self._callback = None
         return self.future.remove_done_callback(callback)
 

@@ -121,7 +121,7 @@ class StreamTimer:
         self._waited = self._now() - since if is_cancelled and since is not None else 0.0
 
     def stop(self) -> None:
-        """The stream is over."""
+        """Stop the timer and forget all limits: the stream is finished."""
         self._deadlines, self._idle, self._speed, self._fires_at = [], None, None, math.inf
         self._on_expired = _ignore  # no cycle: what is over is collected at once
         if self._handle is not None:
@@ -157,4 +157,4 @@ class StreamTimer:
 
 
 def _ignore(make_error: MakeError) -> None:
-    """The stream is over."""
+    """Do nothing: the stream is finished."""

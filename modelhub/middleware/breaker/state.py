@@ -52,7 +52,7 @@ class AttemptCounts:
             self.failures -= oldest.failures
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all attempts that were counted."""
         self._buckets.clear()
         self.attempts = self.failures = 0
 

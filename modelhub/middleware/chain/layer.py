@@ -84,7 +84,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
 
     @property
     def name(self) -> str:
-        """The chain's own name."""
+        """The name of the chain in the file."""
         return self._name
 
     def open_call(self, kwargs: dict[str, Any]) -> CallContext:

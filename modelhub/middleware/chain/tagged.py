@@ -30,5 +30,5 @@ class Tagged(StreamingCalls, Layer):  # type: ignore[misc] # see `Chain`
         return self.inner.open_call(kwargs)
 
     async def send(self, request: ChatRequest) -> Reply:
-        """The chain's reply."""
+        """Return the reply of the chain, which raises what it raises."""
         return await self.inner.send(request)

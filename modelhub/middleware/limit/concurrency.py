@@ -23,11 +23,11 @@ class ConcurrencyLimit:
         return self.limit is None or self.taken < self.limit
 
     def take(self) -> None:
-        """An attempt begins."""
+        """Count an attempt as in flight."""
         self.taken += 1
 
     def give_back(self) -> None:
-        """An attempt has ended."""
+        """Count an attempt as ended."""
         self.taken -= 1
 
     def answered(self, began: float, now: float) -> None:
@@ -59,7 +59,7 @@ class AimdConcurrencyLimit(ConcurrencyLimit):
         self._resize(self._size + (1.0 if self._starting else 1.0 / self._size))
 
     def on_throttle(self, began: float, now: float) -> None:
-        """Half the places."""
+        """Halve the limit, unless the attempt began before the last cut."""
         if self._is_old(began, now):
             return
         # What was really in use is what was too much.

@@ -45,7 +45,7 @@ class LoopTimer:
             on_loop(self.loop, self._start, max(wait, _TICK))
 
     def stop(self) -> None:
-        """Ring no more."""
+        """Cancel the timer."""
         self._at = None
         on_loop(self.loop, self._cancel)
 

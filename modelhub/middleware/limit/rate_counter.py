@@ -76,7 +76,7 @@ class RateCounter:
         return wait if self._bucket is None else max(wait, self._bucket.wait(amount, now, ahead))
 
     def take(self, amount: int, now: float) -> Reservation:
-        """Reserve *amount*."""
+        """Reserve *amount* at the instant *now*, and return the reservation."""
         self.reserved += amount
         self._number += 1
         if self.remote_limits.items:

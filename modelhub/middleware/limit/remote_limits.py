@@ -97,7 +97,7 @@ class RemoteLimits:
                 limit.probes.append(number)
 
     def record_consumed(self, amount: int, now: float) -> None:
-        """*amount* was admitted."""
+        """Count *amount* as consumed of every limit, at the instant *now*."""
         for limit in self.items:
             limit.consumed += amount
             limit.last_probe = now

@@ -50,7 +50,7 @@ class PoolSnapshot:
             yield f"paused for {self.paused:.1f} s"
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """Return the snapshot as a JSON-compatible dict."""
         rates = {f"{rate.what}/{rate.rate.unit}": {"limit": rate.rate.amount, "left": rate.left} for rate in self.rates}
         slots = None if self.slots is None else {"limit": self.slots, "left": max(0, self.slots - self.taken)}
         return {

@@ -23,7 +23,7 @@ class Pricing(Protocol):
 
 
 class PriceSource(Protocol):
-    """Where prices are found."""
+    """Finds the price of a model; the price book of a hub is one."""
 
     def price(self, model: Any, own: Pricing | None = None) -> Pricing | None:
         """The price of the provider *model*, whose entry has *own*."""
