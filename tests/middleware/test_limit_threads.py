@@ -11,7 +11,7 @@ from modelhub import Hub
 from modelhub.middleware.limit.layer import Amounts, Limit, RateLimitPool
 from modelhub.middleware.limit.options import LimitOptions
 
-PERIOD, MOST = 0.5, 40
+PERIOD, MOST, SECONDS = 0.25, 20, 1.0
 
 
 def most_in_a_window(times, period):
@@ -25,34 +25,54 @@ def most_in_a_window(times, period):
     return held
 
 
-async def take(pool, seconds, passed):
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        permit = await pool.acquire(Amounts(1))
-        passed.append(permit.began)
-        await asyncio.sleep(0)
-        permit.settle()
+class Taker:
+    """Takes from *pool* in a loop and a thread of its own, with ten tasks, for a while.
+
+    `passed` are the instants at which it was let in, `stalled` is how long its loop could not do what was due: no pool
+    is to blame for a machine that is busy with something else.
+    """
+
+    def __init__(self, pool):
+        self.pool, self.passed, self.stalled = pool, [], 0.0
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.run()))
+
+    async def run(self):
+        self.ends = time.monotonic() + SECONDS
+        watch = asyncio.create_task(self.watch())
+        await asyncio.gather(*(self.take() for _ in range(10)))
+        watch.cancel()
+
+    async def take(self):
+        while time.monotonic() < self.ends:
+            permit = await self.pool.acquire(Amounts(1))
+            self.passed.append(permit.began)
+            await asyncio.sleep(0)
+            permit.settle()
+
+    async def watch(self, tick=0.02, tolerance=0.005):
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(tick)
+            late = time.monotonic() - began - tick
+            self.stalled += late if late > tolerance else 0
 
 
 @pytest.mark.parametrize("burst", [None, 1])
 def test_the_count_is_exact_over_threads(burst):
     """Four loops in four threads, ten tasks each: together they keep to the rate, use it, and nobody starves."""
-    pool = RateLimitPool("t", LimitOptions(requests=f"{MOST}/500ms", burst=burst, concurrency=8))
-    passed = [[] for _ in range(4)]
-
-    async def main(mine):
-        await asyncio.gather(*(take(pool, 2.0, mine) for _ in range(10)))
-
-    threads = [threading.Thread(target=asyncio.run, args=(main(mine),)) for mine in passed]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert not any(thread.is_alive() for thread in threads)
-    together = [at for mine in passed for at in mine]
+    pool = RateLimitPool("t", LimitOptions(requests=f"{MOST}/{PERIOD * 1000:g}ms", burst=burst, concurrency=8))
+    takers = [Taker(pool) for _ in range(4)]
+    for taker in takers:
+        taker.thread.start()
+    for taker in takers:
+        taker.thread.join(60)
+    assert not any(taker.thread.is_alive() for taker in takers)
+    together = [instant for taker in takers for instant in taker.passed]
     assert most_in_a_window(together, PERIOD) <= MOST
-    assert len(together) >= 0.9 * MOST * 2.0 / PERIOD
-    assert min(map(len, passed)) > 0.5 * len(together) / 4
+    stalled = sum(taker.stalled for taker in takers)
+    assert len(together) >= 0.9 * MOST * (SECONDS - stalled) / PERIOD
+    for taker in takers:
+        assert len(taker.passed) >= 0.5 * len(together) / 4 * (1 - taker.stalled / SECONDS)
     assert (pool.slots.taken, pool.left().waiting, pool._timers) == (0, 0, {})
 
 
@@ -60,7 +80,7 @@ def test_a_hub_keeps_its_count_over_several_runs():
     """Each `asyncio.run` has its own loop; the pool is the same."""
     config = {
         "version": 1,
-        "limits": {"t": {"requests": "3/500ms", "burst": 1}},
+        "limits": {"t": {"requests": "3/100ms", "burst": 1}},
         "models": {"a": {"provider": "scripted", "reply": "x", "limit": "t"}},
     }
     hub = Hub.from_dict(config)
@@ -71,7 +91,7 @@ def test_a_hub_keeps_its_count_over_several_runs():
     began = time.monotonic()
     for _ in range(7):
         asyncio.run(ask())
-    assert time.monotonic() - began >= 1.0
+    assert time.monotonic() - began >= 0.2
 
 
 def test_a_loop_that_is_gone_holds_nobody_up():
@@ -88,7 +108,7 @@ def test_a_loop_that_is_gone_holds_nobody_up():
     async def another():
         (await pool.acquire()).settle()
 
-    asyncio.run(asyncio.wait_for(another(), 5))
+    asyncio.run(asyncio.wait_for(another(), 60))
     assert pool.left().taken == 0
     waiting._log_destroy_pending = False
     del waiting, held
@@ -106,8 +126,8 @@ def test_a_loop_that_stands_still_holds_up_only_itself():
     async def another():
         (await pool.acquire()).settle()
 
-    asyncio.run(asyncio.wait_for(another(), 5))
-    loop.run_until_complete(asyncio.wait_for(waiting, 5))
+    asyncio.run(asyncio.wait_for(another(), 60))
+    loop.run_until_complete(asyncio.wait_for(waiting, 60))
     loop.close()
 
 
@@ -131,7 +151,7 @@ def test_places_are_exact_over_threads():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert max(most) == 3
     assert pool.slots.taken == 0
