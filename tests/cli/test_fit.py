@@ -75,6 +75,19 @@ def test_only_what_the_call_asks_for_is_shown(run, tmp_path):
     assert {key: verdict for key, (verdict, _) in found["gpt"].items()}["max_tokens"] != "dropped"
 
 
+def test_a_parameter_is_not_refused_for_what_stands_beside_it(run, tmp_path):
+    """A model that cannot be made to call a tool still takes the parameters of the call."""
+    path, calls = tmp_path / "own.yaml", tmp_path / "calls.yaml"
+    path.write_text(
+        "version: 1\nmodels:\n  local: {provider: openai, model_name: m, base_url: 'http://127.0.0.1:1/v1',"
+        " quirks: {tool_choices: [auto]}}\n",
+        encoding="utf-8",
+    )
+    calls.write_text("- {tools: true, tool_choice: required, ask: {seed: 1}}\n", encoding="utf-8")
+    found = cells(run("fit", "local", "--calls", str(calls), "--json", "--file", str(path)))["local"]
+    assert (found["tools"][0], found["seed"][0]) == ("refused", "as it is")
+
+
 def test_parameters_are_tried_together(run, tmp_path):
     """A model that takes a temperature only without reasoning is shown so."""
     path = tmp_path / "own.yaml"
@@ -160,6 +173,8 @@ def test_a_drill_plays_its_faults_with_a_call_of_a_shape(fit, run, tmp_path):
     )
     report = json.loads(drilled.stdout)
     assert report["counts"] == {"ok": 1, "slow": 0, "lost": 0, "wrong": 0}
+    misspelt = ("drill", "main", "--only", "overloaded", "--ask", "deadlne=5s", "--file", str(tmp_path / "models.yaml"))
+    assert run(*misspelt).exit_code == Exit.FAILED
 
 
 @pytest.mark.parametrize(

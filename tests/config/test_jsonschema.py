@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from modelhub import registry
 from modelhub.config.jsonschema import build_file_schema, write_schema
 from modelhub.config.source import parse_document
-from modelhub.options import ProviderOptions
+from modelhub.options import Duration, ProviderOptions
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "schemas" / "models.schema.json"
@@ -145,6 +145,13 @@ def test_mistakes_are_flagged(schema: dict[str, Any], lines: str) -> None:
 def test_good_lines(schema: dict[str, Any], lines: str) -> None:
     """References, durations, free mappings and later names are no mistakes."""
     assert mistakes(schema, HEAD + lines) == []
+
+
+def test_bounds_of_durations_are_whole_numbers_however_they_are_written() -> None:
+    """Durations with equal bounds are one annotation to Python; the schema does not depend on which came first."""
+    for bounds in ((0, 60), (0.0, 60.0)):
+        number = Duration(*bounds).__get_pydantic_json_schema__({}, None)["anyOf"][0]  # type: ignore[arg-type, typeddict-item]
+        assert (repr(number["minimum"]), repr(number["maximum"])) == ("0", "60")
 
 
 def test_every_key_is_described(schema: dict[str, Any]) -> None:

@@ -258,6 +258,12 @@ async def test_sticky_by_a_tag_keeps_each_session_where_its_cache_is(world):
     assert [(await chain("hi", tags={"session": name})).model for name in "xyz"] == ["a", "a", "a"]
 
 
+async def test_calls_of_no_session_do_not_keep_each_other_at_a_model(world):
+    """They have no tag by which they belong together."""
+    chain = world.chain([BUSY, OK], OK, sticky={"for": "60s", "by": "tag:session"}, entry=ONCE)
+    assert [(await chain("hi")).model for _ in range(2)] == ["b", "a"]
+
+
 async def test_a_call_without_fallback_has_no_say_in_it(world):
     """It asks the first, and the favourite stays the favourite."""
     chain = world.chain([BUSY, OK], OK, sticky=60, entry=ONCE)

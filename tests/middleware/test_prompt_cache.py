@@ -84,6 +84,13 @@ def test_the_callers_own_marks_stay_and_count():
     assert ("tools", 0) in marks
 
 
+def test_the_callers_own_mark_of_a_tool_stays():
+    """It is not replaced by that of the file."""
+    mark = {"type": "ephemeral", "ttl": "1h"}
+    marks = find_marks(run_virtual(send("anthropic", tools=[{**TOOL, "cache_control": mark}])))
+    assert marks["tools", 0] == mark
+
+
 def test_of_too_many_marks_the_last_are_kept():
     """Anthropic refuses a request with five."""
     own = [{"type": "text", "text": word, "cache_control": MARK} for word in "abcdef"]
