@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 import os
 import pickle
@@ -19,7 +18,7 @@ from modelhub.config.load import Loaded, copy_plain, load_dict, load_file
 from modelhub.config.portable import find_literal_secrets
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.context import Instrumentation, Services, as_seconds, bounded, tagged
-from modelhub.core.errors import ConfigError, HubClosed, InvalidRequest, UnknownModel
+from modelhub.core.errors import ConfigError, HubClosed, InvalidRequest
 from modelhub.core.model import ChatModelBase
 from modelhub.core.process import is_in_finalizer, register_at_fork
 from modelhub.core.sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
@@ -210,8 +209,7 @@ class Hub:
                 raise HubClosed(f"the hub is closed; `{name}` is no longer available")
             chain = self._chains.get(name)
             if chain is None:
-                if name not in self:
-                    raise UnknownModel(self._describe_unknown(name))
+                self.loaded.check_name(name)
                 chain = self._chains[name] = self._builder.chain(name)
             return chain
 
@@ -234,12 +232,6 @@ class Hub:
         if allowed is None:
             raise InvalidRequest("deadline: expected a duration such as 500ms, 5s, 2m or a number of seconds")
         return bounded(self.services.clock.now() + allowed)
-
-    def _describe_unknown(self, name: str) -> str:
-        names = list(self)
-        matches = difflib.get_close_matches(str(name), names, 1)
-        suggestion = f"; did you mean `{matches[0]}`?" if matches else ""
-        return f"no model or chain is called `{name}`{suggestion} (there are: {', '.join(names)})"
 
     @property
     def limits(self) -> Mapping[str, RateLimitPool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,10 +61,22 @@ class Loaded:
     def list_origins(self, name: str) -> list[Origin]:
         """Return every value of the model or chain *name* and where it comes from. Raises UnknownModel."""
         if name not in self._origins:
-            close = difflib.get_close_matches(name, self._origins, 1)
-            suggestion = f"; did you mean `{close[0]}`?" if close else ""
-            raise UnknownModel(f"no model or chain `{name}`{suggestion} (there are: {', '.join(self._origins)})")
+            raise UnknownModel(f"no model or chain `{name}`{_suggest(name, self._origins)}")
         return list(self._origins[name]())
+
+    def check_name(self, name: str) -> None:
+        """Raise UnknownModel, with the names that exist and a suggestion, if *name* is no model and no chain."""
+        names = [*self.chains, *self.models]
+        if name not in names:
+            raise UnknownModel(f"no model or chain is called `{name}`{_suggest(name, names)}")
+
+
+def _suggest(name: object, names: Iterable[str]) -> str:
+    """Return the end of a message about an unknown *name*: the one of *names* that was probably meant, and all."""
+    known = list(names)
+    matches = difflib.get_close_matches(str(name), known, 1)
+    suggestion = f"; did you mean `{matches[0]}`?" if matches else ""
+    return f"{suggestion} (there are: {', '.join(known)})"
 
 
 def _find_written_path(document: Document, path: Path) -> Path:

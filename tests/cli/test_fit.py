@@ -183,6 +183,7 @@ def test_a_drill_plays_its_faults_with_a_call_of_a_shape(fit, run, tmp_path):
         (["--ask", "seed"], "expected NAME=VALUE"),
         (["--schema", "nothing"], "expected module:Class"),
         (["--schema", "no_such_module:X"], "No module named"),
+        (["--calls", "calls.yaml", "--tools"], "leave the other options out"),
     ],
 )
 def test_a_wrong_option_is_said(fit, arguments, says):
@@ -195,4 +196,4 @@ def test_an_unknown_name_is_said(fit):
     """With the names there are."""
     result = fit("mian")
     assert result.exit_code == Exit.CONFIG
-    assert "no model or chain is called `mian`" in result.stderr
+    assert "no model or chain is called `mian`; did you mean `main`?" in result.stderr

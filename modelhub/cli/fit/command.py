@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modelhub.cli.fit.compare import Fit, MemberFit
     from modelhub.cli.fit.shape import CallShape
 
-__all__ = ["fit", "fit_calls"]
+__all__ = ["fit"]
 
 _STYLES = {"as it is": "green", "spelled": "green", "rounded": "yellow", "dropped": "yellow", "refused": "bold red"}
 
@@ -62,24 +62,22 @@ def fit(
         if effort is not None:
             parameters["reasoning_effort"] = effort
         shape = CallShape(parameters=parameters, tools=tools, image=image, schema=_read_schema(schema), stream=stream)
+        if calls is not None and shape != CallShape():
+            fail_usage("the file says what its calls ask for: leave the other options out", "--calls")
         shapes = [shape] if calls is None else list(read_shapes(calls))
-        refused = fit_calls(name, shapes, file, as_json=as_json)
+        refused = _fit_calls(name, shapes, file, as_json=as_json)
     if refused:
         raise typer.Exit(Exit.FAILED)
 
 
-def fit_calls(name: str, shapes: list[CallShape], file: Path | None, *, as_json: bool) -> bool:
+def _fit_calls(name: str, shapes: list[CallShape], file: Path | None, *, as_json: bool) -> bool:
     """Print what the models of *name* make of calls of these *shapes*; return whether one would be refused."""
     from modelhub.cli.fit.compare import fit_members
     from modelhub.config.load import load_file
-    from modelhub.core.errors import UnknownModel
     from modelhub.hub import find_config_file
 
     loaded = load_file(find_config_file(file))
-    if name not in loaded.chains and name not in loaded.models:
-        raise UnknownModel(
-            f"no model or chain is called `{name}` (there are: {', '.join([*loaded.chains, *loaded.models])})"
-        )
+    loaded.check_name(name)
     results = [(shape, list(fit_members(loaded, name, shape))) for shape in shapes]
     if as_json:
         print_json(
