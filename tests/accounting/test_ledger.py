@@ -142,14 +142,15 @@ def test_a_batch_is_written_in_its_time(tmp_path):
     with hub_of(path, batch=10, max_delay="30s") as hub:
         ask(hub, 4)
         assert hub.usage.health.pending == 4
-        ask(hub, 6)
-        until(lambda: hub.usage.health.written >= 9)
+        ask(hub, 5)
+        # How many more than half a batch are written at once depends on the threads; fewer would mean a whole batch.
+        until(lambda: hub.usage.health.written >= 5)
         hub.usage.flush()
-        assert hub.usage.health.as_dict()["written"] == 10
+        assert hub.usage.health.as_dict()["written"] == 9
     with hub_of(path, batch=10, max_delay="20ms") as hub:
         ask(hub, 1)
         until(lambda: hub.usage.health.written == 1)
-    assert len(rows(path)) == 11
+    assert len(rows(path)) == 10
 
 
 def until(true, seconds=20):
