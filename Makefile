@@ -48,12 +48,16 @@ fix: $(READY) ## format, and write again what is generated
 	@$(BIN)/modelhub schema --write schemas/models.schema.json
 	@$(BIN)/python tests/generate.py
 
-COMPILE := $(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header --quiet
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-annotate --no-header --quiet
+EXTRAS := $(addprefix --extra ,all otel redis postgres watch serve parquet)
+FRAMEWORKS := $(addprefix --extra ,pydantic-ai langchain llamaindex openai-agents agentscope)
 
-lock: $(READY) ## bring requirements.lock and requirements-hosts.lock up to date
+lock: $(READY) ## bring the files requirements*.lock up to date
 	@$(BIN)/pip install --quiet uv
-	@$(COMPILE) --group dev -o requirements.lock
-	@$(COMPILE) --group hosts --constraint requirements.lock -o requirements-hosts.lock
+	@$(COMPILE) $(EXTRAS) --group dev -o requirements.lock
+	@$(COMPILE) $(EXTRAS) --group hosts --constraint requirements.lock -o requirements-hosts.lock
+	@$(COMPILE) $(EXTRAS) $(FRAMEWORKS) --group integrations -o requirements-integrations.lock
+	@$(COMPILE) --group docs -o requirements-docs.lock
 
 clean: ## remove the virtual environments and caches
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

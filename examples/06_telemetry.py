@@ -1,6 +1,6 @@
 """Spans and metrics for OpenTelemetry, here for Prometheus.
 
-    pip install "modelhub[otel]" opentelemetry-sdk opentelemetry-exporter-prometheus
+    pip install "modelhub-chains[otel]" opentelemetry-sdk opentelemetry-exporter-prometheus
 
 The app sets OpenTelemetry up as it does for everything else; nothing is said of it in the file. Prompts and answers are
 not recorded (`telemetry: {content: true}` in the file would put them on spans, never on metrics).

@@ -13,6 +13,7 @@ import pytest
 import modelhub
 from modelhub.core import errors
 from modelhub.registry import LAYERS, PROVIDERS
+from modelhub.version import DISTRIBUTION
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "modelhub"
@@ -229,8 +230,16 @@ def test_the_order_of_layers_is_pinned():
 
 def test_every_provider_has_its_extra():
     """Whoever names a provider in a file can install its SDK by that name."""
-    extras = set(importlib.metadata.metadata("modelhub").get_all("Provides-Extra") or ())
+    extras = set(importlib.metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or ())
     assert set(PROVIDERS) - {"scripted"} <= extras
+
+
+def test_no_text_tells_to_install_another_project():
+    """What people are told to install is this distribution, whose name is not the package's."""
+    texts = [path for folder in ("modelhub", "examples") for path in (ROOT / folder).rglob("*.py")]
+    for path in [ROOT / "README.md", ROOT / "pyproject.toml", *texts]:
+        assert not re.search(r"""(pip install|add)\s+["']?modelhub\b(?!-)""", path.read_text(encoding="utf-8")), path
+        assert not re.search(r"(?<![./\w])modelhub\[[a-z,-]+\]", path.read_text(encoding="utf-8")), path
 
 
 def test_every_test_says_what_it_tests():

@@ -17,7 +17,7 @@ class UsageOptions(Options):
 
     cost: bool | Literal["auto"] = "auto"
     """Whether costs are computed. `auto` loads the table of published prices when a cost is first needed, if the table
-    is installed (`modelhub[prices]`). `true` requires the table and loads it with the hub. `false` turns costs off."""
+    is installed (the extra `prices`). `true` requires the table and loads it with the hub. `false` turns costs off."""
     ledger: Annotated[str, Field(min_length=1)] | None = None
     """An SQLite file that records every call, such as `usage.db`; a relative path is relative to this file's folder."""
     batch: Annotated[int, Field(ge=0, le=10_000)] = 50

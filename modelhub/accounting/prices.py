@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from modelhub.accounting.dashscope_prices import PRICES_DATE, find_prices
 from modelhub.core.errors import ConfigError
 from modelhub.core.process import register_at_fork
+from modelhub.version import install_command
 
 if TYPE_CHECKING:
     from modelhub.core.model import ChatModelBase
@@ -142,7 +143,7 @@ class PriceBook:
         self._sources: dict[str, Price] = {}
         register_at_fork(self)
         if mode is True and self.load() is None:
-            raise ConfigError("`usage.cost: true` needs the table of prices: pip install 'modelhub[prices]'")
+            raise ConfigError(f"`usage.cost: true` needs the table of prices: {install_command('prices')}")
 
     def reset_after_fork(self) -> None:
         """Let a forked child load the table itself, in case the parent was loading it."""
@@ -252,7 +253,7 @@ def _load_table() -> _PriceTable | None:
         import genai_prices
         from genai_prices.data_snapshot import get_snapshot
     except ImportError:
-        _log.info("costs are unknown where an entry has no `pricing`: pip install 'modelhub[prices]'")
+        _log.info("costs are unknown where an entry has no `pricing`: " + install_command("prices"))
         return None
     return _PriceTable(get_snapshot(), f"genai-prices {genai_prices.__version__}")
 

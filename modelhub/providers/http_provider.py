@@ -36,6 +36,7 @@ from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import ClientProblem, guard_client
 from modelhub.providers.sdk_import import import_sdk
 from modelhub.providers.structured_output import Structured
+from modelhub.version import install_command
 
 __all__ = ["HttpProvider", "VendorRequest", "merge_client_args", "read_timeouts", "secret_headers"]
 
@@ -162,7 +163,7 @@ class HttpProvider(Provider):
     def missing(self) -> str | None:
         """Return what must be installed or set before this model can be called, or None."""
         if self.sdk is not None and not _is_installed(self.sdk):
-            return f"the {self.vendor} SDK is not installed: pip install 'modelhub[{self.kind}]'"
+            return f"the {self.vendor} SDK is not installed: {install_command(self.kind)}"
         return None if self.has_credentials() else self.endpoint.missing_key()
 
     def address(self) -> str | None:

@@ -21,6 +21,7 @@ from modelhub.core.process import register_at_fork
 from modelhub.telemetry.attributes import ModelAttributes, make_model_attributes
 from modelhub.telemetry.instruments import Instruments
 from modelhub.telemetry.span import TelemetrySpan
+from modelhub.version import install_command
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -127,7 +128,7 @@ def _require_opentelemetry() -> None:
         for part in ("context", "metrics", "trace"):
             importlib.import_module(f"opentelemetry.{part}")  # so that the first call is not delayed by the import
     except ImportError as error:
-        raise ConfigError("`telemetry.enabled: true` needs OpenTelemetry: pip install 'modelhub[otel]'") from error
+        raise ConfigError(f"`telemetry.enabled: true` needs OpenTelemetry: {install_command('otel')}") from error
 
 
 def _is_api_placeholder(provider: object) -> bool:

@@ -199,7 +199,7 @@ def test_without_the_table_costs_are_unknown(monkeypatch):
     monkeypatch.setitem(sys.modules, "genai_prices", None)
     _, price = price_of(GPT)
     assert price.cost(used(1000, 500)) is None
-    with pytest.raises(ConfigError, match=r"pip install 'modelhub\[prices\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'modelhub-chains\[prices\]'"):
         price_of(GPT, cost=True)
     assert price_of(OWN, cost=False)[1] is None
 

@@ -281,7 +281,7 @@ def test_a_model_without_its_sdk_takes_no_part(drill, monkeypatch):
     result = drill("primary", "--only", "overloaded", "--only", "all_down")
     lines = result.stdout.splitlines()
     assert lines[0].startswith("claude left out: ")
-    assert "pip install 'modelhub[anthropic]'" in lines[0]
+    assert "pip install 'modelhub-chains[anthropic]'" in lines[0]
     assert "503 for ever           offline reply  offline  gpt 3 offline 1" in result.stdout
     alone = drill("claude")
     assert alone.exit_code == Exit.CONFIG
