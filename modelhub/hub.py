@@ -101,7 +101,7 @@ class Hub:
         self.services = dataclasses.replace(
             base_services,
             observers=(self.usage, *base_services.observers),
-            instrumentations=self._make_instrumentations(base_services),
+            instrumentations=(*accounting.instrumentations, *self._make_instrumentations(base_services)),
             calls=self._calls,
             files=config.files.access(Path(loaded.file).parent),
         )

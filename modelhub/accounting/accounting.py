@@ -15,6 +15,7 @@ from modelhub.core.clock import Clock
 if TYPE_CHECKING:
     from modelhub.accounting.budget import SpendingBudgets
     from modelhub.accounting.ledger import Ledger
+    from modelhub.core.context import Instrumentation
 
 __all__ = ["Accounting", "find_ledger"]
 
@@ -38,6 +39,8 @@ class Accounting:
         ledger = None if path is None else self._make_ledger(path, usage)
         self.budgets = _make_budgets(budgets, usage, ledger, clock) if budgets else None
         self.meter = UsageTracker(self.prices, ledger, self.budgets)
+        self.instrumentations = () if ledger is None else (_import_shapes(),)
+        """What must see each call when it is made, for the ledger."""
         if ledger is not None:
             weakref.finalize(self.meter, ledger.retire).atexit = False  # at exit, the ledger closes itself
 
@@ -47,6 +50,12 @@ class Accounting:
 
         source = self.prices.describe_source
         return Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.from_event(event, source))
+
+
+def _import_shapes() -> Instrumentation:
+    from modelhub.accounting.call_shape import record_shape
+
+    return record_shape
 
 
 def _make_budgets(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,8 @@ class AttemptUsage:
 
     `response_model` is the model that the vendor reported, or None. `cost` is in US dollars, or None if it is unknown;
     `prices` is the source of the prices. `estimated` means that the vendor did not report the usage. Times are in
-    seconds; `started` counts from the start of the call.
+    seconds; `started` counts from the start of the call. `dropped` and `rounded` are the call's parameters that were
+    left out or changed for this model, with the reason or the change.
     """
 
     model: str
@@ -43,6 +44,8 @@ class AttemptUsage:
     estimated: bool
     started: float
     duration: float
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    rounded: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_event(cls, attempt: Attempt, find_source: SourceLookup) -> AttemptUsage:
@@ -62,6 +65,8 @@ class AttemptUsage:
             estimated=usage is not None and bool(usage["estimated"]),
             started=attempt["started"],
             duration=attempt["duration"] or 0.0,
+            dropped=dict(attempt["dropped"]),
+            rounded=dict(attempt["rounded"]),
         )
 
 
@@ -72,7 +77,8 @@ class UsageRecord:
     `model`, `vendor`, `model_name` and `response_model` (the one that the vendor reported) are those of the last
     attempt, which answered if the call was answered. `outcome` is "complete", "failed", "closed", "cancelled" or
     "abandoned", `error` the name of the error's class. `cost` is None if the cost of any attempt is unknown. `parts`
-    has every attempt that was made; skipped models are not in it.
+    has every attempt that was made; skipped models are not in it. `shape` is what the call asked for, without what it
+    said; None in records of earlier versions.
     """
 
     call_id: str
@@ -98,6 +104,7 @@ class UsageRecord:
     attempts: int
     tags: Mapping[str, str]
     parts: tuple[AttemptUsage, ...]
+    shape: Mapping[str, Any] | None = None
 
     @classmethod
     def from_event(cls, event: CallEnded, find_source: SourceLookup = lambda _: None) -> UsageRecord:
@@ -126,6 +133,7 @@ class UsageRecord:
             attempts=len(parts),
             tags=dict(event.tags),
             parts=parts,
+            shape=event.shape,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def _sum_costs(parts: tuple[AttemptUsage, ...]) -> Decimal | None:
 
 
 def _make_plain(record: UsageRecord | AttemptUsage) -> dict[str, Any]:
-    return {field.name: _convert_value(getattr(record, field.name)) for field in fields(record)}
+    return {each.name: _convert_value(getattr(record, each.name)) for each in fields(record)}
 
 
 def _convert_value(value: Any) -> Any:

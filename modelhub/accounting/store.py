@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -77,8 +77,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE calls ADD COLUMN response_model TEXT",
         "ALTER TABLE attempts ADD COLUMN response_model TEXT",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN shape TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE attempts ADD COLUMN dropped TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE attempts ADD COLUMN rounded TEXT NOT NULL DEFAULT ''",
+    ),
 )
 """The statements that migrate each version of the file to the next. Costs are exact numbers as text, times are in UTC.
+
+`shape`, `dropped` and `rounded` are JSON objects, or empty.
 
 Calls that are written together are a batch; batches are numbered in the order of writing, over all writers.
 """
@@ -89,18 +96,21 @@ _ADDED_COLUMNS = (
     (3, "calls", "0 AS batch"),
     (4, "calls", "NULL AS response_model"),
     (4, "attempts", "NULL AS response_model"),
+    (5, "calls", "'' AS shape"),
+    (5, "attempts", "'' AS dropped"),
+    (5, "attempts", "'' AS rounded"),
 )
 """The columns added in each version, and their values when an older file is read, which is then not migrated."""
 
 _CALL_COLUMNS = (
     *("call_id", "at", "requested", "model", "vendor", "model_name", "response_model", "outcome", "error"),
     *(*COUNTS, "cost", "prices", "estimated"),
-    *("first_token", "duration", "attempts", "tags", "writer", "batch"),
+    *("first_token", "duration", "attempts", "tags", "shape", "writer", "batch"),
 )
 _ATTEMPT_COLUMNS = (
     *("call_id", "number", "model", "vendor", "model_name", "response_model", "outcome", "used"),
     *(*COUNTS, "cost", "prices", "estimated"),
-    *("started", "duration"),
+    *("started", "duration", "dropped", "rounded"),
 )
 _MAX_INTEGER = 2**63 - 1  # what the file can hold: a third party's provider may report more
 _MAX_ROWS = 250  # in one statement
@@ -255,6 +265,7 @@ def _make_call_row(record: UsageRecord) -> tuple[Any, ...]:
         record.duration,
         record.attempts,
         json.dumps(dict(record.tags)),
+        "" if record.shape is None else dump_object(record.shape),
     )
 
 
@@ -271,7 +282,14 @@ def _make_attempt_row(call_id: str, number: int, part: AttemptUsage) -> tuple[An
         *_list_counts(part),
         part.started,
         part.duration,
+        dump_object(part.dropped) if part.dropped else "",
+        dump_object(part.rounded) if part.rounded else "",
     )
+
+
+def dump_object(value: Mapping[str, Any]) -> str:
+    """Return *value* as JSON in its shortest form; equal objects have equal texts."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 def _list_counts(record: UsageRecord | AttemptUsage) -> tuple[Any, ...]:

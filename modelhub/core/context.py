@@ -169,6 +169,7 @@ class CallContext:
         "queue",
         "requested",
         "services",
+        "shape",
         "started",
         "tags",
         "trace_headers",
@@ -187,6 +188,8 @@ class CallContext:
         """How many attempts were made at each place of a chain; a model may stand at several."""
         self.queue: tuple[str, float] | None = None
         """The limit in whose queue the call stands, and since when."""
+        self.shape: Mapping[str, Any] | None = None
+        """What the call asks for, without what it says, if that is recorded."""
         self._wait = 0.0
         self._forks = fork_count()
         self._is_settled = self._is_ended = self.is_committed = False
@@ -312,6 +315,7 @@ class CallContext:
             usage=_sum_usage(self.attempts),
             attempts=tuple(self.attempts),
             tags=self.tags,
+            shape=self.shape,
         )
         try:
             self.services.observe(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from modelhub.core.response import Attempt, ChatUsage
 
@@ -76,7 +76,10 @@ class ParameterChanged(NamedTuple):
 
 
 class CallEnded(NamedTuple):
-    """A call is finished. *usage* is what is known to have been used by all its attempts."""
+    """A call is finished. *usage* is what is known to have been used by all its attempts.
+
+    *shape* is what the call asked for, without what it said, if the hub records it in a ledger.
+    """
 
     call_id: str
     at: datetime
@@ -89,6 +92,7 @@ class CallEnded(NamedTuple):
     usage: ChatUsage | None
     attempts: tuple[Attempt, ...]
     tags: Mapping[str, str]
+    shape: Mapping[str, Any] | None = None
 
 
 Event = AttemptEnded | Waiting | FellBack | Restarted | ParameterChanged | CallEnded

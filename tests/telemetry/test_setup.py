@@ -81,7 +81,7 @@ def test_a_file_that_wants_it_needs_the_api(monkeypatch):
     wants = {**ENTRY, "telemetry": {"enabled": True}}
     assert Hub.from_dict(wants).services.instrumentations
     monkeypatch.setitem(sys.modules, "opentelemetry.metrics", None)
-    with pytest.raises(ConfigError, match=r"pip install 'modelhub\[otel\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'modelhub-chains\[otel\]'"):
         Hub.from_dict(wants)
 
 
