@@ -17,7 +17,8 @@ from modelhub.build import Builder
 from modelhub.config.load import Loaded, copy_plain, load_dict, load_file
 from modelhub.config.portable import find_literal_secrets
 from modelhub.core.active_calls import ActiveCalls
-from modelhub.core.context import Instrumentation, Services, as_seconds, bounded, tagged
+from modelhub.core.call_options import as_seconds
+from modelhub.core.context import Instrumentation, Services, bounded, tagged
 from modelhub.core.errors import ConfigError, HubClosed, InvalidRequest
 from modelhub.core.model import ChatModelBase
 from modelhub.core.process import is_in_finalizer, register_at_fork

@@ -44,7 +44,7 @@ LEVELS = [
     ["messages.content_parts"],
     ["messages.conversation"],
     ["messages.normalize", "messages.tools"],
-    ["core.stream"],
+    ["core.stream", "core.call_options"],
     ["core.context", "core.sync"],
     ["core.request"],
     ["core.model"],

@@ -259,3 +259,32 @@ def test_what_is_no_duration_is_no_deadline_around(wrong):
     hub, _ = watched([OK])
     with pytest.raises(InvalidRequest, match="deadline: expected a duration"):
         hub.deadline(wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"deadline": "soon"}, {"tags": "user"}, {"deadlne": 5}, {"seed": {1, 2}}])
+def test_a_wrong_keyword_is_refused_before_the_call_begins(wrong):
+    """Nothing is recorded of it, neither a call nor an attempt."""
+    hub, seen = watched([OK])
+    with pytest.raises(InvalidRequest):
+        run_virtual(hub.get("a")("hi", **wrong))
+    assert seen == []
+
+
+def test_our_keywords_hold_for_a_model_without_a_hub():
+    """Its calls have tags; a deadline, which only chains keep, is refused instead of being sent to the vendor."""
+    seen = []
+    model = ScriptedChatModel(reply="fine")
+    model.services = Services(VirtualClock(), observers=(seen.append,))
+    run_virtual(model("hi", tags={"user": 7}, fallback=False, stream=False))
+    assert seen[-1].tags == {"user": "7"}
+    with pytest.raises(InvalidRequest, match="takes no `deadline`"):
+        run_virtual(model("hi", deadline=5))
+
+
+def test_no_deadline_is_what_a_call_may_ask_for():
+    """`deadline=None` lifts the chain's own."""
+    options = {"chains": {"main": {"models": ["a"], "deadline": 5}}}
+    hub, _ = watched([{"say": "late", "wait": 20}], options=options)
+    assert run_virtual(hub.get("main")("hi", deadline=None)).text == "late"
+    with pytest.raises(DeadlineExceeded):
+        run_virtual(hub.get("main")("hi"))

@@ -12,20 +12,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic_core import PydanticCustomError
-
+from modelhub.core.call_options import NO_TAGS, Tags, as_tags
 from modelhub.core.clock import Clock, SystemClock
-from modelhub.core.errors import CallError, HubClosed, InvalidRequest
+from modelhub.core.errors import CallError, HubClosed
 from modelhub.core.events import AttemptEnded, CallEnded, Event, Observer
 from modelhub.core.process import fork_count, register_at_fork
 from modelhub.core.record import Lazy
 from modelhub.core.response import COUNTS, Attempt, ChatUsage
-from modelhub.core.stream import ChatStream, Outcome, Reply
+from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.messages.files import FileAccess
-from modelhub.options import parse_duration
 
 if TYPE_CHECKING:
     from modelhub.core.active_calls import ActiveCalls
@@ -35,38 +32,13 @@ __all__ = [
     "CallSpan",
     "Instrumentation",
     "Services",
-    "Tags",
     "ambient_deadline",
-    "as_seconds",
-    "as_tags",
     "bounded",
     "tagged",
 ]
 
-Tags = Mapping[str, str]
-_NOTHING: Tags = MappingProxyType({})
-_ambient: ContextVar[Tags] = ContextVar("modelhub_tags", default=_NOTHING)
+_ambient: ContextVar[Tags] = ContextVar("modelhub_tags", default=NO_TAGS)
 _ambient_deadline: ContextVar[float | None] = ContextVar("modelhub_deadline", default=None)
-
-
-def as_tags(given: Any) -> Tags:
-    """*given* as tags: text to text; what is None is left out. Raises InvalidRequest if it is no mapping."""
-    if not given:
-        return {}
-    if not isinstance(given, Mapping):
-        raise InvalidRequest(f"tags must be a mapping of names to texts, not {type(given).__name__}")
-    return {str(key): str(value) for key, value in given.items() if value is not None}
-
-
-def as_seconds(deadline: Any) -> float | None:
-    """*deadline* in seconds: a number, text such as "5s", or None. Raises InvalidRequest if it is nothing of these."""
-    if deadline is None:
-        return None
-    try:
-        duration: float = parse_duration(deadline)
-    except PydanticCustomError as error:
-        raise InvalidRequest(f"deadline: {error.message()}") from None
-    return duration
 
 
 @contextmanager
@@ -175,7 +147,7 @@ class CallContext:
         "trace_headers",
     )
 
-    def __init__(self, services: Services, requested: str, *, tags: Tags = _NOTHING) -> None:
+    def __init__(self, services: Services, requested: str, *, tags: Tags = NO_TAGS) -> None:
         self.services = services
         self.requested = requested
         self.call_id = os.urandom(16).hex()
@@ -183,7 +155,7 @@ class CallContext:
         around = _ambient.get()
         self.tags = {**around, **tags} if around else tags
         self.attempts: list[Attempt] = []
-        self.trace_headers: Mapping[str, str] = _NOTHING
+        self.trace_headers: Mapping[str, str] = NO_TAGS
         self.attempts_at: dict[Hashable, int] = {}
         """How many attempts were made at each place of a chain; a model may stand at several."""
         self.queue: tuple[str, float] | None = None
@@ -207,8 +179,11 @@ class CallContext:
         """Pass *event* to every observer of the hub."""
         self.services.observe(event)
 
-    def enter(self) -> None:
-        """The call begins, in the running task. Raises HubClosed, and RuntimeError where no asyncio loop runs."""
+    def start(self, request: Any) -> None:
+        """Begin the call of *request*, in the running task: the hub knows it from here, and so does who follows it.
+
+        Raises HubClosed, and RuntimeError where no asyncio loop runs.
+        """
         try:
             self._task = task = asyncio.current_task()
         except RuntimeError:
@@ -217,15 +192,18 @@ class CallContext:
             self.loop = asyncio.get_running_loop()
             self._cancelling = task.cancelling() if task is not None else 0
             calls.add(self)
-
-    def follow(self, request: Any) -> None:
-        """The call is made: whoever wants to follow it does so from here."""
         for instrumentation in self.services.instrumentations:
             if (span := instrumentation(request)) is not None:
                 self._spans = (span, *self._spans)
 
+    def fail(self, caught: BaseException) -> BaseException:
+        """Record that the call has ended with *caught*, before there was a reply; return what the caller gets."""
+        error = self._error_of_end(caught)
+        self.settle(Outcome("failed" if isinstance(error, Exception) else "cancelled", None, error))
+        return error
+
     def commit(self, reply: Reply) -> None:
-        """A reply is in hand."""
+        """Note that *reply* is in hand, and record the call when it is finished."""
         self.is_committed = True
         if isinstance(reply, ChatStream):
             self._stream = weakref.ref(reply)
@@ -236,6 +214,7 @@ class CallContext:
         self._task = None
         for followed in self._spans:
             followed.committed(reply)
+        add_done_callback(reply, self.settle)
 
     async def wait(self, seconds: float) -> None:
         """Sleep, on the call's account: the next attempt says how long it was waited for."""
@@ -347,7 +326,7 @@ class CallContext:
         if stream is not None and not stream.is_being_read:
             self.end_call()
 
-    def error_of_end(self, error: BaseException) -> BaseException:
+    def _error_of_end(self, error: BaseException) -> BaseException:
         """Return what the caller is to get for *error*: HubClosed, if the call was cancelled by `end_call` alone."""
         if not self._is_ended or self._task is None:
             return error

@@ -14,26 +14,21 @@ The comfortable call is written once, here, above one abstract method, `send`. I
 from __future__ import annotations
 
 import pickle
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
 
+from modelhub.core.call_options import CallOptions, parse_call_options
 from modelhub.core.context import CallContext, Services
-from modelhub.core.events import CompletionStatus
-from modelhub.core.request import ChatRequest, Messages, ToolChoiceOption, Tools
+from modelhub.core.errors import InvalidRequest
+from modelhub.core.request import ChatRequest, Messages, ToolChoiceOption, Tools, make_request
 from modelhub.core.response import ChatResponse
-from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
+from modelhub.core.stream import ChatStream, Reply
 from modelhub.core.sync import SyncStream, run_sync
 from modelhub.core.tracebacks import trim_traceback
-from modelhub.messages.conversation import STORED_CONVERSATIONS
 from modelhub.messages.files import has_files, read_files
-from modelhub.messages.json_schema import check_structured_model
-from modelhub.messages.keywords import check_keywords
 from modelhub.messages.normalize import normalise_messages
-from modelhub.messages.sanitize import check_options
-from modelhub.messages.tools import normalise_tool_choice, normalise_tools
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -222,42 +217,22 @@ class ChatModelBase(ABC):
         Gives a `ChatResponse`, or a `ChatStream` of snapshots if streaming. Raises `InvalidRequest` for wrong input,
         before anything is sent, and other `CallError`s as the module `modelhub.core.errors` lists them.
         """
-        if structured_model is not None and (tools or tool_choice):
-            warnings.warn("structured_model is given: tools and tool_choice are ignored", stacklevel=2)
-            tools = tool_choice = None
-        neutral_tools = () if tools is None else normalise_tools(tools)
-        continues = bool(kwargs) and not kwargs.keys().isdisjoint(STORED_CONVERSATIONS)
-        neutral_messages = normalise_messages(messages, continues=continues)
-        if has_files(neutral_messages):
-            neutral_messages = await read_files(neutral_messages, self.services.files)
-        context = self.open_call(kwargs)
-        stream = kwargs.pop("stream", None)
-        if kwargs:
-            check_keywords(kwargs)
-            check_options(kwargs)
-        request = ChatRequest(
-            messages=neutral_messages,
-            tools=neutral_tools,
-            tool_choice=None if tool_choice is None else normalise_tool_choice(tool_choice, neutral_tools),
-            structured_model=None if structured_model is None else check_structured_model(structured_model),
-            stream=stream,
-            options=kwargs,
-            context=context,
-        )
-        context.enter()
-        context.follow(request)
+        options = parse_call_options(kwargs)
+        conversation = normalise_messages(messages, continues=options.continues_conversation)
+        if has_files(conversation):
+            conversation = await read_files(conversation, self.services.files)
+        context = self.open_call(options)
+        request = make_request(conversation, tools, tool_choice, structured_model, options, context)
+        context.start(request)
         try:
             reply = await self.send(request)
         except BaseException as caught:
-            error = context.error_of_end(caught)
-            how: CompletionStatus = "failed" if isinstance(error, Exception) else "cancelled"
-            context.settle(Outcome(how, None, error))
+            error = context.fail(caught)
             trim_traceback(error)
             if error is not caught:
                 raise error from None
             raise
         context.commit(reply)
-        add_done_callback(reply, context.settle)
         return reply
 
     @overload
@@ -322,9 +297,11 @@ class ChatModelBase(ABC):
         """Return the model itself, as a copy does."""
         return self
 
-    def open_call(self, kwargs: dict[str, Any]) -> CallContext:  # noqa: ARG002 - chains take keywords of their own
-        """The context of a new call; takes what is not the vendor's out of *kwargs*."""
-        return CallContext(self.services, self.name)
+    def open_call(self, options: CallOptions) -> CallContext:
+        """Return the context of a new call. Raises InvalidRequest for a `deadline`, which only chains keep."""
+        if options.time_limit is not None:
+            raise InvalidRequest(f"`{self.name}` takes no `deadline`: the models that a hub gives, and chains, do")
+        return CallContext(self.services, self.name, tags=options.tags)
 
 
 class StreamingCalls:

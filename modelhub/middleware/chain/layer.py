@@ -7,10 +7,12 @@ whole answer so far, the next model begins anew, and the next snapshot simply is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from modelhub.core.context import CallContext, ambient_deadline, as_seconds, as_tags
+from modelhub.core.call_options import CallOptions
+from modelhub.core.context import CallContext, ambient_deadline
 from modelhub.core.errors import (
     AllModelsFailed,
     BreakerOpen,
@@ -87,11 +89,11 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         """The name of the chain in the file."""
         return self._name
 
-    def open_call(self, kwargs: dict[str, Any]) -> CallContext:
+    def open_call(self, options: CallOptions) -> CallContext:
         """The context of a new call. Raises HubClosed if the hub that made the chain was closed."""
         if self.closed:
             raise HubClosed(f"the hub of `{self.name}` is closed")
-        return CallContext(self.services, self.name, tags=as_tags(kwargs.pop("tags", None)))
+        return CallContext(self.services, self.name, tags=options.tags)
 
     def with_tags(self, given: Mapping[str, Any] | None = None, /, **tags: Any) -> Tagged:
         """The same chain, every call of which has these tags: `chain.with_tags(user="42", job="nightly")`."""
@@ -103,7 +105,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         Raises AllModelsFailed if no model answers (a chain of one: that model's own error), and at once what no
         other model could mend: a wrong request, blocked content, a deadline.
         """
-        has_deadline = self.deadline is not None or "deadline" in request.options
+        has_deadline = self.deadline is not None or request.time_limit is not None
         if has_deadline and not self._first_provider.is_prepared:
             await self.prepare()
         run = _ChainRun(self, self._prepared(request), request)
@@ -121,23 +123,17 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         await self._first_provider.prepare()
 
     def _prepared(self, request: ChatRequest) -> ChatRequest:
-        own, fallback, options = self.deadline, request.fallback, request.options
-        if "deadline" in options or "fallback" in options:
-            own = as_seconds(options["deadline"]) if "deadline" in options else own
-            fallback = options.get("fallback", fallback)
-            options = {key: value for key, value in options.items() if key not in ("deadline", "fallback")}
-        if fallback and len(self.models) > 1:
-            refuse_stored_conversation(options, self.name)
-        if self.ask:
-            options = {**self.ask, **options}
+        if request.fallback and len(self.models) > 1:
+            refuse_stored_conversation(request.options, self.name)
         deadline = _earlier(request.deadline, ambient_deadline())
-        if own is not None:
-            deadline = _earlier(deadline, self.services.clock.now() + own)
+        time_limit = self.deadline if request.time_limit is None else request.time_limit
+        if time_limit is not None and time_limit < math.inf:
+            deadline = _earlier(deadline, self.services.clock.now() + time_limit)
         return request.replace(
-            options=options,
+            options={**self.ask, **request.options} if self.ask else request.options,
             deadline=deadline,
+            time_limit=None,
             stream=self.streams if request.stream is None else request.stream,
-            fallback=fallback,
             stream_inside=request.stream_inside or self.stream_inside,
         )
 

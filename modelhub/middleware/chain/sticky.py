@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.core.context import Tags
+from modelhub.core.call_options import Tags
 from modelhub.middleware.chain.options import StickyOptions
 
 __all__ = ["FavouriteModels"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.core.context import CallContext, as_tags
+from modelhub.core.call_options import CallOptions, as_tags
+from modelhub.core.context import CallContext
 from modelhub.core.model import ChatModelBase, Layer, StreamingCalls
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
@@ -24,10 +25,9 @@ class Tagged(StreamingCalls, Layer):  # type: ignore[misc] # see `Chain`
         """The same chain with these tags too."""
         return Tagged(self.inner, {**self.tags, **(given or {}), **tags})
 
-    def open_call(self, kwargs: dict[str, Any]) -> CallContext:
+    def open_call(self, options: CallOptions) -> CallContext:
         """The chain's context of a new call, with the tags on it."""
-        kwargs["tags"] = {**self.tags, **as_tags(kwargs.get("tags"))}
-        return self.inner.open_call(kwargs)
+        return self.inner.open_call(options._replace(tags={**self.tags, **options.tags}))
 
     async def send(self, request: ChatRequest) -> Reply:
         """Return the reply of the chain, which raises what it raises."""
