@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelhub.core.context import Services
 from modelhub.core.errors import NotConfigured
@@ -13,7 +13,7 @@ from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.middleware.build_context import BuildContext, SharedState
 from modelhub.middleware.chain.layer import Chain
-from modelhub.middleware.limit.layer import RateLimitPool
+from modelhub.middleware.limit.store import LimitPool, LimitStore, LocalLimitStore
 from modelhub.middleware.retry.layer import RetryBudget
 from modelhub.options import ParametersOptions, ProviderOptions
 from modelhub.registry import list_layers
@@ -53,24 +53,26 @@ class Unconfigured(ChatModelBase):
 class Builder:
     """Builds the models and chains of a configuration, each model once.
 
-    *opened* is called with every provider that is made, so that it can be closed; *accounts* has prices and budgets.
+    *opened* is called with every provider that is made, so that it can be closed; *accounts* has prices and budgets,
+    and *limit_store* the pools of limits (None: they are kept in this process).
     """
 
     loaded: Loaded
     services: Services
     opened: Callable[[ChatModelBase], None]
     accounts: Accounting | None = None
-    pools: dict[str, RateLimitPool] = field(default_factory=dict)
+    limit_store: LimitStore | None = None
+    pools: dict[str, LimitPool[Any]] = field(default_factory=dict)
     _shared: SharedState = field(init=False, repr=False)
     _stacks: dict[str, ChatModelBase] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pools = {
-            name: RateLimitPool(name, options, self.services.clock) for name, options in self.loaded.limits.items()
-        }
+        store = self.limit_store or LocalLimitStore(self.services.clock)
+        self.pools = {name: store.make_pool(name, options) for name, options in self.loaded.limits.items()}
         self._shared = SharedState(
             RetryBudget(self.loaded.config.retry_budget),
             self.pools,
+            store,
             prices=self.accounts.prices if self.accounts is not None else None,
             budgets=self.accounts.budgets if self.accounts is not None else None,
         )

@@ -26,7 +26,7 @@ from modelhub.core.sync import can_run_sync, is_loop_running, register_loop_at_e
 from modelhub.core.tracebacks import raises_without_frames
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain.layer import Chain
-from modelhub.middleware.limit.layer import RateLimitPool
+from modelhub.middleware.limit.store import LimitPool
 from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class Hub:
         return bounded(self.services.clock.now() + allowed)
 
     @property
-    def limits(self) -> Mapping[str, RateLimitPool]:
+    def limits(self) -> Mapping[str, LimitPool[Any]]:
         """Every limit of the file by name; `hub.limits["tier"].left()` returns what is left of it."""
         return MappingProxyType(self._builder.pools)
 

@@ -70,7 +70,7 @@ LEVELS = [
         *("middleware.limit.bucket", "middleware.limit.concurrency", "middleware.limit.loop_timer"),
         *("middleware.limit.permit", "middleware.limit.pool", "middleware.limit.rate_counter"),
         *("middleware.limit.rates", "middleware.limit.remote_limits", "middleware.limit.snapshot"),
-        "middleware.limit.window",
+        *("middleware.limit.store", "middleware.limit.window"),
     },
     ["middleware.build_context"],
     ["middleware"],

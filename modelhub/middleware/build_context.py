@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelhub.core.context import Services
 from modelhub.middleware.breaker.state import BreakerState
-from modelhub.middleware.limit.pool import RateLimitPool
+from modelhub.middleware.limit.store import LimitPool, LimitStore
 from modelhub.middleware.retry.budget import RetryBudget
 from modelhub.middleware.usage.protocols import BudgetPolicy, PriceSource
 
@@ -21,12 +22,14 @@ MAX_UNBOUNDED_WAIT = 60.0
 class SharedState:
     """What all models of a hub have in common.
 
-    *limits* are the named pools, *breakers* the breakers' states by the identity of what they guard; *prices* finds
-    the price of a model, and *budgets* bound what is spent, where the hub has any.
+    *limits* are the named pools, and *limit_store* makes further ones (None: they are kept in this process). *breakers*
+    are the breakers' states by the identity of what they guard. *prices* finds the price of a model, and *budgets*
+    bound what is spent, where the hub has any.
     """
 
     retry_budget: RetryBudget = field(default_factory=RetryBudget)
-    limits: Mapping[str, RateLimitPool] = field(default_factory=dict)
+    limits: Mapping[str, LimitPool[Any]] = field(default_factory=dict)
+    limit_store: LimitStore | None = None
     breakers: dict[Hashable, BreakerState] = field(default_factory=dict, repr=False)  # identities hold addresses
     prices: PriceSource | None = None
     budgets: BudgetPolicy | None = None

@@ -12,6 +12,7 @@ rates for everybody in it, as soon as an answer begins, and never widens them: s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from modelhub.core.context import CallContext
 from modelhub.core.errors import (
@@ -35,6 +36,7 @@ from modelhub.middleware.limit.permit import AttemptResult, Permit, State
 from modelhub.middleware.limit.pool import RateLimitPool
 from modelhub.middleware.limit.rates import Amounts, Rate
 from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
+from modelhub.middleware.limit.store import AttemptPermit, LimitPool, LocalLimitStore
 from modelhub.middleware.token_estimates import input_tokens, max_output_tokens
 
 __all__ = [
@@ -60,9 +62,10 @@ class Limit(Layer):
 
     Options = LimitOptions
 
-    def __init__(self, inner: ChatModelBase, pool: RateLimitPool) -> None:
+    def __init__(self, inner: ChatModelBase, pool: LimitPool[Any]) -> None:
         super().__init__(inner)
         self.pool = pool
+        self._rates = tuple(pool.options.rates())
         self._provider = list(self.stack())[-1]
         self._usual = 0.0  # how long an answer is, where nothing bounds it
 
@@ -73,12 +76,10 @@ class Limit(Layer):
         """A model that names a limit shares its pool; one that describes a limit has a pool of its own."""
         if options is None:
             return inner
-        pool = (
-            build_context.shared.limits[options]
-            if isinstance(options, str)
-            else RateLimitPool(inner.name, options, build_context.services.clock)
-        )
-        return cls(inner, pool)
+        if isinstance(options, str):
+            return cls(inner, build_context.shared.limits[options])
+        store = build_context.shared.limit_store or LocalLimitStore(build_context.services.clock)
+        return cls(inner, store.make_pool(inner.name, options, "model"))
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply, when the pool admits it. Raises LimitRejected if it never will, or not in time."""
@@ -105,9 +106,9 @@ class Limit(Layer):
         )
         return reply
 
-    def _request(self, request: ChatRequest) -> Permit:
+    def _request(self, request: ChatRequest) -> AttemptPermit:
         try:
-            return self.pool.request(
+            permit: AttemptPermit = self.pool.request(
                 self._amounts(request),
                 deadline=request.deadline,
                 wait_budget=_wait_budget(request),
@@ -117,8 +118,9 @@ class Limit(Layer):
         except LimitRejected as refusal:
             refusal.model, refusal.provider = self.name, self.kind
             raise
+        return permit
 
-    async def _wait(self, permit: Permit, context: CallContext) -> None:
+    async def _wait(self, permit: AttemptPermit, context: CallContext) -> None:
         clock = self.services.clock
         began = clock.now()
         context.queue = (self.pool.name, began)
@@ -138,9 +140,9 @@ class Limit(Layer):
             return Amounts(tokens, most)
         # Nobody says how long the answer may be: as long as the last ones were. A guess is no reason to refuse.
         room: int | None = None
-        for counter in self.pool.counters:
-            if counter.what in ("tokens", "output_tokens"):
-                free = counter.rate.amount - tokens if counter.what == "tokens" else counter.rate.amount
+        for what, rate in self._rates:
+            if what in ("tokens", "output_tokens"):
+                free = rate.amount - tokens if what == "tokens" else rate.amount
                 room = free if room is None else min(room, free)
         return Amounts(tokens, 0 if room is None else max(0, min(round(self._usual), room)))
 
