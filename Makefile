@@ -39,6 +39,14 @@ pytest: $(READY) ## the tests alone; on another Python: make pytest PYTHON=pytho
 test-hosts: ## the tests in web servers, task queues and notebooks, which need many more packages
 	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-hosts LOCK=requirements-hosts.lock TESTS=tests/hosts
 
+$(VENV)-docs/.ready: requirements-docs.lock
+	@$(PYTHON) -m venv --clear $(VENV)-docs
+	@$(VENV)-docs/bin/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements-docs.lock
+	@touch $@
+
+docs: $(VENV)-docs/.ready ## build the documentation into site/; to read it while writing: .venv-docs/bin/mkdocs serve
+	@NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet
+
 bench: $(READY) ## what a call costs beside the bare SDKs, in eight minutes
 	@$(BIN)/python -W ignore -m benchmarks
 
@@ -62,4 +70,4 @@ lock: $(READY) ## bring the files requirements*.lock up to date
 clean: ## remove the virtual environments and caches
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup run lint test pytest test-hosts bench fix lock clean
+.PHONY: help setup run lint test pytest test-hosts docs bench fix lock clean

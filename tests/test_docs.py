@@ -1,0 +1,156 @@
+"""The documentation does what it says: its files load, its snippets run, its commands print what is shown.
+
+On each page
+- a YAML block titled `models.yaml` is the file of what follows; one without a title is a file, or a part, that loads;
+- a Python block runs on its own, in a folder with that file (a block with another title is written there, too);
+- the output under a line that ends in "it prints:" is what the block above it prints;
+- `$ modelhub ...` in a console block runs; if output is shown, it is what is printed, but for numbers.
+"""
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from modelhub import Hub
+from modelhub.cli.application import app
+from modelhub.core.errors import failure_classes
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+FENCE = re.compile(r'^( *)```(\w+)(?: title="([^"]+)")?[^\n]*\n(.*?)^\1```$', re.DOTALL | re.MULTILINE)
+DEFAULT_FILE = """\
+version: 1
+models:
+  gpt: {provider: openai, model_name: gpt-5-mini}
+  claude: {provider: anthropic, model_name: claude-sonnet-5, max_tokens: 2048}
+  offline: {provider: scripted, reply: Nobody else could be asked.}
+chains:
+  primary: {models: [gpt, claude, offline], deadline: 90s}
+"""
+PLACEHOLDERS = yaml.safe_load(DEFAULT_FILE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    title: str | None
+    code: str
+    files: tuple[tuple[str, str], ...]
+    """The files, by name and text, that the page has shown before this block."""
+    printed: str | None
+    """What the page says that the block prints."""
+
+    def __str__(self):
+        return f"{self.page}:{self.line}"
+
+
+def blocks_of(path):
+    text = path.read_text(encoding="utf-8")
+    files = {"models.yaml": DEFAULT_FILE}
+    for match in FENCE.finditer(text):
+        indent, language, title, code = match.groups()
+        code = "".join(line.removeprefix(indent) for line in code.splitlines(keepends=True))
+        shown = re.match(r"\n\n[^\n]*[Ii]t prints:\n\n```text\n(.*?)```", text[match.end() :], re.DOTALL)
+        line = text[: match.start()].count("\n") + 1
+        if title and Path(title).name == title:
+            files[title] = code
+        yield Block(path.name, line, language, title, code, tuple(files.items()), shown and shown[1])
+
+
+BLOCKS = [block for path in sorted(DOCS.rglob("*.md")) for block in blocks_of(path)]
+
+
+def of(language):
+    return pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == language], ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch, tmp_path):
+    """No key is set, so that no snippet can ask a vendor."""
+    for name in os.environ:
+        if name.endswith(("_API_KEY", "_API_TOKEN")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def write_files(block, folder):
+    for name, text in block.files:
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@of("yaml")
+def test_every_file_loads(block):
+    """A YAML block that is not titled as somebody else's file is a file, or a part of one, that loads."""
+    if block.title not in {None, "models.yaml"}:
+        pytest.skip(f"{block.title} is not a file of ours")
+    shown = yaml.safe_load(block.code)
+    if "version" not in shown:
+        shown = PLACEHOLDERS | shown | {key: PLACEHOLDERS[key] | shown.get(key, {}) for key in ("models", "chains")}
+    Hub.from_dict(shown, environ={})
+
+
+@of("python")
+def test_every_snippet_runs_and_prints_what_is_shown(block, tmp_path, capsys, monkeypatch):
+    """A Python block runs as it stands, and its output is what the page shows."""
+    write_files(block, tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        exec(compile(block.code, str(block), "exec"), {"__name__": "__main__"})
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in {"modelhub", Path(block.title or "").stem}:
+            raise
+        pytest.skip(f"{block} needs {error.name}, which is not installed here")
+    if block.printed is not None:
+        assert capsys.readouterr().out == block.printed
+
+
+@of("console")
+def test_every_command_runs_and_prints_what_is_shown(block, tmp_path):
+    """The commands of modelhub in a console block run, and print what is shown but for numbers."""
+    write_files(block, tmp_path)
+    for part in re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        if not command.startswith("modelhub "):
+            continue
+        result = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+        assert result.exit_code in {0, 1}, f"{command}: {result.output}"
+        if shown.strip():
+            assert normalize(shown) in normalize(result.output), result.output
+
+
+def normalize(text):
+    """*text* without what differs from run to run: numbers, and space at the end of lines."""
+    return re.sub(r"[ \t]+", " ", re.sub(r"\d+(\.\d+)?", "0", text)).strip()
+
+
+def test_every_page_is_in_the_navigation():
+    """No page is written that a reader cannot find."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    missing = [path.name for path in DOCS.rglob("*.md") if path.relative_to(DOCS).as_posix() not in navigation]
+    assert not missing
+
+
+def test_every_key_of_the_file_is_in_an_example():
+    """Beside each generated table of keys stands an example that uses all of them."""
+    for path in DOCS.rglob("*.md"):
+        for section in re.split(r"^#+ ", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            names = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) if "<!-- generated: keys" in section else []
+            example = "".join(match[4] for match in FENCE.finditer(section) if match[2] == "yaml")
+            missing = [name for name in names if not re.search(rf"\b{name}:", example)]
+            assert not missing, f"{path.name}, {section.splitlines()[0]}: no example of {missing}"
+
+
+def test_every_error_says_what_to_do():
+    """Each class of the failure table has a section of its own."""
+    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    assert [error.__name__ for error in failure_classes() if f"### {error.__name__}\n" not in text] == []
