@@ -1,18 +1,21 @@
-"""Query the ledger: totals by model, chain, tag or time."""
+"""Query the ledger: totals by model, chain, tag or time, and what calls asked for."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from modelhub.accounting.store import connect_for_reading, format_time
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.core.response import COUNTS
 
-__all__ = ["GROUP_BY", "query_report"]
+__all__ = ["GROUP_BY", "RecordedShape", "query_report", "query_shapes"]
 
 GROUP_BY = {
     "model": ("c.model", "a.model"),
@@ -33,6 +36,8 @@ WHERE c.at >= :since AND c.at < :until GROUP BY name"""
 _ATTEMPTS_QUERY = """SELECT {key} AS name, COUNT(*) AS attempts, {sums}, decimal_sum(a.cost) AS known_cost,
 SUM(a.used AND a.cost IS NULL) AS unpriced, SUM(a.estimated) AS estimated
 FROM calls c JOIN attempts a ON a.call_id = c.call_id WHERE c.at >= :since AND c.at < :until GROUP BY name"""
+_SHAPES_QUERY = """SELECT shape, COUNT(*) AS calls, MAX(at) AS last_at FROM calls
+WHERE requested = :requested AND shape <> '' AND at >= :since GROUP BY shape"""
 _ALL_TIME = "0000", "9999"
 
 
@@ -62,3 +67,24 @@ def query_report(
             sums = dict(row) | {"known_cost": Decimal(row["known_cost"])}
             totals.setdefault(sums.pop("name") or "", UsageTotals()).add(UsageTotals(**sums))
     return dict(sorted(totals.items()))
+
+
+class RecordedShape(NamedTuple):
+    """What some calls asked for, as JSON data, their number, and the time of the last one as text."""
+
+    shape: dict[str, Any]
+    calls: int
+    last_at: str
+
+
+def query_shapes(
+    ledger: str | os.PathLike[str], requested: str, since: datetime | None = None
+) -> Iterator[RecordedShape]:
+    """Yield each shape of the calls to the chain or model *requested* in *ledger*, from *since* on.
+
+    Calls that earlier versions recorded have no shape. Raises sqlite3.Error if *ledger* is not a ledger.
+    """
+    values = {"requested": requested, "since": _ALL_TIME[0] if since is None else format_time(since)}
+    with closing(connect_for_reading(Path(ledger))) as connection:
+        for row in connection.execute(_SHAPES_QUERY, values):
+            yield RecordedShape(json.loads(row["shape"]), row["calls"], row["last_at"])

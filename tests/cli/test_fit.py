@@ -5,7 +5,9 @@ import textwrap
 
 import pytest
 
+from modelhub import Hub
 from modelhub.cli.exit import Exit
+from modelhub.cli.fit.shape import SAMPLE_TOOL
 
 FILE = """
 version: 1
@@ -184,12 +186,93 @@ def test_a_drill_plays_its_faults_with_a_call_of_a_shape(fit, run, tmp_path):
         (["--schema", "nothing"], "expected module:Class"),
         (["--schema", "no_such_module:X"], "No module named"),
         (["--calls", "calls.yaml", "--tools"], "leave the other options out"),
+        (["--from-ledger", "--tools"], "leave the other options out"),
+        (["--from-ledger", "--since", "soon", "--ledger", "usage.db"], "use a span such as 7d"),
     ],
 )
 def test_a_wrong_option_is_said(fit, arguments, says):
     """Before anything is tried."""
     result = fit("main", *arguments)
     assert (result.exit_code, says in result.stderr) == (Exit.USAGE, True)
+
+
+# -- the shapes that the ledger has seen -----------------------------------------------------------------------------
+
+
+@pytest.fixture(name="recorded")
+def _recorded(tmp_path):
+    """A ledger with calls to `all`, which was a chain of scripted models when they were made."""
+    path = tmp_path / "usage.db"
+    config = {
+        "version": 1,
+        "models": {"m": {"provider": "scripted", "reply": "fine"}},
+        "chains": {"all": {"models": ["m"]}},
+        "usage": {"ledger": str(path)},
+    }
+    image = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="}}
+    with Hub.from_dict(config) as hub:
+        for max_tokens in (100, 700, 300):
+            hub.get("all").sync("private", tools=[SAMPLE_TOOL], tool_choice="look_up", max_tokens=max_tokens)
+        hub.get("all").sync([{"role": "user", "content": ["private", image]}])
+        hub.get("m").sync("private", seed=3)
+    return path
+
+
+def test_the_calls_that_the_ledger_has_seen_are_held_against_the_file(fit, recorded):
+    """The most frequent first; calls that differ only in numbers are one shape, with the largest of them."""
+    result = fit("all", "--from-ledger", "--ledger", str(recorded), "--json")
+    assert result.exit_code == Exit.FAILED
+    calls = json.loads(result.stdout)
+    names = [call["call"].partition(", the last on")[0] for call in calls]
+    assert names == ["3 calls with tools, max_tokens 700", "1 call with image"]
+    refusing = [[model["model"] for model in call["models"] if model["refuses"]] for call in calls]
+    assert refusing == [[], ["texts"]]
+    assert list(calls[0]["models"][0]["fits"]) == ["tools", "top_p", "max_tokens"]
+    assert "private" not in result.stdout
+
+
+def test_without_a_name_every_chain_is_shown_with_the_calls_to_it(fit, recorded):
+    """A chain that nobody called is named."""
+    result = fit("--from-ledger", "--ledger", str(recorded))
+    assert "no calls to `main` since" in result.stderr
+    assert [line.split(",")[0] for line in result.stdout.splitlines() if " calls " in line] == ["3 calls with tools"]
+    assert fit("--from-ledger", "--ledger", str(recorded), "--since", "2999-01-01").stdout == ""
+
+
+def test_without_a_name_every_chain_is_shown(fit):
+    """Each under its name."""
+    result = fit("--image")
+    assert result.exit_code == Exit.FAILED
+    assert [line for line in result.stdout.splitlines() if line in ("main", "all")] == ["main", "all"]
+
+
+def test_a_ledger_that_is_not_there_or_is_none_is_said(fit, tmp_path):
+    """In words, without a traceback."""
+    missing = fit("all", "--from-ledger", "--ledger", str(tmp_path / "no.db"))
+    assert (missing.exit_code, "no calls yet: there is no" in missing.stderr) == (Exit.OK, True)
+    none = fit("all", "--from-ledger", "--ledger", str(tmp_path / "models.yaml"))
+    assert (none.exit_code, "cannot be read" in none.stderr) == (Exit.FAILED, True)
+    unset = fit("all", "--from-ledger")
+    assert (unset.exit_code, "has no ledger" in unset.stderr) == (Exit.CONFIG, True)
+
+
+@pytest.mark.parametrize(
+    ("call", "asked", "refusing"),
+    [
+        ("native_tools: [web_search], tool_choice: web_search", "web_search", {"claude", "gemini"}),
+        ("native_tools: [web_search], tools: true, tool_choice: look_up", "web_search", {"claude", "gemini"}),
+        ("audio: true", "audio", {"claude"}),
+        ("document: true", "document", set()),
+        ("video: true", "video", {"gpt", "claude"}),
+    ],
+)
+def test_media_and_the_vendors_own_tools_are_part_of_a_calls_shape(run, tmp_path, call, asked, refusing):
+    """A model that cannot take them is not asked."""
+    path, calls = tmp_path / "models.yaml", tmp_path / "calls.yaml"
+    path.write_text(FILE.replace("api: chat", "api: auto"), encoding="utf-8")
+    calls.write_text(f"- {{{call}}}\n", encoding="utf-8")
+    found = cells(run("fit", "main", "--calls", str(calls), "--json", "--file", str(path)))
+    assert {model for model, fits in found.items() if fits[asked][0] == "refused"} == refusing
 
 
 def test_an_unknown_name_is_said(fit):

@@ -5,29 +5,34 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelhub.cli.exit import Exit
+from modelhub.cli.ledger_file import LedgerFile, Since, check_exists, find_ledger, parse_since, report_unreadable
 from modelhub.cli.options import AsJson, ConfigFile, Parameters, parse_parameters
-from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines
+from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
-    from modelhub.cli.fit.compare import Fit, MemberFit
     from modelhub.cli.fit.shape import CallShape
+    from modelhub.config.load import Loaded
 
 __all__ = ["fit"]
 
-_STYLES = {"as it is": "green", "spelled": "green", "rounded": "yellow", "dropped": "yellow", "refused": "bold red"}
-
 
 def fit(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A model or a chain of the file.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A model or a chain of the file (default: all chains).")
+    ] = None,
     tools: Annotated[bool, typer.Option("--tools", help="The call has tools.")] = False,
     image: Annotated[bool, typer.Option("--image", help="The call has an image.")] = False,
+    audio: Annotated[bool, typer.Option("--audio", help="The call has a sound.")] = False,
+    document: Annotated[bool, typer.Option("--document", help="The call has a PDF.")] = False,
     schema: Annotated[
         str | None,
         typer.Option("--schema", metavar="CLASS", help="The answer has a structure: `module:Class`, or a JSON file."),
@@ -39,6 +44,11 @@ def fit(
     calls: Annotated[
         Path | None, typer.Option("--calls", metavar="PATH", help="Shapes of calls in a YAML file.")
     ] = None,
+    from_ledger: Annotated[
+        bool, typer.Option("--from-ledger", help="The shapes of the calls that the ledger has seen.")
+    ] = False,
+    since: Since = "30d",
+    ledger: LedgerFile = None,
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:
@@ -52,74 +62,73 @@ def fit(
       modelhub fit primary --tools --max-tokens 500 --effort high
       modelhub fit primary --schema app:Invoice --ask temperature=0 --ask stop=END
       modelhub fit primary --calls calls.yaml
+      modelhub fit primary --from-ledger --since 7d
     """
     with report_errors(as_json=as_json):
-        from modelhub.cli.fit.shape import CallShape, read_shapes
+        from modelhub.cli.fit.shape import CallShape
 
         parameters = parse_parameters(ask)
         if max_tokens is not None:
             parameters["max_tokens"] = max_tokens
         if effort is not None:
             parameters["reasoning_effort"] = effort
-        shape = CallShape(parameters=parameters, tools=tools, image=image, schema=_read_schema(schema), stream=stream)
-        if calls is not None and shape != CallShape():
-            fail_usage("the file says what its calls ask for: leave the other options out", "--calls")
-        shapes = [shape] if calls is None else list(read_shapes(calls))
-        refused = _fit_calls(name, shapes, file, as_json=as_json)
-    if refused:
+        media = tuple(kind for kind, is_in in (("image", image), ("audio", audio), ("document", document)) if is_in)
+        shape = CallShape(parameters=parameters, tools=tools, media=media, schema=_read_schema(schema), stream=stream)
+        if shape != CallShape() and (from_ledger or calls is not None):
+            fail_usage("leave the other options out: what its calls ask for is recorded", "--from-ledger / --calls")
+        loaded, names = _load(file, name)
+        if from_ledger:
+            shapes = _read_ledger(ledger or find_ledger(file), names, parse_since(since, datetime.now(UTC)))
+        else:
+            shapes = dict.fromkeys(names, [shape] if calls is None else _read_calls(calls))
+        refuses = _fit_calls(loaded, shapes, as_json=as_json)
+    if refuses:
         raise typer.Exit(Exit.FAILED)
 
 
-def _fit_calls(name: str, shapes: list[CallShape], file: Path | None, *, as_json: bool) -> bool:
-    """Print what the models of *name* make of calls of these *shapes*; return whether one would be refused."""
-    from modelhub.cli.fit.compare import fit_members
+def _load(file: Path | None, name: str | None) -> tuple[Loaded, list[str]]:
+    """Return the configuration, and the names to look at: *name*, or all chains, or all models if there is none."""
     from modelhub.config.load import load_file
     from modelhub.hub import find_config_file
 
     loaded = load_file(find_config_file(file))
+    if name is None:
+        return loaded, list(loaded.chains or loaded.models)
     loaded.check_name(name)
-    results = [(shape, list(fit_members(loaded, name, shape))) for shape in shapes]
-    if as_json:
-        print_json(
-            [{"call": shape.name, "models": [_as_dict(member) for member in members]} for shape, members in results]
-        )
-    else:
-        for shape, members in results:
-            _show(shape, members)
-    return any(member.refuses for _, members in results for member in members)
+    return loaded, [name]
 
 
-def _show(shape: CallShape, members: list[MemberFit]) -> None:
-    asked = list(dict.fromkeys(key for member in members for key in member.fits))
-    header = [("model", "bold"), *((key, "bold") for key in asked)]
-    rows = [[(member.model, "bold"), *(_cell(member.fits.get(key)) for key in asked)] for member in members]
-    if shape.name:
-        print_lines(make_line((shape.name, "bold")))
-    print_lines(*align_columns([header, *rows], indent=0, labels=["", *asked]))
-    changes = [
-        f"{member.model}: `{key}` is {each.verdict}: {each.detail}"
-        for member in members
-        for key, each in member.fits.items()
-        if each.verdict in ("dropped", "refused")
+def _read_calls(path: Path) -> list[CallShape]:
+    from modelhub.cli.fit.shape import read_shapes
+
+    return list(read_shapes(path))
+
+
+def _read_ledger(path: Path, names: list[str], since: datetime | None) -> dict[str, list[CallShape]]:
+    """Return the shapes of the calls to each of *names*; prints which of them were not called."""
+    from modelhub.cli.fit.recorded import read_recorded_shapes
+
+    if not check_exists(path):
+        return {}
+    with report_unreadable(path):
+        shapes = {name: list(read_recorded_shapes(path, name, since)) for name in names}
+    for name in names:
+        if not shapes[name]:
+            period = "yet" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
+            print_lines(make_line(f"no calls to `{name}` {period} in {path}"), err=True)
+    return shapes
+
+
+def _fit_calls(loaded: Loaded, shapes: Mapping[str, list[CallShape]], *, as_json: bool) -> bool:
+    """Print what models make of calls of these *shapes*, by the name called; return whether one would be refused."""
+    from modelhub.cli.fit.compare import fit_members
+    from modelhub.cli.fit.show import print_fits
+
+    fits = [
+        (name, shape, list(fit_members(loaded, name, shape))) for name, listed in shapes.items() for shape in listed
     ]
-    refusing = [member.model for member in members if member.refuses]
-    number = format_count(len(members), "model")
-    print_lines(
-        "",
-        *changes,
-        f"{number}: {', '.join(refusing)} would refuse the call" if refusing else f"{number}: none refuses",
-    )
-
-
-def _cell(each: Fit | None) -> tuple[str, str]:
-    if each is None:
-        return "-", "dim"
-    return each.detail if each.verdict in ("spelled", "rounded") else each.verdict, _STYLES[each.verdict]
-
-
-def _as_dict(member: MemberFit) -> dict[str, Any]:
-    fits = {key: {"verdict": each.verdict, "detail": each.detail or None} for key, each in member.fits.items()}
-    return {"model": member.model, "provider": member.provider, "refuses": member.refuses, "fits": fits}
+    print_fits(fits, as_json=as_json)
+    return any(member.refuses for *_, members in fits for member in members)
 
 
 def _read_schema(text: str | None) -> Any:

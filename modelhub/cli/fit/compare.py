@@ -68,8 +68,10 @@ def _fit(model: Provider, shape: CallShape, options: Mapping[str, Any]) -> dict[
     fits: dict[str, Fit] = {}
     if shape.tools:
         fits["tools"] = _fit_part(model, shape, tools=True)
-    if shape.image:
-        fits["image"] = _fit_part(model, shape, image=True)
+    for tool in shape.native_tools:
+        fits[tool] = _fit_part(model, shape, native_tools=(tool,))
+    for kind in shape.media:
+        fits[kind] = _fit_part(model, shape, media=(kind,))
     if shape.schema is not None:
         fits["schema"] = _fit_part(model, shape, schema=True)
     # What a model does not take at all must not pass for a refusal of the parameters beside it.
@@ -81,16 +83,14 @@ _METHODS = {"native": Fit("as it is"), "tool": Fit("spelled", "as a tool"), "pro
 """How a model is asked for a structured answer."""
 
 
-def _fit_part(
-    model: Provider, shape: CallShape, *, tools: bool = False, image: bool = False, schema: bool = False
-) -> Fit:
-    """Return whether the model takes a request with one of these parts, by writing it as it would be sent."""
-    request = shape.make_request(tools=tools, image=image, schema=schema, options={})
+def _fit_part(model: Provider, shape: CallShape, **part: Any) -> Fit:
+    """Return whether the model takes a request with this *part* of the shape, by writing it as it would be sent."""
+    request = shape.make_request(**part)
     try:
         model.write_trial(request, shape.stream)
     except CallError as error:
         return Fit("refused", str(error))
-    return _METHODS[model.structured_method(request)] if schema else Fit("as it is")
+    return _METHODS[model.structured_method(request)] if part.get("schema") else Fit("as it is")
 
 
 def _fit_parameters(
@@ -98,7 +98,9 @@ def _fit_parameters(
 ) -> dict[str, Fit]:
     """Return what becomes of each of *options*, which are resolved together: some depend on each other."""
     try:
-        sent = model.write_trial(shape.make_request(**parts, image=False, options=options), shape.stream)
+        sent = model.write_trial(
+            shape.make_request(tools=parts["tools"], schema=parts["schema"], options=options), shape.stream
+        )
     except CallError as error:
         if len(options) <= 1:
             return {name: Fit("refused", str(error)) for name in options}

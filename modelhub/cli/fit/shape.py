@@ -14,7 +14,7 @@ from modelhub.messages.json_schema import check_structured_model
 from modelhub.messages.normalize import normalise_messages
 from modelhub.messages.tools import normalise_tool_choice, normalise_tools
 
-__all__ = ["SAMPLE_TOOL", "CallShape", "read_shapes"]
+__all__ = ["MEDIA", "SAMPLE_TOOL", "CallShape", "make_shape", "read_shapes"]
 
 SAMPLE_TOOL = {
     "type": "function",
@@ -24,49 +24,78 @@ SAMPLE_TOOL = {
         "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
     },
 }
-_IMAGE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+MEDIA: Mapping[str, Mapping[str, Any]] = {
+    "image": {
+        "type": "image_url",
+        "image_url": {"url": "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"},
+    },
+    "audio": {"type": "input_audio", "input_audio": {"data": "UklGRiQAAABXQVZFZm10IBAAAAABAAEA", "format": "wav"}},
+    "document": {
+        "type": "file",
+        "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjQKJSVFT0YK"},
+    },
+    "video": {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAAGGZ0eXBpc29t"}},
+}
+"""A sample of each kind of media."""
 _SCHEMA = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
-_KEYS = ("tools", "tool_choice", "image", "schema", "stream", "ask")
+_KEYS = ("tools", "native_tools", "tool_choice", *MEDIA, "schema", "stream", "ask")
 
 
 @dataclass(frozen=True, slots=True)
 class CallShape:
     """A call as a model sees it.
 
-    *parameters* are those of the call, by any names. *schema* is the class or JSON Schema of a structured answer.
+    *parameters* are those of the call, by any names, *native_tools* the types of tools that a vendor runs itself, and
+    *media* the kinds of media in its messages. *schema* is the class or JSON Schema of a structured answer.
     """
 
     name: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tools: bool = False
+    native_tools: tuple[str, ...] = ()
     tool_choice: Any = None
-    image: bool = False
+    media: tuple[str, ...] = ()
     schema: Any = None
     stream: bool = False
 
-    def make_request(self, *, tools: bool, image: bool, schema: bool, options: Mapping[str, Any]) -> ChatRequest:
+    def make_request(
+        self,
+        *,
+        tools: bool = False,
+        native_tools: tuple[str, ...] = (),
+        media: tuple[str, ...] = (),
+        schema: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> ChatRequest:
         """Return a request of this shape; of what it asks for, only what is chosen."""
-        parts: list[dict[str, Any]] = [{"type": "text", "text": "Hello."}]
-        if image:
-            parts.append({"type": "image_url", "image_url": {"url": _IMAGE}})
-        neutral_tools = normalise_tools([SAMPLE_TOOL] if tools else None)
-        choice = self.tool_choice if tools else None
+        parts = [{"type": "text", "text": "Hello."}, *(MEDIA[kind] for kind in media)]
+        offered: list[Mapping[str, Any]] = [
+            *([SAMPLE_TOOL] if tools else []),
+            *({"type": kind} for kind in native_tools),
+        ]
+        neutral_tools = normalise_tools(offered)
+        choice = self._find_choice(tools=tools) if offered else None
         return ChatRequest(
             messages=normalise_messages([{"role": "user", "content": parts}]),
             tools=neutral_tools,
             tool_choice=None if choice is None else normalise_tool_choice(choice, neutral_tools),
             structured_model=check_structured_model(self.schema) if schema else None,
             stream=self.stream,
-            options=options,
+            options=options or {},
             context=CallContext(Services(), "fit"),
         )
+
+    def _find_choice(self, *, tools: bool) -> Any:
+        """Return the choice of a tool, if it is about the offered ones: functions (*tools*), or those of a vendor."""
+        is_native = self.tool_choice in self.native_tools or not self.tools
+        return None if tools == is_native else self.tool_choice
 
 
 def read_shapes(path: Path) -> Iterator[CallShape]:
     """Yield the shapes of calls that the YAML file *path* lists.
 
-    Each has a `name`, and any of `tools`, `tool_choice`, `image`, `schema` (true, or a JSON Schema), `stream` and `ask`
-    (parameters). Raises ConfigError for what is none of these.
+    Each has a `name`, and any of `tools`, `native_tools` (types), `tool_choice`, `image`, `audio`, `document`, `video`,
+    `schema` (true, or a JSON Schema), `stream` and `ask` (parameters). Raises ConfigError for what is none of these.
     """
     import yaml
 
@@ -80,13 +109,19 @@ def read_shapes(path: Path) -> Iterator[CallShape]:
         unknown = sorted(set(item) - {"name", *_KEYS})
         if unknown:
             raise ConfigError(f"{path}: call {number}: unknown key `{unknown[0]}` (keys: name, {', '.join(_KEYS)})")
-        schema = item.get("schema")
-        yield CallShape(
-            name=str(item.get("name", f"call {number}")),
-            parameters=dict(item.get("ask") or {}),
-            tools=bool(item.get("tools")),
-            tool_choice=item.get("tool_choice"),
-            image=bool(item.get("image")),
-            schema=_SCHEMA if schema is True else schema,
-            stream=bool(item.get("stream")),
-        )
+        yield make_shape(item, str(item.get("name", f"call {number}")))
+
+
+def make_shape(item: Mapping[str, Any], name: str) -> CallShape:
+    """Return the shape called *name* that *item* describes, by the keys of a file of calls."""
+    schema = item.get("schema")
+    return CallShape(
+        name=name,
+        parameters=dict(item.get("ask") or {}),
+        tools=bool(item.get("tools")),
+        native_tools=tuple(item.get("native_tools") or ()),
+        tool_choice=item.get("tool_choice"),
+        media=tuple(kind for kind in MEDIA if item.get(kind)),
+        schema=_SCHEMA if schema is True else schema,
+        stream=bool(item.get("stream")),
+    )

@@ -1,0 +1,75 @@
+"""The ledger of a command: which file it is, and what is said of one that cannot be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelhub.cli.exit import Exit
+from modelhub.cli.output import make_line, print_lines
+from modelhub.cli.report import fail_usage
+
+__all__ = ["LedgerFile", "Since", "check_exists", "find_ledger", "parse_since", "report_unreadable"]
+
+Since = Annotated[
+    str,
+    typer.Option("--since", metavar="WHEN", help="The start: a span (7d, 12h, 30m), a date (2026-01-31), or `ever`."),
+]
+LedgerFile = Annotated[
+    Path | None, typer.Option("--ledger", metavar="PATH", help="The ledger (default: `usage.ledger` of the file).")
+]
+_SPAN_PATTERN = re.compile(r"(\d{1,5})([mhd])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def parse_since(since: str, now: datetime) -> datetime | None:
+    """Return the instant that *since* names, or None for `ever`; exits with a usage error for anything else."""
+    if since == "ever":
+        return None
+    if (match := _SPAN_PATTERN.fullmatch(since)) is not None:
+        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        start = datetime.fromisoformat(since)
+    except ValueError:
+        fail_usage("use a span such as 7d, a date such as 2026-01-31, or `ever`", "--since")
+    return start if start.tzinfo is not None else start.replace(tzinfo=UTC)
+
+
+def find_ledger(file: Path | None) -> Path:
+    """Return the path of the ledger that the configuration *file* sets. Raises ConfigError if it sets none."""
+    from modelhub.accounting import accounting
+    from modelhub.config.load import load_file
+    from modelhub.core.errors import ConfigError
+    from modelhub.hub import find_config_file
+
+    path = find_config_file(file)
+    ledger = accounting.find_ledger(load_file(path).config.usage, path.parent)
+    if ledger is None:
+        raise ConfigError(f"{path} has no ledger: add `usage: {{ledger: usage.db}}`")
+    return ledger
+
+
+def check_exists(ledger: Path) -> bool:
+    """Return whether the file *ledger* exists; if not, that is printed."""
+    if ledger.exists():
+        return True
+    print_lines(make_line(f"no calls yet: there is no {ledger}"), err=True)
+    return False
+
+
+@contextmanager
+def report_unreadable(ledger: Path) -> Iterator[None]:
+    """Print that *ledger* cannot be read, if that is so, and exit."""
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.Error as error:
+        print_lines(make_line(("error", "bold red"), f": {ledger} cannot be read: {error}"), err=True)
+        raise typer.Exit(Exit.FAILED) from None
