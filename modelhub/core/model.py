@@ -122,6 +122,10 @@ class ChatModelBase(ABC):
         """Return the parameters that go with every request."""
         return self.generate_kwargs
 
+    def cooldown(self) -> float:
+        """Return the seconds until the model may be asked again, if its breaker is open; 0.0 if it may be asked now."""
+        return 0.0
+
     async def prepare(self) -> None:
         """Do what takes long before the first request, such as loading an SDK; nothing if it `is_prepared`."""
         self.is_prepared = True
@@ -364,6 +368,10 @@ class Layer(ChatModelBase):
     def name(self) -> str:
         """The name of what is inside."""
         return self.inner.name
+
+    def cooldown(self) -> float:
+        """Return the seconds until what is inside may be asked again; 0.0 if it may be asked now."""
+        return self.inner.cooldown()
 
     def stack(self) -> Iterator[ChatModelBase]:
         """This layer and everything below it, outermost first."""

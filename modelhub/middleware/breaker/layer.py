@@ -52,7 +52,6 @@ class Breaker(Layer):
             reply = await self.inner.send(request)
         except CallError as error:
             self._failed(error, began, probe)
-            self._annotate(error)
             raise
         except BaseException:
             self._release(probe)  # cancelled: it says nothing about the model
@@ -76,12 +75,11 @@ class Breaker(Layer):
         """Let a call through; True if it is the probe after a pause, whose outcome the others wait for."""
         state = self.state
         with state.lock:
-            now = self.services.clock.now()
-            left = state.until - now
-            if left <= _TICK and (not state.probing or now >= state.probe_timeout):
+            cooldown = self.cooldown()
+            if not cooldown and (not state.probing or self.services.clock.now() >= state.probe_timeout):
                 state.probing, state.probe_timeout = state.openings > 0, math.inf
                 return state.probing
-            wait = left if left > _TICK else self.options.pause
+            wait = cooldown or self.options.pause
         reason = f" after {state.last_error.kind}" if state.last_error is not None else ""
         raise BreakerOpen(
             f"`{self.name}` is left alone{reason}; it can be asked again in {wait:.1f} s",
@@ -89,11 +87,10 @@ class Breaker(Layer):
             retry_after=wait,
         ) from state.last_error
 
-    def _annotate(self, error: CallError) -> None:
-        """Put on *error* that the model is left alone now: asked again at once, it would only be BreakerOpen."""
-        left = self.state.until - self.services.clock.now()
-        if error.breaker_effect is BreakerEffect.COUNTS and left > _TICK:
-            error.should_retry, error.retry_after = False, max(left, error.retry_after or 0.0)
+    def cooldown(self) -> float:
+        """Return the seconds until the model may be asked again; 0.0 if it may be asked now."""
+        remaining = self.state.until - self.services.clock.now()
+        return remaining if remaining > _TICK else 0.0
 
     def _release(self, probe: bool) -> None:
         if probe:
@@ -114,7 +111,7 @@ class Breaker(Layer):
         with state.lock:
             state.consecutive_failures = 0
             self._release(probe)
-            if probe and state.until - self.services.clock.now() <= _TICK:  # no other failure wants a pause since
+            if probe and not self.cooldown():  # no other failure wants a pause since
                 state.openings, state.last_error = 0, None
                 state.seen.clear()
             elif state.openings == 0:

@@ -6,14 +6,15 @@ exponentially with full jitter, and are never shorter than the vendor asked for.
 A hub has one budget for all its retries, so that an outage is not made worse by asking twice as much: each answer pays
 in a share of a retry, each retry takes one out.
 
-tenacity runs the loop, but only once something has failed: on the path where nothing fails nothing is paid for it.
+tenacity runs the loop, but only once something has failed: around the first attempt too, it would cost a call that is
+answered a good part of its time.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from modelhub.core.errors import BreakerOpen, CallError, RetryRule
+from modelhub.core.errors import BreakerEffect, BreakerOpen, CallError, RetryRule
 from modelhub.core.events import Waiting
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
@@ -22,6 +23,9 @@ from modelhub.core.tracebacks import drop_traceback
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext
 from modelhub.middleware.retry.budget import RetryBudget
 from modelhub.middleware.retry.options import RetryBudgetOptions, RetryOptions
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 __all__ = ["RetryBudget", "RetryBudgetOptions", "Retry", "RetryOptions"]
 
@@ -51,69 +55,47 @@ class Retry(Layer):
     async def send(self, request: ChatRequest) -> Reply:
         """The reply of the first attempt that commits. Raises the last attempt's failure."""
         try:
-            reply = await self.inner.send(request)
+            reply = await self._attempt(request)
         except CallError as error:
-            is_last = self.options.max_attempts - request.attempted <= 1 or error.policy.retry is RetryRule.NO
-            if is_last and error.retry_without is None:
-                raise
             failure = error
         else:
             self.budget.answered()
             return reply
         # Not in the handler: this failure is not the next one's context.
-        reply = await self._retry(request, failure)
+        plan = _RetryPlan(self, request)
+        if not plan.allows(failure):
+            raise failure
+        reply = await self._retry(plan, request)
         self.budget.answered()
         return reply
 
-    async def _retry(self, request: ChatRequest, first: CallError) -> Reply:
-        from tenacity import AsyncRetrying, RetryCallState
+    async def _retry(self, plan: _RetryPlan, request: ChatRequest) -> Reply:
+        """Return the reply of a later attempt; each is made, and its wait before it, as *plan* says."""
+        from tenacity import AsyncRetrying, retry_if_exception
 
-        plan = _Plan(self, request, first)
-        pending: list[CallError] = [first]
-
-        async def attempt() -> Reply:
-            if pending:  # what has failed already is tenacity's first attempt
-                return await self._ask_without_refused(request, pending.pop())
-            try:
-                return await self.inner.send(request)
-            except CallError as error:
-                failure = error
-            return await self._ask_without_refused(request, failure)
-
-        def report_wait(state: RetryCallState) -> None:
-            context = request.context
-            context.observe(Waiting(context.call_id, self.name, plan.wait, state.attempt_number + 1, plan.error))
-
-        retrying = AsyncRetrying(
-            sleep=request.context.wait,
-            wait=lambda _: plan.wait,
-            retry=plan,
-            before_sleep=report_wait,
-            reraise=True,
-        )
+        retrying = AsyncRetrying(before=plan.wait_out, retry=retry_if_exception(plan.allows), reraise=True)
         try:
-            reply: Reply = await retrying(attempt)
+            reply: Reply = await retrying(self._attempt, request)
         except BreakerOpen as refused:
             # The breaker opened while we waited: what happened is the failure before, and when to come back.
             plan.error.retry_after = refused.retry_after
             raise plan.error from plan.error.__cause__
         return reply
 
-    async def _ask_without_refused(self, request: ChatRequest, failure: CallError) -> Reply:
-        """Return the reply that comes once every parameter is left out that the model refuses by its name.
+    async def _attempt(self, request: ChatRequest) -> Reply:
+        """Make one attempt, and repeat it at once without each parameter that the model refuses by its name.
 
-        That is known after *failure*, so that there is nothing to wait for; each refusal must name another parameter.
-        Raises *failure* if it names none, and what ends the attempts after it.
+        Raises the failure that names none, or one that was refused twice already.
         """
         refused: list[str] = []
-        while failure.retry_without is not None and refused.count(failure.retry_without) < _MAX_REFUSALS:
-            refused.append(failure.retry_without)
-            drop_traceback(failure)
+        while True:
             try:
                 return await self.inner.send(request)
             except CallError as error:
-                failure = error
-        raise failure
+                if error.retry_without is None or refused.count(error.retry_without) >= _MAX_REFUSALS:
+                    raise
+                refused.append(error.retry_without)
+                drop_traceback(error)
 
     def backoff(self, attempt: int) -> float:
         """How long to wait after the *attempt*th attempt, in seconds: full jitter below an exponential bound."""
@@ -121,32 +103,44 @@ class Retry(Layer):
         return self.services.random.uniform(0, bound)
 
 
-class _Plan:
-    """Whether to ask again, and after which wait: tenacity's `retry` and `wait` of one call."""
+class _RetryPlan:
+    """Whether one call asks the model again, and after which wait."""
 
-    def __init__(self, layer: Retry, request: ChatRequest, error: CallError) -> None:
+    error: CallError
+    """The failure after which the model is asked again."""
+
+    def __init__(self, layer: Retry, request: ChatRequest) -> None:
         self.layer = layer
         self.request = request
         self.wait = 0.0
-        self.error = error
+        self._attempts = request.attempted
         self._wait_budget = MAX_UNBOUNDED_WAIT
         self._once: set[type[CallError]] = set()
 
-    def __call__(self, state: Any) -> bool:
-        error = state.outcome.exception() if state.outcome.failed else None
+    def allows(self, error: BaseException) -> bool:
+        """Whether the model is to be asked again after *error*; `wait` is how long to wait before that, in seconds."""
+        if not isinstance(error, CallError):
+            return False
+        self._attempts += 1
         layer = self.layer
-        last = self.request.attempted + state.attempt_number >= layer.options.max_attempts
-        if last or not isinstance(error, CallError) or not self._is_allowed(error):
+        cooldown = layer.inner.cooldown() if error.breaker_effect is BreakerEffect.COUNTS else 0.0
+        if cooldown:  # asked again at once, it would only be BreakerOpen
+            error.should_retry, error.retry_after = False, max(cooldown, error.retry_after or 0.0)
+        if self._attempts >= layer.options.max_attempts or not self._is_allowed(error):
+            return False
+        self.wait = max(layer.backoff(self._attempts - self.request.attempted), error.retry_after or 0.0)
+        if not self._fits_in_time(error) or not layer.budget.take(layer.services.clock.now()):
             return False
         self.error = error
-        self.wait = max(layer.backoff(state.attempt_number), error.retry_after or 0.0)
-        if not self._fits_in_time(error):
-            return False
         self._wait_budget -= self.wait
-        is_retried = layer.budget.take(layer.services.clock.now())
-        if is_retried:
-            drop_traceback(error)  # whose frames would keep the caller's, and so a stream that he has forgotten, alive
-        return is_retried
+        drop_traceback(error)  # whose frames would keep the caller's, and so a stream that he has forgotten, alive
+        return True
+
+    async def wait_out(self, _: RetryCallState) -> None:
+        """Report the wait before the next attempt, and sleep for it."""
+        context, attempt = self.request.context, self._attempts - self.request.attempted + 1
+        context.observe(Waiting(context.call_id, self.layer.name, self.wait, attempt, self.error))
+        await context.wait(self.wait)
 
     def _fits_in_time(self, error: CallError) -> bool:
         # The vendor's wish is never undercut: if it is too long, the models behind are asked instead.
