@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     )
     from modelhub.core.model import ChatModelBase, Layer
     from modelhub.core.response import Attempt, ChatResponse, ChatUsage
+    from modelhub.core.row_progress import MapProgress
+    from modelhub.core.row_result import RowResult
+    from modelhub.core.row_stream import RowStream
     from modelhub.core.stream import ChatStream
     from modelhub.hub import Hub
     from modelhub.middleware.chain.layer import Chain
@@ -63,6 +66,9 @@ __all__ = [
     "Attempt",
     "ChatResponse",
     "ChatUsage",
+    "RowStream",
+    "RowResult",
+    "MapProgress",
     "Chain",
     "OpenAIChatModel",
     "AnthropicChatModel",
@@ -114,6 +120,9 @@ _ROOMS = {
     "Attempt": "modelhub.core.response",
     "ChatResponse": "modelhub.core.response",
     "ChatUsage": "modelhub.core.response",
+    "RowStream": "modelhub.core.row_stream",
+    "RowResult": "modelhub.core.row_result",
+    "MapProgress": "modelhub.core.row_progress",
     "Chain": "modelhub.middleware.chain.layer",
     "OpenAIChatModel": "modelhub.providers.openai",
     "AnthropicChatModel": "modelhub.providers.anthropic",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
 
@@ -24,6 +24,7 @@ from modelhub.core.context import CallContext, Services
 from modelhub.core.errors import InvalidRequest
 from modelhub.core.request import ChatRequest, Messages, ToolChoiceOption, Tools, make_request
 from modelhub.core.response import ChatResponse
+from modelhub.core.row_mapping import RowMapping
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.core.sync import SyncStream, run_sync
 from modelhub.core.tracebacks import trim_traceback
@@ -41,7 +42,7 @@ __all__ = ["ChatModelBase", "Layer", "StreamingCalls"]
 _DEFAULT_SERVICES = Services()
 
 
-class ChatModelBase(ABC):
+class ChatModelBase(RowMapping, ABC):
     """Everything that can be called.
 
     *model_name* is the vendor's name of the model, *stream* whether a call gives a stream if it does not say.
@@ -130,7 +131,7 @@ class ChatModelBase(ABC):
         """Do what takes long before the first request, such as loading an SDK; nothing if it `is_prepared`."""
         self.is_prepared = True
 
-    async def aclose(self) -> None:  # noqa: B027
+    async def aclose(self) -> None:
         """Give back connections. Whoever made the model calls this."""
 
     @abstractmethod
@@ -339,9 +340,8 @@ class StreamingCalls:
 
         What goes in and what is raised is the same as for the call itself.
         """
-        call: Any = self
-        streaming: Awaitable[ChatStream] = call(*args, stream=True, **kwargs)
-        return streaming
+        call: Callable[..., Awaitable[ChatStream]] = self  # type: ignore[assignment] # it is mixed into a model
+        return call(*args, stream=True, **kwargs)
 
 
 class Layer(ChatModelBase):

@@ -4,7 +4,7 @@ from typing import Any, assert_type
 
 from pydantic import BaseModel
 
-from modelhub import Chain, ChatResponse, ChatStream, Hub, OpenAIChatModel
+from modelhub import Chain, ChatResponse, ChatStream, Hub, OpenAIChatModel, RowResult
 
 
 class Invoice(BaseModel):
@@ -43,3 +43,13 @@ def sync(hub: Hub) -> None:
     assert_type(hub.get("primary").sync("hi", structured_model=Invoice).output, Invoice)
     for snapshot in hub.get("primary").sync("hi", stream=True):
         assert_type(snapshot, ChatResponse[Any])
+
+
+async def rows(hub: Hub, model: OpenAIChatModel) -> None:
+    """Each row of a job has the type of its structured output."""
+    async for row in hub.get("primary").map(["hi"]):
+        assert_type(row, RowResult[Any])
+    async for invoice in model.map(["hi"], structured_model=Invoice, temperature=0):
+        assert_type(invoice.output, Invoice | None)
+    for result in hub.get("primary").map(["hi"], structured_model=Invoice).sync():
+        assert_type(result.reply, ChatResponse[Invoice] | None)
