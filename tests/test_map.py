@@ -212,6 +212,8 @@ def test_a_template_that_cannot_be_filled_is_refused_at_once(template):
         {"rows": [], "concurrency": 0},
         {"rows": [], "stream": True},
         {"rows": [], "deadlne": 5},
+        {"rows": [], "deadline": "soon"},
+        {"rows": [], "tags": "nightly"},
     ],
 )
 def test_what_is_wrong_in_every_row_is_refused_at_once(arguments):

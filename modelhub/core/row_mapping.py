@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from modelhub.core.call_options import parse_call_options
 from modelhub.core.errors import InvalidRequest
-from modelhub.messages.keywords import check_keywords
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     ModelT = TypeVar("ModelT", bound=BaseModel)
 
 __all__ = ["RowMapping"]
+
+_CALL_ARGUMENTS = ("tools", "tool_choice", "structured_model")  # of a call, which are no keywords to parse
 
 
 class RowMapping:
@@ -76,7 +78,7 @@ class RowMapping:
         keywords (`tags`, `deadline`, `temperature`, ...) go with every call; a deadline counts from the start of each.
 
         Returns a `RowStream`, whose `progress` has counts, rate, ETA and cost; `chain.map(rows).sync()` is a plain
-        iterator. Raises InvalidRequest for a wrong template or keyword.
+        iterator. Raises InvalidRequest for a wrong template or keyword, before a row is read.
         """
         from modelhub.core.row_progress import MapProgress
         from modelhub.core.row_prompts import RowPrompts
@@ -102,4 +104,4 @@ def _check_arguments(rows: Any, concurrency: Any, kwargs: dict[str, Any]) -> Non
         raise InvalidRequest("concurrency: expected a whole number from 1 on")
     if "stream" in kwargs:
         raise InvalidRequest("stream: `map` gives whole replies; `stream_inside: true` in the file streams beneath")
-    check_keywords(kwargs)
+    parse_call_options({name: value for name, value in kwargs.items() if name not in _CALL_ARGUMENTS})
