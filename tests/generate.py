@@ -69,13 +69,16 @@ def parameters():
     """How each vendor spells what a call may say for any model."""
     from modelhub.providers.parameters import NEUTRAL_PARAMETERS
 
-    kinds = [kind for kind in PROVIDERS if kind != "scripted"]
-    vocabularies = [load_provider_options(kind)(model_name="m").connect().vocabulary for kind in kinds]
+    apis = [(kind, {}, kind) for kind in PROVIDERS if kind not in ("scripted", "openai")]
+    apis += [("openai", {"api": "chat"}, "openai, chat"), ("openai", {"api": "responses"}, "openai, responses")]
+    vocabularies = [
+        load_provider_options(kind)(model_name="m", **options).connect().vocabulary for kind, options, _ in apis
+    ]
     rows = []
     for name in NEUTRAL_PARAMETERS:
         spellings = [vocabulary.spellings.get(name) for vocabulary in vocabularies]
         rows.append([f"`{name}`", *("-" if spelling is None else spelling.describe() for spelling in spellings)])
-    return table(["parameter", *kinds], rows)
+    return table(["parameter", *(title for *_, title in apis)], rows)
 
 
 def keys(definition):

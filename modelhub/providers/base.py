@@ -39,6 +39,7 @@ from modelhub.providers.http.failures import find_network_failure
 from modelhub.providers.http.proxies import read_proxy_addresses
 from modelhub.providers.parameter_resolver import (
     ParameterResolver,
+    RequestTrial,
     ResolvedParameters,
     add_parameters,
     with_resolved,
@@ -99,6 +100,10 @@ class Provider(ChatModelBase):
         """The parameters of its API; None for a provider that reads those of a call as they are."""
         return None
 
+    def find_vocabulary(self, request: ChatRequest) -> Vocabulary | None:  # noqa: ARG002 - some have several APIs
+        """Return the parameters of the API that *request* goes to, whose own parameters are resolved."""
+        return self.vocabulary
+
     def constructor_parameters(self) -> Mapping[str, Any]:
         """Return the parameters that were given when the model was made; what else is said goes before them."""
         return {}
@@ -118,6 +123,10 @@ class Provider(ChatModelBase):
     @abstractmethod
     def encode(self, request: ChatRequest, structured: Structured | None, stream: bool) -> Payload:
         """The vendor's parameters for *request*. Pure. Raises UnsupportedFeature for what the vendor cannot take."""
+
+    def find_body(self, payload: Payload) -> Mapping[str, Any]:
+        """Return what the vendor gets of *payload*, where that is an object."""
+        return payload if isinstance(payload, Mapping) else {}
 
     @abstractmethod
     async def call(self, payload: Payload) -> Any:
@@ -205,8 +214,8 @@ class Provider(ChatModelBase):
                 context.observe(ParameterChanged(context.call_id, self.name, parameter, reason, is_dropped))
         return with_resolved(request, sent), sent
 
-    def write_trial(self, request: ChatRequest, stream: bool) -> ResolvedParameters | None:
-        """Write *request* as it would be sent, and return its parameters; None if they are sent as they are.
+    def write_trial(self, request: ChatRequest, stream: bool) -> RequestTrial:
+        """Write *request* as it would be sent, and return what became of its parameters.
 
         Raises UnsupportedFeature, or another CallError, for what would be refused. Nothing is sent.
         """
@@ -215,8 +224,8 @@ class Provider(ChatModelBase):
             request = with_resolved(request, sent)
         self._check_tools(request)
         vendor_request, _ = with_vendor_names(request, self.tool_name_pattern)
-        self.encode(vendor_request, self._structured(request), stream)
-        return sent
+        payload = self.encode(vendor_request, self._structured(request), stream)
+        return RequestTrial(sent, self.find_vocabulary(request), self.find_body(payload))
 
     def list_unsupported_parameters(self) -> dict[str, str]:
         """Return the parameters of `ask` that are left out for this model, each with the reason."""

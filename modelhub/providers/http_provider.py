@@ -277,6 +277,10 @@ class HttpProvider(Provider):
         """Return what is sent."""
         return _Payload(self.build_request(request, structured, stream), request.context)
 
+    def find_body(self, payload: _Payload) -> Mapping[str, Any]:
+        """Return the JSON that is sent."""
+        return payload.request.body
+
     async def call(self, payload: _Payload) -> Any:
         """Return the headers and the body, or the events where the vendor only streams."""
         if payload.request.stream:

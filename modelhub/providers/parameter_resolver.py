@@ -21,7 +21,14 @@ from modelhub.providers.parameters import (
 )
 from modelhub.providers.vendor_parameters import owner_of
 
-__all__ = ["NEVER_DROPPED", "ParameterResolver", "ResolvedParameters", "add_parameters", "with_resolved"]
+__all__ = [
+    "NEVER_DROPPED",
+    "ParameterResolver",
+    "RequestTrial",
+    "ResolvedParameters",
+    "add_parameters",
+    "with_resolved",
+]
 
 NEVER_DROPPED = frozenset({"response_format", "tools", "tool_choice"})
 """What changes the meaning of the answer: a model that cannot is not asked."""
@@ -38,6 +45,17 @@ class ResolvedParameters(NamedTuple):
     dropped: dict[str, str]
     rounded: dict[str, str]
     instruction: str | None
+
+
+class RequestTrial(NamedTuple):
+    """A request as it would be sent: its parameters, the vocabulary they are from, and the body, as far as it is known.
+
+    `sent` and `vocabulary` are None for a provider that reads the parameters of a call as they are.
+    """
+
+    sent: ResolvedParameters | None
+    vocabulary: Vocabulary | None
+    body: Mapping[str, Any]
 
 
 def with_resolved(request: ChatRequest, sent: ResolvedParameters) -> ChatRequest:

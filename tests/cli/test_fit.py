@@ -55,6 +55,36 @@ def test_each_parameter_is_as_it_is_spelled_dropped_or_rounded(fit):
     assert found["claude"]["max_tokens"] == ("as it is", None)
 
 
+@pytest.mark.parametrize(
+    ("api", "fits"),
+    [
+        ("chat", [("spelled", "max_completion_tokens"), ("as it is", None), ("as it is", None)]),
+        ("auto", [("spelled", "max_completion_tokens"), ("as it is", None), ("as it is", None)]),
+        (
+            "responses",
+            [
+                ("spelled", "max_output_tokens"),
+                ("spelled", "reasoning.effort"),
+                ("dropped", "OpenAI's Responses API has no such parameter"),
+            ],
+        ),
+    ],
+)
+def test_a_parameter_is_spelled_as_the_api_does_that_the_call_goes_to(run, tmp_path, api, fits):
+    """OpenAI has two; `seed` is for chat completions only."""
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        f"version: 1\nmodels:\n  gpt: {{provider: openai, model_name: gpt-5-mini, api: {api}, api_key: k}}\n",
+        encoding="utf-8",
+    )
+    asked = ("--max-tokens", "500", "--effort", "low")
+    seeded = cells(run("fit", "gpt", *asked, "--ask", "seed=1", "--json", "--file", str(path)))["gpt"]
+    assert [seeded[name] for name in ("max_tokens", "reasoning_effort", "seed")] == fits
+    plain = cells(run("fit", "gpt", *asked, "--json", "--file", str(path)))["gpt"]
+    names = ["max_completion_tokens" if api == "chat" else "max_output_tokens"]
+    assert plain["max_tokens"] == ("spelled", *names)
+
+
 def test_what_the_chain_asks_for_is_part_of_the_call(fit):
     """It goes to every model as well."""
     assert {model: "top_p" in fits for model, fits in cells(fit("all", "--json")).items()} == {

@@ -593,6 +593,7 @@ async def test_auto_is_responses_where_openai_and_azure_serve_it(anywhere, argum
     assert anywhere.asked[-1].url.path == path
 
 
+AZURE = "https://x.openai.azure.com/openai/v1/"
 LAMP = {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}
 CHOICES = [
     ("gpt-5-mini", {}, "responses"),
@@ -633,6 +634,30 @@ async def test_auto_goes_by_what_a_request_needs(anywhere, name, says, api, stre
         reply = await model([{"role": "user", "content": content}], tools, **says)
         assert (await reply.final() if stream else reply).text == "hello"
     assert anywhere.asked[-1].url.path == f"/v1/{'responses' if api == 'responses' else 'chat/completions'}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tools"),
+    [({"api": "responses"}, []), ({}, [{"type": "web_search"}]), ({"base_url": AZURE, "api": "responses"}, [])],
+)
+async def test_sound_is_refused_where_responses_do_not_take_it(anywhere, arguments, tools):
+    """Before anything is sent: OpenAI and Azure would answer with a 400, and a chain moves on at once."""
+    args = {"http_client": anywhere.client()}
+    async with OpenAIChatModel("gpt-5-mini", KEY, False, client_args=args, **arguments) as model:
+        for content in ([LAMP], [{"type": "text", "text": "hi"}, LAMP]):
+            with pytest.raises(UnsupportedFeature, match="audio through its Responses API"):
+                await model([{"role": "user", "content": content}], tools)
+    assert anywhere.asked == []
+
+
+@pytest.mark.parametrize(("says", "sent"), [({"max_tokens": 5}, 16), ({"max_tokens": 17}, 17), ({}, None)])
+async def test_a_limit_of_tokens_is_not_lower_than_responses_take(anywhere, says, sent):
+    """It is raised, and the attempt says so, where no other API is asked."""
+    args = {"http_client": anywhere.client()}
+    async with OpenAIChatModel("gpt-5-pro", KEY, False, client_args=args) as model:
+        (attempt,) = (await model("hi", **says)).attempts
+    assert json.loads(anywhere.asked[-1].content).get("max_output_tokens") == sent
+    assert attempt.rounded == ({"max_tokens": "5 -> 16"} if sent == 16 else {})
 
 
 async def test_a_file_says_which_api(anywhere, monkeypatch):

@@ -14,7 +14,7 @@ from modelhub.providers.base import Provider
 if TYPE_CHECKING:
     from modelhub.cli.fit.shape import CallShape
     from modelhub.config.load import Loaded, ModelEntry
-    from modelhub.providers.parameter_resolver import ResolvedParameters
+    from modelhub.providers.parameter_resolver import RequestTrial
 
 __all__ = ["Fit", "MemberFit", "fit_members"]
 
@@ -98,7 +98,7 @@ def _fit_parameters(
 ) -> dict[str, Fit]:
     """Return what becomes of each of *options*, which are resolved together: some depend on each other."""
     try:
-        sent = model.write_trial(
+        trial = model.write_trial(
             shape.make_request(tools=parts["tools"], schema=parts["schema"], options=options), shape.stream
         )
     except CallError as error:
@@ -108,11 +108,11 @@ def _fit_parameters(
         for name, value in options.items():
             fits |= _fit_parameters(model, shape, parts, {name: value})
         return fits
-    return {name: _describe(model, name, value, sent) for name, value in options.items()}
+    return {name: _describe(name, value, trial) for name, value in options.items()}
 
 
-def _describe(model: Provider, name: str, value: Any, sent: ResolvedParameters | None) -> Fit:
-    vocabulary = model.vocabulary
+def _describe(name: str, value: Any, trial: RequestTrial) -> Fit:
+    sent, vocabulary = trial.sent, trial.vocabulary
     if sent is None or vocabulary is None:
         return Fit("as it is")
     canonical = vocabulary.canonical_name(name)
@@ -121,6 +121,5 @@ def _describe(model: Provider, name: str, value: Any, sent: ResolvedParameters |
     if canonical in sent.rounded:
         return Fit("rounded", sent.rounded[canonical])
     spelling = vocabulary.spellings.get(canonical)
-    if spelling is None or sent.values.get(name) == value:
-        return Fit("as it is")
-    return Fit("spelled", spelling.describe().replace("`", ""))
+    written = name if spelling is None or trial.body.get(name) == value else spelling.describe().replace("`", "")
+    return Fit("as it is") if written == name else Fit("spelled", written)

@@ -25,6 +25,7 @@ from modelhub.providers.structured_output import Structured
 
 __all__ = [
     "CHAT_PARAMETERS",
+    "MIN_OUTPUT_TOKENS",
     "RESPONSES_PARAMETERS",
     "Api",
     "ApiName",
@@ -141,7 +142,7 @@ RESPONSES_PARAMETERS = frozenset(
     }
 )
 """What only Responses take."""
-_MIN_OUTPUT_TOKENS = 16
+MIN_OUTPUT_TOKENS = 16
 """The smallest limit of an answer's tokens that Responses take."""
 
 
@@ -172,7 +173,7 @@ def choose_api(model: str, request: ChatRequest, parameters: Mapping[str, Any]) 
 
 def _wants_few_tokens(parameters: Mapping[str, Any]) -> bool:
     limits = (parameters.get(name) for name in ("max_completion_tokens", "max_tokens"))
-    return any(isinstance(limit, int) and limit < _MIN_OUTPUT_TOKENS for limit in limits)
+    return any(isinstance(limit, int) and limit < MIN_OUTPUT_TOKENS for limit in limits)
 
 
 def _has_native_tools(request: ChatRequest) -> bool:

@@ -7,11 +7,13 @@ limit of tokens, is written with the rest of the request.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from modelhub.providers.json_answers import ask_in_words, schema_of_format
-from modelhub.providers.openai.apis import CHAT_PARAMETERS, RESPONSES_PARAMETERS, ApiName, choose_api
+from modelhub.providers.openai.apis import CHAT_PARAMETERS, MIN_OUTPUT_TOKENS, RESPONSES_PARAMETERS, ApiName, choose_api
+from modelhub.providers.openai.responses_request import SPELLINGS
 from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.parameters import NEUTRAL_PARAMETERS, Draft, Spelling, Vocabulary
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
@@ -26,6 +28,7 @@ _SWITCHES = frozenset({"chat_template_kwargs", "thinking"})
 def make_vocabulary(server: str, quirks: Quirks, api: ApiName) -> Vocabulary:
     """Return the parameters of *server*, which departs from OpenAI's as *quirks* say; *api* is which of its APIs."""
     own = VENDOR_PARAMETERS["openai"] | VENDOR_PARAMETERS["responses"]
+    vendor = "OpenAI" if server in _OFFICIAL else server
     special = {
         "max_tokens": Spelling(quirks.max_tokens or "max_tokens", _spell_max_tokens),
         "seed": Spelling(quirks.seed),
@@ -39,26 +42,36 @@ def make_vocabulary(server: str, quirks: Quirks, api: ApiName) -> Vocabulary:
             "response_format", None if quirks.structured == "json_schema" else _FORMATS[quirks.structured]
         ),
     }
+    spellings = {name: special.get(name) or Spelling(name) for name in NEUTRAL_PARAMETERS}
     lacks = {*quirks.lacks, *(("top_k",) if server in _OFFICIAL else ())}
+    if api == "responses":
+        vendor, lacks = f"{vendor}'s Responses API", lacks | CHAT_PARAMETERS
+        own -= CHAT_PARAMETERS.intersection(NEUTRAL_PARAMETERS)
+        spellings |= {name: replace(spellings[name], shown=f"`{key}`") for name, key in SPELLINGS.items()}
     return Vocabulary(
-        vendor="OpenAI" if server in _OFFICIAL else server,
-        spellings={name: special.get(name) or Spelling(name) for name in NEUTRAL_PARAMETERS if name not in lacks},
+        vendor=vendor,
+        spellings={name: spelling for name, spelling in spellings.items() if name not in lacks},
         own=own if server in _OFFICIAL else own | VENDOR_PARAMETERS["compatible"],
         aliases={"max_output_tokens": "max_tokens"},
         levels=quirks.efforts,
         varying=CHAT_PARAMETERS | RESPONSES_PARAMETERS,
-        adapt=partial(_leave_to_the_other_api, api=api),
+        adapt=partial(_adapt_to_api, api=api, is_official=server in _OFFICIAL),
     )
 
 
-def _leave_to_the_other_api(draft: Draft, *, api: ApiName) -> None:
-    """Leave out what only the other one of the two APIs takes."""
+def _adapt_to_api(draft: Draft, *, api: ApiName, is_official: bool) -> None:
+    """Leave out what only the other one of the two APIs takes, and raise a limit that is too low for Responses."""
     chosen = choose_api(draft.model_name, draft.request, draft.values) if api == "auto" else api
-    names, other = (
-        (CHAT_PARAMETERS, "Responses") if chosen == "responses" else (RESPONSES_PARAMETERS, "chat completions")
-    )
-    for name in names.intersection(draft.values):
-        draft.drop(name, f"OpenAI's {other} have no such parameter")
+    if chosen == "chat":
+        for name in RESPONSES_PARAMETERS.intersection(draft.values):
+            draft.drop(name, "OpenAI's chat completions have no such parameter")
+        return
+    for name in CHAT_PARAMETERS.intersection(draft.values):
+        draft.drop(name, "OpenAI's Responses API has no such parameter")
+    limit = draft.values.get("max_tokens")
+    if is_official and isinstance(limit, int) and 0 < limit < MIN_OUTPUT_TOKENS:
+        draft.values["max_tokens"] = MIN_OUTPUT_TOKENS
+        draft.round("max_tokens", limit, MIN_OUTPUT_TOKENS)
 
 
 _EFFORT_TEXTS = {"reasoning": "`reasoning.effort`"}

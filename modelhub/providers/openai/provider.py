@@ -214,6 +214,13 @@ class OpenAIChatModel(HttpProvider):
         """The parameters that the server takes."""
         return make_vocabulary(self.server, self.quirks, self.api)
 
+    def find_vocabulary(self, request: ChatRequest) -> Vocabulary:
+        """Return the parameters of the API that *request* goes to."""
+        return make_vocabulary(self.server, self.quirks, self._choose_api(request))
+
+    def _choose_api(self, request: ChatRequest) -> Literal["responses", "chat"]:
+        return choose_api(self.model_name, request, request.options) if self.api == "auto" else self.api
+
     def constructor_parameters(self) -> Mapping[str, Any]:
         """Return the effort that was given when the model was made."""
         return {} if self._reasoning_effort is None else {"reasoning_effort": self._reasoning_effort}
@@ -224,11 +231,9 @@ class OpenAIChatModel(HttpProvider):
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the parameters of a completion, or of a response."""
-        parameters = request.options
-        name = choose_api(self.model_name, request, parameters) if self.api == "auto" else self.api
-        api = self._apis[name]
+        api = self._apis[self._choose_api(request)]
         body = api.encode_request(
-            self.model_name, request, structured, stream, parameters=parameters, quirks=self.quirks
+            self.model_name, request, structured, stream, parameters=request.options, quirks=self.quirks
         )
         return make_vendor_request(body, stream, self.timeouts, api)
 

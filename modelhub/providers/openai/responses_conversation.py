@@ -216,6 +216,12 @@ def _document(block: MediaBlock, _: Quirks) -> Json:
     return {"type": "input_file", "filename": block.name or "document.pdf", "file_data": _url(block)}
 
 
+def _audio(block: MediaBlock, quirks: Quirks) -> Json:
+    if not quirks.responses_audio:
+        raise UnsupportedFeature("openai cannot take audio through its Responses API, only through chat completions")
+    return write_audio(block, quirks)
+
+
 def _url(block: MediaBlock) -> str:
     if isinstance(block.source, UrlSource | Base64Source):
         return block.source.url
@@ -225,5 +231,5 @@ def _url(block: MediaBlock) -> str:
 _MEDIA: Mapping[str, Callable[[MediaBlock, Quirks], Json]] = {
     "image": _image,
     "document": _document,
-    "audio": write_audio,
+    "audio": _audio,
 }

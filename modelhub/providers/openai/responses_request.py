@@ -13,11 +13,17 @@ from modelhub.providers.openai.schema import is_object, write_schema
 from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.structured_output import Structured
 
-__all__ = ["encode_request"]
+__all__ = ["SPELLINGS", "encode_request", "says_nothing"]
 
 Json = dict[str, Any]
 
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
+SPELLINGS: Mapping[str, str] = {
+    "max_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+}
+"""What neutral parameters are called here that have another name than in chat completions."""
 
 
 def encode_request(
@@ -55,7 +61,7 @@ def encode_request(
 def _spell_parameters(parameters: Mapping[str, Any]) -> Json:
     """Return *parameters* by the names of this API, those of chat completions too; those that say nothing left out."""
     spelled = {name: value for name, value in parameters.items() if not says_nothing(name, value)}
-    for name in ("max_completion_tokens", "max_tokens"):
+    for name in ("max_completion_tokens", "max_tokens"):  # see `SPELLINGS`
         if name in spelled:
             limit = spelled.pop(name)
             spelled.setdefault("max_output_tokens", limit)

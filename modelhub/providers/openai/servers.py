@@ -61,6 +61,8 @@ class Quirks(Options):
     """Whether it takes `video_url` parts."""
     audio: Literal["base64", "data_url"] = "base64"
     """How the data of `input_audio` is written."""
+    responses_audio: bool = True
+    """Whether its Responses API takes `input_audio`; if not, sounds go to chat completions, or are refused."""
     efforts: tuple[Effort, ...] = EFFORTS
     """The levels of `reasoning_effort` it knows; others are rounded to the nearest."""
     seed: Literal["seed", "random_seed"] = "seed"
@@ -79,7 +81,7 @@ class Server(NamedTuple):
 SERVERS: dict[str, Server] = {
     "openai": Server(
         Site("https://api.openai.com/v1", ("api.openai.com",), ("OPENAI_API_KEY",), ("OPENAI_BASE_URL",)),
-        Quirks(max_tokens="max_completion_tokens"),
+        Quirks(max_tokens="max_completion_tokens", responses_audio=False),
     ),
     "azure": Server(
         Site(
@@ -87,7 +89,7 @@ SERVERS: dict[str, Server] = {
             ("openai.azure.com", "cognitiveservices.azure.com", "services.ai.azure.com"),
             ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
         ),
-        Quirks(),
+        Quirks(responses_audio=False),
     ),
     "deepseek": Server(
         Site("https://api.deepseek.com", ("api.deepseek.com",), ("DEEPSEEK_API_KEY",)),
