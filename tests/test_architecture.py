@@ -106,6 +106,8 @@ class Source(NamedTuple):
     """Every module of the package that is imported, late and for type checking too."""
     functions: set[str]
     """The names of all functions and methods."""
+    lengths: list[tuple[str, int, int]]
+    """The name, the line and the number of lines of every function and method."""
     classes: list[str]
     """The names of the classes at module level."""
 
@@ -114,11 +116,13 @@ class Source(NamedTuple):
 def read_source(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = list(ast.walk(tree))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     return Source(
         list(imports_of(tree.body)),
         {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module},
         {name.removeprefix("modelhub.") for name in imports_of(nodes)},
-        {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)},
+        {function.name for function in functions},
+        [(function.name, function.lineno, function.end_lineno - function.lineno + 1) for function in functions],
         [node.name for node in tree.body if isinstance(node, ast.ClassDef)],
     )
 
@@ -189,6 +193,17 @@ def test_no_file_is_long():
     """A module is read in one go."""
     lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_no_function_is_long():
+    """A function is read at one glance: 40 lines at most, its head and its docstring included."""
+    lengths = {
+        f"{name}.{function}:{line}": length
+        for name, path in MODULES.items()
+        for function, line, length in read_source(path).lengths
+    }
+    assert len(lengths) > 5 * len(MODULES)
+    assert {name: length for name, length in lengths.items() if length > 40} == {}
 
 
 def test_no_sdk_is_imported_with_a_module():

@@ -22,26 +22,32 @@ if TYPE_CHECKING:
 
 __all__ = ["chat"]
 
+Prompt = Annotated[
+    str | None,
+    typer.Argument(metavar="PROMPT", help="The message. Piped input is appended to it, or used if it is missing."),
+]
+SystemMessage = Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message.")]
+DeadlineText = Annotated[
+    str | None, typer.Option("--deadline", metavar="TIME", help="Give up after this time, such as 30s or 2m.")
+]
+StreamAnswer = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Print the answer as it arrives (default on a terminal), or when it is complete (default in a pipe).",
+        show_default=False,
+    ),
+]
+ShowThinking = Annotated[bool, typer.Option("--thinking", help="Show the model's thinking, on standard error.")]
+
 
 def chat(
     name: Name,
-    prompt: Annotated[
-        str | None,
-        typer.Argument(metavar="PROMPT", help="The message. Piped input is appended to it, or used if it is missing."),
-    ] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message.")] = None,
-    deadline: Annotated[
-        str | None, typer.Option("--deadline", metavar="TIME", help="Give up after this time, such as 30s or 2m.")
-    ] = None,
-    stream: Annotated[
-        bool | None,
-        typer.Option(
-            "--stream/--no-stream",
-            help="Print the answer as it arrives (default on a terminal), or when it is complete (default in a pipe).",
-            show_default=False,
-        ),
-    ] = None,
-    thinking: Annotated[bool, typer.Option("--thinking", help="Show the model's thinking, on standard error.")] = False,
+    prompt: Prompt = None,
+    system: SystemMessage = None,
+    deadline: DeadlineText = None,
+    stream: StreamAnswer = None,
+    thinking: ShowThinking = False,
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with status 4 if a model is not configured.")]
+CallsFile = Annotated[
+    Path | None,
+    typer.Option("--calls", metavar="PATH", help="Exit with status 1 if a model would refuse one of these calls."),
+]
+
 
 def check(
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 4 if a model is not configured.")] = False,
-    calls: Annotated[
-        Path | None,
-        typer.Option("--calls", metavar="PATH", help="Exit with status 1 if a model would refuse one of these calls."),
-    ] = None,
+    strict: Strict = False,
+    calls: CallsFile = None,
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:

@@ -163,13 +163,7 @@ class Provider(ChatModelBase):
             if not self.is_prepared:
                 await self.prepare()
             request, sent = self._resolve(request, attempt)
-            structured = self._structured(request)
-            self._check_tools(request)
-            vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
-            payload = self.encode(vendor_request, structured, stream)
-            # Structured output is read from the text too, if the model does not call the tool for it.
-            required_tool = find_required_tool(vendor_request.tool_choice) if structured is None else None
-            answer = ResponseBuilder(self._facts(context), structured, tool_names, required_tool)
+            payload, answer = self._encode_call(request, stream)
             if not stream:
                 return self._respond(answer, await self.call(payload), attempt, context)
             reply = await ChatStream.open(self._snapshots(answer, payload, attempt, request))
@@ -193,6 +187,16 @@ class Provider(ChatModelBase):
             raise failure
         add_done_callback(reply, lambda outcome: end_attempt(context, attempt, outcome, answer))
         return reply
+
+    def _encode_call(self, request: ChatRequest, stream: bool) -> tuple[Payload, ResponseBuilder]:
+        """Return what is sent for *request*, and what reads the answer. Raises CallError for what cannot be sent."""
+        structured = self._structured(request)
+        self._check_tools(request)
+        vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
+        payload = self.encode(vendor_request, structured, stream)
+        # Structured output is read from the text too, if the model does not call the tool for it.
+        required_tool = find_required_tool(vendor_request.tool_choice) if structured is None else None
+        return payload, ResponseBuilder(self._facts(request.context), structured, tool_names, required_tool)
 
     @cached_property
     def _resolver(self) -> ParameterResolver | None:

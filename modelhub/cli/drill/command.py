@@ -23,30 +23,36 @@ if TYPE_CHECKING:
 
 __all__ = ["drill"]
 
+OnlyFaults = Annotated[
+    list[str] | None, typer.Option("--only", metavar="FAULT", help="Only this fault; can be repeated.")
+]
+Deep = Annotated[
+    bool, typer.Option("--deep", help="Play every fault also on the first two models, the first three, and so on.")
+]
+StreamAnswers = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Stream the answers, or not (default: as the chain does; faults of streams are always streamed).",
+        show_default=False,
+    ),
+]
+SlowAfter = Annotated[str, typer.Option("--slow", metavar="TIME", help="A call that takes longer counts as slow.")]
+WithTools = Annotated[bool, typer.Option("--tools", help="Make calls with a tool.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with status 1 also if a call is slow.")]
+ListFaults = Annotated[bool, typer.Option("--list", help="List the faults and their names instead.")]
+
 
 def drill(
     name: OptionalName = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="FAULT", help="Only this fault; can be repeated.")
-    ] = None,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Play every fault also on the first two models, the first three, and so on.")
-    ] = False,
-    stream: Annotated[
-        bool | None,
-        typer.Option(
-            "--stream/--no-stream",
-            help="Stream the answers, or not (default: as the chain does; faults of streams are always streamed).",
-            show_default=False,
-        ),
-    ] = None,
-    slow: Annotated[
-        str, typer.Option("--slow", metavar="TIME", help="A call that takes longer counts as slow.")
-    ] = "15s",
-    tools: Annotated[bool, typer.Option("--tools", help="Make calls with a tool.")] = False,
+    only: OnlyFaults = None,
+    deep: Deep = False,
+    stream: StreamAnswers = None,
+    slow: SlowAfter = "15s",
+    tools: WithTools = False,
     ask: Parameters = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 also if a call is slow.")] = False,
-    list_faults: Annotated[bool, typer.Option("--list", help="List the faults and their names instead.")] = False,
+    strict: Strict = False,
+    list_faults: ListFaults = False,
     as_json: AsJson = False,
     file: ConfigFile = None,
 ) -> None:

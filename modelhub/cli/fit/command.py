@@ -24,29 +24,37 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
+NameOrAll = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="A model or a chain of the file (default: all chains).")
+]
+HasTools = Annotated[bool, typer.Option("--tools", help="The call has tools.")]
+HasImage = Annotated[bool, typer.Option("--image", help="The call has an image.")]
+HasAudio = Annotated[bool, typer.Option("--audio", help="The call has a sound.")]
+HasDocument = Annotated[bool, typer.Option("--document", help="The call has a PDF.")]
+SchemaSource = Annotated[
+    str | None,
+    typer.Option("--schema", metavar="CLASS", help="The answer has a structure: `module:Class`, or a JSON file."),
+]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="The call limits the answer's tokens.")]
+Effort = Annotated[str | None, typer.Option("--effort", help="The call's `reasoning_effort`.")]
+Streams = Annotated[bool, typer.Option("--stream", help="The call streams.")]
+CallsFile = Annotated[Path | None, typer.Option("--calls", metavar="PATH", help="Shapes of calls in a YAML file.")]
+FromLedger = Annotated[bool, typer.Option("--from-ledger", help="The shapes of the calls that the ledger has seen.")]
+
 
 def fit(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A model or a chain of the file (default: all chains).")
-    ] = None,
-    tools: Annotated[bool, typer.Option("--tools", help="The call has tools.")] = False,
-    image: Annotated[bool, typer.Option("--image", help="The call has an image.")] = False,
-    audio: Annotated[bool, typer.Option("--audio", help="The call has a sound.")] = False,
-    document: Annotated[bool, typer.Option("--document", help="The call has a PDF.")] = False,
-    schema: Annotated[
-        str | None,
-        typer.Option("--schema", metavar="CLASS", help="The answer has a structure: `module:Class`, or a JSON file."),
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="The call limits the answer's tokens.")] = None,
-    effort: Annotated[str | None, typer.Option("--effort", help="The call's `reasoning_effort`.")] = None,
+    name: NameOrAll = None,
+    tools: HasTools = False,
+    image: HasImage = False,
+    audio: HasAudio = False,
+    document: HasDocument = False,
+    schema: SchemaSource = None,
+    max_tokens: MaxTokens = None,
+    effort: Effort = None,
     ask: Parameters = None,
-    stream: Annotated[bool, typer.Option("--stream", help="The call streams.")] = False,
-    calls: Annotated[
-        Path | None, typer.Option("--calls", metavar="PATH", help="Shapes of calls in a YAML file.")
-    ] = None,
-    from_ledger: Annotated[
-        bool, typer.Option("--from-ledger", help="The shapes of the calls that the ledger has seen.")
-    ] = False,
+    stream: Streams = False,
+    calls: CallsFile = None,
+    from_ledger: FromLedger = False,
     since: Since = "30d",
     ledger: LedgerFile = None,
     as_json: AsJson = False,
@@ -65,25 +73,47 @@ def fit(
       modelhub fit primary --from-ledger --since 7d
     """
     with report_errors(as_json=as_json):
-        from modelhub.cli.fit.shape import CallShape
-
-        parameters = parse_parameters(ask)
-        if max_tokens is not None:
-            parameters["max_tokens"] = max_tokens
-        if effort is not None:
-            parameters["reasoning_effort"] = effort
-        media = tuple(kind for kind, is_in in (("image", image), ("audio", audio), ("document", document)) if is_in)
-        shape = CallShape(parameters=parameters, tools=tools, media=media, schema=_read_schema(schema), stream=stream)
-        if shape != CallShape() and (from_ledger or calls is not None):
-            fail_usage("leave the other options out: what its calls ask for is recorded", "--from-ledger / --calls")
+        own = {"max_tokens": max_tokens, "reasoning_effort": effort}
+        parameters = parse_parameters(ask) | {key: value for key, value in own.items() if value is not None}
+        media = {"image": image, "audio": audio, "document": document}
+        shape = _make_shape(parameters, tools, media, schema, stream, from_ledger or calls is not None)
         loaded, names = _load(file, name)
-        if from_ledger:
-            shapes = _read_ledger(ledger or find_ledger(file), names, parse_since(since, datetime.now(UTC)))
-        else:
-            shapes = dict.fromkeys(names, [shape] if calls is None else _read_calls(calls))
-        refuses = _fit_calls(loaded, shapes, as_json=as_json)
+        ledger = (ledger or find_ledger(file)) if from_ledger else None
+        refuses = _fit_calls(loaded, _choose_shapes(names, shape, calls, ledger, since), as_json=as_json)
     if refuses:
         raise typer.Exit(Exit.FAILED)
+
+
+def _make_shape(
+    parameters: Mapping[str, Any],
+    tools: bool,
+    media: Mapping[str, bool],
+    schema: str | None,
+    stream: bool,
+    is_recorded: bool,
+) -> CallShape:
+    """Return the shape of the call that the options describe; of recorded calls they must describe nothing."""
+    from modelhub.cli.fit.shape import CallShape
+
+    shape = CallShape(
+        parameters=parameters,
+        tools=tools,
+        media=tuple(kind for kind, is_in in media.items() if is_in),
+        schema=_read_schema(schema),
+        stream=stream,
+    )
+    if is_recorded and shape != CallShape():
+        fail_usage("leave the other options out: what its calls ask for is recorded", "--from-ledger / --calls")
+    return shape
+
+
+def _choose_shapes(
+    names: list[str], shape: CallShape, calls: Path | None, ledger: Path | None, since: str
+) -> Mapping[str, list[CallShape]]:
+    """Return the shapes to look at, by the name called: those of the *ledger*, those in *calls*, or *shape*."""
+    if ledger is not None:
+        return _read_ledger(ledger, names, parse_since(since, datetime.now(UTC)))
+    return dict.fromkeys(names, [shape] if calls is None else _read_calls(calls))
 
 
 def _load(file: Path | None, name: str | None) -> tuple[Loaded, list[str]]:

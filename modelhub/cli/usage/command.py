@@ -18,21 +18,24 @@ if TYPE_CHECKING:
 
 __all__ = ["usage"]
 
+GroupBy = Annotated[
+    str,
+    typer.Option(
+        "--by", metavar="WHAT", help="Group by model, chain, tag:NAME, vendor, outcome, hour, day, month, or all."
+    ),
+]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+HtmlFile = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page with charts (- for standard output).")
+]
+
 
 def usage(
     since: Since = "7d",
-    by: Annotated[
-        str,
-        typer.Option(
-            "--by", metavar="WHAT", help="Group by model, chain, tag:NAME, vendor, outcome, hour, day, month, or all."
-        ),
-    ] = "model",
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    by: GroupBy = "model",
+    as_csv: AsCsv = False,
     as_json: AsJson = False,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write an HTML page with charts (- for standard output)."),
-    ] = None,
+    html: HtmlFile = None,
     ledger: LedgerFile = None,
     file: ConfigFile = None,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from modelhub.core.errors import CallError, ConfigError
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import split_userinfo
+from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
@@ -88,24 +89,19 @@ class OpenAIChatModel(HttpProvider):
         args = merge_client_args(client_args, client_kwargs)
         self._is_azure = client_type == "azure"
         base_url = base_url or args.pop("base_url", None)
-        if isinstance(args.get("api_key"), str):
-            api_key = api_key or args.pop("api_key")
+        api_key = api_key or (args.pop("api_key") if isinstance(args.get("api_key"), str) else None)
         if self._is_azure and not api_key:
             api_key = _lower(args.get("default_headers")).get("api-key")
         # Credentials of another kind are the caller's choice: no key of the environment is put in their place.
         environ = {} if has_credentials(args) and not api_key else os.environ
         endpoint, self.server = find_endpoint(base_url, api_key, compat, self._is_azure, environ)
         self._organization = organization or args.pop("organization", None)
-        self.quirks = with_overrides(SERVERS[self.server].quirks, quirks)
+        self.quirks = _find_quirks(self.server, quirks, model_name)
         """How the server departs from OpenAI."""
-        if self.server in ("openai", "azure") and has_cache_breakpoints(model_name):
-            self.quirks = self.quirks.model_copy(update={"cache_marks": "breakpoint"})
         self.takes_cache_marks = self.quirks.cache_marks is not None
         self._reasoning_effort = reasoning_effort
-        if api not in get_args(ApiName):
-            raise ConfigError(f"api: expected {', '.join(get_args(ApiName))}, not {api!r}")
         self._apis: dict[str, Api] = {"chat": ChatApi(), "responses": ResponsesApi(endpoint.host or self.server)}
-        self.api: ApiName = "chat" if api == "auto" and not has_responses(self.server, endpoint) else api
+        self.api = _choose_api(api, self.server, endpoint)
         """Which API is asked: `auto` only where both are there."""
         if not _RENEWED_CREDENTIALS.isdisjoint(args):
             self.credentials_lifetime = 0
@@ -257,6 +253,21 @@ class OpenAIChatModel(HttpProvider):
     def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
         """Return what an answer with an error *status* means."""
         return error_from_response(self.endpoint.host or self.server, status, headers, body)
+
+
+def _choose_api(api: ApiName, server: str, endpoint: Endpoint) -> ApiName:
+    """Return *api*, or the only one that the server has in place of `auto`. Raises ConfigError for another name."""
+    if api not in get_args(ApiName):
+        raise ConfigError(f"api: expected {', '.join(get_args(ApiName))}, not {api!r}")
+    return "chat" if api == "auto" and not has_responses(server, endpoint) else api
+
+
+def _find_quirks(server: str, overrides: Quirks | Mapping[str, Any] | None, model_name: str) -> Quirks:
+    """Return how *server* departs from OpenAI, for this model and with the user's *overrides*."""
+    quirks = with_overrides(SERVERS[server].quirks, overrides)
+    if server in ("openai", "azure") and has_cache_breakpoints(model_name):
+        return quirks.model_copy(update={"cache_marks": "breakpoint"})
+    return quirks
 
 
 def _omit() -> Any:
