@@ -190,7 +190,8 @@ class Provider(ChatModelBase):
 
     def _encode_call(self, request: ChatRequest, stream: bool) -> tuple[Payload, ResponseBuilder]:
         """Return what is sent for *request*, and what reads the answer. Raises CallError for what cannot be sent."""
-        structured = self._structured(request)
+        model = request.structured_model
+        structured = None if model is None else Structured(model, self.structured_method(request))
         self._check_tools(request)
         vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
         payload = self.encode(vendor_request, structured, stream)
@@ -226,9 +227,7 @@ class Provider(ChatModelBase):
         sent = None if self._resolver is None else self._resolver.resolve(request)
         if sent is not None:
             request = with_resolved(request, sent)
-        self._check_tools(request)
-        vendor_request, _ = with_vendor_names(request, self.tool_name_pattern)
-        payload = self.encode(vendor_request, self._structured(request), stream)
+        payload, _ = self._encode_call(request, stream)
         return RequestTrial(sent, self.find_vocabulary(request), self.find_body(payload))
 
     def list_unsupported_parameters(self) -> dict[str, str]:
@@ -303,11 +302,6 @@ class Provider(ChatModelBase):
         broken.partial = last
         broken.__cause__ = failure
         return broken
-
-    def _structured(self, request: ChatRequest) -> Structured | None:
-        if request.structured_model is None:
-            return None
-        return Structured(request.structured_model, self.structured_method(request))
 
     def _check_tools(self, request: ChatRequest) -> None:
         """Raise UnsupportedFeature for tools of another vendor."""
