@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+import os
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from modelhub.core.context import Services
@@ -13,6 +14,7 @@ from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.middleware.build_context import BuildContext, SharedState
 from modelhub.middleware.chain.layer import Chain
+from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.limit.store import LimitPool, LimitStore, LocalLimitStore
 from modelhub.middleware.retry.layer import RetryBudget
 from modelhub.options import ParametersOptions, ProviderOptions
@@ -49,33 +51,93 @@ class Unconfigured(ChatModelBase):
         return f"Unconfigured({self._name!r}: {self.problem})"
 
 
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """A model with its layers: the *outermost* of them, and the *model* itself, None if it is not configured.
+
+    *identity* is that of its breaker; *variables* are those of the environment that its vendor's SDK may have read.
+    """
+
+    outermost: ChatModelBase
+    model: ChatModelBase | None = None
+    identity: Hashable = field(default=None, repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
 @dataclass(slots=True)
 class Builder:
     """Builds the models and chains of a configuration, each model once.
 
-    *opened* is called with every provider that is made, so that it can be closed; *accounts* has prices and budgets,
-    and *limit_store* the pools of limits (None: they are kept in this process).
+    *accounts* has prices and budgets, and *limit_store* the pools of limits (None: they are kept in this process).
+    *previous* is the builder of the configuration before, which this one is to replace: limits, breakers and unchanged
+    models are the same objects; `take_over` completes the change.
     """
 
     loaded: Loaded
     services: Services
-    opened: Callable[[ChatModelBase], None]
     accounts: Accounting | None = None
     limit_store: LimitStore | None = None
-    pools: dict[str, LimitPool[Any]] = field(default_factory=dict)
+    previous: Builder | None = None
+    pools: dict[str, LimitPool[Any]] = field(init=False, default_factory=dict)
     _shared: SharedState = field(init=False, repr=False)
-    _stacks: dict[str, ChatModelBase] = field(default_factory=dict)
+    _stacks: dict[str, _Stack] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        previous = self.previous
         store = self.limit_store or LocalLimitStore(self.services.clock)
-        self.pools = {name: store.make_pool(name, options) for name, options in self.loaded.limits.items()}
-        self._shared = SharedState(
-            RetryBudget(self.loaded.config.retry_budget),
-            self.pools,
-            store,
-            prices=self.accounts.prices if self.accounts is not None else None,
-            budgets=self.accounts.budgets if self.accounts is not None else None,
-        )
+        known = previous.pools if previous is not None and previous.limit_store is self.limit_store else {}
+        self.pools = {
+            name: known[name] if name in known else store.make_pool(name, options)
+            for name, options in self.loaded.limits.items()
+        }
+        prices, budgets = (None, None) if self.accounts is None else (self.accounts.prices, self.accounts.budgets)
+        if previous is None:
+            retry_budget = RetryBudget(self.loaded.config.retry_budget)
+            self._shared = SharedState(retry_budget, self.pools, store, prices=prices, budgets=budgets)
+        else:
+            same_store = previous.limit_store is self.limit_store
+            self._shared = replace(
+                previous._shared,
+                limits=self.pools,
+                limit_store=store,
+                own_limits=previous._shared.own_limits if same_store else {},
+                prices=prices,
+                budgets=budgets,
+            )
+            self._stacks = {name: stack for name, stack in previous._stacks.items() if self._is_unchanged(name)}
+
+    def take_over(self) -> list[ChatModelBase]:
+        """Apply the options of this configuration to the limits that go on; return the models that are not used here.
+
+        To be called once, when this builder replaces the previous one.
+        """
+        previous, self.previous = self.previous, None
+        if previous is None:
+            return []
+        for name, options in self.loaded.limits.items():
+            self.pools[name].reconfigure(options)
+        own = {name: entry.layers.get("limit") for name, entry in self.loaded.models.items()}
+        for name, pool in list(self._shared.own_limits.items()):
+            own_options = own.get(name)
+            if isinstance(own_options, LimitOptions):
+                pool.reconfigure(own_options)
+            else:
+                del self._shared.own_limits[name]
+        self._shared.retry_budget.reconfigure(self.loaded.config.retry_budget)
+        identities = {stack.identity for stack in self._stacks.values()}
+        for identity in [identity for identity in self._shared.breakers if identity not in identities]:
+            del self._shared.breakers[identity]
+        kept = set(self.list_models())
+        return [model for model in previous.list_models() if model not in kept]
+
+    def list_models(self) -> list[ChatModelBase]:
+        """Return the providers that were made so far, without their layers, in the order in which they were made."""
+        return [stack.model for stack in self._stacks.values() if stack.model is not None]
+
+    def find_model(self, name: str) -> ChatModelBase | None:
+        """Return the provider of the entry *name*, without its layers, if it was made already."""
+        stack = self._stacks.get(name)
+        return stack.model if stack is not None else None
 
     def chain(self, name: str) -> Chain:
         """Build the chain *name*, or the model *name* as a chain of one."""
@@ -83,30 +145,53 @@ class Builder:
         if options is None:
             entry = self.loaded.models[name]
             stream = entry.options.stream if entry.options is not None else False
-            return Chain(name, [self.stack(name)], stream=stream)
-        members = [
-            self.chain(member) if member in self.loaded.chains else self.stack(member) for member in options.models
-        ]
-        ask = None if options.ask is None else options.ask.given()
-        return Chain(name, members, ask=ask, **options.model_dump(exclude={"models", "ask"}, by_alias=True))
+            chain = Chain(name, [self.stack(name)], stream=stream)
+        else:
+            members = [
+                self.chain(member) if member in self.loaded.chains else self.stack(member) for member in options.models
+            ]
+            ask = None if options.ask is None else options.ask.given()
+            chain = Chain(name, members, ask=ask, **options.model_dump(exclude={"models", "ask"}, by_alias=True))
+        chain.services = self.services
+        return chain
 
     def stack(self, name: str) -> ChatModelBase:
         """Return the model *name* with its layers around it; the same object each time."""
         if name not in self._stacks:
             self._stacks[name] = self._build_stack(self.loaded.models[name])
-        return self._stacks[name]
+        return self._stacks[name].outermost
 
-    def _build_stack(self, entry: ModelEntry) -> ChatModelBase:
+    def _is_unchanged(self, name: str) -> bool:
+        """Return whether the model *name* of the previous configuration can be used with this one."""
+        previous, entry = self.previous, self.loaded.models.get(name)
+        if previous is None or entry is None or previous._stacks[name].model is None:
+            return False
+        old, shared = previous.loaded.models[name], previous._shared
+        return (
+            (entry.provider, entry.options, entry.layers, entry.missing)
+            == (old.provider, old.options, old.layers, old.missing)
+            and self.loaded.config.parameters == previous.loaded.config.parameters
+            and (shared.prices is self._shared.prices and shared.budgets is self._shared.budgets)
+            and previous._stacks[name].variables == _read_variables(entry.options)
+            and self._pool_of(entry) is previous._pool_of(old)
+        )
+
+    def _pool_of(self, entry: ModelEntry) -> LimitPool[Any] | None:
+        """Return the pool that *entry* names, or that belongs to it, if it was made already."""
+        limit = entry.layers.get("limit")
+        return self.pools.get(limit) if isinstance(limit, str) else self._shared.own_limits.get(entry.name)
+
+    def _build_stack(self, entry: ModelEntry) -> _Stack:
         if entry.options is None or entry.missing is not None:
-            return self._make_unconfigured(entry, entry.missing or "it is not configured")
-        model = connect_model(self.loaded, entry, self.services)
+            return _Stack(self._make_unconfigured(entry, entry.missing or "it is not configured"))
+        model = provider = connect_model(self.loaded, entry, self.services)
         if (missing := model.missing()) is not None:
-            return self._make_unconfigured(entry, missing)
-        self.opened(model)
-        build_context = BuildContext(self.services, _make_endpoint_key(entry.options), self._shared)
+            return _Stack(self._make_unconfigured(entry, missing))
+        identity = _make_endpoint_key(entry.options)
+        build_context = BuildContext(self.services, identity, self._shared)
         for spec in reversed(list_layers()):
             model = spec.load().wrap(model, entry.layers.get(spec.key), build_context)
-        return model
+        return _Stack(model, provider, identity, _read_variables(entry.options))
 
     def _make_unconfigured(self, entry: ModelEntry, missing: str) -> Unconfigured:
         model_name = entry.options.model_name if entry.options is not None else entry.name
@@ -144,5 +229,11 @@ def _set_parameters(model: ChatModelBase, options: ProviderOptions, parameters: 
 def _make_endpoint_key(options: ProviderOptions) -> Hashable:
     """Return a key that identifies an endpoint, account and model; models that share it share a breaker."""
     # Scripted models share nothing; of a secret, only the hash is kept.
-    instance = id(options) if options.provider == "scripted" else None
+    instance = object() if options.provider == "scripted" else None
     return instance, options.model_name, *options.endpoint_identity(), hash(options.account_identity())
+
+
+def _read_variables(options: ProviderOptions | None) -> dict[str, str]:
+    """Return the variables of the environment that the SDK of *options* may read, such as `OPENAI_BASE_URL`."""
+    prefixes = {f"{name.partition('_')[0]}_" for name in (options.key_variables if options is not None else ())}
+    return {name: value for name, value in os.environ.items() if name.startswith(tuple(prefixes))}

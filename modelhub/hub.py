@@ -2,71 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 import logging
 import os
-import pickle
 import threading
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from modelhub.accounting.accounting import Accounting
-from modelhub.build import Builder
-from modelhub.config.load import Loaded, copy_plain, load_dict, load_file
-from modelhub.config.portable import find_literal_secrets
+from modelhub.assembly import Assembly, Surroundings
+from modelhub.config.changes import ConfigChanges, compare
+from modelhub.config.load import Loaded, load_dict, load_file
+from modelhub.config_source import CONFIG_VARIABLE, ConfigSource, find_config_file, make_pickling_error
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.call_options import as_seconds
-from modelhub.core.context import Instrumentation, Services, bounded, tagged
+from modelhub.core.context import Services, bounded, tagged
 from modelhub.core.errors import ConfigError, HubClosed, InvalidRequest
+from modelhub.core.events import Reloaded, ReloadFailed
 from modelhub.core.model import ChatModelBase
 from modelhub.core.process import is_in_finalizer, register_at_fork
 from modelhub.core.sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
 from modelhub.core.tracebacks import raises_without_frames
 from modelhub.logs import LogObserver
+from modelhub.middleware.chain.handle import ChainHandle
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.store import LimitPool
-from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 __all__ = ["CLOSE_GRACE", "CONFIG_VARIABLE", "Hub", "find_config_file"]
 
-CONFIG_VARIABLE = "MODELHUB_CONFIG"
-"""The environment variable that names the file."""
 CLOSE_GRACE = 5.0
 """How many seconds a closing hub gives to calls that are under way."""
-
-
-def find_config_file(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Path:
-    """Return *path*, or $MODELHUB_CONFIG, or ./models.yaml. Raises ConfigError if it is not a file."""
-    environ = os.environ if environ is None else environ
-    variable = environ.get(CONFIG_VARIABLE)
-    file = Path(path or variable or "models.yaml")
-    if file.is_file():
-        return file
-    if path is None and variable is None:
-        raise ConfigError(
-            f"there is no {file} in {Path.cwd()}: create it, pass the path of another file "
-            f"(`--file` on the command line), or set ${CONFIG_VARIABLE}"
-        )
-    origin = "" if path is not None else f" (from ${CONFIG_VARIABLE})"
-    raise ConfigError(f"{file}{origin} is not a file")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Source:
-    """How a hub was made: the method of `Hub`, and the path or the dict that was passed to it."""
-
-    method: str
-    config: Any = dataclasses.field(repr=False)
-    has_environ: bool = False
-
-
-def _make_pickling_error(reason: str) -> pickle.PicklingError:
-    return pickle.PicklingError(f"this hub cannot be pickled: {reason}")
 
 
 def _reopen(cls: type[Hub], method: str, config: Any) -> Hub:
@@ -89,51 +58,38 @@ class Hub:
     """
 
     def __init__(self, loaded: Loaded, *, services: Services | None = None) -> None:
-        self.loaded = loaded
         base_services = services or Services(observers=(LogObserver(),))
-        config = loaded.config
-        accounting = Accounting(
-            config.usage, config.budgets, folder=Path(loaded.file).parent, clock=base_services.clock
-        )
-        self.usage = accounting.meter
-        """The usage and cost of all calls: totals, the health of the ledger, the state of the budgets."""
-        self._owned: list[ChatModelBase] = []
         self._calls = ActiveCalls(base_services.clock)
-        self.services = dataclasses.replace(
-            base_services,
-            observers=(self.usage, *base_services.observers),
-            instrumentations=(*accounting.instrumentations, *self._make_instrumentations(base_services)),
-            calls=self._calls,
-            files=config.files.access(Path(loaded.file).parent),
-        )
-        self._builder = Builder(loaded, self.services, self._owned.append, accounting)
-        self._chains: dict[str, Chain] = {}
-        self._lock = threading.RLock()
+        self._surroundings = Surroundings(base_services, self._calls, self._find_model)
+        self._assembly = Assembly(loaded, self._surroundings)
+        self.usage = self._assembly.accounting.meter
+        """The usage and cost of all calls: totals, the health of the ledger, the state of the budgets."""
+        self._chains: dict[str, ChainHandle] = {}
+        self._retired: list[ChatModelBase] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._lock, self._reload_lock = threading.RLock(), threading.Lock()
         self._closed = self._close_finished = False
-        self._source: _Source | None = None
+        self._source: ConfigSource | None = None
         self._has_own_services = services is not None
         register_at_fork(self)
         register_loop_at_exit()
 
     def reset_after_fork(self) -> None:
-        """Replace the lock in a forked child: another thread of the parent may have held it."""
-        self._lock = threading.RLock()
+        """Replace the locks in a forked child: another thread of the parent may have held them."""
+        self._lock, self._reload_lock = threading.RLock(), threading.Lock()
 
-    def _make_instrumentations(self, services: Services) -> tuple[Instrumentation, ...]:
-        options = self.loaded.config.telemetry
-        self._telemetry: Telemetry | None = None
-        if options.enabled is False or any(isinstance(hook, Telemetry) for hook in services.instrumentations):
-            return services.instrumentations
-        self._telemetry = Telemetry(
-            content=options.content,
-            propagate=options.propagate,
-            required=options.enabled is True,
-            find=self._find_provider,
-        )
-        return (*services.instrumentations, self._telemetry)
+    def _find_model(self, name: str) -> ChatModelBase | None:
+        return self._assembly.builder.find_model(name)
 
-    def _find_provider(self, name: str) -> ChatModelBase | None:
-        return next((model for model in self._owned if model.entry == name), None)
+    @property
+    def loaded(self) -> Loaded:
+        """The configuration as it is now."""
+        return self._assembly.loaded
+
+    @property
+    def services(self) -> Services:
+        """The clock, the observers and whatever else calls of this hub use."""
+        return self._assembly.services
 
     @classmethod
     @raises_without_frames(ConfigError)
@@ -151,7 +107,7 @@ class Hub:
         """
         file = find_config_file(path, environ)
         hub = cls(load_file(file, environ=environ), services=services)
-        hub._source = _Source("from_yaml", os.path.abspath(file), has_environ=environ is not None)  # noqa: PTH100 - links stay
+        hub._source = ConfigSource.from_file(file, environ)
         return hub
 
     @classmethod
@@ -165,7 +121,7 @@ class Hub:
     ) -> Self:
         """Make a hub from *config*, which has the structure of a file. Raises ConfigError with every problem."""
         hub = cls(load_dict(config, environ=environ), services=services)
-        hub._source = _Source("from_dict", copy_plain(config), has_environ=environ is not None)
+        hub._source = ConfigSource.from_dict(config, environ)
         return hub
 
     # -- copies ----------------------------------------------------------------------------------------------------
@@ -178,18 +134,12 @@ class Hub:
         """
         source = self._source
         if source is None:
-            raise _make_pickling_error("it was made from a `Loaded`; make it with `from_yaml` or `from_dict`")
+            raise make_pickling_error("it was made from a `Loaded`; make it with `from_yaml` or `from_dict`")
         if self._has_own_services:
-            raise _make_pickling_error(
+            raise make_pickling_error(
                 "it was made with `services`, which belong to this process; make it where it is used"
             )
-        if source.has_environ:
-            raise _make_pickling_error("it was made with `environ`, which may hold secrets; make it where it is used")
-        places = find_literal_secrets(source.config) if source.method == "from_dict" else iter(())
-        if (place := next(places, None)) is not None:
-            raise _make_pickling_error(
-                f"its dict holds a literal secret, at `{place}`: write a reference, such as ${{VAR}}"
-            )
+        source.check_portable()
         return _reopen, (type(self), source.method, source.config)
 
     def __copy__(self) -> Self:
@@ -203,16 +153,16 @@ class Hub:
     def get(self, name: str) -> Chain:
         """Return the chain *name*, or the model *name* as a chain of one; the same object each time.
 
-        Raises UnknownModel, which lists the names that exist, and HubClosed.
+        It can be kept: after a reload, its calls are made as the new configuration says. If that has no such name,
+        they raise UnknownModel. Raises UnknownModel, which lists the names that exist, and HubClosed.
         """
         with self._lock:
             if self._closed:
                 raise HubClosed(f"the hub is closed; `{name}` is no longer available")
-            chain = self._chains.get(name)
-            if chain is None:
-                self.loaded.check_name(name)
-                chain = self._chains[name] = self._builder.chain(name)
-            return chain
+            self.loaded.check_name(name)
+            if name not in self._chains:
+                self._chains[name] = ChainHandle(self._assembly.builder.chain(name))
+            return self._chains[name]
 
     __getitem__ = get
 
@@ -237,10 +187,10 @@ class Hub:
     @property
     def limits(self) -> Mapping[str, LimitPool[Any]]:
         """Every limit of the file by name; `hub.limits["tier"].left()` returns what is left of it."""
-        return MappingProxyType(self._builder.pools)
+        return MappingProxyType(self._assembly.builder.pools)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.loaded.models or name in self.loaded.chains
+        return name in self.loaded
 
     def __iter__(self) -> Iterator[str]:
         yield from self.loaded.chains
@@ -253,6 +203,80 @@ class Hub:
         state = "closed" if self._closed else "open"
         chains, models = ", ".join(self.loaded.chains), ", ".join(self.loaded.models)
         return f"<Hub {self.loaded.file or 'from a dict'}, {state} [chains: {chains or '-'} | models: {models}]>"
+
+    # -- reloading -------------------------------------------------------------------------------------------------
+
+    @raises_without_frames(ConfigError)
+    def reload(self, config: Mapping[str, Any] | None = None) -> ConfigChanges:
+        """Read the configuration again, and use it for every call that begins from now on. Return what has changed.
+
+        A hub of a file reads the file, one of a dict uses *config*, or resolves the references of its own dict again.
+        The change is made as a whole or, if there is a problem, not at all: then ConfigError is raised, and logged, and
+        the hub goes on as it was. Calls under way end as they began. Limits, breakers, budgets, totals and the
+        connections of models that have not changed go on; those of others are closed when no call uses them any more.
+        This may wait for files and commands: in an event loop, use `await hub.areload()`. Raises HubClosed.
+        """
+        with self._reload_lock:
+            source = self._source
+            if source is None:
+                raise ConfigError("this hub was made from a `Loaded`, which cannot be read again")
+            try:
+                source = source if config is None else source.with_config(config)
+                changes, retired = self._replace(source.load())
+            except ConfigError as error:
+                self.services.observe(ReloadFailed(self.loaded.file, error))
+                raise
+            self._source = source
+        self._calls.call_when_over(partial(self._close_retired, retired))
+        self.services.observe(Reloaded(self.loaded.file, changes))
+        return changes
+
+    async def areload(self, config: Mapping[str, Any] | None = None) -> ConfigChanges:
+        """Reload as `reload` does, in a thread, so that the event loop does not wait for files and commands."""
+        return await asyncio.to_thread(self.reload, config)
+
+    def _replace(self, loaded: Loaded) -> tuple[ConfigChanges, list[ChatModelBase]]:
+        """Use *loaded* from now on; return what has changed, and the models that are not used by further calls."""
+        with self._lock:
+            if self._closed:
+                raise HubClosed("the hub is closed, and cannot be reloaded")
+            assembly = Assembly(loaded, self._surroundings, self._assembly)
+            chains = {name: assembly.builder.chain(name) for name in self._chains if name in loaded}
+            changes = compare(self.loaded, loaded)
+            retired = assembly.take_over()
+            self._assembly = assembly
+            for name, handle in self._chains.items():
+                if name in chains:
+                    handle.follow(chains[name])
+                else:
+                    handle.before_call = partial(self._refuse_removed, name)
+            self._retired += retired
+            return changes, retired
+
+    def _refuse_removed(self, name: str) -> None:
+        """Raise UnknownModel for a call of a chain that the application holds and the configuration has no more."""
+        if self._closed:
+            raise HubClosed(f"the hub of `{name}` is closed")
+        self.loaded.check_name(name)
+
+    def _close_retired(self, models: list[ChatModelBase]) -> None:
+        """Close *models*, which no call uses any more, on the running event loop, or in the background without one."""
+        if not models or self._closed:
+            return
+        closing = self._aclose_retired(models)
+        if is_loop_running():
+            task = asyncio.get_running_loop().create_task(closing)
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        elif can_run_sync():
+            run_in_background(closing)
+        else:
+            closing.close()  # connections end with the process
+
+    async def _aclose_retired(self, models: list[ChatModelBase]) -> None:
+        await _close_models(models)
+        with self._lock:
+            self._retired = [model for model in self._retired if model not in models]
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
@@ -268,14 +292,9 @@ class Hub:
         self._refuse_calls()
         await self._calls.close(grace)
         with self._lock:
-            owned, self._owned = self._owned[::-1], []
-        for model in owned:
-            try:
-                await model.aclose()
-            except Exception:
-                logging.getLogger("modelhub").exception("closing %s failed", model.name)
-        if self._telemetry is not None:
-            self._telemetry.flush()
+            owned = [*self._retired, *self._assembly.builder.list_models()]
+        await _close_models(owned[::-1])
+        self._flush_telemetry()
         await self.usage.aclose()
         self._close_finished = True
 
@@ -299,12 +318,15 @@ class Hub:
         else:
             run_sync(self.aclose(grace=grace), instead="`await hub.aclose()`, or `async with` for a `with`")
 
+    def _flush_telemetry(self) -> None:
+        if (telemetry := self._assembly.telemetry) is not None:
+            telemetry.flush()
+
     def _close_without_loop(self) -> None:
         """Close what can be closed while the process exits; connections end with the process."""
         self._refuse_calls()
         self._calls.close_without_loop()
-        if self._telemetry is not None:
-            self._telemetry.flush()
+        self._flush_telemetry()
         self.usage.close()
         self._close_finished = True
 
@@ -325,3 +347,12 @@ class Hub:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+async def _close_models(models: Sequence[ChatModelBase]) -> None:
+    """Close *models* in this order; a failure is logged."""
+    for model in models:
+        try:
+            await model.aclose()
+        except Exception:
+            logging.getLogger("modelhub").exception("closing %s failed", model.name)

@@ -13,7 +13,17 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from modelhub.core.events import AttemptEnded, CallEnded, Event, FellBack, ParameterChanged, Restarted, Waiting
+from modelhub.core.events import (
+    AttemptEnded,
+    CallEnded,
+    Event,
+    FellBack,
+    ParameterChanged,
+    Reloaded,
+    ReloadFailed,
+    Restarted,
+    Waiting,
+)
 
 if TYPE_CHECKING:
     from modelhub.core.errors import CallError
@@ -77,7 +87,7 @@ def _log_by_structlog(level: int, name: str, fields: dict[str, Any]) -> None:
         _run_coroutine(result)
 
 
-_METHODS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
+_METHODS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 _unfinished: set[asyncio.Future[Any]] = set()
 
 
@@ -121,7 +131,16 @@ def describe_event(event: Event) -> str:
     if isinstance(event, FellBack):
         target = f"{event.to} is next" if event.to is not None else "no model is left"
         return f"fallback: {event.model} failed in {event.chain}, {target}: {_describe_error(event.error)}"
+    if isinstance(event, Reloaded | ReloadFailed):
+        return _describe_reload(event)
     return _describe_call(event)
+
+
+def _describe_reload(event: Reloaded | ReloadFailed) -> str:
+    subject = event.file or "the configuration"
+    if isinstance(event, Reloaded):
+        return f"reload: {subject}: {event.changes}"
+    return f"reload: {subject} is not used, the one before stays in use:\n{event.error}"
 
 
 _SAFE_MESSAGES = frozenset({"NotConfigured", "LimitRejected", "BudgetExceeded"})
@@ -194,6 +213,18 @@ def _call_fields(event: CallEnded) -> dict[str, Any]:
     return {"call_id": event.call_id} | {key: value for key, value in fields.items() if value is not None}
 
 
+def _reloaded_fields(event: Reloaded) -> dict[str, Any]:
+    return {"file": event.file or None, "changes": event.changes.as_list()}
+
+
+def _reload_failed_fields(event: ReloadFailed) -> dict[str, Any]:
+    problems = [
+        {"file": problem.file or None, "line": problem.line, "column": problem.column, "message": problem.message}
+        for problem in event.error.problems
+    ]
+    return {"file": event.file or None, "problems": problems, "error": str(event.error)}
+
+
 # Fields are only computed for an entry that is written: a cost may have to be looked up.
 _ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, Any]]]] = {
     AttemptEnded: (
@@ -205,6 +236,8 @@ _ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, 
     FellBack: ("fallback", lambda _: logging.WARNING, _transition_fields),
     Restarted: ("restart", lambda _: logging.WARNING, _transition_fields),
     ParameterChanged: ("parameter", lambda _: logging.WARNING, _parameter_fields),
+    Reloaded: ("reload", lambda event: logging.INFO if event.changes else logging.DEBUG, _reloaded_fields),
+    ReloadFailed: ("reload_failed", lambda _: logging.ERROR, _reload_failed_fields),
     # Not at the level of errors: the caller gets the error, and an error tracker would report it a second time.
     CallEnded: ("settle", lambda event: logging.WARNING if event.how == "failed" else logging.INFO, _call_fields),
 }

@@ -15,6 +15,7 @@ from modelhub.core.clock import Clock
 if TYPE_CHECKING:
     from modelhub.accounting.budget import SpendingBudgets
     from modelhub.accounting.ledger import Ledger
+    from modelhub.accounting.shared_spend import SharedSpend
     from modelhub.core.context import Instrumentation
 
 __all__ = ["Accounting", "find_ledger"]
@@ -28,27 +29,88 @@ def find_ledger(usage: UsageOptions, folder: Path) -> Path | None:
 class Accounting:
     """The prices, the budgets and the usage tracker of a hub.
 
-    A relative path of the ledger is relative to *folder*. Raises ConfigError if prices are required but not installed.
+    A relative path of the ledger is relative to *folder*. With *previous*, the accounting of the same hub before its
+    configuration changed, what has not changed is taken over, and `take_over` completes that; until then *previous*
+    is as it was. Raises ConfigError if prices are required but not installed.
     """
 
     def __init__(
-        self, usage: UsageOptions, budgets: Mapping[str, SpendingOptions], *, folder: Path, clock: Clock
+        self,
+        usage: UsageOptions,
+        budgets: Mapping[str, SpendingOptions],
+        *,
+        folder: Path,
+        clock: Clock,
+        previous: Accounting | None = None,
     ) -> None:
-        self.prices = PriceBook(usage.cost)
-        path = find_ledger(usage, folder)
-        ledger = None if path is None else self._make_ledger(path, usage)
-        self.budgets = _make_budgets(budgets, usage, ledger, clock) if budgets else None
-        self.meter = UsageTracker(self.prices, ledger, self.budgets)
-        self.instrumentations = () if ledger is None else (_import_shapes(),)
+        self._usage, self._budget_options, self._previous = usage, dict(budgets), previous
+        self.prices: PriceBook = (
+            previous.prices if previous is not None and previous._usage.cost == usage.cost else PriceBook(usage.cost)
+        )
+        self._ledger = self._find_ledger(find_ledger(usage, folder))
+        self._shared_spend = self._find_shared_spend(clock)
+        if previous is not None and previous.budgets is not None and budgets:
+            self.budgets: SpendingBudgets | None = previous.budgets
+        else:
+            self.budgets = _make_budgets(budgets, clock, self._shared_spend) if budgets else None
+        self.meter: UsageTracker = (
+            UsageTracker(self.prices, self._ledger, self.budgets) if previous is None else previous.meter
+        )
+        self.instrumentations = () if self._ledger is None else (_import_shapes(),)
         """What must see each call when it is made, for the ledger."""
-        if ledger is not None:
-            weakref.finalize(self.meter, ledger.retire).atexit = False  # at exit, the ledger closes itself
+        if previous is None:
+            self._retire_with_meter()
 
-    def _make_ledger(self, path: Path, usage: UsageOptions) -> Ledger:
+    def take_over(self) -> None:
+        """Replace the previous accounting: from now on, calls are counted and budgeted by this one."""
+        previous, self._previous = self._previous, None
+        if previous is None:
+            return
+        self.meter.reconfigure(self.prices, self._ledger, self.budgets)
+        if self.budgets is not None:
+            self.budgets.reconfigure(self._budget_options, self._shared_spend)
+        if previous._ledger is not self._ledger:
+            self._retire_with_meter()
+            if previous._ledger is not None:
+                previous._ledger.retire()
+
+    def _find_ledger(self, path: Path | None) -> Ledger | None:
+        """Return the ledger at *path*: the previous one, if its options are the same."""
+        old = self._previous._ledger if self._previous is not None else None
+        if path is None or self._previous is None or old is None or old.path != path:
+            return None if path is None else self._make_ledger(path)
+        options = [(usage.batch, usage.max_delay) for usage in (self._usage, self._previous._usage)]
+        if options[0] == options[1] and self.prices is self._previous.prices:
+            return old
+        ledger = self._make_ledger(path)
+        ledger.continue_from(old)
+        return ledger
+
+    def _find_shared_spend(self, clock: Clock) -> SharedSpend | None:
+        """Return what others have spent on the budgets: as it is if the budgets and the ledger are the same."""
+        previous, budgets = self._previous, self._budget_options
+        if self._ledger is None or not budgets:
+            return None
+        if (
+            previous is not None
+            and previous._ledger is self._ledger
+            and previous._budget_options == budgets
+            and previous._usage.refresh == self._usage.refresh
+        ):
+            return previous._shared_spend
+        from modelhub.accounting.shared_spend import SharedSpend
+
+        return SharedSpend(self._ledger.path, self._ledger.signature, budgets, clock, self._usage.refresh)
+
+    def _retire_with_meter(self) -> None:
+        if self._ledger is not None:
+            weakref.finalize(self.meter, self._ledger.retire).atexit = False  # at exit, the ledger closes itself
+
+    def _make_ledger(self, path: Path) -> Ledger:
         from modelhub.accounting.ledger import Ledger
         from modelhub.accounting.record import UsageRecord
 
-        source = self.prices.describe_source
+        source, usage = self.prices.describe_source, self._usage
         return Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.from_event(event, source))
 
 
@@ -59,10 +121,8 @@ def _import_shapes() -> Instrumentation:
 
 
 def _make_budgets(
-    budgets: Mapping[str, SpendingOptions], usage: UsageOptions, ledger: Ledger | None, clock: Clock
+    budgets: Mapping[str, SpendingOptions], clock: Clock, shared_spend: SharedSpend | None
 ) -> SpendingBudgets:
     from modelhub.accounting.budget import SpendingBudgets
-    from modelhub.accounting.shared_spend import SharedSpend
 
-    shared_spend = None if ledger is None else SharedSpend(ledger.path, ledger.signature, budgets, clock, usage.refresh)
     return SpendingBudgets(budgets, clock, shared_spend)

@@ -128,6 +128,20 @@ class SpendingBudgets:
         self._forks = 0
         register_at_fork(self)
 
+    def reconfigure(self, options: Mapping[str, SpendingOptions], shared_spend: SharedSpend | None) -> None:
+        """Hold to *options* from now on.
+
+        What is spent and reserved on a budget goes on if it has the same name, unit, period and subject.
+        """
+        with self._lock:
+            known = {_identify(budget.name, budget.options): budget for budget in self._budgets}
+            budgets = []
+            for name, budget_options in options.items():
+                budget = known.get(_identify(name, budget_options)) or _Budget(name, budget_options, shared_spend)
+                budget.options, budget.shared_spend = budget_options, shared_spend
+                budgets.append(budget)
+            self._budgets, self._shared_spend = budgets, shared_spend
+
     def reserve(
         self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Price | None
     ) -> Callable[[Sequence[ChatUsage]], None]:
@@ -202,6 +216,11 @@ class SpendingBudgets:
                 }
                 self._shared_spend.take_over_after_fork(budget.name, at, spent)
                 budget.accounts = {}
+
+
+def _identify(name: str, options: SpendingOptions) -> tuple[object, ...]:
+    """Return what a budget must share with another one for what is spent on the one to count for the other."""
+    return name, options.usd is None, options.per, options.model, options.chain, options.tag
 
 
 def _settle_nothing(used: Sequence[ChatUsage]) -> None:

@@ -63,6 +63,10 @@ class UsageTracker:
         self._lock = threading.Lock()
         self._pending, self._cells, self._deferred = deque(), OrderedDict(), []
 
+    def reconfigure(self, prices: PriceBook, ledger: Ledger | None, budgets: SpendingBudgets | None) -> None:
+        """Count the calls that end from now on with these; the totals go on."""
+        self._prices, self._ledger, self._budgets = prices, ledger, budgets
+
     def __call__(self, event: Event) -> None:
         """Count the call that ended with *event*; other events are ignored."""
         if not isinstance(event, CallEnded):

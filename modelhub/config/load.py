@@ -26,7 +26,7 @@ from modelhub.config.problems import Report, Source
 from modelhub.config.references import check_chains, check_limit, check_names, check_pool
 from modelhub.config.schema import VERSIONS, HubConfig, make_defaults_class
 from modelhub.config.source import Document, Path
-from modelhub.config.view import LocatedData, describe_path
+from modelhub.config.view import LocatedData, describe_path, get_value
 from modelhub.core.errors import ConfigError, Problem, UnknownModel
 from modelhub.core.tracebacks import raises_without_frames
 from modelhub.middleware.chain.options import ChainOptions
@@ -49,7 +49,7 @@ class Loaded:
     lines: Mapping[str, int] = field(default_factory=dict)
     """The line where each model and chain begins."""
     _document: Document | None = field(default=None, repr=False)
-    _origins: Mapping[str, Callable[[], tuple[Origin, ...]]] = field(default_factory=dict, repr=False)
+    _settings: Mapping[tuple[str, str], Callable[[], tuple[Origin, ...]]] = field(default_factory=dict, repr=False)
 
     def problem(self, path: Path, message: str, hint: str = "") -> Problem:
         """Return a problem with the value at *path* of the file, or with the enclosing value if *path* is absent."""
@@ -58,11 +58,23 @@ class Loaded:
         span = self._document.find_span(_find_written_path(self._document, path)) if path else None
         return Report(self._document.source).make_problem(span, message, hint)
 
+    def list_settings(self) -> Mapping[tuple[Any, str], tuple[Origin, ...]]:
+        """Return the origins of all values of every entry, by its kind ("model", "limit", ...) and its name.
+
+        A section without named entries, such as `usage:`, is of the kind "setting".
+        """
+        return {key: find() for key, find in self._settings.items()}
+
     def list_origins(self, name: str) -> list[Origin]:
         """Return every value of the model or chain *name* and where it comes from. Raises UnknownModel."""
-        if name not in self._origins:
-            raise UnknownModel(f"no model or chain `{name}`{_suggest(name, self._origins)}")
-        return list(self._origins[name]())
+        names = [*self.models, *self.chains]
+        if name not in names:
+            raise UnknownModel(f"no model or chain `{name}`{_suggest(name, names)}")
+        return list(self._settings["chain" if name in self.chains else "model", name]())
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether *name* is a model or a chain."""
+        return name in self.models or name in self.chains
 
     def check_name(self, name: str) -> None:
         """Raise UnknownModel, with the names that exist and a suggestion, if *name* is no model and no chain."""
@@ -297,10 +309,6 @@ def _refuse_unset(checker: OptionsChecker) -> None:
 
 
 def _make_loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved]) -> Loaded:
-    origins = {name: partial(trace_origins, checker, model.view, model.config) for name, model in resolved.items()}
-    for name, chain in config.chains.items():
-        view = LocatedData(checker.interpolated.data["chains"][name], {(): ("chains", name)})
-        origins[name] = partial(trace_origins, checker, view, chain)
     places = {name: (section, name) for section in ("models", "chains") for name in getattr(config, section)}
     return Loaded(
         file=checker.document.source.file,
@@ -310,5 +318,23 @@ def _make_loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[s
         limits=config.limits,
         lines={name: checker.document.find_line(path) for name, path in places.items()},
         _document=checker.document,
-        _origins=origins,
+        _settings=dict(_trace_settings(checker, config, resolved)),
     )
+
+
+def _trace_settings(
+    checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved]
+) -> Iterator[tuple[tuple[str, str], Callable[[], tuple[Origin, ...]]]]:
+    """Yield the key of every entry, as in `Loaded.list_settings`, and a function that traces its values."""
+    for name, model in resolved.items():
+        yield ("model", name), partial(trace_origins, checker, model.view, model.config)
+    data = checker.interpolated.data
+    for section in HubConfig.model_fields:
+        if section in {"version", "models", "defaults"} or section not in data:
+            continue
+        options = getattr(config, section)
+        paths = [(section, name) for name in data[section]] if section in _NAMED_SECTIONS else [(section,)]
+        for path in paths:
+            view = LocatedData(get_value(data, path), {(): path})
+            key = (section.removesuffix("s"), str(path[-1])) if len(path) > 1 else ("setting", section)
+            yield key, partial(trace_origins, checker, view, options[path[-1]] if len(path) > 1 else options)

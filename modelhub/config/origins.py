@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
@@ -27,12 +27,14 @@ Where = Literal["entry", "defaults", "built-in default"]
 class Origin:
     """One value: its `path` in the entry ("retry.max_attempts"), its text as `shown` (as it is written; secrets are
     `***`), and the `source` it comes from, with the `line` of the file (0 for what is built in, or without a file).
+    `fingerprint` differs, within one process, for values that differ; 0 for what is built in.
     """
 
     path: str
     shown: str
     source: Where
     line: int = 0
+    fingerprint: int = field(default=0, repr=False, compare=False)
 
 
 def trace_origins(checker: OptionsChecker, view: LocatedData, config: BaseModel | None) -> tuple[Origin, ...]:
@@ -44,7 +46,8 @@ def trace_origins(checker: OptionsChecker, view: LocatedData, config: BaseModel 
 def _trace_written(checker: OptionsChecker, view: LocatedData, path: Path, value: Any) -> Origin:
     place = view.source_path(path)
     source: Where = "defaults" if place[0] == "defaults" else "entry"
-    return Origin(_format_path(path), _format_shown(checker, place, value), source, checker.document.find_line(place))
+    shown, line = _format_shown(checker, place, value), checker.document.find_line(place)
+    return Origin(_format_path(path), shown, source, line, hash(repr(value)))
 
 
 def _format_shown(checker: OptionsChecker, place: Path, value: Any) -> str:

@@ -56,6 +56,7 @@ class ActiveCalls:
         self._clock = clock
         self._calls: dict[ActiveCall, None] = {}
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._drains: list[tuple[set[ActiveCall], Callable[[], None]]] = []
         register_at_fork(self)
         self._register_at_exit()
 
@@ -65,7 +66,7 @@ class ActiveCalls:
 
     def reset_after_fork(self) -> None:
         """Forget in a forked child the calls of the parent."""
-        self._calls, self._waiters = {}, []
+        self._calls, self._waiters, self._drains = {}, [], []
 
     def add(self, call: ActiveCall) -> None:
         """A call begins. Raises HubClosed."""
@@ -82,9 +83,35 @@ class ActiveCalls:
     def discard(self, call: ActiveCall) -> None:
         """Remove a call that is finished from those under way."""
         self._calls.pop(call, None)
+        for drain in list(self._drains):
+            self._discard_from(drain, call)
         for loop, event in self._waiters:
             if not self._running():
                 _call_on(loop, event.set)
+
+    def call_when_over(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once all calls that are under way now are over: at once, or where the last of them ends.
+
+        That may be in any thread, and inside the garbage collector.
+        """
+        drain = set(self._calls), callback
+        self._drains.append(drain)
+        for call in [call for call in drain[0].copy() if call not in self._calls]:
+            self._discard_from(drain, call)  # it ended before it was waited for
+        if not drain[0]:
+            self._discard_from(drain, None)
+
+    def _discard_from(self, drain: tuple[set[ActiveCall], Callable[[], None]], call: ActiveCall | None) -> None:
+        calls, callback = drain
+        if call is not None:
+            calls.discard(call)
+        if calls:
+            return
+        try:
+            self._drains.remove(drain)
+        except ValueError:  # another thread was faster
+            return
+        callback()
 
     # -- when the hub closes ---------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from modelhub.core.response import Attempt, ChatUsage
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from modelhub.core.errors import CallError
+    from modelhub.core.errors import CallError, ConfigError
 
 __all__ = [
     "AttemptEnded",
@@ -20,6 +20,8 @@ __all__ = [
     "CompletionStatus",
     "Observer",
     "ParameterChanged",
+    "ReloadFailed",
+    "Reloaded",
     "Restarted",
     "Waiting",
 ]
@@ -95,5 +97,22 @@ class CallEnded(NamedTuple):
     shape: Mapping[str, Any] | None = None
 
 
-Event = AttemptEnded | Waiting | FellBack | Restarted | ParameterChanged | CallEnded
+class Reloaded(NamedTuple):
+    """A hub uses its configuration as it is now; *changes* is a `ConfigChanges`, false if nothing has changed.
+
+    *file* is empty for a configuration from a dict.
+    """
+
+    file: str
+    changes: Any
+
+
+class ReloadFailed(NamedTuple):
+    """A hub's configuration has changed and cannot be used; the hub goes on as it was. *error* has every problem."""
+
+    file: str
+    error: ConfigError
+
+
+Event = AttemptEnded | Waiting | FellBack | Restarted | ParameterChanged | CallEnded | Reloaded | ReloadFailed
 Observer = Callable[[Event], None]

@@ -22,14 +22,15 @@ MAX_UNBOUNDED_WAIT = 60.0
 class SharedState:
     """What all models of a hub have in common.
 
-    *limits* are the named pools, and *limit_store* makes further ones (None: they are kept in this process). *breakers*
-    are the breakers' states by the identity of what they guard. *prices* finds the price of a model, and *budgets*
-    bound what is spent, where the hub has any.
+    *limits* are the named pools, *own_limits* those that belong to one model, by its name, and *limit_store* makes
+    further ones (None: they are kept in this process). *breakers* are the breakers' states by the identity of what they
+    guard. *prices* finds the price of a model, and *budgets* bound what is spent, where the hub has any.
     """
 
     retry_budget: RetryBudget = field(default_factory=RetryBudget)
     limits: Mapping[str, LimitPool[Any]] = field(default_factory=dict)
     limit_store: LimitStore | None = None
+    own_limits: dict[str, LimitPool[Any]] = field(default_factory=dict)
     breakers: dict[Hashable, BreakerState] = field(default_factory=dict, repr=False)  # identities hold addresses
     prices: PriceSource | None = None
     budgets: BudgetPolicy | None = None

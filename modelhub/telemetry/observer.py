@@ -98,6 +98,10 @@ class Telemetry:
         self._instruments = Instruments(tracer_provider, meter_provider)
         return self._instruments
 
+    def forget_models(self) -> None:
+        """Look up the attributes of every entry again: the configuration has changed."""
+        self._model_attributes = {}
+
     def get_model_attributes(self, model: str) -> ModelAttributes:
         """Return the attributes of the entry *model* that do not depend on a request."""
         attributes = self._model_attributes.get(model)

@@ -24,6 +24,11 @@ class FavouriteModels:
         self._tag = by.removeprefix("tag:") if by is not None else None
         self._models: dict[str | None, tuple[int, float]] = {}
 
+    def continue_from(self, other: FavouriteModels) -> None:
+        """Keep the favourites of *other*, of a chain of the same models, if both choose them in the same way."""
+        if (other.seconds, other._tag) == (self.seconds, self._tag):
+            self._models = other._models
+
     def find(self, tags: Tags, now: float) -> int:
         """Return the index of the model that a call with *tags* asks first."""
         if not self._models:

@@ -30,6 +30,10 @@ class Bucket(AsyncLimiter):
         """The time of the question being answered."""
         return self._at
 
+    def continue_from(self, other: Bucket) -> None:
+        """Hold what *other* holds, which this bucket replaces."""
+        self._level, self._last_check = other._level, other._last_check
+
     def wait(self, amount: float, now: float, ahead: float = 0.0) -> float:
         """How many seconds from *now* there will be room for *amount*, if *ahead* goes in before.
 

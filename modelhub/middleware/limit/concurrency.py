@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["AimdConcurrencyLimit", "ConcurrencyLimit"]
+from typing import Literal
+
+__all__ = ["AimdConcurrencyLimit", "ConcurrencyLimit", "make_concurrency_limit"]
 
 _START = 4
 _MOST = 256
@@ -16,11 +18,18 @@ class ConcurrencyLimit:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.taken = 0
+        self.replaced: ConcurrencyLimit | None = None
+        """The limit that this one has replaced, while attempts that began under it may be under way."""
 
     @property
     def free(self) -> bool:
         """Whether one more attempt may begin."""
-        return self.limit is None or self.taken < self.limit
+        return self.limit is None or self.in_flight < self.limit
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are under way, those of the limit that this one has replaced included."""
+        return self.taken if self.replaced is None else self.taken + self.replaced.in_flight
 
     def take(self) -> None:
         """Count an attempt as in flight."""
@@ -72,3 +81,15 @@ class AimdConcurrencyLimit(ConcurrencyLimit):
     def _resize(self, size: float) -> None:
         self._size = min(float(_MOST), max(1.0, size))
         self.limit = int(self._size)
+
+
+def make_concurrency_limit(
+    limit: int | Literal["auto"] | None, replaced: ConcurrencyLimit | None = None
+) -> ConcurrencyLimit:
+    """Return a limit of so many attempts; None: as many as come, "auto": as many as the vendor bears.
+
+    What is under way of *replaced*, in whose place it stands from now on, counts as well.
+    """
+    made = AimdConcurrencyLimit() if limit == "auto" else ConcurrencyLimit(limit)
+    made.replaced = replaced if replaced is not None and replaced.in_flight else None
+    return made

@@ -65,7 +65,6 @@ class Limit(Layer):
     def __init__(self, inner: ChatModelBase, pool: LimitPool[Any]) -> None:
         super().__init__(inner)
         self.pool = pool
-        self._rates = tuple(pool.options.rates())
         self._provider = list(self.stack())[-1]
         self._usual = 0.0  # how long an answer is, where nothing bounds it
 
@@ -76,10 +75,13 @@ class Limit(Layer):
         """A model that names a limit shares its pool; one that describes a limit has a pool of its own."""
         if options is None:
             return inner
+        shared = build_context.shared
         if isinstance(options, str):
-            return cls(inner, build_context.shared.limits[options])
-        store = build_context.shared.limit_store or LocalLimitStore(build_context.services.clock)
-        return cls(inner, store.make_pool(inner.name, options, "model"))
+            return cls(inner, shared.limits[options])
+        if inner.name not in shared.own_limits:
+            store = shared.limit_store or LocalLimitStore(build_context.services.clock)
+            shared.own_limits[inner.name] = store.make_pool(inner.name, options, "model")
+        return cls(inner, shared.own_limits[inner.name])
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply, when the pool admits it. Raises LimitRejected if it never will, or not in time."""
@@ -140,7 +142,7 @@ class Limit(Layer):
             return Amounts(tokens, most)
         # Nobody says how long the answer may be: as long as the last ones were. A guess is no reason to refuse.
         room: int | None = None
-        for what, rate in self._rates:
+        for what, rate in self.pool.options.rates():
             if what in ("tokens", "output_tokens"):
                 free = rate.amount - tokens if what == "tokens" else rate.amount
                 room = free if room is None else min(room, free)

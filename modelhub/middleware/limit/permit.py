@@ -51,6 +51,7 @@ class Permit:
 
     __slots__ = (
         "_give_back",
+        "amounts",
         "began",
         "future",
         "loop",
@@ -68,6 +69,7 @@ class Permit:
     def __init__(
         self,
         give_back: Callable[[Permit, AttemptResult], None],
+        amounts: Amounts,
         needs: Sequence[tuple[RateCounter, int]],
         until: float | None,
         wait_budget: float | None,
@@ -75,6 +77,7 @@ class Permit:
         max_wait: float | None = None,
     ) -> None:
         self._give_back = give_back
+        self.amounts = amounts
         self.needs = needs
         """What it takes of each of the pool's rates."""
         self.source = source

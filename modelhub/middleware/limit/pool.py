@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from modelhub.core.clock import Clock, SystemClock
 from modelhub.core.errors import LimitRejected
 from modelhub.core.process import register_at_fork
-from modelhub.middleware.limit.concurrency import AimdConcurrencyLimit, ConcurrencyLimit
+from modelhub.middleware.limit.concurrency import make_concurrency_limit
 from modelhub.middleware.limit.loop_timer import LoopTimer
 from modelhub.middleware.limit.permit import AttemptResult, Permit, State
 from modelhub.middleware.limit.rate_counter import RateCounter
@@ -53,7 +53,7 @@ class RateLimitPool:
     def _reset(self) -> None:
         options = self.options
         self.counters = [RateCounter(what, rate, options.burst_of(what, rate)) for what, rate in options.rates()]
-        self.slots = AimdConcurrencyLimit() if options.concurrency == "auto" else ConcurrencyLimit(options.concurrency)
+        self.slots = make_concurrency_limit(options.concurrency)
         self._queue: OrderedDict[Permit, None] = OrderedDict()
         self._timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -65,6 +65,14 @@ class RateLimitPool:
         A pause that the vendor asked for holds for the child too.
         """
         self._reset()
+
+    def reconfigure(self, options: LimitOptions) -> None:
+        """Hold to *options* from now on: what was admitted, attempts under way, the queue and pauses go on.
+
+        Only a rate of a period that the pool has not had so far begins at nothing.
+        """
+        if options != self.options:
+            self.post(self._apply_options, options)
 
     async def acquire(
         self,
@@ -102,7 +110,8 @@ class RateLimitPool:
 
         Raises LimitRejected like `acquire`.
         """
-        needs = [(counter, amounts.of(counter.what)) for counter in self.counters]
+        counters = self.counters
+        needs = self._needs(amounts)
         for counter, amount in needs:
             if amount > counter.rate.amount:
                 raise self._too_large(counter, amount)
@@ -113,8 +122,8 @@ class RateLimitPool:
         if max_wait is not None:
             ends = self.clock.now() + max_wait
             until = ends if until is None else min(until, ends)
-        permit = Permit(self._give_back, needs, until, wait_budget, source, max_wait)
-        self.post(self._admit_or_enqueue, permit)
+        permit = Permit(self._give_back, amounts, needs, until, wait_budget, source, max_wait)
+        self.post(self._admit_or_enqueue, permit, counters)
         if permit.refusal is not None:
             raise permit.refusal
         return permit
@@ -143,7 +152,7 @@ class RateLimitPool:
                 name=self.name,
                 rates=tuple(RateSnapshot(counter.what, counter.rate, counter.left(now)) for counter in self.counters),
                 slots=self.slots.limit,
-                taken=self.slots.taken,
+                taken=self.slots.in_flight,
                 waiting=len(self._queue),
                 paused=max(0.0, self._paused_until - now),
             )
@@ -183,6 +192,25 @@ class RateLimitPool:
             self._now = now
         return self._now
 
+    def _apply_options(self, now: float, options: LimitOptions) -> None:
+        known = {(counter.what, counter.rate.period): counter for counter in self.counters}
+        counters = []
+        for what, rate in options.rates():
+            counter = known.pop((what, rate.period), None) or RateCounter(what, rate, 0.0)
+            counter.change_rate(rate, options.burst_of(what, rate))
+            counters.append(counter)
+        if options.concurrency != self.options.concurrency:
+            self.slots = make_concurrency_limit(options.concurrency, self.slots)
+        for permit in (waiting := list(self._queue)):
+            self._dequeue(permit)
+        self.options, self.counters = options, counters
+        for permit in waiting:
+            permit.needs = self._needs(permit.amounts)
+            self._enqueue(permit)
+            if too_large := [need for need in permit.needs if need[1] > need[0].rate.amount]:
+                self._refuse(permit, self._too_large(*too_large[0]))
+        self._reject_waiters(now)
+
     # -- coming in -----------------------------------------------------------------------------------------------------
 
     def _too_large(self, counter: RateCounter, amount: int) -> LimitRejected:
@@ -192,7 +220,12 @@ class RateLimitPool:
             "shorten the messages, lower max_tokens or raise the limit"
         )
 
-    def _admit_or_enqueue(self, now: float, permit: Permit) -> None:
+    def _needs(self, amounts: Amounts) -> list[tuple[RateCounter, int]]:
+        return [(counter, amounts.of(counter.what)) for counter in self.counters]
+
+    def _admit_or_enqueue(self, now: float, permit: Permit, counters: list[RateCounter]) -> None:
+        if counters is not self.counters:  # the pool was reconfigured meanwhile
+            permit.needs = self._needs(permit.amounts)
         if not self._queue and self._wait(permit, now) <= 0:
             self._grant(permit, now)
             return

@@ -56,6 +56,14 @@ class RateCounter:
         """Whether the period is so long that nobody would want to wait for it."""
         return self.rate.period > MINUTE
 
+    def change_rate(self, rate: Rate, burst: float) -> None:
+        """Hold to *rate*, of the same period, from now on; what was admitted before counts as it did."""
+        self.rate, self.window.limit = rate, rate.amount
+        level = self._bucket
+        self._bucket = _bucket(rate, burst)
+        if self._bucket is not None and level is not None:
+            self._bucket.continue_from(level)
+
     def wait(self, amount: int, now: float) -> float:
         """Seconds until *amount* may pass, as things stand."""
         wait = self.window.wait(amount, now)

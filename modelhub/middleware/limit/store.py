@@ -76,6 +76,10 @@ class LimitPool(Protocol[_PermitT]):
         """Record what the vendor says is left, and for how many seconds, before the attempt of *permit* is over."""
         ...
 
+    def reconfigure(self, options: LimitOptions) -> None:
+        """Hold to *options* from now on: what was admitted, attempts under way, the queue and pauses go on."""
+        ...
+
     def left(self) -> PoolSnapshot:
         """What may still pass, as far as this process knows."""
         ...

@@ -15,6 +15,11 @@ class RetryBudget:
         self.left = float(self.options.reserve)
         self._seen: float | None = None
 
+    def reconfigure(self, options: RetryBudgetOptions) -> None:
+        """Hold to *options* from now on; what is left goes on, up to what they allow."""
+        self.options = options
+        self.left = min(self.left, 10.0 * max(options.reserve, 1))
+
     def answered(self) -> None:
         """Pay in for an answer; what is not used is not hoarded without end."""
         self.left = min(self.left + self.options.share, 10.0 * max(self.options.reserve, 1))

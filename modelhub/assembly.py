@@ -1,0 +1,96 @@
+"""What a hub makes of one configuration. A reload makes another one, which takes over what has not changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelhub.accounting.accounting import Accounting
+from modelhub.build import Builder
+from modelhub.core.active_calls import ActiveCalls
+from modelhub.core.context import Services
+from modelhub.core.model import ChatModelBase
+from modelhub.telemetry.observer import Telemetry
+
+if TYPE_CHECKING:
+    from modelhub.config.load import Loaded
+
+__all__ = ["Assembly", "Surroundings"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a hub has whatever its configuration says: the *services* it was made with, and its *calls* under way.
+
+    *find_model* returns the provider of an entry of the current configuration, for telemetry.
+    """
+
+    services: Services
+    calls: ActiveCalls
+    find_model: Callable[[str], ChatModelBase | None]
+
+
+class Assembly:
+    """The accounting, the telemetry, the services and the models of one configuration.
+
+    With *previous*, that of the configuration before, everything is prepared while *previous* is still in use, and
+    fails without a trace (ConfigError); `take_over` then completes the change and cannot fail.
+    """
+
+    def __init__(self, loaded: Loaded, surroundings: Surroundings, previous: Assembly | None = None) -> None:
+        self.loaded = loaded
+        self._previous = previous
+        config, folder = loaded.config, Path(loaded.file).parent
+        self.accounting: Accounting = Accounting(
+            config.usage,
+            config.budgets,
+            folder=folder,
+            clock=surroundings.services.clock,
+            previous=previous.accounting if previous is not None else None,
+        )
+        self.telemetry = self._make_telemetry(surroundings)
+        hooks = surroundings.services.instrumentations
+        self.services = dataclasses.replace(
+            surroundings.services,
+            observers=(self.accounting.meter, *surroundings.services.observers),
+            instrumentations=(
+                *self.accounting.instrumentations,
+                *hooks,
+                *(() if self.telemetry is None else (self.telemetry,)),
+            ),
+            calls=surroundings.calls,
+            files=config.files.access(folder),
+        )
+        self.builder: Builder = Builder(
+            loaded, self.services, self.accounting, previous=previous.builder if previous is not None else None
+        )
+
+    def _make_telemetry(self, surroundings: Surroundings) -> Telemetry | None:
+        options = self.loaded.config.telemetry
+        if self._previous is not None and self._previous.loaded.config.telemetry == options:
+            return self._previous.telemetry
+        if options.enabled is False or any(
+            isinstance(hook, Telemetry) for hook in surroundings.services.instrumentations
+        ):
+            return None
+        return Telemetry(
+            content=options.content,
+            propagate=options.propagate,
+            required=options.enabled is True,
+            find=surroundings.find_model,
+        )
+
+    def take_over(self) -> list[ChatModelBase]:
+        """Complete the change from the previous assembly, and return the models that only its calls still use."""
+        previous, self._previous = self._previous, None
+        if previous is None:
+            return []
+        self.accounting.take_over()
+        retired = self.builder.take_over()
+        if previous.telemetry is not None and previous.telemetry is not self.telemetry:
+            previous.telemetry.flush()
+        if self.telemetry is not None:
+            self.telemetry.forget_models()
+        return retired
