@@ -65,6 +65,19 @@ def help_text():
     return table(["command", "what"], rows)
 
 
+def servers():
+    """The servers that speak OpenAI's API and are known by their hosts."""
+    from modelhub.providers.openai.servers import SERVERS
+
+    rows = []
+    for name, server in SERVERS.items():
+        keys = ", ".join(f"`{variable}`" for variable in server.site.key_variables)
+        hosts = ", ".join(f"`{host}`" for host in server.site.hosts)
+        address = f"`{server.site.address}`" if server.site.address else "-"
+        rows.append([f"`{name}`", hosts or "-", address, keys or "-"])
+    return table(["`compat`", "hosts", "usual address", "key"], rows)
+
+
 def parameters():
     """How each vendor spells what a call may say for any model."""
     from modelhub.providers.parameters import NEUTRAL_PARAMETERS
@@ -175,6 +188,7 @@ PARTS = {
     "providers": providers,
     "help": help_text,
     "parameters": parameters,
+    "servers": servers,
     "keys": keys,
 }
 
