@@ -2,11 +2,13 @@
 
 On each page
 - a YAML block titled `models.yaml` is the file of what follows; one without a title is a file, or a part, that loads;
-- a Python block runs on its own, in a folder with that file (a block with another title is written there, too);
+- a Python block runs on its own, in a folder with that file; one whose title is a file's name is written there, too,
+  and one with any other title is another library's, or part of something;
 - the output under a line that ends in "it prints:" is what the block above it prints;
 - `$ modelhub ...` in a console block runs; if output is shown, it is what is printed, but for numbers.
 """
 
+import ast
 import os
 import re
 import shlex
@@ -53,17 +55,24 @@ class Block:
     def __str__(self):
         return f"{self.page}:{self.line}"
 
+    @property
+    def is_file(self):
+        """Whether the title is the name of a file."""
+        return self.title is not None and " " not in self.title
+
 
 def blocks_of(path):
     text = path.read_text(encoding="utf-8")
     files = {"models.yaml": DEFAULT_FILE}
     for match in FENCE.finditer(text):
         indent, language, title, code = match.groups()
+        if "--8<--" in code:
+            continue  # an example, which has a test of its own
         code = "".join(line.removeprefix(indent) for line in code.splitlines(keepends=True))
         shown = re.match(r"\n\n[^\n]*[Ii]t prints:\n\n```text\n(.*?)```", text[match.end() :], re.DOTALL)
         line = text[: match.start()].count("\n") + 1
-        if title and Path(title).name == title:
-            files[title] = code
+        if title and " " not in title:
+            files[Path(title).name] = code
         yield Block(path.name, line, language, title, code, tuple(files.items()), shown and shown[1])
 
 
@@ -102,6 +111,9 @@ def test_every_file_loads(block):
 @of("python")
 def test_every_snippet_runs_and_prints_what_is_shown(block, tmp_path, capsys, monkeypatch):
     """A Python block runs as it stands, and its output is what the page shows."""
+    if block.title and not block.is_file:
+        compile(block.code, str(block), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        return
     write_files(block, tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     try:
