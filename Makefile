@@ -37,7 +37,7 @@ pytest: $(READY) ## the tests alone; on another Python: make pytest PYTHON=pytho
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal $(TESTS)
 
 test-hosts: ## the tests in web servers, task queues and notebooks, which need many more packages
-	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-hosts LOCK=requirements-hosts.lock TESTS=tests/hosts
+	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-hosts LOCK=requirements-hosts.lock TESTS="tests/hosts tests/test_docs.py"
 
 $(VENV)-docs/.ready: requirements-docs.lock
 	@$(PYTHON) -m venv --clear $(VENV)-docs
