@@ -66,8 +66,6 @@ def blocks_of(path):
     files = {"models.yaml": DEFAULT_FILE}
     for match in FENCE.finditer(text):
         indent, language, title, code = match.groups()
-        if "--8<--" in code:
-            continue  # an example, which has a test of its own
         code = "".join(line.removeprefix(indent) for line in code.splitlines(keepends=True))
         shown = re.match(r"\n\n[^\n]*[Ii]t prints:\n\n```text\n(.*?)```", text[match.end() :], re.DOTALL)
         line = text[: match.start()].count("\n") + 1

@@ -60,5 +60,6 @@ def test_ci_says_loudly_which_supported_pythons_it_skips(tmp_path):
     assert [line for line in done.stdout.splitlines() if line.startswith("make")] == [
         f"make test PYTHON=/opt/{first}",
         f"make pytest PYTHON=/opt/{newest} VENV=.venv-{newest}",
+        f"make docs PYTHON=/opt/{newest}",
         f"make test-hosts PYTHON=/opt/{newest} VENV=.venv-{newest}",
     ]
