@@ -180,7 +180,7 @@ class TelemetrySpan:
                 self._context,
                 self._instruments.trace.SpanKind.CLIENT,
                 attributes=common
-                | self._make_request_attributes(parameters)
+                | self._make_request_attributes(parameters, {*attempt["dropped"], *attempt["rounded"]})
                 | self._make_attempt_attributes(number, attempt)
                 | self._make_response_attributes(reply),
                 start_time=self._time_after(attempt["started"]),
@@ -202,9 +202,12 @@ class TelemetrySpan:
             for token_type, count in ((names.INPUT, usage["input_tokens"]), (names.OUTPUT, usage["output_tokens"])):
                 instruments.tokens.record(count, {**token_attributes, names.TOKEN_TYPE: token_type}, context)
 
-    def _make_request_attributes(self, parameters: Attributes) -> Attributes:
+    def _make_request_attributes(self, parameters: Attributes, changed: set[str]) -> Attributes:
+        """Return the attributes of the request, with the default *parameters* but for those that were *changed*."""
         request = self._request
         attributes = parameters | make_parameter_attributes(request.options)
+        for name in changed:
+            attributes.pop(names.PARAMETERS.get(name, ""), None)
         if attributes.get(names.REQUEST_CHOICES) == 1:
             del attributes[names.REQUEST_CHOICES]
         if self._is_stream:
@@ -225,6 +228,8 @@ class TelemetrySpan:
                 names.ATTEMPT_WAIT: attempt["wait"] or None,
                 names.ATTEMPT_REQUEST_ID: attempt["request_id"],
                 names.ATTEMPT_CODE: attempt["code"],
+                names.ATTEMPT_DROPPED: list(attempt["dropped"]) or None,
+                names.ATTEMPT_ROUNDED: [f"{name}: {change}" for name, change in attempt["rounded"].items()] or None,
                 names.HTTP_STATUS: attempt["status"],
                 names.RESPONSE_FIRST_CHUNK: attempt["first_token"] if self._is_stream else None,
                 **make_usage_attributes(attempt["usage"]),

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from modelhub import AllModelsFailed, InvalidRequest
-from modelhub.testing import run_virtual
+from modelhub.testing import FaultServer, reroute_config, run_virtual
 
 BUSY = {"fail": "Overloaded", "status": 503, "message": "come back later", "wait": 1}
 OK = {"say": "one two three", "wait": 2}
@@ -79,6 +79,31 @@ def test_a_call_that_falls_back_is_a_tree(told):
         "modelhub.attempt.number": 2,
         "modelhub.attempt.outcome": "ok",
     }
+
+
+def test_an_attempt_says_what_was_left_out_or_changed_for_its_model(told):
+    """The request's attributes say only what was sent."""
+    model = {"provider": "anthropic", "model_name": "claude-opus-4-8", "ask": {"top_p": 0.5}}
+    config = {"version": 1, "models": {"claude": model, "any": {"provider": "scripted"}}}
+
+    async def main():
+        async with FaultServer("fine") as server:
+            hub = told.hub(options=reroute_config(config, server) | {"chains": {}})
+            asked = {"temperature": 0.5, "seed": 3, "max_tokens": 9, "reasoning_effort": "minimal"}
+            async with hub:
+                await hub.get("claude")("hi", **asked)
+                await hub.get("any")("hi", **asked)
+
+    run_virtual(main())
+    changed, whole = (span.attributes for span in told.attempts())
+    assert sorted(changed["modelhub.attempt.dropped"]) == ["seed", "temperature", "top_p"]
+    assert changed["modelhub.attempt.rounded"] == ("reasoning_effort: minimal -> low",)
+    assert {name for name in changed if name.startswith("gen_ai.request.")} == {
+        "gen_ai.request.model",
+        "gen_ai.request.max_tokens",
+    }
+    assert not {"modelhub.attempt.dropped", "modelhub.attempt.rounded"} & whole.keys()
+    assert whole["gen_ai.request.temperature"] == 0.5
 
 
 def test_nothing_is_counted_twice(told):
