@@ -23,14 +23,18 @@ _UNSUPPORTED: Final = re.compile(
     r"|unrecognized|unknown (parameter|field|name|argument|key)|unexpected (parameter|field|keyword|argument|propert)"
     r"|no such (parameter|field)|is no parameter|\bdeprecated\b|cannot (both )?be (specified|used|set|combined)"
     r"|only the default|only \S{1,20} is (allowed|supported|accepted)|only (supports?|available|allowed|works)\b"
-    r"|invalid think value|may only be set|must be (unset|omitted|removed)|incompatible"
+    r"|invalid think value|may only be set|must be (unset|omitted|removed)|incompatible|\bonly one\b"
+    r"|must be 1(?![\w.])(?! (or|to|and)\b)|(restricted|must be set) to (true|false)"
 )
 """How servers say that a parameter is not taken, in lower case."""
 _PLAIN_WORDS: Final = frozenset({"n", "stop", "user", "seed", "format", "options", "think", "store", "effort"})
 """Names that are words of any sentence, so that they count only where they are marked as names."""
 _LIST: Final = re.compile(
-    r"(?:supported|allowed|valid|accepted|possible) (?:values|levels|options)[^:.]{0,60}:? (.{1,200})"
+    r"(?:(?:supported|allowed|valid|accepted|possible) (?:values|levels|options)[^:.]{0,60}:?"
+    r"|(?:must be one of|should be|expected one of):?) (.{1,200})"
 )
+_ABOUT_SCHEMA: Final = re.compile(r"\bschema\b|in context=\(|\btools?(\[\d|\.\d)")
+"""Refusals of a schema or a tool, which may have properties of any name."""
 _BEFORE_NAME: Final = (
     r"(?:parameters?|arguments?|arguments? supplied|fields?|names?|keys?|inputs?|unrecognized|unsupported)"
 )
@@ -43,10 +47,12 @@ def find_refused(message: str, field: str | None, candidates: Mapping[str, Seque
     refusal gives as the parameter at fault.
     """
     text = message.lower()
-    if _UNSUPPORTED.search(text) is None:
+    if _UNSUPPORTED.search(text) is None and not find_levels(message):
         return None
     if field is not None and (name := _find_by_field(field, candidates)) is not None:
         return name
+    if _ABOUT_SCHEMA.search(text) is not None:
+        return None
     places = ((place, name) for name, wire in candidates.items() for place in _places(text, wire))
     return min(places, default=(0, None))[1]
 
@@ -65,9 +71,12 @@ def _places(text: str, wire_names: Sequence[str]) -> Iterator[int]:
         for spelled in {wire.lower(), _camel_case(wire).lower(), wire.rpartition(".")[2].lower()}:
             name = re.escape(spelled)
             if spelled in _PLAIN_WORDS:
-                pattern = rf"[`'\"]{name}[`'\"]|(?:^|: ){name}: |\b{_BEFORE_NAME}:? {name}\b"
+                pattern = (
+                    rf"[`'\"]{name}[`'\"]|(?:^|: ){name}: |\b{_BEFORE_NAME}:? {name}\b|: {name}\.?$"
+                    rf"|\b{name} (?:parameter|argument|field|option|value)\b|\bgeneration_?config\.{name}\b"
+                )
             else:
-                pattern = rf"(?<![\w.]){name}(?!\w)"
+                pattern = rf"(?:(?<![\w.])|\bgeneration_?config\.){name}(?!\w)"
             if (match := re.search(pattern, text)) is not None:
                 yield match.start()
 

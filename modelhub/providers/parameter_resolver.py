@@ -208,9 +208,12 @@ class ParameterResolver:
         draft.round("reasoning_effort", effort, sent)
 
     def _refuse(self, draft: Draft) -> None:
-        changes = [f"`{name}` ({reason})" for name, reason in (*draft.dropped.items(), *draft.rounded.items())]
-        if changes:
-            raise UnsupportedFeature(f"{self._model_name} does not take {', '.join(changes)}")
+        names: dict[str, list[str]] = {}
+        for name, reason in (*draft.dropped.items(), *draft.rounded.items()):
+            names.setdefault(reason, []).append(f"`{name}`")
+        if names:
+            changes = "; ".join(f"{', '.join(listed)} ({reason})" for reason, listed in names.items())
+            raise UnsupportedFeature(f"{self._model_name} does not take {changes}")
 
     def unsupported(self) -> Iterator[tuple[str, str]]:
         """Yield every neutral parameter that is left out for this model, and why."""
@@ -260,7 +263,7 @@ class ParameterResolver:
 
     def _remember(self, name: str, message: str, sent: ResolvedParameters, has_tools: bool) -> None:
         levels = find_levels(message) if name == "reasoning_effort" else ()
-        if levels and sent.effort not in levels:
+        if levels and sent.effort not in levels and levels != ("none",):
             self._learned_levels = levels
         elif name == "max_tokens" and name not in self._learned_names and "Use 'max_completion_tokens'" in message:
             self._learned_names[name] = "max_completion_tokens"

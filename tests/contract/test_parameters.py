@@ -17,6 +17,7 @@ from modelhub.testing.reroute import reroute_config
 
 VENDORS = {
     "openai": {"provider": "openai", "model_name": "gpt-4.1", "api": "chat"},
+    "openai_responses": {"provider": "openai", "model_name": "gpt-5.1", "api": "responses"},
     "anthropic": {"provider": "anthropic", "model_name": "claude-sonnet-4-5", "max_tokens": 4096},
     "gemini": {"provider": "gemini", "model_name": "gemini-2.5-flash"},
     "dashscope": {"provider": "dashscope", "model_name": "qwen-plus"},
@@ -44,18 +45,33 @@ PARAMETERS = {
 }
 LACKING = {
     "openai": {"top_k", "reasoning_effort"},  # gpt-4.1 does not reason
+    "openai_responses": {"top_k", "stop", "seed", "presence_penalty", "frequency_penalty", "logprobs", "n"},
     "anthropic": {"seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "n"},
     "gemini": {"user", "parallel_tool_calls"},
     "dashscope": {"frequency_penalty", "user", "service_tier"},
     "ollama": {"parallel_tool_calls", "user", "n", "service_tier"},
 }
+UNTAKEN_WHILE_THINKING = {
+    "openai_responses": {"temperature", "top_p", "top_logprobs"},
+    "anthropic": {"temperature", "top_p", "top_k"},
+}
 FOREIGN = {
     "openai": {"logit_bias": {"50256": -100}, "prompt_cache_key": "k", "verbosity": "low"},
+    "openai_responses": {"text": {"verbosity": "low"}, "truncation": "auto", "max_output_tokens": 50},
     "anthropic": {"thinking": {"type": "enabled", "budget_tokens": 1024}, "stop_sequences": ["END"]},
     "gemini": {"thinking_config": {"thinking_budget": 0}, "max_output_tokens": 50, "safety_settings": []},
     "dashscope": {"enable_search": True, "repetition_penalty": 1.1},
     "ollama": {"options": {"num_ctx": 4096}, "keep_alive": "1m", "num_predict": 50},
 }
+SHARED = {
+    "openai": {"max_output_tokens"},
+    "openai_responses": {"max_output_tokens", "prompt_cache_key", "verbosity"},
+    "anthropic": set(),
+    "gemini": {"max_output_tokens", "stop_sequences"},
+    "dashscope": set(),
+    "ollama": set(),
+}
+"""What a vendor takes by the same name as another, or is written as its own."""
 TOOL = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
 PAIRS = list(itertools.product(VENDORS, VENDORS))
 
@@ -120,7 +136,7 @@ def test_whatever_a_call_says_the_next_model_answers(rules, first, second, strea
 @pytest.mark.parametrize("more", [{}, {"tools": [TOOL]}, {"structured_model": Answer}], ids=["", "tools", "structured"])
 def test_all_parameters_at_once_are_answered(rules, second, more):
     """What a vendor lacks is left out together, and what only goes with tools is no loss without them."""
-    lacking = LACKING[second] | {"anthropic": {"temperature", "top_p", "top_k"}}.get(second, set())  # while it thinks
+    lacking = LACKING[second] | UNTAKEN_WHILE_THINKING.get(second, set())
     if "tools" not in more:
         lacking -= {"parallel_tool_calls"}
     ((attempt, _),) = play(rules, ("openai", second), [{**PARAMETERS, **more}])
@@ -131,9 +147,8 @@ def test_all_parameters_at_once_are_answered(rules, second, more):
 def test_another_vendors_own_names_are_left_out(rules, first, second):
     """A call that was written for one vendor is answered by the others, and each name of its own is told."""
     ((attempt, _),) = play(rules, (first, second), [FOREIGN[first]])
-    own = set(FOREIGN[first]) if first == second else {"max_output_tokens"} if second == "openai" else set()
-    shared = {"gemini": {"anthropic": {"stop_sequences"}}}.get(second, {}).get(first, set())
-    assert set(attempt.dropped) == set(FOREIGN[first]) - own - shared
+    taken = set(FOREIGN[first]) if first == second else SHARED[second]
+    assert set(attempt.dropped) == set(FOREIGN[first]) - taken
 
 
 @pytest.mark.parametrize("second", VENDORS)
@@ -147,6 +162,7 @@ def test_a_hub_may_refuse_what_is_not_supported(rules, second):
 
 
 SPELLED = {
+    "openai_responses": lambda body: (body["max_output_tokens"], body["reasoning"], body["text"]["format"]),
     "openai": lambda body: (body["max_completion_tokens"], body["stop"], body["response_format"]),
     "anthropic": lambda body: (body["max_tokens"], body["stop_sequences"], body["thinking"]["budget_tokens"]),
     "gemini": lambda body: tuple(
@@ -160,6 +176,7 @@ SPELLED = {
     "ollama": lambda body: (body["options"]["num_predict"], body["options"]["stop"], body["think"], body["format"]),
 }
 WRITTEN = {
+    "openai_responses": (3000, {"effort": "medium"}, {"type": "json_object"}),
     "openai": (3000, ["END"], {"type": "json_object"}),
     "anthropic": (3000, ["END"], 1500),  # half of what the answer may have
     "gemini": (3000, ["END"], {"thinking_budget": 8192}, "application/json"),

@@ -393,9 +393,65 @@ def test_a_limit_of_tokens_is_called_as_the_refusal_says():
     assert play(main, {"compat": "generic"}, script=refuse) == (50, {})
 
 
+REFUSALS = [
+    ("openai", "Unsupported parameter: 'stop' is not supported with this model.", "stop"),
+    ("openai", "Argument not supported on this model: stop", "stop"),
+    ("openai", "Argument not supported on this model: presencePenalty", "presence_penalty"),
+    ("openai", "Unrecognized request argument supplied: reasoning_effort", "reasoning_effort"),
+    ("openai", "property 'seed' is unsupported", "seed"),
+    ("openai", "invalid temperature: only 1 is allowed for this model", "temperature"),
+    ("openai", "Extra inputs are not permitted, field: 'user', value: 'u'", "user"),
+    ("openai", "`reasoning_effort` must be one of `none` or `default`", "reasoning_effort"),
+    ("anthropic", "`temperature` and `top_p` cannot both be specified for this model.", "temperature"),
+    ("anthropic", "This model does not support the effort parameter.", "reasoning_effort"),
+    ("anthropic", "adaptive thinking is not supported on this model", "reasoning_effort"),
+    ("gemini", "Penalty is not enabled for this model", "presence_penalty"),
+    ("gemini", "Multiple candidates is not enabled for this model", "n"),
+    ("gemini", "Only one candidate can be specified in the current model", "n"),
+    ("gemini", "Unable to submit request because candidateCount must be 1 but the entered value was 3.", "n"),
+    ("gemini", "Unable to submit request because thinking is not supported by this model.", "reasoning_effort"),
+    ("gemini", "* GenerateContentRequest.generation_config.seed: unsupported", "seed"),
+    (
+        "gemini",
+        "Invalid JSON payload received. Unknown name \"seed\" at 'generation_config': Cannot find field.",
+        "seed",
+    ),
+    ("dashscope", "'n' must be 1 when 'tools' is set", "n"),
+    ("dashscope", "The value of the enable_thinking parameter is restricted to True.", "reasoning_effort"),
+    ("ollama", '"llama3.2" does not support thinking', "reasoning_effort"),
+    ("ollama", 'think value "low" is not supported for this model', "reasoning_effort"),
+]
+ASKED = {
+    "temperature": 0.5,
+    "stop": ["END"],
+    "presence_penalty": 0.5,
+    "seed": 1,
+    "user": "u",
+    "n": 3,
+    "reasoning_effort": "low",
+}
+
+
+@pytest.mark.parametrize(("vendor", "words", "name"), REFUSALS)
+def test_vendors_refuse_in_words_of_their_own(vendor, words, name):
+    """What servers were seen to write; all other parameters are sent again."""
+
+    async def main(hub, server):
+        alone = ("temperature", "presence_penalty", "reasoning_effort")
+        asked = {key: ASKED[key] for key in ASKED if key == name or key not in alone}
+        reply = await hub.get("m")("hi", **asked)
+        first, second = reply.attempts
+        return set(second.dropped) - set(first.dropped)
+
+    assert play(main, vendor=vendor, script=[faults.status(400, message=words), faults.healthy()]) == {name}
+
+
 @pytest.mark.parametrize(
     "words",
     [
+        "Invalid schema for function 'f': In context=('properties', 'temperature'), 'maximum' is not permitted.",
+        "tools.0.custom.input_schema: temperature: Extra inputs are not permitted",
+        "Invalid JSON payload: Unknown name \"temperature\" at 'tools[0].function_declarations[0].parameters'",
         "temperature: Input should be less than or equal to 2",
         "Invalid 'temperature': decimal above maximum value. Expected a value <= 2.",
         "max_tokens: 9000 > 8192, which is the maximum allowed number of output tokens",

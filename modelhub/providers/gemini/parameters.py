@@ -174,20 +174,19 @@ VOCABULARY = Vocabulary(
     vendor="Gemini",
     spellings={
         "max_tokens": Spelling("max_output_tokens"),
-        **{
-            name: Spelling(name)
-            for name in ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty")
-        },
+        **{name: Spelling(name) for name in ("temperature", "top_p", "top_k", "seed")},
+        "presence_penalty": Spelling("presence_penalty", wire_names=("penalty",)),
+        "frequency_penalty": Spelling("frequency_penalty", wire_names=("penalty",)),
         "stop": Spelling("stop_sequences", _spell_stop),
         "reasoning_effort": Spelling(
             write=_spell_effort,
             shown="`thinking_config`",
-            wire_names=("thinking_config", "thinking_level", "thinking_budget", "thinking level", "thinking budget"),
+            wire_names=("thinking_config", "thinking_level", "thinking_budget", "thinking"),
         ),
         "response_format": Spelling(write=_spell_format, shown="`response_mime_type`, `response_json_schema`"),
         "logprobs": Spelling("response_logprobs"),
         "top_logprobs": Spelling("logprobs"),
-        "n": Spelling("candidate_count"),
+        "n": Spelling("candidate_count", wire_names=("candidates", "candidate")),
         "service_tier": Spelling("service_tier", _spell_tier),
     },
     own=VENDOR_PARAMETERS["gemini"],

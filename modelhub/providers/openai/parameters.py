@@ -45,7 +45,7 @@ def make_vocabulary(server: str, quirks: Quirks, api: ApiName) -> Vocabulary:
     spellings = {name: special.get(name) or Spelling(name) for name in NEUTRAL_PARAMETERS}
     lacks = {*quirks.lacks, *(("top_k",) if server in _OFFICIAL else ())}
     if api == "responses":
-        vendor, lacks = f"{vendor}'s Responses API", lacks | CHAT_PARAMETERS
+        vendor, lacks = "OpenAI's Responses API", lacks | CHAT_PARAMETERS
         own -= CHAT_PARAMETERS.intersection(NEUTRAL_PARAMETERS)
         spellings |= {name: replace(spellings[name], shown=f"`{key}`") for name, key in SPELLINGS.items()}
     return Vocabulary(
