@@ -13,6 +13,7 @@ from modelhub.core.model import ChatModelBase
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.middleware.build_context import BuildContext, SharedState
+from modelhub.middleware.chain.arms import Arm, Arms, ArmState
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.limit.store import LimitPool, LimitStore, LocalLimitStore
@@ -23,6 +24,7 @@ from modelhub.registry import list_layers
 if TYPE_CHECKING:
     from modelhub.accounting.accounting import Accounting
     from modelhub.config.load import Loaded, ModelEntry
+    from modelhub.middleware.chain.options import ArmsOptions
 
 __all__ = ["Builder", "Unconfigured", "connect_model"]
 
@@ -46,6 +48,10 @@ class Unconfigured(ChatModelBase):
     async def send(self, request: ChatRequest) -> Reply:  # noqa: ARG002 - nothing is sent
         """Raise NotConfigured, which says what to do."""
         raise NotConfigured(self.problem, model=self.name)
+
+    def missing(self) -> str | None:
+        """Return what must be set or installed before the model can be called."""
+        return self.problem
 
     def __repr__(self) -> str:
         return f"Unconfigured({self._name!r}: {self.problem})"
@@ -81,6 +87,7 @@ class Builder:
     pools: dict[str, LimitPool[Any]] = field(init=False, default_factory=dict)
     _shared: SharedState = field(init=False, repr=False)
     _stacks: dict[str, _Stack] = field(init=False, default_factory=dict, repr=False)
+    _arm_states: dict[str, ArmState] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         previous = self.previous
@@ -105,6 +112,7 @@ class Builder:
                 budgets=budgets,
             )
             self._stacks = {name: stack for name, stack in previous._stacks.items() if self._is_unchanged(name)}
+            self._arm_states = previous._arm_states
 
     def take_over(self) -> list[ChatModelBase]:
         """Apply the options of this configuration to the limits that go on; return the models that are not used here.
@@ -148,12 +156,24 @@ class Builder:
             chain = Chain(name, [self.stack(name)], stream=stream)
         else:
             members = [
-                self.chain(member) if member in self.loaded.chains else self.stack(member) for member in options.models
+                self._make_member(place) if isinstance(place, str) else self._make_arms(place)
+                for place in options.models
             ]
             ask = None if options.ask is None else options.ask.given()
             chain = Chain(name, members, ask=ask, **options.model_dump(exclude={"models", "ask"}, by_alias=True))
         chain.services = self.services
         return chain
+
+    def _make_member(self, name: str) -> ChatModelBase:
+        return self.chain(name) if name in self.loaded.chains else self.stack(name)
+
+    def _make_arms(self, options: ArmsOptions) -> Arms:
+        arms = [
+            Arm(name, self._make_member(name), weight, state=self._arm_states.setdefault(name, ArmState()))
+            for name, weight in options.weights().items()
+        ]
+        tag = options.by.removeprefix("tag:") if options.by is not None else None
+        return Arms(arms, by=tag, pick=options.pick)
 
     def stack(self, name: str) -> ChatModelBase:
         """Return the model *name* with its layers around it; the same object each time."""

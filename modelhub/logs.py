@@ -13,7 +13,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from modelhub.core.errors import BreakerEffect, failure_classes
 from modelhub.core.events import (
+    ArmEjected,
+    ArmRestored,
     AttemptEnded,
     CallEnded,
     Event,
@@ -124,13 +127,18 @@ def describe_event(event: Event) -> str:
         seconds = f"{event.seconds:.1f} s"
         return f"wait: {event.model} is retried in {seconds}, attempt {event.attempt}: {_describe_error(event.error)}"
     if isinstance(event, Restarted):
-        return f"restart: {event.model} broke off, {event.to} starts the answer over: {_describe_error(event.error)}"
+        model, target = event.arm or event.model, event.to_arm or event.to
+        return f"restart: {model} broke off, {target} starts the answer over: {_describe_error(event.error)}"
+    if isinstance(event, ArmEjected):
+        return f"arm ejected: {event.arm} in {event.chain} is passed over: {_describe_error(event.error)}"
+    if isinstance(event, ArmRestored):
+        return f"arm restored: {event.arm} in {event.chain} answers again"
     if isinstance(event, ParameterChanged):
         change = "is left out for" if event.is_dropped else "is rounded for"
         return f"parameter: `{event.parameter}` {change} {event.model}: {event.reason}"
     if isinstance(event, FellBack):
-        target = f"{event.to} is next" if event.to is not None else "no model is left"
-        return f"fallback: {event.model} failed in {event.chain}, {target}: {_describe_error(event.error)}"
+        target = f"{event.to_arm or event.to} is next" if event.to is not None else "no model is left"
+        return f"fallback: {event.arm or event.model} failed in {event.chain}, {target}: {_describe_error(event.error)}"
     if isinstance(event, Reloaded | ReloadFailed):
         return _describe_reload(event)
     return _describe_call(event)
@@ -156,11 +164,11 @@ def _describe_attempt(event: AttemptEnded) -> str:
     attempt = event.attempt
     duration = f"{attempt['duration'] or 0:.1f} s"
     if attempt["outcome"] == "ok":
-        return f"attempt: {attempt['model']} answered in {duration}"
+        return f"attempt: {attempt['arm'] or attempt['model']} answered in {duration}"
     status = f" {attempt['status']}" if attempt["status"] is not None else ""
     message = f": {attempt['message']}" if attempt["outcome"] in _SAFE_MESSAGES and attempt["message"] else ""
     ending = "was skipped" if attempt["skipped"] else f"ended after {duration}"
-    return f"attempt: {attempt['model']} {ending}: {attempt['outcome']}{status}{message}"
+    return f"attempt: {attempt['arm'] or attempt['model']} {ending}: {attempt['outcome']}{status}{message}"
 
 
 def _describe_call(event: CallEnded) -> str:
@@ -176,7 +184,7 @@ def _describe_call(event: CallEnded) -> str:
 
 def _attempt_fields(event: AttemptEnded) -> dict[str, Any]:
     attempt = event.attempt
-    keys = ("model", "provider", "model_name", "outcome", "status", "code", "request_id", "wait", "duration")
+    keys = ("model", "arm", "provider", "model_name", "outcome", "status", "code", "request_id", "wait", "duration")
     return {"call_id": event.call_id} | {key: attempt[key] for key in keys if attempt[key] is not None}
 
 
@@ -187,7 +195,13 @@ def _waiting_fields(event: Waiting) -> dict[str, Any]:
 
 def _transition_fields(event: FellBack | Restarted) -> dict[str, Any]:
     fields = {"chain": event.chain, "model": event.model, "to": event.to, "reason": event.error.kind}
-    return {"call_id": event.call_id, **fields}
+    arms = {key: arm for key, arm in (("arm", event.arm), ("to_arm", event.to_arm)) if arm is not None}
+    return {"call_id": event.call_id, **fields, **arms}
+
+
+def _arm_fields(event: ArmEjected | ArmRestored) -> dict[str, Any]:
+    reason = {"reason": event.error.kind} if isinstance(event, ArmEjected) else {}
+    return {"call_id": event.call_id, "chain": event.chain, "model": event.model, "arm": event.arm, **reason}
 
 
 def _parameter_fields(event: ParameterChanged) -> dict[str, Any]:
@@ -225,16 +239,31 @@ def _reload_failed_fields(event: ReloadFailed) -> dict[str, Any]:
     return {"file": event.file or None, "problems": problems, "error": str(event.error)}
 
 
+_EJECTING = frozenset(
+    {"NotConfigured", *(cls.__name__ for cls in failure_classes() if cls.policy.breaker is BreakerEffect.OPENS)}
+)
+"""Failures for which an arm is ejected. That is written once, and not again for each attempt."""
+
+
+def _get_attempt_level(event: AttemptEnded) -> int:
+    attempt = event.attempt
+    is_reported = attempt["arm"] is not None and attempt["outcome"] in _EJECTING
+    return logging.DEBUG if attempt["outcome"] == "ok" or is_reported else logging.WARNING
+
+
+def _get_fallback_level(event: FellBack) -> int:
+    is_reported = event.arm is not None and event.error.kind in _EJECTING
+    return logging.DEBUG if is_reported else logging.WARNING
+
+
 # Fields are only computed for an entry that is written: a cost may have to be looked up.
 _ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, Any]]]] = {
-    AttemptEnded: (
-        "attempt",
-        lambda event: logging.DEBUG if event.attempt["outcome"] == "ok" else logging.WARNING,
-        _attempt_fields,
-    ),
+    AttemptEnded: ("attempt", _get_attempt_level, _attempt_fields),
     Waiting: ("wait", lambda _: logging.INFO, _waiting_fields),
-    FellBack: ("fallback", lambda _: logging.WARNING, _transition_fields),
+    FellBack: ("fallback", _get_fallback_level, _transition_fields),
     Restarted: ("restart", lambda _: logging.WARNING, _transition_fields),
+    ArmEjected: ("arm ejected", lambda _: logging.WARNING, _arm_fields),
+    ArmRestored: ("arm restored", lambda _: logging.INFO, _arm_fields),
     ParameterChanged: ("parameter", lambda _: logging.WARNING, _parameter_fields),
     Reloaded: ("reload", lambda event: logging.INFO if event.changes else logging.DEBUG, _reloaded_fields),
     ReloadFailed: ("reload_failed", lambda _: logging.ERROR, _reload_failed_fields),

@@ -21,10 +21,11 @@ SourceLookup = Callable[[str], str | None]
 class AttemptUsage:
     """The usage of one attempt. If the vendor charged nothing for it, the counts are 0 and `used` is false.
 
-    `response_model` is the model that the vendor reported, or None. `cost` is in US dollars, or None if it is unknown;
-    `prices` is the source of the prices. `estimated` means that the vendor did not report the usage. Times are in
-    seconds; `started` counts from the start of the call. `dropped` and `rounded` are the call's parameters that were
-    left out or changed for this model, with the reason or the change.
+    `arm` is the deployment or key that was asked, if several share its place in the chain. `response_model` is the
+    model that the vendor reported, or None. `cost` is in US dollars, or None if it is unknown; `prices` is the source
+    of the prices. `estimated` means that the vendor did not report the usage. Times are in seconds; `started` counts
+    from the start of the call. `dropped` and `rounded` are the call's parameters that were left out or changed for this
+    model, with the reason or the change.
     """
 
     model: str
@@ -46,6 +47,7 @@ class AttemptUsage:
     duration: float
     dropped: Mapping[str, str] = field(default_factory=dict)
     rounded: Mapping[str, str] = field(default_factory=dict)
+    arm: str | None = None
 
     @classmethod
     def from_event(cls, attempt: Attempt, find_source: SourceLookup) -> AttemptUsage:
@@ -67,6 +69,7 @@ class AttemptUsage:
             duration=attempt["duration"] or 0.0,
             dropped=dict(attempt["dropped"]),
             rounded=dict(attempt["rounded"]),
+            arm=attempt["arm"],
         )
 
 
@@ -74,7 +77,7 @@ class AttemptUsage:
 class UsageRecord:
     """The usage of one call, all its attempts together.
 
-    `model`, `vendor`, `model_name` and `response_model` (the one that the vendor reported) are those of the last
+    `model`, `arm`, `vendor`, `model_name` and `response_model` (the one that the vendor reported) are those of the last
     attempt, which answered if the call was answered. `outcome` is "complete", "failed", "closed", "cancelled" or
     "abandoned", `error` the name of the error's class. `cost` is None if the cost of any attempt is unknown. `parts`
     has every attempt that was made; skipped models are not in it. `shape` is what the call asked for, without what it
@@ -105,6 +108,7 @@ class UsageRecord:
     tags: Mapping[str, str]
     parts: tuple[AttemptUsage, ...]
     shape: Mapping[str, Any] | None = None
+    arm: str | None = None
 
     @classmethod
     def from_event(cls, event: CallEnded, find_source: SourceLookup = lambda _: None) -> UsageRecord:
@@ -134,6 +138,7 @@ class UsageRecord:
             tags=dict(event.tags),
             parts=parts,
             shape=event.shape,
+            arm=last.arm if last is not None else None,
         )
 
     def as_dict(self) -> dict[str, Any]:

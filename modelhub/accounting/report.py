@@ -19,6 +19,7 @@ __all__ = ["GROUP_BY", "RecordedShape", "query_report", "query_shapes"]
 
 GROUP_BY = {
     "model": ("c.model", "a.model"),
+    "arm": ("c.arm", "a.arm"),
     "vendor": ("c.vendor", "a.vendor"),
     "chain": ("c.requested", "c.requested"),
     "outcome": ("c.outcome", "c.outcome"),
@@ -46,7 +47,7 @@ def query_report(
 ) -> dict[str, UsageTotals]:
     """Return the totals of the calls in *ledger* from *since* on and before *until*, grouped by *by*.
 
-    *by* is a key of `GROUP_BY`, or `tag:NAME`; calls without that tag, or without a model, are under "". Times are in
+    *by* is a key of `GROUP_BY`, or `tag:NAME`; calls without that tag, model or arm are under "". Times are in
     UTC. Sorted by name. Raises ValueError for another *by*, and sqlite3.Error if *ledger* is not a ledger.
     """
     tag = by.removeprefix("tag:") if by.startswith("tag:") else None

@@ -82,6 +82,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE attempts ADD COLUMN dropped TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE attempts ADD COLUMN rounded TEXT NOT NULL DEFAULT ''",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN arm TEXT",
+        "ALTER TABLE attempts ADD COLUMN arm TEXT",
+    ),
 )
 """The statements that migrate each version of the file to the next. Costs are exact numbers as text, times are in UTC.
 
@@ -99,18 +103,20 @@ _ADDED_COLUMNS = (
     (5, "calls", "'' AS shape"),
     (5, "attempts", "'' AS dropped"),
     (5, "attempts", "'' AS rounded"),
+    (6, "calls", "NULL AS arm"),
+    (6, "attempts", "NULL AS arm"),
 )
 """The columns added in each version, and their values when an older file is read, which is then not migrated."""
 
 _CALL_COLUMNS = (
     *("call_id", "at", "requested", "model", "vendor", "model_name", "response_model", "outcome", "error"),
     *(*COUNTS, "cost", "prices", "estimated"),
-    *("first_token", "duration", "attempts", "tags", "shape", "writer", "batch"),
+    *("first_token", "duration", "attempts", "tags", "shape", "arm", "writer", "batch"),
 )
 _ATTEMPT_COLUMNS = (
     *("call_id", "number", "model", "vendor", "model_name", "response_model", "outcome", "used"),
     *(*COUNTS, "cost", "prices", "estimated"),
-    *("started", "duration", "dropped", "rounded"),
+    *("started", "duration", "dropped", "rounded", "arm"),
 )
 _MAX_INTEGER = 2**63 - 1  # what the file can hold: a third party's provider may report more
 _MAX_ROWS = 250  # in one statement
@@ -266,6 +272,7 @@ def _make_call_row(record: UsageRecord) -> tuple[Any, ...]:
         record.attempts,
         json.dumps(dict(record.tags)),
         "" if record.shape is None else dump_object(record.shape),
+        record.arm,
     )
 
 
@@ -284,6 +291,7 @@ def _make_attempt_row(call_id: str, number: int, part: AttemptUsage) -> tuple[An
         part.duration,
         dump_object(part.dropped) if part.dropped else "",
         dump_object(part.rounded) if part.rounded else "",
+        part.arm,
     )
 
 

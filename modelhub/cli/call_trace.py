@@ -30,9 +30,16 @@ class ModelTurn:
     """The attempts of one model in a call, and the error with which the call moved on to another, if it did."""
 
     model: str
+    arm: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     error: CallError | None = None
     ended: datetime = field(default_factory=_get_time)
+
+    @property
+    def label(self) -> str:
+        """The model's name, with that of its key if several are in use."""
+        is_key = self.arm is not None and self.arm.startswith(f"{self.model}#")
+        return self.arm if self.arm is not None and is_key else self.model
 
     @property
     def kind(self) -> str:
@@ -99,12 +106,12 @@ class ModelTurn:
     def describe(self) -> str:
         """Describe the turn in one line: `gpt rate limited (429, retry after 38 s), moved on after 0.2 s`."""
         if isinstance(self.error, NotConfigured):
-            return f"{self.model} not configured: {self.message}, skipped"
+            return f"{self.label} not configured: {self.message}, skipped"
         if isinstance(self.error, BreakerOpen) and not self.attempts:
             return f"{self.message}: skipped"
         facts = ", ".join(self.list_details())
         after = f"moved on after {format_duration(self.duration)}" if self.attempts else "skipped"
-        return f"{self.model} {_describe_kind(self.kind)}{f' ({facts})' if facts else ''}, {after}"
+        return f"{self.label} {_describe_kind(self.kind)}{f' ({facts})' if facts else ''}, {after}"
 
 
 def _describe_kind(kind: str) -> str:
@@ -117,24 +124,24 @@ class CallTrace:
 
     def __init__(self) -> None:
         self._turns: list[ModelTurn] = []
-        self._open: dict[str, ModelTurn] = {}
+        self._open: dict[tuple[str, str | None], ModelTurn] = {}
 
     def __call__(self, event: Event) -> None:
         """Record *event*."""
         if isinstance(event, AttemptEnded):
-            turn = self._get_turn(event.attempt["model"])
+            turn = self._get_turn(event.attempt["model"], event.attempt["arm"])
             turn.ended = _get_time()
             if event.attempt["outcome"] not in _SKIPPED_OUTCOMES:
                 turn.attempts.append(event.attempt)
         elif isinstance(event, FellBack | Restarted) and not isinstance(event.error, AllModelsFailed):
-            self._get_turn(event.model).error = event.error
-            del self._open[event.model]
+            self._get_turn(event.model, event.arm).error = event.error
+            del self._open[event.model, event.arm]
 
-    def _get_turn(self, model: str) -> ModelTurn:
-        if model not in self._open:
-            self._open[model] = ModelTurn(model)
-            self._turns.append(self._open[model])
-        return self._open[model]
+    def _get_turn(self, model: str, arm: str | None) -> ModelTurn:
+        if (model, arm) not in self._open:
+            self._open[model, arm] = ModelTurn(model, arm)
+            self._turns.append(self._open[model, arm])
+        return self._open[model, arm]
 
     def list_failed(self) -> list[ModelTurn]:
         """Return the turns that ended with an error, in order."""
@@ -142,13 +149,13 @@ class CallTrace:
 
     def get_open_turn(self, model: str | None) -> ModelTurn | None:
         """Return the turn of *model* that has not ended, or None."""
-        return self._open.get(model or "")
+        return next((turn for turn in reversed(self._open.values()) if turn.model == model), None)
 
     def find_turn(self, error: CallError) -> ModelTurn:
         """Return the turn that ended with *error*."""
         for turn in self._turns:
             if turn.error is error:
                 return turn
-        model = error.model or ""
-        attempts = self._open[model].attempts if model in self._open else []
-        return ModelTurn(model or "?", attempts, error)
+        open_turn = self._open.get((error.model or "", error.arm))
+        attempts = open_turn.attempts if open_turn is not None else []
+        return ModelTurn(error.model or "?", error.arm, attempts, error)

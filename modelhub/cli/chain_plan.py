@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from modelhub.providers.base import Provider
 if TYPE_CHECKING:
     from modelhub.accounting.options import SpendingOptions
     from modelhub.config.load import Loaded, ModelEntry
-    from modelhub.middleware.chain.options import ChainOptions
+    from modelhub.middleware.chain.options import ArmsOptions, ChainOptions
 
 __all__ = ["Member", "Plan", "WorstCase"]
 
@@ -28,7 +29,10 @@ TOKENS = (8_000, 2_000)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A model or a chain in a plan; `number` is its position in its chain, `depth` the number of outer chains."""
+    """A model or a chain in a plan; `number` is its position in its chain, `depth` the number of outer chains.
+
+    An arm has the options of its place in `arms`, and its share of the calls there.
+    """
 
     name: str
     number: int
@@ -36,6 +40,8 @@ class Member:
     entry: ModelEntry | None = None
     chain: ChainOptions | None = None
     missing: str | None = None
+    arms: ArmsOptions | None = None
+    share: float | None = None
 
     @property
     def configured(self) -> bool:
@@ -120,15 +126,26 @@ class Plan:
         self.configured = [member for member in self.models if member.configured]
 
     def _make_member(self, name: str, number: int, depth: int) -> Member:
+        if name in self.loaded.chains:
+            return Member(name, number, depth, chain=self.loaded.chains[name])
         return Member(name, number, depth, self.loaded.models[name], missing=self.missing_by_model.get(name))
 
     def _list_members(self, chain: str, depth: int) -> Iterator[Member]:
-        for number, name in enumerate(self.loaded.chains[chain].models, 1):
-            if name in self.loaded.chains:
-                yield Member(name, number, depth, chain=self.loaded.chains[name])
-                yield from self._list_members(name, depth + 1)
-            else:
-                yield self._make_member(name, number, depth)
+        for number, place in enumerate(self.loaded.chains[chain].models, 1):
+            for member in self._list_place(place, number, depth):
+                yield member
+                if member.chain is not None:
+                    yield from self._list_members(member.name, depth + 1)
+
+    def _list_place(self, place: str | ArmsOptions, number: int, depth: int) -> Iterator[Member]:
+        if isinstance(place, str):
+            yield self._make_member(place, number, depth)
+            return
+        weights = place.weights()
+        available = sum(weight for name, weight in weights.items() if self._is_callable(name))
+        for name, weight in weights.items():
+            share = weight / available if self._is_callable(name) else 0.0
+            yield dataclasses.replace(self._make_member(name, number, depth), arms=place, share=share)
 
     def find_worst_case(self, *, stream: bool) -> WorstCase:
         """Return the most attempts and time that a call may take, as a *stream* or not."""
@@ -148,13 +165,13 @@ class Plan:
                 total += self._worst_model(member, is_followed)
         return total.limit_to(chain.deadline)
 
-    def _list_callable(self, models: list[str]) -> list[str]:
-        """Return those of *models* that can be called, up to the first that always answers."""
+    def _list_callable(self, places: Sequence[str | ArmsOptions]) -> list[str]:
+        """Return the models at *places* that can be called, up to the first place that always answers."""
         callable_members: list[str] = []
-        for name in models:
-            if self._is_callable(name):
-                callable_members.append(name)
-            if self._is_always_answering(name):
+        for place in places:
+            names = (place,) if isinstance(place, str) else tuple(place.weights())
+            callable_members += (name for name in names if self._is_callable(name))
+            if any(self._is_always_answering(name) for name in names):
                 break
         return callable_members
 
@@ -163,7 +180,7 @@ class Plan:
 
     def _is_callable(self, name: str) -> bool:
         if name in self.loaded.chains:
-            return any(self._is_callable(member) for member in self.loaded.chains[name].models)
+            return any(self._is_callable(member) for member in self.loaded.chains[name].member_names())
         return name not in self.missing_by_model
 
     def _worst_model(self, name: str, has_fallback: bool) -> WorstCase:

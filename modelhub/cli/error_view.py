@@ -76,7 +76,7 @@ def _make_row(turn: ModelTurn, indent: str, details: str) -> list[Cell]:
     request_id = turn.request_id or ""
     short = f"{request_id[:8]}.." if len(request_id) > 10 else request_id
     return [
-        f"{indent}{turn.model}",
+        f"{indent}{turn.label}",
         (turn.kind, style),
         details,
         (short, "dim"),

@@ -104,14 +104,24 @@ def _format_members(plan: Plan) -> Iterator[Text]:
 def _make_row(plan: Plan, member: Member) -> list[Cell]:
     if member.entry is None:
         deadline = member.chain.deadline if member.chain is not None else None
-        return [f"chain, deadline {format_setting(deadline)}" if deadline is not None else "chain"]
+        name = f"chain, deadline {format_setting(deadline)}" if deadline is not None else "chain"
+        return [name, _format_share(member)]
     options = member.entry.options
     model_name = options.model_name if options is not None else ""
     suffix = "" if model_name == member.entry.provider else f" {model_name}"
     model = f"{member.entry.provider}{suffix}"
     if member.missing is not None:
         return [model, (f"not configured ({member.missing}): skipped", "yellow")]
-    return [model, _format_limit(plan, member)]
+    return [model, ", ".join(filter(None, (_format_share(member), _format_limit(plan, member))))]
+
+
+def _format_share(member: Member) -> str:
+    """Return how many of the calls an arm gets, and how it is picked; "" for a model with a place to itself."""
+    if member.arms is None or member.share is None:
+        return ""
+    pick = "" if member.arms.pick == "weighted" else ", least busy"
+    by = f", by {member.arms.by}" if member.arms.by is not None else ""
+    return f"arm: {100 * member.share:.3g} % of the calls{pick}{by}"
 
 
 def _format_limit(plan: Plan, member: Member) -> str:
@@ -272,6 +282,8 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
 
 def _make_member_dict(plan: Plan, member: Member) -> dict[str, Any]:
     common: dict[str, Any] = {"name": member.name, "number": member.number, "depth": member.depth}
+    if member.arms is not None:
+        common |= {"share": member.share, "by": member.arms.by, "pick": member.arms.pick}
     if member.entry is None:
         return {**common, "kind": "chain"}
     options = member.entry.options

@@ -27,14 +27,15 @@ class Entry:
     kind: str
     provider: str | None = None
     model_name: str | None = None
-    models: tuple[str, ...] = ()
+    models: tuple[str | tuple[str, ...], ...] = ()
+    """The places of a chain; the names of arms are a tuple."""
     missing: str | None = None
 
     @property
     def cells(self) -> tuple[str, str]:
         """The provider and the model's name; for a chain, "chain" and the order of its models."""
         if self.kind == "chain":
-            return "chain", " > ".join(self.models)
+            return "chain", " > ".join(place if isinstance(place, str) else " | ".join(place) for place in self.models)
         return self.provider or "-", self.model_name or "-"
 
     def as_dict(self) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def list_entries(loaded: Loaded, missing: dict[str, str] | None = None) -> Itera
             model_name = None  # a default that is not in the file
         yield Entry(name, "model", entry.provider, model_name, missing=missing.get(name))
     for name, chain in loaded.chains.items():
-        members = tuple(chain.models)
+        members = tuple(place if isinstance(place, str) else tuple(place.weights()) for place in chain.models)
         is_unconfigured = all(leaf in missing for leaf in _list_leaves(loaded, name))
         yield Entry(
             name, "chain", models=members, missing="none of its models is configured" if is_unconfigured else None
@@ -61,7 +62,7 @@ def list_entries(loaded: Loaded, missing: dict[str, str] | None = None) -> Itera
 
 def _list_leaves(loaded: Loaded, name: str) -> Iterator[str]:
     if name in loaded.chains:
-        for member in loaded.chains[name].models:
+        for member in loaded.chains[name].member_names():
             yield from _list_leaves(loaded, member)
     else:
         yield name

@@ -55,6 +55,7 @@ _EXAMPLES = {
     "models": "models: {gpt: {provider: openai, model_name: gpt-5-mini}}",
     "provider": "provider: openai",
     "model_name": "model_name: gpt-5-mini",
+    "arms": "arms: {gpt-a: 3, gpt-b: 1}",
 }
 _CHAIN_MODELS = "models: [gpt, claude]"
 

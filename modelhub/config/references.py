@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from modelhub.config.check import OptionsChecker
 from modelhub.config.problems import suggest_name
@@ -67,24 +67,48 @@ def _describe_owner(view: LocatedData) -> str:
     return "`defaults`" if place[0] == "defaults" else f"model `{view.source_path(())[-1]}`"
 
 
+class _Member(NamedTuple):
+    """A member of a chain: its name, where it stands in `models`, and whether it is a key there, with a weight."""
+
+    name: Any
+    path: Path
+    is_key: bool = False
+
+
 def check_chains(checker: OptionsChecker, chains: Mapping[str, Any], models: Mapping[str, Any]) -> None:
     """Report members of chains that do not exist, are listed twice, or lead back to the chain."""
     members = {name: _list_members(chain) for name, chain in chains.items()}
-    ways = {name: listed for name, listed in members.items() if name not in models}
+    ways = {name: [member.name for member in listed] for name, listed in members.items() if name not in models}
     cyclic, names = _find_cyclic(ways), {*models, *chains}
     for name, listed in members.items():
         if checker.report.is_full:
             break
         seen: set[str] = set()
-        for index, member in enumerate(listed):
-            _check_member(checker, name, index, member, names, seen)
-            if name in cyclic and isinstance(member, str) and member in cyclic:
-                _check_cycle(checker, name, index, member, ways)
+        for member in listed:
+            _check_member(checker, name, member, names, seen)
+            if name in cyclic and isinstance(member.name, str) and member.name in cyclic:
+                _check_cycle(checker, name, member, ways)
 
 
-def _list_members(chain: Any) -> list[Any]:
+def _list_members(chain: Any) -> list[_Member]:
+    """Return the members of *chain*, arms included, each with its path in `models`."""
     listed = chain.get("models") if isinstance(chain, Mapping) else None
-    return listed if isinstance(listed, list) else []
+    return [member for index, place in enumerate(_as_list(listed)) for member in _list_place(place, index)]
+
+
+def _list_place(place: Any, index: int) -> Iterator[_Member]:
+    if not isinstance(place, Mapping):
+        yield _Member(place, (index,))
+        return
+    arms = place.get("arms")
+    if isinstance(arms, Mapping):
+        yield from (_Member(name, (index, "arms", name), is_key=True) for name in arms)
+    else:
+        yield from (_Member(name, (index, "arms", number)) for number, name in enumerate(_as_list(arms)))
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _find_cyclic(ways: Mapping[str, list[Any]]) -> set[str]:
@@ -105,30 +129,33 @@ def _find_cyclic(ways: Mapping[str, list[Any]]) -> set[str]:
     return set(ways).difference(acyclic)
 
 
-def _check_member(checker: OptionsChecker, name: str, index: int, member: Any, names: set[str], seen: set[str]) -> None:
-    place: Path = ("chains", name, "models", index)
-    if not isinstance(member, str) or place in checker.interpolated.unset or member == name:
+def _check_member(checker: OptionsChecker, chain: str, member: _Member, names: set[str], seen: set[str]) -> None:
+    place: Path = ("chains", chain, "models", *member.path)
+    name = member.name
+    if not isinstance(name, str) or place in checker.interpolated.unset or name == chain:
         return
-    if member not in names:
-        message = f"chain `{name}` names an unknown model `{checker.written(place)}`"
-        known = sorted(names - {name}) if not checker.report.has_many else []
-        checker.problem(place, message, _suggest(checker, place, member, known, "models") if known else "")
-    elif member not in seen:
-        seen.add(member)
+    written = name if member.is_key else checker.written(place)
+    if name not in names:
+        known = sorted(names - {chain}) if not checker.report.has_many else []
+        hint = _suggest(checker, place, name, known, "models") if known else ""
+        checker.problem(place, f"chain `{chain}` names an unknown model `{written}`", hint, key=member.is_key)
+    elif name not in seen:
+        seen.add(name)
     else:
-        checker.problem(place, f"chain `{name}` lists `{checker.written(place)}` twice", "remove one of them")
+        checker.problem(place, f"chain `{chain}` lists `{written}` twice", "remove one of them", key=member.is_key)
 
 
 def _suggest(checker: OptionsChecker, place: Path, name: str, known: Sequence[str], kind: str) -> str:
     return suggest_name("" if place in checker.interpolated.from_environment else name, known, kind=kind)
 
 
-def _check_cycle(checker: OptionsChecker, name: str, index: int, member: Any, members: Mapping[str, list[Any]]) -> None:
-    """Report the cycle through *name* and *member*, once, at the first of its chains in the file."""
-    way = _find_way(member, name, members) if name in members and isinstance(member, str) else None
-    if way is not None and name == min(way, key=list(members).index):
-        message = f"chain cycle: {' > '.join([name, *way])}"
-        checker.problem(("chains", name, "models", index), message, "a chain cannot lead back to itself")
+def _check_cycle(checker: OptionsChecker, chain: str, member: _Member, members: Mapping[str, list[Any]]) -> None:
+    """Report the cycle through *chain* and *member*, once, at the first of its chains in the file."""
+    way = _find_way(member.name, chain, members) if chain in members and isinstance(member.name, str) else None
+    if way is not None and chain == min(way, key=list(members).index):
+        place: Path = ("chains", chain, "models", *member.path)
+        message = f"chain cycle: {' > '.join([chain, *way])}"
+        checker.problem(place, message, "a chain cannot lead back to itself", key=member.is_key)
 
 
 def _find_way(start: str, goal: str, members: Mapping[str, list[Any]]) -> list[str] | None:

@@ -133,6 +133,7 @@ class CallContext:
         "_stream",
         "_task",
         "_wait",
+        "arm",
         "attempts",
         "attempts_at",
         "call_id",
@@ -158,6 +159,8 @@ class CallContext:
         self.trace_headers: Mapping[str, str] = NO_TAGS
         self.attempts_at: dict[Hashable, int] = {}
         """How many attempts were made at each place of a chain; a model may stand at several."""
+        self.arm: str | None = None
+        """The deployment or key that is asked, where several share a place of the chain; set by the chain."""
         self.queue: tuple[str, float] | None = None
         """The limit in whose queue the call stands, and since when."""
         self.shape: Mapping[str, Any] | None = None
@@ -232,7 +235,7 @@ class CallContext:
         """Open the record of an attempt. Raises HubClosed: nothing is sent any more when the hub is closing."""
         if (calls := self.services.calls) is not None:
             calls.check_open()
-        attempt = Attempt(model, provider, model_name, started=self.elapsed(), wait=self._wait)
+        attempt = Attempt(model, provider, model_name, started=self.elapsed(), wait=self._wait, arm=self.arm)
         self._wait = 0.0
         self.attempts.append(attempt)
         return attempt

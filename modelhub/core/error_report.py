@@ -12,6 +12,7 @@ class FailedCall(Protocol):
     """What is read of a `CallError`; `errors` itself writes its groups through this module."""
 
     model: str | None
+    arm: str | None
     kind: str
     status: int | None
     request_id: str | None
@@ -51,4 +52,4 @@ def _row(error: FailedCall, indent: str) -> tuple[str, ...]:
     took = sum((attempt["duration"] or 0.0) + attempt["wait"] for attempt in own)
     request = error.request_id or ""
     short = request if len(request) <= 12 else f"{request[:10]}.."
-    return f"{indent}{error.model or '?'}", error.kind, words, short, f"{took:.1f} s"
+    return f"{indent}{error.arm or error.model or '?'}", error.kind, words, short, f"{took:.1f} s"

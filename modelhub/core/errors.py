@@ -123,6 +123,8 @@ class CallError(ModelHubError):
     """What the refusal names as wrong, if it does: the parameter, as the vendor writes it."""
     retry_without: str | None = None
     """The parameter of the call that the model was found not to take: asked again, it is asked without."""
+    arm: str | None = None
+    """The deployment or key that failed, where several share a place of the chain."""
     attempts: Sequence[Attempt]
 
     def __init__(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from modelhub.core.errors import CallError, ConfigError
 
 __all__ = [
+    "ArmEjected",
+    "ArmRestored",
     "AttemptEnded",
     "CallEnded",
     "Event",
@@ -48,23 +50,52 @@ class Waiting(NamedTuple):
 
 
 class FellBack(NamedTuple):
-    """The chain goes from *model* to *to*, or to nobody (None)."""
+    """The chain goes from *model* to *to*, or to nobody (None).
+
+    *arm* and *to_arm* are their deployments or keys, where several share a place of the chain.
+    """
 
     call_id: str
     chain: str
     model: str
     to: str | None
     error: CallError
+    arm: str | None = None
+    to_arm: str | None = None
 
 
 class Restarted(NamedTuple):
-    """A stream broke and *to* begins the answer anew."""
+    """A stream broke and *to* begins the answer anew; *arm* and *to_arm* as in `FellBack`."""
 
     call_id: str
     chain: str
     model: str
     to: str
     error: CallError
+    arm: str | None = None
+    to_arm: str | None = None
+
+
+class ArmEjected(NamedTuple):
+    """An *arm* of the chain is passed over because of *error*, which needs a person: a bad key, no credit, no key.
+
+    Reported once, until the arm answers again; `retry_after` of the error says when it is probed, if it is.
+    """
+
+    call_id: str
+    chain: str
+    model: str
+    arm: str
+    error: CallError
+
+
+class ArmRestored(NamedTuple):
+    """An ejected *arm* of the chain has answered again."""
+
+    call_id: str
+    chain: str
+    model: str
+    arm: str
 
 
 class ParameterChanged(NamedTuple):
@@ -114,5 +145,6 @@ class ReloadFailed(NamedTuple):
     error: ConfigError
 
 
-Event = AttemptEnded | Waiting | FellBack | Restarted | ParameterChanged | CallEnded | Reloaded | ReloadFailed
+CallEvent = AttemptEnded | Waiting | FellBack | Restarted | ArmEjected | ArmRestored | ParameterChanged | CallEnded
+Event = CallEvent | Reloaded | ReloadFailed
 Observer = Callable[[Event], None]

@@ -28,7 +28,8 @@ class ChatRequest(NamedTuple):
     `stream` is None where the caller left it to the model. `options` are the caller's parameters, by the vendor's
     names. `deadline` is the instant, on the clock's steady scale, at which the call's time is over, or None;
     `time_limit` is what the caller said of it, until a chain has turned it into that instant (see `CallOptions`).
-    `has_fallback` tells whether another model will be asked if this one fails; `fallback` is False where the caller
+    `has_fallback` tells whether another model will be asked if this one fails, and `has_ready_arm` whether that is an
+    arm of the same place which can be asked at once: then nothing is waited for. `fallback` is False where the caller
     wants the first model or nobody. `attempted` is how many attempts the call has made at the model already.
     `stream_inside` tells that a plain answer is streamed beneath, so that the limits of streams hold for it.
     """
@@ -46,6 +47,7 @@ class ChatRequest(NamedTuple):
     fallback: bool = True
     stream_inside: bool = False
     time_limit: float | None = None
+    has_ready_arm: bool = False
 
     def replace(self, **changes: Any) -> ChatRequest:
         """The same request with *changes*. Raises KeyError for what is no field."""

@@ -123,11 +123,12 @@ class ChatUsage(LazyRecord):
 class Attempt(Record):
     """One request that reached, or tried to reach, a provider.
 
-    `model` is the entry's name, `model_name` the vendor's, `response_model` the name that the vendor itself gave in
-    its answer (often a dated one), or None. `complete` tells whether the answer came to its end, even if it was then
-    rejected, so that the figures in `usage` are the vendor's last. `outcome` is "ok", the name of an error class,
-    "closed", "cancelled", "abandoned", or None while it lasts. A model that was passed over without a request (not
-    configured, its breaker open, too small) has a record too, with `skipped`.
+    `model` is the entry's name, `arm` the deployment or key among those that share its place in the chain (None if it
+    has the place to itself), `model_name` the vendor's name of the model, `response_model` the name that the vendor
+    itself gave in its answer (often a dated one), or None. `complete` tells whether the answer came to its end, even if
+    it was then rejected, so that the figures in `usage` are the vendor's last. `outcome` is "ok", the name of an error
+    class, "closed", "cancelled", "abandoned", or None while it lasts. A model that was passed over without a request
+    (not configured, its breaker open, too small) has a record too, with `skipped`.
 
     `rate_limits` is what the vendor's headers say is left of its limits, if they do: by `requests`, `tokens`,
     `input_tokens` and `output_tokens`, how much, and for how many seconds that holds.
@@ -159,8 +160,18 @@ class Attempt(Record):
     rate_limits: Mapping[str, tuple[int, float]] | None
     dropped: dict[str, str]
     rounded: dict[str, str]
+    arm: str | None
 
-    def __init__(self, model: str, provider: str, model_name: str, *, started: float = 0.0, wait: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: str,
+        provider: str,
+        model_name: str,
+        *,
+        started: float = 0.0,
+        wait: float = 0.0,
+        arm: str | None = None,
+    ) -> None:
         super().__init__(
             model=model,
             provider=provider,
@@ -182,6 +193,7 @@ class Attempt(Record):
             rate_limits=None,
             dropped={},
             rounded={},
+            arm=arm,
         )
 
 

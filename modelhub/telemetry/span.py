@@ -158,8 +158,8 @@ class TelemetrySpan:
             self._record_attempt(number, attempt, outcome.reply if has_answered else None)
 
     def _record_skipped(self, attempt: Attempt) -> None:
-        attributes = {names.MODEL: attempt["model"], names.ERROR_TYPE: attempt["outcome"]}
-        self._span.add_event(names.SKIPPED, attributes, self._time_after(attempt["started"]))
+        attributes = {names.MODEL: attempt["model"], names.ARM: attempt["arm"], names.ERROR_TYPE: attempt["outcome"]}
+        self._span.add_event(names.SKIPPED, drop_unknown(attributes), self._time_after(attempt["started"]))
 
     def _record_attempt(self, number: int, attempt: Attempt, reply: ChatResponse | None) -> None:
         provider_name, server, parameters = self._telemetry.get_model_attributes(attempt["model"])
@@ -171,6 +171,8 @@ class TelemetrySpan:
             names.MODEL: attempt["model"],
             **server,
         }
+        if attempt["arm"] is not None:
+            common[names.ARM] = attempt["arm"]
         if response_model := attempt["response_model"] or (reply["model_name"] if reply is not None else None):
             common[names.RESPONSE_MODEL] = response_model
         context = self._context

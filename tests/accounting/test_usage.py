@@ -92,6 +92,7 @@ def test_a_record_has_all_there_is_to_know(notes):
         "attempts": 2,
         "tags": {"user": "42"},
         "shape": None,
+        "arm": None,
     }
     assert [(part["model"], part["outcome"], part["used"], part["cost"]) for part in parts] == [
         ("a", "Overloaded", False, "0"),

@@ -50,6 +50,30 @@ def test_a_model_alone(run):
     assert rows[3] == "at worst 1 attempt, 120 s; highest cost of a call with 8k in, 2k out: $0.054"
 
 
+ARMS = """
+version: 1
+models:
+  a: {provider: openai, model_name: m, api_key: k1}
+  b: {provider: openai, model_name: m, api_key: k2, retry: {max_attempts: 2}}
+  c: {provider: openai, model_name: m, api_key: "${NOT_SET}"}
+  d: {provider: anthropic, model_name: n, api_key: k3}
+chains:
+  main: {models: [{arms: {a: 3, b: 1, c: 4}, by: tag:user}, d]}
+"""
+
+
+def test_arms_are_shown_with_their_shares(run, config):
+    """Of the calls that can be made now; at worst every arm is asked as often as it may be."""
+    config.write_text(ARMS)
+    rows = run("explain", "main").stdout.splitlines()
+    assert rows[1].split("  ")[-1].strip() == "arm: 75 % of the calls, by tag:user"
+    assert rows[3].split("  ")[-1].strip() == "arm: 25 % of the calls, by tag:user"
+    assert rows[5].endswith("not configured (set NOT_SET): skipped")
+    assert next(row for row in rows if row.startswith("at worst")).startswith("at worst 8 attempts")
+    members = json.loads(run("explain", "main", "--json").stdout)["members"]
+    assert [(member["number"], member.get("share")) for member in members] == [(1, 0.75), (1, 0.25), (1, 0), (2, None)]
+
+
 def test_a_chain_says_what_a_hop_costs_that_loses_the_prompt_cache(run, config):
     """The prompt is read from the first model's cache, and in full by the next one."""
     config.write_text(

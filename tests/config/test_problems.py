@@ -16,6 +16,8 @@ Refuse = Callable[..., ConfigError]
 
 GPT = "version: 1\nmodels:\n  gpt: {provider: acme, model_name: a}\n"
 OPEN = "version: 1\nmodels:\n  gpt:\n    provider: acme\n    model_name: a\n"
+ARMS = GPT.replace("{", "{{").replace("}", "}}") + "chains:\n  main: {{models: [\n        {}]}}\n"
+EXAMPLE_OF_ARMS = "add `arms: {gpt-a: 3, gpt-b: 1}`"
 BOUNDS = "add `requests_per_minute`, `tokens_per_minute` or `concurrency`"
 
 TABLE = [
@@ -83,6 +85,40 @@ TABLE = [
         "a model belongs under `models:`",
     ),
     (GPT + "spare: {models: [gpt]}\n", "4:1: unknown key `spare` in the file", "a chain belongs under `chains:`"),
+    # arms
+    (ARMS.format("{arms: {}}"), "6:16: `arms` is empty", ""),
+    (ARMS.format("{arms: []}"), "6:16: `arms` is empty", ""),
+    (
+        ARMS.format("{arms: {gpt: 0}}"),
+        "6:22: `gpt: 0`: a weight is over 0 and at most 1,000,000",
+        "remove it if it is to get no calls",
+    ),
+    (
+        ARMS.format("{arms: {gpt: -1}}"),
+        "6:22: `gpt: -1`: a weight is over 0 and at most 1,000,000",
+        "remove it if it is to get no calls",
+    ),
+    (ARMS.format("{arms: {gpt: many}}"), "6:22: `gpt: many` must be a number", ""),
+    (
+        ARMS.format("{arms: {gtp: 3}}"),
+        "6:17: chain `main` names an unknown model `gtp`",
+        "did you mean `gpt`? (models: gpt)",
+    ),
+    (
+        ARMS.format("{arms: [gtp]}"),
+        "6:17: chain `main` names an unknown model `gtp`",
+        "did you mean `gpt`? (models: gpt)",
+    ),
+    (ARMS.format("{arms: [gpt, gpt]}"), "6:22: chain `main` lists `gpt` twice", "remove one of them"),
+    (
+        ARMS.format("{arms: [gpt], by: user}"),
+        "6:27: `by: user`: expected `tag:` and the name of a tag, such as tag:user",
+        "did you mean `tag:user`?",
+    ),
+    (ARMS.format("{arms: [gpt], pick: best}"), "6:29: `pick: best` must be `weighted` or `least_busy`", ""),
+    (ARMS.format("{by: tag:user}"), "6:9: item 1 of `models` of chain `main` has no `arms`", EXAMPLE_OF_ARMS),
+    (ARMS.format("{arms: gpt}"), "6:16: `arms: gpt` must be a mapping (`key: value`)", ""),
+    (ARMS.format("{arms: {main: 1}}"), "6:17: chain cycle: main > main", "a chain cannot lead back to itself"),
     # models
     ("version: 1\nmodels:\n  gpt:\n", "3:3: model `gpt` is empty", "indent what belongs to it, or remove it"),
     (

@@ -200,7 +200,7 @@ def _walk_chains(loaded: Loaded, name: str) -> Iterator[tuple[str, ChainOptions]
     """Yield the chain *name* and the chains in it."""
     if name in loaded.chains:
         yield name, loaded.chains[name]
-        for member in loaded.chains[name].models:
+        for member in loaded.chains[name].member_names():
             yield from _walk_chains(loaded, member)
 
 

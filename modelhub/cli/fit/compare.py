@@ -60,7 +60,7 @@ def _find_members(loaded: Loaded, name: str, ask: Mapping[str, Any]) -> Iterator
             yield loaded.models[name], ask
         return
     own = {} if chain.ask is None else chain.ask.given()
-    for member in chain.models:
+    for member in chain.member_names():
         yield from _find_members(loaded, member, {**own, **ask})
 
 

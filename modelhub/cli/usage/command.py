@@ -21,7 +21,7 @@ __all__ = ["usage"]
 GroupBy = Annotated[
     str,
     typer.Option(
-        "--by", metavar="WHAT", help="Group by model, chain, tag:NAME, vendor, outcome, hour, day, month, or all."
+        "--by", metavar="WHAT", help="Group by model, arm, chain, tag:NAME, vendor, outcome, hour, day, month, or all."
     ),
 ]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]

@@ -51,7 +51,8 @@ class Breaker(Layer):
         try:
             reply = await self.inner.send(request)
         except CallError as error:
-            self._failed(error, began, probe)
+            # With another arm to ask, a rate limit without Retry-After cools this one too.
+            self._failed(error, began, probe, self.options.pause if request.has_ready_arm else 0.0)
             raise
         except BaseException:
             self._release(probe)  # cancelled: it says nothing about the model
@@ -62,6 +63,11 @@ class Breaker(Layer):
         slow = self._find_slow_start(request) if self.options.slow_first_token is not None else None
         add_done_callback(reply, lambda outcome: self._settled(outcome, began, probe, slow))
         return reply
+
+    def is_ready(self) -> bool:
+        """Return whether the breaker would let a call through now."""
+        state = self.state
+        return not self.cooldown() and (not state.probing or self.services.clock.now() >= state.probe_timeout)
 
     def _find_slow_start(self, request: ChatRequest) -> CallError | None:
         """Return what the breaker counts if the first content of the answer came too late, else None."""
@@ -117,13 +123,13 @@ class Breaker(Layer):
             elif state.openings == 0:
                 self._remember(has_failed=False)
 
-    def _failed(self, error: CallError, began: float, probe: bool) -> None:
+    def _failed(self, error: CallError, began: float, probe: bool, min_cooldown: float = 0.0) -> None:
         state, policy = self.state, error.breaker_effect
         now = self.services.clock.now()
         with state.lock:
             self._release(probe)
             if policy is BreakerEffect.COOLS:
-                wait = error.requested_wait or 0.0
+                wait = max(error.requested_wait or 0.0, min_cooldown)
                 state.openings += wait >= MAX_WAIT  # the vendor may need longer: a single probe finds out
                 self._open_for(now, wait, error)
             elif policy is BreakerEffect.OPENS:

@@ -83,6 +83,10 @@ class Limit(Layer):
             shared.own_limits[inner.name] = store.make_pool(inner.name, options, "model")
         return cls(inner, shared.own_limits[inner.name])
 
+    def is_ready(self) -> bool:
+        """Return whether the pool would probably let an attempt through now."""
+        return self.pool.left().has_room
+
     async def send(self, request: ChatRequest) -> Reply:
         """The reply, when the pool admits it. Raises LimitRejected if it never will, or not in time."""
         context = request.context
@@ -175,14 +179,21 @@ def _find_rate_limits(request: ChatRequest, before: int) -> RateLimits | None:
 
 
 def _wait_budget(request: ChatRequest) -> float | None:
-    """How long a call waits for a vendor's pause: briefly, if another model can answer."""
+    """How long a call waits for a vendor's pause: briefly, if another model can answer; not at all, if an arm can."""
+    if request.has_ready_arm:
+        return 0.0
     if request.has_fallback:
         return _SHORT_WAIT
     return MAX_UNBOUNDED_WAIT if request.deadline is None else None
 
 
 def _longest_wait(request: ChatRequest) -> float | None:
-    """How long a call stands in a queue: half of the time it has left, if another model can use the other half."""
+    """How long a call stands in a queue: half of the time it has left, if another model can use the other half.
+
+    If another arm is ready, it does not stand there at all.
+    """
+    if request.has_ready_arm:
+        return 0.0
     remaining = request.remaining() if request.has_fallback else None
     return None if remaining is None else remaining / 2
 

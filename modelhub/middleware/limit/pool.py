@@ -60,10 +60,7 @@ class RateLimitPool:
         self._lock = threading.Lock()
 
     def reset_after_fork(self) -> None:
-        """Begin at nothing in a forked child: permits, places and the queue are the parent's.
-
-        A pause that the vendor asked for holds for the child too.
-        """
+        """Begin at nothing in a forked child, but for a pause that the vendor asked for: permits are the parent's."""
         self._reset()
 
     def reconfigure(self, options: LimitOptions) -> None:
@@ -155,6 +152,7 @@ class RateLimitPool:
                 taken=self.slots.in_flight,
                 waiting=len(self._queue),
                 paused=max(0.0, self._paused_until - now),
+                spread=max((counter.wait(1, now) for counter in self.counters), default=0.0),
             )
         self._drain_inbox()
         return found

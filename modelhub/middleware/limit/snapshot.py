@@ -26,7 +26,7 @@ class RateSnapshot:
 @dataclass(frozen=True, slots=True)
 class PoolSnapshot:
     """One pool: its rates, its `slots` (None: no bound) and how many are `taken`, how many attempts are `waiting`, and
-    for how many more seconds it is `paused`."""
+    for how many more seconds it is `paused`; after `spread` seconds the rates let one more pass."""
 
     name: str
     rates: tuple[RateSnapshot, ...]
@@ -34,6 +34,13 @@ class PoolSnapshot:
     taken: int
     waiting: int
     paused: float
+    spread: float = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more attempt would probably pass at once."""
+        is_free = self.slots is None or self.taken < self.slots
+        return is_free and not self.waiting and self.paused <= 0 and self.spread <= 0
 
     def __str__(self) -> str:
         return ", ".join(self._parts())

@@ -154,7 +154,7 @@ class _RetryPlan:
 
     def _is_allowed(self, error: CallError) -> bool:
         retry = error.policy.retry
-        if error.should_retry is False:
+        if error.should_retry is False or (retry is RetryRule.AS_ASKED and self.request.has_ready_arm):
             return False
         if retry is RetryRule.IF_LAST:
             return not self.request.has_fallback
