@@ -42,11 +42,12 @@ class Assembly:
     def __init__(self, loaded: Loaded, surroundings: Surroundings, previous: Assembly | None = None) -> None:
         self.loaded = loaded
         self._previous = previous
-        config, folder = loaded.config, Path(loaded.file).parent
+        config = loaded.config
+        self.folder: Path = Path(loaded.file).parent if previous is None else previous.folder
         self.accounting: Accounting = Accounting(
             config.usage,
             config.budgets,
-            folder=folder,
+            folder=self.folder,
             clock=surroundings.services.clock,
             previous=previous.accounting if previous is not None else None,
         )
@@ -61,7 +62,7 @@ class Assembly:
                 *(() if self.telemetry is None else (self.telemetry,)),
             ),
             calls=surroundings.calls,
-            files=config.files.access(folder),
+            files=config.files.access(self.folder),
         )
         self.builder: Builder = Builder(
             loaded, self.services, self.accounting, previous=previous.builder if previous is not None else None

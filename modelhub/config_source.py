@@ -39,33 +39,42 @@ def find_config_file(path: str | os.PathLike[str] | None = None, environ: Mappin
 class ConfigSource:
     """A file's absolute path, or a dict with the structure of a file; *method* is the one of `Hub` that takes it.
 
-    *environ* replaces the process's environment, unless it is None.
+    *name* is what messages call the file. *environ* replaces the process's environment, unless it is None.
     """
 
     method: Literal["from_yaml", "from_dict"]
     config: Any = field(repr=False)
+    name: str = ""
     environ: Mapping[str, str] | None = field(default=None, repr=False)
+    files: set[Path] = field(default_factory=set, repr=False, compare=False)
+    """The files that were read, or looked for, when the configuration was last loaded."""
 
     @classmethod
     def from_file(cls, file: Path, environ: Mapping[str, str] | None) -> ConfigSource:
         """Return the source of the configuration in *file*, wherever the process goes; links in its path stay."""
-        return cls("from_yaml", os.path.abspath(file), environ)  # noqa: PTH100 - links stay
+        return cls("from_yaml", os.path.abspath(file), str(file), environ)  # noqa: PTH100 - links stay
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None) -> ConfigSource:
         """Return the source of the configuration in *config*, of which it keeps a copy."""
-        return cls("from_dict", copy_plain(config), environ)
+        return cls("from_dict", copy_plain(config), environ=environ)
 
     def with_config(self, config: Mapping[str, Any]) -> ConfigSource:
         """Return the same source with another dict. Raises ConfigError if it is a file."""
         if self.method != "from_dict":
             raise ConfigError(f"this hub was made from the file {self.config}: change that, and reload without a dict")
-        return replace(self, config=copy_plain(config))
+        return replace(self, config=copy_plain(config), files=set())
 
     def load(self) -> Loaded:
         """Read the configuration as it is now. Raises ConfigError with every problem."""
-        load = load_file if self.method == "from_yaml" else load_dict
-        return load(self.config, environ=self.environ)
+        files: set[Path] = set()
+        try:
+            if self.method == "from_dict":
+                return load_dict(self.config, environ=self.environ, files=files)
+            return load_file(self.config, environ=self.environ, name=self.name, files=files)
+        finally:
+            self.files.clear()
+            self.files.update(files)
 
     def check_portable(self) -> None:
         """Raise PicklingError if a copy in another process would lack something, or carry a secret there."""

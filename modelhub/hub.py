@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakMethod
 
 from modelhub.assembly import Assembly, Surroundings
 from modelhub.config.changes import ConfigChanges, compare
-from modelhub.config.load import Loaded, load_dict, load_file
+from modelhub.config.load import Loaded
 from modelhub.config_source import CONFIG_VARIABLE, ConfigSource, find_config_file, make_pickling_error
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.call_options import as_seconds
@@ -24,10 +27,12 @@ from modelhub.core.model import ChatModelBase
 from modelhub.core.process import is_in_finalizer, register_at_fork
 from modelhub.core.sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
 from modelhub.core.tracebacks import raises_without_frames
+from modelhub.file_watcher import FileWatcher, require_watchfiles
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain.handle import ChainHandle
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.store import LimitPool
+from modelhub.retired_models import RetiredModels, close_models
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -65,11 +70,12 @@ class Hub:
         self.usage = self._assembly.accounting.meter
         """The usage and cost of all calls: totals, the health of the ledger, the state of the budgets."""
         self._chains: dict[str, ChainHandle] = {}
-        self._retired: list[ChatModelBase] = []
-        self._closing: set[asyncio.Task[None]] = set()
+        self._retired = RetiredModels(self._calls)
         self._lock, self._reload_lock = threading.RLock(), threading.Lock()
         self._closed = self._close_finished = False
         self._source: ConfigSource | None = None
+        self._watcher: FileWatcher | None = None
+        self._must_watch = False  # in a forked child, from its first call on
         self._has_own_services = services is not None
         register_at_fork(self)
         register_loop_at_exit()
@@ -77,6 +83,11 @@ class Hub:
     def reset_after_fork(self) -> None:
         """Replace the locks in a forked child: another thread of the parent may have held them."""
         self._lock, self._reload_lock = threading.RLock(), threading.Lock()
+        if self._watcher is not None:
+            self._watcher.forget_thread()
+            self._must_watch = True
+            for handle in self._chains.values():
+                handle.before_call = handle.before_call or self._watch_in_child
 
     def _find_model(self, name: str) -> ChatModelBase | None:
         return self._assembly.builder.find_model(name)
@@ -99,15 +110,21 @@ class Hub:
         *,
         environ: Mapping[str, str] | None = None,
         services: Services | None = None,
+        watch: bool = False,
     ) -> Self:
         """Make a hub from the file *path*, or from $MODELHUB_CONFIG, or from ./models.yaml.
 
-        *environ* replaces the process's environment, and *services* the system's clock and random numbers.
-        Raises ConfigError with every problem of the file.
+        *environ* replaces the process's environment, and *services* the system's clock and random numbers. With
+        *watch*, the hub reloads the file whenever it changes, as `hub.watch()` does. Raises ConfigError with every
+        problem of the file, and if *watch* is set without the extra `watch`.
         """
-        file = find_config_file(path, environ)
-        hub = cls(load_file(file, environ=environ), services=services)
-        hub._source = ConfigSource.from_file(file, environ)
+        source = ConfigSource.from_file(find_config_file(path, environ), environ)
+        if watch:
+            require_watchfiles()
+        hub = cls(source.load(), services=services)
+        hub._source = source
+        if watch:
+            hub.watch()
         return hub
 
     @classmethod
@@ -120,8 +137,9 @@ class Hub:
         services: Services | None = None,
     ) -> Self:
         """Make a hub from *config*, which has the structure of a file. Raises ConfigError with every problem."""
-        hub = cls(load_dict(config, environ=environ), services=services)
-        hub._source = ConfigSource.from_dict(config, environ)
+        source = ConfigSource.from_dict(config, environ)
+        hub = cls(source.load(), services=services)
+        hub._source = source
         return hub
 
     # -- copies ----------------------------------------------------------------------------------------------------
@@ -160,8 +178,11 @@ class Hub:
             if self._closed:
                 raise HubClosed(f"the hub is closed; `{name}` is no longer available")
             self.loaded.check_name(name)
+            if self._must_watch:
+                self._watch_in_child()
             if name not in self._chains:
                 self._chains[name] = ChainHandle(self._assembly.builder.chain(name))
+                self._chains[name].owner = None if self._watcher is None else self
             return self._chains[name]
 
     __getitem__ = get
@@ -227,13 +248,49 @@ class Hub:
                 self.services.observe(ReloadFailed(self.loaded.file, error))
                 raise
             self._source = source
-        self._calls.call_when_over(partial(self._close_retired, retired))
+        self._retired.add(retired)
         self.services.observe(Reloaded(self.loaded.file, changes))
         return changes
 
     async def areload(self, config: Mapping[str, Any] | None = None) -> ConfigChanges:
         """Reload as `reload` does, in a thread, so that the event loop does not wait for files and commands."""
         return await asyncio.to_thread(self.reload, config)
+
+    def watch(self) -> None:
+        """Reload whenever the file changes, a file that it includes, or one that a `${file:}` of it names.
+
+        A thread of its own watches, whatever event loops there are; what goes wrong is logged, as `reload` does, and
+        the hub goes on as it was. A forked child watches for itself from its first call on. Safe to call twice. Raises
+        ConfigError without the extra `watch`, and HubClosed.
+        """
+        require_watchfiles()
+        with self._lock:
+            if self._closed:
+                raise HubClosed("the hub is closed, and its file is not watched")
+            if self._watcher is None:
+                self._watcher = FileWatcher(WeakMethod(self._list_files), WeakMethod(self._reload_changed))
+                weakref.finalize(self, self._watcher.stop).atexit = False
+            self._watcher.start()
+            for handle in self._chains.values():
+                handle.owner = self  # a hub that nobody holds any more would not follow its file
+
+    def _list_files(self) -> set[Path]:
+        return set() if self._source is None else set(self._source.files)
+
+    def _reload_changed(self) -> None:
+        """Reload, in the watcher's thread; a problem was logged by then."""
+        with suppress(ConfigError):
+            self.reload()
+
+    def _watch_in_child(self) -> None:
+        """Watch in a forked child too: called before its first call."""
+        with self._lock:
+            self._must_watch = False
+            for handle in self._chains.values():
+                if handle.before_call == self._watch_in_child:
+                    handle.before_call = None
+            if self._watcher is not None and not self._closed:
+                self._watcher.start()
 
     def _replace(self, loaded: Loaded) -> tuple[ConfigChanges, list[ChatModelBase]]:
         """Use *loaded* from now on; return what has changed, and the models that are not used by further calls."""
@@ -248,9 +305,9 @@ class Hub:
             for name, handle in self._chains.items():
                 if name in chains:
                     handle.follow(chains[name])
+                    handle.before_call = self._watch_in_child if self._must_watch else None
                 else:
                     handle.before_call = partial(self._refuse_removed, name)
-            self._retired += retired
             return changes, retired
 
     def _refuse_removed(self, name: str) -> None:
@@ -258,25 +315,6 @@ class Hub:
         if self._closed:
             raise HubClosed(f"the hub of `{name}` is closed")
         self.loaded.check_name(name)
-
-    def _close_retired(self, models: list[ChatModelBase]) -> None:
-        """Close *models*, which no call uses any more, on the running event loop, or in the background without one."""
-        if not models or self._closed:
-            return
-        closing = self._aclose_retired(models)
-        if is_loop_running():
-            task = asyncio.get_running_loop().create_task(closing)
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-        elif can_run_sync():
-            run_in_background(closing)
-        else:
-            closing.close()  # connections end with the process
-
-    async def _aclose_retired(self, models: list[ChatModelBase]) -> None:
-        await _close_models(models)
-        with self._lock:
-            self._retired = [model for model in self._retired if model not in models]
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
@@ -292,8 +330,8 @@ class Hub:
         self._refuse_calls()
         await self._calls.close(grace)
         with self._lock:
-            owned = [*self._retired, *self._assembly.builder.list_models()]
-        await _close_models(owned[::-1])
+            owned = [*self._retired.take_all(), *self._assembly.builder.list_models()]
+        await close_models(owned[::-1])
         self._flush_telemetry()
         await self.usage.aclose()
         self._close_finished = True
@@ -301,6 +339,8 @@ class Hub:
     def _refuse_calls(self) -> None:
         with self._lock:
             self._closed = True
+            if self._watcher is not None:
+                self._watcher.stop()
             for chain in self._chains.values():
                 chain.closed = True
 
@@ -347,12 +387,3 @@ class Hub:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
-
-
-async def _close_models(models: Sequence[ChatModelBase]) -> None:
-    """Close *models* in this order; a failure is logged."""
-    for model in models:
-        try:
-            await model.aclose()
-        except Exception:
-            logging.getLogger("modelhub").exception("closing %s failed", model.name)

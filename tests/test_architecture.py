@@ -80,7 +80,7 @@ LEVELS = [
     ["providers.*", "middleware.*", "accounting.*", "telemetry.*", "logs"],
     ["registry"],
     ["config.*"],
-    ["build", "config_source"],
+    ["build", "config_source", "file_watcher", "retired_models"],
     ["assembly"],
     ["hub"],
     ["testing.*"],

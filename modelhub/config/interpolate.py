@@ -52,17 +52,30 @@ class Interpolated:
         return self._unset_entries.get(entry, [])
 
 
-def interpolate(document: Document, environ: Mapping[str, str], folder: FilePath, report: Report) -> Interpolated:
-    """Replace every reference in *document*; relative files are read from *folder*. Malformed ones are reported."""
-    return _Interpolator(document, environ, folder, report).result
+def interpolate(
+    document: Document, environ: Mapping[str, str], folder: FilePath, report: Report, files: set[FilePath]
+) -> Interpolated:
+    """Replace every reference in *document*; relative files are read from *folder*. Malformed ones are reported.
+
+    Every file that is read, or looked for, is added to *files*.
+    """
+    return _Interpolator(document, environ, folder, report, files).result
 
 
 class _Interpolator:
-    def __init__(self, document: Document, environ: Mapping[str, str], folder: FilePath, report: Report) -> None:
+    def __init__(
+        self,
+        document: Document,
+        environ: Mapping[str, str],
+        folder: FilePath,
+        report: Report,
+        files: set[FilePath],
+    ) -> None:
         self.document = document
         self.environ = environ
         self.folder = folder
         self.report = report
+        self.files = files
         self.unset: dict[Path, list[UnresolvedReference]] = {}
         self.from_environment: set[Path] = set()
         self.result = Interpolated(self._interpolate(document.data, ()), self.unset, self.from_environment)
@@ -104,7 +117,9 @@ class _Interpolator:
 
     def _read_file(self, name: str) -> tuple[str | None, str]:
         try:
-            content = (self.folder / FilePath(name).expanduser()).read_text(encoding="utf-8").rstrip("\r\n")
+            file = self.folder / FilePath(name).expanduser()
+            self.files.add(file)
+            content = file.read_text(encoding="utf-8").rstrip("\r\n")
         except FileNotFoundError:
             return None, f"write the file {name}"
         except (OSError, UnicodeDecodeError, ValueError, RuntimeError):

@@ -106,18 +106,30 @@ _KEY_ALIASES = (("client_args", "client_kwargs"), ("base_url", "host", "base_htt
 
 
 @raises_without_frames(ConfigError)
-def load_file(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Loaded:
+def load_file(
+    path: str | os.PathLike[str],
+    *,
+    environ: Mapping[str, str] | None = None,
+    name: str | None = None,
+    files: set[FilePath] | None = None,
+) -> Loaded:
     """Load the configuration in the file at *path*. *environ* defaults to the process's environment.
 
-    Raises ConfigError with every problem of the file, or if it cannot be read.
+    Problems call the file *name*, by default as *path* does. Every file that is read, or looked for, is added to
+    *files*, if there is an error too. Raises ConfigError with every problem of the file, or if it cannot be read.
     """
-    name = os.fspath(path)
+    name = os.fspath(path) if name is None else name
+    files = set() if files is None else files
+    files.add(FilePath(path))
     try:
         content = FilePath(path).read_bytes()
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError([Problem(f"the file cannot be read: {reason}", name)]) from error
-    return load_text(_decode(content, name), name, environ=environ)
+    text = _decode(content, name)
+    with _pause_collection(when=len(text) > _LARGE_FILE_CHARS):
+        document, report = source.parse_document(text, name)
+        return _load_document(document, report, environ, FilePath(path).parent, files)
 
 
 def _decode(content: bytes, name: str) -> str:
@@ -130,14 +142,20 @@ def _decode(content: bytes, name: str) -> str:
 
 
 @raises_without_frames(ConfigError)
-def load_text(text: str, file: str = "models.yaml", *, environ: Mapping[str, str] | None = None) -> Loaded:
+def load_text(
+    text: str,
+    file: str = "models.yaml",
+    *,
+    environ: Mapping[str, str] | None = None,
+    files: set[FilePath] | None = None,
+) -> Loaded:
     """Load the configuration in *text*. Problems name *file*, and `${file:...}` is relative to its folder.
 
-    Raises ConfigError with every problem.
+    Every file that is read, or looked for, is added to *files*. Raises ConfigError with every problem.
     """
     with _pause_collection(when=len(text) > _LARGE_FILE_CHARS):
         document, report = source.parse_document(text, file)
-        return _load_document(document, report, environ, FilePath(file).parent)
+        return _load_document(document, report, environ, FilePath(file).parent, files)
 
 
 _LARGE_FILE_CHARS = 100_000
@@ -157,10 +175,15 @@ def _pause_collection(*, when: bool) -> Iterator[None]:
 
 
 @raises_without_frames(ConfigError)
-def load_dict(data: Mapping[str, Any], *, environ: Mapping[str, str] | None = None) -> Loaded:
-    """Load the configuration in *data*, which has the structure of a file. Raises ConfigError with every problem."""
+def load_dict(
+    data: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, files: set[FilePath] | None = None
+) -> Loaded:
+    """Load the configuration in *data*, which has the structure of a file.
+
+    Every file that is read, or looked for, is added to *files*. Raises ConfigError with every problem.
+    """
     document = Document(Source(""), copy_plain(data))
-    return _load_document(document, Report(document.source), environ, FilePath())
+    return _load_document(document, Report(document.source), environ, FilePath(), files)
 
 
 def copy_plain(data: Any) -> Any:
@@ -170,9 +193,16 @@ def copy_plain(data: Any) -> Any:
     return [copy_plain(value) for value in data] if isinstance(data, list | tuple) else data
 
 
-def _load_document(document: Document, report: Report, environ: Mapping[str, str] | None, folder: FilePath) -> Loaded:
+def _load_document(
+    document: Document,
+    report: Report,
+    environ: Mapping[str, str] | None,
+    folder: FilePath,
+    files: set[FilePath] | None,
+) -> Loaded:
     variables = os.environ if environ is None else environ
-    checker = OptionsChecker(document, interpolate(document, variables, folder, report), report)
+    interpolated = interpolate(document, variables, folder, report, set() if files is None else files)
+    checker = OptionsChecker(document, interpolated, report)
     if not isinstance(document.data, dict):
         checker.problem((), "the configuration must be a mapping")
         report.check()

@@ -25,6 +25,8 @@ class ChainHandle(Chain):
     """The chain that answers."""
     before_call: Callable[[], None] | None = None
     """Called before each call, and may raise in its place; None for nothing."""
+    owner: object | None = None
+    """What must live as long as the handle, so that there is something to follow."""
 
     def __init__(self, chain: Chain) -> None:
         # All attributes are those of *chain*, so that there is nothing of its own to set up.
@@ -34,7 +36,7 @@ class ChainHandle(Chain):
         """Make the calls that begin from now on with *chain*, of the same name."""
         if [model.name for model in chain.models] == [model.name for model in self.models]:
             chain.sticky.continue_from(self.sticky)
-        self.__dict__ = {**vars(chain), "current": chain, "closed": self.closed}
+        self.__dict__ = {**vars(chain), "current": chain, "closed": self.closed, "owner": self.owner}
 
     def open_call(self, options: CallOptions) -> CallContext:
         """Return the context of a new call. Raises HubClosed, and what `before_call` raises."""

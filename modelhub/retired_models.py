@@ -1,0 +1,74 @@
+"""Models of an earlier configuration: they are closed when the last call that may use them is over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from modelhub.core.active_calls import ActiveCalls
+from modelhub.core.model import ChatModelBase
+from modelhub.core.process import register_at_fork
+from modelhub.core.sync import can_run_sync, is_loop_running, run_in_background
+
+__all__ = ["RetiredModels", "close_models"]
+
+_log = logging.getLogger("modelhub")
+
+
+async def close_models(models: Iterable[ChatModelBase]) -> None:
+    """Close *models* in this order; a failure is logged."""
+    for model in models:
+        try:
+            await model.aclose()
+        except Exception:
+            _log.exception("closing %s failed", model.name)
+
+
+class RetiredModels:
+    """The models of a hub that only the calls under way still use. Safe to use from several threads."""
+
+    def __init__(self, calls: ActiveCalls) -> None:
+        self._calls = calls
+        self._models: list[ChatModelBase] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._lock = threading.RLock()  # the garbage collector may end a call while it is held
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Replace the lock in a forked child: another thread of the parent may have held it."""
+        self._lock = threading.RLock()
+
+    def add(self, models: Sequence[ChatModelBase]) -> None:
+        """Close *models* when all calls that are under way now are over."""
+        if models:
+            with self._lock:
+                self._models += models
+            self._calls.call_when_over(partial(self._close, models))
+
+    def take_all(self) -> list[ChatModelBase]:
+        """Return the models that are not closed yet; the caller closes them."""
+        with self._lock:
+            models, self._models = self._models, []
+        return models
+
+    def _close(self, models: Sequence[ChatModelBase]) -> None:
+        """Close *models* on the running event loop, or in the background where none runs."""
+        closing = self._aclose(models)
+        if is_loop_running():
+            task = asyncio.get_running_loop().create_task(closing)
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        elif can_run_sync():
+            run_in_background(closing)
+        else:
+            closing.close()  # the process is ending, and connections end with it
+
+    async def _aclose(self, models: Sequence[ChatModelBase]) -> None:
+        with self._lock:
+            mine = [model for model in self._models if model in models]
+        await close_models(mine)
+        with self._lock:
+            self._models = [model for model in self._models if model not in mine]
