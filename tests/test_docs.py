@@ -160,6 +160,15 @@ def test_every_key_of_the_file_is_in_an_example():
             assert not missing, f"{path.name}, {section.splitlines()[0]}: no example of {missing}"
 
 
+def test_every_link_to_a_part_of_the_file_leads_there():
+    """The generated tables link to sections of the page that has every key."""
+    headings = re.findall(r"^#+ (.+)$", (DOCS / "file.md").read_text(encoding="utf-8"), re.MULTILINE)
+    parts = {heading.lower().replace(" ", "-") for heading in headings}
+    for path in DOCS.rglob("*.md"):
+        missing = set(re.findall(r"\(file\.md#([\w-]+)\)", path.read_text(encoding="utf-8"))) - parts
+        assert not missing, f"{path.name}: docs/file.md has no section for {missing}"
+
+
 def test_every_error_says_what_to_do():
     """Each class of the failure table has a section of its own."""
     text = (DOCS / "errors.md").read_text(encoding="utf-8")
