@@ -46,7 +46,7 @@ def _list_facts(reply: ChatResponse, trace: CallTrace, seconds: float, streamed:
     if turn is not None and len(turn.attempts) > 1:
         yield format_count(len(turn.attempts), "attempt")
     yield _format_time(reply, seconds, streamed)
-    usage = reply["usage"]
+    usage = reply["usage"] or (reply["attempts"][-1]["usage"] if reply["attempts"] else None)
     if usage is not None:
         approximately = "about " if usage["estimated"] else ""
         yield f"{approximately}{usage['input_tokens']:,} in, {usage['output_tokens']:,} out"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from modelhub import __version__
-from modelhub.cli.chat import chat
+from modelhub.cli.chat.command import chat
 from modelhub.cli.check import check
 from modelhub.cli.drill.command import drill
 from modelhub.cli.exit import EPILOG

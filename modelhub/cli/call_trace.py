@@ -137,6 +137,11 @@ class CallTrace:
             self._get_turn(event.model, event.arm).error = event.error
             del self._open[event.model, event.arm]
 
+    def clear(self) -> None:
+        """Forget the call before, when another begins."""
+        self._turns.clear()
+        self._open.clear()
+
     def _get_turn(self, model: str, arm: str | None) -> ModelTurn:
         if (model, arm) not in self._open:
             self._open[model, arm] = ModelTurn(model, arm)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,17 @@ import typer
 
 from modelhub.cli.report import fail_usage
 
-__all__ = ["AsJson", "ConfigFile", "Name", "OptionalName", "Parameters", "parse_parameters"]
+__all__ = [
+    "AsJson",
+    "ConfigFile",
+    "Name",
+    "OptionalName",
+    "Parameters",
+    "SchemaSource",
+    "import_name",
+    "parse_parameters",
+    "read_schema",
+]
 
 ConfigFile = Annotated[
     Path | None,
@@ -26,6 +38,39 @@ Parameters = Annotated[
     list[str] | None,
     typer.Option("--ask", metavar="NAME=VALUE", help="A parameter of the call, such as seed=1; can be repeated."),
 ]
+
+SchemaSource = Annotated[
+    str | None,
+    typer.Option("--schema", metavar="CLASS", help="The answer has a structure: `module:Class`, or a JSON file."),
+]
+
+
+def read_schema(text: str) -> Any:
+    """Return the class `module:Class`, or the JSON Schema in a file. Exits with a usage error if there is none."""
+    if not text.endswith(".json"):
+        return import_name(text, "--schema")
+    try:
+        return json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        fail_usage(f"{text}: {error}", "--schema")
+
+
+def import_name(text: str, option: str) -> Any:
+    """Return what *text*, such as "app:Invoice", names; modules are looked for in the working directory, too.
+
+    Exits with a usage error about *option* if there is nothing of that name.
+    """
+    module, separator, name = text.partition(":")
+    if not separator:
+        expected = "module:Class, such as app:Invoice, or a .json file" if option == "--schema" else "module:name"
+        fail_usage(f"expected {expected}", option)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        fail_usage(f"{text}: {error}", option)
+    finally:
+        sys.path.remove(str(Path.cwd()))
 
 
 def parse_parameters(texts: list[str] | None) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
 import pytest
 
-from modelhub.cli import chat as module
 from modelhub.cli.exit import Exit
+from modelhub.testing import reroute_config
+
+pytest_plugins = ["modelhub.testing.pytest_plugin"]
 
 
 def test_the_answer_goes_to_standard_output_and_the_rest_to_standard_error(run):
@@ -41,28 +44,51 @@ def test_the_footer_knows_cost_and_an_unusual_ending(run):
     )
 
 
+@pytest.fixture(name="asked")
+def _asked(config, hub_faults):
+    """The messages of the first request; the file's only model is called at a local server."""
+    models = {"gpt": {"provider": "openai", "model_name": "gpt-4.1-mini", "api_key": "any", "api": "chat"}}
+    rerouted = reroute_config({"version": 1, "models": models}, hub_faults.server)
+    config.write_text(json.dumps(rerouted), encoding="utf-8")
+    return lambda: hub_faults.server.requests("gpt")[0].body
+
+
 @pytest.mark.parametrize(
-    ("prompt", "piped", "asked"),
+    ("prompt", "piped", "text"),
     [
         ("Why?", "", "Why?"),
         (None, "Why?\n", "Why?"),
         ("Explain this.", "\ufeffa = 1\n", "Explain this.\n\na = 1"),
     ],
 )
-def test_what_is_piped_in_is_asked(run, monkeypatch, prompt, piped, asked):
-    """Prompt and standard input make one message."""
-    seen = []
-    monkeypatch.setattr(module, "_make_messages", lambda question, system: seen.append((question, system)) or [])
-    run("chat", "offline", *([prompt] if prompt else []), "--system", "Be short.", stdin=piped)
-    assert seen == [(asked, "Be short.")]
+def test_what_is_piped_in_is_asked(run, asked, prompt, piped, text):
+    """Prompt and standard input make one message, after the system message."""
+    run("chat", "gpt", *([prompt] if prompt else []), "--system", "Be short.", stdin=piped)
+    assert asked()["messages"] == [{"role": "system", "content": "Be short."}, {"role": "user", "content": text}]
 
 
-def test_the_system_message_comes_first():
-    """A system message is sent if there is one."""
-    system = {"role": "system", "content": "Be short."}
-    user = {"role": "user", "content": "hi"}
-    assert module._make_messages("hi", "Be short.") == [system, user]
-    assert module._make_messages("hi", None) == [user]
+def test_parameters_pictures_and_a_schema_go_with_the_message(run, asked, tmp_path):
+    """`-o`, `--image` and `--schema` are parts of the call."""
+    (tmp_path / "dot.gif").write_bytes(base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"))
+    (tmp_path / "bill.json").write_text('{"type": "object", "properties": {"total": {"type": "number"}}}')
+    run("chat", "gpt", "hi", "-o", "temperature=0", "-o", "stop=END", "--image", "dot.gif", "--schema", "bill.json")
+    body = asked()
+    assert (body["temperature"], body["stop"]) == (0, "END")
+    assert body["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/gif;base64,R0lG")
+    assert "total" in str(body["response_format"])
+
+
+def test_a_function_answers_the_model(run, tmp_path):
+    """`--tool` offers a function of the working directory, runs it, and sends back what it returns."""
+    (tmp_path / "weather_tool.py").write_text("def get_weather(city: str) -> str:\n    return f'rain in {city}'\n")
+    (tmp_path / "models.yaml").write_text(
+        "{version: 1, models: {a: {provider: scripted, steps: [{call: {name: get_weather, arguments: {city: Oslo}}}, "
+        "{call: {name: get_weather, arguments: {town: Oslo}}}, {say: Take an umbrella.}]}}}"
+    )
+    result = run("chat", "a", "hi", "--tool", "weather_tool:get_weather")
+    assert result.stdout == "Take an umbrella.\n"
+    assert "get_weather returned rain in Oslo\n" in result.stderr
+    assert "get_weather returned ValidationError: 2 validation errors" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -72,6 +98,9 @@ def test_the_system_message_comes_first():
         (["offline", " "], "", "there is no message"),
         (["offline"], b"\xff\xfe", "the piped input is not UTF-8 text"),
         (["offline", "hi", "--deadline", "soon"], "", "expected a duration such as 500ms, 5s, 2m"),
+        (["offline", "hi", "--image", "none.png"], "", "none.png is not a file"),
+        (["offline", "hi", "--tool", "json:nothing"], "", "module 'json' has no attribute 'nothing'"),
+        (["offline", "hi", "--tool", "nothing"], "", "expected module:name"),
         ([], "", "Missing argument"),
         (["offline", "hi", "--colour"], "", "No such option"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -93,14 +94,14 @@ def test_a_full_disk_is_told_in_one_line(spawn):
 
 
 def test_ctrl_c_keeps_what_has_come_and_leaves_with_130(spawn):
-    """An interrupt ends the stream on a line of its own."""
+    """An interrupt ends the stream on a line of its own, and says what was used by then."""
     process = spawn("chat", "slow", "hi", "--stream", env={"PYTHONUNBUFFERED": "1"})
     assert process.stdout.read(3) == b"one"
     process.send_signal(signal.SIGINT)
     stdout, stderr, status = finished(process)
     assert status == Exit.INTERRUPTED
     assert stdout.endswith("\n")
-    assert stderr == "interrupted\n"
+    assert re.fullmatch(r"  scripted via slow · .* · about 1 in, \d out · about \$0\ninterrupted\n", stderr)
 
 
 def test_a_terminal_without_a_question_is_a_usage_error(spawn):
@@ -120,11 +121,22 @@ def test_what_comes_through_a_pipe_is_asked(spawn):
     assert b'"input_tokens": 5' in stdout
 
 
+def test_the_lines_of_a_loop_are_left_to_it(spawn, tmp_path):
+    """With a message, a file that was read before is not read on: `while read line; do ...; done < lines`."""
+    lines = tmp_path / "lines"
+    lines.write_text("one\ntwo two two\n")
+    with lines.open("rb", buffering=0) as file:
+        file.read(4)
+        stdout, _, _ = finished(spawn("chat", "offline", "one", "--json", stdin=file))
+        assert file.tell() == 4
+    assert b'"input_tokens": 1' in stdout.encode()
+
+
 def test_a_poor_encoding_loses_signs_not_the_answer(spawn):
     """A terminal without UTF-8 gets question marks."""
     _, stderr, status = finished(spawn("chat", "offline", "hi", env={"PYTHONIOENCODING": "ascii"}))
     assert status == Exit.OK
-    assert "scripted via offline ? 0.0 s" in stderr
+    assert "scripted via offline ? 0." in stderr
 
 
 def test_help_loads_no_sdk_and_nothing_heavy():

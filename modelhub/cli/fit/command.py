@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +11,7 @@ import typer
 
 from modelhub.cli.exit import Exit
 from modelhub.cli.ledger_file import LedgerFile, Since, check_exists, find_ledger, parse_since, report_unreadable
-from modelhub.cli.options import AsJson, ConfigFile, Parameters, parse_parameters
+from modelhub.cli.options import AsJson, ConfigFile, Parameters, SchemaSource, parse_parameters, read_schema
 from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
@@ -31,10 +28,6 @@ HasTools = Annotated[bool, typer.Option("--tools", help="The call has tools.")]
 HasImage = Annotated[bool, typer.Option("--image", help="The call has an image.")]
 HasAudio = Annotated[bool, typer.Option("--audio", help="The call has a sound.")]
 HasDocument = Annotated[bool, typer.Option("--document", help="The call has a PDF.")]
-SchemaSource = Annotated[
-    str | None,
-    typer.Option("--schema", metavar="CLASS", help="The answer has a structure: `module:Class`, or a JSON file."),
-]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="The call limits the answer's tokens.")]
 Effort = Annotated[str | None, typer.Option("--effort", help="The call's `reasoning_effort`.")]
 Streams = Annotated[bool, typer.Option("--stream", help="The call streams.")]
@@ -99,7 +92,7 @@ def _make_shape(
         parameters=parameters,
         tools=tools,
         media=tuple(kind for kind, is_in in media.items() if is_in),
-        schema=_read_schema(schema),
+        schema=None if schema is None else read_schema(schema),
         stream=stream,
     )
     if is_recorded and shape != CallShape():
@@ -159,24 +152,3 @@ def _fit_calls(loaded: Loaded, shapes: Mapping[str, list[CallShape]], *, as_json
     ]
     print_fits(fits, as_json=as_json)
     return any(member.refuses for *_, members in fits for member in members)
-
-
-def _read_schema(text: str | None) -> Any:
-    """Return the class `module:Class`, or the JSON Schema in a file."""
-    if text is None:
-        return None
-    if text.endswith(".json"):
-        try:
-            return json.loads(Path(text).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            fail_usage(f"{text}: {error}", "--schema")
-    module, separator, name = text.partition(":")
-    if not separator:
-        fail_usage("expected module:Class, such as app:Invoice, or a .json file", "--schema")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        fail_usage(f"{text}: {error}", "--schema")
-    finally:
-        sys.path.remove(str(Path.cwd()))

@@ -1,0 +1,145 @@
+"""The command `modelhub chat`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelhub.cli.options import AsJson, ConfigFile, Name, SchemaSource, parse_parameters, read_schema
+from modelhub.cli.report import fail_usage, report_errors
+
+if TYPE_CHECKING:
+    from modelhub.cli.chat.session import ChatSession
+    from modelhub.cli.chat.tools import ToolFunction
+
+__all__ = ["chat"]
+
+Prompt = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PROMPT",
+        help="The message. Piped input is appended to it, or used if it is missing. Without both, on a terminal, "
+        "a conversation begins.",
+    ),
+]
+SystemMessage = Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message.")]
+DeadlineText = Annotated[
+    str | None, typer.Option("--deadline", metavar="TIME", help="Give up after this time, such as 30s or 2m.")
+]
+StreamAnswer = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Print the answer as it arrives (default on a terminal), or when it is complete (default in a pipe).",
+        show_default=False,
+    ),
+]
+ShowThinking = Annotated[bool, typer.Option("--thinking", help="Show the model's thinking, on standard error.")]
+CallParameters = Annotated[
+    list[str] | None,
+    typer.Option("--ask", "-o", metavar="NAME=VALUE", help="A parameter, such as temperature=0; can be repeated."),
+]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option("--image", "-i", metavar="PATH", help="A picture to send with the message; can be repeated."),
+]
+ToolNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tool", metavar="FUNCTION", help="A Python function that the model may call: module:name; can be repeated."
+    ),
+]
+
+
+def chat(
+    name: Name,
+    prompt: Prompt = None,
+    system: SystemMessage = None,
+    image: Images = None,
+    ask: CallParameters = None,
+    schema: SchemaSource = None,
+    tool: ToolNames = None,
+    deadline: DeadlineText = None,
+    stream: StreamAnswer = None,
+    thinking: ShowThinking = False,
+    as_json: AsJson = False,
+    file: ConfigFile = None,
+) -> None:
+    """Send a message to a model or a chain.
+
+    The answer goes to standard output, a summary to standard error. With --json, standard output is one object: the
+    reply, or {"error": ...}. Without a message, at a terminal, it is a conversation.
+
+    \b
+    Examples:
+      modelhub chat primary "Why is the sky blue?"
+      git diff | modelhub chat primary "Write a commit message." | tee message
+      modelhub chat primary "What does it cost?" --image bill.png --schema app:Invoice
+      modelhub chat primary
+    """
+    from modelhub.cli.chat.session import AnswerStyle, ChatSession
+
+    is_live = stream if stream is not None else sys.stdout.isatty()
+    style = AnswerStyle(streams=stream is not False and not as_json, live=is_live, thinking=thinking, json=as_json)
+    session = ChatSession(name, style=style)
+    with report_errors(as_json=as_json, trace=session.trace):
+        session.options = _make_options(ask, schema, deadline)
+        session.tools = _load_tools(tool)
+        if prompt is None and not as_json and _is_interactive():
+            _converse(session, file, system, image or [])
+        else:
+            session.messages = _make_messages(prompt, system, image or [])
+            asyncio.run(_send(session, file))
+
+
+def _is_interactive() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _make_options(ask: list[str] | None, schema: str | None, deadline: str | None) -> dict[str, Any]:
+    options = parse_parameters(ask)
+    if schema is not None:
+        options["structured_model"] = read_schema(schema)
+    if deadline is not None:
+        options["deadline"] = _parse_deadline(deadline)
+    return options
+
+
+def _parse_deadline(text: str) -> float:
+    from modelhub.options import parse_duration
+
+    try:
+        return float(parse_duration(text))
+    except ValueError as error:
+        fail_usage(str(error), "--deadline")
+
+
+def _load_tools(names: list[str] | None) -> list[ToolFunction]:
+    if not names:
+        return []
+    from modelhub.cli.chat.tools import load_tool
+
+    return [load_tool(name) for name in names]
+
+
+def _make_messages(prompt: str | None, system: str | None, images: list[Path]) -> list[dict[str, Any]]:
+    from modelhub.cli.chat.question import make_message, make_system_message, read_question
+
+    return [*make_system_message(system), make_message(read_question(prompt), images)]
+
+
+async def _send(session: ChatSession, file: Path | None) -> None:
+    async with session.open_hub(file) as hub:
+        await session.answer(hub)
+
+
+def _converse(session: ChatSession, file: Path | None, system: str | None, images: list[Path]) -> None:
+    from modelhub.cli.chat.conversation import TerminalConversation
+    from modelhub.cli.chat.question import make_system_message
+
+    session.messages = make_system_message(system)
+    TerminalConversation(session, images).run(file)
