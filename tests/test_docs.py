@@ -9,6 +9,7 @@ On each page
 """
 
 import ast
+import logging
 import os
 import re
 import shlex
@@ -88,6 +89,15 @@ def _no_keys(monkeypatch, tmp_path):
         if name.endswith(("_API_KEY", "_API_TOKEN")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """A snippet that sets logging up does so for itself alone."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 def write_files(block, folder):
