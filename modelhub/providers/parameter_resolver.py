@@ -13,25 +13,21 @@ from modelhub.providers.known_models import ModelFacts, find_facts
 from modelhub.providers.parameter_refusals import find_levels, find_refused
 from modelhub.providers.parameters import (
     NEUTRAL_PARAMETERS,
+    NEVER_DROPPED,
     Draft,
     Vocabulary,
-    asks_nothing,
     merge_objects,
     round_effort,
 )
 from modelhub.providers.vendor_parameters import owner_of
 
 __all__ = [
-    "NEVER_DROPPED",
     "ParameterResolver",
     "RequestTrial",
     "ResolvedParameters",
     "add_parameters",
     "with_resolved",
 ]
-
-NEVER_DROPPED = frozenset({"response_format", "tools", "tool_choice"})
-"""What changes the meaning of the answer: a model that cannot is not asked."""
 
 Layers = tuple[Mapping[str, Any], ...]
 
@@ -163,8 +159,6 @@ class ParameterResolver:
             elif name == "response_format" and request.structured_model is not None:
                 del draft.values[name]  # the class or the schema says more
             elif (reason := self._reason_against(name, draft)) is not None:
-                if name in NEVER_DROPPED and not asks_nothing(name, value):
-                    raise UnsupportedFeature(f"{self._model_name} does not take `{name}`: {reason}")
                 draft.drop(name, reason)
 
     def _reason_against(self, name: str, draft: Draft) -> str | None:

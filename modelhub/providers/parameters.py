@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
+from modelhub.core.errors import UnsupportedFeature
 from modelhub.core.request import ChatRequest
 from modelhub.options import EFFORTS, AskOptions, Effort
 
@@ -20,6 +21,7 @@ __all__ = [
     "ALIASES",
     "EFFORT_BUDGETS",
     "NEUTRAL_PARAMETERS",
+    "NEVER_DROPPED",
     "Draft",
     "Spelling",
     "Vocabulary",
@@ -36,6 +38,14 @@ NEUTRAL_PARAMETERS: Final = tuple(AskOptions.model_fields)
 """The names that mean the same for every model."""
 ALIASES: Final = MappingProxyType({"max_completion_tokens": "max_tokens"})
 """Other names of neutral parameters."""
+NEVER_DROPPED: Final = frozenset(
+    {
+        *("response_format", "tools", "tool_choice", "functions", "function_call"),
+        *("previous_response_id", "conversation", "prompt", "instructions", "system", "system_instruction"),
+        *("cached_content",),
+    }
+)
+"""What changes the meaning of the answer, or is part of the prompt: a model that does not take it is not asked."""
 _NEUTRAL_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
     "n": (1,),
     "logprobs": (False,),
@@ -166,8 +176,13 @@ class Draft:
         self.instruction: str | None = None
 
     def drop(self, name: str, reason: str) -> None:
-        """Leave the parameter *name* out; nothing is said of a value that asks for nothing."""
+        """Leave the parameter *name* out; nothing is said of a value that asks for nothing.
+
+        Raises UnsupportedFeature for one that is never left out.
+        """
         if name in self.values and not asks_nothing(name, self.values.pop(name)):
+            if name in NEVER_DROPPED:
+                raise UnsupportedFeature(f"{self.model_name} does not take `{name}`: {reason}")
             self.dropped[name] = reason
 
     def round(self, name: str, asked: Any, sent: Any) -> None:

@@ -483,6 +483,29 @@ def test_what_changes_the_meaning_is_never_left_out():
         body_of({"takes": {"response_format": False}}, ask={"response_format": {"type": "json_object"}})
 
 
+@pytest.mark.parametrize(
+    ("vendor", "entry", "asked"),
+    [
+        ("anthropic", {}, {"previous_response_id": "resp_1"}),
+        ("ollama", {}, {"instructions": "Be brief."}),
+        ("openai", {"api": "chat"}, {"instructions": "Be brief."}),
+        ("openai", {"api": "responses"}, {"functions": [{"name": "f", "parameters": {}}]}),
+        ("gemini", {}, {"system": "Be brief."}),
+        ("dashscope", {}, {"system_instruction": "Be brief."}),
+        ("openai", {}, {"cached_content": "cachedContents/1"}),
+    ],
+)
+def test_another_vendors_way_of_telling_the_model_something_is_never_left_out(vendor, entry, asked):
+    """The answer would be to another prompt: the model is not asked, and the next one is."""
+
+    async def main(hub, server):
+        with pytest.raises(UnsupportedFeature, match=f"`{next(iter(asked))}`"):
+            await hub.get("m")("hi", **asked)
+        return server.requests()
+
+    assert play(main, entry, vendor=vendor) == []
+
+
 def test_a_strict_hub_learns_nothing():
     """With `unsupported: refuse` a refusal ends the model's turn."""
 
