@@ -210,6 +210,11 @@ class Hub:
         """Every limit of the file by name; `hub.limits["tier"].left()` returns what is left of it."""
         return MappingProxyType(self._assembly.builder.pools)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the hub was closed, or is being closed: then its models can no longer be called."""
+        return self._closed
+
     def __contains__(self, name: object) -> bool:
         return name in self.loaded
 

@@ -83,6 +83,7 @@ LEVELS = [
     ["build", "config_source", "file_watcher", "retired_models"],
     ["assembly"],
     ["hub"],
+    ["integrations.*"],
     ["testing.*"],
     ["cli.*"],
     ["__main__", "__init__"],

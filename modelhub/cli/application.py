@@ -15,6 +15,7 @@ from modelhub.cli.explain import explain
 from modelhub.cli.fit.command import fit
 from modelhub.cli.list import list_names
 from modelhub.cli.schema import schema
+from modelhub.cli.serve import serve
 from modelhub.cli.usage.command import usage
 
 __all__ = ["app"]
@@ -52,5 +53,6 @@ app.command("list")(list_names)
 app.command("explain")(explain)
 app.command("fit")(fit)
 app.command("drill")(drill)
+app.command("serve")(serve)
 app.command("usage")(usage)
 app.command("schema")(schema)

@@ -23,7 +23,7 @@ from modelhub.config.hints import find_misspelt_key, find_model_class, suggest_m
 from modelhub.config.interpolate import UnresolvedReference, interpolate
 from modelhub.config.origins import Origin, trace_origins
 from modelhub.config.problems import Report, Source
-from modelhub.config.references import check_chains, check_limit, check_names, check_pool
+from modelhub.config.references import check_chains, check_limit, check_names, check_pool, check_served
 from modelhub.config.schema import VERSIONS, HubConfig, make_defaults_class
 from modelhub.config.source import Document, Path
 from modelhub.config.view import LocatedData, describe_path, get_value
@@ -220,6 +220,7 @@ def _load_document(
     check_chains(checker, sections["chains"], sections["models"])
     check_failures(checker, {name: chain for name, chain in sections["chains"].items() if isinstance(chain, dict)})
     check_budgets(checker, sections, resolved)
+    check_served(checker, checker.interpolated.data.get("serve"), {*sections["models"], *sections["chains"]})
     _refuse_unset(checker)
     report.check()
     return _make_loaded(checker, config, resolved)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from modelhub.config.check import OptionsChecker
 from modelhub.config.problems import suggest_name
 from modelhub.config.schema import NAME_PATTERN
 from modelhub.config.source import Path
-from modelhub.config.view import LocatedData, describe_path
+from modelhub.config.view import LocatedData, describe_path, find_texts
 from modelhub.middleware.limit.options import LimitOptions
 
-__all__ = ["check_chains", "check_limit", "check_names", "check_pool"]
+__all__ = ["check_chains", "check_limit", "check_names", "check_pool", "check_served"]
 
 _NAME_REGEX = re.compile(NAME_PATTERN)
 
@@ -143,6 +143,16 @@ def _check_member(checker: OptionsChecker, chain: str, member: _Member, names: s
         seen.add(name)
     else:
         checker.problem(place, f"chain `{chain}` lists `{written}` twice", "remove one of them", key=member.is_key)
+
+
+def check_served(checker: OptionsChecker, serve: Any, names: Iterable[str]) -> None:
+    """Report models in the section *serve* of the file that are none of *names*."""
+    known = sorted(names)
+    for place, name in find_texts(serve, ("serve",)):
+        is_name = len(place) in (3, 5) and place[-2] == "models" and isinstance(place[-1], int)
+        if is_name and name not in known and place not in checker.interpolated.unset:
+            message = f"{describe_path(place[:-2])} names an unknown model `{name}`"
+            checker.problem(place, message, _suggest(checker, place, name, known, "models"))
 
 
 def _suggest(checker: OptionsChecker, place: Path, name: str, known: Sequence[str], kind: str) -> str:

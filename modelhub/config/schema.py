@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from modelhub import registry
 from modelhub.accounting.options import SpendingOptions, UsageOptions
+from modelhub.config.serve import ServeOptions
 from modelhub.core.errors import ConfigError
 from modelhub.messages.files import FileOptions
 from modelhub.middleware.chain.options import ChainOptions
@@ -79,6 +80,8 @@ class HubConfig(Options):
     """Which local files messages may refer to."""
     telemetry: TelemetryOptions = Field(default_factory=TelemetryOptions)
     """Traces and metrics for OpenTelemetry."""
+    serve: ServeOptions = Field(default_factory=ServeOptions)
+    """The OpenAI-compatible endpoint of `modelhub serve`: bearer keys, and what is served."""
 
 
 @cache

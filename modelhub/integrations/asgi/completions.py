@@ -1,0 +1,176 @@
+"""Replies as OpenAI's API sends them: a chat completion, or the chunks of one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from modelhub.core.response import Block, ChatResponse, ChatUsage
+from modelhub.integrations.asgi.errors import HttpError
+from modelhub.integrations.asgi.requests import CompletionRequest
+
+__all__ = ["ChunkWriter", "make_completion"]
+
+Json = dict[str, Any]
+
+_FINISH_REASONS: Final = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "content_filter",
+    "error": "stop",
+}
+
+
+def make_completion(reply: ChatResponse, request: CompletionRequest) -> Json:
+    """Return *reply* as the body of a response to *request*."""
+    message: Json = {"role": "assistant", "content": _get_content(reply, request), "refusal": None}
+    if reply.thinking:
+        message["reasoning_content"] = reply.thinking
+    if not request.is_structured and reply.tool_calls:
+        message["tool_calls"] = [_make_call(block) for block in reply.tool_calls]
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _get_finish_reason(reply, request)}
+    return {**_make_head(reply, "chat.completion"), "choices": [choice], "usage": _make_usage(reply.usage)}
+
+
+def _get_content(reply: ChatResponse, request: CompletionRequest) -> str | None:
+    """Return the text; None if there is none. Of a structured answer it is the JSON that fits the schema."""
+    if not request.is_structured:
+        return reply.text or None
+    if reply.metadata is not None:
+        return json.dumps(reply.metadata, ensure_ascii=False)
+    # It was cut off or blocked, as its finish reason says; where a tool was forced, its arguments are the answer.
+    return reply.text or "".join(block["raw_input"] for block in reply.tool_calls) or None
+
+
+def _get_finish_reason(reply: ChatResponse, request: CompletionRequest) -> str:
+    reason = _FINISH_REASONS[reply.finish_reason or "stop"]
+    return "stop" if request.is_structured and reason == "tool_calls" else reason
+
+
+def _make_call(block: Block) -> Json:
+    function = {"name": block["name"], "arguments": _get_arguments(block)}
+    return {"id": block["id"], "type": "function", "function": function}
+
+
+def _get_arguments(block: Block) -> str:
+    """Return the arguments as JSON text: as the model wrote them, if that is JSON or was cut off."""
+    raw: str = block.get("raw_input") or ""
+    if "error" in block:
+        return raw
+    try:
+        is_object = isinstance(json.loads(raw), dict)
+    except ValueError:
+        is_object = False
+    return raw if is_object else json.dumps(block["input"], ensure_ascii=False)
+
+
+def _make_head(reply: ChatResponse, kind: str) -> Json:
+    reply_id = reply.id if reply.id.startswith("chatcmpl") else f"chatcmpl-{reply.id}"
+    return {"id": reply_id, "object": kind, "created": int(time.time()), "model": reply.model_name}
+
+
+def _make_usage(usage: ChatUsage | None) -> Json | None:
+    if usage is None:
+        return None
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+class ChunkWriter:
+    """Makes the chunks of one streamed answer to *request* from its snapshots, whose *first* one is in hand.
+
+    A chunk has what a snapshot adds to the one before. If another model begins the answer again, it does what
+    `request.restarts` says.
+    """
+
+    def __init__(self, first: ChatResponse, request: CompletionRequest) -> None:
+        self._request = request
+        self._head = _make_head(first, "chat.completion.chunk")
+        self._restarts = first.restarts
+        self._has_text = False
+        self._thinking_sent = 0
+        self._sends_thinking = True
+        self._arguments_sent: list[int] = []
+        """How many characters of each call's arguments were sent, in the order of the calls."""
+
+    def begin(self) -> Json:
+        """Return the first chunk, which has no text."""
+        return self._make_chunk({"role": "assistant", "content": ""})
+
+    def add(self, snapshot: ChatResponse) -> Iterator[Json]:
+        """Yield the chunks that *snapshot* adds. Raises HttpError if what was sent would be void."""
+        if snapshot["restarts"] > self._restarts:
+            yield from self._begin_again(snapshot)
+        if delta := snapshot["delta"]:
+            self._has_text = True
+            yield self._make_chunk({"content": delta})
+        if not delta or snapshot["is_last"]:
+            # The blocks are only looked at where the text has not grown: building them costs more than a word does.
+            yield from self._add_thinking(snapshot.thinking)
+            yield from self._add_calls(snapshot.tool_calls)
+
+    def finish(self, reply: ChatResponse) -> Iterator[Json]:
+        """Yield what comes after the content of the complete *reply*."""
+        yield self._make_chunk({}, finish_reason=_get_finish_reason(reply, self._request))
+        if self._request.includes_usage:
+            yield {**self._head, "choices": [], "usage": _make_usage(reply.usage)}
+
+    def add_whole(self, reply: ChatResponse) -> Iterator[Json]:
+        """Yield the content of the complete *reply*, of which nothing was sent."""
+        yield from self._add_thinking(reply.thinking)
+        if content := _get_content(reply, self._request):
+            yield self._make_chunk({"content": content})
+        if not self._request.is_structured:
+            yield from self._add_calls(reply.tool_calls)
+
+    def _begin_again(self, snapshot: ChatResponse) -> Iterator[Json]:
+        self._restarts = snapshot["restarts"]
+        is_void = self._has_text or bool(self._arguments_sent)
+        if is_void and self._request.restarts != "announce":
+            raise HttpError(
+                502,
+                "the stream broke, and another model would begin the answer again; ask again, or choose what is to "
+                'happen then with `stream_options: {"restarts": "buffer"}` or "announce"',
+                "server_error",
+                "stream_restarted",
+            )
+        if self._thinking_sent and not is_void:
+            self._sends_thinking = False  # another model's thoughts would be appended to these
+        if is_void:
+            self._has_text, self._thinking_sent, self._arguments_sent = False, 0, []
+            self._head["model"] = snapshot.model_name
+            yield {**self._make_chunk({}), "modelhub": {"restart": self._restarts}}
+
+    def _add_thinking(self, thinking: str) -> Iterator[Json]:
+        if self._sends_thinking and len(thinking) > self._thinking_sent:
+            yield self._make_chunk({"reasoning_content": thinking[self._thinking_sent :]})
+            self._thinking_sent = len(thinking)
+
+    def _add_calls(self, calls: Sequence[Block]) -> Iterator[Json]:
+        for index, call in enumerate(calls):
+            if index == len(self._arguments_sent):
+                if not call["name"]:
+                    return  # the vendor has opened the call, and not yet said of which tool
+                self._arguments_sent.append(0)
+                function = {"name": call["name"], "arguments": ""}
+                opened = {"index": index, "id": call["id"], "type": "function", "function": function}
+                yield self._make_chunk({"tool_calls": [opened]})
+            sent, arguments = self._arguments_sent[index], call.get("raw_input") or ""
+            if len(arguments) > sent:
+                self._arguments_sent[index] = len(arguments)
+                piece = {"index": index, "function": {"arguments": arguments[sent:]}}
+                yield self._make_chunk({"tool_calls": [piece]})
+
+    def _make_chunk(self, delta: Json, finish_reason: str | None = None) -> Json:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        chunk = {**self._head, "choices": [choice]}
+        return {**chunk, "usage": None} if self._request.includes_usage else chunk
