@@ -31,6 +31,9 @@ def serve(
     without_keys: Annotated[
         bool, typer.Option("--without-keys", help="Serve other machines too, although the file has no keys.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Reload the file whenever it changes (needs the extra watch).")
+    ] = False,
     file: ConfigFile = None,
 ) -> None:
     """Serve the chains and models as an OpenAI-compatible endpoint.
@@ -45,7 +48,7 @@ def serve(
     """
     is_loopback = _is_loopback(host)
     with report_errors():
-        app = _make_app(file, is_loopback=is_loopback)
+        app = _make_app(file, is_loopback=is_loopback, watch=watch)
     if app.is_open and not is_loopback and not without_keys:
         message = (
             "others would call the models of this file with its keys: add `serve: {keys: ...}` to the file, or pass "
@@ -62,11 +65,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _make_app(file: ConfigFile, *, is_loopback: bool) -> OpenAIApp:
+def _make_app(file: ConfigFile, *, is_loopback: bool, watch: bool) -> OpenAIApp:
     from modelhub.hub import Hub
     from modelhub.integrations.asgi import OpenAIApp
 
-    hub = Hub.from_yaml(file)
+    hub = Hub.from_yaml(file, watch=watch)
     app = OpenAIApp(hub)
     # A page of another site, whose name its owner has pointed at this machine, could call the models in a browser.
     return OpenAIApp(hub, hosts=LOOPBACK_NAMES) if app.is_open and is_loopback else app

@@ -123,3 +123,22 @@ async def test_it_can_be_mounted_below_a_path(app_of):
     async with reached(outer) as client:
         for path in ("/llm/v1/models", "/llm/models", "/llm/models/a"):
             assert (await client.get(path)).status_code == 200
+
+
+async def test_a_reloaded_file_changes_keys_and_models(tmp_path):
+    """The endpoint follows its hub; only from keys to none there is no way."""
+    path = tmp_path / "models.yaml"
+    file = "version: 1\nmodels: {{{}: {{provider: scripted}}}}\nserve: {{keys: {{k: {{key: {}}}}}}}\n"
+    path.write_text(file.format("a", "sk-first"))
+    hub = Hub.from_yaml(path)
+    async with connected(OpenAIApp(hub), "sk-first") as client:
+        assert [model.id async for model in client.models.list()] == ["a"]
+        path.write_text(file.format("b", "sk-second"))
+        await hub.areload()
+        with pytest.raises(openai.AuthenticationError):
+            await client.models.list()
+        assert [model.id async for model in client.with_options(api_key="sk-second").models.list()] == ["b"]
+        path.write_text(file.format("b", "x").replace("serve", "#"))
+        await hub.areload()
+        with pytest.raises(openai.AuthenticationError):
+            await client.models.list()

@@ -30,12 +30,11 @@ class Client:
 
 
 class Access:
-    """The keys of an endpoint that serves *models*. Only their hashes are kept."""
+    """The keys of an endpoint that serves *models*; if it *is_open*, requests need none. Only hashes are kept."""
 
-    def __init__(self, keys: Mapping[str, KeyOptions], models: Iterable[str]) -> None:
+    def __init__(self, keys: Mapping[str, KeyOptions], models: Iterable[str], *, is_open: bool) -> None:
         self.models = tuple(models)
-        self.is_open = not keys
-        """Whether requests need no key."""
+        self.is_open = is_open
         self._clients: dict[bytes, Client] = {}
         for name, options in keys.items():
             if not (secret := options.key.get_secret_value()):

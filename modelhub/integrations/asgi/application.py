@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from modelhub.config.load import Loaded
 from modelhub.config.serve import KeyOptions, ServeOptions
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
@@ -31,6 +32,14 @@ COMMENT_SECONDS = 5.0
 """How long a buffered stream is silent, at most, while its answer comes in."""
 
 
+class _Serving(NamedTuple):
+    """What one reading of the file says of serving."""
+
+    loaded: Loaded
+    options: ServeOptions
+    access: Access
+
+
 class OpenAIApp:
     """An ASGI application that serves the chains and models of *hub* as an OpenAI-compatible endpoint.
 
@@ -51,23 +60,42 @@ class OpenAIApp:
         hosts: Collection[str] | None = None,
     ) -> None:
         self._hub = hub
-        self._options = options or hub.loaded.config.serve
-        all_keys = {**self._options.keys, **_as_key_options(keys or {})}
-        for names in (self._options.models, *(key.models for key in all_keys.values())):
+        self._keys = {
+            name: key if isinstance(key, KeyOptions) else KeyOptions(key=key) for name, key in (keys or {}).items()
+        }
+        self._own_options = options
+        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self._needs_key = False
+        self._serving = self._read_options()
+        own_names = (options.models if options is not None else None, *(key.models for key in self._keys.values()))
+        for names in own_names:  # those of the file are checked with the file
             for name in names or ():
                 hub.loaded.check_name(name)
-        self._access = Access(all_keys, list(hub) if self._options.models is None else self._options.models)
-        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+
+    def _read_options(self) -> _Serving:
+        loaded = self._hub.loaded
+        options = self._own_options or loaded.config.serve
+        names = [name for name in options.models or self._hub if name in loaded]
+        keys = {**options.keys, **self._keys}
+        # A file that loses its keys while it is served must not let everybody in.
+        self._needs_key = self._needs_key or bool(keys)
+        return _Serving(loaded, options, Access(keys, names, is_open=not self._needs_key))
+
+    def _get_serving(self) -> _Serving:
+        """Return what is served to whom, as the hub's file says it now: it may have been reloaded."""
+        if self._serving.loaded is not self._hub.loaded:
+            self._serving = self._read_options()
+        return self._serving
 
     @property
     def is_open(self) -> bool:
         """Whether requests need no key."""
-        return self._access.is_open
+        return self._get_serving().access.is_open
 
     @property
     def models(self) -> tuple[str, ...]:
         """The names of the models and chains that are served."""
-        return self._access.models
+        return self._get_serving().access.models
 
     def __repr__(self) -> str:
         return f"<OpenAIApp of {self._hub!r}>"
@@ -108,14 +136,15 @@ class OpenAIApp:
             await self._send_health(send)
             return
         path = path.removeprefix("/v1")
-        client = self._access.authenticate(headers.get("authorization", ""))
+        _, options, access = self._get_serving()
+        client = access.authenticate(headers.get("authorization", ""))
         if path == "/models" or path.startswith("/models/"):
             _check_method(method, "GET", "HEAD")
             await send_json(send, self._list_models(client, path.removeprefix("/models").removeprefix("/")))
         elif path == "/chat/completions":
             _check_method(method, "POST")
-            body = await read_json(receive, headers, self._options.max_request_bytes)
-            await self._complete(read_request(body, self._options.parameters), client, receive, send)
+            body = await read_json(receive, headers, options.max_request_bytes)
+            await self._complete(read_request(body, options.parameters), client, receive, send)
         else:
             raise HttpError(404, f"there is no {scope['path']} here", code="unknown_url")
 
@@ -195,10 +224,6 @@ class OpenAIApp:
         for chunk in (writer.begin(), *writer.add_whole(reply), *writer.finish(reply)):
             await events.send(chunk)
         await events.finish()
-
-
-def _as_key_options(keys: Mapping[str, KeyOptions | str]) -> dict[str, KeyOptions]:
-    return {name: key if isinstance(key, KeyOptions) else KeyOptions(key=key) for name, key in keys.items()}
 
 
 def _check_method(method: str, *allowed: str) -> None:
