@@ -32,5 +32,5 @@ class ServeOptions(Options):
     """The models and chains that are served; all of them if not given."""
     parameters: list[str] = Field(default_factory=list)
     """Further parameters of a request, by name, that are passed on to the vendors, beside OpenAI's own."""
-    max_request_bytes: Annotated[int, Field(ge=1024, le=1_073_741_824)] = 33_554_432
+    max_request_bytes: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 33_554_432
     """How many bytes a request may have, images included."""
