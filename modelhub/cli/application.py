@@ -13,6 +13,7 @@ from modelhub.cli.drill.command import drill
 from modelhub.cli.exit import EPILOG
 from modelhub.cli.explain import explain
 from modelhub.cli.fit.command import fit
+from modelhub.cli.init import init
 from modelhub.cli.list import list_names
 from modelhub.cli.schema import schema
 from modelhub.cli.serve import serve
@@ -24,7 +25,6 @@ app = typer.Typer(
     name="modelhub",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     # Help is plain text, which neither loads rich nor breaks in a pipe; a traceback must not show local variables.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -47,6 +47,7 @@ def _top(
     """Named chat models and fallback chains from one YAML file."""
 
 
+app.command("init")(init)
 app.command("chat")(chat)
 app.command("check")(check)
 app.command("list")(list_names)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from modelhub.cli.completion import complete_names
 from modelhub.cli.report import fail_usage
 
 __all__ = [
@@ -31,7 +32,9 @@ ConfigFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_NAME = typer.Argument(metavar="NAME", help="The name of a model or a chain in the file.")
+_NAME = typer.Argument(
+    metavar="NAME", help="The name of a model or a chain in the file.", autocompletion=complete_names
+)
 Name = Annotated[str, _NAME]
 OptionalName = Annotated[str | None, _NAME]
 Parameters = Annotated[

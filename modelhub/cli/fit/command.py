@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelhub.cli.completion import complete_names
 from modelhub.cli.exit import Exit
 from modelhub.cli.ledger_file import LedgerFile, Since, check_exists, find_ledger, parse_since, report_unreadable
 from modelhub.cli.options import AsJson, ConfigFile, Parameters, SchemaSource, parse_parameters, read_schema
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 NameOrAll = Annotated[
-    str | None, typer.Argument(metavar="NAME", help="A model or a chain of the file (default: all chains).")
+    str | None,
+    typer.Argument(
+        metavar="NAME",
+        help="A model or a chain of the file (default: all chains).",
+        autocompletion=complete_names,
+    ),
 ]
 HasTools = Annotated[bool, typer.Option("--tools", help="The call has tools.")]
 HasImage = Annotated[bool, typer.Option("--image", help="The call has an image.")]
