@@ -84,6 +84,7 @@ LEVELS = [
     ["assembly"],
     ["hub"],
     ["integrations.*"],
+    ["jobs.*"],
     ["testing.*"],
     ["cli.*"],
     ["__main__", "__init__"],

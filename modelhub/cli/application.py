@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from modelhub import __version__
+from modelhub.cli.batch.command import batch
 from modelhub.cli.chat.command import chat
 from modelhub.cli.check import check
 from modelhub.cli.drill.command import drill
@@ -49,6 +50,7 @@ def _top(
 
 app.command("init")(init)
 app.command("chat")(chat)
+app.command("batch")(batch)
 app.command("check")(check)
 app.command("list")(list_names)
 app.command("explain")(explain)

@@ -12,9 +12,9 @@ class Exit(enum.IntEnum):
 
     OK = 0
     FAILED = 1
-    """The call failed, or its output could not be written; `drill`: a fault was not survived."""
+    """The call failed, or its output could not be written; `batch`: rows failed; `drill`: a fault was not survived."""
     USAGE = 2
-    """The command line is wrong."""
+    """The command line is wrong; `batch`: the job cannot begin."""
     CONFIG = 3
     """The file is missing or invalid, or has no entry of that name."""
     NOT_CONFIGURED = 4
@@ -28,8 +28,8 @@ class Exit(enum.IntEnum):
 EPILOG = """\b
 Exit status:
     0  success
-    1  the call failed; drill: a fault was not survived
-    2  the command line is wrong
+    1  the call failed; batch: rows failed; drill: a fault was not survived
+    2  the command line is wrong; batch: the job cannot begin
     3  the file is missing or invalid, or has no entry of that name
     4  check --strict: a model is not configured
   130  interrupted

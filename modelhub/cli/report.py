@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from modelhub.cli.call_trace import CallTrace
 
-__all__ = ["format_config_error", "make_problem_dicts", "report_errors", "fail_usage"]
+__all__ = ["fail_usage", "format_config_error", "make_problem_dicts", "print_simple_error", "report_errors"]
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def report_errors(*, as_json: bool = False, trace: CallTrace | None = None) -> I
                 print_lines(*format_config_error(error), err=True, wraps=False)
             raise typer.Exit(Exit.CONFIG) from None
         except UnknownModel as error:
-            _print_simple("UnknownModel", str(error), as_json)
+            print_simple_error("UnknownModel", str(error), as_json)
             raise typer.Exit(Exit.CONFIG) from None
     except KeyboardInterrupt:
         # The terminal has printed ^C, and the cursor is behind it.
@@ -55,7 +55,7 @@ def report_errors(*, as_json: bool = False, trace: CallTrace | None = None) -> I
     except OSError as error:
         _silence_output()
         place = f" {error.filename}" if error.filename else " the output"
-        _print_simple("OSError", f"cannot write{place}: {(error.strerror or str(error)).lower()}", as_json=False)
+        print_simple_error("OSError", f"cannot write{place}: {(error.strerror or str(error)).lower()}", as_json=False)
         raise typer.Exit(Exit.FAILED) from None
 
 
@@ -64,7 +64,8 @@ def fail_usage(message: str, hint: str) -> NoReturn:
     raise typer.BadParameter(message, param_hint=hint)
 
 
-def _print_simple(kind: str, message: str, as_json: bool) -> None:
+def print_simple_error(kind: str, message: str, as_json: bool) -> None:
+    """Print an error that has a *kind* and a *message* and nothing else; as JSON, to standard output."""
     if as_json:
         _print_error(kind, message)
     else:

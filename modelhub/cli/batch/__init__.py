@@ -1,0 +1,1 @@
+"""`modelhub batch`: ask a model once for each row of a file."""

@@ -1,0 +1,204 @@
+"""`modelhub batch`: ask a model once for each row of a file, and go on where a killed job stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelhub.cli.exit import Exit
+from modelhub.cli.options import AsJson, ConfigFile, Name, Parameters, SchemaSource, parse_parameters, read_schema
+from modelhub.cli.report import fail_usage, print_simple_error, report_errors
+
+if TYPE_CHECKING:
+    from modelhub.hub import Hub
+    from modelhub.jobs.batch_job import JobProgress
+    from modelhub.jobs.plan import JobOptions, JobRows
+
+__all__ = ["batch"]
+
+
+Source = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="The rows: a file that ends in .jsonl, .csv or .parquet.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="The answers: .jsonl, .csv or .parquet.")]
+PromptTemplate = Annotated[
+    str | None,
+    typer.Option("--prompt", "-p", metavar="TEMPLATE", help='A prompt with columns, as in "Summarise: {text}".'),
+]
+SystemMessage = Annotated[
+    str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message of every row.")
+]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="A tag of every call; can be repeated.")
+]
+Deadline = Annotated[
+    str | None, typer.Option("--deadline", metavar="TIME", help="The time of each call, such as 30s or 2m.")
+]
+Concurrency = Annotated[
+    int, typer.Option("--concurrency", "-c", metavar="N", min=1, help="How many calls are under way at a time.")
+]
+Budget = Annotated[
+    str | None, typer.Option("--budget", metavar="AMOUNT", help="Begin no row that could exceed this, such as 20usd.")
+]
+Ordered = Annotated[
+    bool, typer.Option("--ordered", help="Write the answers in the order of the rows, when all are there.")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask rows again that failed before.")]
+IsDryRun = Annotated[bool, typer.Option("--dry-run", help="Ask nobody; say what it may cost.")]
+
+
+def batch(
+    name: Name,
+    source: Source,
+    output: Output,
+    prompt: PromptTemplate = None,
+    system: SystemMessage = None,
+    schema: SchemaSource = None,
+    ask: Parameters = None,
+    tag: Tags = None,
+    deadline: Deadline = None,
+    concurrency: Concurrency = 16,
+    budget: Budget = None,
+    ordered: Ordered = False,
+    retry_failed: RetryFailed = False,
+    dry_run: IsDryRun = False,
+    as_json: AsJson = False,
+    file: ConfigFile = None,
+) -> None:
+    """Ask a model or a chain once for each row of a file.
+
+    A row is a prompt, or messages, or any columns with --prompt. A journal beside the output keeps every answer: the
+    same command goes on where a job was interrupted or killed, and asks nothing twice. Ctrl-C finishes the calls under
+    way, a second one cancels them.
+
+    \b
+    Examples:
+      modelhub batch primary prompts.jsonl -o answers.jsonl --dry-run
+      modelhub batch primary reviews.csv -o topics.csv --prompt "Name the topic: {text}" --ask temperature=0
+      modelhub batch primary scans.parquet -o invoices.parquet -p "{text}" --schema app:Invoice --budget 20usd
+    """
+    with report_errors(as_json=as_json), _report_job_errors(as_json=as_json):
+        from modelhub.jobs.plan import JobOptions
+
+        parameters, structure = _make_parameters(ask, tag, deadline), None if schema is None else read_schema(schema)
+        how = (parameters, structure, concurrency, _parse_budget(budget), ordered, retry_failed)
+        command = _BatchCommand(name, JobOptions(source, output, prompt, system, *how), file, as_json)
+        _run(command, dry_run)
+
+
+def _run(command: _BatchCommand, dry_run: bool) -> None:
+    """Run *command*, or say what it would do; exit with a status if that is not 0."""
+    command.options.check_files()
+    status = asyncio.run(command.plan() if dry_run else command.run())
+    if status:
+        raise typer.Exit(status)
+
+
+def _make_parameters(ask: list[str] | None, tags: list[str] | None, deadline: str | None) -> dict[str, Any]:
+    """Return the keywords of every call."""
+    return parse_parameters(ask) | _parse_tags(tags) | ({} if deadline is None else {"deadline": deadline})
+
+
+@contextmanager
+def _report_job_errors(*, as_json: bool) -> Iterator[None]:
+    """Print the error of a job that cannot begin, and exit with the status of a wrong command line."""
+    from modelhub.jobs.errors import JobError
+
+    try:
+        yield
+    except JobError as error:
+        print_simple_error("JobError", str(error), as_json)
+        raise typer.Exit(Exit.USAGE) from None
+
+
+def _parse_tags(texts: list[str] | None) -> dict[str, Any]:
+    if not texts:
+        return {}
+    if wrong := next((text for text in texts if not text.partition("=")[1]), None):
+        fail_usage(f"expected NAME=VALUE, such as job=nightly, not {wrong!r}", "--tag")
+    return {"tags": {name: value for name, _, value in (text.partition("=") for text in texts)}}
+
+
+def _parse_budget(text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    from modelhub.jobs.budget import parse_budget
+
+    try:
+        return parse_budget(text)
+    except ValueError as error:
+        fail_usage(str(error), "--budget")
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchCommand:
+    """The arguments of the command."""
+
+    name: str
+    options: JobOptions
+    file: Path | None
+    as_json: bool
+
+    def _open_rows(self, hub: Hub) -> JobRows:
+        from modelhub.core.call_options import parse_call_options
+        from modelhub.jobs.keys import RowKeys, describe_entries
+        from modelhub.jobs.plan import JobRows
+
+        parsed = parse_call_options(dict(self.options.parameters))  # what is wrong is said before a row is read
+        entries = describe_entries(hub.loaded, self.name)
+        return JobRows(self.options, RowKeys(entries, parsed.parameters, self.options.structured_model))
+
+    async def plan(self) -> Exit:
+        """Print what the job would do, and what it may cost."""
+        from modelhub.cli.batch.summary import print_plan
+        from modelhub.hub import Hub
+        from modelhub.jobs.dry_run import plan_run
+        from modelhub.jobs.journal import Journal, find_journal
+
+        async with Hub.from_yaml(self.file) as hub:
+            model, rows = hub.get(self.name), self._open_rows(hub)
+            path = find_journal(self.options.output)
+            journal = Journal(path) if path.exists() else None
+            try:
+                run = plan_run(model, self.options, rows, journal)
+            finally:
+                if journal is not None:
+                    journal.close()
+        print_plan(self.name, run, self.options, as_json=self.as_json)
+        return Exit.OK
+
+    async def run(self) -> Exit:
+        """Run the job, print its summary, and return the exit status."""
+        from modelhub.cli.batch.interrupt import stop_on_interrupt
+        from modelhub.cli.batch.progress import show_progress
+        from modelhub.cli.batch.summary import print_summary
+        from modelhub.hub import Hub
+        from modelhub.jobs.batch_job import BatchJob
+        from modelhub.jobs.journal import Journal, find_journal
+
+        async with Hub.from_yaml(self.file) as hub:
+            model, rows = hub.get(self.name), self._open_rows(hub)
+            journal = Journal(find_journal(self.options.output))
+            try:
+                job = BatchJob(model, self.options, rows, journal)
+                with stop_on_interrupt(job) as interrupts:
+                    async with show_progress(job.progress):
+                        progress = await job.run()
+                totals = journal.sum_totals()
+            finally:
+                journal.close()
+        print_summary(progress, totals, self.options, interrupted=interrupts.count > 0, as_json=self.as_json)
+        return _find_status(progress, interrupted=interrupts.count > 0)
+
+
+def _find_status(progress: JobProgress, *, interrupted: bool) -> Exit:
+    if interrupted and progress.left:
+        return Exit.INTERRUPTED
+    return Exit.FAILED if progress.failed or progress.left else Exit.OK

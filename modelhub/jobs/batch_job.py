@@ -1,0 +1,281 @@
+"""A job: every row of a file is asked once, and its answer is in the journal before it is in the output.
+
+The journal is the truth; the output is written anew by each run, from the answers of the journal and those that come
+in, to a file of its own that takes the output's place at the end. So no row is missing or there twice, whenever the
+job was killed before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from modelhub.core.errors import BudgetExceeded
+from modelhub.core.model import ChatModelBase
+from modelhub.core.row_progress import MapProgress
+from modelhub.core.row_result import RowResult
+from modelhub.core.row_stream import RowStream
+from modelhub.jobs.answer import Answer, make_answer
+from modelhub.jobs.budget import JobBudget
+from modelhub.jobs.errors import JobError
+from modelhub.jobs.estimate import CostEstimator
+from modelhub.jobs.files import find_format, make_writer
+from modelhub.jobs.journal import Journal
+from modelhub.jobs.plan import CHUNK_ROWS, JobOptions, JobRow, JobRows
+from modelhub.jobs.rows import InputRow, RowWriter, merge_columns
+
+__all__ = ["BatchJob", "JobProgress"]
+
+_MAX_SAMPLES = 5
+_MAX_REPEATED = 10_000  # rows that wait for the answer of a row like them, before no further row is read
+
+
+@dataclass(slots=True)
+class JobProgress:
+    """How far a job is: `calls` for the rows that are asked, and the counts of all rows.
+
+    `total` is the number of rows of the input, `answered` and `failed` rows are done; `reused` of them had their answer
+    in the journal, `repeated` got that of a row like them, and `invalid` could not be asked.
+    """
+
+    total: int
+    calls: MapProgress
+    answered: int = 0
+    failed: int = 0
+    reused: int = 0
+    repeated: int = 0
+    invalid: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    """How often each class of error occurred."""
+    samples: list[str] = field(default_factory=list)
+    """The places and errors of the first rows that failed."""
+    stop_reason: str | None = None
+    """Why the job ended before its last row, if it did."""
+
+    @property
+    def done(self) -> int:
+        """The number of rows that are done."""
+        return self.answered + self.failed
+
+    @property
+    def left(self) -> int:
+        """The number of rows that are not done."""
+        return max(0, self.total - self.done)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until all rows are done at this rate, or None if that is not known."""
+        rate = self.calls.rate
+        return self.left / rate if rate else None
+
+
+@dataclass(slots=True)
+class _WaitingRow:
+    """A row that is under way, and those like it, which get the same answer; `reserved` is its part of the budget."""
+
+    job_row: JobRow
+    repeated: list[InputRow] = field(default_factory=list)
+    reserved: Decimal = Decimal(0)
+
+
+class _RecentKeys:
+    """The last *most* keys that were answered, which the journal did not have when rows were looked up in it."""
+
+    def __init__(self, most: int) -> None:
+        self._order: deque[bytes] = deque()
+        self._keys: set[bytes] = set()
+        self._most = most
+
+    def add(self, key: bytes) -> None:
+        """Add *key*; the oldest is forgotten if there are too many."""
+        self._order.append(key)
+        self._keys.add(key)
+        if len(self._order) > self._most:
+            self._keys.discard(self._order.popleft())
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._keys
+
+
+class BatchJob:
+    """One run of a job: *model* is asked for the *rows* that the *journal* has no answer for.
+
+    Its `progress` is up to date at any time.
+    """
+
+    def __init__(self, model: ChatModelBase, options: JobOptions, rows: JobRows, journal: Journal) -> None:
+        self._model: Any = model
+        self._options = options
+        self._rows = rows
+        self._journal = journal
+        self._waiting: dict[bytes, _WaitingRow] = {}
+        self._repeated = 0  # rows in `_waiting` that are not under way themselves
+        self._recent = _RecentKeys(CHUNK_ROWS + options.concurrency)
+        self._row_done = asyncio.Event()
+        self._budget: JobBudget | None = None
+        self._estimator: CostEstimator | None = None
+        self._writer: RowWriter | None = None
+        self._partial = options.output.with_name(f"{options.output.name}.partial")
+        calls = MapProgress(model.services.clock)
+        self.progress = JobProgress(rows.reader.count(), calls)
+        self._stream: RowStream[Any] = RowStream(
+            self._ask, self._read_pending(), calls, concurrency=options.concurrency
+        )
+
+    async def run(self) -> JobProgress:
+        """Ask the rows, and write the output; return the final progress.
+
+        Raises JobError if the budget cannot be kept, or is gone already.
+        """
+        if self._options.budget is not None:
+            self._open_budget(self._options.budget)
+        columns = self._rows.find_columns()
+        kind = find_format(self._options.output)
+        if not self._options.ordered:
+            self._writer = make_writer(self._partial, kind, columns)
+        try:
+            async with self._stream:
+                async for result in self._stream:
+                    self._record([result, *self._stream.take_ready()])
+            if self._options.ordered:
+                self._writer = make_writer(self._partial, kind, columns)
+                self._write_in_order(self._writer)
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+        self._partial.replace(self._options.output)
+        return self.progress
+
+    def stop(self) -> None:
+        """Begin no further row; rows under way are finished, and the output is written."""
+        self._stream.stop()
+
+    async def cancel(self) -> None:
+        """Cancel rows under way as well; the output is written."""
+        await self._stream.aclose()
+
+    def _open_budget(self, limit: Decimal) -> None:
+        totals = self._journal.sum_totals()
+        known = totals.answered + totals.failed
+        average = totals.output_tokens / known if totals.output_tokens else None
+        self._estimator = estimator = CostEstimator(self._model, self._options.parameters, average)
+        if estimator.unpriced:
+            names = ", ".join(f"`{name}`" for name in estimator.unpriced)
+            raise JobError(f"the price of {names} is not known, so no budget can be kept: set `pricing:` in the entry")
+        self._budget = JobBudget(limit, totals.cost)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    async def _read_pending(self) -> AsyncIterator[JobRow]:
+        """Yield the rows that must be asked; the others are done at once, or with the row that they are like."""
+        for job_row in self._rows.read(self._journal):
+            if job_row.answer is not None:
+                self._finish_known(job_row, job_row.answer)
+                if not self.progress.done % CHUNK_ROWS:
+                    await asyncio.sleep(0)  # others have their turn while a journal is gone through
+            elif (waiting := self._waiting.get(job_row.key)) is not None:
+                waiting.repeated.append(job_row.row)
+                await self._wait_for_repeated()
+            elif job_row.key in self._recent:
+                self._finish_repeated(job_row.row, self._journal.find([job_row.key])[job_row.key])
+            elif await self._begin(job_row):
+                yield job_row
+            else:
+                return
+
+    async def _wait_for_repeated(self) -> None:
+        self._repeated += 1
+        while self._repeated >= _MAX_REPEATED:
+            self._row_done.clear()
+            await self._row_done.wait()
+
+    async def _begin(self, job_row: JobRow) -> bool:
+        """Set the cost of *job_row* aside, if there is a budget. Returns False if there is not enough left of it."""
+        waiting = _WaitingRow(job_row)
+        if self._budget is not None and self._estimator is not None:
+            amount = self._estimator.reserve(job_row.messages)
+            if not await self._budget.reserve(amount):
+                self.progress.stop_reason = (
+                    f"the budget of ${self._budget.limit} is spent: ${self._budget.spent:.4f} are gone, "
+                    f"and the next row may cost ${amount:.4f}"
+                )
+                return False
+            waiting.reserved = amount
+        self._waiting[job_row.key] = waiting
+        return True
+
+    async def _ask(self, job_row: JobRow) -> Any:
+        return await self._model(
+            job_row.messages,
+            structured_model=self._options.structured_model,
+            stream=False,
+            **self._options.parameters,
+        )
+
+    # -- what comes in ---------------------------------------------------------------------------------------------
+
+    def _record(self, results: list[RowResult[Any]]) -> None:
+        """Write *results* to the journal, then to the output."""
+        answers: list[tuple[JobRow, Answer]] = []
+        for result in results:
+            job_row: JobRow = result.row
+            answer = make_answer(result, has_output=self._options.has_output)
+            self._settle(job_row, answer)
+            if isinstance(result.error, BudgetExceeded):  # not the row's fault: it is asked when there is money again
+                self.progress.stop_reason = str(result.error)
+                self._repeated -= len(self._waiting.pop(job_row.key).repeated)
+                self.stop()
+                continue
+            answers.append((job_row, answer))
+        self._journal.add([(job_row.key, answer) for job_row, answer in answers])
+        for job_row, answer in answers:
+            waiting = self._waiting.pop(job_row.key)
+            self._recent.add(job_row.key)
+            self._repeated -= len(waiting.repeated)
+            self._finish(job_row.row, answer)
+            for row in waiting.repeated:
+                self._finish_repeated(row, answer)
+        self._row_done.set()
+        if self._writer is not None:
+            self._writer.flush()
+
+    def _settle(self, job_row: JobRow, answer: Answer) -> None:
+        if self._budget is not None:
+            self._budget.settle(self._waiting[job_row.key].reserved, answer.cost)
+
+    def _finish_known(self, job_row: JobRow, answer: Answer) -> None:
+        if not job_row.key:
+            self.progress.invalid += 1
+        elif answer.is_new:
+            self.progress.repeated += 1
+        else:
+            self.progress.reused += 1
+        self._finish(job_row.row, answer)
+
+    def _finish_repeated(self, row: InputRow, answer: Answer) -> None:
+        self.progress.repeated += 1
+        self._finish(row, answer)
+
+    def _finish(self, row: InputRow, answer: Answer) -> None:
+        if answer.has_failed:
+            self._count_failure(row, answer.columns["error"])
+        else:
+            self.progress.answered += 1
+        if self._writer is not None:
+            self._writer.write(merge_columns(row, answer.columns))
+
+    def _count_failure(self, row: InputRow, error: str) -> None:
+        self.progress.failed += 1
+        self.progress.errors[error.partition(":")[0]] += 1
+        if len(self.progress.samples) < _MAX_SAMPLES:
+            self.progress.samples.append(error if row.place in error else f"{row.place}: {error}")
+
+    def _write_in_order(self, writer: RowWriter) -> None:
+        """Write every row that has an answer, in the order of the input."""
+        for job_row in self._rows.read(self._journal, retry_failed=False):
+            if job_row.answer is not None:
+                writer.write(merge_columns(job_row.row, job_row.answer.columns))

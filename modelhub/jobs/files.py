@@ -1,0 +1,213 @@
+"""Files of rows: JSONL and CSV; which format a file has is told by its ending."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelhub.core.errors import InvalidRequest
+from modelhub.jobs.errors import JobError
+from modelhub.jobs.rows import InputRow, RowReader, RowWriter
+
+__all__ = ["FORMATS", "find_format", "make_writer", "open_reader"]
+
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+"""The formats by the ending of a file's name."""
+_encode_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_TYPES: tuple[tuple[type, str], ...] = ((bool, "bool"), (int, "int"), (float, "float"), (str, "text"))
+
+
+def find_format(path: Path) -> str:
+    """Return the format of the file *path*: "jsonl", "csv" or "parquet". Raises JobError for another ending."""
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise JobError(f"{path}: the name of the file must end in {', '.join(FORMATS)}")
+    return kind
+
+
+def open_reader(path: Path) -> RowReader:
+    """Return what reads the file *path*. Raises JobError if it is not there, or not of its format."""
+    kind = find_format(path)
+    if not path.is_file():
+        raise JobError(f"{path}: there is no such file")
+    if kind == "parquet":
+        from modelhub.jobs.parquet import ParquetReader
+
+        return ParquetReader(path)
+    return CsvReader(path) if kind == "csv" else JsonlReader(path)
+
+
+def make_writer(path: Path, kind: str, columns: Mapping[str, Any] | None) -> RowWriter:
+    """Return what writes the file *path* in the format *kind*; *columns*, with their types, are None for JSONL."""
+    if columns is None:
+        return JsonlWriter(path)
+    if kind == "parquet":
+        from modelhub.jobs.parquet import ParquetWriter
+
+        return ParquetWriter(path, columns)
+    return CsvWriter(path, columns)
+
+
+class JsonlReader:
+    """Reads a JSON value from each line: an object, text (a prompt) or a list (messages); empty lines are skipped."""
+
+    columns = None
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def count(self) -> int:
+        """Return the number of lines that are not empty."""
+        with self._path.open("rb") as file:
+            return sum(1 for line in file if not line.isspace())
+
+    def find_columns(self) -> dict[str, str]:
+        """Return the keys of all objects; a key whose values have several types is written as JSON."""
+        types: dict[str, str] = {}
+        for row in self:
+            for name, value in row.columns.items():
+                kind = _find_type(value)
+                types[name] = _merge_types(types.get(name, kind), kind)
+        return {name: kind or "text" for name, kind in types.items()}
+
+    def __iter__(self) -> Iterator[InputRow]:
+        number = 0
+        with self._path.open("rb") as file:
+            for line_number, line in enumerate(file, 1):
+                if line_number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - the mark of UTF-8 is no text
+                if line.isspace() or not line:
+                    continue
+                number += 1
+                yield _parse_line(line, number, f"line {line_number}")
+
+
+def _parse_line(line: bytes, number: int, place: str) -> InputRow:
+    try:
+        value = json.loads(line)
+    except UnicodeDecodeError:
+        return _make_bad_row(number, place, "is not UTF-8 text")
+    except json.JSONDecodeError as error:
+        return _make_bad_row(number, place, f"is not JSON: {error.msg.lower()}, at character {error.pos + 1}")
+    except RecursionError:
+        return _make_bad_row(number, place, "is not JSON that can be read: it is nested too deeply")
+    if isinstance(value, dict):
+        return InputRow(number, place, value)
+    if isinstance(value, str | list):
+        return InputRow(number, place, {"prompt" if isinstance(value, str) else "messages": value})
+    return _make_bad_row(number, place, f"is neither an object nor text nor a list of messages, but {line[:20]!r}")
+
+
+def _make_bad_row(number: int, place: str, what: str) -> InputRow:
+    return InputRow(number, place, {}, InvalidRequest(f"{place} {what}"))
+
+
+def _find_type(value: Any) -> str:
+    """Return the type of a JSON value; "" for null."""
+    if value is None:
+        return ""
+    return next((kind for type_, kind in _TYPES if isinstance(value, type_)), "json")
+
+
+def _merge_types(first: str, second: str) -> str:
+    if first == second or not second:
+        return first
+    if not first:
+        return second
+    return "float" if {first, second} == {"int", "float"} else "json"
+
+
+class JsonlWriter:
+    """Writes each row as a JSON object on a line."""
+
+    def __init__(self, path: Path) -> None:
+        # What an input in another encoding held must not stop the job.
+        self._file = path.open("w", encoding="utf-8", errors="replace", newline="\n")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write *row*; dates and the like as text."""
+        self._file.write(_encode_json(row) + "\n")
+
+    def flush(self) -> None:
+        """Pass all lines to the operating system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class CsvReader:
+    """Reads a CSV file whose first line names the columns; all values are text. Raises JobError without such a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        csv.field_size_limit(sys.maxsize)  # the module's own bound, for the process, is less than a long document
+        with self._open() as file:
+            self.columns: Sequence[str] = next(csv.reader(file), [])
+        if not self.columns:
+            raise JobError(f"{path}: the first line must name the columns")
+        repeated = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        if repeated:
+            raise JobError(f"{path}: two columns are called `{repeated[0]}`")
+
+    def _open(self) -> Any:
+        # Bytes that are not UTF-8 go through as they are, so that a row with such a text fails, and no other.
+        return self._path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        with self._open() as file:
+            return sum(1 for values in csv.reader(file) if values) - 1
+
+    def find_columns(self) -> dict[str, str]:
+        """Return the columns, all of which are text."""
+        return dict.fromkeys(self.columns, "text")
+
+    def __iter__(self) -> Iterator[InputRow]:
+        width, number = len(self.columns), 0
+        with self._open() as file:
+            reader = csv.reader(file)
+            next(reader, None)
+            line_number = reader.line_num + 1
+            for values in reader:
+                place, line_number = f"line {line_number}", reader.line_num + 1
+                if not values:
+                    continue
+                number += 1
+                if len(values) == width:
+                    yield InputRow(number, place, dict(zip(self.columns, values, strict=True)))
+                else:
+                    yield _make_bad_row(number, place, f"has {len(values)} fields, not {width} as the first line says")
+
+
+class CsvWriter:
+    """Writes rows as CSV, with a first line that names the *columns*; lists and mappings are written as JSON."""
+
+    def __init__(self, path: Path, columns: Mapping[str, Any]) -> None:
+        self._file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        self._columns = list(columns)
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(self._columns)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write *row*; what is missing or None is empty."""
+        self._writer.writerow([_as_field(row.get(name)) for name in self._columns])
+
+    def flush(self) -> None:
+        """Pass all lines to the operating system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _as_field(value: Any) -> Any:
+    if isinstance(value, Mapping | list):
+        return _encode_json(value)
+    return value

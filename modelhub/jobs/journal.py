@@ -1,0 +1,134 @@
+"""The journal of a job: every answer, by the key of its row, in an SQLite file beside the output.
+
+It is in WAL mode with `synchronous=NORMAL`: a transaction is in the operating system's hands when it is committed, so
+nothing that was committed is lost when the process is killed at any point, and no row pays for an fsync. If the power
+fails, the last moments may be missing, and those rows are asked again; the file itself stays whole.
+
+`locking_mode=EXCLUSIVE` keeps a second job away from the same output until this process has ended, in whatever way,
+and saves the index in shared memory.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from modelhub.jobs.answer import Answer
+from modelhub.jobs.errors import JobError
+
+__all__ = ["Journal", "JournalTotals", "find_journal"]
+
+_VERSION = 1
+_SCHEMA = """CREATE TABLE answers (
+    key BLOB PRIMARY KEY,
+    failed INTEGER NOT NULL,
+    columns TEXT NOT NULL,
+    cost TEXT,
+    output_tokens INTEGER NOT NULL
+)"""
+_CACHE_KIB = 16_384
+_encode_json = json.JSONEncoder(default=str).encode  # made once: `json.dumps` would make one for each row
+
+
+@dataclass(frozen=True, slots=True)
+class JournalTotals:
+    """What is in a journal; `cost` is in US dollars, `unpriced` the number of answers whose cost is not known."""
+
+    answered: int = 0
+    failed: int = 0
+    cost: Decimal = Decimal(0)
+    unpriced: int = 0
+    output_tokens: int = 0
+
+
+def find_journal(output: Path) -> Path:
+    """Return the path of the journal of the file *output*."""
+    return output.with_name(f"{output.name}.journal")
+
+
+class Journal:
+    """The answers of a job. It belongs to one process at a time.
+
+    Raises JobError if another process has it, if it cannot be opened, or if it is no journal of this version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.touch(mode=0o600)  # answers are as confidential as prompts
+        self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            self._database.close()
+            is_busy = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            reason = "another job is writing this output" if is_busy else f"it cannot be opened: {error}"
+            raise JobError(f"{path}: {reason}") from None
+
+    def _open(self) -> None:
+        execute = self._database.execute
+        execute("PRAGMA locking_mode=EXCLUSIVE")
+        execute("PRAGMA journal_mode=WAL")
+        execute("PRAGMA synchronous=NORMAL")
+        execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        execute("BEGIN IMMEDIATE")
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            execute(_SCHEMA)
+            execute(f"PRAGMA user_version={_VERSION}")
+        execute("COMMIT")
+        if version not in (0, _VERSION):
+            raise sqlite3.DatabaseError(f"it is of version {version}, and this modelhub writes version {_VERSION}")
+
+        (self._last_row,) = execute("SELECT COALESCE(MAX(rowid), 0) FROM answers").fetchone()
+
+    def find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
+        """Return the answers that are there for *keys*."""
+        wanted = list(dict.fromkeys(keys))
+        if not wanted:
+            return {}
+        marks = ",".join("?" * len(wanted))
+        rows = self._database.execute(
+            f"SELECT key, failed, columns, cost, output_tokens, rowid > ? FROM answers WHERE key IN ({marks})",  # noqa: S608
+            (self._last_row, *wanted),
+        )
+        return {key: _load_answer(*stored) for key, *stored in rows}
+
+    def add(self, answers: Sequence[tuple[bytes, Answer]]) -> None:
+        """Write *answers* in one transaction; an answer for the same key is replaced."""
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.executemany(
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
+            [
+                (
+                    key,
+                    answer.has_failed,
+                    _encode_json(answer.columns),
+                    None if answer.cost is None else str(answer.cost),
+                    answer.output_tokens,
+                )
+                for key, answer in answers
+            ],
+        )
+        self._database.execute("COMMIT")
+
+    def sum_totals(self) -> JournalTotals:
+        """Return what all answers come to."""
+        (answered, failed, cost, unpriced, tokens) = self._database.execute(
+            "SELECT TOTAL(NOT failed), TOTAL(failed), TOTAL(CAST(cost AS REAL)), TOTAL(cost IS NULL),"
+            " TOTAL(output_tokens) FROM answers"
+        ).fetchone()
+        return JournalTotals(int(answered), int(failed), Decimal(f"{cost:.9f}"), int(unpriced), int(tokens))
+
+    def close(self) -> None:
+        """Close the file, and take its write-ahead log into it."""
+        self._database.close()
+
+
+def _load_answer(failed: int, columns: str, cost: str | None, output_tokens: int, is_new: int) -> Answer:
+    loaded: dict[str, Any] = json.loads(columns)
+    return Answer(loaded, bool(failed), None if cost is None else Decimal(cost), output_tokens, bool(is_new))

@@ -1,0 +1,106 @@
+"""Parquet files, through pyarrow (extra `parquet`)."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelhub.jobs.errors import JobError
+from modelhub.jobs.rows import InputRow
+from modelhub.version import install_command
+
+__all__ = ["ParquetReader", "ParquetWriter"]
+
+_READ_ROWS = 256  # rows that are turned into objects together
+_WRITE_ROWS = 4096  # rows of one group of the file
+
+
+def _import_pyarrow() -> Any:
+    try:
+        importlib.import_module("pyarrow.parquet")  # a submodule of what is returned
+        return importlib.import_module("pyarrow")
+    except ImportError:
+        raise JobError(f"Parquet files need pyarrow: {install_command('parquet')}") from None
+
+
+class ParquetReader:
+    """Reads the rows of a Parquet file. Raises JobError if it is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._pyarrow = _import_pyarrow()
+        self._path = path
+        with self._open() as file:
+            self._schema = file.schema_arrow
+            self._rows = file.metadata.num_rows
+        self.columns: Sequence[str] = list(self._schema.names)
+
+    def _open(self) -> Any:
+        try:
+            return self._pyarrow.parquet.ParquetFile(self._path)
+        except self._pyarrow.ArrowException as error:
+            reason = str(error).splitlines()[0]
+            raise JobError(f"{self._path}: this is no Parquet file: {reason}") from None
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return int(self._rows)
+
+    def find_columns(self) -> dict[str, Any]:
+        """Return the columns with their types."""
+        return {field.name: field.type for field in self._schema}
+
+    def __iter__(self) -> Iterator[InputRow]:
+        number = 0
+        with self._open() as file:
+            for batch in file.iter_batches(batch_size=_READ_ROWS):
+                for columns in batch.to_pylist():
+                    number += 1
+                    yield InputRow(number, f"row {number}", columns)
+
+
+class ParquetWriter:
+    """Writes rows into a Parquet file with these *columns*; a file without its end, of a killed job, cannot be read."""
+
+    def __init__(self, path: Path, columns: Mapping[str, Any]) -> None:
+        self._pyarrow = pyarrow = _import_pyarrow()
+        text = pyarrow.string()
+        types = {
+            "int": pyarrow.int64(),
+            "float": pyarrow.float64(),
+            "bool": pyarrow.bool_(),
+            "text": text,
+            "json": text,
+        }
+        self._json_columns = [name for name, kind in columns.items() if isinstance(kind, str) and kind == "json"]
+        self._schema = pyarrow.schema(
+            [(name, types[kind] if isinstance(kind, str) else kind) for name, kind in columns.items()]
+        )
+        self._file = pyarrow.parquet.ParquetWriter(path, self._schema)
+        self._rows: list[Mapping[str, Any]] = []
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write *row*; what is missing is null."""
+        changed = {
+            name: json.dumps(row[name], ensure_ascii=False, default=str)
+            for name in self._json_columns
+            if row.get(name) is not None
+        }
+        self._rows.append({**row, **changed} if changed else row)
+        if len(self._rows) >= _WRITE_ROWS:
+            self._write_group()
+
+    def flush(self) -> None:
+        """Do nothing: rows are written in groups, and can be read when the file is finished."""
+
+    def _write_group(self) -> None:
+        rows, self._rows = self._rows, []
+        self._file.write_table(self._pyarrow.Table.from_pylist(rows, schema=self._schema))
+
+    def close(self) -> None:
+        """Write the last group, and what makes the file complete."""
+        if self._rows:
+            self._write_group()
+        self._file.close()

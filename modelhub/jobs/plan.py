@@ -1,0 +1,135 @@
+"""What a job is asked to do, and the rows of its input as they are to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from modelhub.core.errors import InvalidRequest
+from modelhub.core.row_prompts import RowPrompts
+from modelhub.jobs.answer import Answer, format_error
+from modelhub.jobs.errors import JobError
+from modelhub.jobs.files import find_format, open_reader
+from modelhub.jobs.journal import Journal, find_journal
+from modelhub.jobs.keys import RowKeys
+from modelhub.jobs.rows import InputRow, RowReader, name_columns
+
+__all__ = ["CHUNK_ROWS", "JobOptions", "JobRow", "JobRows"]
+
+CHUNK_ROWS = 128
+"""How many rows are looked up in the journal together."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What a job is asked to do.
+
+    The rows of *source* are asked with the template *prompt* and the message *system*, if there are any, *parameters*
+    and the structure *structured_model*, *concurrency* at a time; their answers go into *output*, in the order of the
+    input if *ordered*. *budget* is in US dollars. With *retry_failed*, rows that failed before are asked again.
+    """
+
+    source: Path
+    output: Path
+    prompt: str | None = None
+    system: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    structured_model: Any = None
+    concurrency: int = 16
+    budget: Decimal | None = None
+    ordered: bool = False
+    retry_failed: bool = False
+
+    def check_files(self) -> None:
+        """Raise JobError if the output would replace the input, or a file that no job has written."""
+        find_format(self.source)
+        find_format(self.output)
+        if self.output.resolve() == self.source.resolve():
+            raise JobError(f"{self.output}: the output would replace the input")
+        if self.output.exists() and not find_journal(self.output).exists():
+            raise JobError(
+                f"{self.output} exists, and has no journal of an earlier run: choose another name, or remove the file"
+            )
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the answers have a structure."""
+        return self.structured_model is not None
+
+
+@dataclass(slots=True)
+class JobRow:
+    """A row of the input with what is sent for it, and its key.
+
+    `answer` is there if the row need not be asked: it is in the journal, or the row is wrong.
+    """
+
+    row: InputRow
+    messages: Any = None
+    key: bytes = b""
+    answer: Answer | None = None
+
+
+class JobRows:
+    """The rows of a job's input, with the answers that the journal has. Raises JobError, and InvalidRequest."""
+
+    def __init__(self, options: JobOptions, keys: RowKeys) -> None:
+        self._options = options
+        self._keys = keys
+        self._prompts = RowPrompts(options.prompt, options.system)
+        self.reader: RowReader = open_reader(options.source)
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        """Raise JobError if no row has a column that the template names."""
+        columns, template = self.reader.columns, self._prompts.template
+        if columns is None:
+            return
+        if template is None and not {"messages", "prompt"} & set(columns):
+            raise JobError(
+                f"{self._options.source} has neither a column `messages` nor `prompt` (it has: {', '.join(columns)}): "
+                'name its columns in a prompt, such as "Summarise: {text}"'
+            )
+        for name in template.columns if template is not None else ():
+            if name not in columns and name.partition(".")[0] not in columns:
+                raise JobError(f"{self._options.source} has no column `{name}` (it has: {', '.join(columns)})")
+
+    def find_columns(self) -> dict[str, Any] | None:
+        """Return the columns of the output with their types, or None for JSONL, where each row has its own."""
+        if find_format(self._options.output) == "jsonl":
+            return None
+        return name_columns(self.reader.find_columns(), self._options.has_output)
+
+    def read(self, journal: Journal | None, *, retry_failed: bool | None = None) -> Iterator[JobRow]:
+        """Yield every row; those that the *journal* has answered have their answer."""
+        retry_failed = self._options.retry_failed if retry_failed is None else retry_failed
+        rows = iter(self.reader)
+        while chunk := [self._make_row(row) for row in islice(rows, CHUNK_ROWS)]:
+            if journal is not None:
+                answers = journal.find(row.key for row in chunk if row.answer is None)
+                for row in chunk:
+                    answer = answers.get(row.key)
+                    if answer is not None and not (answer.has_failed and retry_failed):
+                        row.answer = answer
+            yield from chunk
+
+    def _make_row(self, row: InputRow) -> JobRow:
+        try:
+            if row.problem is not None:
+                raise row.problem
+            messages = self._prompts.make_messages(row.columns)
+        except InvalidRequest as error:
+            message = str(error) if error is row.problem else f"{row.place}: {error}"
+            return JobRow(row, answer=make_bad_answer(InvalidRequest(message), has_output=self._options.has_output))
+        return JobRow(row, messages, self._keys.make_key(messages))
+
+
+def make_bad_answer(error: InvalidRequest, *, has_output: bool) -> Answer:
+    """Return the answer of a row that cannot be asked."""
+    columns: dict[str, Any] = {"answer": None, **({"output": None} if has_output else {}), "error": format_error(error)}
+    columns |= {"model": None, "finish_reason": None, "input_tokens": 0, "output_tokens": 0, "cost": 0.0}
+    return Answer(columns, has_failed=True, cost=Decimal(0))
