@@ -14,6 +14,7 @@ from modelhub.cli.drill.command import drill
 from modelhub.cli.exit import EPILOG
 from modelhub.cli.explain import explain
 from modelhub.cli.fit.command import fit
+from modelhub.cli.imports.command import import_file
 from modelhub.cli.init import init
 from modelhub.cli.list import list_names
 from modelhub.cli.schema import schema
@@ -59,3 +60,4 @@ app.command("drill")(drill)
 app.command("serve")(serve)
 app.command("usage")(usage)
 app.command("schema")(schema)
+app.command("import")(import_file)

@@ -1,0 +1,1 @@
+"""`modelhub import`: translate another library's configuration into a file."""

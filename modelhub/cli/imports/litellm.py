@@ -1,0 +1,323 @@
+"""Translate the configuration of a LiteLLM proxy (`config.yaml`) into a file.
+
+The keys are those of LiteLLM's documentation of its proxy: https://docs.litellm.ai/docs/proxy/config_settings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+__all__ = ["Translation", "translate"]
+
+_VENDORS: dict[str, dict[str, Any]] = {
+    "openai": {"provider": "openai"},
+    "azure": {"provider": "openai", "client_type": "azure"},
+    "anthropic": {"provider": "anthropic"},
+    "gemini": {"provider": "gemini"},
+    "vertex_ai": {"provider": "gemini", "client_args": {"vertexai": True}},
+    "dashscope": {"provider": "dashscope"},
+    "ollama": {"provider": "ollama"},
+    "ollama_chat": {"provider": "ollama"},
+    **{
+        prefix: {"provider": "openai", "compat": compat}
+        for prefix, compat in {
+            "deepseek": "deepseek",
+            "groq": "groq",
+            "mistral": "mistral",
+            "openrouter": "openrouter",
+            "xai": "xai",
+            "hosted_vllm": "vllm",
+            "lm_studio": "lmstudio",
+        }.items()
+    },
+}
+"""What the prefix of a model's name means, such as "anthropic/claude-sonnet-5"."""
+_BARE_NAMES = (("gpt", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"), ("claude", "anthropic"))
+_PARAMETERS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "reasoning_effort",
+    "parallel_tool_calls",
+    "response_format",
+    "user",
+)
+_HARMLESS = {"drop_params", "set_verbose", "json_logs", "turn_off_message_logging", "telemetry"}
+"""Settings whose purpose is the default here."""
+_STRATEGIES: dict[str, dict[str, Any]] = {
+    "simple-shuffle": {},
+    "least-busy": {"pick": "least_busy"},
+}
+
+
+@dataclass
+class Translation:
+    """A file, as a mapping, and what could not be translated, in words."""
+
+    config: dict[str, Any] = field(default_factory=lambda: {"version": 1, "models": {}, "chains": {}})
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Deployment:
+    name: str
+    weight: float
+    order: float
+
+
+def translate(source: Mapping[str, Any]) -> Translation:
+    """Return the file that means what *source*, a LiteLLM configuration, means, and what could not be translated.
+
+    Each `model_name` is a name that the application can go on calling: a model, or a chain if it has fallbacks or more
+    than one deployment. Raises ValueError if *source* has no models.
+    """
+    listed = source.get("model_list")
+    if not isinstance(listed, list) or not listed:
+        raise ValueError("no `model_list`: this is not the configuration of a LiteLLM proxy")
+    result = Translation()
+    router = {**(source.get("litellm_settings") or {}), **(source.get("router_settings") or {})}
+    fallbacks = _read_fallbacks(router.pop("fallbacks", None))
+    defaults = router.pop("default_fallbacks", None) or []
+    items = [item for item in listed if isinstance(item, dict) and item.get("model_name")]
+    chained = {item["model_name"] for item in items} if defaults else set(fallbacks)
+    groups = _translate_models(items, chained, result)
+    pick = _translate_router(router, result)
+    _make_chains(groups, fallbacks, defaults, pick, result)
+    for section in sorted(source.keys() - {"model_list", "router_settings", "litellm_settings"}):
+        result.notes.append(f"`{section}` has no counterpart in the file")
+    result.config = {key: value for key, value in result.config.items() if value}
+    return result
+
+
+def _read_fallbacks(listed: Any) -> dict[str, list[str]]:
+    """Return the fallbacks by group; LiteLLM has a list of mappings with one key each."""
+    return {
+        str(group): [target for target in targets if isinstance(target, str)]
+        for item in listed or []
+        if isinstance(item, dict)
+        for group, targets in item.items()
+    }
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def _translate_models(
+    items: list[dict[str, Any]], chained: Collection[str], result: Translation
+) -> dict[str, list[_Deployment]]:
+    """Translate every deployment, and return those of each group, by the group's name.
+
+    A group with one deployment gives it its name, unless that is needed for a chain (*chained*).
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for item in items:
+        groups.setdefault(str(item["model_name"]), []).append(item)
+    taken = {_make_name(group) for group in groups}
+    deployments: dict[str, list[_Deployment]] = {}
+    for group, members in groups.items():
+        name = _make_name(group)
+        for member in members:
+            own = name if len(members) == 1 and group not in chained else _number(name, taken)
+            taken.add(own)
+            parameters = dict(member.get("litellm_params") or {})
+            weight, order = (parameters.pop(key, None) or 1 for key in ("weight", "order"))
+            entry = _translate_entry(own, parameters, member.get("model_info") or {}, result)
+            if entry is not None:
+                result.config["models"][own] = entry
+                deployments.setdefault(group, []).append(_Deployment(own, weight, order))
+    return deployments
+
+
+def _number(name: str, taken: Collection[str]) -> str:
+    """Return *name* with the first number that makes it a new name."""
+    return next(own for own in (f"{name}-{number}" for number in count(1)) if own not in taken)
+
+
+def _make_name(group: str) -> str:
+    """Return *group* as a name of the file, which has letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", group).strip("-._") or "model"
+
+
+def _translate_entry(
+    name: str, parameters: dict[str, Any], info: Mapping[str, Any], result: Translation
+) -> dict[str, Any] | None:
+    """Return the entry of one deployment, or None if its vendor is unknown here. Uses up *parameters*."""
+    full_name = str(parameters.pop("model", ""))
+    prefix, separator, model_name = full_name.partition("/")
+    if not separator:
+        model_name = full_name
+        prefix = next((vendor for start, vendor in _BARE_NAMES if full_name.startswith(start)), "")
+    if prefix not in _VENDORS:
+        result.notes.append(f"`{name}`: no provider for `{full_name}`; the model is left out")
+        return None
+    entry: dict[str, Any] = {**_VENDORS[prefix], "model_name": model_name}
+    if prefix == "ollama":
+        result.notes.append(f"`{name}`: `ollama/` completes prompts in LiteLLM; here it chats")
+    _translate_key(name, entry, parameters, result)
+    _translate_account(entry, parameters)
+    _translate_limits(entry, parameters)
+    _translate_prices(entry, {**info, **parameters})
+    ask = {key: parameters.pop(key) for key in _PARAMETERS if key in parameters}
+    if ask:
+        entry["ask"] = ask
+    for key in sorted(parameters.keys() - {"input_cost_per_token", "output_cost_per_token"}):
+        result.notes.append(f"`{name}`: `{key}` has no counterpart")
+    return entry
+
+
+def _translate_key(name: str, entry: dict[str, Any], parameters: dict[str, Any], result: Translation) -> None:
+    """Translate the reference to a key; a key that is written out becomes a reference to a variable."""
+    key = parameters.pop("api_key", None)
+    if key is None:
+        return
+    if str(key).startswith("os.environ/"):
+        entry["api_key"] = _translate_reference(key)
+    elif entry.get("compat") == "vllm" or key in {"none", "dummy", "fake-key"}:
+        entry["api_key"] = "none"
+    else:
+        variable = re.sub(r"\W", "_", f"{name}_API_KEY").upper()
+        entry["api_key"] = f"${{{variable}}}"
+        result.notes.append(f"`{name}`: its key is written in the file, and was left there: set {variable}")
+
+
+def _translate_account(entry: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Translate the address, and what says which project or organization pays."""
+    base, version = parameters.pop("api_base", None), parameters.pop("api_version", None)
+    arguments = dict(entry.get("client_args") or {})
+    if entry.get("client_type") == "azure":
+        arguments |= {"azure_endpoint": _translate_reference(base)} if base else {}
+        arguments |= {"api_version": _translate_reference(version)} if version else {}
+    elif base:
+        entry["base_url"] = _translate_reference(base)
+    for theirs, ours in (("vertex_project", "project"), ("vertex_location", "location")):
+        if theirs in parameters:
+            arguments[ours] = _translate_reference(parameters.pop(theirs))
+    if "extra_headers" in parameters:
+        arguments["default_headers"] = parameters.pop("extra_headers")
+    if "organization" in parameters:
+        entry["organization"] = _translate_reference(parameters.pop("organization"))
+    if arguments:
+        entry["client_args"] = arguments
+
+
+def _translate_reference(value: Any) -> Any:
+    """Return "os.environ/NAME" as "${NAME}", and anything else as it is."""
+    return re.sub(r"^os\.environ/(\w+)$", r"${\1}", value) if isinstance(value, str) else value
+
+
+def _translate_limits(entry: dict[str, Any], parameters: dict[str, Any]) -> None:
+    limit = {
+        ours: parameters.pop(theirs)
+        for theirs, ours in (
+            ("rpm", "requests_per_minute"),
+            ("tpm", "tokens_per_minute"),
+            ("max_parallel_requests", "concurrency"),
+        )
+        if theirs in parameters
+    }
+    if limit:
+        entry["limit"] = limit
+    timeout = {
+        ours: parameters.pop(theirs)
+        for theirs, ours in (("timeout", "total"), ("stream_timeout", "first_token"))
+        if theirs in parameters
+    }
+    if timeout:
+        entry["timeout"] = timeout
+    retries = parameters.pop("num_retries", parameters.pop("max_retries", None))
+    if retries is not None:
+        entry["retry"] = {"max_attempts": int(retries) + 1}
+
+
+def _translate_prices(entry: dict[str, Any], known: Mapping[str, Any]) -> None:
+    """Translate prices, which are for one token there, and for a million here."""
+    prices = {
+        ours: round(float(known[theirs]) * 1_000_000, 6)
+        for theirs, ours in (("input_cost_per_token", "input"), ("output_cost_per_token", "output"))
+        if known.get(theirs) is not None
+    }
+    if len(prices) == 2:  # one alone is no price
+        entry["pricing"] = prices
+
+
+# -- what holds for all ------------------------------------------------------------------------------------------------
+
+
+def _translate_router(settings: dict[str, Any], result: Translation) -> dict[str, Any]:
+    """Translate what holds for every model; return how a place with several deployments picks one."""
+    pick: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key in _SETTINGS:
+            section, name, convert = _SETTINGS[key]
+            result.config.setdefault("defaults", {}).setdefault(section, {})[name] = convert(value)
+        elif key == "routing_strategy" and value in _STRATEGIES:
+            pick = _STRATEGIES[value]
+        elif key in _EXPLAINED:
+            result.notes.append(f"`{key}`: {_EXPLAINED[key]}")
+        elif key not in _HARMLESS:
+            result.notes.append(f"`{key}` has no counterpart")
+    return pick
+
+
+_SETTINGS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "num_retries": ("retry", "max_attempts", lambda retries: int(retries) + 1),
+    "timeout": ("timeout", "total", lambda seconds: seconds),
+    "request_timeout": ("timeout", "total", lambda seconds: seconds),
+    "stream_timeout": ("timeout", "first_token", lambda seconds: seconds),
+    "allowed_fails": ("breaker", "failures", lambda failures: int(failures) + 1),
+    "cooldown_time": ("breaker", "pause", lambda seconds: seconds),
+}
+"""The section and the key of a setting, and how its value is written here."""
+_EXPLAINED = {
+    "context_window_fallbacks": "a prompt that is too long always falls back; give the models a `context_window`",
+    "content_policy_fallbacks": "a chain hands refused content on if it says `fallback_on: [ContentBlocked]`",
+    "model_group_alias": "write a chain of that name",
+    "retry_policy": "what is retried depends on the class of the failure: see `modelhub explain --failures`",
+    "routing_strategy": "deployments are picked by weight, by a tag, or `pick: least_busy`",
+    "redis_host": "limits over several processes are `shared: {url: ...}`",
+    "redis_url": "limits over several processes are `shared: {url: ...}`",
+    "cache": "answers are not stored; vendors' prompt caches are `prompt_cache:`",
+    "callbacks": "OpenTelemetry and structlog are built in; budgets and usage are `usage:` and `budgets:`",
+    "success_callback": "OpenTelemetry and structlog are built in; budgets and usage are `usage:` and `budgets:`",
+    "failure_callback": "OpenTelemetry and structlog are built in; budgets and usage are `usage:` and `budgets:`",
+}
+
+
+# -- chains ------------------------------------------------------------------------------------------------------------
+
+
+def _make_chains(
+    groups: Mapping[str, list[_Deployment]],
+    fallbacks: Mapping[str, list[str]],
+    defaults: list[str],
+    pick: Mapping[str, Any],
+    result: Translation,
+) -> None:
+    """Write a chain for each group that has fallbacks or several deployments, under the group's name."""
+    for group, deployments in groups.items():
+        targets = [*fallbacks.get(group, []), *(name for name in defaults if name != group)]
+        for target in targets:
+            if target not in groups:
+                result.notes.append(f"`{group}` falls back to `{target}`, which is not among the models")
+        places = [*_make_places(deployments, pick)]
+        for target in dict.fromkeys(targets):
+            places += _make_places(groups.get(target, []), pick)
+        name = _make_name(group)
+        if places != [name]:
+            result.config["chains"][name] = {"models": places}
+
+
+def _make_places(deployments: list[_Deployment], pick: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the places of a group in a chain: one for each `order`, with the deployments of that order as its arms."""
+    for order in sorted({deployment.order for deployment in deployments}):
+        arms = {deployment.name: deployment.weight for deployment in deployments if deployment.order == order}
+        yield {"arms": arms, **pick} if len(arms) > 1 else next(iter(arms))
