@@ -39,25 +39,29 @@ def find_config_file(path: str | os.PathLike[str] | None = None, environ: Mappin
 class ConfigSource:
     """A file's absolute path, or a dict with the structure of a file; *method* is the one of `Hub` that takes it.
 
-    *name* is what messages call the file. *environ* replaces the process's environment, unless it is None.
+    *name* is what messages call the file. *environ* replaces the process's environment, unless it is None. *profile* is
+    the profile that applies, None for the one that the environment names.
     """
 
     method: Literal["from_yaml", "from_dict"]
     config: Any = field(repr=False)
     name: str = ""
     environ: Mapping[str, str] | None = field(default=None, repr=False)
+    profile: str | None = None
     files: set[Path] = field(default_factory=set, repr=False, compare=False)
     """The files that were read, or looked for, when the configuration was last loaded."""
 
     @classmethod
-    def from_file(cls, file: Path, environ: Mapping[str, str] | None) -> ConfigSource:
+    def from_file(cls, file: Path, environ: Mapping[str, str] | None, profile: str | None) -> ConfigSource:
         """Return the source of the configuration in *file*, wherever the process goes; links in its path stay."""
-        return cls("from_yaml", os.path.abspath(file), str(file), environ)  # noqa: PTH100 - links stay
+        return cls("from_yaml", os.path.abspath(file), str(file), environ, profile)  # noqa: PTH100 - links stay
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None) -> ConfigSource:
+    def from_dict(
+        cls, config: Mapping[str, Any], environ: Mapping[str, str] | None, profile: str | None
+    ) -> ConfigSource:
         """Return the source of the configuration in *config*, of which it keeps a copy."""
-        return cls("from_dict", copy_plain(config), environ=environ)
+        return cls("from_dict", copy_plain(config), environ=environ, profile=profile)
 
     def with_config(self, config: Mapping[str, Any]) -> ConfigSource:
         """Return the same source with another dict. Raises ConfigError if it is a file."""
@@ -70,8 +74,8 @@ class ConfigSource:
         files: set[Path] = set()
         try:
             if self.method == "from_dict":
-                return load_dict(self.config, environ=self.environ, files=files)
-            return load_file(self.config, environ=self.environ, name=self.name, files=files)
+                return load_dict(self.config, environ=self.environ, profile=self.profile, files=files)
+            return load_file(self.config, environ=self.environ, profile=self.profile, name=self.name, files=files)
         finally:
             self.files.clear()
             self.files.update(files)

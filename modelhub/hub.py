@@ -43,9 +43,9 @@ CLOSE_GRACE = 5.0
 """How many seconds a closing hub gives to calls that are under way."""
 
 
-def _reopen(cls: type[Hub], method: str, config: Any) -> Hub:
+def _reopen(cls: type[Hub], method: str, config: Any, profile: str | None = None) -> Hub:
     """Recreate a pickled hub."""
-    hub: Hub = getattr(cls, method)(config)
+    hub: Hub = getattr(cls, method)(config, profile=profile)
     return hub
 
 
@@ -109,16 +109,18 @@ class Hub:
         path: str | os.PathLike[str] | None = None,
         *,
         environ: Mapping[str, str] | None = None,
+        profile: str | None = None,
         services: Services | None = None,
         watch: bool = False,
     ) -> Self:
         """Make a hub from the file *path*, or from $MODELHUB_CONFIG, or from ./models.yaml.
 
-        *environ* replaces the process's environment, and *services* the system's clock and random numbers. With
+        *environ* replaces the process's environment, and *services* the system's clock and random numbers. *profile* is
+        the one of the file's profiles that applies, by default the one that $MODELHUB_PROFILE names. With
         *watch*, the hub reloads the file whenever it changes, as `hub.watch()` does. Raises ConfigError with every
         problem of the file, and if *watch* is set without the extra `watch`.
         """
-        source = ConfigSource.from_file(find_config_file(path, environ), environ)
+        source = ConfigSource.from_file(find_config_file(path, environ), environ, profile)
         if watch:
             require_watchfiles()
         hub = cls(source.load(), services=services)
@@ -134,10 +136,14 @@ class Hub:
         config: Mapping[str, Any],
         *,
         environ: Mapping[str, str] | None = None,
+        profile: str | None = None,
         services: Services | None = None,
     ) -> Self:
-        """Make a hub from *config*, which has the structure of a file. Raises ConfigError with every problem."""
-        source = ConfigSource.from_dict(config, environ)
+        """Make a hub from *config*, which has the structure of a file; the rest is as in `from_yaml`.
+
+        Raises ConfigError with every problem.
+        """
+        source = ConfigSource.from_dict(config, environ, profile)
         hub = cls(source.load(), services=services)
         hub._source = source
         return hub
@@ -158,7 +164,7 @@ class Hub:
                 "it was made with `services`, which belong to this process; make it where it is used"
             )
         source.check_portable()
-        return _reopen, (type(self), source.method, source.config)
+        return _reopen, (type(self), source.method, source.config, source.profile)
 
     def __copy__(self) -> Self:
         """Return the hub itself: its limits, connections and ledger exist once."""

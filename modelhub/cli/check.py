@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.options import AsJson, ConfigFile
+from modelhub.cli.options import AsJson, ConfigFile, Profile
 from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines
 from modelhub.cli.report import format_config_error, make_problem_dicts, report_errors
 from modelhub.core.errors import ConfigError
@@ -32,6 +32,7 @@ def check(
     calls: CallsFile = None,
     as_json: AsJson = False,
     file: ConfigFile = None,
+    profile: Profile = None,
 ) -> None:
     """Check the file for problems.
 
@@ -45,7 +46,7 @@ def check(
     """
     with report_errors(as_json=as_json):
         try:
-            loaded, entries = _load(file)
+            loaded, entries = _load(file, profile)
         except ConfigError as error:
             _print_config_error(error, as_json)
             raise typer.Exit(Exit.CONFIG) from None
@@ -85,12 +86,12 @@ def _find_refusals(loaded: Loaded, calls: Path | None) -> list[str]:
     ]
 
 
-def _load(file: ConfigFile) -> tuple[Loaded, list[Entry]]:
+def _load(file: ConfigFile, profile: str | None) -> tuple[Loaded, list[Entry]]:
     from modelhub.cli.model_status import find_missing, list_entries
     from modelhub.config.load import load_file
     from modelhub.hub import find_config_file
 
-    loaded = load_file(find_config_file(file))
+    loaded = load_file(find_config_file(file), profile=profile)
     return loaded, list(list_entries(loaded, find_missing(loaded, check_clients=True)))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelhub.cli.options import AsJson, ConfigFile, OptionalName
+from modelhub.cli.options import AsJson, ConfigFile, OptionalName, Profile
 from modelhub.cli.output import align_columns, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
@@ -24,6 +24,7 @@ def explain(
     markdown: Annotated[bool, typer.Option("--markdown", help="With --failures: print a Markdown table.")] = False,
     as_json: AsJson = False,
     file: ConfigFile = None,
+    profile: Profile = None,
 ) -> None:
     """Show what a call would do.
 
@@ -43,7 +44,7 @@ def explain(
         if failures or name is None:
             _print_failures(markdown, as_json)
         else:
-            _explain(name, as_json, file)
+            _explain(name, as_json, file, profile)
 
 
 def _print_failures(markdown: bool, as_json: bool) -> None:
@@ -61,14 +62,14 @@ def _print_failures(markdown: bool, as_json: bool) -> None:
         print_lines(*align_columns(rows, indent=0))
 
 
-def _explain(name: str, as_json: bool, file: ConfigFile) -> None:
+def _explain(name: str, as_json: bool, file: ConfigFile, profile: str | None) -> None:
     from modelhub.cli import explained as _explained
     from modelhub.cli.chain_plan import Plan
     from modelhub.cli.model_status import find_missing
     from modelhub.config.load import load_file
     from modelhub.hub import Hub, find_config_file
 
-    loaded = load_file(find_config_file(file))
+    loaded = load_file(find_config_file(file), profile=profile)
     if name not in loaded.models and name not in loaded.chains:
         Hub(loaded).get(name)  # raises, with what was probably meant
     plan = Plan(loaded, name, find_missing(loaded))

@@ -216,7 +216,7 @@ def _make_pools(plan: Plan) -> list[RateLimitPool]:
 
 def _format_origins(plan: Plan) -> Iterator[Text]:
     rows = [
-        (f"{path} = {_truncate(origin.shown)}", ", ".join(filter(None, (section, f"{plan.loaded.file}:{origin.line}"))))
+        (f"{path} = {_truncate(origin.shown)}", ", ".join(filter(None, (section, f"{origin.file}:{origin.line}"))))
         for path, section, origin in _list_origins(plan)
     ]
     for index, row in enumerate(align_columns(rows, indent=0, reserved=_LABEL_WIDTH)):
@@ -225,15 +225,16 @@ def _format_origins(plan: Plan) -> Iterator[Text]:
 
 def _list_origins(plan: Plan) -> Iterator[tuple[str, str, Origin]]:
     """Yield what the file sets for the plan, in its order: the path, "defaults" or "", and the origin."""
-    origins: dict[tuple[int, str], tuple[str, str, Origin]] = {}
+    origins: dict[tuple[bool, str, int, str], tuple[str, str, Origin]] = {}
     for name in dict.fromkeys([plan.name, *(member.name for member in plan.members)]):
         for origin in plan.loaded.list_origins(name):
             if origin.source == "built-in default" or origin.path.split(".")[0] in _SHOWN_ABOVE:
                 continue
             shared = origin.source == "defaults"
             path = origin.path if shared else f"{name}.{origin.path}"
-            origins[origin.line, path] = (path, "defaults" if shared else "", origin)
-    yield from (origins[key] for key in sorted(origins, key=lambda key: key[0]))
+            key = origin.file != plan.loaded.file, origin.file, origin.line, path
+            origins[key] = (path, "defaults" if shared else "", origin)
+    yield from (origins[key] for key in sorted(origins, key=lambda key: key[:3]))
 
 
 def _truncate(text: str, limit: int = 60) -> str:
@@ -274,7 +275,7 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
         "files": plan.loaded.config.files.allow,
         "watch": list_warnings(plan),
         "where": [
-            {"path": path, "value": origin.shown, "source": origin.source, "line": origin.line}
+            {"path": path, "value": origin.shown, "source": origin.source, "file": origin.file, "line": origin.line}
             for path, _, origin in _list_origins(plan)
         ],
     }

@@ -41,7 +41,7 @@ def parse_since(since: str, now: datetime) -> datetime | None:
     return start if start.tzinfo is not None else start.replace(tzinfo=UTC)
 
 
-def find_ledger(file: Path | None) -> Path:
+def find_ledger(file: Path | None, profile: str | None = None) -> Path:
     """Return the path of the ledger that the configuration *file* sets. Raises ConfigError if it sets none."""
     from modelhub.accounting import accounting
     from modelhub.config.load import load_file
@@ -49,7 +49,7 @@ def find_ledger(file: Path | None) -> Path:
     from modelhub.hub import find_config_file
 
     path = find_config_file(file)
-    ledger = accounting.find_ledger(load_file(path).config.usage, path.parent)
+    ledger = accounting.find_ledger(load_file(path, profile=profile).config.usage, path.parent)
     if ledger is None:
         raise ConfigError(f"{path} has no ledger: add `usage: {{ledger: usage.db}}`")
     return ledger

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from modelhub.cli.options import AsJson, ConfigFile
+from modelhub.cli.options import AsJson, ConfigFile, Profile
 from modelhub.cli.output import align_columns, print_json, print_lines
 from modelhub.cli.report import report_errors
 
 __all__ = ["list_names"]
 
 
-def list_names(as_json: AsJson = False, file: ConfigFile = None) -> None:
+def list_names(as_json: AsJson = False, file: ConfigFile = None, profile: Profile = None) -> None:
     """List the models and chains.
 
     One line for each: its name, provider and vendor's model name, or for a chain, the order of its models.
@@ -24,7 +24,7 @@ def list_names(as_json: AsJson = False, file: ConfigFile = None) -> None:
         from modelhub.config.load import load_file
         from modelhub.hub import find_config_file
 
-        entries = list(list_entries(load_file(find_config_file(file))))
+        entries = list(list_entries(load_file(find_config_file(file), profile=profile)))
         if as_json:
             print_json(
                 [{key: value for key, value in entry.as_dict().items() if key != "missing"} for entry in entries]

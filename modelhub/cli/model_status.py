@@ -102,7 +102,7 @@ def find_missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
         try:
             model = hub.get(name).models[0]
         except ConfigError as error:
-            problems.append(Problem(f"model `{name}`: {error}", hub.loaded.file, entry.line))
+            problems.append(hub.loaded.problem(("models", name), f"model `{name}`: {error}"))
             continue
         if isinstance(model, Unconfigured):
             unconfigured[name] = model.problem

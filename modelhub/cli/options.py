@@ -19,6 +19,7 @@ __all__ = [
     "Name",
     "OptionalName",
     "Parameters",
+    "Profile",
     "SchemaSource",
     "import_name",
     "parse_parameters",
@@ -30,6 +31,10 @@ ConfigFile = Annotated[
     typer.Option(
         "--file", "-f", metavar="PATH", help="The configuration file (default: $MODELHUB_CONFIG, or ./models.yaml)."
     ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="NAME", help="The profile that applies (default: $MODELHUB_PROFILE)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _NAME = typer.Argument(

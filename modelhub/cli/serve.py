@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.options import ConfigFile
+from modelhub.cli.options import ConfigFile, Profile
 from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 from modelhub.version import install_command
@@ -35,6 +35,7 @@ def serve(
         bool, typer.Option("--watch", help="Reload the file whenever it changes (needs the extra watch).")
     ] = False,
     file: ConfigFile = None,
+    profile: Profile = None,
 ) -> None:
     """Serve the chains and models as an OpenAI-compatible endpoint.
 
@@ -48,7 +49,7 @@ def serve(
     """
     is_loopback = _is_loopback(host)
     with report_errors():
-        app = _make_app(file, is_loopback=is_loopback, watch=watch)
+        app = _make_app(file, profile, is_loopback=is_loopback, watch=watch)
     if app.is_open and not is_loopback and not without_keys:
         message = (
             "others would call the models of this file with its keys: add `serve: {keys: ...}` to the file, or pass "
@@ -65,11 +66,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _make_app(file: ConfigFile, *, is_loopback: bool, watch: bool) -> OpenAIApp:
+def _make_app(file: ConfigFile, profile: str | None, *, is_loopback: bool, watch: bool) -> OpenAIApp:
     from modelhub.hub import Hub
     from modelhub.integrations.asgi import OpenAIApp
 
-    hub = Hub.from_yaml(file, watch=watch)
+    hub = Hub.from_yaml(file, profile=profile, watch=watch)
     app = OpenAIApp(hub)
     # A page of another site, whose name its owner has pointed at this machine, could call the models in a browser.
     return OpenAIApp(hub, hosts=LOOPBACK_NAMES) if app.is_open and is_loopback else app

@@ -76,7 +76,7 @@ class OptionsChecker:
 
     def unknown(self, path: Path, cls: type[BaseModel]) -> None:
         """Report that the last part of *path* is not a key of *cls*, the class of the enclosing mapping."""
-        name = self.report.source.mask_key(str(path[-1]), self.document.find_span(path, key=True))
+        name = self.report.mask_key(str(path[-1]), self.document.find_span(path, key=True))
         hint = suggest_key(str(path[-1]), cls) if not self.report.has_many else ""
         self.problem(path, f"unknown key `{name}` in {describe_path(path[:-1])}", hint, key=True)
 
@@ -102,9 +102,7 @@ class OptionsChecker:
                 if written in {None, "", MASK}
                 else f"`{written}` in `{list_name}`"
             )
-        name = (
-            self.report.source.mask_key(f"{path[-1]}", self.document.find_span(path, key=True)) if path else "the file"
-        )
+        name = self.report.mask_key(f"{path[-1]}", self.document.find_span(path, key=True)) if path else "the file"
         return f"`{name}`" if written in {None, "", MASK} else f"`{name}: {written}`"
 
     def validate(self, cls: type[_Model], view: LocatedData) -> _Model | None:

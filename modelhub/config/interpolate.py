@@ -52,14 +52,13 @@ class Interpolated:
         return self._unset_entries.get(entry, [])
 
 
-def interpolate(
-    document: Document, environ: Mapping[str, str], folder: FilePath, report: Report, files: set[FilePath]
-) -> Interpolated:
-    """Replace every reference in *document*; relative files are read from *folder*. Malformed ones are reported.
+def interpolate(document: Document, environ: Mapping[str, str], report: Report, files: set[FilePath]) -> Interpolated:
+    """Replace every reference in *document*, and report malformed ones.
 
-    Every file that is read, or looked for, is added to *files*.
+    A relative path starts from the folder of the file in which it is written. Every file that is read, or looked for,
+    is added to *files*.
     """
-    return _Interpolator(document, environ, folder, report, files).result
+    return _Interpolator(document, environ, report, files).result
 
 
 class _Interpolator:
@@ -67,13 +66,11 @@ class _Interpolator:
         self,
         document: Document,
         environ: Mapping[str, str],
-        folder: FilePath,
         report: Report,
         files: set[FilePath],
     ) -> None:
         self.document = document
         self.environ = environ
-        self.folder = folder
         self.report = report
         self.files = files
         self.unset: dict[Path, list[UnresolvedReference]] = {}
@@ -106,7 +103,7 @@ class _Interpolator:
             return match[0]
         self.from_environment.add(path)
         value, missing = (
-            self._read_file(body["file"]) if body["file"] else self._read_variable(body["name"], body["default"])
+            self._read_file(body["file"], path) if body["file"] else self._read_variable(body["name"], body["default"])
         )
         if value is None:
             self.unset.setdefault(path, []).append(UnresolvedReference(missing, path, self.document.find_line(path)))
@@ -115,9 +112,9 @@ class _Interpolator:
     def _read_variable(self, name: str, default: str | None) -> tuple[str | None, str]:
         return self.environ.get(name) or default, f"set {name}"
 
-    def _read_file(self, name: str) -> tuple[str | None, str]:
+    def _read_file(self, name: str, path: Path) -> tuple[str | None, str]:
         try:
-            file = self.folder / FilePath(name).expanduser()
+            file = self.document.find_source(path).folder / FilePath(name).expanduser()
             self.files.add(file)
             content = file.read_text(encoding="utf-8").rstrip("\r\n")
         except FileNotFoundError:

@@ -48,14 +48,23 @@ def build_file_schema(*, builtin_only: bool = False) -> dict[str, Any]:
     for kind in kinds:
         _add_definition(definitions, f"{kind}-model", make_entry_class(kind, builtin_only=builtin_only))
     definitions["model"] = _build_model_schema(kinds)
+    sections = dict(_build_sections(definitions, builtin_only=builtin_only))
+    definitions["profile"] = _build_profile_schema(sections)
+    required = [name for name, info in HubConfig.model_fields.items() if info.is_required()]
+    entries = {name: sections[name].pop("additionalProperties") for name in ("models", "chains", "budgets")}
     return {
         "$schema": _DIALECT,
         "title": "modelhub",
         "description": "Named chat models and fallback chains.",
         "type": "object",
-        "properties": dict(_build_sections(definitions, builtin_only=builtin_only)),
-        "required": [name for name, info in HubConfig.model_fields.items() if info.is_required()],
+        "properties": sections,
         "additionalProperties": False,
+        # A file that includes others may have a part of an entry, or nothing of what else is required.
+        "if": {"required": ["include"]},
+        "else": {
+            "required": required,
+            "properties": {name: {"additionalProperties": entry} for name, entry in entries.items()},
+        },
         "$defs": dict(sorted(definitions.items())),
     }
 
@@ -72,7 +81,12 @@ def _build_sections(definitions: dict[str, Any], *, builtin_only: bool) -> Itera
         cls = (
             make_defaults_class(builtin_only=builtin_only) if name == "defaults" else find_model_class(info.annotation)
         )
-        if name == "version":
+        if name == "include":
+            path = {"type": "string", "minLength": 1}
+            yield name, {**described, "anyOf": [path, {"type": "array", "items": path}]}
+        elif name == "profiles":
+            yield name, {**described, **_make_named_mapping({"$ref": "#/$defs/profile"})}
+        elif name == "version":
             yield name, {**described, "enum": list(VERSIONS)}
         elif name == "models":
             yield name, {**described, **_make_named_mapping({"$ref": "#/$defs/model"}), "minProperties": 1}
@@ -84,6 +98,16 @@ def _build_sections(definitions: dict[str, Any], *, builtin_only: bool) -> Itera
 
 def _make_named_mapping(entry: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "propertyNames": _NAME_SCHEMA, "additionalProperties": entry}
+
+
+def _build_profile_schema(sections: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a profile: parts of *sections*, those of the file, with parts of their entries."""
+    without_parts = {"version", "include", "profiles"}
+    parts = {name: section for name, section in sections.items() if name not in without_parts}
+    for name in ("models", "chains", "budgets"):
+        described = {"description": sections[name]["description"]}
+        parts[name] = {**described, **_make_named_mapping({"type": ["object", "null"]})}
+    return {"type": "object", "properties": parts, "additionalProperties": False}
 
 
 def _build_model_schema(kinds: list[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -20,6 +20,7 @@ from modelhub.config.check import OptionsChecker
 from modelhub.config.contradictions import check_failures, check_model
 from modelhub.config.entries import ModelEntry, Resolved, resolve_entry
 from modelhub.config.hints import find_misspelt_key, find_model_class, suggest_missing_key
+from modelhub.config.including import ReadFile, apply_profile, include_files, read_text
 from modelhub.config.interpolate import UnresolvedReference, interpolate
 from modelhub.config.origins import Origin, trace_origins
 from modelhub.config.problems import Report, Source
@@ -48,6 +49,8 @@ class Loaded:
     limits: Mapping[str, LimitOptions]
     lines: Mapping[str, int] = field(default_factory=dict)
     """The line where each model and chain begins."""
+    profile: str | None = None
+    """The name of the profile that applies."""
     _document: Document | None = field(default=None, repr=False)
     _settings: Mapping[tuple[str, str], Callable[[], tuple[Origin, ...]]] = field(default_factory=dict, repr=False)
 
@@ -56,7 +59,7 @@ class Loaded:
         if self._document is None:
             return Problem(message, self.file, hint=hint)
         span = self._document.find_span(_find_written_path(self._document, path)) if path else None
-        return Report(self._document.source).make_problem(span, message, hint)
+        return Report(*self._document.sources).make_problem(span, message, hint)
 
     def list_settings(self) -> Mapping[tuple[Any, str], tuple[Origin, ...]]:
         """Return the origins of all values of every entry, by its kind ("model", "limit", ...) and its name.
@@ -110,52 +113,45 @@ def load_file(
     path: str | os.PathLike[str],
     *,
     environ: Mapping[str, str] | None = None,
+    profile: str | None = None,
     name: str | None = None,
     files: set[FilePath] | None = None,
 ) -> Loaded:
     """Load the configuration in the file at *path*. *environ* defaults to the process's environment.
 
-    Problems call the file *name*, by default as *path* does. Every file that is read, or looked for, is added to
-    *files*, if there is an error too. Raises ConfigError with every problem of the file, or if it cannot be read.
+    *profile* is the one of its profiles that applies, by default the one that $MODELHUB_PROFILE names. Problems call
+    the file *name*, by default as *path* does. Every file that is read, or looked for, is added to *files*, if there is
+    an error too. Raises ConfigError with every problem of the file, or if it cannot be read.
     """
-    name = os.fspath(path) if name is None else name
+    file = ReadFile(FilePath(path), os.fspath(path) if name is None else name)
     files = set() if files is None else files
-    files.add(FilePath(path))
-    try:
-        content = FilePath(path).read_bytes()
-    except OSError as error:
-        reason = (error.strerror or "cannot be read").lower()
-        raise ConfigError([Problem(f"the file cannot be read: {reason}", name)]) from error
-    text = _decode(content, name)
-    with _pause_collection(when=len(text) > _LARGE_FILE_CHARS):
-        document, report = source.parse_document(text, name)
-        return _load_document(document, report, environ, FilePath(path).parent, files)
-
-
-def _decode(content: bytes, name: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-    # Raised outside of the handler: the decoding error holds the whole file, secrets included.
-    raise ConfigError([Problem("this line is not UTF-8 text", name, line, hint="save the file as UTF-8")])
+    files.add(file.path)
+    return _load_text(read_text(file.path, file.name), file, Inputs(environ, profile, files))
 
 
 @raises_without_frames(ConfigError)
 def load_text(
-    text: str,
-    file: str = "models.yaml",
-    *,
-    environ: Mapping[str, str] | None = None,
-    files: set[FilePath] | None = None,
+    text: str, file: str = "models.yaml", *, environ: Mapping[str, str] | None = None, profile: str | None = None
 ) -> Loaded:
-    """Load the configuration in *text*. Problems name *file*, and `${file:...}` is relative to its folder.
+    """Load the configuration in *text*. Problems name *file*, and relative paths in it start from its folder.
 
-    Every file that is read, or looked for, is added to *files*. Raises ConfigError with every problem.
+    *environ* and *profile* are those of `load_file`. Raises ConfigError with every problem.
     """
+    return _load_text(text, ReadFile(FilePath(file), file), Inputs(environ, profile))
+
+
+class Inputs(NamedTuple):
+    """What a configuration depends on besides its text; *files* gets every file that is read, or looked for."""
+
+    environ: Mapping[str, str] | None = None
+    profile: str | None = None
+    files: set[FilePath] | None = None
+
+
+def _load_text(text: str, file: ReadFile, inputs: Inputs) -> Loaded:
     with _pause_collection(when=len(text) > _LARGE_FILE_CHARS):
-        document, report = source.parse_document(text, file)
-        return _load_document(document, report, environ, FilePath(file).parent, files)
+        document, report = source.parse_document(text, file.name, file.path.parent)
+        return _load_document(document, report, file, inputs)
 
 
 _LARGE_FILE_CHARS = 100_000
@@ -176,14 +172,19 @@ def _pause_collection(*, when: bool) -> Iterator[None]:
 
 @raises_without_frames(ConfigError)
 def load_dict(
-    data: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, files: set[FilePath] | None = None
+    data: Mapping[str, Any],
+    *,
+    environ: Mapping[str, str] | None = None,
+    profile: str | None = None,
+    files: set[FilePath] | None = None,
 ) -> Loaded:
     """Load the configuration in *data*, which has the structure of a file.
 
-    Every file that is read, or looked for, is added to *files*. Raises ConfigError with every problem.
+    *environ*, *profile* and *files* are those of `load_file`. Raises ConfigError with every problem.
     """
-    document = Document(Source(""), copy_plain(data))
-    return _load_document(document, Report(document.source), environ, FilePath(), files)
+    report = Report(Source(""))
+    document = Document(report.sources, copy_plain(data))
+    return _load_document(document, report, ReadFile(FilePath("config"), ""), Inputs(environ, profile, files))
 
 
 def copy_plain(data: Any) -> Any:
@@ -193,16 +194,14 @@ def copy_plain(data: Any) -> Any:
     return [copy_plain(value) for value in data] if isinstance(data, list | tuple) else data
 
 
-def _load_document(
-    document: Document,
-    report: Report,
-    environ: Mapping[str, str] | None,
-    folder: FilePath,
-    files: set[FilePath] | None,
-) -> Loaded:
-    variables = os.environ if environ is None else environ
-    interpolated = interpolate(document, variables, folder, report, set() if files is None else files)
-    checker = OptionsChecker(document, interpolated, report)
+def _load_document(document: Document, report: Report, file: ReadFile, inputs: Inputs) -> Loaded:
+    variables = os.environ if inputs.environ is None else inputs.environ
+    files = set() if inputs.files is None else inputs.files
+    profile = inputs.profile
+    if isinstance(document.data, dict):
+        document = include_files(document, report, files, [file])
+        document, profile = apply_profile(document, report, profile, variables)
+    checker = OptionsChecker(document, interpolate(document, variables, report, files), report)
     if not isinstance(document.data, dict):
         checker.problem((), "the configuration must be a mapping")
         report.check()
@@ -223,7 +222,7 @@ def _load_document(
     check_served(checker, checker.interpolated.data.get("serve"), {*sections["models"], *sections["chains"]})
     _refuse_unset(checker)
     report.check()
-    return _make_loaded(checker, config, resolved)
+    return _make_loaded(checker, config, resolved, profile)
 
 
 def _read_sections(checker: OptionsChecker) -> dict[str, dict[str, Any]]:
@@ -339,7 +338,9 @@ def _refuse_unset(checker: OptionsChecker) -> None:
             checker.problem(path, message, "or give a default: ${VAR:-default}")
 
 
-def _make_loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved]) -> Loaded:
+def _make_loaded(
+    checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved], profile: str | None
+) -> Loaded:
     places = {name: (section, name) for section in ("models", "chains") for name in getattr(config, section)}
     return Loaded(
         file=checker.document.source.file,
@@ -348,6 +349,7 @@ def _make_loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[s
         chains=config.chains,
         limits=config.limits,
         lines={name: checker.document.find_line(path) for name, path in places.items()},
+        profile=profile,
         _document=checker.document,
         _settings=dict(_trace_settings(checker, config, resolved)),
     )

@@ -27,7 +27,7 @@ Where = Literal["entry", "defaults", "built-in default"]
 class Origin:
     """One value: its `path` in the entry ("retry.max_attempts"), its text as `shown` (as it is written; secrets are
     `***`), and the `source` it comes from, with the `line` of the file (0 for what is built in, or without a file).
-    `fingerprint` differs, within one process, for values that differ; 0 for what is built in.
+    `fingerprint` differs, within one process, for values that differ; 0 for what is built in. `file` has the line.
     """
 
     path: str
@@ -35,6 +35,7 @@ class Origin:
     source: Where
     line: int = 0
     fingerprint: int = field(default=0, repr=False, compare=False)
+    file: str = ""
 
 
 def trace_origins(checker: OptionsChecker, view: LocatedData, config: BaseModel | None) -> tuple[Origin, ...]:
@@ -46,8 +47,10 @@ def trace_origins(checker: OptionsChecker, view: LocatedData, config: BaseModel 
 def _trace_written(checker: OptionsChecker, view: LocatedData, path: Path, value: Any) -> Origin:
     place = view.source_path(path)
     source: Where = "defaults" if place[0] == "defaults" else "entry"
-    shown, line = _format_shown(checker, place, value), checker.document.find_line(place)
-    return Origin(_format_path(path), shown, source, line, hash(repr(value)))
+    document, shown = checker.document, _format_shown(checker, place, value)
+    return Origin(
+        _format_path(path), shown, source, document.find_line(place), hash(repr(value)), document.find_file(place)
+    )
 
 
 def _format_shown(checker: OptionsChecker, place: Path, value: Any) -> str:

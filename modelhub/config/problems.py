@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from operator import itemgetter
+from pathlib import Path
 from typing import NamedTuple
 
 from modelhub.config.secrets import MASK, Range, apply_masks, guess_line_masks, join_ranges, redact_text
@@ -28,20 +29,29 @@ _MAX_LISTED = 12
 
 
 class Span(NamedTuple):
-    """A range of the file. Lines and columns count from 1; the end is exclusive."""
+    """A range of a file. Lines and columns count from 1; the end is exclusive.
+
+    `file` is the file's number in its `Report`: 0 for the first one, more for those that it includes.
+    """
 
     line: int
     column: int
     end_line: int
     end_column: int
+    file: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The text of a file. `masks` has the hidden column ranges of each line (counted from 1)."""
+    """The text of a file. `masks` has the hidden column ranges of each line (counted from 1).
+
+    `number` is that of the spans in the file, and `folder` what relative paths in it start from.
+    """
 
     file: str
     lines: list[str] = field(default_factory=list)
+    number: int = 0
+    folder: Path = Path()
     masks: dict[int, list[Range]] = field(default_factory=dict)
     _joined_masks: dict[int, tuple[int, list[Range]]] = field(default_factory=dict, repr=False)
     _masked_lines: dict[int, tuple[str, list[tuple[Range, Range]]]] = field(default_factory=dict, repr=False)
@@ -127,25 +137,32 @@ def _shift_index(index: int, shifts: list[tuple[Range, Range]]) -> int:
 
 
 class Report:
-    """Collects the problems of a file, at most one for each position: further ones usually follow from the first."""
+    """Collects the problems of a file and those that it includes, at most one for each position.
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self._problems: dict[tuple[int, int, str], tuple[Span | None, str, str]] = {}
+    Further problems at the same position usually follow from the first.
+    """
+
+    def __init__(self, *sources: Source) -> None:
+        self.sources = list(sources)
+        self._problems: dict[tuple[int, int, int, str], tuple[Span | None, str, str]] = {}
+
+    def mask_key(self, key: str, span: Span | None) -> str:
+        """Return *key*, which is at *span*, for a message: `***` if it is hidden there."""
+        return self.sources[0 if span is None else span.file].mask_key(key, span)
 
     def add(self, span: Span | None, message: str, hint: str = "") -> None:
         """Add a problem at *span*. Without a span (configuration from a dict), every distinct message is kept."""
-        key = (0, 0, message) if span is None else (span.line, span.column, "")
+        key = (0, 0, 0, message) if span is None else (span.file, span.line, span.column, "")
         if not self.is_full:
             self._problems.setdefault(key, (span, message, hint))
 
     def check(self) -> None:
         """Raise ConfigError with every problem, in the order of the file, if there are any."""
         if self._problems:
-            keys = sorted(self._problems, key=lambda at: at[:2])
+            keys = sorted(self._problems, key=lambda at: at[:3])
             detailed = [self.make_problem(*self._problems[at]) for at in keys[:_MAX_EXCERPTS]]
             brief = [self.make_problem(*self._problems[at], excerpt=False) for at in keys[_MAX_EXCERPTS:]]
-            more = [Problem(f"these are the first {_MAX_PROBLEMS:,} problems", self.source.file)] * self.is_full
+            more = [Problem(f"these are the first {_MAX_PROBLEMS:,} problems", self.sources[0].file)] * self.is_full
             raise ConfigError([*detailed, *brief, *more])
 
     @property
@@ -161,10 +178,11 @@ class Report:
     def make_problem(self, span: Span | None, message: str, hint: str, *, excerpt: bool = True) -> Problem:
         """Return a problem at *span*, with an excerpt of the file unless *excerpt* is False."""
         # Excerpts are made last, when all masks are known.
+        source = self.sources[0 if span is None else span.file]
         if span is None:
-            return Problem(message, self.source.file, hint=hint)
-        lines = self.source.format_excerpt(span, hint) if excerpt else ""
-        return Problem(message, self.source.file, span.line, span.column, lines, hint)
+            return Problem(message, source.file, hint=hint)
+        lines = source.format_excerpt(span, hint) if excerpt else ""
+        return Problem(message, source.file, span.line, span.column, lines, hint)
 
 
 def suggest_name(name: str, known: Collection[str], *, kind: str = "") -> str:

@@ -60,6 +60,12 @@ class HubConfig(Options):
 
     version: Literal[1]
     """The version of the file format; always 1."""
+    include: list[str] = Field(default_factory=list)
+    """Files with the same structure, relative to this one. This file is put on top of them, and each on top of those
+    before it: mappings are merged key by key, anything else is replaced, and `null` removes a key."""
+    profiles: dict[str, Any] = Field(default_factory=dict)
+    """Sections of the file by a profile's name. The profile that `MODELHUB_PROFILE` (or `--profile`) names is put on
+    top of the file in the same way."""
     defaults: dict[str, Any] = Field(default_factory=dict)
     """Options for every model that does not set them itself, key by key."""
     limits: dict[str, LimitOptions] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path as FilePath
 from typing import Any, NamedTuple, NoReturn
 
 from modelhub.config import syntax
@@ -24,7 +25,7 @@ _MAX_DEPTH = 40
 _MAX_VALUES = 50_000
 _MAX_SLOW_PARSER_CHARS = 50_000
 _MAX_SAFE_DEPTH = 200
-_NAMED_SECTIONS = frozenset({"models", "chains", "limits"})
+_ENTRY_SECTIONS = frozenset({"models", "chains", "limits", "profiles"})
 _TOO_DEEP = "the file is nested too deeply"
 _TOO_LARGE = "the file is too large, or its aliases make too many values of it"
 _TAG_PREFIX = "tag:yaml.org,2002:"
@@ -44,12 +45,30 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The data of a file and the position of every value in it. Configuration from a dict has no positions."""
+    """The data of a file and the position of every value in it. Configuration from a dict has no positions.
 
-    source: Source
+    `sources` are the file and those that it includes, by the numbers of the spans.
+    """
+
+    sources: list[Source]
     data: Any
     places: dict[Path, Place] = field(default_factory=dict)
     empty: set[Path] = field(default_factory=set)
+
+    @property
+    def source(self) -> Source:
+        """The file itself."""
+        return self.sources[0]
+
+    def find_source(self, path: Path) -> Source:
+        """Return the file in which the value at *path* is written."""
+        place = self.places.get(path)
+        return self.sources[place.value.file if place is not None else 0]
+
+    def find_file(self, path: Path) -> str:
+        """Return the name of the file in which the value at *path*, or the nearest enclosing one, is written."""
+        span = self.find_span(path, key=True)
+        return self.sources[span.file if span is not None else 0].file
 
     def find_span(self, path: Path, *, key: bool = False) -> Span | None:
         """Return the span of the value at *path*, or of its *key*; if it is absent, of the nearest enclosing value."""
@@ -66,28 +85,34 @@ class Document:
         return span.line if span is not None else 0
 
 
-def parse_document(text: str, file: str) -> tuple[Document, Report]:
+def parse_document(
+    text: str, file: str, folder: FilePath | None = None, report: Report | None = None
+) -> tuple[Document, Report]:
     """Parse *text*, the content of *file*, and return its data with a report of the problems so far.
 
-    The report has duplicate keys and YAML features that are not supported. Raises ConfigError if *text* is not YAML,
-    or not a mapping.
+    *folder* is what relative paths in it start from, by default that of *file*. The problems are added to *report*, if
+    that is given: duplicate keys and YAML features that are not supported. Raises ConfigError if *text* is not YAML, or
+    not a mapping.
     """
     text = text.removeprefix("\ufeff")
-    source = Source(file, syntax.LINE_BREAK.split(text))
-    report = Report(source)
-    root = _compose(text, report)
+    report = Report() if report is None else report
+    folder = FilePath(file).parent if folder is None else folder
+    source = Source(file, syntax.LINE_BREAK.split(text), len(report.sources), folder)
+    report.sources.append(source)
+    root = _compose(text, report, source)
     if root is None or (root.id == "scalar" and not root.value):
-        report.add(Span(1, 1, 1, 1), "the file is empty", "it needs at least `version: 1` and `models:`")
+        hint = "it needs at least `version: 1` and `models:`"
+        report.add(Span(1, 1, 1, 1, source.number), "the file is empty", hint)
     elif root.id != "mapping":
         message = f"the file must be a mapping (`key: value`), not {'a list' if root.id == 'sequence' else 'text'}"
-        report.add(_make_span(root), message, "begin with `version: 1`")
+        report.add(_make_span(root, source), message, "begin with `version: 1`")
     report.check()
     _hide_secrets(root, source)
-    reader = _Reader(report)
+    reader = _Reader(report, source)
     data = reader.read(root, ())
     first = root.value[0][0] if root.value else root
-    reader.places[()] = Place(_make_span(first), _make_span(root), block=True)
-    return Document(source, data, reader.places, reader.empty), report
+    reader.places[()] = Place(_make_span(first, source), _make_span(root, source), block=True)
+    return Document(report.sources, data, reader.places, reader.empty), report
 
 
 def parse_plain_value(text: str) -> Any:
@@ -98,12 +123,13 @@ def parse_plain_value(text: str) -> Any:
     return text
 
 
-def _compose(text: str, report: Report) -> Any:
+def _compose(text: str, report: Report, source: Source) -> Any:
     import yaml
 
     try:
-        if _may_be_deep(report.source.lines) and (mark := _find_too_deep(text)) is not None:
-            report.add(Span(mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2), _TOO_DEEP)
+        if _may_be_deep(source.lines) and (mark := _find_too_deep(text)) is not None:
+            line, column = mark.line + 1, mark.column + 1
+            report.add(Span(line, column, line, column + 1, source.number), _TOO_DEEP)
             return report.check()
         return yaml.compose(text, Loader=_make_loader())
     except yaml.YAMLError as fast:
@@ -116,9 +142,10 @@ def _compose(text: str, report: Report) -> Any:
             error = slow
         except RecursionError:
             pass
-    for number, ranges in guess_file_masks(report.source.lines).items():
-        report.source.masks[number + 1] = ranges
-    report.add(*syntax.explain_syntax_error(error, text))
+    for number, ranges in guess_file_masks(source.lines).items():
+        source.masks[number + 1] = ranges
+    span, message, hint = syntax.explain_syntax_error(error, text)
+    report.add(span._replace(file=source.number), message, hint)
     return report.check()
 
 
@@ -205,17 +232,18 @@ def _hide_secrets(root: Any, source: Source) -> None:
             if not secret:
                 _hide_swallowed(node, source)
             elif node.value and not is_reference(node.value):
-                source.hide(_make_span(node))
+                source.hide(_make_span(node, source))
         elif node.id == "sequence":
             pending += [(item, (*path, "-"), secret) for item in node.value]
         else:
             hides_fragments = bool(node.flow_style) and (secret or _has_secret_key(node))
             for key, value in node.value:
                 if hides_fragments and _is_key_fragment(value):
-                    source.hide(_make_span(key))
+                    source.hide(_make_span(key, source))
                 name = str(key.value) if key.id == "scalar" else ""
-                is_entry_name = len(path) == 1 and path[0] in _NAMED_SECTIONS and value.id == "mapping"
-                pending.append((value, (*path[:2], name), secret or (not is_entry_name and is_secret(name))))
+                is_entry_name = len(path) == 1 and path[0] in _ENTRY_SECTIONS and value.id == "mapping"
+                inner = () if path == ("profiles",) else (*path[:2], name)  # a profile has the sections of a file
+                pending.append((value, inner, secret or (not is_entry_name and is_secret(name))))
 
 
 def _hide_swallowed(node: Any, source: Source) -> None:
@@ -236,16 +264,17 @@ def _has_secret_key(node: Any) -> bool:
     return any(key.id == "scalar" and is_secret(key.value) for key, _ in node.value)
 
 
-def _make_span(node: Any) -> Span:
+def _make_span(node: Any, source: Source) -> Span:
     start, end = node.start_mark, node.end_mark
-    return Span(start.line + 1, start.column + 1, end.line + 1, end.column + 1)
+    return Span(start.line + 1, start.column + 1, end.line + 1, end.column + 1, source.number)
 
 
 class _Reader:
     """Converts the nodes of a file to data, and records their positions."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, source: Source) -> None:
         self.report = report
+        self.source = source
         self.places: dict[Path, Place] = {}
         self.empty: set[Path] = set()
         self._count = 0
@@ -285,8 +314,8 @@ class _Reader:
     def _read_entry(self, key: Any, value: Any, path: Path, *, flow: bool) -> Any:
         scalar = value.id == "scalar"
         self.places[path] = Place(
-            None if key is None else _make_span(key),
-            _make_span(value),
+            None if key is None else _make_span(key, self.source),
+            _make_span(value, self.source),
             value.value if scalar else None,
             bare=scalar and (flow or not value.style),
             block=not scalar and not value.flow_style,
@@ -329,8 +358,9 @@ class _Reader:
 
     def _refuse_duplicate(self, key: Any, line: int) -> None:
         if not self.report.is_full:
-            name = self.report.source.mask_key(key.value, _make_span(key))
-            self.report.add(_make_span(key), f"duplicate key `{name}`", f"it is already on line {line}")
+            span = _make_span(key, self.source)
+            name = self.source.mask_key(key.value, span)
+            self.report.add(span, f"duplicate key `{name}`", f"it is already on line {line}")
 
     def _read_scalar(self, node: Any) -> Any:
         convert = _SCALAR_PARSERS.get(node.tag)
@@ -350,4 +380,4 @@ class _Reader:
         raise AssertionError("a problem was reported")  # pragma: no cover
 
     def _refuse(self, node: Any, message: str, hint: str = "") -> None:
-        self.report.add(_make_span(node), message, hint)
+        self.report.add(_make_span(node, self.source), message, hint)

@@ -59,9 +59,11 @@ class ConfigError(ModelHubError, ValueError):
 
 
 def _count(problems: Sequence[Problem]) -> Iterator[str]:
-    """The last line: how many problems there are in the file."""
-    if problems and problems[0].file:
-        yield f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {problems[0].file}"
+    """The last line: how many problems there are, and in which files."""
+    files = list(dict.fromkeys(problem.file for problem in problems if problem.file))
+    if files:
+        listed = " and ".join(filter(None, (", ".join(files[:-1]), files[-1])))
+        yield f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {listed}"
 
 
 class UnknownModel(ModelHubError, KeyError):

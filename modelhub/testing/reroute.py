@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelhub.core.errors import ConfigError
@@ -36,36 +37,54 @@ _REMOVED_ARGUMENTS = frozenset(
 
 
 def reroute_config(
-    config: Loaded | Config, server: FaultServer, *, environ: Mapping[str, str] | None = None
+    config: Loaded | Config,
+    server: FaultServer,
+    *,
+    environ: Mapping[str, str] | None = None,
+    profile: str | None = None,
 ) -> dict[str, Any]:
     """*config* with every model's address at *server*, each at the route of its own name, and a stand-in key.
 
     *config* is a path, a dict with the structure of a file, or a loaded configuration. Variables that *environ* lacks
-    get a stand-in. Scripted models are not changed. `Hub.from_dict(reroute_config(...), environ={})` makes the hub.
+    get a stand-in. *profile* is the profile of the file that applies. Scripted models are not changed.
+    `Hub.from_dict(reroute_config(...), environ={})` makes the hub.
 
     Raises ConfigError for an invalid file, and for a provider whose address cannot be changed.
     """
-    loaded = _load_config(config, environ or {})
+    loaded = _load_config(config, environ or {}, profile)
     sections = {key: _to_plain(getattr(loaded.config, key)) for key in loaded.config.model_fields_set - {"defaults"}}
     # The defaults are merged into the entries already.
     sections["models"] = {name: _reroute_entry(entry, loaded, server) for name, entry in loaded.models.items()}
     return sections
 
 
-def _load_config(config: Loaded | Config, environ: Mapping[str, str]) -> Loaded:
+def _load_config(config: Loaded | Config, environ: Mapping[str, str], profile: str | None) -> Loaded:
     from modelhub.config import load
 
     if isinstance(config, load.Loaded):
         return config
     if isinstance(config, Mapping):
-        return load.load_dict(config, environ={**_make_stand_ins(config), **environ})
-    # Read once for the names of the variables; a file that cannot be read is reported by `load_file`.
+        return load.load_dict(config, environ={**_make_stand_ins(config), **environ}, profile=profile)
+    # Read for the names of the variables first, with the files that are included, as far as they are known.
+    files: set[Path] = {Path(config)}
+    while True:
+        known = set(files)
+        variables = _make_stand_ins([_read_text(file) for file in known])
+        try:
+            loaded = load.load_file(config, environ={**variables, **environ}, profile=profile, files=files)
+        except ConfigError:
+            if files == known:
+                raise
+        else:
+            if files == known:
+                return loaded
+
+
+def _read_text(file: Path) -> str:
     try:
-        with open(config, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a path of any kind
-            text = file.read()
-    except OSError:
-        text = ""
-    return load.load_file(config, environ={**_make_stand_ins(text), **environ})
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # reported by `load_file`
+        return ""
 
 
 def _make_stand_ins(data: Any) -> dict[str, str]:

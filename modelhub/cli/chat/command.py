@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelhub.cli.options import AsJson, ConfigFile, Name, SchemaSource, parse_parameters, read_schema
+from modelhub.cli.options import AsJson, ConfigFile, Name, Profile, SchemaSource, parse_parameters, read_schema
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def chat(
     thinking: ShowThinking = False,
     as_json: AsJson = False,
     file: ConfigFile = None,
+    profile: Profile = None,
 ) -> None:
     """Send a message to a model or a chain.
 
@@ -85,7 +86,7 @@ def chat(
 
     is_live = stream if stream is not None else sys.stdout.isatty()
     style = AnswerStyle(streams=stream is not False and not as_json, live=is_live, thinking=thinking, json=as_json)
-    session = ChatSession(name, style=style)
+    session = ChatSession(name, style=style, profile=profile)
     with report_errors(as_json=as_json, trace=session.trace):
         session.options = _make_options(ask, schema, deadline)
         session.tools = _load_tools(tool)

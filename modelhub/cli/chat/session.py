@@ -46,6 +46,7 @@ class ChatSession:
     options: dict[str, Any] = field(default_factory=dict)
     tools: list[ToolFunction] = field(default_factory=list)
     style: AnswerStyle = AnswerStyle()
+    profile: str | None = None
     messages: list[dict[str, Any]] = field(default_factory=list)
     trace: CallTrace = field(default_factory=CallTrace)
 
@@ -54,7 +55,8 @@ class ChatSession:
 
     def open_hub(self, file: Path | None) -> Hub:
         """Return the hub of *file*, whose calls are followed here."""
-        return Hub.from_yaml(file, services=Services(observers=(LogObserver(), self._observe, self._progress)))
+        services = Services(observers=(LogObserver(), self._observe, self._progress))
+        return Hub.from_yaml(file, profile=self.profile, services=services)
 
     def _observe(self, event: Event) -> None:
         self.trace(event)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.options import AsJson, ConfigFile, OptionalName, Parameters, parse_parameters
+from modelhub.cli.options import AsJson, ConfigFile, OptionalName, Parameters, Profile, parse_parameters
 from modelhub.cli.output import align_columns, join_names, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 from modelhub.core.errors import ConfigError
@@ -55,6 +55,7 @@ def drill(
     list_faults: ListFaults = False,
     as_json: AsJson = False,
     file: ConfigFile = None,
+    profile: Profile = None,
 ) -> None:
     """Show what a caller would get under every fault.
 
@@ -76,7 +77,7 @@ def drill(
             _list_faults(as_json)
             return
         call = parse_parameters(ask) | _make_tools(tools)
-        request = DrillRequest(name, _check_faults(only or []), deep, stream, _parse_seconds(slow), file, call)
+        request = DrillRequest(name, _check_faults(only or []), deep, stream, _parse_seconds(slow), file, profile, call)
         survived = _run_drill(request, strict, as_json)
     if not survived:
         raise typer.Exit(Exit.FAILED)
@@ -92,6 +93,7 @@ class DrillRequest:
     stream: bool | None
     slow_after: float
     file: Path | None
+    profile: str | None
     call: Mapping[str, Any]
     """The arguments of each call besides its messages."""
 
@@ -158,7 +160,7 @@ async def _play_all(request: DrillRequest) -> DrillReport:
     from modelhub.cli.drill.show import DrillReport, Row, show_progress
     from modelhub.hub import find_config_file
 
-    async with open_drill_environment(find_config_file(request.file)) as environment:
+    async with open_drill_environment(find_config_file(request.file), request.profile) as environment:
         plan = await environment.make_plan(request.name)
         candidates = _require_vendors(request.name, find_candidates(plan))
         forced, stream = request.stream is not None, _is_streamed(plan) if request.stream is None else request.stream

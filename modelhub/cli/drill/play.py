@@ -108,12 +108,12 @@ class DrillEnvironment:
 
 
 @asynccontextmanager
-async def open_drill_environment(path: Path) -> AsyncIterator[DrillEnvironment]:
+async def open_drill_environment(path: Path, profile: str | None = None) -> AsyncIterator[DrillEnvironment]:
     """Load the file at *path* with every model rerouted to a new fault server. Raises ConfigError."""
     readable = {name: value for name, value in os.environ.items() if not is_secret(name)}
     with _isolated_environ():
         async with FaultServer(CannedResponse()) as server:
-            config = reroute_config(path, server, environ=readable)
+            config = reroute_config(path, server, environ=readable, profile=profile)
             sections = {key: value for key, value in config.items() if key not in _IGNORED_SECTIONS}
             yield DrillEnvironment(load_dict(sections, environ={}), server)
 

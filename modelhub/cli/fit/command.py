@@ -12,7 +12,7 @@ import typer
 from modelhub.cli.completion import complete_names
 from modelhub.cli.exit import Exit
 from modelhub.cli.ledger_file import LedgerFile, Since, check_exists, find_ledger, parse_since, report_unreadable
-from modelhub.cli.options import AsJson, ConfigFile, Parameters, SchemaSource, parse_parameters, read_schema
+from modelhub.cli.options import AsJson, ConfigFile, Parameters, Profile, SchemaSource, parse_parameters, read_schema
 from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
@@ -58,6 +58,7 @@ def fit(
     ledger: LedgerFile = None,
     as_json: AsJson = False,
     file: ConfigFile = None,
+    profile: Profile = None,
 ) -> None:
     """Show what each model would make of a call.
 
@@ -76,8 +77,8 @@ def fit(
         parameters = parse_parameters(ask) | {key: value for key, value in own.items() if value is not None}
         media = {"image": image, "audio": audio, "document": document}
         shape = _make_shape(parameters, tools, media, schema, stream, from_ledger or calls is not None)
-        loaded, names = _load(file, name)
-        ledger = (ledger or find_ledger(file)) if from_ledger else None
+        loaded, names = _load(file, profile, name)
+        ledger = (ledger or find_ledger(file, profile)) if from_ledger else None
         refuses = _fit_calls(loaded, _choose_shapes(names, shape, calls, ledger, since), as_json=as_json)
     if refuses:
         raise typer.Exit(Exit.FAILED)
@@ -115,12 +116,12 @@ def _choose_shapes(
     return dict.fromkeys(names, [shape] if calls is None else _read_calls(calls))
 
 
-def _load(file: Path | None, name: str | None) -> tuple[Loaded, list[str]]:
+def _load(file: Path | None, profile: str | None, name: str | None) -> tuple[Loaded, list[str]]:
     """Return the configuration, and the names to look at: *name*, or all chains, or all models if there is none."""
     from modelhub.config.load import load_file
     from modelhub.hub import find_config_file
 
-    loaded = load_file(find_config_file(file))
+    loaded = load_file(find_config_file(file), profile=profile)
     if name is None:
         return loaded, list(loaded.chains or loaded.models)
     loaded.check_name(name)

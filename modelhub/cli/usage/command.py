@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelhub.cli.ledger_file import LedgerFile, Since, check_exists, find_ledger, parse_since, report_unreadable
-from modelhub.cli.options import AsJson, ConfigFile
+from modelhub.cli.options import AsJson, ConfigFile, Profile
 from modelhub.cli.output import make_line, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
@@ -38,6 +38,7 @@ def usage(
     html: HtmlFile = None,
     ledger: LedgerFile = None,
     file: ConfigFile = None,
+    profile: Profile = None,
 ) -> None:
     """Show what calls used and cost.
 
@@ -55,7 +56,7 @@ def usage(
     now = datetime.now(UTC)
     start = parse_since(since, now)
     with report_errors(as_json=as_json):
-        path = ledger or find_ledger(file)
+        path = ledger or find_ledger(file, profile)
         if html is not None:
             _write_page(html, path, start, now)
             return

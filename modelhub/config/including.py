@@ -1,0 +1,152 @@
+"""Read the files that a file includes, and put it on top of them; then put a profile on top of that.
+
+What comes later wins: an included file over those before it in the list, a file over those that it includes, and the
+profile over everything.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+from modelhub.config.hints import suggest_key
+from modelhub.config.layering import move_to_top, put_on_top
+from modelhub.config.problems import Report, suggest_name
+from modelhub.config.schema import HubConfig
+from modelhub.config.source import Document, Path, parse_document
+from modelhub.core.errors import ConfigError, Problem
+
+__all__ = ["PROFILE_VARIABLE", "ReadFile", "apply_profile", "include_files", "read_text"]
+
+PROFILE_VARIABLE = "MODELHUB_PROFILE"
+"""The environment variable that names the profile."""
+_MAX_FILES = 100
+_NOT_IN_PROFILES = {
+    "include": "include the file at the top level",
+    "profiles": "a profile has no profiles of its own",
+    "version": "it is written once, at the top level",
+}
+
+
+class ReadFile(NamedTuple):
+    """A file that is being read: its path, and what messages call it."""
+
+    path: FilePath
+    name: str
+
+
+def read_text(path: FilePath, name: str) -> str:
+    """Return the text of the file at *path*. Raises ConfigError, which calls it *name*, if it cannot be read."""
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or "cannot be read").lower()
+        raise ConfigError([Problem(f"the file cannot be read: {reason}", name)]) from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+    # Raised outside of the handler: the decoding error holds the whole file, secrets included.
+    raise ConfigError([Problem("this line is not UTF-8 text", name, line, hint="save the file as UTF-8")])
+
+
+def include_files(document: Document, report: Report, files: set[FilePath], trail: Sequence[ReadFile]) -> Document:
+    """Return *document* on top of the files that it includes, without its key `include`.
+
+    *trail* are the files that led here, *document*'s own last. Every file that is looked for is added to *files*.
+    Problems are added to *report*. Raises ConfigError with them for a file that cannot be read, or is no YAML.
+    """
+    items = document.data.pop("include", [])
+    document.empty.discard(("include",))
+    listed = _list_items(document, report, items)
+    included = [_include_file(document, report, files, trail, path, item) for path, item in listed]
+    if None in included:
+        report.check()  # what else is missing is probably in the file that could not be read
+    layers = [*filter(None, included), document]
+    return functools.reduce(put_on_top, layers)
+
+
+def _list_items(document: Document, report: Report, items: Any) -> list[tuple[Path, str]]:
+    """Return the paths that `include` lists, each with its own place; a single path may stand alone."""
+    if isinstance(items, str):
+        listed: list[tuple[Path, Any]] = [(("include",), items)]
+    elif isinstance(items, list):
+        listed = [(("include", index), item) for index, item in enumerate(items)]
+    else:
+        report.add(document.find_span(("include",)), "`include` must be a list of files", "such as `[base.yaml]`")
+        return []
+    usable = [(path, item) for path, item in listed if isinstance(item, str) and item.strip()]
+    for path, _ in [pair for pair in listed if pair not in usable]:
+        report.add(document.find_span(path), "`include` lists the paths of files", "such as `base.yaml`")
+    return usable
+
+
+def _include_file(
+    document: Document, report: Report, files: set[FilePath], trail: Sequence[ReadFile], place: Path, item: str
+) -> Document | None:
+    """Return the document of the file *item*, with its own includes; None if a problem was reported."""
+    span, parent = document.find_span(place), trail[-1]
+    path = parent.path.parent / FilePath(item).expanduser()
+    name = os.path.normpath(os.path.join(os.path.dirname(parent.name), FilePath(item).expanduser()))  # noqa: PTH118, PTH120
+    files.add(path)
+    names = [file.name for file in trail if _is_same(file.path, path)]
+    if names:
+        circle = " > ".join([*(file.name for file in trail[[file.name for file in trail].index(names[0]) :]), name])
+        report.add(span, f"the file includes itself: {circle}", "remove one of these includes")
+        return None
+    if len(report.sources) >= _MAX_FILES:
+        report.add(span, f"more than {_MAX_FILES} files are included")
+        return None
+    try:
+        text = read_text(path, name)
+    except ConfigError as error:
+        problem = error.problems[0]
+        report.add(span, f"{name}: {problem.message}", problem.hint or f"the path is relative to {parent.name}")
+        return None
+    included, _ = parse_document(text, name, path.parent, report)
+    return include_files(included, report, files, [*trail, ReadFile(path, name)])
+
+
+def _is_same(first: FilePath, second: FilePath) -> bool:
+    return os.path.realpath(first) == os.path.realpath(second)
+
+
+def apply_profile(
+    document: Document, report: Report, profile: str | None, environ: Mapping[str, str]
+) -> tuple[Document, str | None]:
+    """Return *document* with the profile on top, without its key `profiles`, and the profile's name.
+
+    *profile* is a name, or None for the one that the variable MODELHUB_PROFILE of *environ* names, if any.
+    """
+    origin = "" if profile else f" (from ${PROFILE_VARIABLE})"
+    name = profile or environ.get(PROFILE_VARIABLE) or None
+    profiles = document.data.get("profiles", {})
+    if not isinstance(profiles, dict):
+        report.add(document.find_span(("profiles",)), "`profiles` must be a mapping of names to parts of a file")
+        profiles = {}
+    for key, sections in profiles.items():
+        _check_profile(document, report, key, sections)
+    selected = profiles.get(name) if name is not None else None
+    if name is not None and name not in profiles:
+        hint = suggest_name(name, list(profiles), kind="profiles")
+        report.add(document.find_span(("profiles",), key=True), f"there is no profile `{name}`{origin}", hint)
+    top = move_to_top(document, ("profiles", name)) if name is not None and isinstance(selected, dict) else None
+    document.data.pop("profiles", None)
+    return (document if top is None else put_on_top(document, top)), name
+
+
+def _check_profile(document: Document, report: Report, name: str, sections: Any) -> None:
+    if not isinstance(sections, dict):
+        span = document.find_span(("profiles", name), key=True)
+        report.add(span, f"profile `{name}` must be a mapping with sections of a file", "such as `models: {...}`")
+        return
+    for key in sections:
+        span = document.find_span(("profiles", name, key), key=True)
+        if key in _NOT_IN_PROFILES:
+            report.add(span, f"`{key}` cannot be set in a profile", _NOT_IN_PROFILES[key])
+        elif key not in HubConfig.model_fields:
+            shown = report.mask_key(key, span)
+            report.add(span, f"unknown key `{shown}` in profile `{name}`", suggest_key(key, HubConfig))
