@@ -97,6 +97,8 @@ def parameters():
 def keys(definition):
     """The keys of one part of the file, as the schema describes them; a vendor's without those of every model."""
     part = SCHEMA["$defs"].get(definition, SCHEMA)
+    complete = {} if definition in SCHEMA["$defs"] else SCHEMA["else"]  # what holds for a file that includes no other
+    part = {**part, "required": [*part.get("required", ()), *complete.get("required", ())]}
     models = [other["properties"] for name, other in SCHEMA["$defs"].items() if name.endswith("-model")]
     shared = set.intersection(*(set(properties) for properties in models))
     properties = models[0] if definition == "model" else part["properties"]
@@ -105,6 +107,7 @@ def keys(definition):
         if name in shared if definition == "model" else name not in shared or not definition.endswith("-model"):
             if (definition, name) == ("model", "provider"):
                 schema = {"description": "Which vendor's API is called; it decides which further keys there are."}
+            schema = {**schema, **complete.get("properties", {}).get(name, {})}
             is_required = name in (*part.get("required", ()), "model_name" if definition == "model" else "")
             description = " ".join(schema.get("description", "").split()).replace("|", "\\|")
             rows.append([f"`{name}`", type_text(schema), default_text(schema, is_required), description])

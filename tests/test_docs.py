@@ -106,10 +106,11 @@ def write_files(block, folder):
 
 
 @of("yaml")
-def test_every_file_loads(block):
+def test_every_file_loads(block, tmp_path):
     """A YAML block that is not titled as somebody else's file is a file, or a part of one, that loads."""
     if block.title not in {None, "models.yaml"}:
         pytest.skip(f"{block.title} is not a file of ours")
+    write_files(block, tmp_path)  # it may include one
     shown = yaml.safe_load(block.code)
     if "version" not in shown:
         shown = PLACEHOLDERS | shown | {key: PLACEHOLDERS[key] | shown.get(key, {}) for key in ("models", "chains")}

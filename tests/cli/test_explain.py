@@ -145,7 +145,9 @@ def test_json_has_the_same(run):
     assert (found["layers"][0], found["layers"][-1]) == ("chain", "provider")
     assert found["worst"]["attempts"] == 7
     assert found["left"]["tier"]["rates"]["requests/min"] == {"limit": 500, "left": 500}
-    assert {"path": "primary.deadline", "value": "90s", "source": "entry", "line": 29} in found["where"]
+    assert {"path": "primary.deadline", "value": "90s", "source": "entry", "file": "models.yaml", "line": 29} in found[
+        "where"
+    ]
 
 
 BUDGETS = """\

@@ -79,9 +79,8 @@ def fit(
         shape = _make_shape(parameters, tools, media, schema, stream, from_ledger or calls is not None)
         loaded, names = _load(file, profile, name)
         ledger = (ledger or find_ledger(file, profile)) if from_ledger else None
-        refuses = _fit_calls(loaded, _choose_shapes(names, shape, calls, ledger, since), as_json=as_json)
-    if refuses:
-        raise typer.Exit(Exit.FAILED)
+        if _fit_calls(loaded, _choose_shapes(names, shape, calls, ledger, since), as_json=as_json):
+            raise typer.Exit(Exit.FAILED)
 
 
 def _make_shape(
