@@ -88,9 +88,12 @@ class Builder:
     _shared: SharedState = field(init=False, repr=False)
     _stacks: dict[str, _Stack] = field(init=False, default_factory=dict, repr=False)
     _arm_states: dict[str, ArmState] = field(init=False, default_factory=dict, repr=False)
+    _entries: dict[str, ModelEntry] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         previous = self.previous
+        variants = (variant for entry in self.loaded.models.values() for variant in entry.list_variants())
+        self._entries = dict(variants)
         store = self.limit_store or LocalLimitStore(self.services.clock)
         known = previous.pools if previous is not None and previous.limit_store is self.limit_store else {}
         self.pools = {
@@ -124,7 +127,7 @@ class Builder:
             return []
         for name, options in self.loaded.limits.items():
             self.pools[name].reconfigure(options)
-        own = {name: entry.layers.get("limit") for name, entry in self.loaded.models.items()}
+        own = {label: entry.layers.get("limit") for label, entry in self._entries.items()}
         for name, pool in list(self._shared.own_limits.items()):
             own_options = own.get(name)
             if isinstance(own_options, LimitOptions):
@@ -143,9 +146,11 @@ class Builder:
         return [stack.model for stack in self._stacks.values() if stack.model is not None]
 
     def find_model(self, name: str) -> ChatModelBase | None:
-        """Return the provider of the entry *name*, without its layers, if it was made already."""
-        stack = self._stacks.get(name)
-        return stack.model if stack is not None else None
+        """Return the provider of the entry *name*, without its layers, if it was made already; one of several keys."""
+        entry = self.loaded.models.get(name)
+        labels = [label for label, _ in entry.list_variants()] if entry is not None else []
+        stacks = (self._stacks[label] for label in labels if label in self._stacks)
+        return next((stack.model for stack in stacks if stack.model is not None), None)
 
     def chain(self, name: str) -> Chain:
         """Build the chain *name*, or the model *name* as a chain of one."""
@@ -153,10 +158,10 @@ class Builder:
         if options is None:
             entry = self.loaded.models[name]
             stream = entry.options.stream if entry.options is not None else False
-            chain = Chain(name, [self.stack(name)], stream=stream)
+            chain = Chain(name, [self._make_place(name)], stream=stream)
         else:
             members = [
-                self._make_member(place) if isinstance(place, str) else self._make_arms(place)
+                self._make_place(place) if isinstance(place, str) else self._make_arms(place)
                 for place in options.models
             ]
             ask = None if options.ask is None else options.ask.given()
@@ -164,51 +169,64 @@ class Builder:
         chain.services = self.services
         return chain
 
-    def _make_member(self, name: str) -> ChatModelBase:
-        return self.chain(name) if name in self.loaded.chains else self.stack(name)
+    def _make_place(self, name: str) -> ChatModelBase | Arms:
+        """Return the chain or model *name*; a model with several keys, as these."""
+        if name in self.loaded.chains:
+            return self.chain(name)
+        keys = self.loaded.models[name].keys
+        if not keys:
+            return self.stack(name)
+        arms = [
+            Arm(key.label, self.stack(key.label), key.weight, identity=key.identity, state=self._get_state(key.label))
+            for key in keys
+        ]
+        return Arms(arms, is_keys=True)
+
+    def _get_state(self, label: str) -> ArmState:
+        return self._arm_states.setdefault(label, ArmState())
 
     def _make_arms(self, options: ArmsOptions) -> Arms:
         arms = [
-            Arm(name, self._make_member(name), weight, state=self._arm_states.setdefault(name, ArmState()))
+            Arm(name, self._make_place(name), weight, state=self._get_state(name))
             for name, weight in options.weights().items()
         ]
         tag = options.by.removeprefix("tag:") if options.by is not None else None
         return Arms(arms, by=tag, pick=options.pick)
 
-    def stack(self, name: str) -> ChatModelBase:
-        """Return the model *name* with its layers around it; the same object each time."""
-        if name not in self._stacks:
-            self._stacks[name] = self._build_stack(self.loaded.models[name])
-        return self._stacks[name].outermost
+    def stack(self, label: str) -> ChatModelBase:
+        """Return the model or key *label* with its layers around it; the same object each time."""
+        if label not in self._stacks:
+            self._stacks[label] = self._build_stack(label, self._entries[label])
+        return self._stacks[label].outermost
 
-    def _is_unchanged(self, name: str) -> bool:
-        """Return whether the model *name* of the previous configuration can be used with this one."""
-        previous, entry = self.previous, self.loaded.models.get(name)
-        if previous is None or entry is None or previous._stacks[name].model is None:
+    def _is_unchanged(self, label: str) -> bool:
+        """Return whether the model or key *label* of the previous configuration can be used with this one."""
+        previous, entry = self.previous, self._entries.get(label)
+        if previous is None or entry is None or previous._stacks[label].model is None:
             return False
-        old, shared = previous.loaded.models[name], previous._shared
+        old, shared = previous._entries[label], previous._shared
         return (
             (entry.provider, entry.options, entry.layers, entry.missing)
             == (old.provider, old.options, old.layers, old.missing)
             and self.loaded.config.parameters == previous.loaded.config.parameters
             and (shared.prices is self._shared.prices and shared.budgets is self._shared.budgets)
-            and previous._stacks[name].variables == _read_variables(entry.options)
-            and self._pool_of(entry) is previous._pool_of(old)
+            and previous._stacks[label].variables == _read_variables(entry.options)
+            and self._find_pool(label) is previous._find_pool(label)
         )
 
-    def _pool_of(self, entry: ModelEntry) -> LimitPool[Any] | None:
-        """Return the pool that *entry* names, or that belongs to it, if it was made already."""
-        limit = entry.layers.get("limit")
-        return self.pools.get(limit) if isinstance(limit, str) else self._shared.own_limits.get(entry.name)
+    def _find_pool(self, label: str) -> LimitPool[Any] | None:
+        """Return the pool that the model or key *label* names, or that belongs to it, if it was made already."""
+        limit = self._entries[label].layers.get("limit")
+        return self.pools.get(limit) if isinstance(limit, str) else self._shared.own_limits.get(label)
 
-    def _build_stack(self, entry: ModelEntry) -> _Stack:
+    def _build_stack(self, label: str, entry: ModelEntry) -> _Stack:
         if entry.options is None or entry.missing is not None:
             return _Stack(self._make_unconfigured(entry, entry.missing or "it is not configured"))
         model = provider = connect_model(self.loaded, entry, self.services)
         if (missing := model.missing()) is not None:
             return _Stack(self._make_unconfigured(entry, missing))
         identity = _make_endpoint_key(entry.options)
-        build_context = BuildContext(self.services, identity, self._shared)
+        build_context = BuildContext(self.services, identity, self._shared, label)
         for spec in reversed(list_layers()):
             model = spec.load().wrap(model, entry.layers.get(spec.key), build_context)
         return _Stack(model, provider, identity, _read_variables(entry.options))

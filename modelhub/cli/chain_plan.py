@@ -28,10 +28,19 @@ TOKENS = (8_000, 2_000)
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """The part of the calls at a place that an arm or a key gets, from 0 to 1, and how it is picked."""
+
+    of_calls: float
+    by: str | None = None
+    pick: str = "weighted"
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A model or a chain in a plan; `number` is its position in its chain, `depth` the number of outer chains.
 
-    An arm has the options of its place in `arms`, and its share of the calls there.
+    An arm or a key has the `share` of the calls at its place that it gets.
     """
 
     name: str
@@ -40,8 +49,13 @@ class Member:
     entry: ModelEntry | None = None
     chain: ChainOptions | None = None
     missing: str | None = None
-    arms: ArmsOptions | None = None
-    share: float | None = None
+    share: Share | None = None
+    key: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, with that of the key if the model has several."""
+        return self.key or self.name
 
     @property
     def configured(self) -> bool:
@@ -121,7 +135,7 @@ class Plan:
         self.name = name
         self.missing_by_model = missing
         self.chain = loaded.chains.get(name)
-        self.members = list(self._list_members(name, 0) if self.chain is not None else [self._make_member(name, 1, 0)])
+        self.members = list(self._list_members(name, 0) if self.chain is not None else self._list_place(name, 1, 0))
         self.models = [member for member in self.members if member.entry is not None]
         self.configured = [member for member in self.models if member.configured]
 
@@ -139,13 +153,32 @@ class Plan:
 
     def _list_place(self, place: str | ArmsOptions, number: int, depth: int) -> Iterator[Member]:
         if isinstance(place, str):
-            yield self._make_member(place, number, depth)
+            yield from self._list_variants(self._make_member(place, number, depth))
             return
         weights = place.weights()
         available = sum(weight for name, weight in weights.items() if self._is_callable(name))
         for name, weight in weights.items():
-            share = weight / available if self._is_callable(name) else 0.0
-            yield dataclasses.replace(self._make_member(name, number, depth), arms=place, share=share)
+            share = Share(weight / available if self._is_callable(name) else 0.0, place.by, place.pick)
+            yield from self._list_variants(dataclasses.replace(self._make_member(name, number, depth), share=share))
+
+    def _list_variants(self, member: Member) -> Iterator[Member]:
+        """Yield *member*, once for each key if it has several."""
+        keys = member.entry.keys if member.entry is not None else ()
+        if not keys:
+            yield member
+            return
+        share = member.share or Share(1.0)
+        available = sum(key.weight for key in keys if key.label not in self.missing_by_model)
+        for key in keys:
+            missing = self.missing_by_model.get(key.label)
+            part = 0.0 if missing is not None else share.of_calls * key.weight / available
+            yield dataclasses.replace(
+                member,
+                entry=key.entry,
+                missing=missing,
+                share=dataclasses.replace(share, of_calls=part),
+                key=key.label,
+            )
 
     def find_worst_case(self, *, stream: bool) -> WorstCase:
         """Return the most attempts and time that a call may take, as a *stream* or not."""
@@ -184,16 +217,11 @@ class Plan:
         return name not in self.missing_by_model
 
     def _worst_model(self, name: str, has_fallback: bool) -> WorstCase:
-        member = self._make_member(name, 1, 0)
-        if not member.configured:
-            return WorstCase()
-        if member.never_fails:
-            return WorstCase(1, member.timeout.total)
-        retry, attempts = member.retry, member.retry.max_attempts
-        bounds = (min(retry.max_wait, retry.initial_wait * 2**k) for k in range(attempts - 1))
-        waits = sum(max(bound, retry.max_retry_after if has_fallback else 0.0) for bound in bounds)
-        waits_long = (not has_fallback and attempts > 1) or member.get_layer("limit") is not None
-        return WorstCase(attempts, attempts * member.timeout.total + waits, waits_long)
+        total = WorstCase()
+        variants = [member for member in self._list_variants(self._make_member(name, 1, 0)) if member.configured]
+        for member in variants:
+            total += _find_worst(member, has_fallback=has_fallback or member is not variants[-1])
+        return total
 
     def find_budgets(self) -> dict[str, SpendingOptions]:
         """Return the budgets that may include a call: those of its models, of its chain, of tags, and of all calls."""
@@ -225,3 +253,14 @@ class Plan:
         (first, first_name), (second, second_name) = prices
         cached = first.cost(ChatUsage(prompt, cache_read_tokens=prompt))
         return first_name, cached, second_name, second.cost(ChatUsage(prompt))
+
+
+def _find_worst(member: Member, *, has_fallback: bool) -> WorstCase:
+    """Return the most attempts and time that a call may take at *member* alone."""
+    if member.never_fails:
+        return WorstCase(1, member.timeout.total)
+    retry, attempts = member.retry, member.retry.max_attempts
+    bounds = (min(retry.max_wait, retry.initial_wait * 2**k) for k in range(attempts - 1))
+    waits = sum(max(bound, retry.max_retry_after if has_fallback else 0.0) for bound in bounds)
+    waits_long = (not has_fallback and attempts > 1) or member.get_layer("limit") is not None
+    return WorstCase(attempts, attempts * member.timeout.total + waits, waits_long)

@@ -61,7 +61,8 @@ def _list_names(members: Sequence[Member]) -> list[str]:
 def _warn_unreachable(plan: Plan) -> Iterator[str]:
     for index, member in enumerate(plan.models):
         behind = plan.models[index + 1 :]
-        unreachable = _list_names([each for each in behind if each.arms is None or each.arms is not member.arms])
+        place = member.number, member.depth
+        unreachable = _list_names([each for each in behind if not each.share or (each.number, each.depth) != place])
         if member.never_fails and unreachable:
             verb = "is" if len(unreachable) == 1 else "are"
             yield f"{member.name} always answers: {join_names(unreachable)} after it {verb} never called"

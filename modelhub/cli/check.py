@@ -50,7 +50,7 @@ def check(
         except ConfigError as error:
             _print_config_error(error, as_json)
             raise typer.Exit(Exit.CONFIG) from None
-        unconfigured = [entry.name for entry in entries if entry.missing and entry.kind == "model"]
+        unconfigured = [entry for entry in entries if entry.is_incomplete]
         is_refused = strict and bool(unconfigured)
         refusals = _find_refusals(loaded, calls)
         if as_json:
@@ -126,4 +126,8 @@ def _make_row(entry: Entry) -> list[Cell]:
 
 
 def _format_state(entry: Entry) -> tuple[str, str]:
-    return (f"not configured: {entry.missing}", "yellow") if entry.missing else ("ready", "green")
+    if entry.missing:
+        return f"not configured: {entry.missing}", "yellow"
+    if entry.missing_keys:
+        return f"ready, without {', '.join(entry.missing_keys)}", "yellow"
+    return "ready", "green"

@@ -77,10 +77,11 @@ def _format_header(plan: Plan, chain: ChainOptions) -> Text:
 
 def _format_single_model(plan: Plan) -> Iterator[Text]:
     """Yield the first lines of a single model."""
-    member = plan.members[0]
-    yield from align_columns([[(plan.name, "bold"), "model", *_make_row(plan, member)]], indent=0)
-    if member.configured:
-        yield make_line("  ", (" · ".join(_format_options(member)), "dim"))
+    rows = [[(member.label, "bold"), "model", *_make_row(plan, member)] for member in plan.members]
+    for row, member in zip(align_columns(rows, indent=0), plan.members, strict=True):
+        yield row
+        if member.configured:
+            yield make_line("  ", (" · ".join(_format_options(member)), "dim"))
 
 
 def _list_layer_names() -> list[str]:
@@ -92,7 +93,7 @@ def _list_layer_names() -> list[str]:
 
 
 def _format_members(plan: Plan) -> Iterator[Text]:
-    names = ["  " * member.depth + f"{member.number} {member.name}" for member in plan.members]
+    names = ["  " * member.depth + f"{member.number} {member.label}" for member in plan.members]
     rows = align_columns([name, *_make_row(plan, member)] for name, member in zip(names, plan.members, strict=True))
     indent = 2 + max(map(len, names)) + 2
     for row, member in zip(rows, plan.members, strict=True):
@@ -117,11 +118,12 @@ def _make_row(plan: Plan, member: Member) -> list[Cell]:
 
 def _format_share(member: Member) -> str:
     """Return how many of the calls an arm gets, and how it is picked; "" for a model with a place to itself."""
-    if member.arms is None or member.share is None:
+    share = member.share
+    if share is None:
         return ""
-    pick = "" if member.arms.pick == "weighted" else ", least busy"
-    by = f", by {member.arms.by}" if member.arms.by is not None else ""
-    return f"arm: {100 * member.share:.3g} % of the calls{pick}{by}"
+    pick = "" if share.pick == "weighted" else ", least busy"
+    by = f", by {share.by}" if share.by is not None else ""
+    return f"{'arm' if member.key is None else 'key'}: {100 * share.of_calls:.3g} % of the calls{pick}{by}"
 
 
 def _format_limit(plan: Plan, member: Member) -> str:
@@ -283,8 +285,9 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
 
 def _make_member_dict(plan: Plan, member: Member) -> dict[str, Any]:
     common: dict[str, Any] = {"name": member.name, "number": member.number, "depth": member.depth}
-    if member.arms is not None:
-        common |= {"share": member.share, "by": member.arms.by, "pick": member.arms.pick}
+    if member.share is not None:
+        common |= {"share": member.share.of_calls, "by": member.share.by, "pick": member.share.pick}
+        common |= {"key": member.key} if member.key is not None else {}
     if member.entry is None:
         return {**common, "kind": "chain"}
     options = member.entry.options

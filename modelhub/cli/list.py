@@ -27,7 +27,10 @@ def list_names(as_json: AsJson = False, file: ConfigFile = None, profile: Profil
         entries = list(list_entries(load_file(find_config_file(file), profile=profile)))
         if as_json:
             print_json(
-                [{key: value for key, value in entry.as_dict().items() if key != "missing"} for entry in entries]
+                [
+                    {key: value for key, value in entry.as_dict().items() if not key.startswith("missing")}
+                    for entry in entries
+                ]
             )
         else:
             print_lines(*align_columns([[(entry.name, "bold"), *entry.cells] for entry in entries], indent=0))

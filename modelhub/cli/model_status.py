@@ -30,6 +30,13 @@ class Entry:
     models: tuple[str | tuple[str, ...], ...] = ()
     """The places of a chain; the names of arms are a tuple."""
     missing: str | None = None
+    missing_keys: tuple[str, ...] = ()
+    """What is missing for single keys of a model that has others."""
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether this is a model that is not configured, or one of whose keys is missing."""
+        return self.kind == "model" and bool(self.missing or self.missing_keys)
 
     @property
     def cells(self) -> tuple[str, str]:
@@ -40,7 +47,7 @@ class Entry:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as a JSON-compatible dict, with the keys that apply to its kind."""
-        others = {"provider", "model_name"} if self.kind == "chain" else {"models"}
+        others = {"provider", "model_name", "missing_keys"} if self.kind == "chain" else {"models"}
         return {key: value for key, value in asdict(self).items() if key not in others}
 
 
@@ -51,7 +58,16 @@ def list_entries(loaded: Loaded, missing: dict[str, str] | None = None) -> Itera
         model_name = entry.options.model_name if entry.options is not None else None
         if model_name == entry.provider == "scripted":
             model_name = None  # a default that is not in the file
-        yield Entry(name, "model", entry.provider, model_name, missing=missing.get(name))
+        of_keys = tuple(f"{key.label}: {missing[key.label]}" for key in entry.keys if key.label in missing)
+        is_missing = name in missing
+        yield Entry(
+            name,
+            "model",
+            entry.provider,
+            model_name,
+            missing=missing.get(name),
+            missing_keys=() if is_missing else of_keys,
+        )
     for name, chain in loaded.chains.items():
         members = tuple(place if isinstance(place, str) else tuple(place.weights()) for place in chain.models)
         is_unconfigured = all(leaf in missing for leaf in _list_leaves(loaded, name))
@@ -84,28 +100,37 @@ def find_missing(loaded: Loaded, *, check_clients: bool = False) -> dict[str, st
 
 def find_client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
     """Yield the problems of making the client of the model *name*, with their place in the file. Contacts no server."""
-    options = loaded.models[name].options
-    provider = options.connect() if options is not None else None
-    if not isinstance(provider, Provider):
-        return
-    problems = [*provider.client_problems(), *provider.client_settings().misnamed()]
-    for problem in problems or asyncio.run(provider.try_client()):
-        yield loaded.problem(("models", name, *problem.path), f"model `{name}`: {problem.message}", problem.hint)
+    for _, entry in loaded.models[name].list_variants():
+        provider = entry.options.connect() if entry.options is not None else None
+        if not isinstance(provider, Provider) or (entry is not loaded.models[name] and entry.missing is not None):
+            continue
+        problems = [*provider.client_problems(), *provider.client_settings().misnamed()]
+        for problem in problems or asyncio.run(provider.try_client()):
+            yield loaded.problem(("models", name, *problem.path), f"model `{name}`: {problem.message}", problem.hint)
+            return
 
 
 def find_missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
-    """Return what the models of *hub* lack. Makes every model and, with *check_clients*, its SDK's client."""
+    """Return what the models of *hub* lack, and what keys of models with several lack, by their labels.
+
+    Makes every model and, with *check_clients*, its SDK's client.
+    """
     from modelhub.build import Unconfigured
 
-    unconfigured, problems = {}, []
+    unconfigured: dict[str, str] = {}
+    problems: list[Problem] = []
     for name, entry in hub.loaded.models.items():
         try:
-            model = hub.get(name).models[0]
+            models = hub.get(name).models
         except ConfigError as error:
             problems.append(hub.loaded.problem(("models", name), f"model `{name}`: {error}"))
             continue
-        if isinstance(model, Unconfigured):
-            unconfigured[name] = model.problem
+        lacking = [model.problem if isinstance(model, Unconfigured) else None for model in models]
+        if entry.keys:
+            of_keys = zip(entry.keys, lacking, strict=True)
+            unconfigured |= {key.label: problem for key, problem in of_keys if problem is not None}
+        if None not in lacking:
+            unconfigured[name] = " or ".join(dict.fromkeys(problem for problem in lacking if problem is not None))
         if check_clients and entry.options is not None:
             problems += find_client_problems(hub.loaded, name)
     if check_clients:

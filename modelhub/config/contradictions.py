@@ -46,6 +46,7 @@ def check_model(checker: OptionsChecker, resolved: Resolved) -> None:
             checker.problem(view.source_path(("generate_kwargs", name)), message, hint, key=True)
     _check_name(checker, view)
     _check_addresses(checker, view)
+    _check_keys(checker, resolved)
 
 
 def _check_order(checker: OptionsChecker, view: LocatedData, config: Any, smaller: Path, larger: Path) -> None:
@@ -82,6 +83,29 @@ def _check_addresses(checker: OptionsChecker, view: LocatedData) -> None:
             if inner is not None and view.data.get(name) is not None and inner != view.data.get(name):
                 message = f"`{name}` is set twice, here and in the model itself"
                 checker.problem(view.source_path((container, name)), message, "keep one of them", key=True)
+
+
+def _check_keys(checker: OptionsChecker, resolved: Resolved) -> None:
+    """Report `keys` beside another key, and keys that are the same or have the same name."""
+    view, keys = resolved.view, resolved.entry.keys
+    if not keys:
+        return
+    for path in (("api_key",), ("client_args", "api_key"), ("client_kwargs", "api_key")):
+        if get_value(view.data, path) is not None:
+            message = f"`{path[-1]}` and `keys` are both set"
+            checker.problem(view.source_path(path), message, "keep one of them", key=True)
+    written: set[Any] = set()
+    labels: set[str] = set()
+    for index, key in enumerate(keys):
+        place = view.source_path(("keys", index))
+        secret = get_value(checker.document.data, (*place, "api_key"))  # a reference as it is in the file
+        if secret in written:
+            message = f"item {index + 1} of `keys` is the same key as an earlier one"
+            checker.problem((*place, "api_key"), message, "remove one of them")
+        elif key.label in labels:
+            checker.problem(place, f"two of the `keys` are called `{key.label}`", "give one of them another name")
+        labels.add(key.label)
+        written.add(secret)
 
 
 def check_failures(checker: OptionsChecker, chains: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from modelhub.config.check import OptionsChecker
 from modelhub.config.hints import find_misspelt_key, suggest_missing_key
 from modelhub.config.interpolate import UnresolvedReference
+from modelhub.config.model_entry import ModelEntry, add_keys, describe_missing
 from modelhub.config.problems import suggest_name
 from modelhub.config.schema import get_free_keys, get_keys, load_layer_options, make_defaults_class, make_entry_class
 from modelhub.config.source import Path, parse_plain_value
@@ -19,25 +20,6 @@ from modelhub.options import Options, ProviderOptions
 from modelhub.registry import list_providers, load_provider_options
 
 __all__ = ["ModelEntry", "Resolved", "merge_defaults", "resolve_entry"]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """One entry of `models:`, with the defaults applied.
-
-    `options` builds the provider; it is None if a missing value prevents that. `layers` has every layer's options by
-    its key, None where the file has none; that of `limit` may be a pool's name. `missing` says what to do before the
-    model can be called ("set OPENAI_API_KEY"), or is None; `unset` has the unresolved references. `line` is where the
-    entry begins, 0 without a file.
-    """
-
-    name: str
-    provider: str
-    options: ProviderOptions | None = field(repr=False)  # a client's headers may be a secret
-    layers: Mapping[str, Any]
-    missing: str | None = None
-    unset: tuple[UnresolvedReference, ...] = ()
-    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +73,16 @@ def resolve_entry(checker: OptionsChecker, name: str, entry: dict[str, Any], env
         )
         config = checker.validate(cls, ready)
         provider_data = LocatedData(
-            {key: value for key, value in ready.data.items() if key not in load_layer_options()}, view.sources
+            {key: value for key, value in ready.data.items() if key not in {*load_layer_options(), "keys"}},
+            view.sources,
         )
         options = checker.validate(load_provider_options(kind), provider_data) if config is not None else None
     layers = {key: getattr(config, key, None) for key in load_layer_options()}
-    missing = _describe_missing(unset, options, environ)
-    return Resolved(
-        ModelEntry(name, kind, options, layers, missing, unset, checker.document.find_line(at)), view, config
-    )
+    line = checker.document.find_line(at)
+    keys = getattr(config, "keys", None) or ()
+    missing = None if keys else describe_missing(unset, options, environ)
+    model = ModelEntry(name, kind, options, layers, missing, unset, line)
+    return Resolved(add_keys(model, keys) if keys else model, view, config)
 
 
 def _as_mapping(value: Any) -> Mapping[str, Any]:
@@ -241,24 +225,3 @@ def _is_bare(checker: OptionsChecker, path: Path) -> bool:
     if place is None or place.written is None or not place.bare:
         return False
     return place.written.startswith("${") and place.written.find("}") == len(place.written) - 1
-
-
-def _describe_missing(
-    unset: tuple[UnresolvedReference, ...], options: ProviderOptions | None, environ: Mapping[str, str]
-) -> str | None:
-    """Return what must be done before the model can be called, such as "set OPENAI_API_KEY", or None."""
-    instructions = list(dict.fromkeys(item.instruction for item in unset))
-    names_key = any(item.path[-1] == "api_key" for item in unset)
-    instruction = options.missing(environ) if options is not None and not names_key else None
-    if instruction is not None and instruction not in instructions:
-        instructions.append(instruction)
-    return _join_instructions(instructions) or None
-
-
-def _join_instructions(instructions: list[str]) -> str:
-    """Join instructions to one text: "set A" and "set B" become "set A and B"."""
-    text = ""
-    for item in instructions:
-        verb, _, thing = item.partition(" ")
-        text += f" and {thing if text.startswith(verb) else item}" if text else item
-    return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelhub.config.secrets import guess_line_masks, is_reference, is_secret
+from modelhub.config.secrets import guess_line_masks, is_plain_key_field, is_reference, is_secret
 
 __all__ = ["find_literal_secrets"]
 
@@ -25,4 +25,5 @@ def find_literal_secrets(config: Any, path: tuple[str, ...] = ()) -> Iterator[st
 def _is_secret_text(text: str, path: tuple[str, ...]) -> bool:
     if not text or is_reference(text):
         return False
-    return any(is_secret(key) for key in path) or bool(guess_line_masks(text))
+    has_secret_key = any(is_secret(key) for key in path) and not is_plain_key_field(path)
+    return has_secret_key or bool(guess_line_masks(text))

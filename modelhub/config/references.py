@@ -10,7 +10,7 @@ from modelhub.config.check import OptionsChecker
 from modelhub.config.problems import suggest_name
 from modelhub.config.schema import NAME_PATTERN
 from modelhub.config.source import Path
-from modelhub.config.view import LocatedData, describe_path, find_texts
+from modelhub.config.view import LocatedData, describe_path, find_texts, get_value
 from modelhub.middleware.limit.options import LimitOptions
 
 __all__ = ["check_chains", "check_limit", "check_names", "check_pool", "check_served"]
@@ -44,14 +44,15 @@ def _report_name_clash(checker: OptionsChecker, name: str) -> None:
 
 
 def check_limit(checker: OptionsChecker, view: LocatedData, limits: Mapping[str, Any]) -> None:
-    """Report a model's `limit` that is not an entry of `limits:`, or a pool of its own without any limit."""
-    place = view.source_path(("limit",))
-    name = view.data.get("limit")
-    if isinstance(name, dict):
-        check_pool(checker, place, name)
-    if isinstance(name, str) and name not in limits and place not in checker.interpolated.unset:
-        message = f"unknown limit `{checker.written(place)}` in {_describe_owner(view)}"
-        checker.problem(place, message, _suggest(checker, place, name, sorted(limits), "limits"))
+    """Report a `limit` of a model or of one of its keys that is no entry of `limits:`, or a pool without any limit."""
+    of_keys: list[Path] = [("keys", index, "limit") for index, _ in enumerate(_as_list(view.data.get("keys")))]
+    for path in [("limit",), *of_keys]:
+        place, name = view.source_path(path), get_value(view.data, path)
+        if isinstance(name, dict):
+            check_pool(checker, place, name)
+        if isinstance(name, str) and name not in limits and place not in checker.interpolated.unset:
+            message = f"unknown limit `{checker.written(place)}` in {_describe_owner(view, place)}"
+            checker.problem(place, message, _suggest(checker, place, name, sorted(limits), "limits"))
 
 
 def check_pool(checker: OptionsChecker, path: Path, data: Mapping[str, Any]) -> None:
@@ -62,8 +63,7 @@ def check_pool(checker: OptionsChecker, path: Path, data: Mapping[str, Any]) -> 
         checker.problem(path, f"{describe_path(path)} sets no limit", hint, key=True)
 
 
-def _describe_owner(view: LocatedData) -> str:
-    place = view.source_path(("limit",))
+def _describe_owner(view: LocatedData, place: Path) -> str:
     return "`defaults`" if place[0] == "defaults" else f"model `{view.source_path(())[-1]}`"
 
 

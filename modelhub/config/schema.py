@@ -19,16 +19,17 @@ from modelhub.accounting.options import SpendingOptions, UsageOptions
 from modelhub.config.serve import ServeOptions
 from modelhub.core.errors import ConfigError
 from modelhub.messages.files import FileOptions
-from modelhub.middleware.chain.options import ChainOptions
+from modelhub.middleware.chain.options import ChainOptions, Weight
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.retry.options import RetryBudgetOptions
-from modelhub.options import AskOptions, LayerOptions, Options, ParametersOptions, ProviderOptions
+from modelhub.options import AskOptions, LayerOptions, Options, ParametersOptions, ProviderOptions, Secret
 from modelhub.telemetry.options import TelemetryOptions
 
 __all__ = [
     "NAME_PATTERN",
     "VERSIONS",
     "HubConfig",
+    "ApiKeyOptions",
     "LimitField",
     "make_defaults_class",
     "make_entry_class",
@@ -53,6 +54,20 @@ LimitField = Annotated[
     Discriminator(_get_limit_tag),
 ]
 """The name of an entry of `limits:`, or the options of a pool that belongs to this model alone."""
+
+
+class ApiKeyOptions(Options):
+    """One of several keys of a model."""
+
+    api_key: Secret
+    """The key. One whose variable is not set is passed over."""
+    weight: Weight = 1.0
+    """Its share of the calls, in relation to the weights of the other keys."""
+    limit: LimitField | None = None
+    """The limit of this key: the name of an entry of `limits:`, or a limit of its own. The default is the model's; a
+    limit that is described there belongs to each key by itself."""
+    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")] | None = None
+    """What records call it, after the model's name: `gpt#org-a`. The default is its position: `gpt#1`."""
 
 
 class HubConfig(Options):
@@ -146,6 +161,12 @@ def make_entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderO
     if clashing:
         raise ConfigError(f"provider `{kind}`: its option `{clashing[0]}` has the name of a layer")
     provider: Any = (Literal[kind], ...)
+    if "api_key" in options.model_fields:
+        description = "Several keys of the model, in place of `api_key`."
+        fields["keys"] = (
+            Annotated[list[ApiKeyOptions], Field(min_length=1)] | None,
+            Field(None, description=description),
+        )
     return create_model(
         f"{options.__name__.removesuffix('Options')}Entry",
         __base__=options,

@@ -17,6 +17,7 @@ __all__ = [
     "apply_masks",
     "guess_file_masks",
     "guess_line_masks",
+    "is_plain_key_field",
     "is_reference",
     "is_secret",
     "join_ranges",
@@ -89,6 +90,14 @@ def _is_misspelt(letters: str) -> bool:
 
 
 _SPELLING_PAIRS = {word: {word[at : at + 2] for at in range(len(word) - 1)} for word in _SECRET_SPELLINGS}
+
+
+_PLAIN_KEY_FIELDS = frozenset({"weight", "limit", "name"})
+
+
+def is_plain_key_field(path: Sequence[str | int]) -> bool:
+    """Return whether *path* leads to what an item of a model's `keys` says beside the key, which is no secret."""
+    return len(path) > 4 and (path[0], path[2]) == ("models", "keys") and path[4] in _PLAIN_KEY_FIELDS
 
 
 def is_reference(text: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from modelhub.config import syntax
 from modelhub.config.problems import Report, Source, Span
-from modelhub.config.secrets import guess_file_masks, is_reference, is_secret
+from modelhub.config.secrets import guess_file_masks, is_plain_key_field, is_reference, is_secret
 
 __all__ = ["Document", "Path", "Place", "parse_document", "parse_plain_value"]
 
@@ -243,7 +243,8 @@ def _hide_secrets(root: Any, source: Source) -> None:
                 name = str(key.value) if key.id == "scalar" else ""
                 is_entry_name = len(path) == 1 and path[0] in _ENTRY_SECTIONS and value.id == "mapping"
                 inner = () if path == ("profiles",) else (*path[:2], name)  # a profile has the sections of a file
-                pending.append((value, inner, secret or (not is_entry_name and is_secret(name))))
+                is_hidden = secret or (not is_entry_name and is_secret(name))
+                pending.append((value, inner, is_hidden and not is_plain_key_field((*path, name))))
 
 
 def _hide_swallowed(node: Any, source: Source) -> None:

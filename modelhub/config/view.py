@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelhub.config.secrets import is_secret
+from modelhub.config.secrets import is_plain_key_field, is_secret
 from modelhub.config.source import Path
 
 __all__ = ["LocatedData", "find_data_path", "is_secret_path", "find_nulls", "find_texts", "get_value", "describe_path"]
@@ -56,6 +56,8 @@ def describe_path(path: Path) -> str:
 
 def is_secret_path(path: Path) -> bool:
     """Return whether the value at *path* must not be shown."""
+    if is_plain_key_field(path):
+        return False
     keys = path[2:] if path and path[0] in _ENTRY_KINDS else path
     return any(is_secret(part) for part in keys if isinstance(part, str))
 

@@ -40,9 +40,11 @@ class SharedState:
 class BuildContext:
     """What `build` passes to the layers of one model.
 
-    *identity* is the same for models that share a vendor's endpoint, key and model name.
+    *identity* is the same for models that share a vendor's endpoint, key and model name. *label* is the entry's name,
+    with that of the key if it has several.
     """
 
     services: Services = field(default_factory=Services)
     identity: Hashable = field(default=None, repr=False)
     shared: SharedState = field(default_factory=SharedState)
+    label: str = ""

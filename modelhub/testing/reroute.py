@@ -46,15 +46,24 @@ def reroute_config(
     """*config* with every model's address at *server*, each at the route of its own name, and a stand-in key.
 
     *config* is a path, a dict with the structure of a file, or a loaded configuration. Variables that *environ* lacks
-    get a stand-in. *profile* is the profile of the file that applies. Scripted models are not changed.
-    `Hub.from_dict(reroute_config(...), environ={})` makes the hub.
+    get a stand-in. *profile* is the profile of the file that applies. Scripted models are not changed. A model with
+    several keys becomes a chain of that name, with a model for each key, such as `gpt.key-1`, so that each key has a
+    route. `Hub.from_dict(reroute_config(...), environ={})` makes the hub.
 
     Raises ConfigError for an invalid file, and for a provider whose address cannot be changed.
     """
     loaded = _load_config(config, environ or {}, profile)
     sections = {key: _to_plain(getattr(loaded.config, key)) for key in loaded.config.model_fields_set - {"defaults"}}
     # The defaults are merged into the entries already.
-    sections["models"] = {name: _reroute_entry(entry, loaded, server) for name, entry in loaded.models.items()}
+    sections["models"], sections["chains"] = {}, {**sections.get("chains", {})}
+    for name, entry in loaded.models.items():
+        if not entry.keys:
+            sections["models"][name] = _reroute_entry(entry, loaded, server, name)
+            continue
+        labels = {key.label.replace("#", ".key-"): key for key in entry.keys}
+        sections["models"] |= {label: _reroute_entry(key.entry, loaded, server, label) for label, key in labels.items()}
+        place = {"arms": {label: key.weight for label, key in labels.items()}}
+        sections["chains"][name] = {"models": [place], "stream": loaded.config.models[name].stream}
     return sections
 
 
@@ -118,11 +127,13 @@ def _to_plain(value: Any) -> Any:
     return [_to_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _reroute_entry(entry: ModelEntry, loaded: Loaded, server: FaultServer) -> dict[str, Any]:
+def _reroute_entry(entry: ModelEntry, loaded: Loaded, server: FaultServer, route: str) -> dict[str, Any]:
     config = loaded.config.models[entry.name]
     if entry.options is None or config is None:
         raise ConfigError(f"model `{entry.name}` cannot be rerouted: {entry.missing or 'it is not configured'}")
-    fields: dict[str, Any] = _to_plain(config)
+    fields: dict[str, Any] = {key: value for key, value in _to_plain(config).items() if key != "keys"}
+    if entry.layers.get("limit") is not None:
+        fields["limit"] = _to_plain(entry.layers["limit"])  # a key may have its own
     if entry.provider == "scripted":
         return fields
     model_fields, (address, *aliases) = type(entry.options).model_fields, entry.options.address_fields
@@ -133,7 +144,7 @@ def _reroute_entry(entry: ModelEntry, loaded: Loaded, server: FaultServer) -> di
             fields[args] = {key: value for key, value in fields[args].items() if key not in _REMOVED_ARGUMENTS}
     fields |= entry.options.fields_at_another_address(fields)
     fields = {key: value for key, value in fields.items() if key not in aliases}
-    fields[address] = server.url(entry.name) + entry.options.address_path
+    fields[address] = server.url(route) + entry.options.address_path
     if "api_key" in model_fields:
         fields["api_key"] = STAND_IN_KEY
     return fields

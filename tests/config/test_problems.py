@@ -119,6 +119,44 @@ TABLE = [
     (ARMS.format("{by: tag:user}"), "6:9: item 1 of `models` of chain `main` has no `arms`", EXAMPLE_OF_ARMS),
     (ARMS.format("{arms: gpt}"), "6:16: `arms: gpt` must be a mapping (`key: value`)", ""),
     (ARMS.format("{arms: {main: 1}}"), "6:17: chain cycle: main > main", "a chain cannot lead back to itself"),
+    # keys
+    (OPEN + "    keys: []\n", "6:11: `keys` is empty", ""),
+    (
+        OPEN + "    api_key: a\n    keys: [{api_key: b}]\n",
+        "6:5: `api_key` and `keys` are both set",
+        "keep one of them",
+    ),
+    (
+        OPEN + "    keys: [{weight: 2}]\n",
+        "6:12: item 1 of `keys` of model `gpt` has no `api_key`",
+        "add `api_key: ...`",
+    ),
+    (
+        OPEN + "    keys: [{api_key: a, wieght: 2}]\n",
+        "6:25: unknown key `wieght` in item 1 of `keys` of model `gpt`",
+        "did you mean `weight`?",
+    ),
+    (
+        OPEN + "    keys: [{api_key: a, weight: 0}]\n",
+        "6:33: `weight: 0`: a weight is over 0 and at most 1,000,000",
+        "remove it if it is to get no calls",
+    ),
+    (
+        OPEN + "    keys: [{api_key: a}, {api_key: a}]\n",
+        "6:36: item 2 of `keys` is the same key as an earlier one",
+        "remove one of them",
+    ),
+    (
+        OPEN + "    keys: [{api_key: a}, {api_key: b, name: '1'}]\n",
+        "6:26: two of the `keys` are called `gpt#1`",
+        "give one of them another name",
+    ),
+    (
+        OPEN + "    keys: [{api_key: c, limit: ogr}]\nlimits: {org: {concurrency: 1}}\n",
+        "6:32: unknown limit `ogr` in model `gpt`",
+        "did you mean `org`? (limits: org)",
+    ),
+    (OPEN + "    keys: {a: b}\n", "6:11: `keys` must be a list, not a mapping", ""),
     # models
     ("version: 1\nmodels:\n  gpt:\n", "3:3: model `gpt` is empty", "indent what belongs to it, or remove it"),
     (

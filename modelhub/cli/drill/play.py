@@ -115,7 +115,19 @@ async def open_drill_environment(path: Path, profile: str | None = None) -> Asyn
         async with FaultServer(CannedResponse()) as server:
             config = reroute_config(path, server, environ=readable, profile=profile)
             sections = {key: value for key, value in config.items() if key not in _IGNORED_SECTIONS}
+            sections["chains"] = {name: _put_arms_in_order(chain) for name, chain in config["chains"].items()}
             yield DrillEnvironment(load_dict(sections, environ={}), server)
+
+
+def _put_arms_in_order(chain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *chain* with weights that have its arms asked in the order of the file: the first one meets the faults."""
+    places = [place if isinstance(place, str) else {"arms": _make_steep(place["arms"])} for place in chain["models"]]
+    return {**chain, "models": places}
+
+
+def _make_steep(arms: Mapping[str, float] | list[str]) -> dict[str, float]:
+    """Return weights of which each is a million million times as large as the next one."""
+    return {name: 1e6 / 1e12**number for number, name in enumerate(arms)}
 
 
 @contextmanager

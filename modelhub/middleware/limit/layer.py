@@ -78,10 +78,11 @@ class Limit(Layer):
         shared = build_context.shared
         if isinstance(options, str):
             return cls(inner, shared.limits[options])
-        if inner.name not in shared.own_limits:
+        label = build_context.label or inner.name
+        if label not in shared.own_limits:
             store = shared.limit_store or LocalLimitStore(build_context.services.clock)
-            shared.own_limits[inner.name] = store.make_pool(inner.name, options, "model")
-        return cls(inner, shared.own_limits[inner.name])
+            shared.own_limits[label] = store.make_pool(label, options, "model")
+        return cls(inner, shared.own_limits[label])
 
     def is_ready(self) -> bool:
         """Return whether the pool would probably let an attempt through now."""
