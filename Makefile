@@ -25,7 +25,7 @@ setup: $(READY) ## set up the virtual environment
 run: $(READY) ## ask the chain `primary` of models.yaml
 	@$(BIN)/modelhub chat primary "$${PROMPT:-Why is the sky blue?}"
 
-lint: $(READY) ## ruff, mypy, and what type checkers say of the README and the examples
+lint: $(READY) ## ruff, mypy, and what type checkers say of the snippets and the examples
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(if $(wildcard .mypy_cache),,-n 2)  # without a cache it has half a minute's work, for two

@@ -1,4 +1,4 @@
-"""Check with mypy and pyright what users write: the README's snippets, the examples, and `tests/typing`."""
+"""Check with mypy and pyright what users write: snippets of the README and docs/, the examples, and `tests/typing`."""
 
 import json
 import re
@@ -11,11 +11,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def write_snippets(folder: Path) -> list[Path]:
-    """Write each Python snippet of the README to a file in *folder*, and return the files."""
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    paths = [folder / f"readme_{number}.py" for number, _ in enumerate(snippets, 1)]
-    for path, snippet in zip(paths, snippets, strict=True):
-        path.write_text(snippet, encoding="utf-8")
+    """Write each untitled Python snippet of the README and of docs/ to a file in *folder*; return the files."""
+    paths = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        snippets = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        for number, snippet in enumerate(snippets, 1):
+            paths.append(folder / f"{page.stem.lower().replace('-', '_')}_{number}.py")
+            paths[-1].write_text(snippet, encoding="utf-8")
     return paths
 
 
