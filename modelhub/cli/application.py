@@ -10,6 +10,7 @@ from modelhub import __version__
 from modelhub.cli.batch.command import batch
 from modelhub.cli.chat.command import chat
 from modelhub.cli.check import check
+from modelhub.cli.diff import diff
 from modelhub.cli.drill.command import drill
 from modelhub.cli.exit import EPILOG
 from modelhub.cli.explain import explain
@@ -55,6 +56,7 @@ app.command("batch")(batch)
 app.command("check")(check)
 app.command("list")(list_names)
 app.command("explain")(explain)
+app.command("diff")(diff)
 app.command("fit")(fit)
 app.command("drill")(drill)
 app.command("serve")(serve)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["EPILOG", "Exit"]
+__all__ = ["EPILOG", "DiffExit", "Exit"]
 
 
 class Exit(enum.IntEnum):
@@ -25,10 +25,18 @@ class Exit(enum.IntEnum):
     """The reader of the output has closed the pipe, as `| head -1` does."""
 
 
+class DiffExit(enum.IntEnum):
+    """The exit status of `diff`, as that of the program of this name."""
+
+    SAME = 0
+    DIFFERENT = 1
+    BROKEN = 2
+
+
 EPILOG = """\b
 Exit status:
     0  success
-    1  the call failed; batch: rows failed; drill: a fault was not survived
+    1  the call failed; batch: rows failed; drill: a fault was not survived; diff: something changes
     2  the command line is wrong; batch: the job cannot begin
     3  the file is missing or invalid, or has no entry of that name
     4  check --strict: a model is not configured

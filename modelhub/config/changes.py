@@ -30,8 +30,13 @@ class SettingChange:
     old: str | None
     new: str | None
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it is all that can be said that the value has changed: it is secret, or written as before."""
+        return self.old == self.new or MASK in {self.old, self.new}
+
     def __str__(self) -> str:
-        if self.old == self.new or MASK in {self.old, self.new}:
+        if self.is_hidden:
             return f"{self.path}: changed"
         return f"{self.path}: {_format_side(self.old)} -> {_format_side(self.new)}"
 

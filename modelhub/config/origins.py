@@ -49,7 +49,7 @@ def _trace_written(checker: OptionsChecker, view: LocatedData, path: Path, value
     source: Where = "defaults" if place[0] == "defaults" else "entry"
     document, shown = checker.document, _format_shown(checker, place, value)
     return Origin(
-        _format_path(path), shown, source, document.find_line(place), hash(repr(value)), document.find_file(place)
+        _format_path(path), shown, source, document.find_line(place), hash(str(value)), document.find_file(place)
     )
 
 
