@@ -11,7 +11,10 @@ import pytest
 
 SDKS = {"openai", "anthropic", "dashscope", "ollama", "google.genai", "opentelemetry"}
 HTTP_STACKS = {"httpx", "httpx2", "anyio", "aiohttp"}
-LATER = {"modelhub.core.row_stream", "aiolimiter", "genai_prices", "rich", "sqlite3", "structlog", "tenacity", "typer"}
+LATER = {
+    *("modelhub.core.row_stream", "aiolimiter", "genai_prices", "psycopg", "rich", "sqlalchemy", "sqlite3"),
+    *("structlog", "tenacity", "typer"),
+}
 """What only some calls, files and commands need."""
 NEVER = SDKS | HTTP_STACKS
 

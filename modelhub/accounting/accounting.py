@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelhub.accounting.location import LedgerLocation, parse_location
 from modelhub.accounting.options import SpendingOptions, UsageOptions
 from modelhub.accounting.prices import PriceBook
 from modelhub.accounting.usage_tracker import UsageTracker
@@ -14,6 +15,7 @@ from modelhub.core.clock import Clock
 
 if TYPE_CHECKING:
     from modelhub.accounting.budget import SpendingBudgets
+    from modelhub.accounting.database import LedgerDatabase
     from modelhub.accounting.ledger import Ledger
     from modelhub.accounting.shared_spend import SharedSpend
     from modelhub.core.context import Instrumentation
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Accounting", "find_ledger"]
 
 
-def find_ledger(usage: UsageOptions, folder: Path) -> Path | None:
-    """Return the path of the ledger, or None; a relative path is relative to *folder*, that of the configuration."""
-    return folder / Path(usage.ledger).expanduser() if usage.ledger is not None else None
+def find_ledger(usage: UsageOptions, folder: Path) -> LedgerLocation | None:
+    """Return where the ledger is, or None; a relative path is relative to *folder*, that of the configuration."""
+    return parse_location(usage.ledger, folder) if usage.ledger is not None else None
 
 
 class Accounting:
@@ -74,15 +76,19 @@ class Accounting:
             if previous._ledger is not None:
                 previous._ledger.retire()
 
-    def _find_ledger(self, path: Path | None) -> Ledger | None:
-        """Return the ledger at *path*: the previous one, if its options are the same."""
+    def _find_ledger(self, location: LedgerLocation | None) -> Ledger | None:
+        """Return the ledger at *location*: the previous one, if its options are the same."""
         old = self._previous._ledger if self._previous is not None else None
-        if path is None or self._previous is None or old is None or old.path != path:
-            return None if path is None else self._make_ledger(path)
+        if location is None:
+            return None
+        from modelhub.accounting.reader import open_database
+
+        if self._previous is None or old is None or old.database.location != location:
+            return self._make_ledger(open_database(location))
         options = [(usage.batch, usage.max_delay) for usage in (self._usage, self._previous._usage)]
         if options[0] == options[1] and self.prices is self._previous.prices:
             return old
-        ledger = self._make_ledger(path)
+        ledger = self._make_ledger(old.database)
         ledger.continue_from(old)
         return ledger
 
@@ -100,18 +106,18 @@ class Accounting:
             return previous._shared_spend
         from modelhub.accounting.shared_spend import SharedSpend
 
-        return SharedSpend(self._ledger.path, self._ledger.signature, budgets, clock, self._usage.refresh)
+        return SharedSpend(self._ledger.database, self._ledger.signature, budgets, clock, self._usage.refresh)
 
     def _retire_with_meter(self) -> None:
         if self._ledger is not None:
             weakref.finalize(self.meter, self._ledger.retire).atexit = False  # at exit, the ledger closes itself
 
-    def _make_ledger(self, path: Path) -> Ledger:
+    def _make_ledger(self, database: LedgerDatabase) -> Ledger:
         from modelhub.accounting.ledger import Ledger
         from modelhub.accounting.record import UsageRecord
 
         source, usage = self.prices.describe_source, self._usage
-        return Ledger(path, usage.batch, usage.max_delay, lambda event: UsageRecord.from_event(event, source))
+        return Ledger(database, usage.batch, usage.max_delay, lambda event: UsageRecord.from_event(event, source))
 
 
 def _import_shapes() -> Instrumentation:

@@ -13,9 +13,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from modelhub.accounting.amounts import ZERO_AMOUNT, Amount
 from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.period import find_period
-from modelhub.accounting.shared_spend import ZERO_AMOUNT, Amount, SharedSpend
 from modelhub.core.clock import Clock
 from modelhub.core.errors import BudgetExceeded
 from modelhub.core.process import register_at_fork
@@ -23,6 +23,7 @@ from modelhub.core.response import ChatUsage
 
 if TYPE_CHECKING:
     from modelhub.accounting.prices import Price
+    from modelhub.accounting.shared_spend import SharedSpend
     from modelhub.core.request import ChatRequest
 
 __all__ = ["SpendingBudgets"]

@@ -15,17 +15,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from uuid import uuid4
 
+from modelhub.accounting.database import LedgerDatabase
 from modelhub.accounting.health import Health
+from modelhub.accounting.location import LedgerError
 from modelhub.accounting.record import UsageRecord
-from modelhub.accounting.store import Store, is_locked
+from modelhub.accounting.store import Store
 from modelhub.core.events import CallEnded
 from modelhub.core.process import ExitStage, fork_count, register_at_exit, register_at_fork
 from modelhub.core.threads import DaemonThread, new_lock, sleep
@@ -42,7 +42,7 @@ MAX_PAUSE = 30.0  # seconds between two attempts to write
 
 
 class Ledger:
-    """Writes finished calls to the file at *path*, which is opened with the first one.
+    """Writes finished calls to the ledger in *database*, which is opened with the first one.
 
     *batch* and *max_delay* (seconds) are those of `usage:`; *record* makes a record of an event. Safe to use from
     several threads, and by several processes on one file. It is flushed by `close` and when the process exits normally,
@@ -51,12 +51,12 @@ class Ledger:
 
     def __init__(
         self,
-        path: Path,
+        database: LedgerDatabase,
         batch: int = 50,
         max_delay: float = 1.0,
         record: Callable[[CallEnded], UsageRecord] = UsageRecord.from_event,
     ) -> None:
-        self.path = path
+        self.database = database
         self._batch = batch
         self._delay = max_delay
         self._synchronous = batch <= 1 or max_delay == 0
@@ -98,7 +98,7 @@ class Ledger:
         """The current state."""
         return Health(
             ok=self._error is None,
-            path=str(self.path),
+            path=str(self.database.location),
             written=self._written,
             pending=self._unwritten(),
             lost=self._lost,
@@ -156,7 +156,8 @@ class Ledger:
         if self._thread is None or self._thread.join(timeout):
             self._write(EXIT_TIMEOUT)
         if self._queue:
-            _log.error("%d calls could not be written to the ledger %s: %s", len(self._queue), self.path, self._error)
+            location, count = self.database.location, len(self._queue)
+            _log.error("%d calls could not be written to the ledger %s: %s", count, location, self._error)
 
     def close_at_exit(self) -> None:
         """Write all pending calls when the process exits; calls that end even later are written at once."""
@@ -263,9 +264,9 @@ class Ledger:
         events = [self._queue.popleft() for _ in range(count)]
         try:
             self._store_records([self._make_record(event) for event in events], timeout)
-        except (sqlite3.Error, OSError) as error:
+        except LedgerError as error:
             self._queue.extendleft(reversed(events))
-            self._is_locked = is_locked(error)
+            self._is_locked = error.locked
             if not self._is_locked or timeout > CALL_TIMEOUT:
                 self._mark_failed(error)
             return False
@@ -283,23 +284,23 @@ class Ledger:
         if self._store is not None and not self._store.is_current():
             self._close_store()  # the file was deleted or moved away
         if self._store is None:
-            self._store = Store(self.path, timeout)
+            self._store = Store(self.database, timeout)
         self._store.add(records, self._signature, timeout)
 
-    def _mark_failed(self, error: Exception) -> None:
+    def _mark_failed(self, error: LedgerError) -> None:
         self._close_store()
-        previous, self._error = self._error, f"{type(error).__name__}: {error}"
+        previous, self._error = self._error, str(error)
         if previous != self._error:
-            _log.error("the ledger %s cannot be written, and is retried: %s", self.path, self._error)
+            _log.error("the ledger %s cannot be written, and is retried: %s", self.database.location, self._error)
 
     def _mark_healthy(self) -> None:
         self._is_locked = False
         if self._error is not None:
             self._error = None
-            _log.warning("the ledger %s can be written again", self.path)
+            _log.warning("the ledger %s can be written again", self.database.location)
 
     def _close_store(self) -> None:
         store, self._store = self._store, None
         if store is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(LedgerError):
                 store.close()

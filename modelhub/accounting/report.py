@@ -4,88 +4,141 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelhub.accounting.store import connect_for_reading, format_time
+from sqlalchemy import ColumnElement, Select, func, literal, select
+from sqlalchemy.sql.selectable import FromClause
+
+from modelhub.accounting.location import LedgerLocation, parse_location
+from modelhub.accounting.reader import LedgerReader, open_database, open_ledger
+from modelhub.accounting.schema import PlainText, UtcTime
+from modelhub.accounting.sql import count_if, count_unpriced, exact_sum, tag_value, utc_prefix
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.core.response import COUNTS
 
-__all__ = ["GROUP_BY", "RecordedShape", "query_report", "query_shapes"]
+__all__ = ["GROUP_BY", "RecordedShape", "query_report", "query_shapes", "read_totals", "select_period"]
 
-GROUP_BY = {
-    "model": ("c.model", "a.model"),
-    "arm": ("c.arm", "a.arm"),
-    "vendor": ("c.vendor", "a.vendor"),
-    "chain": ("c.requested", "c.requested"),
-    "outcome": ("c.outcome", "c.outcome"),
-    "hour": ("substr(c.at, 1, 13)", "substr(c.at, 1, 13)"),
-    "day": ("substr(c.at, 1, 10)", "substr(c.at, 1, 10)"),
-    "month": ("substr(c.at, 1, 7)", "substr(c.at, 1, 7)"),
-    "all": ("''", "''"),
+LedgerPath = str | os.PathLike[str] | LedgerLocation
+"""The path of a file, or the URL of a PostgreSQL database."""
+_Key = Callable[[FromClause, FromClause], ColumnElement[Any]]
+_HOUR_LENGTH, _DAY_LENGTH, _MONTH_LENGTH = len("2026-01-31T12"), len("2026-01-31"), len("2026-01")
+
+
+def _by_time(length: int) -> _Key:
+    return lambda calls, _: utc_prefix(calls.c.at, length)
+
+
+GROUP_BY: dict[str, _Key] = {
+    "model": lambda _, rows: rows.c.model,
+    "arm": lambda _, rows: rows.c.arm,
+    "vendor": lambda _, rows: rows.c.vendor,
+    "chain": lambda calls, _: calls.c.requested,
+    "outcome": lambda calls, _: calls.c.outcome,
+    "hour": _by_time(_HOUR_LENGTH),
+    "day": _by_time(_DAY_LENGTH),
+    "month": _by_time(_MONTH_LENGTH),
+    "all": lambda *_: literal(""),
 }
-"""The groupings of a report besides `tag:NAME`, each with the SQL expression for calls and for attempts."""
-
-_SUM_COLUMNS = ", ".join(f"SUM(a.{key}) AS {key}" for key in COUNTS)
-_TAG_VALUE = "(SELECT value FROM json_each(c.tags) WHERE key = :tag)"
-_CALLS_QUERY = """SELECT {key} AS name, COUNT(*), SUM(c.outcome = 'failed') FROM calls c
-WHERE c.at >= :since AND c.at < :until GROUP BY name"""
-_ATTEMPTS_QUERY = """SELECT {key} AS name, COUNT(*) AS attempts, {sums}, decimal_sum(a.cost) AS known_cost,
-SUM(a.used AND a.cost IS NULL) AS unpriced, SUM(a.estimated) AS estimated
-FROM calls c JOIN attempts a ON a.call_id = c.call_id WHERE c.at >= :since AND c.at < :until GROUP BY name"""
-_SHAPES_QUERY = """SELECT shape, COUNT(*) AS calls, MAX(at) AS last_at FROM calls
-WHERE requested = :requested AND shape <> '' AND at >= :since GROUP BY shape"""
-_ALL_TIME = "0000", "9999"
+"""The groupings of a report besides `tag:NAME`: the name of a row's group, from its call and from the row itself, which
+is a call or an attempt."""
 
 
 def query_report(
-    ledger: str | os.PathLike[str], since: datetime | None = None, by: str = "model", *, until: datetime | None = None
+    ledger: LedgerPath,
+    since: datetime | None = None,
+    by: str = "model",
+    *,
+    until: datetime | None = None,
 ) -> dict[str, UsageTotals]:
     """Return the totals of the calls in *ledger* from *since* on and before *until*, grouped by *by*.
 
-    *by* is a key of `GROUP_BY`, or `tag:NAME`; calls without that tag, model or arm are under "". Times are in
-    UTC. Sorted by name. Raises ValueError for another *by*, and sqlite3.Error if *ledger* is not a ledger.
+    *by* is a key of `GROUP_BY`, or `tag:NAME`;
+    calls without that tag, model or arm are under "". Times are in UTC. Sorted by name. Raises ValueError for
+    another *by*, and LedgerError if *ledger* is not a ledger.
     """
-    tag = by.removeprefix("tag:") if by.startswith("tag:") else None
-    if not tag and by not in GROUP_BY:
-        raise ValueError(f"a report is by {', '.join(GROUP_BY)} or tag:NAME, not by {by!r}")
-    calls, attempts = GROUP_BY[by] if tag is None else (_TAG_VALUE, _TAG_VALUE)
-    values = {
-        "since": _ALL_TIME[0] if since is None else format_time(since),
-        "until": _ALL_TIME[1] if until is None else format_time(until),
-        "tag": tag,
-    }
+    _find_key(by)
+    with open_ledger(open_database(_locate(ledger))) as reader:
+        return read_totals(reader, since, by, until=until)
+
+
+def read_totals(
+    ledger: LedgerReader, since: datetime | None = None, by: str = "model", *, until: datetime | None = None
+) -> dict[str, UsageTotals]:
+    """Return the totals of `query_report` from an open *ledger*. Raises ValueError for another *by*."""
+    key, calls, attempts = _find_key(by), ledger.calls, ledger.attempts
     totals: dict[str, UsageTotals] = {}
-    with closing(connect_for_reading(Path(ledger))) as connection:
-        connection.execute("BEGIN")  # both queries see the same state of the file
-        for name, calls_count, failed in connection.execute(_CALLS_QUERY.format(key=calls), values):
-            totals.setdefault(name or "", UsageTotals()).add(UsageTotals(calls_count, failed))
-        for row in connection.execute(_ATTEMPTS_QUERY.format(key=attempts, sums=_SUM_COLUMNS), values):
-            sums = dict(row) | {"known_cost": Decimal(row["known_cost"])}
-            totals.setdefault(sums.pop("name") or "", UsageTotals()).add(UsageTotals(**sums))
+    query = (
+        select(key(calls, calls).label("name"), func.count(), count_if(calls.c.outcome == "failed"))
+        .select_from(calls)
+        .group_by("name")
+    )
+    for name, calls_count, failed in ledger.connection.execute(select_period(query, calls, since, until)):
+        totals.setdefault(name or "", UsageTotals()).add(UsageTotals(calls_count, failed))
+    query = (
+        select(key(calls, attempts).label("name"), *_select_sums(attempts))
+        .select_from(calls.join(attempts, attempts.c.call_id == calls.c.call_id))
+        .group_by("name")
+    )
+    for row in ledger.connection.execute(select_period(query, calls, since, until)).mappings():
+        counts = {column: int(value) for column, value in row.items() if column not in {"name", "known_cost"}}
+        sums = UsageTotals(known_cost=row["known_cost"], **counts)
+        totals.setdefault(row["name"] or "", UsageTotals()).add(sums)
     return dict(sorted(totals.items()))
 
 
+def _select_sums(attempts: FromClause) -> list[ColumnElement[Any]]:
+    """Return the sums over *attempts* by the names of the fields of `UsageTotals`."""
+    return [
+        exact_sum(attempts.c.cost).label("known_cost"),
+        func.count().label("attempts"),
+        *(func.sum(attempts.c[key]).label(key) for key in COUNTS),
+        count_unpriced(attempts).label("unpriced"),
+        count_if(attempts.c.estimated).label("estimated"),
+    ]
+
+
+def _find_key(by: str) -> _Key:
+    if by.startswith("tag:") and (tag := by.removeprefix("tag:")):
+        return lambda calls, _: tag_value(calls.c.tags, literal(tag, PlainText()))
+    if by not in GROUP_BY:
+        raise ValueError(f"a report is by {', '.join(GROUP_BY)} or tag:NAME, not by {by!r}")
+    return GROUP_BY[by]
+
+
+def select_period(
+    query: Select[*tuple[Any, ...]], calls: FromClause, since: datetime | None, until: datetime | None
+) -> Select[*tuple[Any, ...]]:
+    """Return *query* for the *calls* from *since* on and before *until*, None for no limit."""
+    if since is not None:
+        query = query.where(calls.c.at >= since)
+    return query if until is None else query.where(calls.c.at < until)
+
+
 class RecordedShape(NamedTuple):
-    """What some calls asked for, as JSON data, their number, and the time of the last one as text."""
+    """What some calls asked for, as JSON data, their number, and the time of the last one."""
 
     shape: dict[str, Any]
     calls: int
-    last_at: str
+    last_at: datetime
 
 
-def query_shapes(
-    ledger: str | os.PathLike[str], requested: str, since: datetime | None = None
-) -> Iterator[RecordedShape]:
+def query_shapes(ledger: LedgerPath, requested: str, since: datetime | None = None) -> Iterator[RecordedShape]:
     """Yield each shape of the calls to the chain or model *requested* in *ledger*, from *since* on.
 
-    Calls that earlier versions recorded have no shape. Raises sqlite3.Error if *ledger* is not a ledger.
+    Calls that earlier versions recorded have no shape. Raises LedgerError if *ledger* is not a ledger.
     """
-    values = {"requested": requested, "since": _ALL_TIME[0] if since is None else format_time(since)}
-    with closing(connect_for_reading(Path(ledger))) as connection:
-        for row in connection.execute(_SHAPES_QUERY, values):
-            yield RecordedShape(json.loads(row["shape"]), row["calls"], row["last_at"])
+    with open_ledger(open_database(_locate(ledger))) as reader:
+        calls = reader.calls
+        query = (
+            select(calls.c.shape, func.count(), func.max(calls.c.at, type_=UtcTime()))
+            .where(calls.c.requested == requested, calls.c.shape != "")
+            .group_by(calls.c.shape)
+        )
+        for shape, count, last_at in reader.connection.execute(select_period(query, calls, since, None)):
+            yield RecordedShape(json.loads(shape), count, last_at)
+
+
+def _locate(ledger: LedgerPath) -> LedgerLocation:
+    return ledger if isinstance(ledger, LedgerLocation) else parse_location(os.fspath(ledger))

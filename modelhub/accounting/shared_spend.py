@@ -8,37 +8,24 @@ new ones are read.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from pathlib import Path
 
+from modelhub.accounting.amounts import ZERO_AMOUNT, Amount
+from modelhub.accounting.database import LedgerDatabase
+from modelhub.accounting.location import LedgerError
 from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.period import find_period
-from modelhub.accounting.store import connect_for_reading, format_time
+from modelhub.accounting.reader import LedgerReader, open_ledger
+from modelhub.accounting.spending import Selection, read_last_batch, sum_spending
 from modelhub.core.clock import Clock
 
-__all__ = ["Amount", "SharedSpend"]
+__all__ = ["SharedSpend"]
 
 _log = logging.getLogger("modelhub")
-Amount = tuple[Decimal, int]
-"""An amount in the budget's unit, and the number of attempts with unknown cost."""
-ZERO_AMOUNT: Amount = Decimal(0), 0
 _FULL_RELOAD = -1  # as a batch number: the next reading includes all rows
-
-_TAG_VALUE = "(SELECT value FROM json_each(c.tags) WHERE key = :tag)"
-# The unary `+` and CROSS fix the query plan: SQLite cannot know that few rows are new.
-_SPENT_QUERY = """SELECT {key} AS name, {amount}
-FROM calls c CROSS JOIN attempts a ON a.call_id = c.call_id
-WHERE {new} AND +c.at < :until AND c.writer <> :writer AND {where} GROUP BY name"""
-_TOKENS_SUM = "SUM(a.input_tokens + a.output_tokens), 0"
-_COST_SUM = "decimal_sum(a.cost), SUM(a.used AND a.cost IS NULL)"
-_SINCE_START = "c.at >= :since"
-_SINCE_BATCH = "c.batch > :batch AND +c.at >= :since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +38,21 @@ class _Reading:
 
 
 class SharedSpend:
-    """What others have spent on each of the *budgets*, as last read from the file *ledger*.
+    """What others have spent on each of the *budgets*, as last read from the ledger in *database*.
 
-    The file is read at once, and by `refresh_if_due` when *refresh* seconds have passed. *writer* returns the signature
-    of this hub. If the file cannot be read, that is logged once, and the last amounts remain valid.
+    It is read at once, and by `refresh_if_due` when *refresh* seconds have passed. *writer* returns the signature of
+    this hub. If the ledger cannot be read, that is logged once, and the last amounts remain valid.
     """
 
     def __init__(
         self,
-        ledger: Path,
+        database: LedgerDatabase,
         writer: Callable[[], str],
         budgets: Mapping[str, SpendingOptions],
         clock: Clock,
         refresh: float,
     ) -> None:
-        self._path = ledger
+        self._database = database
         self._writer = writer
         self._budgets = budgets
         self._clock = clock
@@ -123,57 +110,36 @@ class SharedSpend:
 
     def _read(self, at: datetime) -> None:
         try:
-            if self._path.exists():
-                with closing(connect_for_reading(self._path)) as connection:
-                    self._readings = self._read_all(connection, at)
-        except (sqlite3.Error, OSError) as error:
+            if self._database.location.exists():
+                with open_ledger(self._database) as ledger:
+                    self._readings = self._read_all(ledger, at)
+        except (LedgerError, OSError) as error:
             self._log_failure(error)
         else:
             if self._failing:
                 self._failing = False
-                _log.warning("the ledger %s can be read again", self._path)
+                _log.warning("the ledger %s can be read again", self._database.location)
 
     def _log_failure(self, error: Exception) -> None:
         if not self._failing:
             self._failing = True
             consequence = "keep the last known spending of other processes" if self._readings else "start at zero"
-            _log.error("budgets %s: the ledger %s cannot be read: %s", consequence, self._path, error)
+            _log.error("budgets %s: the ledger %s cannot be read: %s", consequence, self._database.location, error)
 
-    def _read_all(self, connection: sqlite3.Connection, at: datetime) -> dict[str, _Reading]:
-        connection.execute("BEGIN")  # all queries see the same state of the file
-        last: int = connection.execute("SELECT COALESCE(MAX(batch), 0) FROM calls").fetchone()[0]
-        return {name: self._read_budget(connection, name, at, last) for name in self._budgets}
+    def _read_all(self, ledger: LedgerReader, at: datetime) -> dict[str, _Reading]:
+        last = read_last_batch(ledger)
+        return {name: self._read_budget(ledger, name, at, last) for name in self._budgets}
 
-    def _read_budget(self, connection: sqlite3.Connection, name: str, at: datetime, last: int) -> _Reading:
+    def _read_budget(self, ledger: LedgerReader, name: str, at: datetime, last: int) -> _Reading:
         options, before = self._budgets[name], self._readings.get(name)
         since, until = find_period(options.per, at)
         if before is None or before.since != since or not 0 <= before.batch <= last:
             before = _Reading(since, _FULL_RELOAD, {})
         elif before.batch == last:
             return before
-        times: dict[str, object] = {"since": format_time(since), "until": format_time(until)}
-        values = times | {"batch": before.batch, "writer": self._writer()}
-        rows = connection.execute(*_make_query(options, values, reload=before.batch == _FULL_RELOAD))
-        new = {account_key: (Decimal(amount), unpriced) for account_key, amount, unpriced in rows}
+        after_batch = None if before.batch == _FULL_RELOAD else before.batch
+        new = sum_spending(ledger, options, Selection(since, until, after_batch, self._writer()))
         return _Reading(since, last, _add_amounts(before.amounts, new))
-
-
-def _make_query(options: SpendingOptions, values: dict[str, object], *, reload: bool) -> tuple[str, dict[str, object]]:
-    """Return the SQL query, and its values, for the amounts of a budget by account key."""
-    key, where = "''", "1"
-    if options.tag is not None:
-        tag, has_value, value = options.tag.partition("=")
-        where = f"{_TAG_VALUE} = :value" if has_value else f"{_TAG_VALUE} IS NOT NULL"
-        key = "''" if has_value else _TAG_VALUE
-        values |= {"tag": tag, "value": value}
-    elif options.model is not None:
-        where, values["value"] = "a.model = :value", options.model
-    elif options.chain is not None:
-        where, values["value"] = "c.requested = :value", options.chain
-    amount = _TOKENS_SUM if options.usd is None else _COST_SUM
-    return _SPENT_QUERY.format(
-        key=key, amount=amount, new=_SINCE_START if reload else _SINCE_BATCH, where=where
-    ), values
 
 
 def _add_amounts(first: Mapping[str, Amount], second: Mapping[str, Amount]) -> Mapping[str, Amount]:

@@ -1,4 +1,4 @@
-"""The ledger of a command: which file it is, and what is said of one that cannot be read."""
+"""The ledger of a command: where it is, and what is said of one that cannot be read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelhub.cli.exit import Exit
 from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage
+
+if TYPE_CHECKING:
+    from modelhub.accounting.location import LedgerLocation
 
 __all__ = ["LedgerFile", "Since", "check_exists", "find_ledger", "parse_since", "report_unreadable"]
 
@@ -22,7 +25,7 @@ Since = Annotated[
     typer.Option("--since", metavar="WHEN", help="The start: a span (7d, 12h, 30m), a date (2026-01-31), or `ever`."),
 ]
 LedgerFile = Annotated[
-    Path | None, typer.Option("--ledger", metavar="PATH", help="The ledger (default: `usage.ledger` of the file).")
+    str | None, typer.Option("--ledger", metavar="PATH|URL", help="The ledger (default: `usage.ledger` of the file).")
 ]
 _SPAN_PATTERN = re.compile(r"(\d{1,5})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -41,22 +44,37 @@ def parse_since(since: str, now: datetime) -> datetime | None:
     return start if start.tzinfo is not None else start.replace(tzinfo=UTC)
 
 
-def find_ledger(file: Path | None, profile: str | None = None) -> Path:
-    """Return the path of the ledger that the configuration *file* sets. Raises ConfigError if it sets none."""
+def find_ledger(ledger: str | None, file: Path | None, profile: str | None = None) -> LedgerLocation:
+    """Return where *ledger* is, or the one that the configuration *file* sets. Raises ConfigError if it sets none.
+
+    Exits with a usage error if *ledger* is an unusable URL.
+    """
+    if ledger is not None:
+        return _parse_ledger(ledger)
     from modelhub.accounting import accounting
     from modelhub.config.load import load_file
     from modelhub.core.errors import ConfigError
     from modelhub.hub import find_config_file
 
     path = find_config_file(file)
-    ledger = accounting.find_ledger(load_file(path, profile=profile).config.usage, path.parent)
-    if ledger is None:
+    location = accounting.find_ledger(load_file(path, profile=profile).config.usage, path.parent)
+    if location is None:
         raise ConfigError(f"{path} has no ledger: add `usage: {{ledger: usage.db}}`")
-    return ledger
+    return location
 
 
-def check_exists(ledger: Path) -> bool:
-    """Return whether the file *ledger* exists; if not, that is printed."""
+def _parse_ledger(text: str) -> LedgerLocation:
+    from modelhub.accounting.location import parse_location, validate_url
+
+    try:
+        validate_url(text)
+    except ValueError as error:
+        fail_usage(f"the URL {error}", "--ledger")
+    return parse_location(text)
+
+
+def check_exists(ledger: LedgerLocation) -> bool:
+    """Return whether there is a ledger to read; if not, that is printed."""
     if ledger.exists():
         return True
     print_lines(make_line(f"no calls yet: there is no {ledger}"), err=True)
@@ -64,12 +82,12 @@ def check_exists(ledger: Path) -> bool:
 
 
 @contextmanager
-def report_unreadable(ledger: Path) -> Iterator[None]:
+def report_unreadable(ledger: LedgerLocation) -> Iterator[None]:
     """Print that *ledger* cannot be read, if that is so, and exit."""
-    import sqlite3
+    from modelhub.accounting.location import LedgerError
 
     try:
         yield
-    except sqlite3.Error as error:
+    except LedgerError as error:
         print_lines(make_line(("error", "bold red"), f": {ledger} cannot be read: {error}"), err=True)
         raise typer.Exit(Exit.FAILED) from None

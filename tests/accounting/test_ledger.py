@@ -22,9 +22,14 @@ import pytest
 
 from modelhub import Hub
 from modelhub.accounting import ledger as room
+from modelhub.accounting import schema
+from modelhub.accounting.location import LedgerError, parse_location
+from modelhub.accounting.reader import open_database
 from modelhub.accounting.report import GROUP_BY, query_report
-from modelhub.accounting.store import MIGRATIONS, Store
+from modelhub.accounting.schema import MIGRATIONS
+from modelhub.accounting.store import Store
 from modelhub.accounting.usage_totals import UsageTotals
+from tests.accounting import released_ledgers
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
 CALLER = Path(__file__).with_name("caller.py")
@@ -35,6 +40,10 @@ def hub_of(path, **usage):
     models = {"m": {"provider": "scripted", "reply": "one two", "pricing": PRICE}}
     usage = {"batch": 5, "max_delay": "50ms", **usage, "ledger": str(path)}
     return Hub.from_dict({"version": 1, "models": models, "usage": usage})
+
+
+def database_of(path):
+    return open_database(parse_location(str(path)))
 
 
 def ask(hub, times=1, **kwargs):
@@ -112,7 +121,7 @@ def test_the_same_call_is_never_written_twice(tmp_path):
     make = hub.usage._ledger._make_record
     hub.usage._ledger._make_record = lambda event: made.append(make(event)) or made[-1]
     ask(hub, 3)
-    with closing(Store(path, 1.0)) as store:
+    with closing(Store(database_of(path), 1.0)) as store:
         store.add(made)
     hub.close()
     assert len(rows(path)) == len(rows(path, "SELECT * FROM attempts")) == 3
@@ -261,18 +270,17 @@ def test_a_ledger_that_cannot_be_opened_fails_no_call(tmp_path, usage, caplog):
 class ReadOnly(Store):
     """As if the folder had become read-only."""
 
-    def __init__(self, path, wait_budget):
-        super().__init__(path, wait_budget)
-        self._connection.close()
-        self._connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    def __init__(self, database, timeout):
+        super().__init__(database, timeout)
+        self._connection.connection.driver_connection.execute("PRAGMA query_only=1")
 
 
 class Full(Store):
     """As if the disk had become full."""
 
-    def __init__(self, path, wait_budget):
-        super().__init__(path, wait_budget)
-        self._connection.execute("PRAGMA max_page_count=1")
+    def __init__(self, database, timeout):
+        super().__init__(database, timeout)
+        self._connection.connection.driver_connection.execute("PRAGMA max_page_count=1")
 
 
 @pytest.mark.parametrize("usage", [{}, {"batch": 0}])
@@ -399,8 +407,8 @@ def test_many_may_make_the_file_at_once(tmp_path):
         def make(path=tmp_path / f"{turn}.db", together=together):
             together.wait()
             try:
-                Store(path, 5.0).close()
-            except sqlite3.Error as error:
+                Store(database_of(path), 5.0).close()
+            except LedgerError as error:
                 failed.append(error)
 
         threads = [threading.Thread(target=make) for _ in range(4)]
@@ -411,49 +419,66 @@ def test_many_may_make_the_file_at_once(tmp_path):
     assert failed == []
 
 
-def test_the_file_has_a_version_and_older_ones_are_brought_up_to_date(tmp_path, monkeypatch):
-    """A migration keeps what is there."""
-    from modelhub.accounting import store
-
+def test_a_new_file_has_its_version_where_earlier_releases_look_for_it_too(tmp_path):
+    """So that they refuse it instead of writing half of a record."""
     path = tmp_path / "usage.db"
     with hub_of(path) as hub:
         ask(hub, 2)
     assert rows(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
+    assert rows(path, "SELECT version FROM ledger") == [(len(MIGRATIONS),)]
     assert rows(path, "PRAGMA journal_mode") == [("wal",)]
-    monkeypatch.setattr(store, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE more (x)",)))
-    with hub_of(path) as hub:
-        ask(hub, 1)
-    assert (len(rows(path)), rows(path, "SELECT * FROM more")) == (3, [])
 
 
-def first_version(path):
-    """A file as the first version of the ledger wrote it, with one call."""
-    with closing(sqlite3.connect(path)) as connection:
-        for statement in (*MIGRATIONS[0], "PRAGMA journal_mode=WAL", "PRAGMA user_version=1"):
-            connection.execute(statement)
-        counts = "9, 2, 4, 3, 1, '0.5', 'pricing', 0"
-        call = f"'x', '2026-01-01T00:00:00.000000+00:00', 'm', 'm', 'v', 'm-1', 'complete', NULL, {counts}"
-        connection.execute(f'INSERT INTO calls VALUES ({call}, 0.1, 0.2, 1, \'{{"n": "0"}}\')')
-        connection.execute(f"INSERT INTO attempts VALUES ('x', 0, 'm', 'v', 'm-1', 'ok', 1, {counts}, 0, 0.2)")
-        connection.commit()
-
-
-def test_a_file_of_the_first_version_is_read_as_it_is_and_brought_up_to_date_by_the_next_call(tmp_path):
-    """Who only reads changes nothing; what a later version counts is 0 in what was written before."""
+@pytest.mark.parametrize("version", range(1, len(released_ledgers.VERSIONS) + 1))
+def test_a_file_of_an_earlier_release_is_read_as_it_is_and_migrated_by_the_next_call(tmp_path, version):
+    """Who only reads changes nothing; nothing is lost, and what later versions keep is empty in earlier rows."""
     path = tmp_path / "usage.db"
-    first_version(path)
+    released_ledgers.write_ledger(path, version)
     old = UsageTotals(1, 0, 1, 9, 2, 4, 3, reasoning_tokens=1, known_cost=Decimal("0.5"))
     for by in ("model", "tag:n"):
         assert list(query_report(path, by=by).values()) == [old]
-    assert rows(path, "PRAGMA user_version") == [(1,)]
+    assert rows(path, "PRAGMA user_version") == [(version,)]
+    before = [rows(path, f"SELECT * FROM {table}")[0] for table in ("calls", "attempts")]
     with hub_of(path) as hub:
         ask(hub, 2)
         old.add(hub.usage.total)
     assert query_report(path) == {"m": old}
     assert rows(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
-    for table in ("calls", "attempts"):
-        assert rows(path, f"SELECT call_id, response_model FROM {table} WHERE call_id = 'x'") == [("x", None)]
+    for table, row in zip(("calls", "attempts"), before, strict=True):
+        (kept,) = rows(path, f"SELECT * FROM {table} WHERE call_id = 'x'")
+        assert kept[: len(row)] == row
         assert len(rows(path, f"SELECT * FROM {table}")) == 3
+    batch = 7 if version >= 3 else 0
+    assert rows(path, "SELECT DISTINCT batch FROM calls ORDER BY batch") == [(batch,), (batch + 1,)]
+
+
+@pytest.mark.parametrize("version", range(1, len(released_ledgers.VERSIONS) + 1))
+def test_a_migrated_file_has_the_columns_and_indexes_of_a_new_one(tmp_path, version):
+    """In whatever version it began."""
+    released_ledgers.write_ledger(tmp_path / "old.db", version)
+    for name in ("old.db", "new.db"):
+        Store(database_of(tmp_path / name), 1.0).close()
+
+    def describe(name):
+        columns = {
+            table: sorted(rows(tmp_path / name, f"SELECT name, pk FROM pragma_table_info('{table}')"))
+            for table in ("calls", "attempts", "ledger")
+        }
+        return columns, sorted(rows(tmp_path / name, "SELECT name FROM sqlite_master WHERE type = 'index'"))
+
+    assert describe("old.db") == describe("new.db")
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path, monkeypatch):
+    """It is one transaction: the file stays what the earlier release wrote."""
+    path = tmp_path / "usage.db"
+    released_ledgers.write_ledger(path, 2)
+    impossible = dataclasses.replace(MIGRATIONS[-1], columns={"calls": ("call_id",)})
+    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS[:-1], impossible))
+    with pytest.raises(LedgerError, match="duplicate column"):
+        Store(database_of(path), 1.0)
+    assert rows(path, "PRAGMA user_version") == [(2,)]
+    assert query_report(path)["m"].calls == 1
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -493,7 +518,7 @@ def test_a_report_sums_the_file_by_what_one_asks(tmp_path):
     assert list(query_report(path, until=at).values()) == [totals]
     with pytest.raises(ValueError, match="not by 'week'"):
         query_report(path, by="week")
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(LedgerError, match="unable to open"):
         query_report(tmp_path / "nothing.db")
 
 

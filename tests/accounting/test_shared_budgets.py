@@ -23,10 +23,13 @@ from hypothesis import strategies as st
 
 from modelhub import BudgetExceeded, Hub
 from modelhub.accounting import shared_spend as shared_spend
+from modelhub.accounting.location import LedgerError, parse_location
 from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.period import find_period
+from modelhub.accounting.reader import open_database, open_ledger
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.report import query_report
+from modelhub.accounting.spending import Selection, make_spending_query
 from modelhub.core.clock import SystemClock
 from modelhub.core.context import Services
 from modelhub.core.events import CallEnded
@@ -118,7 +121,7 @@ def test_what_is_our_own_is_counted_once(tmp_path, usage):
 def test_a_reading_holds_nobody_up(tmp_path, monkeypatch):
     """Calls go on with the last figure while the file is read; it is read once at a time."""
     mine, other = hub_of(tmp_path), hub_of(tmp_path)
-    reading, go_on, readings, connect = threading.Event(), threading.Event(), [], shared_spend.connect_for_reading
+    reading, go_on, readings, connect = threading.Event(), threading.Event(), [], shared_spend.open_ledger
 
     def slow(path):
         readings.append(path)
@@ -128,7 +131,7 @@ def test_a_reading_holds_nobody_up(tmp_path, monkeypatch):
 
     async def main():
         await ask(other, 2)
-        monkeypatch.setattr(shared_spend, "connect_for_reading", slow)
+        monkeypatch.setattr(shared_spend, "open_ledger", slow)
         for _ in range(2):
             await asyncio.sleep(6)
             assert await ask(mine) == 1
@@ -148,10 +151,10 @@ def test_a_reading_that_fails_is_told_once_and_the_last_figure_kept(tmp_path, mo
     read_again(mine)
 
     def broken(path):
-        raise sqlite3.OperationalError("disk I/O error")
+        raise LedgerError("disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(shared_spend, "connect_for_reading", broken)
+        patched.setattr(shared_spend, "open_ledger", broken)
         run_virtual(ask(other))
         for _ in range(3):
             read_again(mine)
@@ -209,11 +212,13 @@ def test_a_reading_costs_as_much_as_there_is_to_read(tmp_path, what, unit, anew,
     with hub_of(tmp_path) as hub:
         run_virtual(ask(hub))
     options = SpendingOptions(per="day", **{unit: 1}, **what)
-    query, values = shared_spend._make_query(options, {"since": "", "until": "", "batch": 0, "writer": ""}, reload=anew)
-    with closing(shared_spend.connect_for_reading(tmp_path / "usage.db")) as connection:
-        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
-    assert plan[0].startswith(f"SEARCH c USING INDEX {index}")
-    assert plan.count("SEARCH a USING PRIMARY KEY (call_id=?)") == 1
+    selection = Selection(datetime(2026, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC), None if anew else 0, "")
+    with open_ledger(open_database(parse_location(str(tmp_path / "usage.db")))) as ledger:
+        query = make_spending_query(ledger, options, selection)
+        text = query.compile(dialect=ledger.connection.dialect, compile_kwargs={"literal_binds": True})
+        plan = [row[3] for row in ledger.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+    assert plan[0].startswith(f"SEARCH calls USING INDEX {index}")
+    assert plan.count("SEARCH attempts USING PRIMARY KEY (call_id=?)") == 1
 
 
 def test_the_next_period_begins_with_what_others_spend_in_it(tmp_path):

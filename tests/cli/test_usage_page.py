@@ -12,6 +12,8 @@ from itertools import pairwise
 
 import pytest
 
+from modelhub.accounting.location import parse_location
+from modelhub.accounting.reader import open_database
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.store import Store
 from modelhub.cli.usage.page import make_page
@@ -91,10 +93,11 @@ def _ledger(tmp_path):
     path = tmp_path / "usage.db"
 
     def write(*calls):
-        store = Store(path, 5.0)
+        location = parse_location(str(path))
+        store = Store(open_database(location), 5.0)
         store.add([record(f"call-{number}", *call) for number, call in enumerate(calls)])
         store.close()
-        return path
+        return location
 
     return write
 
@@ -155,7 +158,7 @@ def test_names_from_outside_stay_text(ledger):
 @pytest.mark.parametrize("since", [None, NOW - timedelta(days=7), NOW + timedelta(days=7)])
 def test_nothing_to_show_is_said(ledger, tmp_path, since):
     """No file yet, no calls in it, or none so late."""
-    for path in (tmp_path / "none.db", ledger()):
+    for path in (parse_location(str(tmp_path / "none.db")), ledger()):
         found = Page(make_page(path, since, NOW))
         assert "No calls " in found.text
         assert "svg" not in {tag for tag, _ in found.tags}

@@ -17,6 +17,7 @@ from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
+    from modelhub.accounting.location import LedgerLocation
     from modelhub.cli.fit.shape import CallShape
     from modelhub.config.load import Loaded
 
@@ -78,8 +79,8 @@ def fit(
         media = {"image": image, "audio": audio, "document": document}
         shape = _make_shape(parameters, tools, media, schema, stream, from_ledger or calls is not None)
         loaded, names = _load(file, profile, name)
-        ledger = (ledger or find_ledger(file, profile)) if from_ledger else None
-        if _fit_calls(loaded, _choose_shapes(names, shape, calls, ledger, since), as_json=as_json):
+        location = find_ledger(ledger, file, profile) if from_ledger else None
+        if _fit_calls(loaded, _choose_shapes(names, shape, calls, location, since), as_json=as_json):
             raise typer.Exit(Exit.FAILED)
 
 
@@ -107,7 +108,7 @@ def _make_shape(
 
 
 def _choose_shapes(
-    names: list[str], shape: CallShape, calls: Path | None, ledger: Path | None, since: str
+    names: list[str], shape: CallShape, calls: Path | None, ledger: LedgerLocation | None, since: str
 ) -> Mapping[str, list[CallShape]]:
     """Return the shapes to look at, by the name called: those of the *ledger*, those in *calls*, or *shape*."""
     if ledger is not None:
@@ -133,18 +134,18 @@ def _read_calls(path: Path) -> list[CallShape]:
     return list(read_shapes(path))
 
 
-def _read_ledger(path: Path, names: list[str], since: datetime | None) -> dict[str, list[CallShape]]:
+def _read_ledger(location: LedgerLocation, names: list[str], since: datetime | None) -> dict[str, list[CallShape]]:
     """Return the shapes of the calls to each of *names*; prints which of them were not called."""
     from modelhub.cli.fit.recorded import read_recorded_shapes
 
-    if not check_exists(path):
+    if not check_exists(location):
         return {}
-    with report_unreadable(path):
-        shapes = {name: list(read_recorded_shapes(path, name, since)) for name in names}
+    with report_unreadable(location):
+        shapes = {name: list(read_recorded_shapes(location, name, since)) for name in names}
     for name in names:
         if not shapes[name]:
             period = "yet" if since is None else f"since {since:%Y-%m-%d %H:%M} UTC"
-            print_lines(make_line(f"no calls to `{name}` {period} in {path}"), err=True)
+            print_lines(make_line(f"no calls to `{name}` {period} in {location}"), err=True)
     return shapes
 
 

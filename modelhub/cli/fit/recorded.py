@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
+from modelhub.accounting.location import LedgerLocation
 from modelhub.accounting.report import RecordedShape, query_shapes
 from modelhub.cli.fit.shape import MEDIA, SAMPLE_TOOL, CallShape, make_shape
 from modelhub.cli.output import format_count
@@ -16,11 +16,11 @@ from modelhub.cli.output import format_count
 __all__ = ["read_recorded_shapes"]
 
 
-def read_recorded_shapes(ledger: Path, requested: str, since: datetime | None) -> Iterator[CallShape]:
-    """Yield the shapes of the calls to *requested* in the file *ledger* from *since* on, the most frequent first.
+def read_recorded_shapes(ledger: LedgerLocation, requested: str, since: datetime | None) -> Iterator[CallShape]:
+    """Yield the shapes of the calls to *requested* in *ledger* from *since* on, the most frequent first.
 
     Calls that differ only in numbers are taken together, with the largest number of each parameter. Raises
-    sqlite3.Error if *ledger* is not a ledger.
+    LedgerError if *ledger* is not a ledger.
     """
     for group in _merge_shapes(query_shapes(ledger, requested, since)):
         yield make_shape(_with_sample_tool(group.shape), group.describe())
@@ -32,7 +32,7 @@ class _Group:
 
     shape: dict[str, Any]
     calls: int
-    last_at: str
+    last_at: datetime
 
     def add(self, recorded: RecordedShape) -> None:
         """Count the calls of *recorded* in."""
@@ -49,7 +49,7 @@ class _Group:
         asked += self.shape.get("native_tools", [])
         asked += [_describe_parameter(name, value) for name, value in self.shape.get("ask", {}).items()]
         content = f"with {', '.join(asked)}" if asked else "of text alone"
-        return f"{format_count(self.calls, 'call')} {content}, the last on {self.last_at[:16].replace('T', ' ')} UTC"
+        return f"{format_count(self.calls, 'call')} {content}, the last on {self.last_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _merge_shapes(recorded_shapes: Iterable[RecordedShape]) -> list[_Group]:

@@ -14,6 +14,7 @@ from modelhub.cli.output import make_line, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
+    from modelhub.accounting.location import LedgerLocation
     from modelhub.accounting.usage_totals import UsageTotals
 
 __all__ = ["usage"]
@@ -56,11 +57,11 @@ def usage(
     now = datetime.now(UTC)
     start = parse_since(since, now)
     with report_errors(as_json=as_json):
-        path = ledger or find_ledger(file, profile)
+        location = find_ledger(ledger, file, profile)
         if html is not None:
-            _write_page(html, path, start, now)
+            _write_page(html, location, start, now)
             return
-        totals = _query_totals(path, start, by)
+        totals = _query_totals(location, start, by)
         if as_json:
             print_json([{"name": name, **total.as_dict()} for name, total in totals.items()])
         elif as_csv:
@@ -71,7 +72,7 @@ def usage(
             print_lines(*format_table(totals, by, start))
 
 
-def _query_totals(ledger: Path, since: datetime | None, by: str) -> dict[str, UsageTotals]:
+def _query_totals(ledger: LedgerLocation, since: datetime | None, by: str) -> dict[str, UsageTotals]:
     from modelhub.accounting.report import query_report
 
     if not check_exists(ledger):
@@ -86,10 +87,10 @@ def _query_totals(ledger: Path, since: datetime | None, by: str) -> dict[str, Us
     return dict(sorted(totals.items(), key=lambda item: (-item[1].known_cost, -item[1].total_tokens, item[0])))
 
 
-def _write_page(page: Path, ledger: Path, since: datetime | None, now: datetime) -> None:
+def _write_page(page: Path, ledger: LedgerLocation, since: datetime | None, now: datetime) -> None:
     from modelhub.cli.usage import page as _usage_page
 
-    if check_exists(ledger) and page.exists() and page.samefile(ledger):
+    if check_exists(ledger) and ledger.path is not None and page.exists() and page.samefile(ledger.path):
         fail_usage("this is the ledger itself", "--html")
     with report_unreadable(ledger):
         text = _usage_page.make_page(ledger, since, now)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 
+from modelhub.accounting.location import LedgerLocation
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.cli.output import format_count
 from modelhub.cli.usage.page_chart import draw_chart, draw_share_bar
@@ -33,10 +33,10 @@ _UNKNOWN_MARK = '<em class="unknown">unknown</em>'
 _COUNT_HEADERS = ("Calls", "Failed", "Attempts", "Input", "Cached", "Output")
 
 
-def make_page(ledger: Path, since: datetime | None, now: datetime) -> str:
-    """Make the page about the calls in the file *ledger* from *since* on.
+def make_page(ledger: LedgerLocation, since: datetime | None, now: datetime) -> str:
+    """Make the page about the calls in *ledger* from *since* on.
 
-    Raises sqlite3.Error if *ledger* is no ledger.
+    Raises LedgerError if *ledger* is no ledger.
     """
     figures = load_figures(ledger, since, now)
     style = _read_part("usage_page.css")

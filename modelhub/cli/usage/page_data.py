@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from modelhub.accounting.report import query_report
-from modelhub.accounting.store import connect_for_reading, format_time
+from sqlalchemy import func, select
+
+from modelhub.accounting.reader import LedgerReader, open_database, open_ledger
+from modelhub.accounting.report import GROUP_BY, read_totals, select_period
+from modelhub.accounting.sql import exact_sum, select_tag_names
 from modelhub.accounting.usage_totals import UsageTotals
 
 if TYPE_CHECKING:
-    import sqlite3
+    from sqlalchemy import Select
+
+    from modelhub.accounting.location import LedgerLocation
 
 __all__ = ["Bin", "PageFigures", "Times", "load_figures"]
 
@@ -25,15 +28,6 @@ _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 _STEP_HOURS = (1, 3, 6, 12, 24, 168, 672)  # hours
 _MAX_BINS = 60
 _MAX_TAGS = 8
-_WITHIN = "c.at >= ? AND c.at < ?"
-_COSTS_QUERY = f"""SELECT substr(c.at, 1, 13), a.model, decimal_sum(a.cost)
-FROM calls c JOIN attempts a ON a.call_id = c.call_id WHERE {_WITHIN} GROUP BY 1, 2"""  # noqa: S608 - our own text
-_OUTCOMES_QUERY = f"""SELECT substr(c.at, 1, 13), c.outcome, COALESCE(c.error, 'no reason'), COUNT(*)
-FROM calls c WHERE {_WITHIN} GROUP BY 1, 2, 3"""  # noqa: S608 - our own text
-_TIMES_QUERY = f"""SELECT substr(c.at, 1, 13), c.first_token, c.duration
-FROM calls c WHERE {_WITHIN} AND c.outcome = 'complete'"""  # noqa: S608 - our own text
-_TAGS_QUERY = f"""SELECT t.key FROM calls c, json_each(c.tags) t WHERE {_WITHIN}
-GROUP BY t.key ORDER BY COUNT(*) DESC, t.key LIMIT {_MAX_TAGS}"""  # noqa: S608 - our own text
 
 
 @dataclass(slots=True)
@@ -75,29 +69,34 @@ class PageFigures:
     """Totals by "model", by "chain" and by the most frequent tags, most expensive first."""
 
 
-def load_figures(ledger: Path, since: datetime | None, until: datetime) -> PageFigures:
+def load_figures(ledger: LedgerLocation, since: datetime | None, until: datetime) -> PageFigures:
     """Load the calls in *ledger* from *since* on and before *until*; without a file, the result is empty.
 
-    Raises sqlite3.Error if *ledger* is no ledger.
+    Raises LedgerError if *ledger* is no ledger.
     """
     figures = PageFigures(since, until)
     if not ledger.exists():
         return figures
-    hours = query_report(ledger, since, "hour", until=until)
-    if not hours:
-        return figures
-    _make_bins(figures, _parse_hour(next(iter(hours))))
-    for name, total in hours.items():
-        for bucket in _find_bins(figures, name):
-            bucket.total.add(total)
-    with closing(connect_for_reading(ledger)) as connection:
-        within = ("0000" if since is None else format_time(since), format_time(until))
-        _fill_bins(figures, connection, within)
-        tags = [str(key) for (key,) in connection.execute(_TAGS_QUERY, within)]
-    for by in ("model", "chain", *(f"tag:{tag}" for tag in tags)):
-        totals = query_report(ledger, since, by, until=until)
-        figures.tables[by] = dict(sorted(totals.items(), key=_sort_key))
+    with open_ledger(open_database(ledger)) as reader:
+        hours = read_totals(reader, since, "hour", until=until)
+        if not hours:
+            return figures
+        _make_bins(figures, _parse_hour(next(iter(hours))))
+        for name, total in hours.items():
+            for bucket in _find_bins(figures, name):
+                bucket.total.add(total)
+        _fill_bins(figures, reader)
+        for by in ("model", "chain", *(f"tag:{tag}" for tag in _find_frequent_tags(figures, reader))):
+            totals = read_totals(reader, since, by, until=until)
+            figures.tables[by] = dict(sorted(totals.items(), key=_sort_key))
     return figures
+
+
+def _find_frequent_tags(figures: PageFigures, ledger: LedgerReader) -> list[str]:
+    query = select_tag_names(ledger.calls, ledger.connection.dialect.name)
+    rows = ledger.connection.execute(select_period(query, ledger.calls, figures.since, figures.until))
+    counts = {str(name): count for name, count in rows}
+    return sorted(counts, key=lambda name: (-counts[name], name))[:_MAX_TAGS]
 
 
 def _sort_key(item: tuple[str, UsageTotals]) -> tuple[Decimal, int, str]:
@@ -125,23 +124,31 @@ def _make_bins(figures: PageFigures, first: datetime) -> None:
 
 def _find_bins(figures: PageFigures, hour: str) -> Sequence[Bin]:
     """Return the bin of *hour*, and the one for the whole period."""
-    # A call from before the first bin may be written between two queries.
-    at = max(0, (_parse_hour(hour) - figures.bins[0].starts) // figures.step)
+    at = (_parse_hour(hour) - figures.bins[0].starts) // figures.step
     return figures.bins[at], figures.overall
 
 
-def _fill_bins(figures: PageFigures, connection: sqlite3.Connection, within: tuple[str, str]) -> None:
-    rows: Iterable[sqlite3.Row] = connection.execute(_COSTS_QUERY, within)
-    for hour, model, cost in rows:
-        for bucket in _find_bins(figures, hour):
-            bucket.costs[model] += Decimal(cost)
-    for hour, outcome, error, count in connection.execute(_OUTCOMES_QUERY, within):
-        for bucket in _find_bins(figures, hour):
+def _fill_bins(figures: PageFigures, ledger: LedgerReader) -> None:
+    calls, attempts = ledger.calls, ledger.attempts
+    hour = GROUP_BY["hour"](calls, calls).label("hour")
+    joined = calls.join(attempts, attempts.c.call_id == calls.c.call_id)
+    costs = select(hour, attempts.c.model, exact_sum(attempts.c.cost)).select_from(joined).group_by("hour", "model")
+    for name, model, cost in _execute(figures, ledger, costs):
+        for bucket in _find_bins(figures, name):
+            bucket.costs[model] += cost
+    outcomes = select(hour, calls.c.outcome, calls.c.error, func.count()).group_by("hour", "outcome", "error")
+    for name, outcome, error, count in _execute(figures, ledger, outcomes):
+        for bucket in _find_bins(figures, name):
             bucket.outcomes[outcome] += count
             if outcome == "failed":
-                bucket.errors[error] += count
-    for hour, first_token, duration in connection.execute(_TIMES_QUERY, within):
-        for bucket in _find_bins(figures, hour):
+                bucket.errors[error or "no reason"] += count
+    times = select(hour, calls.c.first_token, calls.c.duration).where(calls.c.outcome == "complete")
+    for name, first_token, duration in _execute(figures, ledger, times):
+        for bucket in _find_bins(figures, name):
             bucket.duration.seconds.append(duration)
             if first_token is not None:
                 bucket.first_token.seconds.append(first_token)
+
+
+def _execute(figures: PageFigures, ledger: LedgerReader, query: Select[*tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
+    return ledger.connection.execute(select_period(query, ledger.calls, figures.since, figures.until))

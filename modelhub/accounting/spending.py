@@ -1,0 +1,89 @@
+"""What is spent on a budget in a period, summed from the ledger: the truth that every other counter is mended by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, literal, select, true
+
+from modelhub.accounting.amounts import Amount
+from modelhub.accounting.options import SpendingOptions
+from modelhub.accounting.reader import LedgerReader
+from modelhub.accounting.schema import PlainText
+from modelhub.accounting.sql import count_unpriced, exact_sum, tag_value, without_index
+
+__all__ = ["Selection", "make_spending_query", "read_last_batch", "sum_spending"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which calls count: those from `since` on and before `until`.
+
+    With `after_batch`, only those of later batches; with `not_by`, only those of other writers.
+    """
+
+    since: datetime
+    until: datetime
+    after_batch: int | None = None
+    not_by: str | None = None
+
+
+def sum_spending(ledger: LedgerReader, budget: SpendingOptions, selection: Selection) -> Mapping[str, Amount]:
+    """Return what the calls of *selection* spent on *budget*, by account: a tag's value, or "" for a single account.
+
+    An amount is in dollars or tokens, as the budget's limit, with the number of attempts whose cost is unknown.
+    """
+    rows = ledger.connection.execute(make_spending_query(ledger, budget, selection))
+    return {account_key: (Decimal(amount or 0), unpriced) for account_key, amount, unpriced in rows}
+
+
+def read_last_batch(ledger: LedgerReader) -> int:
+    """Return the number of the last batch that was written, 0 if there is none."""
+    calls = ledger.calls
+    return int(ledger.connection.execute(select(func.coalesce(func.max(calls.c.batch), 0))).scalar_one())
+
+
+def make_spending_query(
+    ledger: LedgerReader, budget: SpendingOptions, selection: Selection
+) -> Select[*tuple[Any, ...]]:
+    """Return the query of `sum_spending`."""
+    calls, attempts = ledger.calls, ledger.attempts
+    account_key, condition = _select_account(ledger, budget)
+    if budget.usd is None:
+        amounts: tuple[ColumnElement[Any], ...] = (
+            func.sum(attempts.c.input_tokens + attempts.c.output_tokens),
+            literal(0),
+        )
+    else:
+        amounts = exact_sum(attempts.c.cost), count_unpriced(attempts)
+    query = (
+        select(account_key.label("account"), *amounts)
+        .select_from(calls.join(attempts, attempts.c.call_id == calls.c.call_id))
+        .where(condition)
+        .group_by("account")
+    )
+    if selection.not_by is not None:
+        query = query.where(calls.c.writer != selection.not_by)
+    if selection.after_batch is None:
+        return query.where(calls.c.at >= selection.since, calls.c.at < selection.until)
+    # Few rows are new, which SQLite cannot know.
+    at = without_index(calls.c.at)
+    return query.where(calls.c.batch > selection.after_batch, at >= selection.since, at < selection.until)
+
+
+def _select_account(ledger: LedgerReader, budget: SpendingOptions) -> tuple[ColumnElement[Any], ColumnElement[bool]]:
+    """Return the account of a call, and the condition under which it counts."""
+    calls, single = ledger.calls, literal("")
+    if budget.tag is not None:
+        tag, has_value, value = budget.tag.partition("=")
+        account_key = tag_value(calls.c.tags, literal(tag, PlainText()))
+        if has_value:
+            return single, account_key == literal(value, PlainText())
+        return account_key, account_key.is_not(None)
+    if budget.model is not None:
+        return single, without_index(ledger.attempts.c.model) == budget.model
+    return single, calls.c.requested == budget.chain if budget.chain is not None else true()
