@@ -88,6 +88,19 @@ def test_a_drill_loses_nothing(stream, elsewhere):
     assert sum(drill["counts"].values()) > 20
 
 
+@pytest.mark.parametrize("chain", ["assistant", "nightly"])
+def test_the_production_file_is_ready_with_its_keys_and_survives_every_fault(chain, tmp_path, monkeypatch):
+    """`check --strict` passes once the keys are set, and no fault loses an answer."""
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(name, "any")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "models.yaml"
+    file.write_bytes((ROOT / "examples" / "models.production.yaml").read_bytes())  # its ledger is beside it
+    assert CliRunner().invoke(app, ["check", "--strict"]).exit_code == 0
+    drill = json.loads(CliRunner().invoke(app, ["drill", chain, "--json", "--tools"]).stdout)
+    assert (drill["ok"], drill["counts"]["lost"]) == (True, 0)
+
+
 class SaysJson(faults.Fault):
     """The answer in JSON, in the place of another call of the tool."""
 

@@ -117,7 +117,8 @@ def _to_plain(value: Any) -> Any:
     from pydantic import BaseModel, SecretStr
 
     if isinstance(value, BaseModel):
-        return {name: _to_plain(getattr(value, name)) for name in value.model_fields_set}
+        names = {name: field.alias or name for name, field in type(value).model_fields.items()}
+        return {names[name]: _to_plain(getattr(value, name)) for name in value.model_fields_set}
     if isinstance(value, SecretStr):
         return STAND_IN_KEY
     if isinstance(value, Mapping):
