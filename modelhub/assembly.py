@@ -16,6 +16,8 @@ from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
     from modelhub.config.load import Loaded
+    from modelhub.retired_models import Closable
+    from modelhub.shared.store import SharedStore
 
 __all__ = ["Assembly", "Surroundings"]
 
@@ -64,9 +66,25 @@ class Assembly:
             calls=surroundings.calls,
             files=config.files.access(self.folder),
         )
+        self.shared = self._find_shared(surroundings)
         self.builder: Builder = Builder(
-            loaded, self.services, self.accounting, previous=previous.builder if previous is not None else None
+            loaded,
+            self.services,
+            self.accounting,
+            limit_store=self.shared,
+            previous=previous.builder if previous is not None else None,
         )
+
+    def _find_shared(self, surroundings: Surroundings) -> SharedStore | None:
+        """Return the store of limits that processes share: the previous one, if its options are the same."""
+        options = self.loaded.config.shared
+        if self._previous is not None and self._previous.loaded.config.shared == options:
+            return self._previous.shared
+        if options is None:
+            return None
+        from modelhub.shared.store import SharedStore
+
+        return SharedStore(options, surroundings.services.clock)
 
     def _make_telemetry(self, surroundings: Surroundings) -> Telemetry | None:
         options = self.loaded.config.telemetry
@@ -83,13 +101,15 @@ class Assembly:
             find=surroundings.find_model,
         )
 
-    def take_over(self) -> list[ChatModelBase]:
-        """Complete the change from the previous assembly, and return the models that only its calls still use."""
+    def take_over(self) -> list[Closable]:
+        """Complete the change from the previous assembly, and return what only its calls still use."""
         previous, self._previous = self._previous, None
         if previous is None:
             return []
         self.accounting.take_over()
-        retired = self.builder.take_over()
+        retired: list[Closable] = [*self.builder.take_over()]
+        if previous.shared is not None and previous.shared is not self.shared:
+            retired.insert(0, previous.shared)
         if previous.telemetry is not None and previous.telemetry is not self.telemetry:
             previous.telemetry.flush()
         if self.telemetry is not None:

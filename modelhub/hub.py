@@ -37,6 +37,9 @@ from modelhub.retired_models import RetiredModels, close_models
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from modelhub.retired_models import Closable
+    from modelhub.shared.store import SharedStore
+
 __all__ = ["CLOSE_GRACE", "CONFIG_VARIABLE", "Hub", "find_config_file"]
 
 CLOSE_GRACE = 5.0
@@ -221,6 +224,11 @@ class Hub:
         """Whether the hub was closed, or is being closed: then its models can no longer be called."""
         return self._closed
 
+    @property
+    def shared(self) -> SharedStore | None:
+        """The store of limits and budgets that processes share, None without `shared:`; `hub.shared.health`."""
+        return self._assembly.shared
+
     def __contains__(self, name: object) -> bool:
         return name in self.loaded
 
@@ -303,7 +311,7 @@ class Hub:
             if self._watcher is not None and not self._closed:
                 self._watcher.start()
 
-    def _replace(self, loaded: Loaded) -> tuple[ConfigChanges, list[ChatModelBase]]:
+    def _replace(self, loaded: Loaded) -> tuple[ConfigChanges, list[Closable]]:
         """Use *loaded* from now on; return what has changed, and the models that are not used by further calls."""
         with self._lock:
             if self._closed:
@@ -341,7 +349,8 @@ class Hub:
         self._refuse_calls()
         await self._calls.close(grace)
         with self._lock:
-            owned = [*self._retired.take_all(), *self._assembly.builder.list_models()]
+            shared = [] if self.shared is None else [self.shared]
+            owned = [*shared, *self._retired.take_all(), *self._assembly.builder.list_models()]
         await close_models(owned[::-1])
         self._flush_telemetry()
         await self.usage.aclose()

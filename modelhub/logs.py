@@ -31,7 +31,7 @@ from modelhub.core.events import (
 if TYPE_CHECKING:
     from modelhub.core.errors import CallError
 
-__all__ = ["LogObserver", "describe_event"]
+__all__ = ["LogObserver", "describe_event", "write_entry"]
 
 _standard = logging.getLogger("modelhub")
 _standard.addHandler(logging.NullHandler())
@@ -51,7 +51,7 @@ class LogObserver:
         """Write *event*, if logging is configured for its level."""
         name, level_of, fields_of = _ENTRIES[type(event)]
         level = level_of(event)
-        if self._is_structlog_configured():
+        if _is_structlog_configured():
             if not self._is_repeated(event):
                 _log_by_structlog(level, name, fields_of(event))
         elif _standard.isEnabledFor(level) and _has_handler() and not self._is_repeated(event):
@@ -69,10 +69,19 @@ class LogObserver:
         self._unconfigured.add(key)
         return known
 
-    def _is_structlog_configured(self) -> bool:
-        # An application that configured structlog has imported it: no need to pay for the import here.
-        is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
-        return is_configured is not None and bool(is_configured())
+
+def write_entry(level: int, event: str, message: str, fields: dict[str, Any]) -> None:
+    """Write an entry that belongs to no call: *event* with *fields* for structlog, else *message* with them."""
+    if _is_structlog_configured():
+        _log_by_structlog(level, event, fields)
+    else:
+        _standard.log(level, "%s", message, extra={"event": event, **fields})
+
+
+def _is_structlog_configured() -> bool:
+    # An application that configured structlog has imported it: no need to pay for the import here.
+    is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
+    return is_configured is not None and bool(is_configured())
 
 
 def _log_by_structlog(level: int, name: str, fields: dict[str, Any]) -> None:

@@ -7,18 +7,31 @@ import logging
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Protocol
 
 from modelhub.core.active_calls import ActiveCalls
-from modelhub.core.model import ChatModelBase
 from modelhub.core.process import register_at_fork
 from modelhub.core.sync import can_run_sync, is_loop_running, run_in_background
 
-__all__ = ["RetiredModels", "close_models"]
+__all__ = ["Closable", "RetiredModels", "close_models"]
 
 _log = logging.getLogger("modelhub")
 
 
-async def close_models(models: Iterable[ChatModelBase]) -> None:
+class Closable(Protocol):
+    """A model, or what models share."""
+
+    @property
+    def name(self) -> str:
+        """How a log entry names it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        ...
+
+
+async def close_models(models: Iterable[Closable]) -> None:
     """Close *models* in this order; a failure is logged."""
     for model in models:
         try:
@@ -32,7 +45,7 @@ class RetiredModels:
 
     def __init__(self, calls: ActiveCalls) -> None:
         self._calls = calls
-        self._models: list[ChatModelBase] = []
+        self._models: list[Closable] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._lock = threading.RLock()  # the garbage collector may end a call while it is held
         register_at_fork(self)
@@ -41,20 +54,20 @@ class RetiredModels:
         """Replace the lock in a forked child: another thread of the parent may have held it."""
         self._lock = threading.RLock()
 
-    def add(self, models: Sequence[ChatModelBase]) -> None:
+    def add(self, models: Sequence[Closable]) -> None:
         """Close *models* when all calls that are under way now are over."""
         if models:
             with self._lock:
                 self._models += models
             self._calls.call_when_over(partial(self._close, models))
 
-    def take_all(self) -> list[ChatModelBase]:
+    def take_all(self) -> list[Closable]:
         """Return the models that are not closed yet; the caller closes them."""
         with self._lock:
             models, self._models = self._models, []
         return models
 
-    def _close(self, models: Sequence[ChatModelBase]) -> None:
+    def _close(self, models: Sequence[Closable]) -> None:
         """Close *models* on the running event loop, or in the background where none runs."""
         closing = self._aclose(models)
         if is_loop_running():
@@ -66,7 +79,7 @@ class RetiredModels:
         else:
             closing.close()  # the process is ending, and connections end with it
 
-    async def _aclose(self, models: Sequence[ChatModelBase]) -> None:
+    async def _aclose(self, models: Sequence[Closable]) -> None:
         with self._lock:
             mine = [model for model in self._models if model in models]
         await close_models(mine)

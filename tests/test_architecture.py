@@ -78,6 +78,7 @@ LEVELS = [
     ["middleware.build_context"],
     ["middleware"],
     ["providers.*", "middleware.*", "accounting.*", "telemetry.*", "logs"],
+    ["shared.*"],
     ["registry"],
     ["config.*"],
     ["build", "config_source", "file_watcher", "retired_models"],

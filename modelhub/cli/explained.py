@@ -13,6 +13,7 @@ from modelhub.middleware.limit.layer import RateLimitPool
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.options import LayerOptions
 from modelhub.registry import list_layers
+from modelhub.shared.connection import describe_address
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -38,8 +39,9 @@ def format_plan(plan: Plan) -> list[Text]:
         ),
         *_label_lines("layers", [" > ".join(_list_layer_names())]),
         *_label_lines("at worst", _format_worst(plan)),
-        *_label_lines("left", [f"{pool.name}: {pool.left()} (in a new process)" for pool in _make_pools(plan)]),
+        *_label_lines("left", [f"{pool.name}: {pool.left()} ({_find_scope(plan)})" for pool in _make_pools(plan)]),
         *_label_lines("budgets", _format_budgets(plan)),
+        *_label_lines("shared", _format_shared(plan)),
         *_label_lines("files", _format_files(plan)),
         *_label_lines("watch", list_warnings(plan), "yellow"),
         *_format_origins(plan),
@@ -57,6 +59,27 @@ def _format_budgets(plan: Plan) -> list[str]:
         consequence = "then calls fail" if budget.on_exceeded == "fail" else "then a warning"
         rows.append(f"{name}: {amount} per {budget.per} for {subject}{scope}, {consequence}")
     return rows
+
+
+def _format_shared(plan: Plan) -> list[str]:
+    """Return where limits and budgets are kept that several processes share, and what holds when that is down."""
+    shared = plan.loaded.config.shared
+    if shared is None:
+        return []
+    parts = "" if shared.replicas is None else f" by {shared.replicas} or more"
+    limits = f"split{parts}" if shared.when_down.limits == "split" else shared.when_down.limits
+    return [
+        f"limits, cooldowns and budgets in {describe_address(shared.url.get_secret_value())}, prefix {shared.prefix}",
+        f"when it is down: limits {limits}, budgets {shared.when_down.budgets}",
+    ]
+
+
+def _make_shared_dict(plan: Plan) -> dict[str, Any] | None:
+    shared = plan.loaded.config.shared
+    if shared is None:
+        return None
+    address = describe_address(shared.url.get_secret_value())
+    return {**shared.model_dump(mode="json", exclude={"url"}), "address": address}
 
 
 def _format_files(plan: Plan) -> list[str]:
@@ -207,6 +230,10 @@ def _label_lines(label: str, texts: list[str], style: str = "") -> Iterator[Text
         yield make_line((f"{label if index == 0 else '':<{_LABEL_WIDTH}}", "bold"), (text, style))
 
 
+def _find_scope(plan: Plan) -> str:
+    return "in a new process" if plan.loaded.config.shared is None else "before any process has asked"
+
+
 def _make_pools(plan: Plan) -> list[RateLimitPool]:
     """Return the named limits of the plan as they are in a new process."""
     used = dict.fromkeys(limit for member in plan.models if isinstance(limit := member.get_layer("limit"), str))
@@ -274,6 +301,7 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
         },
         "left": {pool.name: pool.left().as_dict() for pool in _make_pools(plan)},
         "budgets": {name: budget.model_dump(mode="json") for name, budget in plan.find_budgets().items()},
+        "shared": _make_shared_dict(plan),
         "files": plan.loaded.config.files.allow,
         "watch": list_warnings(plan),
         "where": [

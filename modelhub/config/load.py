@@ -26,6 +26,7 @@ from modelhub.config.origins import Origin, trace_origins
 from modelhub.config.problems import Report, Source
 from modelhub.config.references import check_chains, check_limit, check_names, check_pool, check_served
 from modelhub.config.schema import VERSIONS, HubConfig, make_defaults_class
+from modelhub.config.shared import check_shared
 from modelhub.config.source import Document, Path
 from modelhub.config.view import LocatedData, describe_path, get_value
 from modelhub.core.errors import ConfigError, Problem, UnknownModel
@@ -220,6 +221,7 @@ def _load_document(document: Document, report: Report, file: ReadFile, inputs: I
     check_failures(checker, {name: chain for name, chain in sections["chains"].items() if isinstance(chain, dict)})
     check_budgets(checker, sections, resolved)
     check_served(checker, checker.interpolated.data.get("serve"), {*sections["models"], *sections["chains"]})
+    check_shared(checker)
     _refuse_unset(checker)
     report.check()
     return _make_loaded(checker, config, resolved, profile)

@@ -23,6 +23,7 @@ from modelhub.middleware.chain.options import ChainOptions, Weight
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.retry.options import RetryBudgetOptions
 from modelhub.options import AskOptions, LayerOptions, Options, ParametersOptions, ProviderOptions, Secret
+from modelhub.shared.options import SharedOptions
 from modelhub.telemetry.options import TelemetryOptions
 
 __all__ = [
@@ -95,6 +96,9 @@ class HubConfig(Options):
     """Which usage is recorded, priced and stored."""
     budgets: dict[str, SpendingOptions] = Field(default_factory=dict)
     """Spending limits by name, in US dollars or tokens per period: for one model, one chain, one tag, or in total."""
+    shared: SharedOptions | None = None
+    """A Redis or Valkey server that keeps limits, cooldowns and budgets, so that they hold over several processes and
+    machines. Without it, each process keeps its own."""
     parameters: ParametersOptions = Field(default_factory=ParametersOptions)
     """What becomes of parameters of a call that a model does not take."""
     files: FileOptions = Field(default_factory=FileOptions)

@@ -94,6 +94,11 @@ class RateCounter:
         slot = self._add(amount, now)
         return Reservation(slot, amount, self._number, self.window.total, self)
 
+    def preload(self, amount: int, at: float) -> None:
+        """Count *amount* as admitted at the instant *at*, which is not before what was counted last."""
+        self.window.add(amount, at)
+        self._pour(amount, at)
+
     def settle(self, hold: Reservation, used: int | None, now: float) -> None:
         """Replace the reservation by what was *used*; None: nobody knows, it stays as it was."""
         self.reserved -= hold.amount

@@ -46,6 +46,7 @@ class Window:
 
     def __init__(self, limit: int, period: float) -> None:
         self.limit = limit
+        self.period = period
         self.span = period + _slack(period)
         self.used = 0
         self.total = 0
@@ -88,6 +89,11 @@ class Window:
             yield slot.ended, slot.amount
         if hold.slot.gone and (forgotten := self.total - hold.total - self.used) > 0:
             yield -math.inf, forgotten
+
+    def recent(self, now: float) -> list[tuple[float, int]]:
+        """Return when and how much was admitted within the last period, the earliest first."""
+        self.forget(now)
+        return [(slot.ended, slot.amount) for slot in self._slots]
 
     def wait(self, amount: float, now: float) -> float:
         """Seconds until *amount* fits, in the best case: what goes in meanwhile goes in at once."""

@@ -1,0 +1,186 @@
+"""The connections of one event loop to the store: scripts, and messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from modelhub.shared.options import SharedOptions
+    from modelhub.shared.scripts import Script
+
+__all__ = ["StoreConnection", "StoreUnavailableError", "describe_address"]
+
+_MAX_CONNECTIONS = 16
+_LISTEN_SECONDS = 300.0  # after such a silence the connection is made anew
+_RELISTEN_SECONDS = 0.2
+
+
+class StoreUnavailableError(Exception):
+    """The store did not answer in time, or refuses what is asked of it."""
+
+
+def describe_address(url: str) -> str:
+    """Return *url* without user, password and query."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+class StoreConnection:
+    """Runs scripts and receives messages, on the loop that it was made on. Connects when it is first used."""
+
+    def __init__(self, options: SharedOptions) -> None:
+        from redis.asyncio import BlockingConnectionPool
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        self._timeout = options.timeout
+        self._pool: Any = BlockingConnectionPool.from_url(
+            options.url.get_secret_value(),
+            max_connections=_MAX_CONNECTIONS,
+            timeout=options.timeout,
+            socket_timeout=2 * options.timeout,  # `run` is stricter, and says what it waited for
+            socket_connect_timeout=options.timeout,
+            decode_responses=True,
+            protocol=2,  # messages of a subscription are plain answers
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._idle: list[Any] = []  # connections that are ready: the pool itself takes as long as a call does
+        self._has_evalsha = True
+        self._is_closed = False
+        self._listener: asyncio.Task[None] | None = None
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
+        """Return the result of *script*. Raises StoreUnavailableError, at the latest after `timeout`."""
+        loop = asyncio.get_running_loop()
+        for attempt in range(2):
+            began = loop.time()
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await self._run(script, keys, args)
+            except Exception as error:
+                # Where this loop itself stood still for longer, the answer may be there already.
+                if attempt == 0 and isinstance(error, TimeoutError) and loop.time() - began > 2 * self._timeout:
+                    continue
+                raise StoreUnavailableError(_describe_error(error, self._timeout)) from None
+        raise AssertionError
+
+    async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
+        from redis.exceptions import NoScriptError, ResponseError
+
+        if self._has_evalsha:
+            try:
+                return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                pass  # new to this server, or forgotten with a restart: EVAL makes it known again
+            except ResponseError as error:
+                if not _is_refused(error):
+                    raise
+                self._has_evalsha = False
+        return await self._call("EVAL", script.source, len(keys), *keys, *args)
+
+    async def _call(self, *command: str | int) -> Any:
+        """Return the answer to *command*. A connection that the server closed while it was idle is replaced, once."""
+        from redis.exceptions import ConnectionError as RedisConnectionError
+
+        if self._idle:
+            try:
+                return await self._call_on(self._idle.pop(), command)
+            except RedisConnectionError:
+                await self._disconnect_idle()
+        return await self._call_on(await self._pool.get_connection(), command)
+
+    async def _call_on(self, connection: Any, command: Sequence[str | int]) -> Any:
+        from redis.exceptions import ResponseError
+
+        is_usable = False
+        try:
+            await connection.send_command(*command)
+            answer = await connection.read_response()
+            is_usable = True
+        except ResponseError:
+            is_usable = True
+            raise
+        finally:
+            if is_usable and not self._is_closed:
+                self._idle.append(connection)
+            else:
+                await self._discard(connection)
+        return answer
+
+    async def _discard(self, connection: Any) -> None:
+        await connection.disconnect(nowait=True)
+        await self._pool.release(connection)
+
+    async def _disconnect_idle(self) -> None:
+        while self._idle:
+            await self._discard(self._idle.pop())
+
+    def listen(
+        self, channels: Sequence[str], on_message: Callable[[str], None], on_connect: Callable[[], None]
+    ) -> None:
+        """Call *on_message* with every message of *channels* from now on, and *on_connect* after each connection."""
+        listening = self._listen_forever(channels, on_message, on_connect)
+        self._listener = asyncio.get_running_loop().create_task(listening)
+        # A loop may be closed without cancelling its tasks: that is nothing to report.
+        self._listener._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    async def _listen_forever(
+        self, channels: Sequence[str], on_message: Callable[[str], None], on_connect: Callable[[], None]
+    ) -> None:
+        from redis.exceptions import RedisError
+
+        while True:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                connection = await self._pool.get_connection()
+                try:
+                    await self._listen(connection, channels, on_message, on_connect)
+                finally:
+                    await self._discard(connection)
+            await asyncio.sleep(_RELISTEN_SECONDS)
+
+    async def _listen(
+        self,
+        connection: Any,
+        channels: Sequence[str],
+        on_message: Callable[[str], None],
+        on_connect: Callable[[], None],
+    ) -> None:
+        await connection.send_command("SUBSCRIBE", *channels)
+        for _ in channels:
+            await connection.read_response()
+        on_connect()
+        while True:
+            kind, *values = await connection.read_response(timeout=_LISTEN_SECONDS, disconnect_on_error=True)
+            if kind == "message":
+                on_message(values[1])
+
+    async def aclose(self) -> None:
+        """Stop listening, and close all connections."""
+        self._is_closed = True
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.wait({self._listener}, timeout=self._timeout)
+        await self._disconnect_idle()
+        await self._pool.disconnect()
+
+
+def _is_refused(error: Exception) -> bool:
+    """Return whether the server does not let us use a command."""
+    from redis.exceptions import NoPermissionError
+
+    return isinstance(error, NoPermissionError) or "unknown command" in str(error).lower()
+
+
+def _describe_error(error: Exception, timeout: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout:g} s"
+    name = type(error).__name__
+    if name == "ResponseError":
+        return str(error).split("\n", 1)[0][:200]
+    return f"{name}: {error}"[:200]

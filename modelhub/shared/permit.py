@@ -1,0 +1,114 @@
+"""Permits of pools in the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from modelhub.middleware.limit.permit import AttemptResult, State
+
+if TYPE_CHECKING:
+    from modelhub.core.errors import LimitRejected
+    from modelhub.middleware.limit.rates import Amounts
+    from modelhub.shared.admissions import RecordedAdmission
+
+__all__ = ["ClientView", "SharedPermit"]
+
+_UNKNOWN = AttemptResult()
+
+
+class ClientView(Protocol):
+    """One pool as one event loop uses it; see `PoolClient`."""
+
+    loop: asyncio.AbstractEventLoop
+    waiting: dict[str, SharedPermit]
+    """Those that the store has not admitted yet, by id, in the order in which they came."""
+    active: dict[str, SharedPermit]
+    """Those whose attempts are under way, by id."""
+
+    def request(self, permit: SharedPermit, operation: dict[str, Any]) -> None:
+        """Ask the store for *permit*, which is woken when there is an answer."""
+        ...
+
+    def admit_locally(self, permit: SharedPermit) -> None:
+        """Give *permit*, which was admitted without the store, an id."""
+        ...
+
+    def cancel(self, permit: SharedPermit) -> None:
+        """Take *permit* out of the queue."""
+        ...
+
+    def refuse(self, permit: SharedPermit, refusal: LimitRejected) -> None:
+        """Take *permit* out of the queue, and say why."""
+        ...
+
+    def post(self, operation: dict[str, Any]) -> None:
+        """Send *operation* with the next call."""
+        ...
+
+    def restore(self, admitted: Mapping[str, list[tuple[float, int]]]) -> None:
+        """Tell the store what this process *admitted*, and which attempts of this loop last."""
+        ...
+
+    async def ask(self) -> None:
+        """Wait until the store has said what is left; or until it is down."""
+        ...
+
+
+class SharedPermit:
+    """One attempt's way through a pool in the store; the lease that its slot is held by has the same *id*."""
+
+    __slots__ = (
+        "_give_back",
+        "amounts",
+        "client",
+        "future",
+        "id",
+        "max_wait",
+        "needs",
+        "recorded",
+        "refusal",
+        "settle_locally",
+        "source",
+        "state",
+        "until",
+        "wait_budget",
+    )
+
+    def __init__(
+        self,
+        give_back: Callable[[SharedPermit, AttemptResult], None],
+        amounts: Amounts,
+        needs: Mapping[str, int],
+        until: float | None,
+        wait_budget: float | None,
+        max_wait: float | None,
+        source: str,
+    ) -> None:
+        self._give_back = give_back
+        self.amounts = amounts
+        self.needs = needs
+        """What it takes of each rate, by the rate's key."""
+        self.until = until
+        self.wait_budget = wait_budget
+        self.max_wait = max_wait
+        self.source = source
+        self.state = State.WAITING
+        self.id = ""
+        self.client: ClientView | None = None
+        self.future: asyncio.Future[Any] | None = None
+        """What its task waits for while the attempt is in the store's queue."""
+        self.refusal: LimitRejected | None = None
+        self.recorded: RecordedAdmission = ()
+        self.settle_locally: Callable[[AttemptResult], None] | None = None
+        """Settles it in the pool that stands in for the store while that is down."""
+
+    def settle(self, result: AttemptResult = _UNKNOWN) -> None:
+        """Give back the slot and what was not used. From any thread; only the first call counts."""
+        self._give_back(self, result)
+
+    def wake(self) -> None:
+        """Let its task look at the permit again; on its own loop."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)

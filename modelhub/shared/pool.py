@@ -1,0 +1,334 @@
+"""A pool of a limit that is kept in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modelhub.core.errors import LimitRejected
+from modelhub.middleware.limit.loop_timer import on_loop
+from modelhub.middleware.limit.permit import AttemptResult, State
+from modelhub.middleware.limit.rates import Amounts, Rate, What
+from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
+from modelhub.middleware.limit.window import Window
+from modelhub.shared.admissions import Admissions
+from modelhub.shared.permit import SharedPermit
+from modelhub.shared.pool_client import PATIENCE, PRESENCE
+from modelhub.shared.stand_in import StandIn
+
+if TYPE_CHECKING:
+    from modelhub.middleware.limit.options import LimitOptions
+    from modelhub.middleware.limit.store import PoolScope
+    from modelhub.shared.permit import ClientView
+    from modelhub.shared.protocols import StoreView
+
+__all__ = ["SharedPool"]
+
+_NOTHING = Amounts()
+_STALE = 2.0  # seconds after which nobody knows who waits
+_MAX_GRACE = 1.0  # seconds that processes have to say what they admitted, after the store has lost its data
+
+
+class SharedPool:
+    """One named limit, over all processes that use the same store and prefix.
+
+    While the store is down, a `StandIn` decides, as the file says.
+    """
+
+    def __init__(self, store: StoreView, name: str, options: LimitOptions, scope: PoolScope) -> None:
+        self.store = store
+        self.name = name
+        self.key = f"{scope}:{name}"
+        self.version = 0
+        """How often the options have changed."""
+        self.epoch = ""
+        """By which the store tells this pool from an earlier one, whose data it has lost."""
+        self.shown: Sequence[int] = ()
+        self._shown_at = 0.0
+        self.admissions = Admissions()
+        self.stand_in = StandIn(self)
+        self._apply_options(options)
+
+    def _apply_options(self, options: LimitOptions) -> None:
+        self.options = options
+        self.rates = _index_rates(options)
+        """What is counted, and the rate, by a key that is the same in every process."""
+        base = f"{{{self.store.options.prefix}:{self.key}}}"  # the braces: a cluster keeps all of it in one place
+        self.keys = [f"{base}:{part}" for part in ("state", "queue", "leases", "members", *self.rates)]
+        self.admissions.set_rates({key: rate for key, (_, rate) in self.rates.items()})
+
+    def reconfigure(self, options: LimitOptions) -> None:
+        """Hold to *options* from now on: what was admitted, attempts under way, the queue and pauses go on."""
+        if options != self.options:
+            self._apply_options(options)
+            self.version += 1
+            self.stand_in.store_is_back()  # a stand-in is made anew
+
+    def reset_after_fork(self) -> None:
+        """Begin at nothing in a forked child: what was admitted is the parent's to report."""
+        self.epoch = ""
+        self.admissions.reset()
+        self.stand_in.reset()
+
+    def settings(self, member: str) -> dict[str, Any]:
+        """Return what the script must know of the pool, for calls of *member*; times in microseconds."""
+        options, longest = self.options, max((rate.period for _, rate in self.rates.values()), default=0.0)
+        concurrency = options.concurrency
+        lease = self.store.options.lease
+        return {
+            "rates": [self._rate_settings(key, what, rate) for key, (what, rate) in self.rates.items()],
+            "slots": -1 if concurrency is None else concurrency,
+            "prefix": self.store.options.prefix,
+            "pool": self.key,
+            "member": member,
+            "lease": round(lease * 1e6),
+            "patience": round(PATIENCE * 1e6),
+            "presence": round(PRESENCE * 1e6),
+            "grace": round(min(_MAX_GRACE, longest) * 1e6),
+            "ttl": round(max(2 * longest, 4 * lease, 600.0) * 1e6),
+        }
+
+    def _rate_settings(self, key: str, what: What, rate: Rate) -> dict[str, Any]:
+        burst = self.options.burst_of(what, rate)
+        return {
+            "key": key,
+            "what": what,
+            "limit": rate.amount,
+            "period": round(rate.period * 1e6),
+            "span": round(Window(rate.amount, rate.period).span * 1e6),
+            "grain": max(1, round(rate.period * 1e3)),
+            "burst": -1 if burst >= rate.amount else max(1.0, burst),
+        }
+
+    # -- permits -----------------------------------------------------------------------------------------------------
+
+    async def acquire(
+        self,
+        amounts: Amounts = _NOTHING,
+        *,
+        deadline: float | None = None,
+        wait_budget: float | None = None,
+        max_wait: float | None = None,
+        source: str = "",
+    ) -> SharedPermit:
+        """Wait until *amounts* may pass and a slot is free. Raises LimitRejected as a pool in this process does."""
+        permit = self.request(amounts, deadline=deadline, wait_budget=wait_budget, max_wait=max_wait, source=source)
+        await self.wait(permit)
+        return permit
+
+    def request(
+        self,
+        amounts: Amounts = _NOTHING,
+        *,
+        deadline: float | None = None,
+        wait_budget: float | None = None,
+        max_wait: float | None = None,
+        source: str = "",
+    ) -> SharedPermit:
+        """Return the permit for *amounts*, which goes to `wait`. Raises LimitRejected for what can never fit."""
+        needs = {key: amounts.of(what) for key, (what, _) in self.rates.items()}
+        for key, (what, rate) in self.rates.items():
+            if needs[key] > rate.amount:
+                raise self.rejected(
+                    f"can never admit about {needs[key]} {_words(what)} at once (it admits {rate}): "
+                    "shorten the messages, lower max_tokens or raise the limit"
+                )
+        own = self.options.max_wait
+        if own is not None:
+            max_wait, wait_budget = own if max_wait is None else min(own, max_wait), None
+        until = deadline
+        if max_wait is not None:
+            ends = self.store.clock.now() + max_wait
+            until = ends if until is None else min(until, ends)
+        return SharedPermit(self.settle, amounts, needs, until, wait_budget, max_wait, source)
+
+    async def wait(self, permit: SharedPermit) -> None:
+        """Wait until *permit* may pass. Raises LimitRejected."""
+        try:
+            async with asyncio.timeout(permit.max_wait):
+                while permit.state is State.WAITING:
+                    if self.store.monitor.is_down:
+                        await self.stand_in.wait(permit)
+                    else:
+                        await self._wait_in_store(permit)
+        except TimeoutError:
+            self._cancel(permit)
+            why = "(`max_wait`)" if permit.max_wait == self.options.max_wait else "and another model can be asked"
+            raise self.rejected(f"had no room within {permit.max_wait:g} s {why}") from None
+        except BaseException:
+            self._cancel(permit)
+            raise
+        if permit.refusal is not None:
+            raise permit.refusal
+
+    async def _wait_in_store(self, permit: SharedPermit) -> None:
+        link = self.store.link()
+        permit.future = link.loop.create_future()
+        max_queue = self.options.max_queue
+        operation = {
+            "needs": permit.needs,
+            "source": permit.source,
+            "max_queue": -1 if max_queue is None else max_queue,
+            "time_left": -1 if permit.until is None else self._microseconds_left(permit.until),
+            "wait_budget": -1 if permit.wait_budget is None else round(permit.wait_budget * 1e6),
+        }
+        link.client(self).request(permit, operation)
+        await permit.future
+
+    def _microseconds_left(self, until: float) -> int:
+        return max(0, round((until - self.store.clock.now()) * 1e6))
+
+    def _cancel(self, permit: SharedPermit) -> None:
+        if permit.state is State.HELD:
+            permit.settle(AttemptResult(sent=False))
+        elif permit.state is State.WAITING and permit.client is not None:
+            permit.client.cancel(permit)
+
+    def record(self, permit: SharedPermit) -> None:
+        """Record that *permit* was admitted."""
+        permit.recorded = self.admissions.add(permit.needs, self.store.clock.now())
+
+    def settle(self, permit: SharedPermit, result: AttemptResult) -> None:
+        """The attempt of *permit* is over: from any thread; only the first call counts."""
+        client = permit.client
+        if client is None or client.active.pop(permit.id, None) is None:
+            return
+        if permit.settle_locally is not None:
+            permit.settle_locally(result)
+        permit.state = State.OVER
+        operation = self._settlement(permit, result)
+        if not on_loop(client.loop, client.post, operation):
+            self.store.hand_over(self, operation)
+
+    def _settlement(self, permit: SharedPermit, result: AttemptResult) -> dict[str, Any]:
+        operation: dict[str, Any] = {
+            "op": "settle",
+            "id": permit.id,
+            "sent": result.sent,
+            "answered": result.answered,
+            "limited": result.limited,
+            "retry_after": -1 if result.retry_after is None else round(result.retry_after * 1e6),
+        }
+        if result.used is not None:
+            operation["used"] = {key: result.used.of(what) for key, (what, _) in self.rates.items()}
+        if result.told is not None:
+            operation["told"] = self._remote_limits(result.told)
+        used = operation.get("used", {}) if result.sent else dict.fromkeys(self.rates, 0)
+        self.admissions.settle(permit.recorded, used)
+        return operation
+
+    def update_from_headers(self, permit: SharedPermit, told: Mapping[str, tuple[int, float]]) -> None:
+        """Record what the vendor says is left, and for how many seconds, before the attempt of *permit* is over."""
+        if permit.client is not None:
+            operation = {"op": "headers", "id": permit.id, "told": self._remote_limits(told)}
+            on_loop(permit.client.loop, permit.client.post, operation)
+
+    def _remote_limits(self, told: Mapping[str, tuple[int, float]]) -> dict[str, tuple[int, int]]:
+        return {
+            key: (told[what][0], round(told[what][1] * 1e6)) for key, (what, _) in self.rates.items() if what in told
+        }
+
+    # -- refusing ----------------------------------------------------------------------------------------------------
+
+    def explain(self, permit: SharedPermit, code: str, number: int, value: int) -> LimitRejected:
+        """Return the refusal of *permit* that the script gave as *code*, for the *number*th rate (from 1)."""
+        if code == "full":
+            return self.rejected(f"is full, and {value} attempts wait already (`max_queue`)")
+        wait = value / 1e6
+        if code == "late":
+            return self._too_late(permit, wait)
+        if code == "paused":
+            return self.rejected(f"is paused for {wait:.1f} s, as the vendor asked", wait)
+        what, rate = list(self.rates.values())[number - 1]
+        if code == "told":
+            left = max(0, self.left().rates[number - 1].left)
+            why = f"has only {left} {_words(what)} left, as the vendor said: no room for {wait:.1f} s"
+            return self.rejected(why, wait)
+        return self.rejected(f"has used up its {_words(what)} ({rate})", wait)
+
+    def _too_late(self, permit: SharedPermit, wait: float) -> LimitRejected:
+        time_left = 0.0 if permit.until is None else max(0.0, permit.until - self.store.clock.now())
+        # Rounded away from each other: 0.94 s and 0.91 s must not read as the same.
+        up, down = math.ceil(wait * 10) / 10, math.floor(time_left * 10) / 10
+        return self.rejected(f"has no room for {up:.1f} s; only {down:.1f} s are left to wait", wait)
+
+    def rejected(self, why: str, retry_after: float | None = None) -> LimitRejected:
+        """Return the refusal that says *why*."""
+        return LimitRejected(f"limit `{self.name}` {why}", retry_after=retry_after)
+
+    def paused(self, client: ClientView, seconds: float) -> None:
+        """The vendor asked for a pause: refuse those waiting at *client* who have no time for it."""
+        now = self.store.clock.now()
+        for permit in list(client.waiting.values()):
+            if permit.until is not None and now + seconds > permit.until:
+                client.refuse(permit, self._too_late(permit, seconds))
+            elif permit.wait_budget is not None and seconds > permit.wait_budget:
+                why = f"is paused for {seconds:.1f} s, as the vendor asked"
+                client.refuse(permit, self.rejected(why, seconds))
+
+    def reject_first(self, client: ClientView, wait: float) -> None:
+        """The first ticket, of *client*, may pass in *wait* seconds: refuse it if that is too late."""
+        permit = next(iter(client.waiting.values()), None)
+        if permit is not None and permit.until is not None and self.store.clock.now() + wait > permit.until:
+            client.refuse(permit, self._too_late(permit, wait))
+
+    # -- what is known ---------------------------------------------------------------------------------------------
+
+    def take_unreported(self) -> dict[str, list[tuple[float, int]]]:
+        """Return, once, what was admitted while the store was down, by age."""
+        return self.stand_in.take_unreported(self.store.clock.now())
+
+    def has_lost_data(self) -> None:
+        """The store has lost the pool: tell it what this process admitted, and which of its attempts last."""
+        self.take_unreported()  # is part of it
+        recent = self.admissions.recent(self.store.clock.now())
+        for number, client in enumerate(self.store.clients(self)):
+            on_loop(client.loop, client.restore, recent if number == 0 else {})
+
+    def left(self) -> PoolSnapshot:
+        """What may still pass, as the store said when this process last asked it; of all processes together."""
+        if self.store.monitor.is_down:
+            return self.stand_in.left()
+        concurrency = self.options.concurrency
+        unused = (0, concurrency if isinstance(concurrency, int) else -1, 0, 0, 0)
+        taken, slots, waiting, paused, spread, *left = self.shown or unused
+        if len(left) != len(self.rates):
+            left = [rate.amount for _, rate in self.rates.values()]
+        age = self.store.clock.now() - self._shown_at
+        return PoolSnapshot(
+            self.name,
+            tuple(RateSnapshot(what, rate, n) for (what, rate), n in zip(self.rates.values(), left, strict=True)),
+            None if slots < 0 else slots,
+            taken,
+            waiting if age < _STALE else 0,
+            max(0.0, paused / 1e6 - age),
+            max(0.0, spread / 1e6 - age),
+        )
+
+    def show(self, shown: Sequence[int]) -> None:
+        """Record what the store says of the pool."""
+        self.shown, self._shown_at = shown, self.store.clock.now()
+
+    async def refresh(self) -> PoolSnapshot:
+        """Ask the store what may still pass."""
+        if not self.store.monitor.is_down:
+            await self.store.link().client(self).ask()
+        return self.left()
+
+    def __repr__(self) -> str:
+        return f"<SharedPool {self.name}: {self.left()}>"
+
+
+def _index_rates(options: LimitOptions) -> dict[str, tuple[What, Rate]]:
+    rates: dict[str, tuple[What, Rate]] = {}
+    for what, rate in options.rates():
+        key = f"{what}/{rate.period:g}"
+        if key not in rates or rate.amount < rates[key][1].amount:
+            rates[key] = what, rate
+    return rates
+
+
+def _words(what: str) -> str:
+    return what.replace("_", " ")

@@ -1,0 +1,273 @@
+"""One pool as one event loop uses it: operations are sent to the store in order, one script call at a time.
+
+While a call is under way, further operations gather, and the next call takes all of them. So a busy loop makes fewer
+calls than operations, and what was posted first is done first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modelhub.middleware.limit.permit import State
+from modelhub.shared.connection import StoreUnavailableError
+from modelhub.shared.scripts import load_script
+
+if TYPE_CHECKING:
+    from modelhub.core.errors import LimitRejected
+    from modelhub.shared.permit import SharedPermit
+    from modelhub.shared.protocols import LinkView, PoolView
+
+__all__ = ["PATIENCE", "PRESENCE", "PoolClient"]
+
+PATIENCE = 3.0
+"""After how many seconds without a call of its process a ticket in the queue is dropped."""
+PRESENCE = 60.0
+"""For how many seconds after its last call a process is counted as a replica."""
+
+_MAX_OPERATIONS = 200  # of one script call
+_MAX_BACKLOG = 20_000  # operations that are kept while the store is down
+_MAX_PINGED = 50
+_TICK = 0.0005  # a timer that rings a hair too early would only ask again
+
+Operation = dict[str, Any]
+OnResult = Callable[[Any], None]
+
+
+class PoolClient:
+    """The permits of one loop that wait for *pool* or hold something of it. Used on that loop only."""
+
+    def __init__(self, link: LinkView, pool: PoolView) -> None:
+        self.link = link
+        self.loop = link.loop
+        self.pool = pool
+        self.waiting: dict[str, SharedPermit] = {}
+        self.active: dict[str, SharedPermit] = {}
+        self._settings = ""
+        self._version = -1
+        self._outbox: deque[tuple[Operation, OnResult | None]] = deque()
+        self._backlog: deque[Operation] = deque(maxlen=_MAX_BACKLOG)
+        self._sender: asyncio.Task[None] | None = None
+        self._first_timer: asyncio.TimerHandle | None = None
+        self._beat_timer: asyncio.TimerHandle | None = None
+        self._renewed_at = link.loop.time()
+
+    # -- attempts ----------------------------------------------------------------------------------------------------
+
+    def request(self, permit: SharedPermit, operation: Operation) -> None:
+        """Ask for *permit*, which is woken when it is held or refused, or when the store is down."""
+        permit.id, permit.client = self.link.next_id(), self
+        self.waiting[permit.id] = permit
+        self.post({"op": "acquire", "id": permit.id, **operation}, lambda result: self._answered(permit, result))
+        self._schedule_beat()
+
+    def _answered(self, permit: SharedPermit, result: Sequence[Any]) -> None:
+        code, number, wait = result
+        if code == "held":
+            self.admit(permit.id)
+        elif code != "queued" and self.waiting.pop(permit.id, None) is not None:
+            self._refuse(permit, self.pool.explain(permit, code, number, wait))
+
+    def refuse(self, permit: SharedPermit, refusal: LimitRejected) -> None:
+        """Take *permit*, which waits, out of the queue."""
+        self.cancel(permit)
+        self._refuse(permit, refusal)
+
+    def _refuse(self, permit: SharedPermit, refusal: LimitRejected) -> None:
+        permit.state, permit.refusal = State.REFUSED, refusal
+        permit.wake()
+
+    def admit(self, permit_id: str) -> None:
+        """The store has admitted this permit."""
+        permit = self.waiting.pop(permit_id, None)
+        if permit is None:  # nobody waits for it any more
+            if permit_id not in self.active:
+                self.post({"op": "cancel", "id": permit_id})
+            return
+        self._hold(permit)
+
+    def admit_locally(self, permit: SharedPermit) -> None:
+        """Give *permit*, which was admitted without the store, an id: its slot is told when the store is back."""
+        permit.id, permit.client = self.link.next_id(), self
+        self._hold(permit)
+
+    def _hold(self, permit: SharedPermit) -> None:
+        self.pool.record(permit)
+        permit.state = State.HELD
+        self.active[permit.id] = permit
+        permit.wake()
+        self._schedule_beat()
+
+    def cancel(self, permit: SharedPermit) -> None:
+        """Whoever waited has gone: nothing was sent, and nothing of it stays."""
+        if self.waiting.pop(permit.id, None) is not None:
+            permit.state = State.OVER
+            self.post({"op": "cancel", "id": permit.id})
+
+    def post(self, operation: Operation, on_result: OnResult | None = None) -> None:
+        """Send *operation* with the next call, and call *on_result* with its result. Must be on the client's loop."""
+        if self.pool.store.monitor.is_down or self.link.is_closed:
+            self._backlog.append(operation)
+            return
+        self._outbox.append((operation, on_result))
+        if self._sender is None or self._sender.done():
+            self._sender = self.loop.create_task(self._send_all())
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    async def _send_all(self) -> None:
+        while self._outbox:
+            batch = [self._outbox.popleft() for _ in range(min(len(self._outbox), _MAX_OPERATIONS))]
+            operations = [operation for operation, _ in batch]
+            known_epoch = self.pool.epoch
+            args = self._make_settings(), known_epoch, json.dumps(operations)
+            try:
+                reply = await self.link.connection.run(load_script("limit"), self.pool.keys, args)
+            except StoreUnavailableError as error:
+                self._keep(operations)
+                self.pool.store.monitor.set_down(str(error))
+                return
+            except BaseException:
+                self._keep(operations)
+                raise
+            self._receive(reply, batch, known_epoch)
+
+    def _make_settings(self) -> str:
+        if self._version != self.pool.version:
+            self._version, self._settings = self.pool.version, json.dumps(self.pool.settings(self.link.member))
+        return self._settings
+
+    def _keep(self, operations: Sequence[Operation]) -> None:
+        """Keep what must still be done when the store is back. The store may have done it: each is done once only."""
+        for operation in operations:
+            if operation["op"] == "acquire":
+                self._backlog.append({"op": "cancel", "id": operation["id"]})
+            elif operation["op"] in ("settle", "cancel"):
+                self._backlog.append(operation)
+
+    def _receive(self, reply: Sequence[Any], batch: Sequence[tuple[Operation, OnResult | None]], known: str) -> None:
+        epoch, shown, admitted, first_in, results = reply
+        self.pool.show(shown)
+        if epoch != known:
+            self._learn_epoch(epoch)
+        for (_, on_result), result in zip(batch, results, strict=True):
+            if on_result is not None:
+                on_result(result)
+        for permit_id in admitted:
+            self.admit(permit_id)
+        if first_in >= 0:
+            self.set_first_timer(first_in / 1e6)
+
+    def _learn_epoch(self, epoch: str) -> None:
+        """The pool in the store is another one than before: if it had been known, data were lost there."""
+        was_known, self.pool.epoch = self.pool.epoch, epoch
+        if was_known not in ("", epoch):
+            self.pool.has_lost_data()
+
+    def restore(self, admitted: Mapping[str, list[tuple[float, int]]]) -> None:
+        """Tell the store what this process *admitted*, by age in seconds, and which attempts of this loop last."""
+        amounts = {key: [(round(age * 1e6), n) for age, n in items if n] for key, items in admitted.items()}
+        self.post({"op": "restore", "admitted": amounts, "ids": list(self.active)})
+        self.ping()
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def set_first_timer(self, wait: float) -> None:
+        """The first ticket in the queue is of this loop, and may pass in *wait* seconds (below 0: nobody knows when):
+        ask then."""
+        if self._first_timer is not None:
+            self._first_timer.cancel()
+            self._first_timer = None
+        if wait >= 0:
+            self._first_timer = self.loop.call_later(wait + _TICK, self.ping)
+            self.pool.reject_first(self, wait)
+
+    async def ask(self) -> None:
+        """Wait until the store has said what is left; or until it is down."""
+        answered = self.loop.create_future()
+
+        def on_result(result: Sequence[int]) -> None:
+            self._pinged((), result)
+            _resolve(answered)
+
+        self.post({"op": "ping", "ids": []}, on_result)
+        sender = self._sender
+        if sender is not None:
+            await asyncio.wait({answered, sender}, return_when=asyncio.FIRST_COMPLETED)
+
+    def ping(self) -> None:
+        """Ask what has become of the permits that wait, and whether the first may pass now."""
+        ids = list(self.waiting)[:_MAX_PINGED]
+        self.post({"op": "ping", "ids": ids}, lambda result: self._pinged(ids, result))
+
+    def _pinged(self, ids: Sequence[str], result: Sequence[int]) -> None:
+        *states, self.pool.store.replicas = result
+        for permit_id, state in zip(ids, states, strict=True):
+            if state == 1:
+                self.admit(permit_id)  # the message that said so was lost
+            elif state < 0 and (permit := self.waiting.pop(permit_id, None)) is not None:
+                permit.wake()  # the store has lost its ticket: it asks again
+
+    def _schedule_beat(self) -> None:
+        lease = self.pool.store.options.lease
+        interval = PATIENCE / 3 if self.waiting else lease / 3 if self.active else PRESENCE / 3
+        interval = min(interval, lease / 3) if self.active else interval
+        timer, at = self._beat_timer, self.loop.time() + interval
+        if timer is not None and not timer.cancelled() and timer.when() <= at + _TICK:
+            return
+        if timer is not None:
+            timer.cancel()
+        self._beat_timer = self.loop.call_at(at, self._beat)
+
+    def _beat(self) -> None:
+        self._beat_timer = None
+        if not self.pool.store.monitor.is_down and not self.link.is_closed:
+            now = self.loop.time()
+            if self.active and now - self._renewed_at >= self.pool.store.options.lease / 3 - _TICK:
+                self._renewed_at = now
+                self.post({"op": "renew", "ids": list(self.active)})
+            self.ping()
+        self._schedule_beat()
+
+    # -- outages -----------------------------------------------------------------------------------------------------
+
+    def store_went_down(self) -> None:
+        """Nobody waits for a store that is down: those in its queue go on without it."""
+        self._keep([operation for operation, _ in self._outbox])
+        self._outbox.clear()
+        for permit_id, permit in list(self.waiting.items()):
+            del self.waiting[permit_id]
+            self._backlog.append({"op": "cancel", "id": permit_id})
+            permit.wake()
+
+    def store_is_back(self) -> None:
+        """Do what could not be done meanwhile."""
+        backlog, self._backlog = self._backlog, deque(maxlen=_MAX_BACKLOG)
+        for operation in backlog:
+            self.post(operation)
+        # What was admitted meanwhile is told when it is known whether the store has lost its data: then all is told.
+        self.post({"op": "ping", "ids": []}, lambda _: self.restore(self.pool.take_unreported()))
+
+    async def aclose(self) -> None:
+        """Give back all that is held here, and send what is to be sent."""
+        for timer in (self._first_timer, self._beat_timer):
+            if timer is not None:
+                timer.cancel()
+        for permit in list(self.active.values()):
+            permit.settle()
+        for permit in list(self.waiting.values()):
+            self.cancel(permit)
+            permit.wake()
+        backlog, self._backlog = self._backlog, deque()
+        for operation in (*backlog, {"op": "leave"}):
+            self.post(operation)
+        if self._sender is not None and not self._sender.done():
+            await asyncio.wait({self._sender}, timeout=2 * self.pool.store.options.timeout)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,176 @@
+"""What decides about a limit while the store is down: a pool in this process, or nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from modelhub.core.errors import LimitRejected
+from modelhub.middleware.limit.loop_timer import on_loop
+from modelhub.middleware.limit.options import LimitOptions
+from modelhub.middleware.limit.permit import AttemptResult, Permit, State
+from modelhub.middleware.limit.pool import RateLimitPool
+from modelhub.middleware.limit.rates import Rate
+from modelhub.middleware.limit.snapshot import PoolSnapshot
+
+if TYPE_CHECKING:
+    from modelhub.shared.permit import SharedPermit
+    from modelhub.shared.protocols import PoolView
+
+__all__ = ["StandIn"]
+
+
+class StandIn:
+    """Stands in for the store in *pool*: with a part of the limit, with all of it, or by refusing.
+
+    It begins with what this process admitted before, and what it admits is told to the store afterwards.
+    """
+
+    def __init__(self, pool: PoolView) -> None:
+        self._pool = pool
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at nothing, as in a forked child."""
+        self._local: RateLimitPool | None = None
+        self._waiting: dict[SharedPermit, None] = {}
+        self._unreported: list[tuple[float, Mapping[str, int]]] = []
+        self._lock = threading.Lock()
+
+    # -- attempts ----------------------------------------------------------------------------------------------------
+
+    async def wait(self, permit: SharedPermit) -> None:
+        """Wait until *permit* may pass, is refused, or the store is back: then its state is as before."""
+        try:
+            local_pool = self._local_pool()
+            local = local_pool.request(
+                permit.amounts, deadline=permit.until, wait_budget=permit.wait_budget, source=permit.source
+            )
+            if local.state is not State.HELD and not await self._wait_in_turn(permit, local_pool, local):
+                return
+        except LimitRejected as refusal:
+            permit.state, permit.refusal = State.REFUSED, refusal
+            return
+        self._admit(permit, local)
+
+    async def _wait_in_turn(self, permit: SharedPermit, local_pool: RateLimitPool, local: Permit) -> bool:
+        """Return whether *local* is held; it is given up when the store is back. Raises LimitRejected."""
+        permit.future = asyncio.get_running_loop().create_future()
+        turn = asyncio.ensure_future(local_pool.wait(local))
+        self._waiting[permit] = None
+        try:
+            await asyncio.wait({turn, permit.future}, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            if turn.done() and local.state is State.HELD:
+                local.settle(AttemptResult(sent=False))
+            raise
+        finally:
+            self._waiting.pop(permit, None)
+            if not turn.done():
+                turn.cancel()
+        if not turn.done():
+            return False
+        turn.result()
+        return True
+
+    def _admit(self, permit: SharedPermit, local: Permit) -> None:
+        permit.settle_locally = local.settle
+        self._pool.store.link().client(self._pool).admit_locally(permit)
+        with self._lock:
+            self._unreported.append((self._pool.store.clock.now(), permit.needs))
+
+    # -- the pool in this process ------------------------------------------------------------------------------------
+
+    def _local_pool(self) -> RateLimitPool:
+        """Return the pool that decides meanwhile. Raises LimitRejected if nobody may."""
+        with self._lock:
+            if self._local is None:
+                self._local = self._make_local_pool()
+            return self._local
+
+    def _make_local_pool(self) -> RateLimitPool:
+        pool, store = self._pool, self._pool.store
+        mode, parts = store.options.when_down.limits, 1
+        if mode == "refuse":
+            raise pool.rejected("is not known while the shared store is down (`when_down.limits: refuse`)")
+        if mode == "split":
+            counted = max(store.options.replicas or 0, store.replicas or 0)
+            if not counted:
+                raise pool.rejected(
+                    "is not known while the shared store is down, nor how many processes share it (set `replicas`)"
+                )
+            parts = counted
+        local = RateLimitPool(pool.name, self._divide(parts), store.clock)
+        recent = pool.admissions.recent(store.clock.now())
+        local.post(_count_as_admitted, local, [recent[key] for key in pool.rates])
+        for client in store.clients(pool):
+            for permit in list(client.active.values()):
+                permit.settle_locally = _take_slot(local)
+        return local
+
+    def _divide(self, parts: int) -> LimitOptions:
+        """Return one of so many equal *parts* of the limit. Raises LimitRejected if there is nothing to divide."""
+        options = self._pool.options
+        concurrency = options.concurrency
+        if isinstance(concurrency, int):
+            concurrency //= parts
+            if concurrency == 0:
+                why = f"has fewer slots than processes ({parts}), and the shared store is down"
+                raise self._pool.rejected(why)
+        rates: dict[str, list[Rate]] = {}
+        for what, rate in self._pool.rates.values():
+            rates.setdefault(what, []).append(_divide_rate(rate, parts))
+        return LimitOptions.model_validate(
+            {
+                **rates,
+                "concurrency": concurrency,
+                "burst": options.burst,
+                "max_queue": options.max_queue,
+                "max_wait": options.max_wait,
+            }
+        )
+
+    def left(self) -> PoolSnapshot:
+        """What may still pass in this process; nothing, where everything is refused."""
+        try:
+            return self._local_pool().left()
+        except LimitRejected:
+            return PoolSnapshot(self._pool.name, (), 0, 0, 0, 0.0)
+
+    # -- the end of an outage ----------------------------------------------------------------------------------------
+
+    def store_is_back(self) -> None:
+        """Those who wait here go on in the store."""
+        with self._lock:
+            self._local = None
+        for permit in list(self._waiting):
+            if permit.future is not None:
+                on_loop(permit.future.get_loop(), permit.wake)
+
+    def take_unreported(self, now: float) -> dict[str, list[tuple[float, int]]]:
+        """Return, once, what was admitted here: how many seconds before *now*, and how much, by the rate's key."""
+        with self._lock:
+            unreported, self._unreported = self._unreported, []
+        return {key: [(now - at, needs[key]) for at, needs in unreported] for key in self._pool.rates}
+
+
+def _count_as_admitted(now: float, local: RateLimitPool, recent: Sequence[Sequence[tuple[float, int]]]) -> None:
+    """Count in *local* what passed before: how many seconds ago and how much, for each rate in its order."""
+    for counter, amounts in zip(local.counters, recent, strict=True):
+        for age, amount in amounts:
+            counter.preload(amount, now - age)
+
+
+def _take_slot(local: RateLimitPool) -> Callable[[AttemptResult], None]:
+    """Count an attempt that the store admitted as in flight in *local*; return what ends that."""
+    slots = local.slots
+    local.post(lambda _: slots.take())
+    return lambda _: local.post(lambda _: slots.give_back())
+
+
+def _divide_rate(rate: Rate, parts: int) -> Rate:
+    if rate.amount >= parts:
+        return Rate(rate.amount // parts, rate.period)
+    return Rate(1, rate.period * parts / rate.amount)

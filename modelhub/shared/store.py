@@ -1,0 +1,133 @@
+"""The store of a hub whose limits and budgets are shared: its links, one an event loop, and its pools."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from modelhub.core.clock import Clock
+from modelhub.core.process import register_at_fork
+from modelhub.middleware.limit.loop_timer import on_loop
+from modelhub.shared.connection import describe_address
+from modelhub.shared.health import HealthMonitor, SharedHealth
+from modelhub.shared.link import StoreLink
+from modelhub.shared.pool import SharedPool
+
+if TYPE_CHECKING:
+    from modelhub.middleware.limit.options import LimitOptions
+    from modelhub.middleware.limit.store import PoolScope
+    from modelhub.shared.options import SharedOptions
+    from modelhub.shared.permit import ClientView
+    from modelhub.shared.protocols import LinkView, PoolView
+
+__all__ = ["SharedStore"]
+
+_inherited_links: list[StoreLink] = []  # a forked child must not close the connections of its parent
+
+
+class SharedStore:
+    """The store that *options* name. Connects when it is first used, once for each event loop."""
+
+    def __init__(self, options: SharedOptions, clock: Clock) -> None:
+        self.options = options
+        self.clock = clock
+        self.address = describe_address(options.url.get_secret_value())
+        self.monitor = HealthMonitor(self.address, options.when_down.limits, options.when_down.budgets, clock)
+        self.monitor.on_change = self._changed
+        self.replicas: int | None = None
+        """How many processes were last counted."""
+        self._pools: dict[str, SharedPool] = {}
+        self.reset_after_fork()
+        register_at_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Begin anew in a forked child: with a name, connections and permits of its own."""
+        _inherited_links.extend(getattr(self, "_links", {}).values())
+        self._links: dict[asyncio.AbstractEventLoop, StoreLink] = {}
+        self._lock = threading.RLock()
+        self._process = self.new_token()
+        self._last_link = 0
+        self.monitor.reset_after_fork()
+        for pool in self._pools.values():
+            pool.reset_after_fork()
+
+    @property
+    def name(self) -> str:
+        """How a log entry names it."""
+        return f"the shared store {self.address}"
+
+    @staticmethod
+    def new_token() -> str:
+        """Return a name that nobody else has."""
+        return secrets.token_hex(8)
+
+    @property
+    def health(self) -> SharedHealth:
+        """Whether the store can be reached, and what holds if not."""
+        return self.monitor.health(self.replicas)
+
+    def make_pool(self, name: str, options: LimitOptions, scope: PoolScope = "limit") -> SharedPool:
+        """Return the pool *name* of *scope*, which all processes share."""
+        pool = SharedPool(self, name, options, scope)
+        self._pools[pool.key] = pool
+        return pool
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    def link(self) -> StoreLink:
+        """Return the link of the running loop."""
+        loop = asyncio.get_running_loop()
+        link = self._links.get(loop)
+        if link is None or link.is_closed:
+            with self._lock:
+                self._links = {known: link for known, link in self._links.items() if not known.is_closed()}
+                self._last_link += 1
+                link = self._links[loop] = StoreLink(self, f"{self._process}.{self._last_link}")
+        return link
+
+    def forget_link(self, link: LinkView) -> None:
+        """Remove a link that is closed."""
+        with self._lock:
+            if self._links.get(link.loop) is link:
+                del self._links[link.loop]
+
+    def clients(self, pool: PoolView) -> Iterator[ClientView]:
+        """Yield the clients of *pool*, one for each event loop."""
+        for link in list(self._links.values()):
+            if (client := link.find_client(pool)) is not None:
+                yield client
+
+    def hand_over(self, pool: PoolView, operation: dict[str, Any]) -> None:
+        """Send *operation*, whose own loop has ended, by another one. Without any, the lease ends by itself."""
+        for client in self.clients(pool):
+            if on_loop(client.loop, client.post, operation):
+                return
+
+    def _changed(self, is_down: bool) -> None:
+        if not is_down:
+            for pool in self._pools.values():
+                pool.stand_in.store_is_back()
+        for link in list(self._links.values()):
+            on_loop(link.loop, _tell, link, is_down)
+
+    # -- closing -----------------------------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Give back what this process holds, and close all connections."""
+        here = asyncio.get_running_loop()
+        for loop, link in list(self._links.items()):
+            if loop is here:
+                await link.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(link.aclose(), loop)
+                await asyncio.wait({asyncio.wrap_future(closing)}, timeout=4 * self.options.timeout)
+
+    def __repr__(self) -> str:
+        return f"<SharedStore {self.address}>"
+
+
+def _tell(link: StoreLink, is_down: bool) -> None:
+    link.store_changed(is_down=is_down)
