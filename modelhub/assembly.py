@@ -101,6 +101,10 @@ class Assembly:
             find=surroundings.find_model,
         )
 
+    def list_owned(self) -> list[Closable]:
+        """Return what was made so far and must be closed, in the order in which it was made."""
+        return [*(() if self.shared is None else (self.shared,)), *self.builder.list_models()]
+
     def take_over(self) -> list[Closable]:
         """Complete the change from the previous assembly, and return what only its calls still use."""
         previous, self._previous = self._previous, None

@@ -13,7 +13,7 @@ from modelhub.config.load import Loaded, copy_plain, load_dict, load_file
 from modelhub.config.portable import find_literal_secrets
 from modelhub.core.errors import ConfigError
 
-__all__ = ["CONFIG_VARIABLE", "ConfigSource", "find_config_file"]
+__all__ = ["CONFIG_VARIABLE", "ConfigSource", "find_config_file", "make_pickling_error", "reopen"]
 
 CONFIG_VARIABLE = "MODELHUB_CONFIG"
 """The environment variable that names the file."""
@@ -94,3 +94,8 @@ class ConfigSource:
 def make_pickling_error(reason: str) -> pickle.PicklingError:
     """Return the error that says why a hub cannot be pickled."""
     return pickle.PicklingError(f"this hub cannot be pickled: {reason}")
+
+
+def reopen(cls: Any, method: str, config: Any, profile: str | None = None) -> Any:
+    """Recreate a pickled hub, an instance of *cls*, by the *method* that it was made with."""
+    return getattr(cls, method)(config, profile=profile)

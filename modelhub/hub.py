@@ -17,7 +17,7 @@ from weakref import WeakMethod
 from modelhub.assembly import Assembly, Surroundings
 from modelhub.config.changes import ConfigChanges, compare
 from modelhub.config.load import Loaded
-from modelhub.config_source import CONFIG_VARIABLE, ConfigSource, find_config_file, make_pickling_error
+from modelhub.config_source import CONFIG_VARIABLE, ConfigSource, find_config_file, make_pickling_error, reopen
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.call_options import as_seconds
 from modelhub.core.context import Services, bounded, tagged
@@ -32,24 +32,17 @@ from modelhub.logs import LogObserver
 from modelhub.middleware.chain.handle import ChainHandle
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.store import LimitPool
-from modelhub.retired_models import RetiredModels, close_models
+from modelhub.retired_models import Closable, RetiredModels, close_models
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from modelhub.retired_models import Closable
     from modelhub.shared.store import SharedStore
 
 __all__ = ["CLOSE_GRACE", "CONFIG_VARIABLE", "Hub", "find_config_file"]
 
 CLOSE_GRACE = 5.0
 """How many seconds a closing hub gives to calls that are under way."""
-
-
-def _reopen(cls: type[Hub], method: str, config: Any, profile: str | None = None) -> Hub:
-    """Recreate a pickled hub."""
-    hub: Hub = getattr(cls, method)(config, profile=profile)
-    return hub
 
 
 class Hub:
@@ -167,7 +160,7 @@ class Hub:
                 "it was made with `services`, which belong to this process; make it where it is used"
             )
         source.check_portable()
-        return _reopen, (type(self), source.method, source.config, source.profile)
+        return reopen, (type(self), source.method, source.config, source.profile)
 
     def __copy__(self) -> Self:
         """Return the hub itself: its limits, connections and ledger exist once."""
@@ -233,8 +226,7 @@ class Hub:
         return name in self.loaded
 
     def __iter__(self) -> Iterator[str]:
-        yield from self.loaded.chains
-        yield from self.loaded.models
+        yield from (*self.loaded.chains, *self.loaded.models)
 
     def __len__(self) -> int:
         return len(self.loaded.chains) + len(self.loaded.models)
@@ -349,8 +341,7 @@ class Hub:
         self._refuse_calls()
         await self._calls.close(grace)
         with self._lock:
-            shared = [] if self.shared is None else [self.shared]
-            owned = [*shared, *self._retired.take_all(), *self._assembly.builder.list_models()]
+            owned = [*self._retired.take_all(), *self._assembly.list_owned()]
         await close_models(owned[::-1])
         self._flush_telemetry()
         await self.usage.aclose()
