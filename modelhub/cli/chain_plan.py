@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from modelhub.accounting.prices import PriceBook
 from modelhub.build import connect_model
 from modelhub.core.context import Services
 from modelhub.core.response import ChatUsage
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modelhub.accounting.options import SpendingOptions
     from modelhub.config.load import Loaded, ModelEntry
     from modelhub.middleware.chain.options import ArmsOptions, ChainOptions
+    from modelhub.middleware.usage.protocols import Pricing
 
 __all__ = ["Member", "Plan", "WorstCase"]
 
@@ -134,6 +136,7 @@ class Plan:
         self.loaded = loaded
         self.name = name
         self.missing_by_model = missing
+        self._prices = PriceBook("auto" if loaded.config.usage.cost else False)
         self.chain = loaded.chains.get(name)
         self.members = list(self._list_members(name, 0) if self.chain is not None else self._list_place(name, 1, 0))
         self.models = [member for member in self.members if member.entry is not None]
@@ -233,26 +236,39 @@ class Plan:
         }
 
     def find_highest_cost(self) -> tuple[Decimal, str] | None:
-        """Return the cost of a call at the most expensive model with a price in the file, and its name, or None."""
-        usage = ChatUsage(*TOKENS)
-        priced = [(member.get_layer("pricing"), member.name) for member in self.configured]
-        costs = [(pricing.cost(usage), name) for pricing, name in priced if isinstance(pricing, PricingOptions)]
+        """Return the cost of a call at the most expensive model with a price, and its name; None without a price."""
+        costs = ((cost, name) for name, cost in self._list_costs(ChatUsage(*TOKENS)) if cost)
         return max(costs, default=None)
 
     def find_hop_cost(self) -> tuple[str, Decimal, str, Decimal] | None:
         """Return what a prompt costs from the cache of the first model, and without a cache at the next one.
 
-        They are the first two configured models with a price in the file, each with its cost; None if there are fewer,
-        or the first has no price of its own for what is read from its cache.
+        They are the first two configured models with a price, in the file or published, each with its cost; None if
+        there are fewer, or nothing is cheaper from the first one's cache.
         """
         prompt = TOKENS[0]
-        priced = [(member.get_layer("pricing"), member.name) for member in self.configured]
-        prices = [(pricing, name) for pricing, name in priced if isinstance(pricing, PricingOptions)][:2]
-        if len(prices) < 2 or prices[0][0].cache_read is None:
+        fresh = {name: cost for name, cost in self._list_costs(ChatUsage(prompt)) if cost}
+        cached = dict(self._list_costs(ChatUsage(prompt, cache_read_tokens=prompt)))
+        if len(fresh) < 2:
             return None
-        (first, first_name), (second, second_name) = prices
-        cached = first.cost(ChatUsage(prompt, cache_read_tokens=prompt))
-        return first_name, cached, second_name, second.cost(ChatUsage(prompt))
+        (first, first_cost), (second, second_cost), *_ = fresh.items()
+        from_cache = cached[first]
+        return None if from_cache is None or from_cache >= first_cost else (first, from_cache, second, second_cost)
+
+    def _list_costs(self, usage: ChatUsage) -> Iterator[tuple[str, Decimal | None]]:
+        """Yield each configured model that has a price, and what *usage* costs there, None if that is not known."""
+        for member in self.configured:
+            if (price := self._find_price(member)) is not None:
+                yield member.name, price.cost(usage)
+
+    def _find_price(self, member: Member) -> Pricing | None:
+        """Return the price in the entry of *member*, or the published one."""
+        pricing = member.get_layer("pricing")
+        if isinstance(pricing, PricingOptions):
+            return pricing
+        if member.entry is None or member.entry.options is None:
+            return None
+        return self._prices.price(connect_model(self.loaded, member.entry, Services()))
 
 
 def _find_worst(member: Member, *, has_fallback: bool) -> WorstCase:

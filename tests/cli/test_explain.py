@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -88,6 +89,26 @@ chains: {main: {models: [a, b]}}
     )
     rows = run("explain", "main").stdout.splitlines()
     assert any(row.endswith("8k of prompt: $0.0016 from the cache of a, $0.024 after a hop to b") for row in rows)
+
+
+def test_published_prices_say_what_a_hop_costs_too(run, config):
+    """Without a price in the file; with `usage: {cost: false}` nothing is said of costs."""
+    pytest.importorskip("genai_prices")
+    text = """
+version: 1
+models:
+  gpt: {provider: openai, model_name: gpt-4.1, api_key: k}
+  claude: {provider: anthropic, model_name: claude-sonnet-4-5, api_key: k}
+chains: {main: {models: [gpt, claude]}}
+"""
+    config.write_text(text, encoding="utf-8")
+    worst = json.loads(run("explain", "main", "--json").stdout)["worst"]
+    hop, dearest = worst["hop"], worst["dearest_call"]
+    assert (hop["from"], hop["to"], dearest["model"]) == ("gpt", "claude", "claude")
+    assert 0 < Decimal(hop["cached"]) < Decimal(hop["fresh"]) < Decimal(dearest["cost"])
+    config.write_text(f"{text}usage: {{cost: false}}\n", encoding="utf-8")
+    worst = json.loads(run("explain", "main", "--json").stdout)["worst"]
+    assert (worst["hop"], worst["dearest_call"]) == (None, None)
 
 
 @pytest.mark.parametrize(
