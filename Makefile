@@ -47,6 +47,9 @@ $(VENV)-docs/.ready: requirements-docs.lock
 docs: $(VENV)-docs/.ready ## build the documentation into site/; to read it while writing: .venv-docs/bin/mkdocs serve
 	@NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet
 
+dist: $(READY) ## build the distribution into dist/, and try the wheel
+	@$(BIN)/python tests/check_wheel.py
+
 bench: $(READY) ## what a call costs beside the bare SDKs, in eight minutes
 	@$(BIN)/python -W ignore -m benchmarks
 
@@ -70,4 +73,4 @@ lock: $(READY) ## bring the files requirements*.lock up to date
 clean: ## remove the virtual environments and caches
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup run lint test pytest test-hosts docs bench fix lock clean
+.PHONY: help setup run lint test pytest test-hosts docs dist bench fix lock clean

@@ -29,7 +29,7 @@ def test_supported_pythons_have_no_gap():
     assert f"{sys.version_info.major}.{sys.version_info.minor}" in CLASSIFIERS
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-hosts.lock"])
+@pytest.mark.parametrize("lock", sorted(path.name for path in ROOT.glob("requirements*.lock")))
 def test_every_locked_package_has_hashes(lock):
     """What is installed is what was locked."""
     packages = re.split(r"\n(?=\S)", (ROOT / lock).read_text(encoding="utf-8").strip())
@@ -61,5 +61,6 @@ def test_ci_says_loudly_which_supported_pythons_it_skips(tmp_path):
         f"make test PYTHON=/opt/{first}",
         f"make pytest PYTHON=/opt/{newest} VENV=.venv-{newest}",
         f"make docs PYTHON=/opt/{newest}",
+        f"make dist PYTHON=/opt/{first}",
         f"make test-hosts PYTHON=/opt/{newest} VENV=.venv-{newest}",
     ]
