@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,14 @@ __all__ = ["Assembly", "Surroundings"]
 class Surroundings:
     """What a hub has whatever its configuration says: the *services* it was made with, and its *calls* under way.
 
-    *find_model* returns the provider of an entry of the current configuration, for telemetry.
+    *find_model* returns the provider of an entry of the current configuration, for telemetry. *close_idle* closes
+    models that no call will use again.
     """
 
     services: Services
     calls: ActiveCalls
     find_model: Callable[[str], ChatModelBase | None]
+    close_idle: Callable[[Sequence[ChatModelBase]], None]
 
 
 class Assembly:
@@ -73,6 +75,7 @@ class Assembly:
             self.accounting,
             limit_store=self.shared,
             previous=previous.builder if previous is not None else None,
+            close_idle=surroundings.close_idle,
         )
 
     def _find_shared(self, surroundings: Surroundings) -> SharedStore | None:

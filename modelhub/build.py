@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
 
 from modelhub.core.context import Services
 from modelhub.core.errors import NotConfigured
@@ -14,10 +16,12 @@ from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.middleware.build_context import BuildContext, SharedState
 from modelhub.middleware.chain.arms import Arm, Arms, ArmState
+from modelhub.middleware.chain.call_keys import BuiltModel, CallKeyModel, CallKeyStates, KeyState
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.limit.store import LimitPool, LimitStore, LocalLimitStore
 from modelhub.middleware.retry.layer import RetryBudget
+from modelhub.middleware.retry.options import RetryOptions
 from modelhub.options import ParametersOptions, ProviderOptions
 from modelhub.registry import list_layers
 
@@ -70,11 +74,16 @@ class _Stack:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+def _leave_open(models: Sequence[ChatModelBase]) -> None:
+    """Do nothing with *models*: whoever made the builder closes them with the others."""
+
+
 @dataclass(slots=True)
 class Builder:
     """Builds the models and chains of a configuration, each model once.
 
     *accounts* has prices and budgets, and *limit_store* the pools of limits (None: they are kept in this process).
+    *close_idle* is called with models that no call will use again.
     *previous* is the builder of the configuration before, which this one is to replace: limits, breakers and unchanged
     models are the same objects; `take_over` completes the change.
     """
@@ -84,16 +93,19 @@ class Builder:
     accounts: Accounting | None = None
     limit_store: LimitStore | None = None
     previous: Builder | None = None
+    close_idle: Callable[[Sequence[ChatModelBase]], None] = _leave_open
     pools: dict[str, LimitPool[Any]] = field(init=False, default_factory=dict)
     _shared: SharedState = field(init=False, repr=False)
     _stacks: dict[str, _Stack] = field(init=False, default_factory=dict, repr=False)
     _arm_states: dict[str, ArmState] = field(init=False, default_factory=dict, repr=False)
     _entries: dict[str, ModelEntry] = field(init=False, repr=False)
+    _call_keys: CallKeyStates = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         previous = self.previous
         variants = (variant for entry in self.loaded.models.values() for variant in entry.list_variants())
         self._entries = dict(variants)
+        self._call_keys = CallKeyStates(self.close_idle) if previous is None else previous._call_keys
         store = self.limit_store or LocalLimitStore(self.services.clock)
         known = previous.pools if previous is not None and previous.limit_store is self.limit_store else {}
         self.pools = {
@@ -139,18 +151,40 @@ class Builder:
         for identity in [identity for identity in self._shared.breakers if identity not in identities]:
             del self._shared.breakers[identity]
         kept = set(self.list_models())
-        return [model for model in previous.list_models() if model not in kept]
+        retired = [model for model in previous.list_models() if model not in kept]
+        # Models of callers' keys are not compared one by one: a change of the file makes all of them anew.
+        return retired if self._has_same_call_keys(previous) else [*retired, *self._call_keys.drop()]
+
+    def _has_same_call_keys(self, previous: Builder) -> bool:
+        """Return whether the models of callers' keys are as those that *previous* makes."""
+        entries = [
+            [
+                (entry.name, entry.provider, entry.options, entry.layers, entry.call_key)
+                for entry in builder.loaded.models.values()
+                if entry.call_key is not None
+            ]
+            for builder in (self, previous)
+        ]
+        shared, before = self._shared, previous._shared
+        return (
+            entries[0] == entries[1]
+            and self.loaded.limits == previous.loaded.limits
+            and self.loaded.config.parameters == previous.loaded.config.parameters
+            and (shared.prices is before.prices and shared.budgets is before.budgets)
+        )
 
     def list_models(self) -> list[ChatModelBase]:
         """Return the providers that were made so far, without their layers, in the order in which they were made."""
-        return [stack.model for stack in self._stacks.values() if stack.model is not None]
+        own = [stack.model for stack in self._stacks.values() if stack.model is not None]
+        return [*own, *self._call_keys.list_models()]
 
     def find_model(self, name: str) -> ChatModelBase | None:
         """Return the provider of the entry *name*, without its layers, if it was made already; one of several keys."""
         entry = self.loaded.models.get(name)
         labels = [label for label, _ in entry.list_variants()] if entry is not None else []
         stacks = (self._stacks[label] for label in labels if label in self._stacks)
-        return next((stack.model for stack in stacks if stack.model is not None), None)
+        own = next((stack.model for stack in stacks if stack.model is not None), None)
+        return own or self._call_keys.find_provider(name)
 
     def chain(self, name: str) -> Chain:
         """Build the chain *name*, or the model *name* as a chain of one."""
@@ -222,20 +256,54 @@ class Builder:
     def _build_stack(self, label: str, entry: ModelEntry) -> _Stack:
         if entry.options is None or entry.missing is not None:
             return _Stack(self._make_unconfigured(entry, entry.missing or "it is not configured"))
-        model = provider = connect_model(self.loaded, entry, self.services)
-        if (missing := model.missing()) is not None:
+        provider = connect_model(self.loaded, entry, self.services)
+        if (missing := provider.missing()) is not None:
             return _Stack(self._make_unconfigured(entry, missing))
+        if entry.call_key is not None:
+            return _Stack(self._make_call_key_model(entry, entry.call_key, provider))
         identity = _make_endpoint_key(entry.options)
         build_context = BuildContext(self.services, identity, self._shared, label)
-        for spec in reversed(list_layers()):
-            model = spec.load().wrap(model, entry.layers.get(spec.key), build_context)
-        return _Stack(model, provider, identity, _read_variables(entry.options))
+        return _Stack(_add_layers(provider, entry, build_context), provider, identity, _read_variables(entry.options))
+
+    def _make_call_key_model(self, entry: ModelEntry, call_key: str, template: ChatModelBase) -> CallKeyModel:
+        def make_shared(_: str) -> SharedState:
+            return replace(self._shared, limits={}, own_limits={}, breakers={})
+
+        def build(key: SecretStr, state: KeyState) -> BuiltModel:
+            return self._build_for_call_key(entry, key, state)
+
+        retry = entry.layers.get("retry") or RetryOptions()
+        return CallKeyModel(template, call_key, self._call_keys, make_shared, build, retry.max_attempts)
+
+    def _build_for_call_key(self, entry: ModelEntry, key: SecretStr, state: KeyState) -> BuiltModel:
+        """Return the model of *entry* for one key of calls; a limit that it names is one of that key's own."""
+        if entry.options is None:
+            raise ValueError(f"`{entry.name}` has no options")
+        options = entry.options.model_copy(update={"api_key": key})
+        own, shared = replace(entry, options=options, call_key=None), state.shared
+        limit = entry.layers.get("limit")
+        if isinstance(limit, str) and limit not in shared.limits:
+            store = shared.limit_store or LocalLimitStore(self.services.clock)
+            pool = store.make_pool(f"{limit}@{state.label}", self.loaded.limits[limit])
+            shared = state.shared = replace(shared, limits={**shared.limits, limit: pool})
+        provider = connect_model(self.loaded, own, self.services)
+        provider.has_callers_key = True
+        label = f"{entry.name}@{state.label}"
+        build_context = BuildContext(self.services, _make_endpoint_key(options), shared, label)
+        return BuiltModel(_add_layers(provider, own, build_context), provider)
 
     def _make_unconfigured(self, entry: ModelEntry, missing: str) -> Unconfigured:
         model_name = entry.options.model_name if entry.options is not None else entry.name
         placeholder = Unconfigured(entry.name, entry.provider, model_name, missing)
         placeholder.services = self.services
         return placeholder
+
+
+def _add_layers(provider: ChatModelBase, entry: ModelEntry, build_context: BuildContext) -> ChatModelBase:
+    model = provider
+    for spec in reversed(list_layers()):
+        model = spec.load().wrap(model, entry.layers.get(spec.key), build_context)
+    return model
 
 
 def connect_model(loaded: Loaded, entry: ModelEntry, services: Services) -> ChatModelBase:

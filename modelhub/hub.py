@@ -61,12 +61,12 @@ class Hub:
     def __init__(self, loaded: Loaded, *, services: Services | None = None) -> None:
         base_services = services or Services(observers=(LogObserver(),))
         self._calls = ActiveCalls(base_services.clock)
-        self._surroundings = Surroundings(base_services, self._calls, self._find_model)
+        self._retired = RetiredModels(self._calls)
+        self._surroundings = Surroundings(base_services, self._calls, self._find_model, self._retired.close_idle)
         self._assembly = Assembly(loaded, self._surroundings)
         self.usage = self._assembly.accounting.meter
         """The usage and cost of all calls: totals, the health of the ledger, the state of the budgets."""
         self._chains: dict[str, ChainHandle] = {}
-        self._retired = RetiredModels(self._calls)
         self._lock, self._reload_lock = threading.RLock(), threading.Lock()
         self._closed = self._close_finished = False
         self._source: ConfigSource | None = None

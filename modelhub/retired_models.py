@@ -61,6 +61,12 @@ class RetiredModels:
                 self._models += models
             self._calls.call_when_over(partial(self._close, models))
 
+    def close_idle(self, models: Sequence[Closable]) -> None:
+        """Close *models*, which no call uses or will use."""
+        with self._lock:
+            self._models += models
+        self._close(models)
+
     def take_all(self) -> list[Closable]:
         """Return the models that are not closed yet; the caller closes them."""
         with self._lock:

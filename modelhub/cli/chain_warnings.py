@@ -20,6 +20,7 @@ def list_warnings(plan: Plan) -> list[str]:
         *_warn_no_deadline(plan),
         *_warn_long_timeout(plan),
         *_warn_left_out(plan),
+        *_warn_own_keys(plan),
     ]
 
 
@@ -94,6 +95,18 @@ def _warn_left_out(plan: Plan) -> Iterator[str]:
         for parameter, reason in member.find_unsupported(plan).items():
             if parameter in asked:
                 yield f"`{parameter}` of `ask` {consequence} for {name}: {reason}"
+
+
+def _warn_own_keys(plan: Plan) -> Iterator[str]:
+    """Warn of models with the application's own key in a chain to whose calls others bring their keys."""
+    entries = [member.entry for member in plan.configured if member.entry is not None and not member.scripted]
+    own = list(dict.fromkeys(entry.name for entry in entries if entry.call_key is None))
+    if own and len(own) < len({entry.name for entry in entries}):
+        verb = "has" if len(own) == 1 else "have"
+        yield (
+            f"{join_names(own)} {verb} the application's own key: calls that bring theirs are answered at its expense "
+            "where their models fail"
+        )
 
 
 def _warn_long_timeout(plan: Plan) -> Iterator[str]:

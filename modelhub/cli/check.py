@@ -130,4 +130,6 @@ def _format_state(entry: Entry) -> tuple[str, str]:
         return f"not configured: {entry.missing}", "yellow"
     if entry.missing_keys:
         return f"ready, without {', '.join(entry.missing_keys)}", "yellow"
+    if entry.call_key is not None:
+        return f"ready for calls with their own key: .with_keys({entry.call_key}=...)", "green"
     return "ready", "green"

@@ -136,7 +136,8 @@ def _make_row(plan: Plan, member: Member) -> list[Cell]:
     model = f"{member.entry.provider}{suffix}"
     if member.missing is not None:
         return [model, (f"not configured ({member.missing}): skipped", "yellow")]
-    return [model, ", ".join(filter(None, (_format_share(member), _format_limit(plan, member))))]
+    call_key = f"key of the call ({member.entry.call_key})" if member.entry.call_key is not None else ""
+    return [model, ", ".join(filter(None, (_format_share(member), call_key, _format_limit(plan, member))))]
 
 
 def _format_share(member: Member) -> str:
@@ -325,6 +326,7 @@ def _make_member_dict(plan: Plan, member: Member) -> dict[str, Any]:
         "provider": member.entry.provider,
         "model_name": options.model_name if options is not None else None,
         "missing": member.missing,
+        "call_key": member.entry.call_key,
         "unsupported_parameters": member.find_unsupported(plan),
         "layers": {key: _make_layer_dict(value) for key, value in member.entry.layers.items() if value is not None},
     }

@@ -28,7 +28,11 @@ def list_names(as_json: AsJson = False, file: ConfigFile = None, profile: Profil
         if as_json:
             print_json(
                 [
-                    {key: value for key, value in entry.as_dict().items() if not key.startswith("missing")}
+                    {
+                        key: value
+                        for key, value in entry.as_dict().items()
+                        if key not in {"missing", "missing_keys", "call_key"}
+                    }
                     for entry in entries
                 ]
             )

@@ -32,6 +32,8 @@ class Entry:
     missing: str | None = None
     missing_keys: tuple[str, ...] = ()
     """What is missing for single keys of a model that has others."""
+    call_key: str | None = None
+    """The name of the key that comes with each call, if it does."""
 
     @property
     def is_incomplete(self) -> bool:
@@ -47,7 +49,7 @@ class Entry:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as a JSON-compatible dict, with the keys that apply to its kind."""
-        others = {"provider", "model_name", "missing_keys"} if self.kind == "chain" else {"models"}
+        others = {"provider", "model_name", "missing_keys", "call_key"} if self.kind == "chain" else {"models"}
         return {key: value for key, value in asdict(self).items() if key not in others}
 
 
@@ -67,6 +69,7 @@ def list_entries(loaded: Loaded, missing: dict[str, str] | None = None) -> Itera
             model_name,
             missing=missing.get(name),
             missing_keys=() if is_missing else of_keys,
+            call_key=entry.call_key,
         )
     for name, chain in loaded.chains.items():
         members = tuple(place if isinstance(place, str) else tuple(place.weights()) for place in chain.models)

@@ -9,7 +9,7 @@ from typing import Any
 
 from modelhub.config.check import OptionsChecker
 from modelhub.config.hints import find_misspelt_key, suggest_missing_key
-from modelhub.config.interpolate import UnresolvedReference
+from modelhub.config.interpolate import UnresolvedReference, get_call_key
 from modelhub.config.model_entry import ModelEntry, add_keys, describe_missing
 from modelhub.config.problems import suggest_name
 from modelhub.config.schema import get_free_keys, get_keys, load_layer_options, make_defaults_class, make_entry_class
@@ -81,7 +81,8 @@ def resolve_entry(checker: OptionsChecker, name: str, entry: dict[str, Any], env
     line = checker.document.find_line(at)
     keys = getattr(config, "keys", None) or ()
     missing = None if keys else describe_missing(unset, options, environ)
-    model = ModelEntry(name, kind, options, layers, missing, unset, line)
+    call_key = get_call_key(view.data.get("api_key"))
+    model = ModelEntry(name, kind, options, layers, missing, unset, line, call_key=call_key)
     return Resolved(add_keys(model, keys) if keys else model, view, config)
 
 

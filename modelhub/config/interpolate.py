@@ -1,5 +1,7 @@
 """Replace `${VAR}`, `${VAR:-default}` and `${file:/path}` in the text values of a file; `$${` stands for `${`.
 
+`${call:NAME}` stays as it is: it stands for a key that comes with each call.
+
 A variable that is empty counts as unset: an empty key is no key.
 """
 
@@ -15,10 +17,12 @@ from modelhub.config.problems import Report
 from modelhub.config.secrets import is_secret
 from modelhub.config.source import Document, Path
 
-__all__ = ["Interpolated", "UnresolvedReference", "interpolate"]
+__all__ = ["Interpolated", "UnresolvedReference", "get_call_key", "interpolate"]
 
 _REFERENCE_START = re.compile(r"\$\$\{|\$\{(?P<body>[^{}]*)\}|\$\{")
-_REFERENCE_BODY = re.compile(r"file:(?P<file>.+)|(?P<name>[A-Za-z_]\w*)(?::-(?P<default>.*))?", re.DOTALL)
+_REFERENCE_BODY = re.compile(
+    r"file:(?P<file>.+)|call:(?P<call>[A-Za-z_]\w*)|(?P<name>[A-Za-z_]\w*)(?::-(?P<default>.*))?", re.DOTALL
+)
 _BARE_VARIABLE = re.compile(r"\$[A-Z][A-Z0-9_]*")
 
 
@@ -101,6 +105,11 @@ class _Interpolator:
             hint = "write ${VAR}, ${VAR:-default} or ${file:/path}; $${ stands for ${ itself"
             self._refuse(path, "`${` does not begin a reference", hint)
             return match[0]
+        if body["call"]:
+            if not _is_key_of_model(path) or match[0] != match.string:
+                hint = "write it as the whole `api_key` of a model"
+                self._refuse(path, f"`{match[0]}` stands for a key that comes with each call", hint)
+            return match[0]
         self.from_environment.add(path)
         value, missing = (
             self._read_file(body["file"], path) if body["file"] else self._read_variable(body["name"], body["default"])
@@ -125,6 +134,19 @@ class _Interpolator:
 
     def _refuse(self, path: Path, message: str, hint: str) -> None:
         self.report.add(self.document.find_span(path), message, hint)
+
+
+def _is_key_of_model(path: Path) -> bool:
+    return len(path) == 3 and (path[0], path[2]) == ("models", "api_key")
+
+
+def get_call_key(reference: Any) -> str | None:
+    """Return the name in *reference*, the value of an `api_key`, if it is `${call:NAME}`."""
+    match = _CALL_KEY.fullmatch(reference) if isinstance(reference, str) else None
+    return match[1] if match is not None else None
+
+
+_CALL_KEY = re.compile(r"\$\{call:([A-Za-z_]\w*)\}")
 
 
 def _get_last_key(path: Path) -> str:

@@ -18,8 +18,8 @@ __all__ = ["KeyEntry", "ModelEntry", "add_keys", "describe_missing"]
 class ModelEntry:
     """One entry of `models:`, with the defaults applied.
 
-    `keys` are the keys of the model if it has several. `options` builds the provider; it is None if a missing value
-    prevents that. `layers` has every layer's options by
+    `keys` are the keys of the model if it has several, `call_key` is the name of the one that comes with each call.
+    `options` builds the provider; it is None if a missing value prevents that. `layers` has every layer's options by
     its key, None where the file has none; that of `limit` may be a pool's name. `missing` says what to do before the
     model can be called ("set OPENAI_API_KEY"), or is None; `unset` has the unresolved references. `line` is where the
     entry begins, 0 without a file.
@@ -33,6 +33,7 @@ class ModelEntry:
     unset: tuple[UnresolvedReference, ...] = ()
     line: int = 0
     keys: tuple[KeyEntry, ...] = ()
+    call_key: str | None = None
 
     def list_variants(self) -> list[tuple[str, ModelEntry]]:
         """Return the model once for each of its keys, by the labels of these; by its name if it has but one."""

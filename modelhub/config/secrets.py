@@ -40,8 +40,8 @@ _QUANTITY_WORDS = re.compile("first|input|last|max|min|output|total")
 _SECRET_SPELLINGS = ("apikey", "authorization", "password", "passphrase", "secret", "credentials")
 _LETTERS = re.compile("[a-z]+")
 
-_REFERENCE = re.compile(r"\$\{(?:[A-Za-z_]\w*|file:[^{}]*)\}")
-_VALUE_IS_REFERENCE = re.compile(r"""(["']?)\$\{(?:[A-Za-z_]\w*|file:[^{}]*)\}\1\s*(?:[,}\]#]|$)""")
+_REFERENCE = re.compile(r"\$\{(?:(?:call:)?[A-Za-z_]\w*|file:[^{}]*)\}")
+_VALUE_IS_REFERENCE = re.compile(r"""(["']?)\$\{(?:(?:call:)?[A-Za-z_]\w*|file:[^{}]*)\}\1\s*(?:[,}\]#]|$)""")
 # It begins at a word and does not backtrack, so that the search is linear in the length of the line.
 _PAIR = re.compile(r"""(?<![\w.-])(["']?)([\w.-]++)\1\s*+[:=]\s*+(?=\S)""")
 _SIGNATURE = re.compile(r"[?&](?:sig|signature|code|sas)=([^&\s\"'#]+)", re.IGNORECASE)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
 from modelhub.core.errors import InvalidRequest
@@ -15,10 +16,11 @@ from modelhub.messages.keywords import check_keywords
 from modelhub.messages.sanitize import check_options
 from modelhub.options import parse_duration
 
-__all__ = ["NO_TAGS", "CallOptions", "Tags", "as_seconds", "as_tags", "parse_call_options"]
+__all__ = ["NO_KEYS", "NO_TAGS", "CallOptions", "Tags", "as_seconds", "as_tags", "parse_call_options"]
 
 Tags = Mapping[str, str]
 NO_TAGS: Tags = MappingProxyType({})
+NO_KEYS: Mapping[str, SecretStr] = MappingProxyType({})
 
 
 class CallOptions(NamedTuple):
@@ -27,6 +29,7 @@ class CallOptions(NamedTuple):
     `stream` is None where the call leaves it to the model. `time_limit` is the call's `deadline`, in seconds from its
     start: None where the call leaves it to the chain, infinite where it wants none. `fallback` is False if only the
     first model may be asked. `parameters` are all other keywords: what the model is asked with.
+    `keys` are the vendors' keys that come with the call, by their names in the configuration (`with_keys`).
     """
 
     stream: bool | None = None
@@ -34,6 +37,7 @@ class CallOptions(NamedTuple):
     time_limit: float | None = None
     fallback: bool = True
     parameters: Mapping[str, Any] = MappingProxyType({})
+    keys: Mapping[str, SecretStr] = NO_KEYS
 
     @property
     def continues_conversation(self) -> bool:

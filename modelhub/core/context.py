@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from modelhub.core.call_options import NO_TAGS, Tags, as_tags
+from pydantic import SecretStr
+
+from modelhub.core.call_options import NO_KEYS, NO_TAGS, Tags, as_tags
 from modelhub.core.clock import Clock, SystemClock
 from modelhub.core.errors import CallError, HubClosed
 from modelhub.core.events import AttemptEnded, CallEnded, Event, Observer
@@ -138,6 +140,7 @@ class CallContext:
         "attempts_at",
         "call_id",
         "is_committed",
+        "keys",
         "loop",
         "queue",
         "requested",
@@ -148,7 +151,9 @@ class CallContext:
         "trace_headers",
     )
 
-    def __init__(self, services: Services, requested: str, *, tags: Tags = NO_TAGS) -> None:
+    def __init__(
+        self, services: Services, requested: str, *, tags: Tags = NO_TAGS, keys: Mapping[str, SecretStr] = NO_KEYS
+    ) -> None:
         self.services = services
         self.requested = requested
         self.call_id = os.urandom(16).hex()
@@ -159,6 +164,8 @@ class CallContext:
         self.trace_headers: Mapping[str, str] = NO_TAGS
         self.attempts_at: dict[Hashable, int] = {}
         """How many attempts were made at each place of a chain; a model may stand at several."""
+        self.keys = keys
+        """The vendors' keys that came with the call."""
         self.arm: str | None = None
         """The deployment or key that is asked, where several share a place of the chain; set by the chain."""
         self.queue: tuple[str, float] | None = None

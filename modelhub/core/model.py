@@ -55,6 +55,10 @@ class ChatModelBase(RowMapping, ABC):
     """What it is: a provider's name in the file, or "chain"."""
     entry: str | None = None
     """The entry's name in the file, where there is one."""
+    call_key: str | None = None
+    """The name of the key that every call must bring, for a model that has none of its own."""
+    has_callers_key: bool = False
+    """Whether its key came with a call: then the environment's organization and headers are not sent."""
     services: Services = _DEFAULT_SERVICES
     configured: bool = True
     """Whether it can be called at all; a chain passes over what is not."""

@@ -7,10 +7,12 @@ from collections import Counter
 import pytest
 
 from modelhub import Chain, Hub
+from modelhub.core.context import Services
 from modelhub.core.errors import AllModelsFailed, ContentBlocked, InvalidRequest, RateLimited
 from modelhub.core.events import ArmEjected, ArmRestored, FellBack, Restarted, Waiting
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain.arms import Arm, Arms
+from modelhub.middleware.retry.layer import Retry
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock
 
@@ -317,3 +319,12 @@ async def test_the_ledger_groups_by_arm(tmp_path):
     assert set(totals) == {"", "a", "b"}
     assert totals["a"].calls + totals["b"].calls == 20
     assert totals[""].attempts == 1
+
+
+async def test_a_model_whose_key_the_call_lacks_is_nobody_to_fall_back_to():
+    """What is tried again only where nobody is behind is tried again then."""
+    first = ScriptedChatModel("a", steps=[{"fail": "FirstTokenTimeout"}, {"say": "late"}])
+    second = ScriptedChatModel("b", reply="b")
+    second.call_key = "other"
+    first.services = second.services = Services(VirtualClock())
+    assert (await Chain("main", [Retry(first), second])("hi")).text == "late"

@@ -25,6 +25,11 @@ class KeyedServer:
         self.asked = Counter()
         self.under_way = Counter()
         self.release = None
+        self.runner = None
+
+    def connections(self):
+        """Every connection that stands."""
+        return self.runner.server.connections
 
     async def answer(self, request):
         key = request.headers["authorization"].removeprefix("Bearer ")
@@ -63,6 +68,7 @@ async def serving():
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
+    server.runner = runner
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     try:
         yield server

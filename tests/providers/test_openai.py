@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from modelhub import Hub
 from modelhub.core.errors import CallError, ConfigError, NotConfigured
 from modelhub.providers.openai import OpenAIChatModel, OpenAIOptions
 from modelhub.providers.openai.response import read_body, read_event
@@ -106,6 +107,19 @@ async def test_the_environment_of_openai(anywhere, monkeypatch):
     assert sent.headers["x-mine"] == "1"
     monkeypatch.setenv("OPENAI_ORGANIZATION", "organization")
     assert (await request_of(anywhere, "m")).headers["openai-organization"] == "organization"
+
+
+async def test_nothing_of_the_environment_goes_with_a_callers_key(anywhere, monkeypatch):
+    """It is the application's, though the server is OpenAI's own."""
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "env")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-mine: env\nAuthorization: Bearer env")
+    entry = {"provider": "openai", "model_name": "m", "api": "chat", "client_args": {"http_client": anywhere}}
+    async with Hub.from_dict({"version": 1, "models": {"gpt": {**entry, "api_key": "${call:openai}"}}}) as hub:
+        await hub.get("gpt").with_keys(openai="key-1")("hi")
+    sent = anywhere.asked[-1]
+    assert (sent.url.host, sent.headers["authorization"]) == ("api.openai.com", "Bearer key-1")
+    assert "env" not in f"{sent.headers.raw}"
 
 
 async def test_nothing_of_the_environment_goes_to_another_server(anywhere, monkeypatch):

@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from pydantic import SecretStr
+
 from modelhub.core.call_options import CallOptions
 from modelhub.core.context import CallContext, ambient_deadline
 from modelhub.core.errors import BreakerOpen, CallError, DeadlineExceeded, HubClosed
@@ -20,6 +22,7 @@ from modelhub.core.stream import ChatStream, Reply
 from modelhub.messages.conversation import refuse_stored_conversation
 from modelhub.middleware.chain.arms import Arms, find_gates
 from modelhub.middleware.chain.arms_run import ArmsRun
+from modelhub.middleware.chain.call_keys import check_call_keys
 from modelhub.middleware.chain.options import FAILURES, ChainOptions, StickyOptions
 from modelhub.middleware.chain.places import Places
 from modelhub.middleware.chain.restarting import RestartingSnapshots
@@ -81,11 +84,26 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         """The context of a new call. Raises HubClosed if the hub that made the chain was closed."""
         if self.closed:
             raise HubClosed(f"the hub of `{self.name}` is closed")
-        return CallContext(self.services, self.name, tags=options.tags)
+        return CallContext(self.services, self.name, tags=options.tags, keys=options.keys)
 
     def with_tags(self, given: Mapping[str, Any] | None = None, /, **tags: Any) -> Tagged:
         """The same chain, every call of which has these tags: `chain.with_tags(user="42", job="nightly")`."""
         return Tagged(self, {**(given or {}), **tags})
+
+    def with_keys(self, **keys: str | SecretStr | None) -> Tagged:
+        """The same chain, every call of which brings *keys*: `chain.with_keys(openai=key)` for `${call:openai}`.
+
+        Models without their key in *keys* are passed over (`NotConfigured`); the application's own key is never used
+        in their place. Raises InvalidRequest for a name that no model of the chain has, and for what is no key.
+        """
+        return Tagged(self, {}, check_call_keys(keys, self.list_call_keys(), self.name))
+
+    def list_call_keys(self) -> set[str]:
+        """Return the names of the keys that calls can bring."""
+        names: set[str] = set()
+        for model in self.models:
+            names |= model.list_call_keys() if isinstance(model, Chain) else {model.call_key or ""}
+        return names - {""}
 
     async def send(self, request: ChatRequest) -> Reply:
         """The first reply that commits.

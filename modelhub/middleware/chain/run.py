@@ -154,7 +154,11 @@ class CallRun:
         return made.get((self.chain, self.models[index]), 0) if made else 0
 
     def _has_fallback(self, index: int) -> bool:
-        return any(model.configured for model in self.models[index + 1 :])
+        keys = self.context.keys
+        return any(
+            model.configured and (model.call_key is None or model.call_key in keys)
+            for model in self.models[index + 1 :]
+        )
 
     def _check_context_window(self, model: ChatModelBase) -> None:
         window = model.context_window

@@ -121,6 +121,9 @@ class OpenAIChatModel(HttpProvider):
             return "no Azure API version: give `client_args: {api_version: ...}`, or set OPENAI_API_VERSION"
         return None
 
+    def _uses_environment(self) -> bool:
+        return uses_environment(self.endpoint) and not self.has_callers_key
+
     def has_credentials(self) -> bool:
         """Whether the client's arguments authorize by other means than a key."""
         return has_credentials(self._client_args)
@@ -159,7 +162,7 @@ class OpenAIChatModel(HttpProvider):
         recorder = RequestRecorder(httpx2, auth=userinfo)
         client = self._client_class()(**self._client_arguments(address), http_client=recorder.client, max_retries=0)
         # The SDK fills these from the environment for whatever server.
-        from_environment = uses_environment(self.endpoint)
+        from_environment = self._uses_environment()
         organization = environment_organization(os.environ) if from_environment else None
         client.organization = self._organization or organization
         client.project = self._client_args.get("project") or (client.project if from_environment else None)
@@ -187,7 +190,7 @@ class OpenAIChatModel(HttpProvider):
             self.endpoint.key_text,
             dict[str, Any](),
         )
-        if not uses_environment(self.endpoint):
+        if not self._uses_environment():
             authorization = f"Bearer {key}" if key is not None and not self._is_azure else None
             headers = replace_environment_headers(os.environ.get("OPENAI_CUSTOM_HEADERS"), authorization, _omit())
         return {**{name: value for name, value in headers.items() if name not in _lower(own)}, **own}
