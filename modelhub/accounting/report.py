@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,7 +19,16 @@ from modelhub.accounting.sql import count_if, count_unpriced, exact_sum, tag_val
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.core.response import COUNTS
 
-__all__ = ["GROUP_BY", "RecordedShape", "query_report", "query_shapes", "read_totals", "select_period"]
+__all__ = [
+    "GROUP_BY",
+    "RecordedShape",
+    "check_filter",
+    "filter_calls",
+    "query_report",
+    "query_shapes",
+    "read_totals",
+    "select_period",
+]
 
 LedgerPath = str | os.PathLike[str] | LedgerLocation
 """The path of a file, or the URL of a PostgreSQL database."""
@@ -45,22 +55,48 @@ GROUP_BY: dict[str, _Key] = {
 is a call or an attempt."""
 
 
+FILTERS = ("model", "arm", "vendor", "chain", "outcome")
+"""What calls can be filtered by, beside `tag:NAME`."""
+
+
 def query_report(
     ledger: LedgerPath,
     since: datetime | None = None,
     by: str = "model",
     *,
     until: datetime | None = None,
+    only: Mapping[str, str] | None = None,
 ) -> dict[str, UsageTotals]:
     """Return the totals of the calls in *ledger* from *since* on and before *until*, grouped by *by*.
 
     *by* is a key of `GROUP_BY`, or `tag:NAME`;
-    calls without that tag, model or arm are under "". Times are in UTC. Sorted by name. Raises ValueError for
-    another *by*, and LedgerError if *ledger* is not a ledger.
+    calls without that tag, model or arm are under "". Times are in UTC. Sorted by name. *only* is what the calls must
+    have, as in `filter_calls`. Raises ValueError for another *by* or *only*, and LedgerError if *ledger* is not a
+    ledger.
     """
     _find_key(by)
+    check_filter(only or {})
     with open_ledger(open_database(_locate(ledger))) as reader:
-        return read_totals(reader, since, by, until=until)
+        return read_totals(filter_calls(reader, only or {}), since, by, until=until)
+
+
+def filter_calls(ledger: LedgerReader, only: Mapping[str, str]) -> LedgerReader:
+    """Return *ledger* with only those calls that have every value in *only*, by `FILTERS` or `tag:NAME`.
+
+    The model, vendor and arm of a call are those of its last attempt. "" selects calls without such a value.
+    """
+    if not only:
+        return ledger
+    calls = ledger.calls
+    conditions = [func.coalesce(_find_key(name)(calls, calls), "") == value for name, value in only.items()]
+    return replace(ledger, calls=select(calls).where(*conditions).subquery("calls"))
+
+
+def check_filter(only: Mapping[str, str]) -> None:
+    """Raise ValueError if calls cannot be filtered by a name in *only*."""
+    for name in only:
+        if name not in FILTERS and not (name.startswith("tag:") and name != "tag:"):
+            raise ValueError(f"calls are filtered by {', '.join(FILTERS)} or tag:NAME, not by {name!r}")
 
 
 def read_totals(

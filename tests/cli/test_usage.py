@@ -160,3 +160,15 @@ def test_a_report_by_tag_counts_every_call_once(config, run):
         for tag in ("job", "naïve")
     }
     assert counts == {"job": {"": 3, "x": 2}, "naïve": {"": 4, "é": 1}}
+
+
+def test_a_filter_and_budgets_in_the_terminal(used, config):
+    """`--only` counts what passes it, and budgets stand below with what is spent of them."""
+    budget = "\nbudgets: {team: {usd: 0.02, per: month, model: dear}, all: {tokens: 1000, per: day}}\n"
+    config.write_text(FILE + budget, encoding="utf-8")
+    lines = used("usage", "--only", "chain=cheap", "--only", "outcome=complete").stdout.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["model", "cheap", "total"]
+    assert lines[-2].startswith("budget team: $0.032 of $0.020 per month (160%), resets 2")
+    assert lines[-1].startswith("budget all: 14 of 1,000 tokens per day (1%), resets 2")
+    assert "model" in used("usage", "--only", "colour=red").stderr
+    assert "expected NAME=VALUE" in used("usage", "--only", "red").stderr

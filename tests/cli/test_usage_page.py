@@ -13,6 +13,7 @@ from itertools import pairwise
 import pytest
 
 from modelhub.accounting.location import parse_location
+from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.reader import open_database
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.store import Store
@@ -279,3 +280,82 @@ def test_a_page_can_be_written_to_standard_output(run, config, monkeypatch):
     done = run("usage", "--ledger", "other.db", "--html", "-")
     assert done.stdout.lstrip().lower().startswith("<!doctype html")
     assert not (config.parent / "-").exists()
+
+
+def tables(page):
+    """The rows of each table of *page*, by its caption."""
+    parts = re.findall(r"<caption>(.*?)</caption>(.*?)</table>", page, re.DOTALL)
+    rows = {title: re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)[1:] for title, table in parts}
+    text = {title: [re.sub(r"<[^>]+>", " ", row) for row in table] for title, table in rows.items()}
+    return {title: [" ".join(row.split()) for row in table] for title, table in text.items()}
+
+
+def test_the_share_of_fallbacks_is_of_answers(ledger):
+    """Of complete calls, those that another model answered than the first; a retry of the same model is none."""
+    overloaded = attempt(outcome="Overloaded")
+    path = ledger(
+        (hours(1), attempt(), {"parts": (attempt(),)}),
+        (hours(1), attempt(), {"parts": (overloaded, attempt())}),
+        (hours(1), attempt("claude"), {"parts": (overloaded, attempt("claude"))}),
+        (hours(1), attempt("claude"), {"parts": (attempt(outcome="NotConfigured"), attempt("claude"))}),
+        (hours(1), attempt(), {"outcome": "failed", "parts": (attempt("claude", outcome="Overloaded"), overloaded)}),
+    )
+    assert "Fallback 25% of 4 answers" in Page(make_page(path, None, NOW)).text
+
+
+def test_the_most_expensive_calls_and_the_last_failures_are_listed(ledger):
+    """Calls by cost, without those that cost nothing; failures by time, with what each model answered."""
+    failed = {"outcome": "failed", "error": "AllModelsFailed"}
+    busy = attempt(cost=None, outcome="Overloaded")
+    path = ledger(
+        (hours(3), attempt(cost="0.25")),
+        (hours(2), attempt(cost="11.5")),
+        (hours(1), attempt(cost="0")),
+        (hours(5), busy, failed | {"parts": (busy, busy, attempt("claude", None, outcome="RateLimited"))}),
+        (hours(4), attempt(cost=None, outcome="TimedOut"), {"outcome": "failed", "error": "TimedOut"}),
+    )
+    found = tables(make_page(path, None, NOW))
+    assert [row.split()[-1] for row in found["Most expensive calls"]] == ["$11.50", "$0.25"]
+    assert [row.partition("primary ")[2] for row in found["Last failures"]] == [
+        "TimedOut gpt TimedOut 1.5 s",
+        "AllModelsFailed gpt Overloaded \N{MULTIPLICATION SIGN}2, claude RateLimited 1.5 s",
+    ]
+
+
+def test_budgets_are_shown_in_their_current_periods(ledger):
+    """What is spent of each, the accounts of a tag apart; calls of earlier periods do not count."""
+    path = ledger(
+        (hours(1), attempt(cost="3"), {"tags": {"user": "ann"}}),
+        (hours(2), attempt(cost="9"), {"tags": {"user": HOSTILE}}),
+        (hours(24 * 40), attempt(cost="100"), {"tags": {"user": "ann"}}),
+    )
+    budgets = {"team": SpendingOptions(usd=10, per="month"), "each": SpendingOptions(tag="user", usd=4, per="day")}
+    page = make_page(path, None, NOW, budgets=budgets)
+    rows = tables(page)["Budgets, in their current periods"]
+    assert rows[0] == "team $12.00 $10.00 month 2026-04-01 00:00"
+    assert rows[2] == "each ann $3.00 $4.00 day 2026-03-15 00:00"
+    assert "<script" not in page
+    assert "Budgets" not in make_page(path, None, NOW)
+
+
+@pytest.mark.parametrize(
+    ("only", "calls"),
+    [
+        ({"model": "claude"}, 1),
+        ({"tag:user": "ann"}, 2),
+        ({"tag:user": ""}, 1),
+        ({"chain": "x", "outcome": "failed"}, 0),
+    ],
+)
+def test_a_filter_holds_for_the_whole_page(ledger, only, calls):
+    """Tiles, tables and charts count only what passes it; the page says so."""
+    path = ledger(
+        (hours(1), attempt(), {"tags": {"user": "ann"}}),
+        (hours(2), attempt("claude"), {"tags": {"user": "ann"}}),
+        (hours(2), attempt("gpt"), {"requested": "other"}),
+    )
+    figures = load_figures(path, None, NOW, only=only)
+    assert figures.overall.total.calls == calls
+    assert sum(bucket.outcomes["complete"] for bucket in figures.bins) == calls
+    text = Page(make_page(path, None, NOW, only=only)).text
+    assert all(f"only {name} {value}".strip() in text for name, value in only.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,10 @@ from modelhub.cli.output import make_line, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from modelhub.accounting.location import LedgerLocation
+    from modelhub.accounting.options import SpendingOptions
     from modelhub.accounting.usage_totals import UsageTotals
 
 __all__ = ["usage"]
@@ -23,6 +27,15 @@ GroupBy = Annotated[
     str,
     typer.Option(
         "--by", metavar="WHAT", help="Group by model, arm, chain, tag:NAME, vendor, outcome, hour, day, month, or all."
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="NAME=VALUE",
+        help="Count only these calls: by model, arm, vendor, chain, outcome or tag:NAME, such as tag:user=42; can be "
+        "repeated.",
     ),
 ]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -34,6 +47,7 @@ HtmlFile = Annotated[
 def usage(
     since: Since = "7d",
     by: GroupBy = "model",
+    only: Only = None,
     as_csv: AsCsv = False,
     as_json: AsJson = False,
     html: HtmlFile = None,
@@ -50,18 +64,18 @@ def usage(
       modelhub usage
       modelhub usage --since 30d --by tag:user
       modelhub usage --by day --csv > usage.csv
-      modelhub usage --since 30d --html usage.html
+      modelhub usage --since 30d --html usage.html --only chain=primary
     """
     if as_csv + as_json + (html is not None) > 1:
         fail_usage("use only one of --csv, --json and --html", "--csv")
     now = datetime.now(UTC)
-    start = parse_since(since, now)
+    start, only_values = parse_since(since, now), _parse_only(only)
     with report_errors(as_json=as_json):
-        location = find_ledger(ledger, file, profile)
+        location, budgets = find_ledger(ledger, file, profile), _find_budgets(ledger, file, profile)
         if html is not None:
-            _write_page(html, location, start, now)
+            _write_page(html, location, start, now, only=only_values, budgets=budgets)
             return
-        totals = _query_totals(location, start, by)
+        totals = _query_totals(location, start, by, only_values)
         if as_json:
             print_json([{"name": name, **total.as_dict()} for name, total in totals.items()])
         elif as_csv:
@@ -69,17 +83,46 @@ def usage(
         else:
             from modelhub.cli.usage.table import format_table
 
-            print_lines(*format_table(totals, by, start))
+            print_lines(*format_table(totals, by, start), *_format_budgets(location, budgets, now))
 
 
-def _query_totals(ledger: LedgerLocation, since: datetime | None, by: str) -> dict[str, UsageTotals]:
+def _parse_only(texts: list[str] | None) -> dict[str, str]:
+    """Return the filter that *texts*, such as "tag:user=42", describe; exits with a usage error for anything else."""
+    from modelhub.accounting.report import check_filter
+
+    only = {}
+    for text in texts or []:
+        name, separator, value = text.partition("=")
+        if not separator:
+            fail_usage(f"expected NAME=VALUE, such as chain=primary, not {text!r}", "--only")
+        only[name] = value
+    try:
+        check_filter(only)
+    except ValueError as error:
+        fail_usage(str(error), "--only")
+    return only
+
+
+def _find_budgets(ledger: str | None, file: Path | None, profile: str | None) -> Mapping[str, SpendingOptions]:
+    """Return the budgets of the configuration; none for a ledger that was named without one."""
+    from modelhub.config.load import load_file
+    from modelhub.hub import find_config_file
+
+    if ledger is not None and file is None:
+        return {}
+    return load_file(find_config_file(file), profile=profile).config.budgets
+
+
+def _query_totals(
+    ledger: LedgerLocation, since: datetime | None, by: str, only: Mapping[str, str]
+) -> dict[str, UsageTotals]:
     from modelhub.accounting.report import query_report
 
     if not check_exists(ledger):
         return {}
     with report_unreadable(ledger):
         try:
-            totals = query_report(ledger, since, by)
+            totals = query_report(ledger, since, by, only=only)
         except ValueError as error:
             fail_usage(str(error), "--by")
     if by in {"hour", "day", "month"}:
@@ -87,13 +130,33 @@ def _query_totals(ledger: LedgerLocation, since: datetime | None, by: str) -> di
     return dict(sorted(totals.items(), key=lambda item: (-item[1].known_cost, -item[1].total_tokens, item[0])))
 
 
-def _write_page(page: Path, ledger: LedgerLocation, since: datetime | None, now: datetime) -> None:
+def _format_budgets(ledger: LedgerLocation, budgets: Mapping[str, SpendingOptions], now: datetime) -> list[Text]:
+    """Return a line for each budget: how much of it is spent in its current period."""
+    if not budgets or not ledger.exists():
+        return []
+    from modelhub.accounting.budget_state import read_budget_states
+    from modelhub.accounting.reader import open_database, open_ledger
+    from modelhub.cli.usage.table import format_budget
+
+    with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
+        return [format_budget(state) for state in read_budget_states(reader, budgets, now)]
+
+
+def _write_page(
+    page: Path,
+    ledger: LedgerLocation,
+    since: datetime | None,
+    now: datetime,
+    *,
+    only: Mapping[str, str],
+    budgets: Mapping[str, SpendingOptions],
+) -> None:
     from modelhub.cli.usage import page as _usage_page
 
     if check_exists(ledger) and ledger.path is not None and page.exists() and page.samefile(ledger.path):
         fail_usage("this is the ledger itself", "--html")
     with report_unreadable(ledger):
-        text = _usage_page.make_page(ledger, since, now)
+        text = _usage_page.make_page(ledger, since, now, only=only, budgets=budgets)
     if str(page) == "-":
         print(text)  # noqa: T201
         return

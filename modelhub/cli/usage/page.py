@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from importlib.resources import files
 from string import Template
 
 from modelhub.accounting.location import LedgerLocation
+from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.cli.output import format_count
+from modelhub.cli.usage.page_calls import format_budgets, format_calls
 from modelhub.cli.usage.page_chart import draw_chart, draw_share_bar
-from modelhub.cli.usage.page_data import Bin, PageFigures, load_figures
+from modelhub.cli.usage.page_data import PageFigures, load_figures
 from modelhub.cli.usage.page_plots import make_charts
+from modelhub.cli.usage.page_table import format_row, format_scrolled, hide_text
 from modelhub.cli.usage.page_text import (
     APPROX,
     escape_markup,
@@ -33,19 +36,26 @@ _UNKNOWN_MARK = '<em class="unknown">unknown</em>'
 _COUNT_HEADERS = ("Calls", "Failed", "Attempts", "Input", "Cached", "Output")
 
 
-def make_page(ledger: LedgerLocation, since: datetime | None, now: datetime) -> str:
-    """Make the page about the calls in *ledger* from *since* on.
+def make_page(
+    ledger: LedgerLocation,
+    since: datetime | None,
+    now: datetime,
+    *,
+    only: Mapping[str, str] | None = None,
+    budgets: Mapping[str, SpendingOptions] | None = None,
+) -> str:
+    """Make the page about the calls in *ledger* from *since* on, and the state of *budgets*.
 
-    Raises LedgerError if *ledger* is no ledger.
+    *only* is what the calls must have, as in `filter_calls`. Raises LedgerError if *ledger* is no ledger.
     """
-    figures = load_figures(ledger, since, now)
+    figures = load_figures(ledger, since, now, only=only, budgets=budgets)
     style = _read_part("usage_page.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return Template(_read_part("usage_page.html")).substitute(
         policy=f"default-src 'none'; style-src 'sha256-{digest}'",
         style=style,
         ledger=escape_markup(ledger.name),
-        period=_format_period(figures),
+        period=_format_period(figures) + _format_filter(figures),
         made=f"{now:%Y-%m-%d %H:%M} UTC",
         content=_format_content(figures) if figures.bins else _format_empty(figures),
         notes="".join(f"<li>{note}</li>" for note in _make_notes(figures.overall.total)),
@@ -62,6 +72,10 @@ def _format_period(figures: PageFigures) -> str:
     return f"since the first call, {figures.bins[0].starts:%Y-%m-%d}" if figures.bins else "ever"
 
 
+def _format_filter(figures: PageFigures) -> str:
+    return "".join(f", only {escape_markup(name)} {escape_markup(value)}" for name, value in figures.only.items())
+
+
 def _format_empty(figures: PageFigures) -> str:
     return (
         f'<section class="card blank"><h2>No calls {escape_markup(_format_period(figures))}</h2>'
@@ -73,15 +87,20 @@ def _format_empty(figures: PageFigures) -> str:
 def _format_content(figures: PageFigures) -> str:
     plots = "".join(draw_chart(chart) for chart in make_charts(figures))
     tables = "".join(_format_table(by, totals) for by, totals in figures.tables.items())
-    return f'{_format_tiles(figures.overall)}<div class="charts">{plots}</div>{tables}{_format_over_time(figures)}'
+    return (
+        f'{_format_tiles(figures)}{format_budgets(figures.budgets)}<div class="charts">{plots}</div>{tables}'
+        f"{format_calls(figures)}{_format_over_time(figures)}"
+    )
 
 
-def _format_tiles(overall: Bin) -> str:
-    total = overall.total
+def _format_tiles(figures: PageFigures) -> str:
+    overall = figures.overall
+    total, complete = overall.total, overall.outcomes["complete"]
     tiles = [
         ("Cost", _mark_estimate(total, format_cost_total(total)), _format_unpriced(total)),
         ("Calls", format_short(total.calls), f"{format_short(total.attempts)} attempts"),
         ("Failed", format_percent(total.failed, total.calls), f"{format_count(total.failed, 'call')}"),
+        ("Fallback", format_percent(figures.fallbacks, complete), f"of {format_count(complete, 'answer')}"),
         (
             "Tokens",
             _mark_estimate(total, format_short(total.total_tokens)),
@@ -123,7 +142,7 @@ def _format_table(by: str, totals: dict[str, UsageTotals]) -> str:
     sizes = [total.known_cost if money else Decimal(total.total_tokens) for _, total in rows]
     maximum = max(sizes, default=Decimal(0)) or Decimal(1)
     body = "".join(
-        _format_row(
+        format_row(
             name,
             _format_cost_cell(total),
             f'<td class="share">{draw_share_bar(size / maximum)}</td>',
@@ -131,8 +150,8 @@ def _format_table(by: str, totals: dict[str, UsageTotals]) -> str:
         )
         for (name, total), size in zip(rows, sizes, strict=True)
     )
-    header = (_hide_text(kind), "Cost", _hide_text("share of cost" if money else "share of tokens"), *_COUNT_HEADERS)
-    return _format_scrolled(f"By {kind}", "sums", header, body)
+    header = (hide_text(kind), "Cost", hide_text("share of cost" if money else "share of tokens"), *_COUNT_HEADERS)
+    return format_scrolled(f"By {kind}", "sums", header, body)
 
 
 def _make_rows(totals: dict[str, UsageTotals], absent: str) -> list[tuple[str, UsageTotals]]:
@@ -147,15 +166,6 @@ def _make_rows(totals: dict[str, UsageTotals], absent: str) -> list[tuple[str, U
     for _, total in remaining:
         others.add(total)
     return [*rows[:_MAX_ROWS], (f"<i>{format_count(len(remaining), 'other')}</i>", others)]
-
-
-def _hide_text(text: str) -> str:
-    """Return a header for screen readers only."""
-    return f'<span class="hidden">{text}</span>'
-
-
-def _format_row(name: str, *cells: str) -> str:
-    return f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>'
 
 
 def _format_cost_cell(total: UsageTotals) -> str:
@@ -175,14 +185,6 @@ def _format_count_cells(total: UsageTotals) -> str:
     return f"<td>{total.calls:,}</td>{failed}<td>{total.attempts:,}</td>{tokens}"
 
 
-def _format_scrolled(title: str, kind: str, header: Sequence[str], body: str) -> str:
-    heads = "".join(f'<th scope="col">{name}</th>' for name in header)
-    return (
-        f'<section class="card"><div class="scrolled" tabindex="0"><table class="{kind}"><caption>{title}</caption>'
-        f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div></section>"
-    )
-
-
 def _format_over_time(figures: PageFigures) -> str:
     """Format the data of the charts as a table."""
     header = ("From (UTC)", "Cost", *_COUNT_HEADERS, "First token p50", "p95", "Duration p50", "p95")
@@ -191,8 +193,8 @@ def _format_over_time(figures: PageFigures) -> str:
         shares = [times.share(percent) for times in (bucket.first_token, bucket.duration) for percent in (50, 95)]
         cells = "".join(f"<td>{format_seconds(seconds)}</td>" for seconds in shares)
         cost, counts = _format_cost_cell(bucket.total), _format_count_cells(bucket.total)
-        rows.append(_format_row(f"{bucket.starts:%Y-%m-%d %H:%M}", cost, counts, cells))
-    table = _format_scrolled("Figures over time", "long", header, "".join(rows))
+        rows.append(format_row(f"{bucket.starts:%Y-%m-%d %H:%M}", cost, counts, cells))
+    table = format_scrolled("Figures over time", "long", header, "".join(rows))
     return f"<details><summary>All figures of the charts as a table</summary>{table}</details>"
 
 

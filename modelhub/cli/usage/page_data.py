@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from modelhub.accounting.budget_state import BudgetState, read_budget_states
+from modelhub.accounting.call_list import CallSummary, count_fallbacks, list_expensive_calls, list_failed_calls
 from modelhub.accounting.reader import LedgerReader, open_database, open_ledger
-from modelhub.accounting.report import GROUP_BY, read_totals, select_period
+from modelhub.accounting.report import GROUP_BY, filter_calls, read_totals, select_period
 from modelhub.accounting.sql import exact_sum, select_tag_names
 from modelhub.accounting.usage_totals import UsageTotals
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
 
     from modelhub.accounting.location import LedgerLocation
+    from modelhub.accounting.options import SpendingOptions
 
 __all__ = ["Bin", "PageFigures", "Times", "load_figures"]
 
@@ -28,6 +31,7 @@ _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 _STEP_HOURS = (1, 3, 6, 12, 24, 168, 672)  # hours
 _MAX_BINS = 60
 _MAX_TAGS = 8
+_MAX_CALLS = 10
 
 
 @dataclass(slots=True)
@@ -67,17 +71,34 @@ class PageFigures:
     overall: Bin = field(default_factory=lambda: Bin(_MONDAY))
     tables: dict[str, dict[str, UsageTotals]] = field(default_factory=dict)
     """Totals by "model", by "chain" and by the most frequent tags, most expensive first."""
+    only: Mapping[str, str] = field(default_factory=dict)
+    """What all calls have in common: the filter."""
+    fallbacks: int = 0
+    """Complete calls that another model answered than the one that was asked first."""
+    budgets: list[BudgetState] = field(default_factory=list)
+    expensive: list[CallSummary] = field(default_factory=list)
+    failed: list[CallSummary] = field(default_factory=list)
 
 
-def load_figures(ledger: LedgerLocation, since: datetime | None, until: datetime) -> PageFigures:
+def load_figures(
+    ledger: LedgerLocation,
+    since: datetime | None,
+    until: datetime,
+    *,
+    only: Mapping[str, str] | None = None,
+    budgets: Mapping[str, SpendingOptions] | None = None,
+) -> PageFigures:
     """Load the calls in *ledger* from *since* on and before *until*; without a file, the result is empty.
 
-    Raises LedgerError if *ledger* is no ledger.
+    *only* is a filter of calls (`filter_calls`), *budgets* those whose state is loaded, whatever the filter. Raises
+    LedgerError if *ledger* is no ledger.
     """
-    figures = PageFigures(since, until)
+    figures = PageFigures(since, until, only=only or {})
     if not ledger.exists():
         return figures
-    with open_ledger(open_database(ledger)) as reader:
+    with open_ledger(open_database(ledger)) as unfiltered:
+        figures.budgets = list(read_budget_states(unfiltered, budgets or {}, until))
+        reader = filter_calls(unfiltered, figures.only)
         hours = read_totals(reader, since, "hour", until=until)
         if not hours:
             return figures
@@ -86,6 +107,9 @@ def load_figures(ledger: LedgerLocation, since: datetime | None, until: datetime
             for bucket in _find_bins(figures, name):
                 bucket.total.add(total)
         _fill_bins(figures, reader)
+        figures.fallbacks = count_fallbacks(reader, since, until)
+        figures.expensive = list_expensive_calls(reader, since, until, _MAX_CALLS)
+        figures.failed = list_failed_calls(reader, since, until, _MAX_CALLS)
         for by in ("model", "chain", *(f"tag:{tag}" for tag in _find_frequent_tags(figures, reader))):
             totals = read_totals(reader, since, by, until=until)
             figures.tables[by] = dict(sorted(totals.items(), key=_sort_key))

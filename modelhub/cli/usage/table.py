@@ -14,9 +14,10 @@ from modelhub.cli.output import align_columns, find_width, format_cost, format_c
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from modelhub.accounting.budget_state import BudgetState
     from modelhub.cli.output import Cell
 
-__all__ = ["format_table"]
+__all__ = ["format_budget", "format_table"]
 
 _BAR_WIDTH = 24
 _NARROW_BAR_WIDTH = 12
@@ -52,6 +53,21 @@ def format_table(totals: Mapping[str, UsageTotals], by: str, since: datetime | N
     for (name, style, _, size), cells in zip(rows, figures[1:], strict=True):
         table.append([(name, style), *cells, (_format_bar(size, maximum), "cyan")])
     return [*align_columns(table, indent=0, labels=("", *_HEADER, "")), *_make_notes(overall, period)]
+
+
+def format_budget(budget: BudgetState) -> Text:
+    """Return the line of one budget: `budget team: $12.40 of $50 per month (25%), resets 2026-02-01 00:00 UTC`."""
+    name = f"{budget.name} of {budget.account}" if budget.account else budget.name
+    amounts = [f"{amount:,.0f}" if budget.in_tokens else format_cost(amount) for amount in (budget.spent, budget.limit)]
+    unit, unknown = " tokens" if budget.in_tokens else "", " + ?" if budget.unpriced else ""
+    style = "bold red" if budget.share >= 1 else "dim"
+    return make_line(
+        ("budget ", "dim"),
+        (name, "bold"),
+        (f": {amounts[0]}{unknown} of {amounts[1]}{unit} per {budget.per} ", "dim"),
+        (f"({budget.share:.0%})", style),
+        (f", resets {budget.resets:%Y-%m-%d %H:%M} UTC", "dim"),
+    )
 
 
 def _fill_gaps(totals: Mapping[str, UsageTotals], by: str) -> Mapping[str, UsageTotals]:
