@@ -117,8 +117,6 @@ class Assembly:
         retired: list[Closable] = [*self.builder.take_over()]
         if previous.shared is not None and previous.shared is not self.shared:
             retired.insert(0, previous.shared)
-        if previous.telemetry is not None and previous.telemetry is not self.telemetry:
-            previous.telemetry.flush()
         if self.telemetry is not None:
             self.telemetry.forget_models()
         return retired

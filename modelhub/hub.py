@@ -343,7 +343,6 @@ class Hub:
         with self._lock:
             owned = [*self._retired.take_all(), *self._assembly.list_owned()]
         await close_models(owned[::-1])
-        self._flush_telemetry()
         await self.usage.aclose()
         self._close_finished = True
 
@@ -369,15 +368,10 @@ class Hub:
         else:
             run_sync(self.aclose(grace=grace), instead="`await hub.aclose()`, or `async with` for a `with`")
 
-    def _flush_telemetry(self) -> None:
-        if (telemetry := self._assembly.telemetry) is not None:
-            telemetry.flush()
-
     def _close_without_loop(self) -> None:
         """Close what can be closed while the process exits; connections end with the process."""
         self._refuse_calls()
         self._calls.close_without_loop()
-        self._flush_telemetry()
         self.usage.close()
         self._close_finished = True
 

@@ -23,6 +23,7 @@ LEVELS = [
     ["version", "core.error_report", "core.pydantic_schema", "core.failure_policy", "core.hub_errors"],
     ["core.errors", "core.record", "core.clock", "core.process", "core.threads", "core.tracebacks"],
     [
+        "core.completions",
         "core.response",
         "core.pydantic_schema",
         "messages",

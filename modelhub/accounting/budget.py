@@ -6,7 +6,6 @@ What this hub spends is counted when its calls end; what others spend is read fr
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +19,7 @@ from modelhub.core.clock import Clock
 from modelhub.core.errors import BudgetExceeded
 from modelhub.core.process import register_at_fork
 from modelhub.core.response import ChatUsage
+from modelhub.core.threads import new_lock
 
 if TYPE_CHECKING:
     from modelhub.accounting.prices import Price
@@ -125,7 +125,7 @@ class SpendingBudgets:
         self._budgets = [_Budget(name, budget_options, shared_spend) for name, budget_options in options.items()]
         self._clock = clock
         self._shared_spend = shared_spend
-        self._lock = threading.RLock()  # the garbage collector may end a call while it is held
+        self._lock = new_lock()
         self._forks = 0
         register_at_fork(self)
 
@@ -205,7 +205,7 @@ class SpendingBudgets:
 
     def reset_after_fork(self) -> None:
         """Drop what the parent has spent and reserved in a forked child."""
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._forks += 1
         at = self._clock.wall()
         for budget in self._budgets:

@@ -1,26 +1,22 @@
-"""Usage totals by model, chain and tag, `hub.usage`: an observer that counts every finished call.
-
-The garbage collector may end a call at any point, in any thread, also while the code below runs. So finished calls are
-put into a queue, which is drained by any thread that gets the lock; reporting a call never waits for the lock.
-"""
+"""Usage totals by model, chain and tag, `hub.usage`: an observer that counts every finished call."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
-import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelhub.accounting.health import Health
 from modelhub.accounting.prices import PriceBook
 from modelhub.accounting.usage_totals import UsageTotals
+from modelhub.core.completions import run_completions
 from modelhub.core.events import CallEnded, Event
 from modelhub.core.process import register_at_fork
 from modelhub.core.record import Lazy
 from modelhub.core.response import ChatUsage
+from modelhub.core.threads import new_lock
 
 if TYPE_CHECKING:
     from modelhub.accounting.budget import SpendingBudgets
@@ -33,7 +29,6 @@ OTHER_TAG = "(other)"
 """The value under which the least recently used values of a tag are merged when there are too many."""
 _MAX_DEFERRED = 1024  # costs that wait for the table of prices to be loaded
 
-_log = logging.getLogger("modelhub")
 _get_stored = dict.__getitem__  # reads a field of a record without computing lazy values
 _Name = TypeVar("_Name", bound=Hashable)
 Key = tuple[str, str | None, tuple[tuple[str, str], ...]]
@@ -52,16 +47,15 @@ class UsageTracker:
         self._prices = prices
         self._ledger = ledger
         self._budgets = budgets
-        self._lock = threading.Lock()
-        self._pending: deque[CallEnded] = deque()
+        self._lock = new_lock()
         self._cells: OrderedDict[Key, UsageTotals] = OrderedDict()
         self._deferred: list[tuple[Key, ChatUsage]] = []
         register_at_fork(self)
 
     def reset_after_fork(self) -> None:
         """Drop the parent's totals in a forked child."""
-        self._lock = threading.Lock()
-        self._pending, self._cells, self._deferred = deque(), OrderedDict(), []
+        self._lock = new_lock()
+        self._cells, self._deferred = OrderedDict(), []
 
     def reconfigure(self, prices: PriceBook, ledger: Ledger | None, budgets: SpendingBudgets | None) -> None:
         """Count the calls that end from now on with these; the totals go on."""
@@ -73,15 +67,9 @@ class UsageTracker:
             return
         if self._ledger is not None:
             self._ledger.put(event)
-        self._pending.append(event)
-        if self._lock.acquire(blocking=False):
-            try:
-                self._drain_pending()
-                self._price_deferred()
-            except Exception:
-                _log.exception("a call could not be counted")
-            finally:
-                self._lock.release()
+        with self._lock:
+            self._count_call(event)
+            self._price_deferred()
 
     # -- reading --------------------------------------------------------------------------------------
 
@@ -129,8 +117,8 @@ class UsageTracker:
 
     def reset(self) -> None:
         """Set all totals to zero. The ledger and the budgets are not changed."""
+        run_completions()
         with self._lock:
-            self._drain_pending()
             self._cells = OrderedDict()
             self._deferred = []
 
@@ -162,14 +150,10 @@ class UsageTracker:
     def _snapshot(self) -> Cells:
         if not self._prices.ready:
             self._prices.load()
+        run_completions()
         with self._lock:
-            self._drain_pending()
             self._price_deferred()
             return [(key, dataclasses.replace(cell)) for key, cell in self._cells.items()]
-
-    def _drain_pending(self) -> None:
-        while self._pending:
-            self._count_call(self._pending.popleft())
 
     def _count_call(self, event: CallEnded) -> None:
         tags = tuple(sorted(event.tags.items())) if event.tags else ()

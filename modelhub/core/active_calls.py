@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from modelhub.core.clock import Clock
+from modelhub.core.completions import run_completions
 from modelhub.core.errors import HubClosed
 from modelhub.core.process import ExitStage, fork_count, register_at_exit, register_at_fork
 from modelhub.core.threads import sleep
@@ -92,7 +93,7 @@ class ActiveCalls:
     def call_when_over(self, callback: Callable[[], None]) -> None:
         """Call *callback* once all calls that are under way now are over: at once, or where the last of them ends.
 
-        That may be in any thread, and inside the garbage collector.
+        That may be in any thread.
         """
         drain = set(self._calls), callback
         self._drains.append(drain)
@@ -122,6 +123,7 @@ class ActiveCalls:
         a short moment.
         """
         self.is_closing = True
+        run_completions(of_idle_loops=True)
         for end, seconds in (
             (_end_if_waiting, min(grace, UNREAD_GRACE)),
             (_end_if_unread, grace - UNREAD_GRACE),
@@ -161,6 +163,7 @@ class ActiveCalls:
 
     def close_at_exit(self) -> None:
         """Cancel the calls of other threads, and discard their streams; record what is left as it is."""
+        run_completions(of_idle_loops=True)
         for call in list(self._calls):
             _call_on(call.loop, call.cancel_call)
         ends = time.monotonic() + EXIT_TIMEOUT

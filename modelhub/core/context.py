@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
 
 from modelhub.core.call_options import NO_KEYS, NO_TAGS, Tags, as_tags
 from modelhub.core.clock import Clock, SystemClock
+from modelhub.core.completions import finish, run_completions
 from modelhub.core.errors import CallError, HubClosed
-from modelhub.core.events import AttemptEnded, CallEnded, Event, Observer
+from modelhub.core.events import AttemptEnded, CallEnded, CompletionStatus, Event, Observer
 from modelhub.core.process import fork_count, register_at_fork
 from modelhub.core.record import Lazy
 from modelhub.core.response import COUNTS, Attempt, ChatUsage
@@ -198,8 +200,9 @@ class CallContext:
             self._task = task = asyncio.current_task()
         except RuntimeError:
             raise RuntimeError("modelhub needs asyncio: the runner of this coroutine is another one") from None
+        self.loop = asyncio.get_running_loop()
+        run_completions()
         if (calls := self.services.calls) is not None:
-            self.loop = asyncio.get_running_loop()
             self._cancelling = task.cancelling() if task is not None else 0
             calls.add(self)
         for instrumentation in self.services.instrumentations:
@@ -209,7 +212,8 @@ class CallContext:
     def fail(self, caught: BaseException) -> BaseException:
         """Record that the call has ended with *caught*, before there was a reply; return what the caller gets."""
         error = self._error_of_end(caught)
-        self.settle(Outcome("failed" if isinstance(error, Exception) else "cancelled", None, error))
+        how: CompletionStatus = "failed" if isinstance(error, Exception) else "cancelled"
+        finish(self.loop, caught, partial(self.settle, Outcome(how, None, error)))
         return error
 
     def commit(self, reply: Reply) -> None:

@@ -11,12 +11,14 @@ A read that is cancelled leaves the stream open and loses nothing: the next read
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Self
 
+from modelhub.core.completions import post_completion
 from modelhub.core.errors import BadReply, StreamBroken
 from modelhub.core.loop_end import LoopEndCloser
 from modelhub.core.process import fork_count
@@ -64,7 +66,6 @@ class _Completion:
         "loop_end_closer",
         "outcome",
         "source",
-        "thread",
         "timer",
     )
 
@@ -81,7 +82,6 @@ class _Completion:
         self.outcome: Outcome | None = None
         self.timer: StreamTimer | None = None
         self.loop = asyncio.get_running_loop()
-        self.thread = threading.get_ident()
         self.forks = fork_count()
 
     def wrap(self, inner: _Completion) -> None:
@@ -128,23 +128,19 @@ class _Completion:
             run_in_background(self.source.aclose)
 
     def abandon(self) -> str:
-        """Settle for a stream that was forgotten; the garbage collector may call from any thread. Gives how it ended.
+        """Have a stream that was forgotten settled on its loop; called by the garbage collector. Gives how it ended.
 
         Who was cancelled while reading has had no chance to close it: then the stream counts as cancelled.
         """
         how: CompletionStatus = "cancelled" if self.cancelled_after is self.last else "abandoned"
-        error = asyncio.CancelledError() if how == "cancelled" else None
-        if self.loop.is_closed():
-            self.settle(how, error)
-            return how
-        if self.thread == threading.get_ident():
-            self.settle(how, error)
-        else:
-            self.loop.call_soon_threadsafe(self.settle, how, error)
-        if self.source.is_pending:
-            # Not a task yet: a loop that is about to end would cancel it before it began.
-            self.loop.call_soon_threadsafe(run_in_background, self.source.aclose)
+        post_completion(self.loop, partial(self._settle_forgotten, how))
         return how
+
+    def _settle_forgotten(self, how: CompletionStatus) -> None:
+        self.settle(how, asyncio.CancelledError() if how == "cancelled" else None)
+        if self.source.is_pending:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self.loop.call_soon_threadsafe(run_in_background, self.source.aclose)
 
 
 def _tell(callback: Callable[[Outcome], None], outcome: Outcome) -> None:

@@ -8,16 +8,13 @@ attempts are created when the call ends, with their real times.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import logging
 import sys
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from modelhub.core.errors import ConfigError
-from modelhub.core.process import register_at_fork
 from modelhub.telemetry.attributes import ModelAttributes, make_model_attributes
 from modelhub.telemetry.instruments import Instruments
 from modelhub.telemetry.span import TelemetrySpan
@@ -62,19 +59,11 @@ class Telemetry:
         self._find = find
         self._instruments: Instruments | None = None
         self._model_attributes: dict[str, ModelAttributes] = {}
-        self._deferred: deque[Callable[[], None]] = deque()
-        register_at_fork(self)
         if required:
             _require_opentelemetry()
 
-    def reset_after_fork(self) -> None:
-        """Drop the parent's unrecorded calls in a forked child."""
-        self._deferred = deque()
-
     def __call__(self, request: ChatRequest) -> TelemetrySpan | None:
         """Start the span of the call of *request*; None if OpenTelemetry is not set up."""
-        if self._deferred:
-            self.flush()
         try:
             instruments = self._instruments or self._set_up()
             return None if instruments is None else TelemetrySpan(self, instruments, request)
@@ -111,20 +100,6 @@ class Telemetry:
                 return ModelAttributes(None, {}, {})
             attributes = self._model_attributes[model] = make_model_attributes(provider)
         return attributes
-
-    def defer(self, work: Callable[[], None]) -> None:
-        """Run *work* later: the garbage collector may call this at any point, where recording is not safe."""
-        self._deferred.append(work)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return  # the next call runs it, or the closing of the hub
-        loop.call_soon(self.flush)
-
-    def flush(self) -> None:
-        """Run the deferred work."""
-        while self._deferred:
-            self._deferred.popleft()()
 
 
 def _require_opentelemetry() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modelhub.core.events import CallEnded
@@ -41,9 +39,6 @@ class SpanOwner(Protocol):
 
     content: bool
     propagate: bool
-
-    def defer(self, work: Callable[[], None]) -> None:
-        """Have *work* done outside the garbage collector."""
 
     def get_model_attributes(self, model: str) -> ModelAttributes:
         """Return what is always said of the entry *model*."""
@@ -86,20 +81,8 @@ class TelemetrySpan:
 
     def settled(self, event: CallEnded, outcome: Outcome) -> None:
         """Record the finished call, with its attempts and metrics, and end the span."""
-        is_garbage_collected = isinstance(outcome.error, GeneratorExit)
-        if not is_garbage_collected or self._instruments.context.get_current() is self._context:
+        if not isinstance(outcome.error, GeneratorExit):  # a forgotten call's context has ended with its task
             self._detach()
-        if is_garbage_collected or event.how == "abandoned":
-            self._telemetry.defer(partial(self._record, event, outcome))
-        else:
-            self._record(event, outcome)
-
-    def _detach(self) -> None:
-        token, self._token = self._token, None
-        if token is not None:
-            self._instruments.context.detach(token)
-
-    def _record(self, event: CallEnded, outcome: Outcome) -> None:
         try:
             self._record_attempts(event, outcome)
             self._record_call(event, outcome)
@@ -107,6 +90,11 @@ class TelemetrySpan:
             _log.exception("a call could not be recorded with OpenTelemetry")
         finally:
             self._span.end(self._time_after(event.duration))
+
+    def _detach(self) -> None:
+        token, self._token = self._token, None
+        if token is not None:
+            self._instruments.context.detach(token)
 
     def _time_after(self, seconds: float) -> int:
         """Return the time *seconds* after the start of the call, in nanoseconds since 1970."""

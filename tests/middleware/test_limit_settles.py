@@ -9,6 +9,7 @@ import pytest
 from modelhub.core.errors import CallError
 from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool
 from modelhub.middleware.limit.options import LimitOptions
+from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock
 
 LIMITS = {"t": {"tokens_per_minute": 1000, "requests_per_minute": 100, "burst": 1}}
@@ -149,18 +150,40 @@ async def test_a_stream_is_settled_when_it_is_finished(world, how):
     assert tokens(world) == ((10, 1) if how == "read" else (RESERVED_INPUT + 500, 1))
 
 
-async def test_a_reply_may_be_settled_in_the_midst_of_another_change():
-    """The garbage collector may settle a forgotten reply while its own thread is changing the pool."""
-    pool = RateLimitPool("t", LimitOptions(concurrency=1), VirtualClock())
-    held = await pool.acquire()
-    waiting = asyncio.ensure_future(pool.acquire())
-    await asyncio.sleep(0)
-    seen = []
+class InterruptedClock(VirtualClock):
+    """Whoever asks for the time is interrupted by the garbage collector, which finds what is in `forgotten`."""
 
-    def change(now):
-        held.settle()
-        seen.append(pool.slots.taken)
+    def __init__(self):
+        super().__init__()
+        self.forgotten = []
 
-    pool.post(change)
-    assert seen == [1]  # not in the midst of it, but right after
-    await waiting
+    def now(self):
+        self.forgotten.clear()
+        return super().now()
+
+
+async def _begin_stream(model):
+    return await model("hi", stream=True)
+
+
+async def _begin_call(model):
+    call = model("hi")
+    call.send(None)  # it waits for the model, and no task runs it
+    return call
+
+
+@pytest.mark.parametrize("begin", [_begin_stream, _begin_call])
+async def test_what_is_collected_in_the_midst_of_a_change_of_its_pool_gives_back_its_permit(begin):
+    """Right after it, and so lets in who waits: a stream, and a call that nobody will go on with."""
+    clock = InterruptedClock()
+    pool = RateLimitPool("t", LimitOptions(concurrency=1), clock)
+    model = Limit(ScriptedChatModel(steps=[{"say": "a b c", "wait": 1, "pause": 1}]), pool)
+    forgotten = await begin(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        clock.forgotten.append(forgotten)
+        del forgotten
+        async with asyncio.timeout(5):
+            (await pool.acquire()).settle()  # the pool asks for the time while it is changed
+    assert clock.forgotten == []
+    assert pool.left().taken == 0

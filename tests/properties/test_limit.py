@@ -266,7 +266,6 @@ def assert_empty(pool):
     assert pool.slots.taken == 0
     assert not pool._queue
     assert not pool._timers
-    assert not pool._inbox
     assert all(counter.reserved == 0 and counter.queued == 0 for counter in pool.counters)
     assert all(counter.window.used == sum(slot.amount for slot in counter.window._slots) for counter in pool.counters)
 

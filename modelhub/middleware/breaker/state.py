@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from modelhub.core.errors import CallError
 from modelhub.core.process import register_at_fork
+from modelhub.core.threads import new_lock
 
 __all__ = ["AttemptCounts", "BreakerState"]
 
@@ -68,12 +69,12 @@ class BreakerState:
     probe_timeout: float = math.inf  # until when the others wait for the probe's outcome
     last_error: CallError | None = field(default=None, repr=False)
     seen: AttemptCounts = field(default_factory=AttemptCounts, repr=False)
-    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    lock: threading.Lock = field(default_factory=new_lock, repr=False)
 
     def __post_init__(self) -> None:
         register_at_fork(self)
 
     def reset_after_fork(self) -> None:
         """Let a forked child probe for itself: a probe under way is the parent's."""
-        self.lock = threading.RLock()
+        self.lock = new_lock()
         self.probing, self.probe_timeout = False, math.inf

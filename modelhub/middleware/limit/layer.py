@@ -12,8 +12,10 @@ rates for everybody in it, as soon as an answer begins, and never widens them: s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from modelhub.core.completions import finish
 from modelhub.core.context import CallContext
 from modelhub.core.errors import (
     CallError,
@@ -102,7 +104,8 @@ class Limit(Layer):
             reply = await self.inner.send(request)
         except BaseException as error:
             remaining = _find_rate_limits(request, before)
-            permit.settle(self._attempt_result(Outcome("failed", None, error), request, before, remaining))
+            result = self._attempt_result(Outcome("failed", None, error), request, before, remaining)
+            finish(context.loop, error, partial(permit.settle, result))
             raise
         remaining = _find_rate_limits(request, before)
         if remaining is not None and isinstance(reply, ChatStream):

@@ -1,22 +1,19 @@
-"""A pool: requests, tokens and places that models share, over all threads and event loops of a process.
-
-Whoever changes it leaves a note in the inbox and then works the inbox off, unless somebody is doing that already: then
-that one sees the note before it goes. So nobody ever waits for the lock, not even a reply that the garbage collector
-settles in the middle of somebody else's change.
-"""
+"""A pool: requests, tokens and places that models share, over all threads and event loops of a process."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelhub.core.clock import Clock, SystemClock
+from modelhub.core.completions import finish, run_completions
 from modelhub.core.errors import LimitRejected
 from modelhub.core.process import register_at_fork
+from modelhub.core.threads import new_lock
 from modelhub.middleware.limit.concurrency import make_concurrency_limit
 from modelhub.middleware.limit.loop_timer import LoopTimer
 from modelhub.middleware.limit.permit import AttemptResult, Permit, State
@@ -56,8 +53,7 @@ class RateLimitPool:
         self.slots = make_concurrency_limit(options.concurrency)
         self._queue: OrderedDict[Permit, None] = OrderedDict()
         self._timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
-        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def reset_after_fork(self) -> None:
         """Begin at nothing in a forked child, but for a pause that the vendor asked for: permits are the parent's."""
@@ -69,7 +65,7 @@ class RateLimitPool:
         Only a rate of a period that the pool has not had so far begins at nothing.
         """
         if options != self.options:
-            self.post(self._apply_options, options)
+            self._change(self._apply_options, options)
 
     async def acquire(
         self,
@@ -120,7 +116,7 @@ class RateLimitPool:
             ends = self.clock.now() + max_wait
             until = ends if until is None else min(until, ends)
         permit = Permit(self._give_back, amounts, needs, until, wait_budget, source, max_wait)
-        self.post(self._admit_or_enqueue, permit, counters)
+        self._change(self._admit_or_enqueue, permit, counters)
         if permit.refusal is not None:
             raise permit.refusal
         return permit
@@ -132,20 +128,21 @@ class RateLimitPool:
             async with asyncio.timeout(most):
                 await permit.wait()
         except TimeoutError:
-            self.post(self._cancel_request, permit)
+            self._change(self._cancel_request, permit)
             why = "(`max_wait`)" if most == self.options.max_wait else "and another model can be asked"
             raise self._rejected(f"had no room within {most:g} s {why}") from None
-        except BaseException:
-            self.post(self._cancel_request, permit)
+        except BaseException as error:
+            finish(permit.loop, error, partial(self._change, self._cancel_request, permit))
             raise
         if permit.refusal is not None:
             raise permit.refusal
 
     def left(self) -> PoolSnapshot:
         """What may still pass, at this moment."""
+        run_completions()
         with self._lock:
             now = self._time()
-            found = PoolSnapshot(
+            return PoolSnapshot(
                 name=self.name,
                 rates=tuple(RateSnapshot(counter.what, counter.rate, counter.left(now)) for counter in self.counters),
                 slots=self.slots.limit,
@@ -154,34 +151,23 @@ class RateLimitPool:
                 paused=max(0.0, self._paused_until - now),
                 spread=max((counter.wait(1, now) for counter in self.counters), default=0.0),
             )
-        self._drain_inbox()
-        return found
 
     def update_from_headers(self, permit: Permit, told: Mapping[str, tuple[int, float]]) -> None:
         """The vendor has told, before the attempt of *permit* is over, what is left and for how many seconds."""
-        self.post(self._apply_headers, permit, told)
+        self._change(self._apply_headers, permit, told)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {self.left()}>"
 
     # -- one change at a time ------------------------------------------------------------------------------------------
 
-    def post(self, change: Callable[..., None], *args: Any) -> None:
-        """Have `change(now, *args)` done, here or by whoever is at work."""
-        self._inbox.append((change, args))
-        self._drain_inbox()
-
-    def _drain_inbox(self) -> None:
-        while self._inbox and self._lock.acquire(False):
-            try:
-                now = self._time()
-                while self._inbox:
-                    change, args = self._inbox.popleft()
-                    change(now, *args)
-                if self._queue:  # otherwise there is no timer either
-                    self._admit(now)
-            finally:
-                self._lock.release()
+    def _change(self, change: Callable[..., None], *args: Any) -> None:
+        """Do `change(now, *args)`, and let in whoever can pass after it."""
+        with self._lock:
+            now = self._time()
+            change(now, *args)
+            if self._queue:  # otherwise there is no timer either
+                self._admit(now)
 
     def _time(self) -> float:
         # Never backwards, whatever loops the clock follows.
@@ -253,7 +239,7 @@ class RateLimitPool:
             self._timers.pop(permit.loop).stop()
 
     def _tick(self) -> None:
-        self.post(self._do_nothing)
+        self._change(self._do_nothing)
 
     def _do_nothing(self, now: float) -> None:
         """What is to be done when time has passed is done after every change."""
@@ -344,7 +330,7 @@ class RateLimitPool:
             self._settled(now, permit, AttemptResult(sent=False))
 
     def _give_back(self, permit: Permit, result: AttemptResult) -> None:
-        self.post(self._settled, permit, result)
+        self._change(self._settled, permit, result)
 
     def _settled(self, now: float, permit: Permit, result: AttemptResult) -> None:
         if permit.state is not State.HELD:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
+from modelhub.core.completions import finish
 from modelhub.core.errors import Chargeable, failure_classes
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.record import Lazy
@@ -55,7 +56,8 @@ class Usage(Layer):
         try:
             reply = await self.inner.send(request)
         except BaseException as error:
-            self._settled(request, before, settle, Outcome("failed", None, error))
+            settled = partial(self._settled, request, before, settle, Outcome("failed", None, error))
+            finish(request.context.loop, error, settled)
             raise
         add_done_callback(reply, partial(self._settled, request, before, settle))
         return reply
