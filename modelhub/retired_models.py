@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Protocol
@@ -12,6 +11,7 @@ from typing import Protocol
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.process import register_at_fork
 from modelhub.core.sync import can_run_sync, is_loop_running, run_in_background
+from modelhub.core.threads import new_lock
 
 __all__ = ["Closable", "RetiredModels", "close_models"]
 
@@ -47,12 +47,12 @@ class RetiredModels:
         self._calls = calls
         self._models: list[Closable] = []
         self._closing: set[asyncio.Task[None]] = set()
-        self._lock = threading.RLock()  # the garbage collector may end a call while it is held
+        self._lock = new_lock()
         register_at_fork(self)
 
     def reset_after_fork(self) -> None:
         """Replace the lock in a forked child: another thread of the parent may have held it."""
-        self._lock = threading.RLock()
+        self._lock = new_lock()
 
     def add(self, models: Sequence[Closable]) -> None:
         """Close *models* when all calls that are under way now are over."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from modelhub.accounting.dashscope_prices import PRICES_DATE, find_prices
 from modelhub.core.errors import ConfigError
 from modelhub.core.process import register_at_fork
+from modelhub.core.threads import new_lock
 from modelhub.version import install_command
 
 if TYPE_CHECKING:
@@ -135,8 +136,7 @@ class PriceBook:
 
     def __init__(self, mode: bool | Literal["auto"] = "auto") -> None:
         self.mode = mode
-        self._lock = threading.RLock()
-        self._loading = False
+        self._lock = new_lock()
         self._table: _PriceTable | None = None
         self._is_loaded = False
         self._needs_table = False
@@ -147,8 +147,7 @@ class PriceBook:
 
     def reset_after_fork(self) -> None:
         """Let a forked child load the table itself, in case the parent was loading it."""
-        self._lock = threading.RLock()
-        self._loading = False
+        self._lock = new_lock()
 
     @property
     def ready(self) -> bool:
@@ -186,15 +185,10 @@ class PriceBook:
         """Return the table, which is loaded at the first call, or None if it is not installed."""
         if not self._is_loaded:
             with self._lock:
-                self._load()
+                if not self._is_loaded:
+                    self._table = _load_table()
+                    self._is_loaded = True
         return self._table
-
-    def _load(self) -> None:
-        if self._is_loaded or self._loading:  # the garbage collector may call this while the table is being loaded
-            return
-        self._loading = True
-        self._table = _load_table()
-        self._is_loaded = True
 
     def load_in_background(self) -> None:
         """Load the table in the background."""

@@ -104,7 +104,7 @@ class StandIn:
             parts = counted
         local = RateLimitPool(pool.name, self._divide(parts), store.clock)
         recent = pool.admissions.recent(store.clock.now())
-        local.post(_count_as_admitted, local, [recent[key] for key in pool.rates])
+        local.apply(_count_as_admitted, local, [recent[key] for key in pool.rates])
         for client in store.clients(pool):
             for permit in list(client.active.values()):
                 permit.settle_locally = _take_slot(local)
@@ -166,8 +166,8 @@ def _count_as_admitted(now: float, local: RateLimitPool, recent: Sequence[Sequen
 def _take_slot(local: RateLimitPool) -> Callable[[AttemptResult], None]:
     """Count an attempt that the store admitted as in flight in *local*; return what ends that."""
     slots = local.slots
-    local.post(lambda _: slots.take())
-    return lambda _: local.post(lambda _: slots.give_back())
+    local.apply(lambda _: slots.take())
+    return lambda _: local.apply(lambda _: slots.give_back())
 
 
 def _divide_rate(rate: Rate, parts: int) -> Rate:

@@ -65,7 +65,7 @@ class RateLimitPool:
         Only a rate of a period that the pool has not had so far begins at nothing.
         """
         if options != self.options:
-            self._change(self._apply_options, options)
+            self.apply(self._apply_options, options)
 
     async def acquire(
         self,
@@ -116,7 +116,7 @@ class RateLimitPool:
             ends = self.clock.now() + max_wait
             until = ends if until is None else min(until, ends)
         permit = Permit(self._give_back, amounts, needs, until, wait_budget, source, max_wait)
-        self._change(self._admit_or_enqueue, permit, counters)
+        self.apply(self._admit_or_enqueue, permit, counters)
         if permit.refusal is not None:
             raise permit.refusal
         return permit
@@ -128,11 +128,11 @@ class RateLimitPool:
             async with asyncio.timeout(most):
                 await permit.wait()
         except TimeoutError:
-            self._change(self._cancel_request, permit)
+            self.apply(self._cancel_request, permit)
             why = "(`max_wait`)" if most == self.options.max_wait else "and another model can be asked"
             raise self._rejected(f"had no room within {most:g} s {why}") from None
         except BaseException as error:
-            finish(permit.loop, error, partial(self._change, self._cancel_request, permit))
+            finish(permit.loop, error, partial(self.apply, self._cancel_request, permit))
             raise
         if permit.refusal is not None:
             raise permit.refusal
@@ -154,14 +154,14 @@ class RateLimitPool:
 
     def update_from_headers(self, permit: Permit, told: Mapping[str, tuple[int, float]]) -> None:
         """The vendor has told, before the attempt of *permit* is over, what is left and for how many seconds."""
-        self._change(self._apply_headers, permit, told)
+        self.apply(self._apply_headers, permit, told)
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {self.left()}>"
 
     # -- one change at a time ------------------------------------------------------------------------------------------
 
-    def _change(self, change: Callable[..., None], *args: Any) -> None:
+    def apply(self, change: Callable[..., None], *args: Any) -> None:
         """Do `change(now, *args)`, and let in whoever can pass after it."""
         with self._lock:
             now = self._time()
@@ -239,7 +239,7 @@ class RateLimitPool:
             self._timers.pop(permit.loop).stop()
 
     def _tick(self) -> None:
-        self._change(self._do_nothing)
+        self.apply(self._do_nothing)
 
     def _do_nothing(self, now: float) -> None:
         """What is to be done when time has passed is done after every change."""
@@ -330,7 +330,7 @@ class RateLimitPool:
             self._settled(now, permit, AttemptResult(sent=False))
 
     def _give_back(self, permit: Permit, result: AttemptResult) -> None:
-        self._change(self._settled, permit, result)
+        self.apply(self._settled, permit, result)
 
     def _settled(self, now: float, permit: Permit, result: AttemptResult) -> None:
         if permit.state is not State.HELD:
