@@ -8,6 +8,7 @@ from modelhub.messages.blocks import TextBlock
 from modelhub.testing import FaultServer, VirtualClock, reroute_config, run_virtual
 
 MARK = {"type": "ephemeral"}
+HOUR_MARK = {"type": "ephemeral", "ttl": "1h"}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 MESSAGES = [
     {"role": "system", "content": "You are brief."},
@@ -82,6 +83,21 @@ def test_the_callers_own_marks_stay_and_count():
     assert len(marks) == 4
     assert [mark.get("ttl") for path, mark in marks.items() if path[0] == "messages"] == ["1h"] * 3
     assert ("tools", 0) in marks
+
+
+@pytest.mark.parametrize(
+    ("ttl", "own", "lasting"),
+    [
+        ("1h", {"type": "ephemeral"}, {("tools", 0): "1h", ("system", 0): None, ("messages", 2, "content", 0): None}),
+        ("5m", HOUR_MARK, {("tools", 0): "1h", ("system", 0): "1h", ("messages", 2, "content", 0): None}),
+        ("1h", HOUR_MARK, {("tools", 0): "1h", ("system", 0): "1h", ("messages", 2, "content", 0): "1h"}),
+    ],
+)
+def test_no_mark_for_an_hour_comes_after_one_for_minutes(ttl, own, lasting):
+    """The vendor refuses that, in the order of tools, system and messages; the caller's own marks decide."""
+    system = {"role": "system", "content": [{"type": "text", "text": "You are brief.", "cache_control": own}]}
+    body = run_virtual(send("anthropic", [system, *MESSAGES[1:]], options={"ttl": ttl}))
+    assert {place: mark.get("ttl") for place, mark in find_marks(body).items()} == lasting
 
 
 def test_the_callers_own_mark_of_a_tool_stays():

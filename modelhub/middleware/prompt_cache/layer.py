@@ -31,6 +31,8 @@ __all__ = ["MAX_MARKS", "PromptCache", "place_marks"]
 MAX_MARKS = 4
 """How many marks Anthropic, DashScope and OpenAI take in one request (Anthropic refuses more)."""
 _HOUR = 3600.0
+_HOUR_MARK: Mapping[str, Any] = {"type": "ephemeral", "ttl": "1h"}
+_MINUTES_MARK: Mapping[str, Any] = {"type": "ephemeral"}
 
 
 class PromptCache(Layer):
@@ -42,7 +44,7 @@ class PromptCache(Layer):
         super().__init__(inner)
         self.options = options
         *_, self._provider = self.stack()
-        self._mark: Mapping[str, Any] = {"type": "ephemeral", **({"ttl": "1h"} if options.ttl >= _HOUR else {})}
+        self._mark = _HOUR_MARK if options.ttl >= _HOUR else _MINUTES_MARK
 
     @classmethod
     def wrap(
@@ -72,26 +74,52 @@ class PromptCache(Layer):
 def place_marks(request: ChatRequest, places: Sequence[str], mark: Mapping[str, Any]) -> ChatRequest:
     """Return *request* with a *mark* at each of *places* that has none, and with at most `MAX_MARKS` in all.
 
-    Of more marks of the caller's than that, the last ones are kept.
+    Of more marks of the caller's than that, the last ones are kept. Vendors take marks for an hour only before those
+    for minutes, so that a mark between the caller's own is as long as these allow.
     """
     messages, tools = list(request.messages), list(request.tools)
-    free = MAX_MARKS - _count_marks(request)
+    own = _list_marks(request)
+    free = MAX_MARKS - sum(map(len, own))
     if "tools" in places and tools and tools[-1].cache is None and free > 0:
-        tools[-1], free = replace(tools[-1], cache=mark), free - 1
+        tools[-1], free = replace(tools[-1], cache=_fit_lifetime(mark, own[:1], own[1:])), free - 1
     if "system" in places and free > 0:
-        free -= _mark_last(
-            messages, [index for index, message in enumerate(messages) if message.role == "system"], mark
-        )
+        system = [index for index, message in enumerate(messages) if message.role == "system"]
+        free -= _mark_last(messages, system, _fit_lifetime(mark, own[:2], own[2:]))
     if "last" in places and free > 0:
-        free -= _mark_last(messages, list(range(len(messages))), mark)
+        free -= _mark_last(messages, list(range(len(messages))), _fit_lifetime(mark, own, ()))
     if free < 0:
         _remove_first_marks(messages, tools, -free)
     return request.replace(messages=tuple(messages), tools=tuple(tools))
 
 
-def _count_marks(request: ChatRequest) -> int:
-    blocks = sum(_mark_of(block) is not None for message in request.messages for block in message.blocks)
-    return blocks + sum(tool.cache is not None for tool in request.tools)
+_Marks = Sequence[Sequence[Mapping[str, Any]]]
+
+
+def _list_marks(request: ChatRequest) -> _Marks:
+    """Return the caller's marks of tools, of the system's messages and of others: the order of a vendor's cache."""
+    tools = [tool.cache for tool in request.tools if tool.cache is not None]
+    system, others = (
+        [
+            mark
+            for message in request.messages
+            if (message.role == "system") is is_system
+            for block in message.blocks
+            if (mark := _mark_of(block)) is not None
+        ]
+        for is_system in (True, False)
+    )
+    return tools, system, others
+
+
+def _fit_lifetime(mark: Mapping[str, Any], before: _Marks, after: _Marks) -> Mapping[str, Any]:
+    """Return *mark*, with the lifetime that the caller's marks *before* and *after* it allow."""
+    if not all(_lasts_an_hour(own) for marks in before for own in marks):
+        return _MINUTES_MARK
+    return _HOUR_MARK if any(_lasts_an_hour(own) for marks in after for own in marks) else mark
+
+
+def _lasts_an_hour(mark: Mapping[str, Any]) -> bool:
+    return bool(mark.get("ttl") == _HOUR_MARK["ttl"])
 
 
 def _mark_of(block: ContentBlock) -> Mapping[str, Any] | None:
