@@ -11,6 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from modelhub.accounting.location import LedgerError, LedgerLocation
+from modelhub.core.process import register_at_fork
 
 __all__ = ["LedgerDatabase", "RejectedRecord"]
 
@@ -31,6 +32,12 @@ class LedgerDatabase(ABC):
 
     def __init__(self, location: LedgerLocation) -> None:
         self.location = location
+        self.reset_after_fork()
+        register_at_fork(self)
+
+    @abstractmethod
+    def reset_after_fork(self) -> None:
+        """Make the engines, whose locks another thread of the parent may hold."""
 
     @abstractmethod
     def connect_for_writing(self, timeout: float) -> Connection:

@@ -1,11 +1,13 @@
-"""The ledger: a file with every finished call, written in batches by a background thread.
+"""The ledger: a database with every finished call, written in batches by a background thread.
 
 If the process is killed, at most the last batch is lost: a call that ends while a whole batch is unwritten waits a few
 milliseconds for the writer. With a batch of 1, or no delay, each call is written before it returns, unless another
-process has locked the file: then the writer thread waits for the lock, and the call does not.
+process has locked the file, or a database over the network takes longer than 0.1 s: then the writer thread waits, and
+the call does not. No call ever speaks to a database over the network itself.
 
 A ledger that cannot be written never fails or delays a call: its records are kept in memory, writing is retried, and
-`health` shows the error. A file that was deleted or moved away is created again.
+`health` shows the error. Beyond 100,000 records, the oldest are dropped, counted as lost, and that is logged. A file
+that was deleted or moved away is created again.
 
 The garbage collector may end a call at any point, also while the code below runs. So `put` takes no lock that its own
 thread may hold: it uses a deque, whose ends are atomic, and a bare lock as the wake-up event.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -38,6 +41,10 @@ BACKPRESSURE = 0.005  # the longest time in seconds that a call waits for the wr
 WRITER_TIMEOUT = 5.0  # seconds to wait for another process's lock, in the writer thread
 CALL_TIMEOUT = 0.002  # the same, where a call waits
 EXIT_TIMEOUT = 1.0  # the same, when the process exits
+SYNCHRONOUS_WAIT = (
+    0.1  # the longest time that a call waits for a database over the network, if it is to be written first
+)
+STALL_TIME = 0.05  # a database over the network that takes longer for a batch is not waited for
 MAX_PAUSE = 30.0  # seconds between two attempts to write
 
 
@@ -60,6 +67,7 @@ class Ledger:
         self._batch = batch
         self._delay = max_delay
         self._synchronous = batch <= 1 or max_delay == 0
+        self._max_unwritten = 1 if self._synchronous else batch  # with this many records, a call waits for the writer
         self._batch_start = max(1, batch // 2)  # this many records make the writer start
         self._make_record = record
         self._closed = False
@@ -71,7 +79,8 @@ class Ledger:
     def _reset(self) -> None:
         self._signature = uuid4().hex[:12]
         self._queue: deque[CallEnded] = deque()
-        self._writing = self._written = self._lost = 0
+        self._writing = self._written = self._lost = self._dropped = 0
+        self._write_start: float | None = None  # when the batch was begun that is being written
         self._wakeup = new_lock()
         self._wakeup.acquire()
         self._wakeup_pending = False  # whether the writer was notified already
@@ -120,12 +129,12 @@ class Ledger:
         self._queue.append(event)
         if len(self._queue) > MAX_PENDING:
             self._drop_oldest()
-        if (self._synchronous or self._closed) and not (self._error or self._is_locked):
+        if (self._synchronous or self._closed) and not (self._error or self._is_locked or self.database.is_remote):
             self._write(CALL_TIMEOUT)
             if not self._queue:
                 return
         self._start_or_wake_writer()
-        if self._unwritten() >= self._batch:
+        if self._unwritten() >= self._max_unwritten:
             self._apply_backpressure()
 
     def flush(self, timeout: float = 10.0) -> None:
@@ -153,11 +162,12 @@ class Ledger:
         """
         self._closed = True
         self._notify()
-        if self._thread is None or self._thread.join(timeout):
+        # A database over the network that has just failed would only take more time.
+        if (self._thread is None or self._thread.join(timeout)) and not (self._error and self.database.is_remote):
             self._write(EXIT_TIMEOUT)
-        if self._queue:
-            location, count = self.database.location, len(self._queue)
-            _log.error("%d calls could not be written to the ledger %s: %s", count, location, self._error)
+        if count := self._unwritten():
+            reason = self._error or "there is no answer yet"
+            _log.error("%d calls could not be written to the ledger %s: %s", count, self.database.location, reason)
 
     def close_at_exit(self) -> None:
         """Write all pending calls when the process exits; calls that end even later are written at once."""
@@ -197,15 +207,24 @@ class Ledger:
             self._starting.release()
 
     def _apply_backpressure(self) -> None:
-        """Wait briefly for the writer, unless the file is locked or cannot be written."""
-        deadline = time.monotonic() + BACKPRESSURE
-        while self._unwritten() >= self._batch and not (self._error or self._is_locked) and time.monotonic() < deadline:
+        """Wait briefly for the writer, unless the ledger is locked, stalled or cannot be written."""
+        is_remote = self.database.is_remote
+        deadline = time.monotonic() + (SYNCHRONOUS_WAIT if self._synchronous and is_remote else BACKPRESSURE)
+        while self._unwritten() >= self._max_unwritten and time.monotonic() < deadline:
+            if self._error or self._is_locked or (is_remote and self._is_stalled()):
+                return
             sleep(0.0005)
+
+    def _is_stalled(self) -> bool:
+        """Return whether the batch that is being written takes too long for calls to wait for it."""
+        start, limit = self._write_start, SYNCHRONOUS_WAIT if self._synchronous else STALL_TIME
+        return start is not None and time.monotonic() - start > limit
 
     def _drop_oldest(self) -> None:
         with contextlib.suppress(IndexError):
             self._queue.popleft()
             self._lost += 1
+            self._dropped += 1
 
     # -- the writer's side -----------------------------------------------------------------------------------------
 
@@ -217,7 +236,7 @@ class Ledger:
                 self._wait_for_batch()
             else:
                 pause = min(MAX_PAUSE, 2 * pause or 0.25)
-                self._pause(pause)
+                self._pause(pause * random.uniform(0.75, 1))  # several processes do not come back at once
             self._write_with_timeout()
             pause = pause if self._error is not None else 0.0
         self._write_with_timeout()
@@ -237,8 +256,9 @@ class Ledger:
             sleep(0.05)
 
     def _write_with_timeout(self) -> None:
-        self._write(CALL_TIMEOUT)
-        if self._is_locked:  # calls no longer wait for the writer now
+        if not self.database.is_remote:
+            self._write(CALL_TIMEOUT)
+        if self._is_locked or self.database.is_remote:  # calls do not wait for the lock
             self._write(WRITER_TIMEOUT)
 
     def _write(self, timeout: float) -> None:
@@ -260,31 +280,55 @@ class Ledger:
 
     def _write_batch(self, timeout: float) -> bool:
         """Write up to 1000 records; return whether they were written."""
-        self._writing = count = min(len(self._queue), 1000)
-        events = [self._queue.popleft() for _ in range(count)]
+        self._writing = min(len(self._queue), 1000)
+        events = [self._queue.popleft() for _ in range(self._writing)]
+        self._write_start = time.monotonic()
+        unwritten = [events]
         try:
-            self._store_records([self._make_record(event) for event in events], timeout)
+            while unwritten:
+                unwritten[:1] = self._write_or_divide(unwritten[0], timeout)
+                self._writing = sum(map(len, unwritten))
         except LedgerError as error:
-            self._queue.extendleft(reversed(events))
+            self._queue.extendleft(event for part in reversed(unwritten) for event in reversed(part))
             self._is_locked = error.locked
             if not self._is_locked or timeout > CALL_TIMEOUT:
                 self._mark_failed(error)
             return False
-        except Exception:
-            self._lost += count
-            _log.exception("%d calls could not be recorded", count)
-        else:
-            self._written += count
-            self._mark_healthy()
         finally:
-            self._writing = 0
+            self._writing, self._write_start = 0, None
+        self._mark_healthy()
         return True
 
+    def _write_or_divide(self, events: list[CallEnded], timeout: float) -> list[list[CallEnded]]:
+        """Write *events*. Returns what remains: nothing, or two halves if one of them cannot be recorded."""
+        try:
+            self._store_records([self._make_record(event) for event in events], timeout)
+        except LedgerError:
+            raise
+        except Exception:
+            if len(events) > 1:
+                middle = len(events) // 2
+                return [events[:middle], events[middle:]]
+            self._lost += 1
+            _log.exception("a call could not be recorded")
+        else:
+            self._written += len(events)
+        return []
+
     def _store_records(self, records: list[UsageRecord], timeout: float) -> None:
+        """Write *records*. Raises LedgerError, and what the ledger cannot store as another exception."""
         if self._store is not None and not self._store.is_current():
             self._close_store()  # the file was deleted or moved away
-        if self._store is None:
-            self._store = Store(self.database, timeout)
+        if self._store is not None:
+            try:
+                self._store.add(records, self._signature, timeout)
+            except LedgerError as error:
+                if not error.disconnected:
+                    raise
+                self._close_store()  # perhaps long ago: with a new connection, they are written at once
+            else:
+                return
+        self._store = Store(self.database, timeout)
         self._store.add(records, self._signature, timeout)
 
     def _mark_failed(self, error: LedgerError) -> None:
@@ -292,12 +336,21 @@ class Ledger:
         previous, self._error = self._error, str(error)
         if previous != self._error:
             _log.error("the ledger %s cannot be written, and is retried: %s", self.database.location, self._error)
+        self._report_dropped()
 
     def _mark_healthy(self) -> None:
         self._is_locked = False
         if self._error is not None:
             self._error = None
             _log.warning("the ledger %s can be written again", self.database.location)
+            self._report_dropped()
+
+    def _report_dropped(self) -> None:
+        """Log how many calls were dropped since this was logged last."""
+        count, self._dropped = self._dropped, 0
+        if count:
+            message = "%d calls are lost: more than %d could not be written to the ledger %s"
+            _log.error(message, count, MAX_PENDING, self.database.location)
 
     def _close_store(self) -> None:
         store, self._store = self._store, None

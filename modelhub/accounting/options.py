@@ -5,8 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
+from modelhub.accounting.location import validate_url
 from modelhub.options import Duration, Options
 
 __all__ = ["SpendingOptions", "UsageOptions"]
@@ -18,8 +20,9 @@ class UsageOptions(Options):
     cost: bool | Literal["auto"] = "auto"
     """Whether costs are computed. `auto` loads the table of published prices when a cost is first needed, if the table
     is installed (the extra `prices`). `true` requires the table and loads it with the hub. `false` turns costs off."""
-    ledger: Annotated[str, Field(min_length=1)] | None = None
-    """An SQLite file that records every call, such as `usage.db`; a relative path is relative to this file's folder."""
+    ledger: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)  # it may hold a password
+    """Where every call is recorded: an SQLite file, such as `usage.db` (a relative path is relative to this file's
+    folder), or a PostgreSQL database, such as `postgresql://user:${PGPASSWORD}@host/database` (extra `postgres`)."""
     batch: Annotated[int, Field(ge=0, le=10_000)] = 50
     """How many finished calls may be pending before they are written; with 0 or 1, each is written before it ends."""
     max_delay: Annotated[float, Duration(0, 60)] = 1.0
@@ -27,6 +30,15 @@ class UsageOptions(Options):
     refresh: Annotated[float, Duration(0.1, 3600)] = 5.0
     """How often the spending of other processes that write the same ledger is read again, in the background. Together,
     processes may exceed a budget by what they spend in this time and their `max_delay`, and by calls under way."""
+
+    @field_validator("ledger")
+    @classmethod
+    def _check_ledger(cls, ledger: str | None) -> str | None:
+        try:
+            validate_url(ledger or "")
+        except ValueError as error:
+            raise PydanticCustomError("ledger", "{reason}", {"reason": str(error)}) from None
+        return ledger
 
 
 class SpendingOptions(Options):

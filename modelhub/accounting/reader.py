@@ -14,6 +14,7 @@ from modelhub.accounting.location import LedgerError, LedgerLocation
 from modelhub.accounting.schema import MIGRATIONS, get_tables, read_version, select_columns
 from modelhub.accounting.sqlite_database import SqliteDatabase
 from modelhub.core.errors import ConfigError
+from modelhub.version import install_command
 
 __all__ = ["LedgerReader", "open_database", "open_ledger"]
 
@@ -34,7 +35,11 @@ def open_database(location: LedgerLocation) -> LedgerDatabase:
     """Return the database at *location*; nothing is connected yet. Raises ConfigError without its driver."""
     if location.path is not None:
         return SqliteDatabase(location, location.path)
-    raise ConfigError("a ledger in PostgreSQL is not supported yet")
+    try:
+        from modelhub.accounting.postgres_database import PostgresDatabase
+    except ImportError:
+        raise ConfigError(f"the ledger {location} needs psycopg: {install_command('postgres')}") from None
+    return PostgresDatabase(location, location.url or "")
 
 
 @contextmanager

@@ -35,8 +35,11 @@ class SqliteDatabase(LedgerDatabase):
     driver_error = sqlite3.Error
 
     def __init__(self, location: LedgerLocation, path: Path) -> None:
-        super().__init__(location)
         self._path = path
+        super().__init__(location)
+
+    def reset_after_fork(self) -> None:
+        """Make the engine for reading; each connection for writing has its own."""
         self._reading = _make_engine(self._open_for_reading, "BEGIN")
 
     def connect_for_writing(self, timeout: float) -> Connection:

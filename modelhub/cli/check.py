@@ -92,7 +92,22 @@ def _load(file: ConfigFile, profile: str | None) -> tuple[Loaded, list[Entry]]:
     from modelhub.hub import find_config_file
 
     loaded = load_file(find_config_file(file), profile=profile)
+    _check_ledger(loaded)
     return loaded, list(list_entries(loaded, find_missing(loaded, check_clients=True)))
+
+
+def _check_ledger(loaded: Loaded) -> None:
+    """Raise ConfigError if the driver of the ledger's database is not installed."""
+    from modelhub.accounting.location import is_server_url, parse_location
+
+    ledger = loaded.config.usage.ledger
+    if ledger is not None and is_server_url(ledger):
+        from modelhub.accounting.reader import open_database
+
+        try:
+            open_database(parse_location(ledger))
+        except ConfigError as error:
+            raise ConfigError([loaded.problem(("usage", "ledger"), str(error))]) from None
 
 
 def _print_config_error(error: ConfigError, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from modelhub.accounting.location import parse_location
 from modelhub.cli.chain_plan import TOKENS, Member, Plan, WorstCase
 from modelhub.cli.chain_warnings import list_warnings
 from modelhub.cli.output import align_columns, format_cost, format_count, format_duration, format_setting, make_line
@@ -42,6 +43,7 @@ def format_plan(plan: Plan) -> list[Text]:
         *_label_lines("left", [f"{pool.name}: {pool.left()} ({_find_scope(plan)})" for pool in _make_pools(plan)]),
         *_label_lines("budgets", _format_budgets(plan)),
         *_label_lines("shared", _format_shared(plan)),
+        *_label_lines("ledger", [f"calls are recorded in {ledger}"] if (ledger := _find_ledger(plan)) else []),
         *_label_lines("files", _format_files(plan)),
         *_label_lines("watch", list_warnings(plan), "yellow"),
         *_format_origins(plan),
@@ -80,6 +82,12 @@ def _make_shared_dict(plan: Plan) -> dict[str, Any] | None:
         return None
     address = describe_address(shared.url.get_secret_value())
     return {**shared.model_dump(mode="json", exclude={"url"}), "address": address}
+
+
+def _find_ledger(plan: Plan) -> str | None:
+    """Return where calls are recorded, without credentials, or None."""
+    ledger = plan.loaded.config.usage.ledger
+    return None if ledger is None else str(parse_location(ledger))
 
 
 def _format_files(plan: Plan) -> list[str]:
@@ -303,6 +311,7 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
         "left": {pool.name: pool.left().as_dict() for pool in _make_pools(plan)},
         "budgets": {name: budget.model_dump(mode="json") for name, budget in plan.find_budgets().items()},
         "shared": _make_shared_dict(plan),
+        "ledger": _find_ledger(plan),
         "files": plan.loaded.config.files.allow,
         "watch": list_warnings(plan),
         "where": [
