@@ -93,10 +93,12 @@ def _hide_credentials(url: str) -> str:
     return f"postgresql://{host}/{database or parameters.get('dbname', '')}"
 
 
-def _find_secrets(url: str) -> set[str]:
-    """Return every spelling of the passwords in *url*."""
+def _find_secrets(url: str) -> list[str]:
+    """Return every spelling of the passwords in *url*, the longest first."""
     content = _split_url(url)
     password = content.rpartition("@")[0].partition(":")[2]
     pairs = [pair.partition("=") for pair in content.partition("?")[2].split("&")]
     secrets = [password, *(value for key, _, value in pairs if "password" in key)]
-    return {spelling for secret in secrets for spelling in (secret, unquote(secret)) if spelling}
+    secrets += re.split("[:@/?#]", password)  # what the driver may have taken for other parts of the URL
+    spellings = {spelling for secret in secrets for spelling in (secret, unquote(secret)) if spelling}
+    return sorted(spellings, key=len, reverse=True)

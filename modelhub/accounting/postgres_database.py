@@ -24,6 +24,7 @@ __all__ = ["PostgresDatabase"]
 _CONNECT_TIMEOUT = 5.0  # for each address of the host
 _WRITING_TIMEOUT = 10.0  # for each answer of the database
 _READING_TIMEOUT = 120.0
+_IDLE_TIMEOUT = 10.0  # until the database ends the transaction of a process that is frozen, for which others wait
 _MIGRATION_LOCK = 0x6D6F64656C687562  # the number of a lock in the database: "modelhub"
 _DISCONNECTED = ("08", "57")  # the classes of errors of a connection, and of one that the server has ended
 _APPLICATION_NAME = "modelhub"
@@ -51,6 +52,7 @@ class PostgresDatabase(LedgerDatabase):
             "postgresql+psycopg://",
             creator=lambda: _TimedConnection.open(self._url, timeout),
             poolclass=NullPool,
+            pool_reset_on_return=None,  # it is closed, and may be lost
             hide_parameters=True,
             paramstyle="format",
             use_native_hstore=False,
@@ -90,7 +92,8 @@ class PostgresDatabase(LedgerDatabase):
 
     def make_error(self, error: BaseException, message: str) -> Exception:
         """Return a LedgerError or RejectedRecord with *message* for *error*."""
-        if isinstance(error, DataError | IntegrityError):
+        is_unknown_type = isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None
+        if is_unknown_type or isinstance(error, DataError | IntegrityError):
             return RejectedRecord(message)
         is_lost = isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in _DISCONNECTED
         return LedgerError(
@@ -104,7 +107,7 @@ def _make_settings(timeout: float) -> str:
     """Return the statements that bound a transaction: how long it waits for locks, and the others for a frozen one."""
     return (
         f"SET LOCAL lock_timeout = {round(timeout * 1000)}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {round(_WRITING_TIMEOUT * 1000)}"
+        f"SET LOCAL idle_in_transaction_session_timeout = {round(_IDLE_TIMEOUT * 1000)}"
     )
 
 

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -113,7 +114,7 @@ class SqliteDatabase(LedgerDatabase):
 
     def make_error(self, error: BaseException, message: str) -> Exception:
         """Return a LedgerError or RejectedRecord with *message* for *error*."""
-        if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError):
+        if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError) or "binding parameter" in message:
             return RejectedRecord(message)
         code: int = getattr(error, "sqlite_errorcode", 0)
         return LedgerError(message, locked=(code & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
@@ -121,7 +122,8 @@ class SqliteDatabase(LedgerDatabase):
 
 def _make_engine(connect: Callable[[], sqlite3.Connection], begin: str) -> Engine:
     """Return an engine whose connections are made by *connect*, and whose transactions start with *begin*."""
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    options: dict[str, Any] = {"poolclass": NullPool, "pool_reset_on_return": None, "hide_parameters": True}
+    engine = create_engine("sqlite://", creator=connect, **options)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
