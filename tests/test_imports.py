@@ -20,6 +20,11 @@ NEVER = SDKS | HTTP_STACKS
 
 SCRIPTED_FILE = "version: 1\nmodels: {a: {provider: scripted, reply: x}}"
 OPENAI_ENTRY = {"provider": "openai", "model_name": "x", "api_key": "k"}
+BUDGET = {
+    "version": 1,
+    "models": {"m": {"provider": "scripted"}},
+    "budgets": {"b": {"tokens": 1, "per": "day"}},
+}
 CALLS = """
 import asyncio
 overloaded, broken = [{"fail": "Overloaded", "status": 503}], [{"say": "one two three", "break_after": 2}]
@@ -51,6 +56,7 @@ STEPS = {
     "from modelhub.providers.gemini import GeminiChatModel; GeminiChatModel('m', 'k').missing()": NEVER,
     "from modelhub.providers.ollama import OllamaChatModel; OllamaChatModel('m').missing()": NEVER,
     f"modelhub.Hub.from_dict({{'version': 1, 'models': {{'m': {OPENAI_ENTRY!r}}}}})": NEVER | LATER,
+    f"modelhub.Hub.from_dict({BUDGET!r})": (NEVER | LATER) - {"genai_prices"},
     CALLS: NEVER | LATER - {"tenacity"},
 }
 """What is done, and what must not be loaded afterwards."""
