@@ -188,7 +188,8 @@ def test_the_command_shows_it(ledger, tmp_path, monkeypatch):
     """As a table, CSV and a page; a reference in the file is filled in, and no password is shown."""
     monkeypatch.chdir(tmp_path)
     models = "models: {m: {provider: scripted, pricing: {input: 1, output: 1}}}"
-    text = f"version: 1\n{models}\nusage: {{ledger: '${{LEDGER_URL}}', batch: 0}}\n"
+    usage = "usage: {ledger: '${LEDGER_URL}', batch: 0}\nbudgets: {b: {tokens: 1000, per: 9999d}}"
+    text = f"version: 1\n{models}\n{usage}\n"
     (tmp_path / "models.yaml").write_text(text, encoding="utf-8")
     monkeypatch.setenv("LEDGER_URL", ledger.url)
 
@@ -207,6 +208,8 @@ def test_the_command_shows_it(ledger, tmp_path, monkeypatch):
     assert {row["name"]: row["calls"] for row in rows} == {"ann": "2", "bob": "1"}
     assert run("usage", "--ledger", ledger.url).stdout.splitlines()[1].split()[:2] == ["m", "3"]
     assert "ann" in run("usage", "--html", "-").stdout
+    assert run("usage", "--only", "tag:user=bob", "--by", "chain").stdout.splitlines()[1].split()[:2] == ["m", "1"]
+    assert "18 of 1,000" in run("usage").stdout
     assert run("fit", "m", "--from-ledger").exit_code == 0
 
 
