@@ -12,6 +12,7 @@ from modelhub.build import Builder
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.context import Services
 from modelhub.core.model import ChatModelBase
+from modelhub.middleware.build_context import RenewModel
 from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ class Surroundings:
     """What a hub has whatever its configuration says: the *services* it was made with, and its *calls* under way.
 
     *find_model* returns the provider of an entry of the current configuration, for telemetry. *close_idle* closes
-    models that no call will use again.
+    models that no call will use again. *renew* is that of `Builder`.
     """
 
     services: Services
     calls: ActiveCalls
     find_model: Callable[[str], ChatModelBase | None]
     close_idle: Callable[[Sequence[ChatModelBase]], None]
+    renew: RenewModel
 
 
 class Assembly:
@@ -76,6 +78,7 @@ class Assembly:
             limit_store=self.shared,
             previous=previous.builder if previous is not None else None,
             close_idle=surroundings.close_idle,
+            renew=surroundings.renew,
         )
 
     def _find_shared(self, surroundings: Surroundings) -> SharedStore | None:

@@ -11,16 +11,16 @@ from pydantic import SecretStr
 
 from modelhub.core.context import Services
 from modelhub.core.errors import NotConfigured
-from modelhub.core.model import ChatModelBase
+from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
-from modelhub.middleware.build_context import BuildContext, SharedState
+from modelhub.middleware.build_context import BuildContext, RenewModel, SharedState
 from modelhub.middleware.chain.arms import Arm, Arms, ArmState
 from modelhub.middleware.chain.call_keys import BuiltModel, CallKeyModel, CallKeyStates, KeyState
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.limit.store import LimitPool, LimitStore, LocalLimitStore
-from modelhub.middleware.retry.layer import RetryBudget
+from modelhub.middleware.retry.layer import Retry, RetryBudget
 from modelhub.middleware.retry.options import RetryOptions
 from modelhub.options import ParametersOptions, ProviderOptions
 from modelhub.registry import list_layers
@@ -85,7 +85,7 @@ class Builder:
     *accounts* has prices and budgets, and *limit_store* the pools of limits (None: they are kept in this process).
     *close_idle* is called with models that no call will use again.
     *previous* is the builder of the configuration before, which this one is to replace: limits, breakers and unchanged
-    models are the same objects; `take_over` completes the change.
+    models are the same objects; `take_over` completes the change. *renew* renews the secrets of a model.
     """
 
     loaded: Loaded
@@ -93,6 +93,7 @@ class Builder:
     accounts: Accounting | None = None
     limit_store: LimitStore | None = None
     previous: Builder | None = None
+    renew: RenewModel | None = None
     close_idle: Callable[[Sequence[ChatModelBase]], None] = _leave_open
     pools: dict[str, LimitPool[Any]] = field(init=False, default_factory=dict)
     _shared: SharedState = field(init=False, repr=False)
@@ -186,6 +187,14 @@ class Builder:
         own = next((stack.model for stack in stacks if stack.model is not None), None)
         return own or self._call_keys.find_provider(name)
 
+    def find_retry(self, label: str) -> ChatModelBase | None:
+        """Return the layer `Retry` of the model or key *label*; None if there is no such model, or it lacks a key."""
+        if label not in self._entries:
+            return None
+        model = self.stack(label)
+        layers = model.stack() if isinstance(model, Layer) else ()
+        return next((layer for layer in layers if isinstance(layer, Retry)), None)
+
     def chain(self, name: str) -> Chain:
         """Build the chain *name*, or the model *name* as a chain of one."""
         options = self.loaded.chains.get(name)
@@ -262,7 +271,8 @@ class Builder:
         if entry.call_key is not None:
             return _Stack(self._make_call_key_model(entry, entry.call_key, provider))
         identity = _make_endpoint_key(entry.options)
-        build_context = BuildContext(self.services, identity, self._shared, label)
+        renew = self.renew if entry.name in self.loaded.renewable else None
+        build_context = BuildContext(self.services, identity, self._shared, label, renew)
         return _Stack(_add_layers(provider, entry, build_context), provider, identity, _read_variables(entry.options))
 
     def _make_call_key_model(self, entry: ModelEntry, call_key: str, template: ChatModelBase) -> CallKeyModel:

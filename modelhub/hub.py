@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from functools import partial
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakMethod
 
-from modelhub.assembly import Assembly, Surroundings
-from modelhub.config.changes import ConfigChanges, compare
+from modelhub.config.changes import ConfigChanges
 from modelhub.config.load import Loaded
 from modelhub.config_source import CONFIG_VARIABLE, ConfigSource, find_config_file, make_pickling_error, reopen
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.call_options import as_seconds
 from modelhub.core.context import Services, bounded, tagged
-from modelhub.core.errors import ConfigError, HubClosed, InvalidRequest
-from modelhub.core.events import Reloaded, ReloadFailed
-from modelhub.core.model import ChatModelBase
-from modelhub.core.process import is_in_finalizer, register_at_fork
+from modelhub.core.errors import ConfigError, InvalidRequest
+from modelhub.core.process import is_in_finalizer
 from modelhub.core.sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
 from modelhub.core.tracebacks import raises_without_frames
-from modelhub.file_watcher import FileWatcher, require_watchfiles
+from modelhub.file_watcher import require_watchfiles
+from modelhub.live_config import LiveConfig
 from modelhub.logs import LogObserver
-from modelhub.middleware.chain.handle import ChainHandle
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.store import LimitPool
-from modelhub.retired_models import Closable, RetiredModels, close_models
+from modelhub.retired_models import close_models
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -58,45 +49,25 @@ class Hub:
     configuration.
     """
 
-    def __init__(self, loaded: Loaded, *, services: Services | None = None) -> None:
+    def __init__(self, loaded: Loaded, *, services: Services | None = None, source: ConfigSource | None = None) -> None:
         base_services = services or Services(observers=(LogObserver(),))
         self._calls = ActiveCalls(base_services.clock)
-        self._retired = RetiredModels(self._calls)
-        self._surroundings = Surroundings(base_services, self._calls, self._find_model, self._retired.close_idle)
-        self._assembly = Assembly(loaded, self._surroundings)
-        self.usage = self._assembly.accounting.meter
+        self._config = LiveConfig(loaded, source, base_services, self._calls)
+        self.usage = self._config.assembly.accounting.meter
         """The usage and cost of all calls: totals, the health of the ledger, the state of the budgets."""
-        self._chains: dict[str, ChainHandle] = {}
-        self._lock, self._reload_lock = threading.RLock(), threading.Lock()
-        self._closed = self._close_finished = False
-        self._source: ConfigSource | None = None
-        self._watcher: FileWatcher | None = None
-        self._must_watch = False  # in a forked child, from its first call on
+        self._close_finished = False
         self._has_own_services = services is not None
-        register_at_fork(self)
         register_loop_at_exit()
-
-    def reset_after_fork(self) -> None:
-        """Replace the locks in a forked child: another thread of the parent may have held them."""
-        self._lock, self._reload_lock = threading.RLock(), threading.Lock()
-        if self._watcher is not None:
-            self._watcher.forget_thread()
-            self._must_watch = True
-            for handle in self._chains.values():
-                handle.before_call = handle.before_call or self._watch_in_child
-
-    def _find_model(self, name: str) -> ChatModelBase | None:
-        return self._assembly.builder.find_model(name)
 
     @property
     def loaded(self) -> Loaded:
         """The configuration as it is now."""
-        return self._assembly.loaded
+        return self._config.loaded
 
     @property
     def services(self) -> Services:
         """The clock, the observers and whatever else calls of this hub use."""
-        return self._assembly.services
+        return self._config.assembly.services
 
     @classmethod
     @raises_without_frames(ConfigError)
@@ -119,8 +90,7 @@ class Hub:
         source = ConfigSource.from_file(find_config_file(path, environ), environ, profile)
         if watch:
             require_watchfiles()
-        hub = cls(source.load(), services=services)
-        hub._source = source
+        hub = cls(source.load(), services=services, source=source)
         if watch:
             hub.watch()
         return hub
@@ -140,9 +110,7 @@ class Hub:
         Raises ConfigError with every problem.
         """
         source = ConfigSource.from_dict(config, environ, profile)
-        hub = cls(source.load(), services=services)
-        hub._source = source
-        return hub
+        return cls(source.load(), services=services, source=source)
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
@@ -152,7 +120,7 @@ class Hub:
         The unpickled hub is a new one, which reads the file and resolves references where it is unpickled. Raises
         PicklingError for a hub with `services` or `environ` of this process, or with a literal secret in its dict.
         """
-        source = self._source
+        source = self._config.source
         if source is None:
             raise make_pickling_error("it was made from a `Loaded`; make it with `from_yaml` or `from_dict`")
         if self._has_own_services:
@@ -176,16 +144,7 @@ class Hub:
         It can be kept: after a reload, its calls are made as the new configuration says. If that has no such name,
         they raise UnknownModel. Raises UnknownModel, which lists the names that exist, and HubClosed.
         """
-        with self._lock:
-            if self._closed:
-                raise HubClosed(f"the hub is closed; `{name}` is no longer available")
-            self.loaded.check_name(name)
-            if self._must_watch:
-                self._watch_in_child()
-            if name not in self._chains:
-                self._chains[name] = ChainHandle(self._assembly.builder.chain(name))
-                self._chains[name].owner = None if self._watcher is None else self
-            return self._chains[name]
+        return self._config.get(name)
 
     __getitem__ = get
 
@@ -210,17 +169,17 @@ class Hub:
     @property
     def limits(self) -> Mapping[str, LimitPool[Any]]:
         """Every limit of the file by name; `hub.limits["tier"].left()` returns what is left of it."""
-        return MappingProxyType(self._assembly.builder.pools)
+        return MappingProxyType(self._config.assembly.builder.pools)
 
     @property
     def closed(self) -> bool:
         """Whether the hub was closed, or is being closed: then its models can no longer be called."""
-        return self._closed
+        return self._config.is_closed
 
     @property
     def shared(self) -> SharedStore | None:
         """The store of limits and budgets that processes share, None without `shared:`; `hub.shared.health`."""
-        return self._assembly.shared
+        return self._config.assembly.shared
 
     def __contains__(self, name: object) -> bool:
         return name in self.loaded
@@ -232,7 +191,7 @@ class Hub:
         return len(self.loaded.chains) + len(self.loaded.models)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open"
+        state = "closed" if self._config.is_closed else "open"
         chains, models = ", ".join(self.loaded.chains), ", ".join(self.loaded.models)
         return f"<Hub {self.loaded.file or 'from a dict'}, {state} [chains: {chains or '-'} | models: {models}]>"
 
@@ -248,20 +207,7 @@ class Hub:
         connections of models that have not changed go on; those of others are closed when no call uses them any more.
         This may wait for files and commands: in an event loop, use `await hub.areload()`. Raises HubClosed.
         """
-        with self._reload_lock:
-            source = self._source
-            if source is None:
-                raise ConfigError("this hub was made from a `Loaded`, which cannot be read again")
-            try:
-                source = source if config is None else source.with_config(config)
-                changes, retired = self._replace(source.load())
-            except ConfigError as error:
-                self.services.observe(ReloadFailed(self.loaded.file, error))
-                raise
-            self._source = source
-        self._retired.add(retired)
-        self.services.observe(Reloaded(self.loaded.file, changes))
-        return changes
+        return self._config.reload(config)
 
     async def areload(self, config: Mapping[str, Any] | None = None) -> ConfigChanges:
         """Reload as `reload` does, in a thread, so that the event loop does not wait for files and commands."""
@@ -274,58 +220,7 @@ class Hub:
         the hub goes on as it was. A forked child watches for itself from its first call on. Safe to call twice. Raises
         ConfigError without the extra `watch`, and HubClosed.
         """
-        require_watchfiles()
-        with self._lock:
-            if self._closed:
-                raise HubClosed("the hub is closed, and its file is not watched")
-            if self._watcher is None:
-                self._watcher = FileWatcher(WeakMethod(self._list_files), WeakMethod(self._reload_changed))
-                weakref.finalize(self, self._watcher.stop).atexit = False
-            self._watcher.start()
-            for handle in self._chains.values():
-                handle.owner = self  # a hub that nobody holds any more would not follow its file
-
-    def _list_files(self) -> set[Path]:
-        return set() if self._source is None else set(self._source.files)
-
-    def _reload_changed(self) -> None:
-        """Reload, in the watcher's thread; a problem was logged by then."""
-        with suppress(ConfigError):
-            self.reload()
-
-    def _watch_in_child(self) -> None:
-        """Watch in a forked child too: called before its first call."""
-        with self._lock:
-            self._must_watch = False
-            for handle in self._chains.values():
-                if handle.before_call == self._watch_in_child:
-                    handle.before_call = None
-            if self._watcher is not None and not self._closed:
-                self._watcher.start()
-
-    def _replace(self, loaded: Loaded) -> tuple[ConfigChanges, list[Closable]]:
-        """Use *loaded* from now on; return what has changed, and the models that are not used by further calls."""
-        with self._lock:
-            if self._closed:
-                raise HubClosed("the hub is closed, and cannot be reloaded")
-            assembly = Assembly(loaded, self._surroundings, self._assembly)
-            chains = {name: assembly.builder.chain(name) for name in self._chains if name in loaded}
-            changes = compare(self.loaded, loaded)
-            retired = assembly.take_over()
-            self._assembly = assembly
-            for name, handle in self._chains.items():
-                if name in chains:
-                    handle.follow(chains[name])
-                    handle.before_call = self._watch_in_child if self._must_watch else None
-                else:
-                    handle.before_call = partial(self._refuse_removed, name)
-            return changes, retired
-
-    def _refuse_removed(self, name: str) -> None:
-        """Raise UnknownModel for a call of a chain that the application holds and the configuration has no more."""
-        if self._closed:
-            raise HubClosed(f"the hub of `{name}` is closed")
-        self.loaded.check_name(name)
+        self._config.watch()
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
@@ -338,21 +233,11 @@ class Hub:
         """
         if not is_loop_running():
             raise RuntimeError("modelhub needs asyncio: the runner of this coroutine is another one")
-        self._refuse_calls()
+        self._config.refuse_calls()
         await self._calls.close(grace)
-        with self._lock:
-            owned = [*self._retired.take_all(), *self._assembly.list_owned()]
-        await close_models(owned[::-1])
+        await close_models(self._config.take_owned()[::-1])
         await self.usage.aclose()
         self._close_finished = True
-
-    def _refuse_calls(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._watcher is not None:
-                self._watcher.stop()
-            for chain in self._chains.values():
-                chain.closed = True
 
     def close(self, *, grace: float = CLOSE_GRACE) -> None:
         """Close the hub as `aclose` does, from code without an event loop, an `atexit` handler or a finalizer.
@@ -370,7 +255,7 @@ class Hub:
 
     def _close_without_loop(self) -> None:
         """Close what can be closed while the process exits; connections end with the process."""
-        self._refuse_calls()
+        self._config.refuse_calls()
         self._calls.close_without_loop()
         self.usage.close()
         self._close_finished = True

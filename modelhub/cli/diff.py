@@ -61,7 +61,7 @@ def diff(
 
     with report_errors(as_json=as_json):
         try:
-            files = [load_file(path, profile=profile) for path in (old, new)]
+            files = [load_file(path, profile=profile, runs_commands=False) for path in (old, new)]
             changes, bounds = compare(*files), _compare_bounds(*files)
         except ConfigError as error:
             _print_broken(error, as_json)

@@ -69,7 +69,7 @@ def _explain(name: str, as_json: bool, file: ConfigFile, profile: str | None) ->
     from modelhub.config.load import load_file
     from modelhub.hub import Hub, find_config_file
 
-    loaded = load_file(find_config_file(file), profile=profile)
+    loaded = load_file(find_config_file(file), profile=profile, runs_commands=False)
     if name not in loaded.models and name not in loaded.chains:
         Hub(loaded).get(name)  # raises, with what was probably meant
     plan = Plan(loaded, name, find_missing(loaded))

@@ -57,7 +57,7 @@ def find_ledger(ledger: str | None, file: Path | None, profile: str | None = Non
     from modelhub.hub import find_config_file
 
     path = find_config_file(file)
-    location = accounting.find_ledger(load_file(path, profile=profile).config.usage, path.parent)
+    location = accounting.find_ledger(load_file(path, profile=profile, runs_commands=False).config.usage, path.parent)
     if location is None:
         raise ConfigError(f"{path} has no ledger: add `usage: {{ledger: usage.db}}`")
     return location

@@ -24,7 +24,7 @@ def list_names(as_json: AsJson = False, file: ConfigFile = None, profile: Profil
         from modelhub.config.load import load_file
         from modelhub.hub import find_config_file
 
-        entries = list(list_entries(load_file(find_config_file(file), profile=profile)))
+        entries = list(list_entries(load_file(find_config_file(file), profile=profile, runs_commands=False)))
         if as_json:
             print_json(
                 [

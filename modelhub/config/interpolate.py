@@ -1,4 +1,6 @@
-"""Replace `${VAR}`, `${VAR:-default}` and `${file:/path}` in the text values of a file; `$${` stands for `${`.
+"""Replace `${VAR}`, `${VAR:-default}`, `${file:/path}` and `${cmd:a command}` in the text values of a file.
+
+`$${` stands for `${`.
 
 `${call:NAME}` stays as it is: it stands for a key that comes with each call.
 
@@ -8,20 +10,22 @@ A variable that is empty counts as unset: an empty key is no key.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
+from modelhub.config.commands import CommandResult
 from modelhub.config.problems import Report
 from modelhub.config.secrets import is_secret
 from modelhub.config.source import Document, Path
 
-__all__ = ["Interpolated", "UnresolvedReference", "get_call_key", "interpolate"]
+__all__ = ["Interpolated", "RunCommand", "UnresolvedReference", "get_call_key", "interpolate"]
 
 _REFERENCE_START = re.compile(r"\$\$\{|\$\{(?P<body>[^{}]*)\}|\$\{")
 _REFERENCE_BODY = re.compile(
-    r"file:(?P<file>.+)|call:(?P<call>[A-Za-z_]\w*)|(?P<name>[A-Za-z_]\w*)(?::-(?P<default>.*))?", re.DOTALL
+    r"file:(?P<file>.+)|cmd:(?P<command>.+)|call:(?P<call>[A-Za-z_]\w*)|(?P<name>[A-Za-z_]\w*)(?::-(?P<default>.*))?",
+    re.DOTALL,
 )
 _BARE_VARIABLE = re.compile(r"\$[A-Z][A-Z0-9_]*")
 
@@ -40,12 +44,14 @@ class Interpolated:
     """Data with its references replaced.
 
     `unset` has the references that could not be resolved; they remain in the data as they are written.
-    `from_environment` has the path of every value that came from a variable or file, which no message may show.
+    `from_environment` has the path of every value that came from a variable, file or command, which no message may
+    show, and `renewable` the path of those that came from a file or command.
     """
 
     data: Any
     unset: dict[Path, list[UnresolvedReference]] = field(default_factory=dict)
     from_environment: set[Path] = field(default_factory=set)
+    renewable: set[Path] = field(default_factory=set)
     _unset_entries: dict[Path, list[Path]] = field(default_factory=dict, repr=False)
 
     def list_unset(self, entry: Path) -> list[Path]:
@@ -56,13 +62,19 @@ class Interpolated:
         return self._unset_entries.get(entry, [])
 
 
-def interpolate(document: Document, environ: Mapping[str, str], report: Report, files: set[FilePath]) -> Interpolated:
+RunCommand = Callable[[str, FilePath], CommandResult]
+"""Runs a command in a folder."""
+
+
+def interpolate(
+    document: Document, environ: Mapping[str, str], report: Report, files: set[FilePath], run: RunCommand
+) -> Interpolated:
     """Replace every reference in *document*, and report malformed ones.
 
-    A relative path starts from the folder of the file in which it is written. Every file that is read, or looked for,
-    is added to *files*.
+    A relative path starts from the folder of the file in which it is written, where *run* runs commands too. Every file
+    that is read, or looked for, is added to *files*.
     """
-    return _Interpolator(document, environ, report, files).result
+    return _Interpolator(document, environ, report, files, run).result
 
 
 class _Interpolator:
@@ -72,14 +84,19 @@ class _Interpolator:
         environ: Mapping[str, str],
         report: Report,
         files: set[FilePath],
+        run: RunCommand,
     ) -> None:
         self.document = document
         self.environ = environ
         self.report = report
         self.files = files
+        self.run = run
+        self.renewable: set[Path] = set()
         self.unset: dict[Path, list[UnresolvedReference]] = {}
         self.from_environment: set[Path] = set()
-        self.result = Interpolated(self._interpolate(document.data, ()), self.unset, self.from_environment)
+        self.result = Interpolated(
+            self._interpolate(document.data, ()), self.unset, self.from_environment, self.renewable
+        )
 
     def _interpolate(self, data: Any, path: Path) -> Any:
         if isinstance(data, str):
@@ -102,7 +119,7 @@ class _Interpolator:
             return "${"
         body = _REFERENCE_BODY.fullmatch(match["body"] or "")
         if body is None:
-            hint = "write ${VAR}, ${VAR:-default} or ${file:/path}; $${ stands for ${ itself"
+            hint = "write ${VAR}, ${VAR:-default}, ${file:/path} or ${cmd:a command}; $${ stands for ${ itself"
             self._refuse(path, "`${` does not begin a reference", hint)
             return match[0]
         if body["call"]:
@@ -111,12 +128,19 @@ class _Interpolator:
                 self._refuse(path, f"`{match[0]}` stands for a key that comes with each call", hint)
             return match[0]
         self.from_environment.add(path)
-        value, missing = (
-            self._read_file(body["file"], path) if body["file"] else self._read_variable(body["name"], body["default"])
-        )
+        value, missing = self._read(body, path)
         if value is None:
             self.unset.setdefault(path, []).append(UnresolvedReference(missing, path, self.document.find_line(path)))
         return match[0] if value is None else value
+
+    def _read(self, body: re.Match[str], path: Path) -> tuple[str | None, str]:
+        """Return the value of a reference, or None and what to do about it."""
+        if body["name"]:
+            return self._read_variable(body["name"], body["default"])
+        self.renewable.add(path)
+        if body["command"]:
+            return self.run(body["command"], self.document.find_source(path).folder)
+        return self._read_file(body["file"], path)
 
     def _read_variable(self, name: str, default: str | None) -> tuple[str | None, str]:
         return self.environ.get(name) or default, f"set {name}"

@@ -23,7 +23,8 @@ __all__ = ["build_file_schema", "write_schema"]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = {"$ref": "#/$defs/reference"}
 _REFERENCE_DEFINITION = {
-    "description": "A reference to an environment variable or a file: ${VAR}, ${VAR:-default} or ${file:/path}.",
+    "description": "A reference to an environment variable, a file or what a command prints: ${VAR}, ${VAR:-default}, "
+    "${file:/path} or ${cmd:a command}.",
     "type": "string",
     "pattern": r"\$\{[^{}]+\}",
 }

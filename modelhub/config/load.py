@@ -2,111 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
 import gc
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from modelhub.config import source
 from modelhub.config.budgets import check_budgets
 from modelhub.config.check import OptionsChecker
+from modelhub.config.commands import COMMAND_TIMEOUT, make_runner, pretend_to_run
 from modelhub.config.contradictions import check_failures, check_model
 from modelhub.config.entries import ModelEntry, Resolved, resolve_entry
 from modelhub.config.hints import find_misspelt_key, find_model_class, suggest_missing_key
 from modelhub.config.including import ReadFile, apply_profile, include_files, read_text
 from modelhub.config.interpolate import UnresolvedReference, interpolate
+from modelhub.config.loaded import Loaded
 from modelhub.config.origins import Origin, trace_origins
 from modelhub.config.problems import Report, Source
 from modelhub.config.references import check_chains, check_limit, check_names, check_pool, check_served
-from modelhub.config.schema import VERSIONS, HubConfig, make_defaults_class
+from modelhub.config.schema import VERSIONS, HubConfig, SecretsOptions, make_defaults_class
 from modelhub.config.shared import check_shared
 from modelhub.config.source import Document, Path
 from modelhub.config.view import LocatedData, describe_path, get_value
-from modelhub.core.errors import ConfigError, Problem, UnknownModel
+from modelhub.core.errors import ConfigError
 from modelhub.core.tracebacks import raises_without_frames
-from modelhub.middleware.chain.options import ChainOptions
 from modelhub.middleware.limit.options import LimitOptions
 
 __all__ = ["Loaded", "ModelEntry", "Origin", "UnresolvedReference", "copy_plain", "load_dict", "load_file", "load_text"]
 
 _NAMED_SECTIONS = ("models", "chains", "limits", "budgets")
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A valid configuration. `file` is its name, empty for configuration from a dict."""
-
-    file: str
-    config: HubConfig = field(repr=False)
-    models: Mapping[str, ModelEntry]
-    chains: Mapping[str, ChainOptions]
-    limits: Mapping[str, LimitOptions]
-    lines: Mapping[str, int] = field(default_factory=dict)
-    """The line where each model and chain begins."""
-    profile: str | None = None
-    """The name of the profile that applies."""
-    _document: Document | None = field(default=None, repr=False)
-    _settings: Mapping[tuple[str, str], Callable[[], tuple[Origin, ...]]] = field(default_factory=dict, repr=False)
-
-    def problem(self, path: Path, message: str, hint: str = "") -> Problem:
-        """Return a problem with the value at *path* of the file, or with the enclosing value if *path* is absent."""
-        if self._document is None:
-            return Problem(message, self.file, hint=hint)
-        span = self._document.find_span(_find_written_path(self._document, path)) if path else None
-        return Report(*self._document.sources).make_problem(span, message, hint)
-
-    def list_settings(self) -> Mapping[tuple[Any, str], tuple[Origin, ...]]:
-        """Return the origins of all values of every entry, by its kind ("model", "limit", ...) and its name.
-
-        A section without named entries, such as `usage:`, is of the kind "setting".
-        """
-        return {key: find() for key, find in self._settings.items()}
-
-    def list_origins(self, name: str) -> list[Origin]:
-        """Return every value of the model or chain *name* and where it comes from. Raises UnknownModel."""
-        names = [*self.models, *self.chains]
-        if name not in names:
-            raise UnknownModel(f"no model or chain `{name}`{_suggest(name, names)}")
-        return list(self._settings["chain" if name in self.chains else "model", name]())
-
-    def __contains__(self, name: object) -> bool:
-        """Return whether *name* is a model or a chain."""
-        return name in self.models or name in self.chains
-
-    def check_name(self, name: str) -> None:
-        """Raise UnknownModel, with the names that exist and a suggestion, if *name* is no model and no chain."""
-        names = [*self.chains, *self.models]
-        if name not in names:
-            raise UnknownModel(f"no model or chain is called `{name}`{_suggest(name, names)}")
-
-
-def _suggest(name: object, names: Iterable[str]) -> str:
-    """Return the end of a message about an unknown *name*: the one of *names* that was probably meant, and all."""
-    known = list(names)
-    matches = difflib.get_close_matches(str(name), known, 1)
-    suggestion = f"; did you mean `{matches[0]}`?" if matches else ""
-    return f"{suggestion} (there are: {', '.join(known)})"
-
-
-def _find_written_path(document: Document, path: Path) -> Path:
-    """Return *path* with the alias of each key that the file uses."""
-    for key in path:
-        for aliases in _KEY_ALIASES:
-            for alias in aliases if key in aliases else ():
-                written = tuple(alias if part == key else part for part in path)
-                if written in document.places:
-                    return written
-    return path
-
-
-_KEY_ALIASES = (("client_args", "client_kwargs"), ("base_url", "host", "base_http_api_url"))
 
 
 @raises_without_frames(ConfigError)
@@ -117,17 +47,19 @@ def load_file(
     profile: str | None = None,
     name: str | None = None,
     files: set[FilePath] | None = None,
+    runs_commands: bool = True,
 ) -> Loaded:
     """Load the configuration in the file at *path*. *environ* defaults to the process's environment.
 
     *profile* is the one of its profiles that applies, by default the one that $MODELHUB_PROFILE names. Problems call
     the file *name*, by default as *path* does. Every file that is read, or looked for, is added to *files*, if there is
-    an error too. Raises ConfigError with every problem of the file, or if it cannot be read.
+    an error too. Without *runs_commands*, no command of a `${cmd:...}` is run: something stands for what it prints.
+    Raises ConfigError with every problem of the file, or if it cannot be read.
     """
     file = ReadFile(FilePath(path), os.fspath(path) if name is None else name)
     files = set() if files is None else files
     files.add(file.path)
-    return _load_text(read_text(file.path, file.name), file, Inputs(environ, profile, files))
+    return _load_text(read_text(file.path, file.name), file, Inputs(environ, profile, files, runs_commands))
 
 
 @raises_without_frames(ConfigError)
@@ -147,6 +79,7 @@ class Inputs(NamedTuple):
     environ: Mapping[str, str] | None = None
     profile: str | None = None
     files: set[FilePath] | None = None
+    runs_commands: bool = True
 
 
 def _load_text(text: str, file: ReadFile, inputs: Inputs) -> Loaded:
@@ -178,14 +111,17 @@ def load_dict(
     environ: Mapping[str, str] | None = None,
     profile: str | None = None,
     files: set[FilePath] | None = None,
+    runs_commands: bool = True,
 ) -> Loaded:
-    """Load the configuration in *data*, which has the structure of a file.
+    """Load the configuration in *data*, which has the structure of a file; the rest is as in `load_file`.
 
-    *environ*, *profile* and *files* are those of `load_file`. Raises ConfigError with every problem.
+    Raises ConfigError with every problem.
     """
     report = Report(Source(""))
     document = Document(report.sources, copy_plain(data))
-    return _load_document(document, report, ReadFile(FilePath("config"), ""), Inputs(environ, profile, files))
+    return _load_document(
+        document, report, ReadFile(FilePath("config"), ""), Inputs(environ, profile, files, runs_commands)
+    )
 
 
 def copy_plain(data: Any) -> Any:
@@ -197,12 +133,20 @@ def copy_plain(data: Any) -> Any:
 
 def _load_document(document: Document, report: Report, file: ReadFile, inputs: Inputs) -> Loaded:
     variables = os.environ if inputs.environ is None else inputs.environ
-    files = set() if inputs.files is None else inputs.files
     profile = inputs.profile
     if isinstance(document.data, dict):
-        document = include_files(document, report, files, [file])
+        document = include_files(document, report, set() if inputs.files is None else inputs.files, [file])
         document, profile = apply_profile(document, report, profile, variables)
-    checker = OptionsChecker(document, interpolate(document, variables, report, files), report)
+    return _resolve_document(document, inputs, profile, report)
+
+
+def _resolve_document(document: Document, inputs: Inputs, profile: str | None, report: Report | None = None) -> Loaded:
+    """Resolve the references of *document*, which includes everything, and validate it; *report* has its problems."""
+    variables = os.environ if inputs.environ is None else inputs.environ
+    report = Report(*document.sources) if report is None else report
+    run = make_runner(variables, _find_timeout(document.data)) if inputs.runs_commands else pretend_to_run
+    files = set() if inputs.files is None else inputs.files
+    checker = OptionsChecker(document, interpolate(document, variables, report, files, run), report)
     if not isinstance(document.data, dict):
         checker.problem((), "the configuration must be a mapping")
         report.check()
@@ -224,7 +168,17 @@ def _load_document(document: Document, report: Report, file: ReadFile, inputs: I
     check_shared(checker)
     _refuse_unset(checker)
     report.check()
-    return _make_loaded(checker, config, resolved, profile)
+    loaded = _make_loaded(checker, config, resolved)
+    return replace(loaded, profile=profile, _resolve=partial(_resolve_document, document, inputs, profile))
+
+
+def _find_timeout(data: Any) -> float:
+    """Return how many seconds a command may take; what is wrong with the section is reported when it is validated."""
+    options = data.get("secrets") if isinstance(data, dict) else None
+    try:
+        return SecretsOptions.model_validate(options or {}).timeout
+    except ValidationError:
+        return COMMAND_TIMEOUT
 
 
 def _read_sections(checker: OptionsChecker) -> dict[str, dict[str, Any]]:
@@ -340,9 +294,7 @@ def _refuse_unset(checker: OptionsChecker) -> None:
             checker.problem(path, message, "or give a default: ${VAR:-default}")
 
 
-def _make_loaded(
-    checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved], profile: str | None
-) -> Loaded:
+def _make_loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved]) -> Loaded:
     places = {name: (section, name) for section in ("models", "chains") for name in getattr(config, section)}
     return Loaded(
         file=checker.document.source.file,
@@ -351,10 +303,19 @@ def _make_loaded(
         chains=config.chains,
         limits=config.limits,
         lines={name: checker.document.find_line(path) for name, path in places.items()},
-        profile=profile,
+        renewable=frozenset(_find_renewable(checker, resolved)),
         _document=checker.document,
         _settings=dict(_trace_settings(checker, config, resolved)),
     )
+
+
+def _find_renewable(checker: OptionsChecker, resolved: Mapping[str, Resolved]) -> Iterator[str]:
+    """Yield the names of the models that have a value from a file or a command."""
+    for path in checker.interpolated.renewable:
+        if path[0] == "models":
+            yield str(path[1])
+        elif path[0] == "defaults":
+            yield from resolved
 
 
 def _trace_settings(

@@ -16,13 +16,14 @@ from pydantic.fields import FieldInfo
 
 from modelhub import registry
 from modelhub.accounting.options import SpendingOptions, UsageOptions
+from modelhub.config.commands import COMMAND_TIMEOUT
 from modelhub.config.serve import ServeOptions
 from modelhub.core.errors import ConfigError
 from modelhub.messages.files import FileOptions
 from modelhub.middleware.chain.options import ChainOptions, Weight
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.retry.options import RetryBudgetOptions
-from modelhub.options import AskOptions, LayerOptions, Options, ParametersOptions, ProviderOptions, Secret
+from modelhub.options import AskOptions, Duration, LayerOptions, Options, ParametersOptions, ProviderOptions, Secret
 from modelhub.shared.options import SharedOptions
 from modelhub.telemetry.options import TelemetryOptions
 
@@ -32,6 +33,7 @@ __all__ = [
     "HubConfig",
     "ApiKeyOptions",
     "LimitField",
+    "SecretsOptions",
     "make_defaults_class",
     "make_entry_class",
     "get_free_keys",
@@ -71,6 +73,15 @@ class ApiKeyOptions(Options):
     """What records call it, after the model's name: `gpt#org-a`. The default is its position: `gpt#1`."""
 
 
+class SecretsOptions(Options):
+    """How values that come from files and commands (`${file:...}`, `${cmd:...}`) are renewed."""
+
+    refresh: Annotated[float, Duration(1, 86_400)] | None = None
+    """How often they are read again, such as `10m`. Without it, only when a vendor refuses a key."""
+    timeout: Annotated[float, Duration(0.1, 300)] = COMMAND_TIMEOUT
+    """How long a command may take."""
+
+
 class HubConfig(Options):
     """The file. Each section is a field of this class."""
 
@@ -82,6 +93,8 @@ class HubConfig(Options):
     profiles: dict[str, Any] = Field(default_factory=dict)
     """Sections of the file by a profile's name. The profile that `MODELHUB_PROFILE` (or `--profile`) names is put on
     top of the file in the same way."""
+    secrets: SecretsOptions = Field(default_factory=SecretsOptions)
+    """How keys that come from files and commands are renewed."""
     defaults: dict[str, Any] = Field(default_factory=dict)
     """Options for every model that does not set them itself, key by key."""
     limits: dict[str, LimitOptions] = Field(default_factory=dict)

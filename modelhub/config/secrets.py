@@ -40,10 +40,12 @@ _QUANTITY_WORDS = re.compile("first|input|last|max|min|output|total")
 _SECRET_SPELLINGS = ("apikey", "authorization", "password", "passphrase", "secret", "credentials")
 _LETTERS = re.compile("[a-z]+")
 
-_REFERENCE = re.compile(r"\$\{(?:(?:call:)?[A-Za-z_]\w*|file:[^{}]*)\}")
-_VALUE_IS_REFERENCE = re.compile(r"""(["']?)\$\{(?:(?:call:)?[A-Za-z_]\w*|file:[^{}]*)\}\1\s*(?:[,}\]#]|$)""")
+_REFERENCE = re.compile(r"\$\{(?:(?:call:)?[A-Za-z_]\w*|(?:file|cmd):[^{}]*)\}")
+_VALUE_IS_REFERENCE = re.compile(r"""(["']?)\$\{(?:(?:call:)?[A-Za-z_]\w*|(?:file|cmd):[^{}]*)\}\1\s*(?:[,}\]#]|$)""")
 # It begins at a word and does not backtrack, so that the search is linear in the length of the line.
 _PAIR = re.compile(r"""(?<![\w.-])(["']?)([\w.-]++)\1\s*+[:=]\s*+(?=\S)""")
+_SECTION = re.compile(r"secrets:\s*\{")
+"""The section that says how secrets are renewed, and has none."""
 _SIGNATURE = re.compile(r"[?&](?:sig|signature|code|sas)=([^&\s\"'#]+)", re.IGNORECASE)
 """Keys in the query of a URL: Azure storage and functions, signed links."""
 _WITHOUT_SPACE = re.compile(r"\S+")
@@ -101,8 +103,13 @@ def is_plain_key_field(path: Sequence[str | int]) -> bool:
 
 
 def is_reference(text: str) -> bool:
-    """Return whether *text* is only a reference to a secret, `${VAR}` or `${file:...}`, and may be shown."""
-    return _REFERENCE.fullmatch(text) is not None
+    """Return whether *text* is only a reference to a secret, and may be shown: `${VAR}`, `${file:...}`, `${cmd:...}`.
+
+    A command that has a secret among its arguments may not.
+    """
+    if _REFERENCE.fullmatch(text) is None:
+        return False
+    return not text.startswith("${cmd:") or not guess_line_masks(text.removeprefix("${cmd:"))
 
 
 def guess_line_masks(line: str) -> list[Range]:
@@ -112,7 +119,7 @@ def guess_line_masks(line: str) -> list[Range]:
         ranges += _find_passwords(line)
     if "=" in line:
         ranges += [match.span(1) for match in _SIGNATURE.finditer(line)]
-    pairs = [pair for pair in _PAIR.finditer(line) if is_secret(pair[2])]
+    pairs = [pair for pair in _PAIR.finditer(line) if is_secret(pair[2]) and not _SECTION.match(line, pair.start())]
     literal = [pair.end() for pair in pairs if not _VALUE_IS_REFERENCE.match(line, pair.end())]
     return ranges + [(start, len(line.rstrip())) for start in literal]
 

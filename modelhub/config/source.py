@@ -242,6 +242,7 @@ def _hide_secrets(root: Any, source: Source) -> None:
                     source.hide(_make_span(key, source))
                 name = str(key.value) if key.id == "scalar" else ""
                 is_entry_name = len(path) == 1 and path[0] in _ENTRY_SECTIONS and value.id == "mapping"
+                is_entry_name = is_entry_name or (path == () and name == "secrets" and value.id == "mapping")
                 inner = () if path == ("profiles",) else (*path[:2], name)  # a profile has the sections of a file
                 is_hidden = secret or (not is_entry_name and is_secret(name))
                 pending.append((value, inner, is_hidden and not is_plain_key_field((*path, name))))

@@ -58,6 +58,8 @@ def is_secret_path(path: Path) -> bool:
     """Return whether the value at *path* must not be shown."""
     if is_plain_key_field(path):
         return False
+    if path[:1] == ("secrets",):
+        return False  # the section says how secrets are renewed, and has none
     keys = path[2:] if path and path[0] in _ENTRY_KINDS else path
     return any(is_secret(part) for part in keys if isinstance(part, str))
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from modelhub.core.context import Services
+from modelhub.core.model import ChatModelBase
 from modelhub.middleware.breaker.state import BreakerState
 from modelhub.middleware.limit.store import LimitPool, LimitStore
 from modelhub.middleware.retry.budget import RetryBudget
 from modelhub.middleware.usage.protocols import BudgetPolicy, PriceSource
 
-__all__ = ["MAX_UNBOUNDED_WAIT", "BuildContext", "SharedState"]
+__all__ = ["MAX_UNBOUNDED_WAIT", "BuildContext", "RenewModel", "SharedState"]
 
 MAX_UNBOUNDED_WAIT = 60.0
 """How many seconds a call without a deadline waits at most for a model that is cooling down."""
+
+
+RenewModel = Callable[[str, ChatModelBase], Awaitable[ChatModelBase | None]]
+"""Takes a label and its layer `Retry`, renews the secrets, and returns the layer that there is now if it is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,12 @@ class BuildContext:
     """What `build` passes to the layers of one model.
 
     *identity* is the same for models that share a vendor's endpoint, key and model name. *label* is the entry's name,
-    with that of the key if it has several.
+    with that of the key if it has several. *renew* returns the model with its layers to go on with after one that was
+    refused for its key, from the layer `Retry` on; None if the model's secrets are not renewed.
     """
 
     services: Services = field(default_factory=Services)
     identity: Hashable = field(default=None, repr=False)
     shared: SharedState = field(default_factory=SharedState)
     label: str = ""
+    renew: RenewModel | None = None

@@ -73,14 +73,18 @@ def _load_config(config: Loaded | Config, environ: Mapping[str, str], profile: s
     if isinstance(config, load.Loaded):
         return config
     if isinstance(config, Mapping):
-        return load.load_dict(config, environ={**_make_stand_ins(config), **environ}, profile=profile)
+        return load.load_dict(
+            config, environ={**_make_stand_ins(config), **environ}, profile=profile, runs_commands=False
+        )
     # Read for the names of the variables first, with the files that are included, as far as they are known.
     files: set[Path] = {Path(config)}
     while True:
         known = set(files)
         variables = _make_stand_ins([_read_text(file) for file in known])
         try:
-            loaded = load.load_file(config, environ={**variables, **environ}, profile=profile, files=files)
+            loaded = load.load_file(
+                config, environ={**variables, **environ}, profile=profile, files=files, runs_commands=False
+            )
         except ConfigError:
             if files == known:
                 raise

@@ -147,7 +147,7 @@ def test_what_is_reported_by_nobody_is_found_by_looking(path, monkeypatch):
 def test_a_model_is_enough_to_follow_the_file(path):
     """The hub need not be held; when nobody holds the model any more, nothing is watched."""
     watched = Watched(path)
-    watcher = watched.hub._watcher
+    watcher = watched.hub._config.watcher
     del watched.hub
     gc.collect()
     path.write_text(TEXT.format("new"))
@@ -169,9 +169,9 @@ async def test_an_event_loop_goes_on_meanwhile(path):
 def test_closing_ends_the_thread(path):
     """And a closed hub does not watch again; nor does watching twice start a second one."""
     watched = Watched(path)
-    thread = watched.hub._watcher._thread
+    thread = watched.hub._config.watcher._thread
     watched.hub.watch()
-    assert watched.hub._watcher._thread is thread
+    assert watched.hub._config.watcher._thread is thread
     watched.hub.close()
     assert thread.join(PATIENCE)
     with pytest.raises(HubClosed):
@@ -196,7 +196,7 @@ def test_a_forked_child_watches_for_itself(watched, path):
         try:
             threads = [threading.active_count()]
             answers = [watched.model.sync("hi").text]
-            threads.append(watched.hub._watcher._thread.is_alive())
+            threads.append(watched.hub._config.watcher._thread.is_alive())
             path.write_text(TEXT.format("new"))
             answers.append(watched.next()[1])
             watched.hub.close()

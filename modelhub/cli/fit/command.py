@@ -121,7 +121,7 @@ def _load(file: Path | None, profile: str | None, name: str | None) -> tuple[Loa
     from modelhub.config.load import load_file
     from modelhub.hub import find_config_file
 
-    loaded = load_file(find_config_file(file), profile=profile)
+    loaded = load_file(find_config_file(file), profile=profile, runs_commands=False)
     if name is None:
         return loaded, list(loaded.chains or loaded.models)
     loaded.check_name(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from modelhub.core.call_options import CallOptions
 from modelhub.core.context import CallContext
@@ -12,6 +12,14 @@ from modelhub.core.stream import Reply
 from modelhub.middleware.chain.layer import Chain
 
 __all__ = ["ChainHandle"]
+
+
+class Renewal(Protocol):
+    """Renews the secrets of a configuration."""
+
+    async def ensure_fresh(self) -> None:
+        """Renew those that are due; `current` may be another chain then."""
+        ...
 
 
 class ChainHandle(Chain):
@@ -27,6 +35,8 @@ class ChainHandle(Chain):
     """Called before each call, and may raise in its place; None for nothing."""
     owner: object | None = None
     """What must live as long as the handle, so that there is something to follow."""
+    renewal: Renewal | None = None
+    """What renews secrets that are due, before a call; None if nothing does."""
 
     def __init__(self, chain: Chain) -> None:
         # All attributes are those of *chain*, so that there is nothing of its own to set up.
@@ -36,7 +46,7 @@ class ChainHandle(Chain):
         """Make the calls that begin from now on with *chain*, of the same name."""
         if [model.name for model in chain.models] == [model.name for model in self.models]:
             chain.sticky.continue_from(self.sticky)
-        self.__dict__ = {**vars(chain), "current": chain, "closed": self.closed, "owner": self.owner}
+        self.__dict__ = {**vars(chain), "current": chain, "closed": self.closed}
 
     def open_call(self, options: CallOptions) -> CallContext:
         """Return the context of a new call. Raises HubClosed, and what `before_call` raises."""
@@ -46,4 +56,8 @@ class ChainHandle(Chain):
 
     def send(self, request: ChatRequest) -> Coroutine[Any, Any, Reply]:
         """Return the reply of the current chain, which raises what it raises."""
-        return self.current.send(request)
+        return self.current.send(request) if self.renewal is None else self._send_renewed(request, self.renewal)
+
+    async def _send_renewed(self, request: ChatRequest, renewal: Renewal) -> Reply:
+        await renewal.ensure_fresh()
+        return await self.current.send(request)

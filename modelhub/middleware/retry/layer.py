@@ -12,9 +12,11 @@ answered a good part of its time.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from modelhub.core.errors import BreakerEffect, BreakerOpen, CallError, RetryRule
+from modelhub.core.errors import AuthenticationFailed, BreakerEffect, BreakerOpen, CallError, RetryRule
 from modelhub.core.events import Waiting
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
@@ -46,11 +48,17 @@ class Retry(Layer):
         self.options = options or RetryOptions()
         self.max_attempts = self.options.max_attempts
         self.budget = budget or RetryBudget()
+        self.renew: Callable[[ChatModelBase], Awaitable[ChatModelBase | None]] | None = None
+        """Returns the layer to go on with after this one was refused for its key: that of the same model with a new
+        key, or None. Unset if the model's key is not renewed."""
 
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: RetryOptions | None, build_context: BuildContext) -> ChatModelBase:
         """Every model is retried, with the defaults where the file says nothing, out of the hub's one budget."""
-        return cls(inner, options, build_context.shared.retry_budget)
+        layer = cls(inner, options, build_context.shared.retry_budget)
+        if build_context.renew is not None:
+            layer.renew = partial(build_context.renew, build_context.label)
+        return layer
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply of the first attempt that commits. Raises the last attempt's failure."""
@@ -85,22 +93,39 @@ class Retry(Layer):
     async def _attempt(self, request: ChatRequest) -> Reply:
         """Make one attempt, and repeat it at once without each parameter that the model refuses by its name.
 
-        Raises the failure that names none, or one that was refused twice already.
+        It is repeated with a renewed key too, once, if the vendor refuses the key. Raises the failure that is none of
+        these, or one that was repeated already.
         """
         refused: list[str] = []
+        layer: ChatModelBase | None = self
+        inner = self.inner
         while True:
             try:
-                return await self.inner.send(request)
+                return await inner.send(request)
             except CallError as error:
-                if error.retry_without is None or refused.count(error.retry_without) >= _MAX_REFUSALS:
-                    raise
-                refused.append(error.retry_without)
-                drop_traceback(error)
+                failure = error
+            # Not in the handler: this failure is not the next one's context.
+            if failure.retry_without is not None and refused.count(failure.retry_without) < _MAX_REFUSALS:
+                refused.append(failure.retry_without)
+            elif self.renew is not None and layer is self and _is_unauthorized(failure):
+                layer = await self.renew(self)
+                if not isinstance(layer, Retry):
+                    raise failure
+                inner = layer.inner
+            else:
+                raise failure
+            drop_traceback(failure)
 
     def backoff(self, attempt: int) -> float:
         """How long to wait after the *attempt*th attempt, in seconds: full jitter below an exponential bound."""
         bound = min(self.options.max_wait, self.options.initial_wait * 2 ** (attempt - 1))
         return self.services.random.uniform(0, bound)
+
+
+def _is_unauthorized(failure: CallError) -> bool:
+    """Return whether the vendor refuses the key: now, or before the model was left alone for that."""
+    reason = failure.__cause__ if isinstance(failure, BreakerOpen) else failure
+    return isinstance(reason, AuthenticationFailed)
 
 
 class _RetryPlan:

@@ -1,0 +1,203 @@
+"""The configuration of a hub as it is now: what was built from it, what the application holds of it, how it changes."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
+
+from modelhub.assembly import Assembly, Surroundings
+from modelhub.config.changes import ConfigChanges, compare
+from modelhub.core.errors import ConfigError, HubClosed
+from modelhub.core.events import Reloaded, ReloadFailed
+from modelhub.core.process import register_at_fork
+from modelhub.file_watcher import FileWatcher, require_watchfiles
+from modelhub.middleware.chain.handle import ChainHandle
+from modelhub.renewal import SecretRenewal
+from modelhub.retired_models import Closable, RetiredModels
+
+if TYPE_CHECKING:
+    from modelhub.config.load import Loaded
+    from modelhub.config_source import ConfigSource
+    from modelhub.core.active_calls import ActiveCalls
+    from modelhub.core.context import Services
+    from modelhub.core.model import ChatModelBase
+
+__all__ = ["LiveConfig"]
+
+
+class LiveConfig:
+    """What a hub has of its configuration, and replaces as a whole when that changes.
+
+    *source* reads the configuration again, if there is one. *services* are those that the hub was made with, and
+    *calls* its calls under way. Safe to use from several threads.
+    """
+
+    def __init__(self, loaded: Loaded, source: ConfigSource | None, services: Services, calls: ActiveCalls) -> None:
+        self.source = source
+        self.retired = RetiredModels(calls)
+        self.is_closed = False
+        self.watcher: FileWatcher | None = None
+        self._must_watch = False  # in a forked child, from its first call on
+        self._chains: dict[str, ChainHandle] = {}
+        self._lock, self._reload_lock = threading.RLock(), threading.Lock()
+        self._renewal = SecretRenewal(WeakMethod(self._resolve_again), WeakMethod(self._find_retry), services.clock)
+        self._surroundings = Surroundings(
+            services, calls, self._find_model, self.retired.close_idle, self._renewal.renew
+        )
+        self.assembly = Assembly(loaded, self._surroundings)
+        self._renewal.start(loaded.config.secrets.refresh if loaded.renewable else None)
+        register_at_fork(self)
+
+    @property
+    def loaded(self) -> Loaded:
+        """The configuration."""
+        return self.assembly.loaded
+
+    def _find_model(self, name: str) -> ChatModelBase | None:
+        return self.assembly.builder.find_model(name)
+
+    def _find_retry(self, label: str) -> ChatModelBase | None:
+        with self._lock:
+            return self.assembly.builder.find_retry(label)
+
+    # -- what the application holds --------------------------------------------------------------------------------
+
+    def get(self, name: str) -> ChainHandle:
+        """Return the handle of *name*, the same one each time. Raises UnknownModel, and HubClosed."""
+        with self._lock:
+            if self.is_closed:
+                raise HubClosed(f"the hub is closed; `{name}` is no longer available")
+            self.loaded.check_name(name)
+            if self._must_watch:
+                self._watch_in_child()
+            if name not in self._chains:
+                handle = self._chains[name] = ChainHandle(self.assembly.builder.chain(name))
+                self._tie(handle)
+            return self._chains[name]
+
+    def _tie(self, handle: ChainHandle) -> None:
+        """Have *handle* keep alive what makes it follow the configuration, and renew secrets when they are due."""
+        is_renewed = self._renewal.period is not None
+        handle.renewal = self._renewal if is_renewed else None
+        handle.owner = self if is_renewed or self.watcher is not None else None
+
+    def refuse_calls(self) -> None:
+        """Refuse every call that begins from now on, with HubClosed, and change nothing any more."""
+        with self._lock:
+            self.is_closed = True
+            if self.watcher is not None:
+                self.watcher.stop()
+            for chain in self._chains.values():
+                chain.closed = True
+
+    def take_owned(self) -> list[Closable]:
+        """Return all that is not closed yet, in the order in which it was made; the caller closes it."""
+        with self._lock:
+            return [*self.retired.take_all(), *self.assembly.list_owned()]
+
+    # -- changes ---------------------------------------------------------------------------------------------------
+
+    def reload(self, config: Mapping[str, Any] | None = None) -> ConfigChanges:
+        """Read the configuration again, or use *config*, as `Hub.reload` says. Raises ConfigError and HubClosed."""
+        source = self.source
+        if source is None:
+            raise ConfigError("this hub was made from a `Loaded`, which cannot be read again")
+        source = source if config is None else source.with_config(config)
+        changes = self._change(source.load)
+        self.source = source
+        return changes
+
+    def _resolve_again(self) -> None:
+        """Resolve the references of the configuration again, as its text was when it was last read.
+
+        A problem is logged by then, and the values before stay in use.
+        """
+        with suppress(ConfigError, HubClosed):
+            self._change(self.loaded.resolve_again)
+
+    def _change(self, load: Callable[[], Loaded]) -> ConfigChanges:
+        """Use what *load* returns from now on; log what has changed, or why it cannot be used. Raises ConfigError."""
+        observe = self._surroundings.services.observe
+        with self._reload_lock:
+            try:
+                changes, retired = self._replace(load())
+            except ConfigError as error:
+                observe(ReloadFailed(self.loaded.file, error))
+                raise
+        self.retired.add(retired)
+        observe(Reloaded(self.loaded.file, changes))
+        return changes
+
+    def _replace(self, loaded: Loaded) -> tuple[ConfigChanges, list[Closable]]:
+        """Use *loaded* from now on; return what has changed, and the models that are not used by further calls."""
+        with self._lock:
+            if self.is_closed:
+                raise HubClosed("the hub is closed, and cannot be reloaded")
+            assembly = Assembly(loaded, self._surroundings, self.assembly)
+            chains = {name: assembly.builder.chain(name) for name in self._chains if name in loaded}
+            changes = compare(self.loaded, loaded)
+            retired = assembly.take_over()
+            self.assembly = assembly
+            self._renewal.start(loaded.config.secrets.refresh if loaded.renewable else None)
+            for name, handle in self._chains.items():
+                if name in chains:
+                    handle.follow(chains[name])
+                    handle.before_call = self._watch_in_child if self._must_watch else None
+                else:
+                    handle.before_call = partial(self._refuse_removed, name)
+                self._tie(handle)
+            return changes, retired
+
+    def _refuse_removed(self, name: str) -> None:
+        """Raise UnknownModel for a call of a chain that the application holds and the configuration has no more."""
+        if self.is_closed:
+            raise HubClosed(f"the hub of `{name}` is closed")
+        self.loaded.check_name(name)
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Reload whenever a file changes that was read. Raises ConfigError without watchfiles, and HubClosed."""
+        require_watchfiles()
+        with self._lock:
+            if self.is_closed:
+                raise HubClosed("the hub is closed, and its file is not watched")
+            if self.watcher is None:
+                self.watcher = FileWatcher(WeakMethod(self._list_files), WeakMethod(self._reload_changed))
+                weakref.finalize(self, self.watcher.stop).atexit = False
+            self.watcher.start()
+            for handle in self._chains.values():
+                self._tie(handle)
+
+    def _list_files(self) -> set[Path]:
+        return set() if self.source is None else set(self.source.files)
+
+    def _reload_changed(self) -> None:
+        """Reload, in the watcher's thread; a problem is logged by then."""
+        with suppress(ConfigError):
+            self.reload()
+
+    def reset_after_fork(self) -> None:
+        """Replace the locks in a forked child, and let it watch for itself from its first call on."""
+        self._lock, self._reload_lock = threading.RLock(), threading.Lock()
+        if self.watcher is not None:
+            self.watcher.forget_thread()
+            self._must_watch = True
+            for handle in self._chains.values():
+                handle.before_call = handle.before_call or self._watch_in_child
+
+    def _watch_in_child(self) -> None:
+        """Watch in a forked child: called before its first call."""
+        with self._lock:
+            self._must_watch = False
+            for handle in self._chains.values():
+                if handle.before_call == self._watch_in_child:
+                    handle.before_call = None
+            if self.watcher is not None and not self.is_closed:
+                self.watcher.start()
