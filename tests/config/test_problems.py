@@ -252,7 +252,7 @@ TABLE = [
     (
         OPEN + "    base_url: ${A\n",
         "6:15: `${` does not begin a reference",
-        "write ${VAR}, ${VAR:-default} or ${file:/path}; $${ stands for ${ itself",
+        "write ${VAR}, ${VAR:-default}, ${file:/path} or ${cmd:a command}; $${ stands for ${ itself",
     ),
     (
         OPEN + "    generate_kwargs:\n      - a\n",
