@@ -101,7 +101,8 @@ def test_no_reference(refuse: Refuse, written: str) -> None:
     """What looks like a reference and is none is an error with the forms there are."""
     error = refuse(HEAD + f'    base_url: "{written}"\n')
     assert len(error.problems) == 1
-    assert error.problems[0].hint == "write ${VAR}, ${VAR:-default}, ${file:/path} or ${cmd:a command}; $${ stands for ${ itself"
+    forms = "${VAR}, ${VAR:-default}, ${file:/path} or ${cmd:a command}"
+    assert error.problems[0].hint == f"write {forms}; $${{ stands for ${{ itself"
 
 
 def test_file_beside_the_file(tmp_path: Path) -> None:
