@@ -255,9 +255,10 @@ _EJECTING = frozenset(
 
 
 def _get_attempt_level(event: AttemptEnded) -> int:
-    attempt = event.attempt
-    is_reported = attempt["arm"] is not None and attempt["outcome"] in _EJECTING
-    return logging.DEBUG if attempt["outcome"] == "ok" or is_reported else logging.WARNING
+    outcome = event.attempt["outcome"]
+    if outcome == "ok":
+        return logging.DEBUG
+    return logging.DEBUG if outcome in _EJECTING and event.attempt["arm"] is not None else logging.WARNING
 
 
 def _get_fallback_level(event: FellBack) -> int:

@@ -27,6 +27,7 @@ EXPECTED = {
     "04_structured": ["Acme: 128.50 EUR, open"],
     "05_job": ["flaky Overloaded, then flaky ok", "flaky RateLimited, then steady ok"],
     "07_swap": ["assistant: left out [], rounded {}", "{'article': 'teapot', 'euros': 12.5}"],
+    "08_arms": ["served by {'stable': 882, 'canary': 118}, refused 1", "user-7 is always served by stable"],
     "06_telemetry": [
         "gen_ai_client_operation_duration_seconds_count 1 modelhub_model=flaky, error_type=Overloaded",
         "gen_ai_client_token_usage_sum 7 modelhub_model=steady, gen_ai_token_type=output",

@@ -246,7 +246,9 @@ class CallContext:
         """Open the record of an attempt. Raises HubClosed: nothing is sent any more when the hub is closing."""
         if (calls := self.services.calls) is not None:
             calls.check_open()
-        attempt = Attempt(model, provider, model_name, started=self.elapsed(), wait=self._wait, arm=self.arm)
+        attempt = Attempt(model, provider, model_name, started=self.elapsed(), wait=self._wait)
+        if self.arm is not None:
+            attempt["arm"] = self.arm
         self._wait = 0.0
         self.attempts.append(attempt)
         return attempt

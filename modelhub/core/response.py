@@ -170,7 +170,6 @@ class Attempt(Record):
         *,
         started: float = 0.0,
         wait: float = 0.0,
-        arm: str | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -193,7 +192,7 @@ class Attempt(Record):
             rate_limits=None,
             dropped={},
             rounded={},
-            arm=arm,
+            arm=None,
         )
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,7 +13,7 @@ from modelhub.core.context import Services
 from modelhub.core.errors import AllModelsFailed, ContentBlocked, InvalidRequest, RateLimited
 from modelhub.core.events import ArmEjected, ArmRestored, FellBack, Restarted, Waiting
 from modelhub.logs import LogObserver
-from modelhub.middleware.chain.arms import Arm, Arms
+from modelhub.middleware.chain.arms import Arm, Arms, ArmState
 from modelhub.middleware.retry.layer import Retry
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock
@@ -328,3 +330,30 @@ async def test_a_model_whose_key_the_call_lacks_is_nobody_to_fall_back_to():
     second.call_key = "other"
     first.services = second.services = Services(VirtualClock())
     assert (await Chain("main", [Retry(first), second])("hi")).text == "late"
+
+
+def test_a_forked_child_begins_without_calls_in_flight():
+    """Those are the parent's; what its callers end there changes nothing here."""
+    state = ArmState()
+    end = state.begin_call()
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        before = state.in_flight
+        end()
+        os.write(writer, bytes([before, state.in_flight]))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (os.read(reader, 2), state.in_flight) == (bytes([0, 0]), 1)
+
+
+def test_threads_do_not_lose_count_of_calls_in_flight():
+    """Each begins and ends its own."""
+    state = ArmState()
+
+    def work(_):
+        for _ in range(500):
+            state.begin_call()()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    assert state.in_flight == 0

@@ -106,6 +106,22 @@ def test_an_attempt_says_what_was_left_out_or_changed_for_its_model(told):
     assert whole["gen_ai.request.temperature"] == 0.5
 
 
+def test_the_arm_is_on_the_attempt(told):
+    """On its span, and on the event of one that was skipped; a model with a place to itself has none."""
+    options = {"chains": {"main": {"models": [{"arms": {"a": 1_000_000, "b": 0.000001}}, "c"]}}}
+    hub = told.hub(a=[{"fail": "AuthenticationFailed"}], b=[BUSY], c=[OK], options=options)
+
+    async def main():
+        await hub.get("main")("hi")
+        await hub.get("main")("hi")
+
+    run_virtual(main())
+    attempts = [span for span in told.spans if "modelhub.attempt.number" in span.attributes]
+    assert [span.attributes.get("modelhub.arm") for span in attempts] == ["a", "b", None, "b", None]
+    skipped = [event for span in told.spans for event in span.events if event.name == "modelhub.skipped"]
+    assert [event.attributes["modelhub.arm"] for event in skipped] == ["a"]
+
+
 def test_nothing_is_counted_twice(told):
     """The conventions' attributes stand on attempts only."""
     hub = told.hub(a=[OK])

@@ -10,7 +10,7 @@ from modelhub.core.errors import (
     NotConfigured,
     UnknownFailure,
 )
-from modelhub.core.events import ArmEjected, ArmRestored
+from modelhub.core.events import ArmEjected, ArmRestored, FellBack
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply, add_done_callback
 from modelhub.middleware.chain.arms import Arms
@@ -46,10 +46,12 @@ class ArmsRun(CallRun):
         place = self._find_place(index)
         if place is None:
             self.context.arm = self._outer_arm
+            self._tell_of_arms(index)
             return await super()._ask(index)
         if place.keys in self._refused_keys:
             return None
         self.context.arm = place.arm.label
+        self._tell_of_arms(index)
         end_call = place.arm.state.begin_call()
         reply: Reply | None = None
         try:
@@ -81,10 +83,11 @@ class ArmsRun(CallRun):
 
     # -- who is behind -------------------------------------------------------------------------------------------------
 
-    def _make_request(self, index: int) -> ChatRequest:
-        request = super()._make_request(index)
+    def _tell_of_arms(self, index: int) -> None:
+        """Have the request for the model at *index* say whether another arm of its place can be asked at once."""
         has_ready_arm = any(place.arm.is_ready() for place in self._list_arms_after(index))
-        return request if has_ready_arm == request.has_ready_arm else request.replace(has_ready_arm=has_ready_arm)
+        if has_ready_arm != self.request.has_ready_arm:
+            self.request = self.request.replace(has_ready_arm=has_ready_arm)
 
     def _list_arms_after(self, index: int) -> list[ArmPlace]:
         """Return the arms that share the place of the model at *index* and are still to be asked."""
@@ -98,7 +101,14 @@ class ArmsRun(CallRun):
             if other is not None and other.arms is place.arms and other.keys not in self._refused_keys
         ]
 
+    def _record_fallback(self, index: int, error: CallError) -> None:
+        context, after = self.context, self._find_next(index)
+        to, to_arm = (None, None) if after is None else (self.models[after].name, self._get_arm(after))
+        name = self.models[index].name
+        context.observe(FellBack(context.call_id, self.chain.name, name, to, error, context.arm, to_arm))
+
     def _find_next(self, index: int) -> int | None:
+        """Return the index of the model that is asked after the one at *index*, if any."""
         for after in range(index + 1, len(self.models)):
             place = self._find_place(after)
             if place is None or place.keys not in self._refused_keys:

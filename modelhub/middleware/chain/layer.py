@@ -61,6 +61,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
     ) -> None:
         self.places = Places(models)
         self.models = self.places.models
+        self._make_run = ArmsRun if self.places.has_arms else CallRun
         super().__init__(self.models[0].model_name, stream)
         self._name = name
         self.stream_inside = stream_inside
@@ -114,8 +115,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         has_deadline = self.deadline is not None or request.time_limit is not None
         if has_deadline and not self._first_provider.is_prepared:
             await self.prepare()
-        make_run = ArmsRun if self.places.has_arms else CallRun
-        run = make_run(self, self._prepared(request), request)
+        run = self._make_run(self, self._prepared(request), request)
         try:
             reply = await run.first()
         except DeadlineExceeded as error:
@@ -162,7 +162,9 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
     def falls_back(self, error: CallError) -> bool:
         """Whether another model is asked after *error*; a model left alone stands for what it is left alone for."""
         reason = error.__cause__ if isinstance(error, BreakerOpen) and error.__cause__ is not None else error
-        return not isinstance(reason, self._never) and self.goes_on(error)
+        if isinstance(reason, (DeadlineExceeded, *self._never)):
+            return False
+        return error.policy.fall_back or isinstance(error, self._also)
 
     def goes_on(self, error: CallError) -> bool:
         """Whether another arm of the same place is asked after *error*, which `no_fallback_on` does not forbid."""

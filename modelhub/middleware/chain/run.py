@@ -96,7 +96,12 @@ class CallRun:
         self.index, self.first_attempt = index, len(self.context.attempts)
         try:
             self._check_context_window(model)
-            return await model.send(self._make_request(index))
+            request = self.request
+            has_fallback = request.has_fallback or self._has_fallback(index)
+            attempted = self._count_attempts(index) if self.context.attempts_at else 0
+            if has_fallback != request.has_fallback or attempted != request.attempted:
+                request = request.replace(has_fallback=has_fallback, attempted=attempted)
+            return await model.send(request)
         except CallError as error:
             if len(self.context.attempts) == self.first_attempt:
                 self.context.skip(model.name, model.kind, model.model_name, error)
@@ -107,15 +112,6 @@ class CallRun:
                 self.max_known_too_small = max(self.max_known_too_small, model.context_window or 0)
             self._record_fallback(index, error)
             return None
-
-    def _make_request(self, index: int) -> ChatRequest:
-        """Return the request for the model at *index*, which says who is behind it and how often it was asked."""
-        request = self.request
-        has_fallback = request.has_fallback or self._has_fallback(index)
-        attempted = self._count_attempts(index)
-        if has_fallback != request.has_fallback or attempted != request.attempted:
-            request = request.replace(has_fallback=has_fallback, attempted=attempted)
-        return request
 
     def _goes_on(self, index: int, error: CallError) -> bool:  # noqa: ARG002 - arms look at who is behind
         """Whether another model is asked after *error* of the model at *index*."""
@@ -150,15 +146,13 @@ class CallRun:
 
     def _count_attempts(self, index: int) -> int:
         """Return how many attempts the call has made at the model at *index*."""
-        made = self.context.attempts_at
-        return made.get((self.chain, self.models[index]), 0) if made else 0
+        return self.context.attempts_at.get((self.chain, self.models[index]), 0)
 
     def _has_fallback(self, index: int) -> bool:
-        keys = self.context.keys
-        return any(
-            model.configured and (model.call_key is None or model.call_key in keys)
-            for model in self.models[index + 1 :]
-        )
+        for model in self.models[index + 1 :]:
+            if model.configured and (model.call_key is None or model.call_key in self.context.keys):
+                return True
+        return False
 
     def _check_context_window(self, model: ChatModelBase) -> None:
         window = model.context_window
@@ -168,15 +162,11 @@ class CallRun:
             raise ContextTooLong(f"`{model.name}` holds {window} tokens, which is not enough", model=model.name)
 
     def _record_fallback(self, index: int, error: CallError) -> None:
-        context, after = self.context, self._find_next(index)
-        to, to_arm = (None, None) if after is None else (self.models[after].name, self._get_arm(after))
+        context, models = self.context, self.models
+        after = models[index + 1].name if index + 1 < len(models) else None
         context.observe(
-            FellBack(context.call_id, self.chain.name, self.models[index].name, to, error, context.arm, to_arm)
+            FellBack(context.call_id, self.chain.name, models[index].name, after, error, context.arm, context.arm)
         )
-
-    def _find_next(self, index: int) -> int | None:
-        """Return the index of the model that is asked after the one at *index*, if any."""
-        return index + 1 if index + 1 < len(self.models) else None
 
     def _get_arm(self, index: int) -> str | None:  # noqa: ARG002 - arms look at the model
         """Return the name of the arm at *index*; within an arm of another chain, that one's."""
