@@ -50,6 +50,9 @@ docs: $(VENV)-docs/.ready ## build the documentation into site/; to read it whil
 dist: $(READY) ## build the distribution into dist/, and try the wheel
 	@$(BIN)/python tests/check_wheel.py
 
+test-integrations: ## the tests in the frameworks that a chain can be plugged into
+	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-integrations LOCK=requirements-integrations.lock TESTS=tests/integrations
+
 bench: $(READY) ## what a call costs beside the bare SDKs, in eight minutes
 	@$(BIN)/python -W ignore -m benchmarks
 
@@ -73,4 +76,4 @@ lock: $(READY) ## bring the files requirements*.lock up to date
 clean: ## remove the virtual environments and caches
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup run lint test pytest test-hosts docs dist bench fix lock clean
+.PHONY: help setup run lint test pytest test-hosts test-integrations docs dist bench fix lock clean

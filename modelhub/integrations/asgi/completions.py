@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from modelhub.core.response import Block, ChatResponse, ChatUsage
 from modelhub.integrations.asgi.errors import HttpError
 from modelhub.integrations.asgi.requests import CompletionRequest
+from modelhub.integrations.deltas import Delta, DeltaReader
 
 __all__ = ["ChunkWriter", "make_completion"]
 
@@ -96,11 +97,8 @@ class ChunkWriter:
         self._request = request
         self._head = _make_head(first, "chat.completion.chunk")
         self._restarts = first.restarts
-        self._has_text = False
-        self._thinking_sent = 0
-        self._sends_thinking = True
-        self._arguments_sent: list[int] = []
-        """How many characters of each call's arguments were sent, in the order of the calls."""
+        self._reader = DeltaReader()
+        self._skips_thinking = False
 
     def begin(self) -> Json:
         """Return the first chunk, which has no text."""
@@ -110,13 +108,16 @@ class ChunkWriter:
         """Yield the chunks that *snapshot* adds. Raises HttpError if what was sent would be void."""
         if snapshot["restarts"] > self._restarts:
             yield from self._begin_again(snapshot)
-        if delta := snapshot["delta"]:
-            self._has_text = True
-            yield self._make_chunk({"content": delta})
-        if not delta or snapshot["is_last"]:
-            # The blocks are only looked at where the text has not grown: building them costs more than a word does.
-            yield from self._add_thinking(snapshot.thinking)
-            yield from self._add_calls(snapshot.tool_calls)
+        yield from self._write(self._reader.read(snapshot))
+
+    def add_whole(self, reply: ChatResponse) -> Iterator[Json]:
+        """Yield the content of the complete *reply*, of which nothing was sent."""
+        deltas = list(self._reader.read_blocks(reply.content))
+        yield from self._write(delta for delta in deltas if delta.kind == "thinking")
+        if content := _get_content(reply, self._request):
+            yield self._make_chunk({"content": content})
+        if not self._request.is_structured:
+            yield from self._write(delta for delta in deltas if delta.kind == "call")
 
     def finish(self, reply: ChatResponse) -> Iterator[Json]:
         """Yield what comes after the content of the complete *reply*."""
@@ -124,18 +125,13 @@ class ChunkWriter:
         if self._request.includes_usage:
             yield {**self._head, "choices": [], "usage": _make_usage(reply.usage)}
 
-    def add_whole(self, reply: ChatResponse) -> Iterator[Json]:
-        """Yield the content of the complete *reply*, of which nothing was sent."""
-        yield from self._add_thinking(reply.thinking)
-        if content := _get_content(reply, self._request):
-            yield self._make_chunk({"content": content})
-        if not self._request.is_structured:
-            yield from self._add_calls(reply.tool_calls)
-
     def _begin_again(self, snapshot: ChatResponse) -> Iterator[Json]:
         self._restarts = snapshot["restarts"]
-        is_void = self._has_text or bool(self._arguments_sent)
-        if is_void and self._request.restarts != "announce":
+        if not self._reader.has_text:
+            # Another model's thoughts would be appended to those that were sent.
+            self._skips_thinking = self._skips_thinking or self._reader.has_thinking
+            return
+        if self._request.restarts != "announce":
             raise HttpError(
                 502,
                 "the stream broke, and another model would begin the answer again; ask again, or choose what is to "
@@ -143,34 +139,27 @@ class ChunkWriter:
                 "server_error",
                 "stream_restarted",
             )
-        if self._thinking_sent and not is_void:
-            self._sends_thinking = False  # another model's thoughts would be appended to these
-        if is_void:
-            self._has_text, self._thinking_sent, self._arguments_sent = False, 0, []
-            self._head["model"] = snapshot.model_name
-            yield {**self._make_chunk({}), "modelhub": {"restart": self._restarts}}
+        self._reader, self._skips_thinking = DeltaReader(), False
+        self._head["model"] = snapshot.model_name
+        yield {**self._make_chunk({}), "modelhub": {"restart": self._restarts}}
 
-    def _add_thinking(self, thinking: str) -> Iterator[Json]:
-        if self._sends_thinking and len(thinking) > self._thinking_sent:
-            yield self._make_chunk({"reasoning_content": thinking[self._thinking_sent :]})
-            self._thinking_sent = len(thinking)
-
-    def _add_calls(self, calls: Sequence[Block]) -> Iterator[Json]:
-        for index, call in enumerate(calls):
-            if index == len(self._arguments_sent):
-                if not call["name"]:
-                    return  # the vendor has opened the call, and not yet said of which tool
-                self._arguments_sent.append(0)
-                function = {"name": call["name"], "arguments": ""}
-                opened = {"index": index, "id": call["id"], "type": "function", "function": function}
-                yield self._make_chunk({"tool_calls": [opened]})
-            sent, arguments = self._arguments_sent[index], call.get("raw_input") or ""
-            if len(arguments) > sent:
-                self._arguments_sent[index] = len(arguments)
-                piece = {"index": index, "function": {"arguments": arguments[sent:]}}
-                yield self._make_chunk({"tool_calls": [piece]})
+    def _write(self, deltas: Iterable[Delta]) -> Iterator[Json]:
+        for delta in deltas:
+            if delta.kind == "text":
+                yield self._make_chunk({"content": delta.text})
+            elif delta.kind == "call":
+                yield self._make_chunk({"tool_calls": [_make_call_delta(delta)]})
+            elif not self._skips_thinking:
+                yield self._make_chunk({"reasoning_content": delta.text})
 
     def _make_chunk(self, delta: Json, finish_reason: str | None = None) -> Json:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         chunk = {**self._head, "choices": [choice]}
         return {**chunk, "usage": None} if self._request.includes_usage else chunk
+
+
+def _make_call_delta(delta: Delta) -> Json:
+    if delta.call is None:
+        return {"index": delta.number, "function": {"arguments": delta.text}}
+    function = {"name": delta.call["name"], "arguments": delta.text}
+    return {"index": delta.number, "id": delta.call["id"], "type": "function", "function": function}
