@@ -1,7 +1,7 @@
 """What is new in each snapshot of a stream, for readers that append what they get.
 
-A stream of modelhub may be begun again by another model; then what was appended is void. `read_deltas` either ends such
-a stream with StreamBroken (`error`) or holds everything back until the answer is complete (`buffer`).
+A stream of modelhub may be begun again by another model; then what was appended is void. `StreamDeltas` either ends
+such a stream with StreamBroken (`error`) or holds everything back until the answer is complete (`buffer`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from modelhub.core.errors import StreamBroken
 from modelhub.core.response import Block, ChatResponse
 from modelhub.core.stream import ChatStream
 
-__all__ = ["Delta", "DeltaReader", "Restarts", "read_deltas"]
+__all__ = ["Delta", "DeltaReader", "Restarts", "StreamDeltas", "read_deltas"]
 
 Restarts = Literal["error", "buffer"]
 """What happens if another model begins the answer again after a part of it was passed on."""
@@ -77,28 +77,45 @@ class DeltaReader:
                 yield Delta("call", piece, index)
 
 
-async def read_deltas(stream: ChatStream, restarts: Restarts) -> AsyncIterator[tuple[ChatResponse, list[Delta]]]:
-    """Yield each snapshot with what it adds; the last one is the complete reply.
+class StreamDeltas:
+    """What each snapshot of one stream adds, as *restarts* says.
 
-    With `buffer`, only that one is yielded, with everything. With `error`, raises StreamBroken when another model
+    With `buffer`, everything is added by the last one. With `error`, `add` raises StreamBroken when another model
     begins the answer again after text or a call; after thinking alone it goes on, without that model's thoughts.
     """
-    reader, count, skips_thinking = DeltaReader(), 0, False
-    async for snapshot in stream:
-        if restarts == "buffer":
-            if snapshot.is_last:
-                whole = [Delta("text", snapshot.text)] if snapshot.text else []
-                blocks = list(DeltaReader().read_blocks(snapshot.content))
-                thinking = [delta for delta in blocks if delta.kind == "thinking"]
-                yield snapshot, [*thinking, *whole, *(delta for delta in blocks if delta.kind == "call")]
-            continue
-        if snapshot.restarts > count:
-            if reader.has_text:
+
+    def __init__(self, restarts: Restarts) -> None:
+        self._holds_back = restarts == "buffer"
+        self._reader = DeltaReader()
+        self._count = 0
+        self._skips_thinking = False
+
+    def add(self, snapshot: ChatResponse) -> list[Delta]:
+        """Return what *snapshot* adds."""
+        if self._holds_back:
+            return self._read_whole(snapshot) if snapshot["is_last"] else []
+        if snapshot["restarts"] > self._count:
+            if self._reader.has_text:
                 raise _make_error(snapshot)
-            skips_thinking, count = skips_thinking or reader.has_thinking, snapshot.restarts
-        deltas = [delta for delta in reader.read(snapshot) if not (skips_thinking and delta.kind == "thinking")]
-        if deltas or snapshot.is_last:
-            yield snapshot, deltas
+            self._count = snapshot["restarts"]
+            self._skips_thinking = self._skips_thinking or self._reader.has_thinking
+        deltas = self._reader.read(snapshot)
+        return [delta for delta in deltas if not (self._skips_thinking and delta.kind == "thinking")]
+
+    def _read_whole(self, reply: ChatResponse) -> list[Delta]:
+        blocks = list(self._reader.read_blocks(reply.content))
+        return [
+            *(delta for delta in blocks if delta.kind == "thinking"),
+            *([Delta("text", reply.text)] if reply.text else []),
+            *(delta for delta in blocks if delta.kind == "call"),
+        ]
+
+
+async def read_deltas(stream: ChatStream, restarts: Restarts) -> AsyncIterator[tuple[ChatResponse, list[Delta]]]:
+    """Yield each snapshot with what it adds; the last one is the complete reply. See `StreamDeltas`."""
+    deltas = StreamDeltas(restarts)
+    async for snapshot in stream:
+        yield snapshot, deltas.add(snapshot)
 
 
 def _make_error(snapshot: ChatResponse) -> StreamBroken:
