@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Final
 
 from modelhub.core.response import Block, ChatResponse, ChatUsage
+from modelhub.core.stream import ChatStream
 from modelhub.integrations.asgi.errors import HttpError
 from modelhub.integrations.asgi.requests import CompletionRequest
 from modelhub.integrations.deltas import Delta, DeltaReader
 
-__all__ = ["ChunkWriter", "make_completion"]
+__all__ = ["ChunkWriter", "make_completion", "write_chunks"]
 
 Json = dict[str, Any]
 
@@ -84,6 +85,26 @@ def _make_usage(usage: ChatUsage | None) -> Json | None:
         "prompt_tokens_details": {"cached_tokens": usage.cache_read_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
+
+
+async def write_chunks(stream: ChatStream, request: CompletionRequest) -> AsyncIterator[Json]:
+    """Yield every chunk of the answer to *request*. Raises HttpError if what was sent would be void."""
+    writer: ChunkWriter | None = None
+    async for snapshot in stream:
+        if request.restarts == "buffer":
+            if snapshot.is_last:
+                writer = ChunkWriter(snapshot, request)
+                for chunk in (writer.begin(), *writer.add_whole(snapshot), *writer.finish(snapshot)):
+                    yield chunk
+            continue
+        if writer is None:
+            writer = ChunkWriter(snapshot, request)
+            yield writer.begin()
+        for chunk in writer.add(snapshot):
+            yield chunk
+        if snapshot.is_last:
+            for chunk in writer.finish(snapshot):
+                yield chunk
 
 
 class ChunkWriter:

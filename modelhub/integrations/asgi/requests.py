@@ -101,9 +101,11 @@ def _read_parameters(body: Mapping[str, Any], more_parameters: Collection[str]) 
         if name in _UNAVAILABLE:
             if _HARMLESS.get(name) != value:
                 raise _make_error(name, f"this value is not supported: {_UNAVAILABLE[name]}", "unsupported_value")
+        elif name in _OWN:
+            continue
         elif name in _NEUTRAL or name in _OPENAIS or name in more_parameters:
             parameters[name] = value
-        elif name not in _OWN:
+        else:
             message = f"unrecognized request argument supplied: {name}"
             raise HttpError(400, message, code="unknown_parameter", param=name)
     try:
