@@ -3,13 +3,13 @@
     from agents import Agent, Runner
 
     from modelhub import Hub
-    from modelhub.integrations.openai_agents import ModelHubModel
+    from modelhub.integrations.openai_agents import AgentsModel
 
     hub = Hub.from_yaml("models.yaml")
-    agent = Agent(name="Weather", model=ModelHubModel(hub.get("primary")), tools=[get_weather])
+    agent = Agent(name="Weather", model=AgentsModel(hub.get("primary")), tools=[get_weather])
     result = await Runner.run(agent, "What is the weather in Oslo?")
 
-Or all names of the file at once: `Runner.run(agent, ..., run_config=RunConfig(model_provider=ModelHubProvider(hub)))`,
+Or all names of the file at once: `Runner.run(agent, ..., run_config=RunConfig(model_provider=AgentsModelProvider(hub)))`,
 with `Agent(model="primary")`.
 
 Tools, handoffs, output types, streams and usage work as with the SDK's own models for chat completions; retries,
@@ -41,13 +41,13 @@ from modelhub.integrations.asgi.errors import as_http_error
 from modelhub.integrations.asgi.requests import CompletionRequest, read_request
 from modelhub.integrations.deltas import Restarts
 
-__all__ = ["ModelHubModel", "ModelHubProvider"]
+__all__ = ["AgentsModel", "AgentsModelProvider"]
 
 _ADDRESS: Final = "http://modelhub.invalid/v1"
 """Where the client believes to send its requests; the name cannot exist."""
 
 
-class ModelHubModel(OpenAIChatCompletionsModel):
+class AgentsModel(OpenAIChatCompletionsModel):
     """A model of the Agents SDK that calls *chain*: `hub.get(name)`, or any other model of modelhub.
 
     *restarts* says what happens when a stream breaks after its first words; see the module's documentation.
@@ -61,7 +61,7 @@ class ModelHubModel(OpenAIChatCompletionsModel):
         super().__init__(model=chain.name, openai_client=client)
 
 
-class ModelHubProvider(ModelProvider):
+class AgentsModelProvider(ModelProvider):
     """Finds models by their names in the file of *hub*; *default* is the one for agents that name none."""
 
     def __init__(self, hub: Hub, *, default: str | None = None, restarts: Restarts = "error") -> None:
@@ -71,7 +71,7 @@ class ModelHubProvider(ModelProvider):
 
     def get_model(self, model_name: str | None) -> Model:
         """Return the model *model_name*. Raises UnknownModel."""
-        return ModelHubModel(self._hub.get(model_name or self._default), restarts=self._restarts)
+        return AgentsModel(self._hub.get(model_name or self._default), restarts=self._restarts)
 
 
 class _ChainTransport(httpx2.AsyncBaseTransport):

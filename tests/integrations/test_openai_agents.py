@@ -5,7 +5,7 @@ import pytest
 from agents import Agent, ModelSettings, RunConfig, Runner, function_tool, set_tracing_disabled
 from openai.types.responses import ResponseTextDeltaEvent
 
-from modelhub.integrations.openai_agents import ModelHubModel, ModelHubProvider
+from modelhub.integrations.openai_agents import AgentsModel, AgentsModelProvider
 from modelhub.testing import faults
 from tests.integrations.conftest import CALLS, FINAL, VENDORS, Report, get_time, get_weather
 
@@ -14,7 +14,7 @@ TOOLS = [function_tool(get_weather), function_tool(get_time)]
 
 
 def make_agent(setup, name="c", restarts="error", **options):
-    model = ModelHubModel(setup.hub.get(name), restarts=restarts)
+    model = AgentsModel(setup.hub.get(name), restarts=restarts)
     return Agent(name="Weather", instructions="Be brief.", model=model, tools=options.pop("tools", TOOLS), **options)
 
 
@@ -83,7 +83,7 @@ async def test_a_provider_finds_models_by_their_names(setup):
     setup.play("anthropic", FINAL)
     settings = ModelSettings(max_tokens=77, extra_body={"deadline": "30s"})
     agent = Agent(name="Weather", model="anthropic", model_settings=settings)
-    result = await Runner.run(agent, "Oslo?", run_config=RunConfig(model_provider=ModelHubProvider(setup.hub)))
+    result = await Runner.run(agent, "Oslo?", run_config=RunConfig(model_provider=AgentsModelProvider(setup.hub)))
     assert result.final_output == FINAL
     assert setup.bodies("anthropic")[0]["max_tokens"] == 77
 
