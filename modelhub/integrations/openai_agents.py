@@ -9,8 +9,9 @@
     agent = Agent(name="Weather", model=AgentsModel(hub.get("primary")), tools=[get_weather])
     result = await Runner.run(agent, "What is the weather in Oslo?")
 
-Or all names of the file at once: `Runner.run(agent, ..., run_config=RunConfig(model_provider=AgentsModelProvider(hub)))`,
-with `Agent(model="primary")`.
+Or all names of the file at once, with `Agent(model="primary")`:
+
+    Runner.run(agent, ..., run_config=RunConfig(model_provider=AgentsModelProvider(hub)))
 
 Tools, handoffs, output types, streams and usage work as with the SDK's own models for chat completions; retries,
 fallbacks, limits and budgets are the chain's. `ModelSettings` are spelled for whichever vendor answers, and
