@@ -26,6 +26,7 @@ from pydantic_core.core_schema import no_info_before_validator_function
 __all__ = [
     "EFFORTS",
     "AskOptions",
+    "BatchOptions",
     "Duration",
     "Effort",
     "LayerOptions",
@@ -202,6 +203,14 @@ class ParametersOptions(Options):
     What changes the meaning of an answer, tools, `response_format` and media, is never left out."""
 
 
+class BatchOptions(Options):
+    """Jobs over many rows (`modelhub batch`) go through the vendor's batch API, at half the price."""
+
+    window: Annotated[float, Duration(60, 604_800)] = 86_400.0
+    """How long a batch may take, such as `24h`. After that it is cancelled, and rows without an answer are asked one by
+    one."""
+
+
 class ProviderOptions(Options):
     """The options that all providers share.
 
@@ -269,7 +278,7 @@ class ProviderOptions(Options):
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's keyword arguments: every field that is set, except those read elsewhere."""
-        elsewhere = {"provider", "context_window", "stream_inside", "ask", "takes"}
+        elsewhere = {"provider", "context_window", "stream_inside", "ask", "takes", "batch"}
         arguments = {name: getattr(self, name) for name in self.model_fields_set - elsewhere}
         arguments["stream"] = self.stream
         return {

@@ -27,6 +27,8 @@ from modelhub.jobs.files import find_format, make_writer
 from modelhub.jobs.journal import Journal
 from modelhub.jobs.plan import CHUNK_ROWS, JobOptions, JobRow, JobRows
 from modelhub.jobs.rows import InputRow, RowWriter, merge_columns
+from modelhub.jobs.vendor_batch.interface import PRICE_FACTOR
+from modelhub.jobs.vendor_batch.phase import BatchPhase, BatchProgress
 
 __all__ = ["BatchJob", "JobProgress"]
 
@@ -38,12 +40,14 @@ _MAX_REPEATED = 10_000  # rows that wait for the answer of a row like them, befo
 class JobProgress:
     """How far a job is: `calls` for the rows that are asked, and the counts of all rows.
 
+    `batches` has those of a vendor's batch API, if it is used.
     `total` is the number of rows of the input, `answered` and `failed` rows are done; `reused` of them had their answer
     in the journal, `repeated` got that of a row like them, and `invalid` could not be asked.
     """
 
     total: int
     calls: MapProgress
+    batches: BatchProgress | None = None
     answered: int = 0
     failed: int = 0
     reused: int = 0
@@ -101,17 +105,47 @@ class _RecentKeys:
         return key in self._keys
 
 
+class _BatchBudget:
+    """The budget of a job, for rows in a batch, which cost a part of the usual price."""
+
+    def __init__(self, budget: JobBudget, estimator: CostEstimator) -> None:
+        self._budget = budget
+        self._estimator = estimator
+
+    def _estimate(self, messages: Any) -> Decimal:
+        return self._estimator.reserve(messages) * Decimal(PRICE_FACTOR)
+
+    def has_room(self, messages: Any) -> bool:
+        """Return whether a row with *messages* fits into the budget."""
+        return self._budget.has_room(self._estimate(messages))
+
+    def hold(self, messages: Any) -> None:
+        """Set aside what a row with *messages* may cost."""
+        self._budget.hold(self._estimate(messages))
+
+    def settle(self, messages: Any, cost: Decimal | None) -> None:
+        """Replace what was set aside for a row with *messages* by what it has cost."""
+        self._budget.settle(self._estimate(messages), cost)
+
+
 class BatchJob:
     """One run of a job: *model* is asked for the *rows* that the *journal* has no answer for.
 
-    Its `progress` is up to date at any time.
+    With *phase*, rows go through a vendor's batch API first. Its `progress` is up to date at any time.
     """
 
-    def __init__(self, model: ChatModelBase, options: JobOptions, rows: JobRows, journal: Journal) -> None:
+    def __init__(
+        self,
+        model: ChatModelBase,
+        options: JobOptions,
+        rows: JobRows,
+        journal: Journal,
+        phase: BatchPhase | None = None,
+    ) -> None:
         self._model: Any = model
         self._options = options
         self._rows = rows
-        self._journal = journal
+        self.journal = journal
         self._waiting: dict[bytes, _WaitingRow] = {}
         self._repeated = 0  # rows in `_waiting` that are not under way themselves
         self._recent = _RecentKeys(CHUNK_ROWS + options.concurrency)
@@ -121,7 +155,9 @@ class BatchJob:
         self._writer: RowWriter | None = None
         self._partial = options.output.with_name(f"{options.output.name}.partial")
         calls = MapProgress(model.services.clock)
-        self.progress = JobProgress(rows.reader.count(), calls)
+        self._phase = phase
+        self._is_stopped = False
+        self.progress = JobProgress(rows.reader.count(), calls, None if phase is None else phase.progress)
         self._stream: RowStream[Any] = RowStream(
             self._ask, self._read_pending(), calls, concurrency=options.concurrency
         )
@@ -133,33 +169,49 @@ class BatchJob:
         """
         if self._options.budget is not None:
             self._open_budget(self._options.budget)
-        columns = self._rows.find_columns()
-        kind = find_format(self._options.output)
+        if self._phase is not None:
+            await self._phase.run()
+        columns, kind = self._rows.find_columns(), find_format(self._options.output)
         if not self._options.ordered:
             self._writer = make_writer(self._partial, kind, columns)
         try:
             async with self._stream:
                 async for result in self._stream:
                     self._record([result, *self._stream.take_ready()])
-            if self._options.ordered:
-                self._writer = make_writer(self._partial, kind, columns)
-                self._write_in_order(self._writer)
         finally:
-            if self._writer is not None:
-                self._writer.close()
+            self._close_writer()
+        if self._options.ordered or self._is_stopped:
+            # A job that is stopped has not come to all the rows that the journal has an answer for.
+            self._writer = make_writer(self._partial, kind, columns)
+            try:
+                self._write_in_order()
+            finally:
+                self._close_writer()
         self._partial.replace(self._options.output)
         return self.progress
 
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
     def stop(self) -> None:
-        """Begin no further row; rows under way are finished, and the output is written."""
+        """Begin no further row; rows under way are finished, and the output is written.
+
+        Batches stay at the vendor; the next run finds them.
+        """
+        self._is_stopped = True
+        if self._phase is not None:
+            self._phase.stop()
         self._stream.stop()
 
     async def cancel(self) -> None:
         """Cancel rows under way as well; the output is written."""
+        self.stop()
         await self._stream.aclose()
 
     def _open_budget(self, limit: Decimal) -> None:
-        totals = self._journal.sum_totals()
+        totals = self.journal.sum_totals()
         known = totals.answered + totals.failed
         average = totals.output_tokens / known if totals.output_tokens else None
         self._estimator = estimator = CostEstimator(self._model, self._options.parameters, average)
@@ -167,12 +219,14 @@ class BatchJob:
             names = ", ".join(f"`{name}`" for name in estimator.unpriced)
             raise JobError(f"the price of {names} is not known, so no budget can be kept: set `pricing:` in the entry")
         self._budget = JobBudget(limit, totals.cost)
+        if self._phase is not None:
+            self._phase.budget = _BatchBudget(self._budget, estimator)
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
     async def _read_pending(self) -> AsyncIterator[JobRow]:
         """Yield the rows that must be asked; the others are done at once, or with the row that they are like."""
-        for job_row in self._rows.read(self._journal):
+        for job_row in self._rows.read(self.journal):
             if job_row.answer is not None:
                 self._finish_known(job_row, job_row.answer)
                 if not self.progress.done % CHUNK_ROWS:
@@ -181,7 +235,7 @@ class BatchJob:
                 waiting.repeated.append(job_row.row)
                 await self._wait_for_repeated()
             elif job_row.key in self._recent:
-                self._finish_repeated(job_row.row, self._journal.find([job_row.key])[job_row.key])
+                self._finish_repeated(job_row.row, self.journal.find([job_row.key])[job_row.key])
             elif await self._begin(job_row):
                 yield job_row
             else:
@@ -231,7 +285,7 @@ class BatchJob:
                 self.stop()
                 continue
             answers.append((job_row, answer))
-        self._journal.add([(job_row.key, answer) for job_row, answer in answers])
+        self.journal.add([(job_row.key, answer) for job_row, answer in answers])
         for job_row, answer in answers:
             waiting = self._waiting.pop(job_row.key)
             self._recent.add(job_row.key)
@@ -274,8 +328,12 @@ class BatchJob:
         if len(self.progress.samples) < _MAX_SAMPLES:
             self.progress.samples.append(error if row.place in error else f"{row.place}: {error}")
 
-    def _write_in_order(self, writer: RowWriter) -> None:
-        """Write every row that has an answer, in the order of the input."""
-        for job_row in self._rows.read(self._journal, retry_failed=False):
+    def _write_in_order(self) -> None:
+        """Write every row that has an answer, in the order of the input, and count them."""
+        progress = self.progress
+        progress.answered = progress.failed = 0
+        progress.errors.clear()
+        progress.samples.clear()
+        for job_row in self._rows.read(self.journal, retry_failed=False):
             if job_row.answer is not None:
-                writer.write(merge_columns(job_row.row, job_row.answer.columns))
+                self._finish(job_row.row, job_row.answer)

@@ -31,17 +31,25 @@ class JobBudget:
         self.held = Decimal(0)
         self._changed = asyncio.Event()
 
+    def has_room(self, amount: Decimal) -> bool:
+        """Return whether *amount* can be set aside now."""
+        return self.spent + self.held + amount <= self.limit
+
+    def hold(self, amount: Decimal) -> None:
+        """Set *amount* aside, whether or not there is room: it may be spent already."""
+        self.held += amount
+
     async def reserve(self, amount: Decimal) -> bool:
         """Set *amount* aside; wait for rows under way that may cost less than was set aside for them.
 
         Returns False if there is not so much left.
         """
-        while self.spent + self.held + amount > self.limit:
+        while not self.has_room(amount):
             if not self.held:
                 return False
             self._changed.clear()
             await self._changed.wait()
-        self.held += amount
+        self.hold(amount)
         return True
 
     def settle(self, amount: Decimal, cost: Decimal | None) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from modelhub.core.errors import InvalidRequest
 from modelhub.core.model import ChatModelBase
 from modelhub.jobs.estimate import CostEstimate, CostEstimator
 from modelhub.jobs.journal import Journal
 from modelhub.jobs.plan import JobOptions, JobRows
+from modelhub.jobs.vendor_batch.interface import PRICE_FACTOR
 
 __all__ = ["DryRun", "plan_run"]
 
@@ -31,6 +33,7 @@ class DryRun:
     estimate: CostEstimate = field(default_factory=CostEstimate)
     output_tokens: int = 0
     is_measured: bool = False
+    in_batches: bool = False
     unpriced: list[str] = field(default_factory=list)
     unbounded: list[str] = field(default_factory=list)
     samples: list[str] = field(default_factory=list)
@@ -40,14 +43,21 @@ class DryRun:
 _MAX_SAMPLES = 5
 
 
-def plan_run(model: ChatModelBase, options: JobOptions, rows: JobRows, journal: Journal | None) -> DryRun:
-    """Return what a job of *model* over *rows* would do; *journal* is that of earlier runs, if there is one."""
+def plan_run(
+    model: ChatModelBase, options: JobOptions, rows: JobRows, journal: Journal | None, *, in_batches: bool = False
+) -> DryRun:
+    """Return what a job of *model* over *rows* would do; *journal* is that of earlier runs, if there is one.
+
+    With *in_batches*, rows go through a vendor's batch API: what is expected is at its price, and the worst is that all
+    rows are asked one by one as well.
+    """
     run = DryRun()
     average = _find_average(journal)
     run.is_measured = average is not None
     estimator = CostEstimator(model, options.parameters, average)
     run.output_tokens, run.unpriced, run.unbounded = estimator.output_tokens, estimator.unpriced, estimator.unbounded
     seen: set[bytes] = set()
+    run.in_batches = in_batches
     for job_row in rows.read(journal):
         run.total += 1
         if job_row.answer is not None:
@@ -63,6 +73,8 @@ def plan_run(model: ChatModelBase, options: JobOptions, rows: JobRows, journal: 
                 run.asked += 1
             except InvalidRequest as error:
                 _count_invalid(run, f"{job_row.row.place}: {error}")
+    if in_batches:
+        run.estimate.apply_batches(Decimal(PRICE_FACTOR))
     return run
 
 

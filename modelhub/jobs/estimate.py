@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from modelhub.core.context import CallContext, Services
+from modelhub.core.errors import InvalidRequest
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatUsage
@@ -41,6 +42,15 @@ class CostEstimate:
         self.low += other.low
         self.expected += other.expected
         self.worst = None if self.worst is None or other.worst is None else self.worst + other.worst
+
+    def apply_batches(self, factor: Decimal) -> None:
+        """Change these figures to those of rows that go through a batch API, which costs *factor* of the price.
+
+        In the worst case they are paid there, and asked one by one all the same.
+        """
+        self.low *= factor
+        self.expected *= factor
+        self.worst = None if self.worst is None else self.worst * (1 + factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +116,12 @@ class CostEstimator:
     def reserve(self, messages: Any) -> Decimal:
         """Return what to set aside for a row with *messages*: the dearest model's longest answer, or one as expected.
 
-        Raises InvalidRequest if they cannot be sent.
+        Messages that cannot be sent cost nothing.
         """
-        request = self._make_request(messages)
+        try:
+            request = self._make_request(messages)
+        except InvalidRequest:
+            return Decimal(0)
         tokens = input_tokens(request)
         costs = [
             _find_cost(priced, ChatUsage(tokens, max_output_tokens(request, priced.provider) or self._output_tokens))

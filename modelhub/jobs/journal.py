@@ -14,6 +14,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,32 @@ from typing import Any
 from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
 
-__all__ = ["Journal", "JournalTotals", "find_journal"]
+__all__ = ["Journal", "JournalTotals", "StoredBatch", "find_journal"]
 
 _VERSION = 1
-_SCHEMA = """CREATE TABLE answers (
+_SCHEMA = (
+    """CREATE TABLE answers (
     key BLOB PRIMARY KEY,
     failed INTEGER NOT NULL,
     columns TEXT NOT NULL,
     cost TEXT,
     output_tokens INTEGER NOT NULL
-)"""
+)""",
+    """CREATE TABLE batches (
+    id TEXT PRIMARY KEY,
+    model TEXT NOT NULL,
+    begun TEXT NOT NULL,
+    name TEXT
+)""",
+    """CREATE TABLE batch_rows (
+    key BLOB PRIMARY KEY,
+    batch TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    messages TEXT NOT NULL
+)""",
+    "CREATE INDEX batch_rows_batch ON batch_rows (batch)",
+)
+"""The answers; the vendors' batches under way (`name` is the vendor's, as soon as it is known), and their rows."""
 _CACHE_KIB = 16_384
 _encode_json = json.JSONEncoder(default=str).encode  # made once: `json.dumps` would make one for each row
 
@@ -44,6 +61,16 @@ class JournalTotals:
     cost: Decimal = Decimal(0)
     unpriced: int = 0
     output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch of the entry *model* that is under way since it was `begun`; `name` is the vendor's, if it is known."""
+
+    id: str
+    model: str
+    begun: datetime
+    name: str | None = None
 
 
 def find_journal(output: Path) -> Path:
@@ -78,13 +105,18 @@ class Journal:
         execute("BEGIN IMMEDIATE")
         (version,) = execute("PRAGMA user_version").fetchone()
         if version == 0:
-            execute(_SCHEMA)
+            for statement in _SCHEMA:
+                execute(statement)
             execute(f"PRAGMA user_version={_VERSION}")
         execute("COMMIT")
         if version not in (0, _VERSION):
             raise sqlite3.DatabaseError(f"it is of version {version}, and this modelhub writes version {_VERSION}")
 
-        (self._last_row,) = execute("SELECT COALESCE(MAX(rowid), 0) FROM answers").fetchone()
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        """Count the answers that are there as those of earlier runs."""
+        (self._last_row,) = self._database.execute("SELECT COALESCE(MAX(rowid), 0) FROM answers").fetchone()
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
         """Return the answers that are there for *keys*."""
@@ -98,8 +130,11 @@ class Journal:
         )
         return {key: _load_answer(*stored) for key, *stored in rows}
 
-    def add(self, answers: Sequence[tuple[bytes, Answer]]) -> None:
-        """Write *answers* in one transaction; an answer for the same key is replaced."""
+    def add(self, answers: Sequence[tuple[bytes, Answer]], *, of_batch: bool = False) -> None:
+        """Write *answers* in one transaction; an answer for the same key is replaced.
+
+        Answers *of_batch* end the part of their rows in a batch.
+        """
         self._database.execute("BEGIN IMMEDIATE")
         self._database.executemany(
             "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
@@ -114,6 +149,8 @@ class Journal:
                 for key, answer in answers
             ],
         )
+        if of_batch:
+            self._database.executemany("DELETE FROM batch_rows WHERE key = ?", [(key,) for key, _ in answers])
         self._database.execute("COMMIT")
 
     def sum_totals(self) -> JournalTotals:
@@ -123,6 +160,44 @@ class Journal:
             " TOTAL(output_tokens) FROM answers"
         ).fetchone()
         return JournalTotals(int(answered), int(failed), Decimal(f"{cost:.9f}"), int(unpriced), int(tokens))
+
+    # -- batches of the vendors ------------------------------------------------------------------------------------
+
+    def add_batch(self, batch: StoredBatch, rows: Sequence[tuple[bytes, Any]]) -> None:
+        """Write *batch* and its *rows*, keys with messages; a row of another batch stays there."""
+        execute = self._database.execute
+        execute("BEGIN IMMEDIATE")
+        execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (batch.id, batch.model, batch.begun.isoformat(), batch.name))
+        self._database.executemany(
+            "INSERT INTO batch_rows VALUES (?, ?, ?, ?)",
+            [(key, batch.id, number, _encode_json(messages)) for number, (key, messages) in enumerate(rows)],
+        )
+        execute("COMMIT")
+
+    def name_batch(self, batch_id: str, name: str) -> None:
+        """Note the vendor's *name* for a batch."""
+        self._database.execute("UPDATE batches SET name = ? WHERE id = ?", (name, batch_id))
+
+    def list_batches(self) -> list[StoredBatch]:
+        """Return the batches that are not done."""
+        rows = self._database.execute("SELECT id, model, begun, name FROM batches ORDER BY begun, id")
+        return [StoredBatch(id_, model, datetime.fromisoformat(begun), name) for id_, model, begun, name in rows]
+
+    def list_batch_rows(self, batch_id: str) -> dict[int, tuple[bytes, Any]]:
+        """Return the rows of a batch that have no answer yet, keys with messages, by their number."""
+        rows = self._database.execute("SELECT number, key, messages FROM batch_rows WHERE batch = ?", (batch_id,))
+        return {number: (key, json.loads(messages)) for number, key, messages in rows}
+
+    def has_batch_row(self, key: bytes) -> bool:
+        """Return whether the row is part of a batch."""
+        return self._database.execute("SELECT 1 FROM batch_rows WHERE key = ?", (key,)).fetchone() is not None
+
+    def remove_batch(self, batch_id: str) -> None:
+        """Forget a batch that is done, and the rows to which it gave no answer."""
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute("DELETE FROM batch_rows WHERE batch = ?", (batch_id,))
+        self._database.execute("DELETE FROM batches WHERE id = ?", (batch_id,))
+        self._database.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file, and take its write-ahead log into it."""

@@ -23,7 +23,7 @@ __all__ = ["RowKeys", "describe_entries"]
 
 _VERSION = 1  # of what goes into a key; another version asks every row again
 _KEY_BYTES = 16
-_IRRELEVANT = ("client_args", "context_window", "keys", "limit", "stream", "stream_inside")
+_IRRELEVANT = ("batch", "client_args", "context_window", "keys", "limit", "stream", "stream_inside")
 
 
 class RowKeys:

@@ -22,6 +22,7 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from modelhub.testing.batches import BatchCall, BatchEndpoints
 from modelhub.testing.exchange import ClientDisconnected, Exchange
 from modelhub.testing.fault_types import Fault, Item, Recorded
 from modelhub.testing.http import Head, head_bytes, read_body, read_head
@@ -103,6 +104,7 @@ class _Route:
         self.listener = listener
         self.script = script
         self.log: list[Recorded] = []
+        self.batches = BatchEndpoints()
         self.tasks: set[asyncio.Task[None]] = set()
         self.writers: set[asyncio.StreamWriter] = set()
 
@@ -222,6 +224,10 @@ class FaultServer:
             (request for route in list(self._routes.values()) for request in route.log), key=lambda request: request.at
         )
 
+    def batches(self, name: str) -> BatchEndpoints:
+        """Return the batch endpoints of the route *name*: their script, the batches, and what was answered."""
+        return self._run_in_loop(lambda: self._get_route(name)).batches
+
     @property
     def connections(self) -> int:
         """The number of open connections."""
@@ -305,9 +311,7 @@ class FaultServer:
             return False
         wire = wire_at(head.path)
         if wire is None or head.method != "POST":
-            await read_body(reader, head.headers)
-            writer.write(head_bytes(404, [("Content-Length", "0")]))
-            await writer.drain()
+            await self._respond_otherwise(route, head, reader, writer)
             return head.keeps_alive
         script = route.script
         request = self._record(route, script, head, wire)
@@ -319,6 +323,17 @@ class FaultServer:
         request.fault = (item if isinstance(item, Fault) else item(request)) or Fault()
         await self._respond(request, Exchange(reader, writer, wire, parsed, script.answer))
         return head.keeps_alive
+
+    async def _respond_otherwise(
+        self, route: _Route, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer what is no call of a model: a request to the batch endpoints, or to none at all."""
+        body = await read_body(reader, head.headers)
+        call = BatchCall(head.method, head.path, body, "x-goog-api-key" in head.headers)
+        status, answer = route.batches.respond(call, route.script.answer, self.now()) or (404, b"")
+        length = ("Content-Length", str(len(answer)))
+        writer.write(head_bytes(status, [length, ("Content-Type", "application/json")]) + answer)
+        await writer.drain()
 
     def _record(self, route: _Route, script: _Script, head: Head, wire: VendorFormat) -> Recorded:
         now = self.now()

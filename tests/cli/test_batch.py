@@ -299,6 +299,14 @@ def test_a_budget_is_not_exceeded(job, rows, tmp_path, server):
     assert server.counts.total() == 10
 
 
+def test_a_row_that_cannot_be_sent_does_not_stop_a_job_with_a_budget(job, tmp_path):
+    """It fails alone, and costs nothing."""
+    write_rows(tmp_path / "rows.jsonl", {"messages": [{"role": "nobody", "content": "a"}]}, "b")
+    result = job("--budget", "5usd", "--ordered", name="dear")
+    assert result.exit_code == Exit.FAILED
+    assert [row["answer"] for row in read_rows(tmp_path / "out.jsonl")] == [None, "answer to b"]
+
+
 def test_earlier_runs_count_for_the_budget(job, rows, server):
     """It is the job's, not the run's."""
     job("--prompt", "Say {text}", "--budget", "0.055", name="dear")

@@ -17,9 +17,8 @@ from modelhub.cli.options import AsJson, ConfigFile, Name, Parameters, SchemaSou
 from modelhub.cli.report import fail_usage, print_simple_error, report_errors
 
 if TYPE_CHECKING:
-    from modelhub.hub import Hub
     from modelhub.jobs.batch_job import JobProgress
-    from modelhub.jobs.plan import JobOptions, JobRows
+    from modelhub.jobs.plan import JobOptions
 
 __all__ = ["batch"]
 
@@ -95,7 +94,6 @@ def batch(
 
 def _run(command: _BatchCommand, dry_run: bool) -> None:
     """Run *command*, or say what it would do; exit with a status if that is not 0."""
-    command.options.check_files()
     status = asyncio.run(command.plan() if dry_run else command.run())
     if status:
         raise typer.Exit(status)
@@ -146,28 +144,22 @@ class _BatchCommand:
     file: Path | None
     as_json: bool
 
-    def _open_rows(self, hub: Hub) -> JobRows:
-        from modelhub.core.call_options import parse_call_options
-        from modelhub.jobs.keys import RowKeys, describe_entries
-        from modelhub.jobs.plan import JobRows
-
-        parsed = parse_call_options(dict(self.options.parameters))  # what is wrong is said before a row is read
-        entries = describe_entries(hub.loaded, self.name)
-        return JobRows(self.options, RowKeys(entries, parsed.parameters, self.options.structured_model))
-
     async def plan(self) -> Exit:
         """Print what the job would do, and what it may cost."""
         from modelhub.cli.batch.summary import print_plan
         from modelhub.hub import Hub
         from modelhub.jobs.dry_run import plan_run
         from modelhub.jobs.journal import Journal, find_journal
+        from modelhub.jobs.open_job import open_rows
+        from modelhub.jobs.vendor_batch.batch_model import find_batch_entry
 
         async with Hub.from_yaml(self.file) as hub:
-            model, rows = hub.get(self.name), self._open_rows(hub)
+            rows = open_rows(hub, self.name, self.options)
             path = find_journal(self.options.output)
             journal = Journal(path) if path.exists() else None
             try:
-                run = plan_run(model, self.options, rows, journal)
+                in_batches = find_batch_entry(hub.loaded, self.name) is not None
+                run = plan_run(hub.get(self.name), self.options, rows, journal, in_batches=in_batches)
             finally:
                 if journal is not None:
                     journal.close()
@@ -180,20 +172,14 @@ class _BatchCommand:
         from modelhub.cli.batch.progress import show_progress
         from modelhub.cli.batch.summary import print_summary
         from modelhub.hub import Hub
-        from modelhub.jobs.batch_job import BatchJob
-        from modelhub.jobs.journal import Journal, find_journal
+        from modelhub.jobs.open_job import open_job
 
         async with Hub.from_yaml(self.file) as hub:
-            model, rows = hub.get(self.name), self._open_rows(hub)
-            journal = Journal(find_journal(self.options.output))
-            try:
-                job = BatchJob(model, self.options, rows, journal)
+            with open_job(hub, self.name, self.options) as job:
                 with stop_on_interrupt(job) as interrupts:
                     async with show_progress(job.progress):
                         progress = await job.run()
-                totals = journal.sum_totals()
-            finally:
-                journal.close()
+                totals = job.journal.sum_totals()
         print_summary(progress, totals, self.options, interrupted=interrupts.count > 0, as_json=self.as_json)
         return _find_status(progress, interrupted=interrupts.count > 0)
 

@@ -54,6 +54,8 @@ async def _show_bar(progress: JobProgress) -> None:
 
 def describe_progress(progress: JobProgress) -> str:
     """Return the rate, the time that is left, the cost so far and the failed rows, as far as there are any."""
+    if progress.batches is not None and progress.batches.waiting:
+        return f"{format_count(progress.batches.waiting, 'row')} in batches, {progress.batches.answered:,} answered"
     parts = [f"{progress.calls.rate:,.1f} rows/s"]
     if progress.eta is not None and progress.left:
         parts.append(f"{format_duration(progress.eta)} left")

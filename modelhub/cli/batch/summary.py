@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ def _make_summary_dict(
         "output": str(options.output),
         **{name: getattr(progress, name) for name in counts},
         "interrupted": interrupted,
+        "batches": None if progress.batches is None else dataclasses.asdict(progress.batches),
         "asked": calls.done,
         "seconds": round(calls.elapsed, 3),
         "input_tokens": calls.input_tokens,
@@ -65,6 +67,7 @@ def _format_summary(progress: JobProgress, totals: JournalTotals, options: JobOp
     )
     if (others := _describe_others(progress.reused, progress.repeated, progress.invalid)) is not None:
         yield f"  {others}"
+    yield from _describe_batches(progress)
     yield f"  {_describe_calls(progress, totals)}"
     for sample in progress.samples:
         yield make_line("  ", (sample, "red"))
@@ -89,10 +92,19 @@ def _describe_others(reused: int, repeated: int, invalid: int) -> str | None:
     return f"not asked: {join_names(parts)}" if parts else None
 
 
+def _describe_batches(progress: JobProgress) -> Iterator[str]:
+    """Yield what became of the rows that went through a vendor's batch API."""
+    batches = progress.batches
+    if batches is None or not (batches.answered or batches.waiting or batches.unanswered):
+        return
+    waiting = f", {batches.waiting:,} still there" if batches.waiting else ""
+    yield f"  in batches: {batches.answered:,} answered, {batches.unanswered:,} without an answer{waiting}"
+
+
 def _describe_calls(progress: JobProgress, totals: JournalTotals) -> str:
     calls = progress.calls
     if not calls.done:
-        return "no row was asked"
+        return "no row was asked" if progress.batches is None else "no row was asked one by one"
     seconds = calls.elapsed
     rate = f", {calls.done / seconds:,.1f} rows/s" if seconds else ""
     parts = [f"{format_count(calls.done, 'row')} asked in {format_duration(seconds)}{rate}"]
@@ -117,12 +129,24 @@ def print_plan(name: str, run: DryRun, options: JobOptions, *, as_json: bool) ->
         ),
         *([f"  {others}"] if others is not None else []),
         *(make_line("  ", (sample, "red")) for sample in run.samples),
+        *(["  through the vendor's batch API, at half the price"] if run.in_batches else []),
         *_format_costs(run, options.budget),
     )
 
 
 def _make_plan_dict(run: DryRun) -> dict[str, Any]:
-    names = ("total", "asked", "reused", "repeated", "invalid", "output_tokens", "is_measured", "unpriced", "unbounded")
+    names = (
+        "in_batches",
+        "total",
+        "asked",
+        "reused",
+        "repeated",
+        "invalid",
+        "output_tokens",
+        "is_measured",
+        "unpriced",
+        "unbounded",
+    )
     worst = run.estimate.worst
     cost = {
         "low": str(run.estimate.low),

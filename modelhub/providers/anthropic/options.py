@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from modelhub.options import ProviderOptions, Secret
+from modelhub.options import BatchOptions, ProviderOptions, Secret
 from modelhub.providers.anthropic.endpoint import find_endpoint, has_credentials
 from modelhub.providers.anthropic.provider import AnthropicChatModel
 
@@ -33,6 +33,8 @@ class AnthropicOptions(ProviderOptions):
     """Further keywords for the SDK's client, such as `default_headers` or `timeout` (seconds of silence)."""
     client_kwargs: dict[str, Any] | None = None
     """The same as `client_args`."""
+    batch: BatchOptions | None = None
+    """Have `modelhub batch` send rows through the vendor's batch API, at half the price; `{}` for the usual window."""
 
     def connect(self) -> AnthropicChatModel:
         """The model these options describe. Opens nothing."""

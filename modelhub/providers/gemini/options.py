@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from modelhub.options import ProviderOptions, Secret
+from modelhub.options import BatchOptions, ProviderOptions, Secret
 from modelhub.providers.gemini.endpoint import KEY_VARIABLES, find_endpoint, has_credentials, is_vertex
 from modelhub.providers.gemini.parameters import read_http_options
 from modelhub.providers.gemini.provider import GeminiChatModel
@@ -32,6 +32,8 @@ class GeminiOptions(ProviderOptions):
     """The later name of `client_args`."""
 
     key_variables: ClassVar[tuple[str, ...]] = KEY_VARIABLES
+    batch: BatchOptions | None = None
+    """Have `modelhub batch` send rows through the vendor's batch API, at half the price; `{}` for the usual window."""
 
     def missing(self, environ: Mapping[str, str]) -> str | None:
         """The variable to set for the key; None if there is a key, or none is needed, as for Vertex AI."""
