@@ -161,7 +161,8 @@ class _BatchPricing:
 
 
 def _connect(hub: Hub, name: str, services: Services) -> HttpProvider:
-    model = connect_model(hub.loaded, hub.loaded.models[name], services)
+    variants = [entry for _, entry in hub.loaded.models[name].list_variants() if entry.missing is None]
+    model = connect_model(hub.loaded, variants[0], services)  # of several keys the first: a batch is of one account
     if not isinstance(model, HttpProvider):
         raise JobError(f"`{name}`: {model.kind} has no batch API")
     model.check_configuration()
@@ -176,9 +177,9 @@ def _find_pricing(hub: Hub, name: str) -> Pricing | None:
 
 
 def find_batch_options(entry: ModelEntry) -> BatchOptions | None:
-    """Return what *entry* says of batches, or None if its rows are asked one by one, or it cannot be asked."""
+    """Return what *entry* says of batches; None if that is nothing, or it has no key of its own."""
     options: BatchOptions | None = getattr(entry.options, "batch", None)
-    return None if entry.missing is not None else options
+    return None if entry.missing is not None or entry.call_key is not None else options
 
 
 def find_batch_entry(loaded: Loaded, name: str) -> ModelEntry | None:
