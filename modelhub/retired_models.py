@@ -79,11 +79,17 @@ class RetiredModels:
         if is_loop_running():
             task = asyncio.get_running_loop().create_task(closing)
             self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            task.add_done_callback(partial(self._close_elsewhere, models))
         elif can_run_sync():
             run_in_background(closing)
         else:
             closing.close()  # the process is ending, and connections end with it
+
+    def _close_elsewhere(self, models: Sequence[Closable], task: asyncio.Task[None]) -> None:
+        """Close *models* in the background if the loop of *task*, which was to do so, has ended before."""
+        self._closing.discard(task)
+        if task.cancelled() and can_run_sync():
+            run_in_background(self._aclose(models))
 
     async def _aclose(self, models: Sequence[Closable]) -> None:
         with self._lock:

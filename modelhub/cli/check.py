@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +13,7 @@ from modelhub.cli.exit import Exit
 from modelhub.cli.options import AsJson, ConfigFile, Profile
 from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines
 from modelhub.cli.report import format_config_error, make_problem_dicts, report_errors
-from modelhub.core.errors import ConfigError
+from modelhub.core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from modelhub.cli.model_status import Entry
@@ -91,9 +93,27 @@ def _load(file: ConfigFile, profile: str | None) -> tuple[Loaded, list[Entry]]:
     from modelhub.config.load import load_file
     from modelhub.hub import find_config_file
 
-    loaded = load_file(find_config_file(file), profile=profile)
+    path = find_config_file(file)
+    loaded = load_file(path, profile=profile)
+    if loaded.profile is None:
+        _check_profiles(path, loaded.profiles)
     _check_ledger(loaded)
     return loaded, list(list_entries(loaded, find_missing(loaded, check_clients=True)))
+
+
+def _check_profiles(path: Path, profiles: Sequence[str]) -> None:
+    """Raise ConfigError with every problem that the file has with one of its *profiles*."""
+    from modelhub.config.load import load_file
+
+    problems: list[Problem] = []
+    for profile in profiles:
+        try:
+            load_file(path, profile=profile, runs_commands=False)
+        except ConfigError as error:
+            label = f"profile `{profile}`: "
+            problems += [replace(problem, message=label + problem.message) for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _check_ledger(loaded: Loaded) -> None:
@@ -129,7 +149,8 @@ def _make_sections(loaded: Loaded, entries: list[Entry]) -> dict[str, list[objec
 def _print_entries(loaded: Loaded, entries: list[Entry]) -> None:
     from modelhub.cli.model_status import format_counts
 
-    print_lines(make_line((loaded.file, "bold"), f": {format_counts(loaded)}"))
+    profile = "" if loaded.profile is None else f", profile {loaded.profile}"
+    print_lines(make_line((loaded.file, "bold"), f"{profile}: {format_counts(loaded)}"))
     print_lines(*align_columns([(entry.name, "bold"), *_make_row(entry)] for entry in entries))
 
 

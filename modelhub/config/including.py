@@ -104,7 +104,9 @@ def _include_file(
         text = read_text(path, name)
     except ConfigError as error:
         problem = error.problems[0]
-        report.add(span, f"{name}: {problem.message}", problem.hint or f"the path is relative to {parent.name}")
+        report.add(
+            span, f"{name}: {problem.message}", problem.hint or f"the path starts from the folder of {parent.name}"
+        )
         return None
     included, _ = parse_document(text, name, path.parent, report)
     return include_files(included, report, files, [*trail, ReadFile(path, name)])
@@ -119,10 +121,12 @@ def apply_profile(
 ) -> tuple[Document, str | None]:
     """Return *document* with the profile on top, without its key `profiles`, and the profile's name.
 
-    *profile* is a name, or None for the one that the variable MODELHUB_PROFILE of *environ* names, if any.
+    *profile* is a name, or None for the one that the variable MODELHUB_PROFILE of *environ* names, if any; the variable
+    is for all files of a process, and says nothing to one without profiles.
     """
     origin = "" if profile else f" (from ${PROFILE_VARIABLE})"
-    name = profile or environ.get(PROFILE_VARIABLE) or None
+    from_environment = environ.get(PROFILE_VARIABLE) if "profiles" in document.data else None
+    name = profile or from_environment or None
     profiles = document.data.get("profiles", {})
     if not isinstance(profiles, dict):
         report.add(document.find_span(("profiles",)), "`profiles` must be a mapping of names to parts of a file")

@@ -133,11 +133,12 @@ def copy_plain(data: Any) -> Any:
 
 def _load_document(document: Document, report: Report, file: ReadFile, inputs: Inputs) -> Loaded:
     variables = os.environ if inputs.environ is None else inputs.environ
-    profile = inputs.profile
+    profile, profiles = inputs.profile, ()
     if isinstance(document.data, dict):
         document = include_files(document, report, set() if inputs.files is None else inputs.files, [file])
+        profiles = tuple(document.data.get("profiles") or ())
         document, profile = apply_profile(document, report, profile, variables)
-    return _resolve_document(document, inputs, profile, report)
+    return replace(_resolve_document(document, inputs, profile, report), profiles=profiles)
 
 
 def _resolve_document(document: Document, inputs: Inputs, profile: str | None, report: Report | None = None) -> Loaded:

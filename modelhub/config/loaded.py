@@ -32,6 +32,8 @@ class Loaded:
     """The line where each model and chain begins."""
     profile: str | None = None
     """The name of the profile that applies."""
+    profiles: tuple[str, ...] = ()
+    """The names of all profiles."""
     renewable: frozenset[str] = frozenset()
     """The models that have a value from a file or a command."""
     _document: Document | None = field(default=None, repr=False)

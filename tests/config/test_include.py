@@ -145,6 +145,7 @@ def test_an_unknown_profile_names_those_that_exist(folder, tmp_path):
     ) as caught:
         load_file("models.yaml", environ={"MODELHUB_PROFILE": "stagin"})
     assert "did you mean `staging`? (profiles: staging, eu)" in str(caught.value)
+    assert load_file("base.yaml", environ={"MODELHUB_PROFILE": "staging"}).profile is None
     with pytest.raises(ConfigError, match="there is no profile `staging`") as caught:
         load_file("base.yaml", profile="staging")
     assert caught.value.problems[0].hint == "there are no profiles"
@@ -233,3 +234,15 @@ def test_commands_take_a_profile(folder):
     assert "main.deadline = 30s" in shown
     assert "base.yaml:11" in shown
     assert CliRunner().invoke(app, ["check", "--profile", "nothing"]).exit_code == 3
+    assert "models.yaml, profile eu: 3 models" in CliRunner().invoke(app, ["check", "--profile", "eu"]).stdout
+
+
+def test_check_looks_at_every_profile(folder):
+    """A mistake in one is found before it is used."""
+    from typer.testing import CliRunner
+
+    assert CliRunner().invoke(app, ["check"]).exit_code == 0
+    (folder / "models.yaml").write_text(MAIN.replace("reply: staged", "replly: staged"))
+    result = CliRunner().invoke(app, ["check"])
+    assert result.exit_code == 3
+    assert "models.yaml:14:11: profile `staging`: unknown key `replly` in model `a`" in result.stdout

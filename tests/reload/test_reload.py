@@ -7,7 +7,16 @@ import weakref
 
 import pytest
 
-from modelhub import BreakerOpen, BudgetExceeded, CallError, ConfigError, Hub, HubClosed, UnknownModel
+from modelhub import (
+    BreakerOpen,
+    BudgetExceeded,
+    CallError,
+    ConfigError,
+    Hub,
+    HubClosed,
+    LimitRejected,
+    UnknownModel,
+)
 from modelhub.core.events import Reloaded, ReloadFailed
 from modelhub.middleware.limit.layer import Limit
 from modelhub.testing import FaultServer, faults
@@ -278,3 +287,62 @@ def test_a_hub_without_an_event_loop_reloads(file):
             file.write({"a": {**entry, "api_key": "sk-two"}})
             assert str(hub.reload()) == "model `a` changed (api_key: changed)"
             held.sync("hi")
+
+
+async def test_a_rate_that_is_lowered_holds_at_once(file):
+    """What was admitted under the higher one counts against it, until it is as old as the period."""
+    entry = {"reply": "ok", "limit": "tier"}
+    hub = file.open({"a": entry}, limits={"tier": {"requests_per_minute": 10, "burst": 1}})
+    for _ in range(8):
+        await hub.get("a")("hi")
+    file.reload({"a": entry}, limits={"tier": {"requests_per_minute": 5, "burst": 1}})
+    with pytest.raises(LimitRejected):
+        await hub.get("a")("hi", deadline=30)
+    await asyncio.sleep(61)
+    assert [(await hub.get("a")("hi", deadline=1)).text for _ in range(5)] == ["ok"] * 5
+    with pytest.raises(LimitRejected):
+        await hub.get("a")("hi", deadline=30)
+
+
+async def test_what_is_in_the_ledger_is_counted_once(file):
+    """However the ledger is written after a reload: what this process spent is not taken for another one's."""
+    entry = {"reply": "ok", "pricing": {"input": 1, "output": 1}}
+    usage = {"ledger": "usage.db", "batch": 1, "refresh": "100ms"}
+    budgets = {"daily": {"tokens": 100, "per": "day"}}
+    hub = file.open({"a": entry}, usage=usage, budgets=budgets)
+    await hub.get("a")("one two three")
+    file.reload({"a": entry}, usage={**usage, "batch": 0}, budgets={"daily": {"tokens": 50, "per": "day"}})
+    await hub.get("a")("one two three")
+    file.reload({"a": entry}, usage={**usage, "batch": 0}, budgets={**budgets, "other": {"tokens": 50, "per": "day"}})
+    await hub.get("a")("one two three")
+    hub.usage.flush()
+    assert {budget["budget"]: budget["spent"] for budget in hub.usage.budgets} == {"daily": "12", "other": "4"}
+    await hub.aclose()
+
+
+async def test_what_is_no_model_changes_too(file, tmp_path):
+    """Such as the folders that messages may name, for a model that is the same."""
+    (tmp_path / "cat.gif").write_bytes(b"GIF89a")
+    part = {"type": "image_url", "image_url": {"url": f"file://{tmp_path}/cat.gif"}}
+    messages = [{"role": "user", "content": [part]}]
+    hub = file.open({"a": "ok"}, files={"allow": []})
+    held, model = hub.get("a"), hub.get("a").models[0]
+    with pytest.raises(CallError, match="allow"):
+        await held(messages)
+    file.reload({"a": "ok"}, files={"allow": [str(tmp_path)]})
+    assert held.models[0] is model
+    assert (await held(messages)).text == "ok"
+
+
+async def test_each_of_several_keys_goes_on_by_itself(file):
+    """A key that is replaced is a new one, with connections of its own; the other is as it was."""
+    async with FaultServer() as server:
+        entry = {name: value for name, value in OPENAI.items() if name != "api_key"} | {
+            "base_url": server.url("openai")
+        }
+        hub = file.open({"a": {**entry, "keys": [{"api_key": "sk-one"}, {"api_key": "sk-two"}]}})
+        before = hub.get("a").models
+        file.reload({"a": {**entry, "keys": [{"api_key": "sk-one"}, {"api_key": "sk-three"}]}})
+        assert [new is old for new, old in zip(hub.get("a").models, before, strict=True)] == [True, False]
+        assert (await hub.get("a")("hi")).text
+        await hub.aclose()
