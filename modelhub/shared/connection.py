@@ -44,7 +44,7 @@ class StoreConnection:
             options.url.get_secret_value(),
             max_connections=_MAX_CONNECTIONS,
             timeout=options.timeout,
-            socket_timeout=2 * options.timeout,  # `run` is stricter, and says what it waited for
+            socket_timeout=None,  # `run` bounds all of a call at once
             socket_connect_timeout=options.timeout,
             decode_responses=True,
             protocol=2,  # messages of a subscription are plain answers
@@ -137,7 +137,8 @@ class StoreConnection:
 
         while True:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
-                connection = await self._pool.get_connection()
+                async with asyncio.timeout(self._timeout):
+                    connection = await self._pool.get_connection()
                 try:
                     await self._listen(connection, channels, on_message, on_connect)
                 finally:

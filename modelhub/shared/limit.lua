@@ -36,26 +36,24 @@ local function announce(message) publish('all', settings.pool .. '\n' .. message
 
 -- the state ---------------------------------------------------------------------------------------------------------
 
-local SCALARS = {'epoch', 'now', 'sequence', 'admit_after', 'renew_after', 'paused_until', 'paused_at', 'pauses', 'size',
-  'starting', 'cut', 'head', 'head_at'}
-local OF_RATES = {'used', 'total', 'level', 'level_at', 'queued', 'reserved', 'share', 'learning'}
-local state, claims, has_claims = {}, {}, false
+local state, claims -- the state is one packed field of its key: reading thirty fields would take longer than all else
 
 local function begin()
   -- Nothing is known of what was admitted before. Where data were lost, those who admitted it say so in a moment.
   redis.call('DEL', unpack(KEYS))
-  redis.call('HSET', state_key, 'epoch', settings.member .. '/' .. text(now))
   for i = 2, #KEYS do redis.call('ZADD', KEYS[i], '+inf', '@') end
-  if known_epoch ~= '' then redis.call('HSET', state_key, 'admit_after', text(now + settings.grace)) end
   announce('lost')
+  return {epoch = settings.member .. '/' .. text(now), now = now, sequence = 0, renew_after = 0, paused_until = 0,
+    paused_at = 0, pauses = 0, size = 0, starting = 0, cut = 0, head = '', head_at = 0, lease_ends = NEVER * 2, rates = {},
+    claims = {}, admit_after = known_epoch ~= '' and now + settings.grace or 0}
 end
 
 -- Returns whether keys are missing that were there; the window of a rate that is new to the pool is made.
-local function has_lost_data()
+local function has_lost_data(known)
   if redis.call('EXISTS', state_key, queue_key, lease_key, member_key) < 4 then return true end
   for _, rate in ipairs(rates) do
     if redis.call('EXISTS', rate.window) == 0 then
-      if redis.call('HEXISTS', state_key, 'used:' .. rate.key) == 1 then return true end
+      if known.rates[rate.key] then return true end
       redis.call('ZADD', rate.window, '+inf', '@')
     end
   end
@@ -63,50 +61,39 @@ local function has_lost_data()
 end
 
 local function load()
-  if redis.call('EXISTS', unpack(KEYS)) < #KEYS and has_lost_data() then begin() end
-  local fields = {'claims', unpack(SCALARS)}
+  local packed = redis.call('HGET', state_key, 'state')
+  state = packed and cmsgpack.unpack(packed)
+  if not state or (redis.call('EXISTS', unpack(KEYS)) < #KEYS and has_lost_data(state)) then state = begin() end
+  claims = state.claims
   for _, rate in ipairs(rates) do
-    for _, name in ipairs(OF_RATES) do fields[#fields + 1] = name .. ':' .. rate.key end
-  end
-  local values = redis.call('HMGET', state_key, unpack(fields))
-  if values[1] then claims, has_claims = cjson.decode(values[1]), true end
-  state.epoch = values[2]
-  for i = 2, #SCALARS do state[SCALARS[i]] = tonumber(values[1 + i]) or 0 end
-  state.head = values[13] or ''
-  local at = 1 + #SCALARS
-  for _, rate in ipairs(rates) do
-    for i, name in ipairs(OF_RATES) do rate[name] = tonumber(values[at + i]) or 0 end
-    at = at + #OF_RATES
-    if rate.learning == 0 then
-      rate.learning, rate.share = 1, rate.what == 'requests' and 1 or 0
-    end
+    local known = state.rates[rate.key]
+      or {used = 0, total = 0, level = 0, level_at = now, queued = 0, reserved = 0, oldest = 0, learning = 1,
+        share = rate.what == 'requests' and 1 or 0}
+    state.rates[rate.key] = known
+    for name, value in pairs(known) do rate[name] = value end
   end
   now = math.max(now, state.now) -- a server whose clock is set back, or a replica that takes over, goes on from there
   state.now = now
 end
 
 local function save()
-  local fields = {}
-  for _, name in ipairs(SCALARS) do
-    fields[#fields + 1], fields[#fields + 2] = name, state[name]
-  end
   for _, rate in ipairs(rates) do
-    for _, name in ipairs(OF_RATES) do
-      fields[#fields + 1], fields[#fields + 2] = name .. ':' .. rate.key, rate[name]
-    end
+    local known = state.rates[rate.key]
+    for name in pairs(known) do known[name] = rate[name] end
   end
-  redis.call('HSET', state_key, unpack(fields))
-  if next(claims) then redis.call('HSET', state_key, 'claims', cjson.encode(claims))
-  elseif has_claims then redis.call('HDEL', state_key, 'claims') end
   if now >= state.renew_after then
     for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, text(settings.ttl / 1000)) end
-    redis.call('HSET', state_key, 'renew_after', text(now + settings.ttl / 4))
+    state.renew_after = now + settings.ttl / 4
   end
+  redis.call('HSET', state_key, 'state', cmsgpack.pack(state))
 end
 
 -- rates -------------------------------------------------------------------------------------------------------------
 
 local function forget(rate)
+  rate.level = math.max(0, rate.level - (now - rate.level_at) * rate.limit / rate.period)
+  rate.level_at = now
+  if rate.oldest > now - rate.span then return end -- by a bound of when the oldest part ended
   local over = redis.call('ZRANGEBYSCORE', rate.window, '-inf', text(now - rate.span))
   if #over > 0 then
     local fields = {}
@@ -117,15 +104,15 @@ local function forget(rate)
     redis.call('HDEL', state_key, unpack(fields))
     redis.call('ZREMRANGEBYSCORE', rate.window, '-inf', text(now - rate.span))
   end
-  rate.level = math.max(0, rate.level - (now - rate.level_at) * rate.limit / rate.period)
-  rate.level_at = now
+  local first = redis.call('ZRANGE', rate.window, 0, 0, 'WITHSCORES')
+  rate.oldest = first[1] == '@' and now or tonumber(first[2])
 end
 
 local function add(rate, amount, at)
   local grain = text(math.floor(at / rate.grain))
   redis.call('ZADD', rate.window, 'GT', text(at), grain)
   redis.call('HINCRBY', state_key, rate.grains .. grain, text(amount))
-  rate.used = rate.used + amount
+  rate.used, rate.oldest = rate.used + amount, math.min(rate.oldest, at)
   return grain
 end
 
@@ -228,8 +215,9 @@ end
 local function admit(id, needs, source)
   local holds = {}
   for _, rate in ipairs(rates) do holds[rate.key] = take(rate, needs[rate.key] or 0) end
-  redis.call('HSET', state_key, 'l:' .. id, cjson.encode({began = text(now), holds = holds, source = source}))
+  redis.call('HSET', state_key, 'l:' .. id, cmsgpack.pack({began = now, holds = holds, source = source}))
   redis.call('ZADD', lease_key, text(now + settings.lease), id)
+  state.lease_ends = math.min(state.lease_ends, now + settings.lease)
   taken = taken + 1
 end
 
@@ -238,7 +226,7 @@ local function drop_ticket(id)
   redis.call('ZREM', queue_key, id)
   redis.call('HDEL', state_key, 't:' .. id)
   waiting = waiting - 1
-  local ticket = record and cjson.decode(record) or {needs = {}, member = ''}
+  local ticket = record and cmsgpack.unpack(record) or {needs = {}, member = ''}
   for key, amount in pairs(ticket.needs) do
     if by_key[key] then by_key[key].queued = math.max(0, by_key[key].queued - amount) end
   end
@@ -249,7 +237,7 @@ local function first_ticket()
   while waiting > 0 do
     local id = redis.call('ZRANGE', queue_key, 0, 0)[1]
     local record = redis.call('HGET', state_key, 't:' .. id)
-    local ticket = record and cjson.decode(record)
+    local ticket = record and cmsgpack.unpack(record)
     local seen = ticket and tonumber(redis.call('ZSCORE', member_key, ticket.member) or nil)
     if seen and seen >= now - settings.patience then return id, ticket end
     drop_ticket(id) -- its process is gone
@@ -271,14 +259,14 @@ local function admit_first()
   for member, ids in pairs(others) do publish(member, settings.pool .. '\nadmitted' .. ids) end
 end
 
-local function end_lease(id)
-  local record = redis.call('HGET', state_key, 'l:' .. id)
+local function end_lease(id, record)
+  record = record or redis.call('HGET', state_key, 'l:' .. id)
   local was_held = redis.call('ZREM', lease_key, id)
   taken = taken - was_held
   has_room = has_room or was_held == 1
   if not record then return nil end
   redis.call('HDEL', state_key, 'l:' .. id)
-  local lease = cjson.decode(record)
+  local lease = cmsgpack.unpack(record)
   for key, hold in pairs(lease.holds) do
     if by_key[key] then by_key[key].reserved = math.max(0, by_key[key].reserved - hold[2]) end
   end
@@ -286,7 +274,9 @@ local function end_lease(id)
 end
 
 local function expire_leases()
+  if now < state.lease_ends then return end -- by a bound of when the first one ends
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', lease_key, '-inf', text(now))) do end_lease(id) end
+  state.lease_ends = math.min(NEVER * 2, tonumber(redis.call('ZRANGE', lease_key, 0, 0, 'WITHSCORES')[2]))
 end
 
 -- operations --------------------------------------------------------------------------------------------------------
@@ -325,7 +315,7 @@ local function acquire(op)
   state.sequence = state.sequence + 1
   redis.call('ZADD', queue_key, state.sequence, op.id)
   redis.call('HSET', state_key, 't:' .. op.id,
-    cjson.encode({member = settings.member, needs = op.needs, source = op.source}))
+    cmsgpack.pack({member = settings.member, needs = op.needs, source = op.source}))
   for key, amount in pairs(op.needs) do
     if by_key[key] then by_key[key].queued = by_key[key].queued + amount end
   end
@@ -385,11 +375,11 @@ end
 
 local function settle(op)
   local record = redis.call('HGET', state_key, 'l:' .. op.id)
-  local began = record and tonumber(cjson.decode(record).began) or now
+  local began = record and cmsgpack.unpack(record).began or now
   if op.answered and began > state.paused_at then state.pauses = 0 end
   if record then adapt(began, op.answered, op.limited) end
   if op.limited then pause(began, op.retry_after) end
-  local lease = end_lease(op.id)
+  local lease = end_lease(op.id, record)
   if not lease then return 0 end
   for key, hold in pairs(lease.holds) do
     if by_key[key] then settle_rate(by_key[key], hold, op, lease.source) end
@@ -401,7 +391,7 @@ end
 local function headers(op)
   local record = redis.call('HGET', state_key, 'l:' .. op.id)
   if not record then return 0 end
-  local lease = cjson.decode(record)
+  local lease = cmsgpack.unpack(record)
   hear(lease.source, lease.holds, op.told, -1)
   return 1
 end
@@ -416,6 +406,7 @@ local function cancel(op)
 end
 
 local function renew(op)
+  state.lease_ends = math.min(state.lease_ends, now + settings.lease)
   for _, id in ipairs(op.ids) do
     taken = taken + redis.call('ZADD', lease_key, text(now + settings.lease), id)
   end

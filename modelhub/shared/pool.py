@@ -147,12 +147,11 @@ class SharedPool:
     async def wait(self, permit: SharedPermit) -> None:
         """Wait until *permit* may pass. Raises LimitRejected."""
         try:
-            async with asyncio.timeout(permit.max_wait):
-                while permit.state is State.WAITING:
-                    if self.store.monitor.is_down:
-                        await self.stand_in.wait(permit)
-                    else:
-                        await self._wait_in_store(permit)
+            if permit.max_wait is None:
+                await self._wait_until_decided(permit)
+            else:
+                async with asyncio.timeout(permit.max_wait):
+                    await self._wait_until_decided(permit)
         except TimeoutError:
             self._cancel(permit)
             why = "(`max_wait`)" if permit.max_wait == self.options.max_wait else "and another model can be asked"
@@ -162,6 +161,13 @@ class SharedPool:
             raise
         if permit.refusal is not None:
             raise permit.refusal
+
+    async def _wait_until_decided(self, permit: SharedPermit) -> None:
+        while permit.state is State.WAITING:
+            if self.store.monitor.is_down:
+                await self.stand_in.wait(permit)
+            else:
+                await self._wait_in_store(permit)
 
     async def _wait_in_store(self, permit: SharedPermit) -> None:
         link = self.store.link()

@@ -178,12 +178,18 @@ class PoolClient:
     def set_first_timer(self, wait: float) -> None:
         """The first ticket in the queue is of this loop, and may pass in *wait* seconds (below 0: nobody knows when):
         ask then."""
-        if self._first_timer is not None:
-            self._first_timer.cancel()
-            self._first_timer = None
-        if wait >= 0:
-            self._first_timer = self.loop.call_later(wait + _TICK, self.ping)
-            self.pool.reject_first(self, wait)
+        if wait < 0:
+            return
+        at, timer = self.loop.time() + wait + _TICK, self._first_timer
+        if timer is None or timer.when() > at:  # a ping that is too early only asks again; one that is too late is idle
+            if timer is not None:
+                timer.cancel()
+            self._first_timer = self.loop.call_at(at, self._first_is_due)
+        self.pool.reject_first(self, wait)
+
+    def _first_is_due(self) -> None:
+        self._first_timer = None
+        self.ping()
 
     async def ask(self) -> None:
         """Wait until the store has said what is left; or until it is down."""

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import importlib.util
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -156,10 +155,10 @@ class SharedWorld:
         return Redis.from_url(self.url, decode_responses=True)
 
     async def admitted_at(self, permit):
-        """The server's own instant of admission, in seconds."""
+        """The server's own instant of admission, in seconds: a lease ends a lease later."""
         async with await self.client() as client:
-            record = await client.hget(permit.client.pool.keys[0], f"l:{permit.id}")
-        return int(json.loads(record)["began"]) / 1e6
+            ends = await client.zscore(permit.client.pool.keys[2], permit.id)
+        return ends / 1e6 - permit.client.pool.store.options.lease
 
     async def left(self, pool):
         return await pool.refresh()
