@@ -50,12 +50,14 @@ class Assembly:
         self._previous = previous
         config = loaded.config
         self.folder: Path = Path(loaded.file).parent if previous is None else previous.folder
+        self.shared = self._find_shared(surroundings)
         self.accounting: Accounting = Accounting(
             config.usage,
             config.budgets,
             folder=self.folder,
             clock=surroundings.services.clock,
             previous=previous.accounting if previous is not None else None,
+            budget_store=None if self.shared is None else self.shared.budgets,
         )
         self.telemetry = self._make_telemetry(surroundings)
         hooks = surroundings.services.instrumentations
@@ -70,7 +72,6 @@ class Assembly:
             calls=surroundings.calls,
             files=config.files.access(self.folder),
         )
-        self.shared = self._find_shared(surroundings)
         self.builder: Builder = Builder(
             loaded,
             self.services,

@@ -15,6 +15,7 @@ from modelhub.core.clock import Clock
 
 if TYPE_CHECKING:
     from modelhub.accounting.budget import SpendingBudgets
+    from modelhub.accounting.budget_store import BudgetStore
     from modelhub.accounting.database import LedgerDatabase
     from modelhub.accounting.ledger import Ledger
     from modelhub.accounting.shared_spend import SharedSpend
@@ -44,8 +45,10 @@ class Accounting:
         folder: Path,
         clock: Clock,
         previous: Accounting | None = None,
+        budget_store: BudgetStore | None = None,
     ) -> None:
         self._usage, self._budget_options, self._previous = usage, dict(budgets), previous
+        self._budget_store = budget_store
         self.prices: PriceBook = (
             previous.prices if previous is not None and previous._usage.cost == usage.cost else PriceBook(usage.cost)
         )
@@ -54,7 +57,7 @@ class Accounting:
         if previous is not None and previous.budgets is not None and budgets:
             self.budgets: SpendingBudgets | None = previous.budgets
         else:
-            self.budgets = _make_budgets(budgets, clock, self._shared_spend) if budgets else None
+            self.budgets = _make_budgets(budgets, clock, self._shared_spend, budget_store) if budgets else None
         self.meter: UsageTracker = (
             UsageTracker(self.prices, self._ledger, self.budgets) if previous is None else previous.meter
         )
@@ -70,7 +73,7 @@ class Accounting:
             return
         self.meter.reconfigure(self.prices, self._ledger, self.budgets)
         if self.budgets is not None:
-            self.budgets.reconfigure(self._budget_options, self._shared_spend)
+            self.budgets.reconfigure(self._budget_options, self._shared_spend, self._budget_store)
         if previous._ledger is not self._ledger:
             self._retire_with_meter()
             if previous._ledger is not None:
@@ -127,8 +130,11 @@ def _import_shapes() -> Instrumentation:
 
 
 def _make_budgets(
-    budgets: Mapping[str, SpendingOptions], clock: Clock, shared_spend: SharedSpend | None
+    budgets: Mapping[str, SpendingOptions],
+    clock: Clock,
+    shared_spend: SharedSpend | None,
+    store: BudgetStore | None,
 ) -> SpendingBudgets:
     from modelhub.accounting.budget import SpendingBudgets
 
-    return SpendingBudgets(budgets, clock, shared_spend)
+    return SpendingBudgets(budgets, clock, shared_spend, store)

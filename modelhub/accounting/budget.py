@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from modelhub.accounting.amounts import ZERO_AMOUNT, Amount
+from modelhub.accounting.budget_store import BudgetClaim, BudgetStoreDownError
 from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.period import find_period
 from modelhub.core.clock import Clock
@@ -22,6 +23,7 @@ from modelhub.core.response import ChatUsage
 from modelhub.core.threads import new_lock
 
 if TYPE_CHECKING:
+    from modelhub.accounting.budget_store import BudgetReservation, BudgetStore
     from modelhub.accounting.prices import Price
     from modelhub.accounting.shared_spend import SharedSpend
     from modelhub.core.request import ChatRequest
@@ -30,6 +32,7 @@ __all__ = ["SpendingBudgets"]
 
 _log = logging.getLogger("modelhub")
 _ZERO = Decimal(0)
+_KEPT_AFTER = 86_400.0  # seconds for which a store keeps the account of a period that is over
 _MAX_ACCOUNTS = 4096  # accounts of one budget, before those of past periods are forgotten
 
 
@@ -43,6 +46,8 @@ class _BudgetWindow:
     held: Decimal = _ZERO
     unpriced: int = 0
     warned: bool = False
+    seen_spent: Decimal = _ZERO
+    """What all processes had spent when the store was last asked."""
 
 
 @dataclass(slots=True)
@@ -88,7 +93,7 @@ class _Budget:
             if self.shared_spend is not None
             else ZERO_AMOUNT
         )
-        return account.spent + amount, account.unpriced + unpriced
+        return max(account.spent + amount, account.seen_spent), account.unpriced + unpriced
 
     def list_accounts(self, at: datetime) -> dict[str, _BudgetWindow]:
         """Return the accounts that are used in the period of *at*; of a budget with one account, always that one."""
@@ -109,6 +114,14 @@ class _Budget:
             return Decimal(usage.total_tokens)
         return usage.cost
 
+    def to_units(self, amount: Decimal) -> int:
+        """Return *amount* as a whole number: micro-dollars, or tokens."""
+        return int((amount * (1 if self.options.usd is None else 1_000_000)).to_integral_value())
+
+    def from_units(self, amount: int) -> Decimal:
+        """Return *amount*, micro-dollars or tokens, in the budget's unit."""
+        return Decimal(amount) / (1 if self.options.usd is None else 1_000_000)
+
     def format_amount(self, amount: Decimal) -> str:
         return f"{amount:,.0f} tokens" if self.options.usd is None else f"${amount.normalize():f}"
 
@@ -120,16 +133,26 @@ class SpendingBudgets:
     """
 
     def __init__(
-        self, options: Mapping[str, SpendingOptions], clock: Clock, shared_spend: SharedSpend | None = None
+        self,
+        options: Mapping[str, SpendingOptions],
+        clock: Clock,
+        shared_spend: SharedSpend | None = None,
+        store: BudgetStore | None = None,
     ) -> None:
         self._budgets = [_Budget(name, budget_options, shared_spend) for name, budget_options in options.items()]
         self._clock = clock
         self._shared_spend = shared_spend
+        self._store = store
         self._lock = new_lock()
         self._forks = 0
         register_at_fork(self)
 
-    def reconfigure(self, options: Mapping[str, SpendingOptions], shared_spend: SharedSpend | None) -> None:
+    def reconfigure(
+        self,
+        options: Mapping[str, SpendingOptions],
+        shared_spend: SharedSpend | None,
+        store: BudgetStore | None = None,
+    ) -> None:
         """Hold to *options* from now on.
 
         What is spent and reserved on a budget goes on if it has the same name, unit, period and subject.
@@ -141,21 +164,17 @@ class SpendingBudgets:
                 budget = known.get(_identify(name, budget_options)) or _Budget(name, budget_options, shared_spend)
                 budget.options, budget.shared_spend = budget_options, shared_spend
                 budgets.append(budget)
-            self._budgets, self._shared_spend = budgets, shared_spend
+            self._budgets, self._shared_spend, self._store = budgets, shared_spend, store
 
-    def reserve(
+    async def reserve(
         self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Price | None
     ) -> Callable[[Sequence[ChatUsage]], None]:
         """Reserve what the call may use, as *guess* estimates. Returns a function that settles it with the real usage.
 
-        Raises BudgetExceeded if a budget has less left.
+        Raises BudgetExceeded if a budget has less left: in this process, by the ledger, or in the store that several
+        processes share.
         """
-        context = request.context
-        matching = [
-            (budget, account_key)
-            for budget in self._budgets
-            if (account_key := budget.account_key(model, context.requested, context.tags)) is not None
-        ]
+        matching = self._match(request, model)
         if not matching:
             return _settle_nothing
         if self._shared_spend is not None:
@@ -172,14 +191,58 @@ class SpendingBudgets:
             for budget, account_key, amount in reservations:
                 budget.get_account(account_key, now).held += amount
 
+        shared = None
+        if self._store is not None:
+            try:
+                shared = await self._reserve_in_store(self._store, reservations, now)
+            except BaseException:
+                self._settle(reservations, model, ())
+                raise
+
         def settle(used: Sequence[ChatUsage]) -> None:
             if forks == self._forks:  # else the call belongs to the parent process, which counts it
-                self._settle(reservations, model, used)
+                self._settle(reservations, model, used, shared)
 
         return settle
 
+    def _match(self, request: ChatRequest, model: str) -> list[tuple[_Budget, str]]:
+        """Return the budgets that count a call of *request* at *model*, each with the key of its account."""
+        context = request.context
+        return [
+            (budget, account_key)
+            for budget in self._budgets
+            if (account_key := budget.account_key(model, context.requested, context.tags)) is not None
+        ]
+
+    async def _reserve_in_store(
+        self, store: BudgetStore, reservations: Sequence[tuple[_Budget, str, Decimal]], now: datetime
+    ) -> BudgetReservation:
+        """Reserve in *store* what is reserved here. Raises BudgetExceeded."""
+        with self._lock:
+            claims = [
+                _make_claim(budget, account_key, budget.get_account(account_key, now), amount, now)
+                for budget, account_key, amount in reservations
+            ]
+        try:
+            reservation = await store.reserve(claims)
+        except BudgetStoreDownError:
+            names = ", ".join(f"`{budget.name}`" for budget, _, _ in reservations)
+            why = f"what is left of the budget {names} is not known while the shared store is down"
+            raise BudgetExceeded(f"{why} (`when_down.budgets: refuse`)") from None
+        for (budget, account_key, amount), state in zip(reservations, reservation.states, strict=False):
+            account = budget.get_account(account_key, now)
+            account.seen_spent = budget.from_units(state.spent)
+            if state.is_refused:
+                held = budget.from_units(state.held)
+                raise _exceeded(budget, account_key, account, (account.seen_spent, held, amount), now)
+        return reservation
+
     def _settle(
-        self, reservations: Sequence[tuple[_Budget, str, Decimal]], model: str, used: Sequence[ChatUsage]
+        self,
+        reservations: Sequence[tuple[_Budget, str, Decimal]],
+        model: str,
+        used: Sequence[ChatUsage],
+        shared: BudgetReservation | None = None,
     ) -> None:
         measured = [
             (budget, account_key, amount, _measure(budget, model, used)) for budget, account_key, amount in reservations
@@ -190,6 +253,8 @@ class SpendingBudgets:
                 account.held -= amount
                 account.spent += spent
                 account.unpriced += unpriced
+        if shared is not None:
+            shared.settle([budget.to_units(spent) for budget, _, _, (spent, _) in measured])
 
     def as_list(self) -> list[dict[str, Any]]:
         """Return every account in its current period as a JSON-compatible dict."""
@@ -235,19 +300,46 @@ def _admit(budget: _Budget, account_key: str, account: _BudgetWindow, estimate: 
     committed = spent + account.held
     if committed + amount <= budget.limit and committed < budget.limit:
         return amount
+    error = _exceeded(budget, account_key, account, (spent, account.held, amount), at)
+    if budget.options.on_exceeded == "fail":
+        raise error
+    if not account.warned:
+        account.warned = True
+        _log.warning("%s", error)
+    return amount
+
+
+def _exceeded(
+    budget: _Budget,
+    account_key: str,
+    account: _BudgetWindow,
+    amounts: tuple[Decimal, Decimal, Decimal],
+    at: datetime,
+) -> BudgetExceeded:
+    """Return the error for a call; *amounts* are what is spent, what is reserved, and what the call may use."""
     resets = (account.ends - at).total_seconds()
     name = f"`{budget.name}` of {account_key}" if account_key else f"`{budget.name}`"
-    limit, used, held, needed = map(budget.format_amount, (budget.limit, spent, account.held, amount))
+    limit, used, held, needed = map(budget.format_amount, (budget.limit, *amounts))
     message = (
         f"budget {name} ({limit} per {budget.options.per}) has {used} spent and {held} reserved for calls under way, "
         f"and this one may use {needed}; it resets at {account.ends:%Y-%m-%d %H:%M} UTC"
     )
-    if budget.options.on_exceeded == "fail":
-        raise BudgetExceeded(message, retry_after=resets)
-    if not account.warned:
-        account.warned = True
-        _log.warning(message)
-    return amount
+    return BudgetExceeded(message, retry_after=resets)
+
+
+def _make_claim(
+    budget: _Budget, account_key: str, account: _BudgetWindow, amount: Decimal, at: datetime
+) -> BudgetClaim:
+    """Return what a call reserves on *account* in a store that processes share."""
+    spent, _ = budget.spent(account_key, account)
+    return BudgetClaim(
+        account=f"{budget.name}:{account_key}:{account.starts:%Y-%m-%dT%H:%M}",
+        limit=budget.to_units(budget.limit),
+        amount=budget.to_units(amount),
+        known=budget.to_units(spent),
+        seconds=(account.ends - at).total_seconds() + _KEPT_AFTER,
+        enforce=budget.options.on_exceeded == "fail",
+    )
 
 
 def _measure(budget: _Budget, model: str, used: Sequence[ChatUsage]) -> tuple[Decimal, int]:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from modelhub.core.loop_end import LoopEndCloser
+from modelhub.shared.budgets import BudgetClient
 from modelhub.shared.connection import StoreConnection, StoreUnavailableError
 from modelhub.shared.pool_client import PoolClient
 from modelhub.shared.scripts import load_script
@@ -26,6 +27,7 @@ class StoreLink:
         self.connection = StoreConnection(store.options)
         self.is_closed = False
         self._clients: dict[str, PoolClient] = {}
+        self._budgets: BudgetClient | None = None
         self._last_id = 0
         self._probe: asyncio.Task[None] | None = None
         self._end_closer = LoopEndCloser(self._close)
@@ -44,6 +46,16 @@ class StoreLink:
     def find_client(self, pool: PoolView) -> PoolClient | None:
         """Return this loop's client of *pool* if it has one."""
         return self._clients.get(pool.key)
+
+    @property
+    def budgets(self) -> BudgetClient:
+        """This loop's client of budgets."""
+        if self._budgets is None:
+            self._budgets = BudgetClient(self, self.store)
+        return self._budgets
+
+    def _all_clients(self) -> list[PoolClient | BudgetClient]:
+        return [*self._clients.values(), *(() if self._budgets is None else (self._budgets,))]
 
     def next_id(self) -> str:
         """Return an id that nobody else has had."""
@@ -77,7 +89,7 @@ class StoreLink:
 
     def store_changed(self, *, is_down: bool) -> None:
         """The store is down, or back; on this loop."""
-        for client in list(self._clients.values()):
+        for client in self._all_clients():
             if is_down:
                 client.store_went_down()
             else:
@@ -107,7 +119,7 @@ class StoreLink:
     async def _close(self) -> None:
         if self.is_closed:
             return
-        for client in self._clients.values():
+        for client in self._all_clients():
             await client.aclose()
         self.is_closed = True
         self.store.forget_link(self)

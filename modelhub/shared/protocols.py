@@ -32,6 +32,11 @@ class LinkView(Protocol):
         """Return this loop's client of *pool*."""
         ...
 
+    @property
+    def budgets(self) -> Any:
+        """Return this loop's client of budgets, a `BudgetClient`."""
+        ...
+
     def next_id(self) -> str:
         """Return an id that nobody else has had."""
         ...

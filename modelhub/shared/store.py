@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelhub.core.clock import Clock
 from modelhub.core.process import register_at_fork
 from modelhub.middleware.limit.loop_timer import on_loop
+from modelhub.shared.budgets import SharedBudgets
 from modelhub.shared.connection import describe_address
 from modelhub.shared.health import HealthMonitor, SharedHealth
 from modelhub.shared.link import StoreLink
@@ -37,6 +38,7 @@ class SharedStore:
         self.address = describe_address(options.url.get_secret_value())
         self.monitor = HealthMonitor(self.address, options.when_down.limits, options.when_down.budgets, clock)
         self.monitor.on_change = self._changed
+        self.budgets = SharedBudgets(self)
         self.replicas: int | None = None
         """How many processes were last counted."""
         self._pools: dict[str, SharedPool] = {}

@@ -52,7 +52,7 @@ class Usage(Layer):
         before = len(request.context.attempts)
         settle: Commit | None = None
         if self.guard is not None:
-            settle = self.guard.reserve(request, self.name, partial(self._guess, request), self.pricing)
+            settle = await self.guard.reserve(request, self.name, partial(self._guess, request), self.pricing)
         try:
             reply = await self.inner.send(request)
         except BaseException as error:

@@ -36,7 +36,7 @@ Commit = Callable[[Sequence[ChatUsage]], None]
 class BudgetPolicy(Protocol):
     """Budgets: *reserve* before, *settle* after."""
 
-    def reserve(
+    async def reserve(
         self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Pricing | None
     ) -> Commit:
         """Set aside what the call may use. Raises BudgetExceeded."""
