@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["BudgetClaim", "BudgetReservation", "BudgetState", "BudgetStore", "BudgetStoreDownError"]
+__all__ = ["BudgetClaim", "BudgetReservation", "AccountState", "BudgetStore", "BudgetStoreDownError"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class BudgetClaim:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetState:
+class AccountState:
     """What all processes have spent and reserved on an account; `is_refused` if the claim on it does not fit."""
 
     spent: int
@@ -38,7 +38,7 @@ class BudgetState:
 class BudgetReservation(Protocol):
     """What a call has reserved in the store."""
 
-    states: Sequence[BudgetState]
+    states: Sequence[AccountState]
     """The accounts as they were before, in the order of the claims; if one refuses, nothing is reserved."""
 
     def settle(self, used: Sequence[int]) -> None:

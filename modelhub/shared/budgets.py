@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelhub.accounting.budget_store import BudgetClaim, BudgetState, BudgetStoreDownError
+from modelhub.accounting.budget_store import AccountState, BudgetClaim, BudgetStoreDownError
 from modelhub.middleware.limit.loop_timer import on_loop
 from modelhub.shared.connection import StoreUnavailableError
 from modelhub.shared.scripts import load_script
@@ -27,7 +27,7 @@ class _Reservation:
     """What a call has reserved, on the loop of *client*."""
 
     def __init__(
-        self, client: BudgetClient, claims: Sequence[BudgetClaim], call_id: str, states: Sequence[BudgetState]
+        self, client: BudgetClient, claims: Sequence[BudgetClaim], call_id: str, states: Sequence[AccountState]
     ) -> None:
         self.states = states
         self._client = client
@@ -89,7 +89,7 @@ class BudgetClient:
         }
         states = await self._run(self.keys_of(claims), operation)
         return _Reservation(
-            self, claims, call_id, [BudgetState(spent, held, bool(refused)) for spent, held, refused in states]
+            self, claims, call_id, [AccountState(spent, held, bool(refused)) for spent, held, refused in states]
         )
 
     def reserve_nothing(self, claims: Sequence[BudgetClaim]) -> _Reservation:
