@@ -19,16 +19,20 @@ async def hubs(shared):
     made = []
     prefix = f"budget-{os.getpid()}-{time.monotonic_ns()}"
 
-    def make(count=1, *, url=None, ledger=None, shared_options=None, **budget):
-        config = {
+    def make_config(*, url=None, ledger=None, shared_options=None, **budget):
+        return {
             "version": 1,
             "shared": {"url": url or shared.url, "prefix": prefix, **(shared_options or {})},
             "models": {"m": ENTRY},
             "budgets": {"b": {"per": "day", **budget}},
             "usage": {} if ledger is None else {"ledger": str(ledger), "batch": 0},
         }
-        made.extend(Hub.from_dict(config) for _ in range(count))
+
+    def make(count=1, **options):
+        made.extend(Hub.from_dict(make_config(**options)) for _ in range(count))
         return made[-count:]
+
+    make.config = make_config
 
     yield make
     for hub in made:
@@ -116,7 +120,6 @@ async def test_a_hub_that_reloads_keeps_its_store(hubs):
     """A change of a budget goes on with what was spent."""
     first, second = hubs(2, tokens=14)
     await ask(first, 2)
-    config = {**first._source.config, "budgets": {"b": {"per": "day", "tokens": 10}}}
-    first.reload(config)
+    first.reload(hubs.config(tokens=10))
     assert await ask(first) == 0
     assert await ask(second) == 1
