@@ -28,6 +28,12 @@ EXPECTED = {
     "05_job": ["flaky Overloaded, then flaky ok", "flaky RateLimited, then steady ok"],
     "07_swap": ["assistant: left out [], rounded {}", "{'article': 'teapot', 'euros': 12.5}"],
     "08_arms": ["served by {'stable': 882, 'canary': 118}, refused 1", "user-7 is always served by stable"],
+    "14_pictures": ["greeter got 3 parts and says: Good morning!"],
+    "09_thinking": ["thought: 17 has no divisor up to 4.", "said: Yes, 17 is prime.", "['thinking', 'text']"],
+    "10_rows": ["0 Good morning!", "2 Good morning!"],
+    "11_testing": ["answered by claude after 30 s of FirstTokenTimeout", "gpt was asked 1 times"],
+    "12_budgets": ["ann: answered\nann: answered\nann: has spent what there is\nbob: answered"],
+    "13_reload": ["from a\nchain `primary` changed", "chain `primary` names an unknown model `c`\nfrom b"],
     "06_telemetry": [
         "gen_ai_client_operation_duration_seconds_count 1 modelhub_model=flaky, error_type=Overloaded",
         "gen_ai_client_token_usage_sum 7 modelhub_model=steady, gen_ai_token_type=output",
