@@ -19,7 +19,7 @@ async def main() -> None:
     async with FaultServer() as server:
         server.script("gpt", faults.silence())
         async with Hub.from_dict(reroute_config(CONFIG, server), services=Services(clock=clock)) as hub:
-            reply = await hub.get("primary")("Hello")
+            reply = await (await hub.get("primary").stream("Hello")).final()
             first = reply.attempts[0]
             print(f"answered by {reply.model} after {first.duration:.0f} s of {first.outcome}")
             print(f"gpt was asked {len(server.requests('gpt'))} times")

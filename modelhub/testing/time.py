@@ -36,7 +36,7 @@ class _Jumping(selectors.DefaultSelector):
         if timeout <= 0:
             return super().select(timeout)
         # Before time jumps, sockets get a moment of real time, and a running thread all the time that it needs.
-        ready = super().select(_PATIENCE if self.threads else min(timeout, self._grace))
+        ready = super().select(_PATIENCE_WITH_THREADS if self.threads else min(timeout, self._grace))
         if not ready:
             self.now += timeout
         return ready
