@@ -34,7 +34,7 @@ class Surroundings:
     services: Services
     calls: ActiveCalls
     find_model: Callable[[str], ChatModelBase | None]
-    close_idle: Callable[[Sequence[ChatModelBase]], None]
+    close_idle: Callable[[Sequence[Closable]], None]
     renew: RenewModel
 
 

@@ -16,7 +16,7 @@ from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.middleware.build_context import BuildContext, RenewModel, SharedState
 from modelhub.middleware.chain.arms import Arm, Arms, ArmState
-from modelhub.middleware.chain.call_keys import BuiltModel, CallKeyModel, CallKeyStates, KeyState
+from modelhub.middleware.chain.call_keys import BuiltModel, CallKeyModel, CallKeyStates, KeyState, UnusedPart
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.limit.store import LimitPool, LimitStore, LocalLimitStore
@@ -74,7 +74,7 @@ class _Stack:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def _leave_open(models: Sequence[ChatModelBase]) -> None:
+def _leave_open(models: Sequence[UnusedPart]) -> None:
     """Do nothing with *models*: whoever made the builder closes them with the others."""
 
 
@@ -94,7 +94,7 @@ class Builder:
     limit_store: LimitStore | None = None
     previous: Builder | None = None
     renew: RenewModel | None = None
-    close_idle: Callable[[Sequence[ChatModelBase]], None] = _leave_open
+    close_idle: Callable[[Sequence[UnusedPart]], None] = _leave_open
     pools: dict[str, LimitPool[Any]] = field(init=False, default_factory=dict)
     _shared: SharedState = field(init=False, repr=False)
     _stacks: dict[str, _Stack] = field(init=False, default_factory=dict, repr=False)
@@ -128,7 +128,12 @@ class Builder:
                 budgets=budgets,
             )
             self._stacks = {name: stack for name, stack in previous._stacks.items() if self._is_unchanged(name)}
-            self._arm_states = previous._arm_states
+            # What is made anew is not ejected for what was before; a chain that is an arm goes on.
+            self._arm_states = {
+                label: state
+                for label, state in previous._arm_states.items()
+                if label in self._stacks or label in self.loaded.chains
+            }
 
     def take_over(self) -> list[ChatModelBase]:
         """Apply the options of this configuration to the limits that go on; return the models that are not used here.

@@ -57,6 +57,12 @@ class StoreLink:
     def _all_clients(self) -> list[PoolClient | BudgetClient]:
         return [*self._clients.values(), *(() if self._budgets is None else (self._budgets,))]
 
+    async def forget_pool(self, pool_key: str) -> None:
+        """Give back what this loop holds of a pool that is not used any more."""
+        client = self._clients.pop(pool_key, None)
+        if client is not None:
+            await client.aclose()
+
     def next_id(self) -> str:
         """Return an id that nobody else has had."""
         self._last_id += 1

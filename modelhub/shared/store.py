@@ -19,7 +19,7 @@ from modelhub.shared.pool import SharedPool
 
 if TYPE_CHECKING:
     from modelhub.middleware.limit.options import LimitOptions
-    from modelhub.middleware.limit.store import PoolScope
+    from modelhub.middleware.limit.store import LimitPool, PoolScope
     from modelhub.shared.options import SharedOptions
     from modelhub.shared.permit import ClientView
     from modelhub.shared.protocols import LinkView, PoolView
@@ -72,10 +72,23 @@ class SharedStore:
         return self.monitor.health(self.replicas)
 
     def make_pool(self, name: str, options: LimitOptions, scope: PoolScope = "limit") -> SharedPool:
-        """Return the pool *name* of *scope*, which all processes share."""
+        """Return the pool *name* of *scope*, which all processes share; the one that is in use, if it is."""
         pool = SharedPool(self, name, options, scope)
-        self._pools[pool.key] = pool
-        return pool
+        known = self._pools.setdefault(pool.key, pool)
+        known.reconfigure(options)
+        return known
+
+    async def forget_pool(self, pool: LimitPool[Any]) -> None:
+        """Give back what this process holds of *pool*, which it does not use any more."""
+        if not isinstance(pool, SharedPool):
+            return
+        self._pools.pop(pool.key, None)
+        here = asyncio.get_running_loop()
+        for loop, link in list(self._links.items()):
+            if loop is here:
+                await link.forget_pool(pool.key)
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(link.forget_pool(pool.key), loop)
 
     # -- links -------------------------------------------------------------------------------------------------------
 

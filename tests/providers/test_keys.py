@@ -8,8 +8,8 @@ import pytest_asyncio
 
 from modelhub import Hub
 from modelhub.core.context import Services
-from modelhub.core.errors import AllModelsFailed, AuthenticationFailed, NotConfigured, RequestRefused
-from modelhub.core.events import ArmEjected, FellBack
+from modelhub.core.errors import AllModelsFailed, AuthenticationFailed, CallError, NotConfigured, RequestRefused
+from modelhub.core.events import ArmEjected, FellBack, Waiting
 from tests.providers.keyed_server import serving
 
 
@@ -207,3 +207,25 @@ async def test_a_reload_keeps_the_keys_that_stay(server, make):
         for _ in range(20):
             await chain("hi")
     assert set(server.asked) == {"key-b", "key-c"}
+
+
+async def test_a_cooldown_is_not_waited_for_when_the_model_has_refused_the_request(server, make, events):
+    """Asked with another key since: the first one would be refused too."""
+    server.refused, server.retry_after = {"key-a": 429, "key-b": 400}, 5
+    async with make(keys("a", "b", a=1000), retry={"max_attempts": 3}) as hub:
+        with pytest.raises(CallError):
+            await hub.get("gpt")("hi")
+    assert server.asked == {"key-a": 1, "key-b": 1}
+    assert not [event for event in events if isinstance(event, Waiting)]
+
+
+async def test_a_new_key_in_the_place_of_a_refused_one_is_a_new_arm(server, make, events):
+    """If it is refused too, that is reported as well."""
+    server.refused = {"key-a": 401, "key-c": 401}
+    vendor = {"provider": "openai", "model_name": "m", "base_url": server.url, "retry": {"max_attempts": 1}}
+    async with make([{"api_key": "key-a", "weight": 1000}, {"api_key": "key-b"}]) as hub:
+        await hub.get("gpt")("hi")
+        new = [{"api_key": "key-c", "weight": 1000}, {"api_key": "key-b"}]
+        hub.reload({"version": 1, "models": {"gpt": {**vendor, "keys": new}}})
+        await hub.get("gpt")("hi")
+    assert [event.arm for event in events if isinstance(event, ArmEjected)] == ["gpt#1", "gpt#1"]

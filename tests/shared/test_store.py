@@ -11,6 +11,7 @@ from modelhub import Hub
 from modelhub.core.clock import SystemClock
 from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.layer import Amounts, AttemptResult
+from modelhub.middleware.limit.options import LimitOptions
 
 ANSWERED = AttemptResult(answered=True)
 
@@ -301,3 +302,18 @@ async def test_hubs_of_one_file_share_their_limits(shared):
         await two.get("m")("hi")
         assert [rate.left for rate in (await one.limits["tier"].refresh()).rates] == [8]
         assert one.shared.health.ok
+
+
+async def test_a_pool_that_is_forgotten_leaves_nothing_in_the_process(shared):
+    """Until then each who asks for it gets the same one, with the latest options."""
+    (pool,) = shared.pools(concurrency=1)
+    store = pool.store
+    again = store.make_pool(pool.name, LimitOptions(concurrency=2))
+    assert again is pool
+    assert pool.options.concurrency == 2
+    permit = await pool.acquire()
+    assert store.link().find_client(pool) is not None
+    await store.forget_pool(pool)
+    assert store.link().find_client(pool) is None
+    permit.settle()
+    assert store.make_pool(pool.name, LimitOptions(concurrency=2)) is not pool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from modelhub.core.errors import (
     BreakerEffect,
     BreakerOpen,
@@ -110,10 +112,18 @@ class ArmsRun(CallRun):
     def _find_next(self, index: int) -> int | None:
         """Return the index of the model that is asked after the one at *index*, if any."""
         for after in range(index + 1, len(self.models)):
-            place = self._find_place(after)
-            if place is None or place.keys not in self._refused_keys:
+            if not self._is_refused(after):
                 return after
         return None
+
+    async def _wait_for_cooldown(self, refused: Mapping[int, CallError]) -> Iterable[int]:
+        # A key is not waited for if the model has refused the request since, with another key.
+        waiting = {index: error for index, error in refused.items() if not self._is_refused(index)}
+        return await super()._wait_for_cooldown(waiting)
+
+    def _is_refused(self, index: int) -> bool:
+        place = self._find_place(index)
+        return place is not None and place.keys in self._refused_keys
 
     # -- what a failure means ------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import SecretStr
 
@@ -22,11 +22,23 @@ from modelhub.core.process import register_at_fork
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply, add_done_callback
 from modelhub.middleware.build_context import SharedState
+from modelhub.middleware.limit.store import LimitPool, LimitStore
 
-__all__ = ["MAX_CALL_KEYS", "BuiltModel", "CallKeyModel", "CallKeyStates", "KeyState", "check_call_keys"]
+__all__ = ["MAX_CALL_KEYS", "BuiltModel", "CallKeyModel", "CallKeyStates", "UnusedPart", "KeyState", "check_call_keys"]
 
 MAX_CALL_KEYS = 1000
 """For how many keys of calls a hub keeps models; of more, those of the least recently used one are closed."""
+
+
+class UnusedPart(Protocol):
+    """A model or a limit that no call uses any more."""
+
+    @property
+    def name(self) -> str:
+        """How a log entry names it."""
+
+    async def aclose(self) -> None:
+        """Close its connections."""
 
 
 class BuiltModel(NamedTuple):
@@ -34,6 +46,23 @@ class BuiltModel(NamedTuple):
 
     outermost: ChatModelBase
     provider: ChatModelBase
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedPool:
+    """A limit of a key that is not kept any more, to be closed."""
+
+    store: LimitStore
+    pool: LimitPool[Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the limit."""
+        return self.pool.name
+
+    async def aclose(self) -> None:
+        """Give back what this process holds of it in a shared store."""
+        await self.store.forget_pool(self.pool)
 
 
 @dataclass(slots=True, eq=False)
@@ -49,14 +78,21 @@ class KeyState:
     in_flight: int = 0
     is_evicted: bool = False
 
+    def list_closables(self) -> list[UnusedPart]:
+        """Return what is to be closed when the key is not kept any more."""
+        pools = (*self.shared.limits.values(), *self.shared.own_limits.values())
+        store = self.shared.limit_store
+        unused = [UnusedPool(store, pool) for pool in pools] if store is not None else []
+        return [*(model.provider for model in self.models.values()), *unused]
+
 
 class CallKeyStates:
     """The states of the keys that were used last, at most *capacity* (by default `MAX_CALL_KEYS`).
 
-    *close* is called with models that no call uses any more. Safe to use from several threads and event loops.
+    *close* is called with what no call uses any more. Safe to use from several threads and event loops.
     """
 
-    def __init__(self, close: Callable[[Sequence[ChatModelBase]], None], capacity: int | None = None) -> None:
+    def __init__(self, close: Callable[[Sequence[UnusedPart]], None], capacity: int | None = None) -> None:
         self._close = close
         self._capacity = capacity or MAX_CALL_KEYS
         self._states: OrderedDict[bytes, KeyState] = OrderedDict()
@@ -72,7 +108,7 @@ class CallKeyStates:
     def acquire(self, key: SecretStr, make_shared: Callable[[str], SharedState]) -> KeyState:
         """Return the state of *key* for one call, which `release` ends; a new one gets what *make_shared* returns."""
         digest = blake2b(key.get_secret_value().encode(), digest_size=16, person=b"modelhub").digest()
-        idle: list[ChatModelBase] = []
+        idle: list[UnusedPart] = []
         with self._lock:
             state = self._states.get(digest)
             if state is None:
@@ -83,7 +119,7 @@ class CallKeyStates:
             while len(self._states) > self._capacity:
                 _, oldest = self._states.popitem(last=False)
                 oldest.is_evicted = True
-                idle += _list_providers([oldest]) if not oldest.in_flight else ()
+                idle += oldest.list_closables() if not oldest.in_flight else ()
         if idle:
             self._close(idle)
         return state
@@ -92,7 +128,7 @@ class CallKeyStates:
         """End the use of *state* by one call."""
         with self._lock:
             state.in_flight -= 1
-            idle = _list_providers([state]) if state.is_evicted and state.in_flight <= 0 else []
+            idle = state.list_closables() if state.is_evicted and state.in_flight <= 0 else []
         if idle:
             self._close(idle)
 

@@ -92,6 +92,10 @@ class LimitStore(Protocol):
         """Return the pool *name* of *scope*."""
         ...
 
+    async def forget_pool(self, pool: LimitPool[Any]) -> None:
+        """Give back what this process holds of *pool*, which it does not use any more."""
+        ...
+
 
 class LocalLimitStore:
     """Keeps pools in this process: the default."""
@@ -102,3 +106,6 @@ class LocalLimitStore:
     def make_pool(self, name: str, options: LimitOptions, scope: PoolScope = "limit") -> RateLimitPool:  # noqa: ARG002
         """Return a new pool, which only this process uses."""
         return RateLimitPool(name, options, self._clock)
+
+    async def forget_pool(self, pool: LimitPool[Any]) -> None:
+        """Do nothing: a pool is only where it is used."""
