@@ -9,8 +9,9 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Double, Select, cast, exists, func, select
+from sqlalchemy import Double, Select, cast, func, select
 
+from modelhub.accounting.hops import is_fallback
 from modelhub.accounting.reader import LedgerReader
 from modelhub.accounting.report import select_period
 
@@ -56,13 +57,8 @@ def count_fallbacks(ledger: LedgerReader, since: datetime | None, until: datetim
 
     Models that are not configured count as never asked.
     """
-    calls, attempts = ledger.calls, ledger.attempts
-    is_other = exists().where(
-        attempts.c.call_id == calls.c.call_id,
-        attempts.c.model != calls.c.model,
-        attempts.c.outcome != "NotConfigured",
-    )
-    query = select(func.count()).select_from(calls).where(calls.c.outcome == "complete", is_other)
+    calls = ledger.calls
+    query = select(func.count()).select_from(calls).where(calls.c.outcome == "complete", is_fallback(ledger))
     return int(ledger.connection.execute(select_period(query, calls, since, until)).scalar_one())
 
 

@@ -183,16 +183,16 @@ def test_a_cost_known_in_part_says_so(ledger):
     text = Page(make_page(ledger((hours(1), known), (hours(1), unknown), (hours(2), free)), None, NOW)).text
     assert "$0.50 + unknown" in text
     table = text.partition("By model")[2]
-    assert "gpt $0.50 1 0 1 12k 2,000 340 " in table
-    assert "dark unknown 1 0 1 12k 2,000 340 " in table
-    assert "gift $0 1 0 1 12k 2,000 340 " in table
+    assert "gpt $0.50 1 0 1 12k 2,000 17% 340 " in table
+    assert "dark unknown 1 0 1 12k 2,000 17% 340 " in table
+    assert "gift $0 1 0 1 12k 2,000 17% 340 " in table
 
 
 def test_estimates_are_marked(ledger):
     """Only what includes one has the mark, and a note says what it means."""
     text = Page(make_page(ledger((hours(1), attempt("guess", estimated=True)), (hours(1), attempt())), None, NOW)).text
-    assert "guess ≈ $0.50 1 0 1 ≈ 12k ≈ 2,000 ≈ 340 " in text
-    assert "gpt $0.50 1 0 1 12k 2,000 340 " in text
+    assert "guess ≈ $0.50 1 0 1 ≈ 12k ≈ 2,000 17% ≈ 340 " in text
+    assert "gpt $0.50 1 0 1 12k 2,000 17% 340 " in text
     assert "≈: includes estimates, for 1 attempt" in text
 
 

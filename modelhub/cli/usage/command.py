@@ -77,13 +77,12 @@ def usage(
             return
         totals = _query_totals(location, start, by, only_values)
         if as_json:
-            print_json([{"name": name, **total.as_dict()} for name, total in totals.items()])
+            _print_json(totals, _query_dropped(location, start, only_values) if by == "model" and totals else None)
         elif as_csv:
             _print_csv(totals)
         else:
-            from modelhub.cli.usage.table import format_table
-
-            print_lines(*format_table(totals, by, start), *_format_budgets(location, budgets, now))
+            details = _format_details(location, start, only_values) if totals else []
+            _print_table(totals, by, start, [*details, *_format_budgets(location, budgets, now)])
 
 
 def _parse_only(texts: list[str] | None) -> dict[str, str]:
@@ -130,6 +129,35 @@ def _query_totals(
     return dict(sorted(totals.items(), key=lambda item: (-item[1].known_cost, -item[1].total_tokens, item[0])))
 
 
+def _query_dropped(
+    ledger: LedgerLocation, since: datetime | None, only: Mapping[str, str]
+) -> dict[str, dict[str, int]]:
+    """Return how many attempts of each model left out which parameters."""
+    from modelhub.accounting.hops import list_parameter_changes
+    from modelhub.accounting.reader import open_database, open_ledger
+    from modelhub.accounting.report import filter_calls
+
+    dropped: dict[str, dict[str, int]] = {}
+    with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
+        for change in list_parameter_changes(filter_calls(reader, only), since):
+            if change.is_dropped:
+                counts = dropped.setdefault(change.model, {})
+                counts[change.parameter] = counts.get(change.parameter, 0) + change.attempts
+    return dropped
+
+
+def _format_details(ledger: LedgerLocation, since: datetime | None, only: Mapping[str, str]) -> list[Text]:
+    """Return lines about hops to other models, and about parameters that models did not take."""
+    from modelhub.accounting.hops import list_parameter_changes, read_hops
+    from modelhub.accounting.reader import open_database, open_ledger
+    from modelhub.accounting.report import filter_calls
+    from modelhub.cli.usage.table import format_changes, format_hops
+
+    with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
+        filtered = filter_calls(reader, only)
+        return [*format_hops(read_hops(filtered, since)), *format_changes(list_parameter_changes(filtered, since))]
+
+
 def _format_budgets(ledger: LedgerLocation, budgets: Mapping[str, SpendingOptions], now: datetime) -> list[Text]:
     """Return a line for each budget: how much of it is spent in its current period."""
     if not budgets or not ledger.exists():
@@ -162,6 +190,20 @@ def _write_page(
         return
     page.write_text(text, encoding="utf-8", errors="replace")
     print_lines(make_line(f"wrote {page}"), err=True)
+
+
+def _print_table(totals: dict[str, UsageTotals], by: str, since: datetime | None, details: list[Text]) -> None:
+    from modelhub.cli.usage.table import format_table
+
+    print_lines(*format_table(totals, by, since), *details)
+
+
+def _print_json(totals: dict[str, UsageTotals], dropped: dict[str, dict[str, int]] | None) -> None:
+    """Print *totals* by name, and for models how often each parameter was left out (*dropped*)."""
+    rows = [{"name": name, **total.as_dict()} for name, total in totals.items()]
+    if dropped is not None:
+        rows = [{**row, "dropped": dropped.get(row["name"], {})} for row in rows]
+    print_json(rows)
 
 
 def _print_csv(totals: dict[str, UsageTotals]) -> None:

@@ -17,6 +17,7 @@ from modelhub.cli.output import format_count
 from modelhub.cli.usage.page_calls import format_budgets, format_calls
 from modelhub.cli.usage.page_chart import draw_chart, draw_share_bar
 from modelhub.cli.usage.page_data import PageFigures, load_figures
+from modelhub.cli.usage.page_hops import format_changes, format_hops
 from modelhub.cli.usage.page_plots import make_charts
 from modelhub.cli.usage.page_table import format_row, format_scrolled, hide_text
 from modelhub.cli.usage.page_text import (
@@ -89,7 +90,7 @@ def _format_content(figures: PageFigures) -> str:
     tables = "".join(_format_table(by, totals) for by, totals in figures.tables.items())
     return (
         f'{_format_tiles(figures)}{format_budgets(figures.budgets)}<div class="charts">{plots}</div>{tables}'
-        f"{format_calls(figures)}{_format_over_time(figures)}"
+        f"{format_hops(figures.hops)}{format_changes(figures.changes)}{format_calls(figures)}{_format_over_time(figures)}"
     )
 
 
@@ -101,6 +102,11 @@ def _format_tiles(figures: PageFigures) -> str:
         ("Calls", format_short(total.calls), f"{format_short(total.attempts)} attempts"),
         ("Failed", format_percent(total.failed, total.calls), f"{format_count(total.failed, 'call')}"),
         ("Fallback", format_percent(figures.fallbacks, complete), f"of {format_count(complete, 'answer')}"),
+        (
+            "From cache",
+            format_percent(total.cache_read_tokens, total.input_tokens),
+            f"{format_short(total.cache_read_tokens)} of the input",
+        ),
         (
             "Tokens",
             _mark_estimate(total, format_short(total.total_tokens)),
@@ -178,9 +184,14 @@ def _format_count_cells(total: UsageTotals) -> str:
         if total.failed
         else "<td>0</td>"
     )
+    cached = format_percent(total.cache_read_tokens, total.input_tokens) if total.cache_read_tokens else ""
     tokens = "".join(
-        f'<td title="{count:,}">{_mark_estimate(total, format_short(count)) if count else "0"}</td>'
-        for count in (total.input_tokens, total.cache_read_tokens, total.output_tokens)
+        f'<td title="{count:,}">{_mark_estimate(total, format_short(count)) if count else "0"}{share}</td>'
+        for count, share in (
+            (total.input_tokens, ""),
+            (total.cache_read_tokens, f" <small>{escape_markup(cached)}</small>" if cached else ""),
+            (total.output_tokens, ""),
+        )
     )
     return f"<td>{total.calls:,}</td>{failed}<td>{total.attempts:,}</td>{tokens}"
 

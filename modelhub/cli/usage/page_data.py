@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from modelhub.accounting.budget_state import BudgetState, read_budget_states
 from modelhub.accounting.call_list import CallSummary, count_fallbacks, list_expensive_calls, list_failed_calls
+from modelhub.accounting.hops import HopFigures, ParameterChange, list_parameter_changes, read_hops
 from modelhub.accounting.reader import LedgerReader, open_database, open_ledger
 from modelhub.accounting.report import GROUP_BY, filter_calls, read_totals, select_period
 from modelhub.accounting.sql import exact_sum, select_tag_names
@@ -75,6 +76,9 @@ class PageFigures:
     """What all calls have in common: the filter."""
     fallbacks: int = 0
     """Complete calls that another model answered than the one that was asked first."""
+    hops: HopFigures = field(default_factory=lambda: HopFigures(UsageTotals(), UsageTotals()))
+    changes: list[ParameterChange] = field(default_factory=list)
+    """What models left out of calls or changed, the most frequent first."""
     budgets: list[BudgetState] = field(default_factory=list)
     expensive: list[CallSummary] = field(default_factory=list)
     failed: list[CallSummary] = field(default_factory=list)
@@ -108,6 +112,8 @@ def load_figures(
                 bucket.total.add(total)
         _fill_bins(figures, reader)
         figures.fallbacks = count_fallbacks(reader, since, until)
+        figures.hops = read_hops(reader, since, until)
+        figures.changes = list_parameter_changes(reader, since, until)
         figures.expensive = list_expensive_calls(reader, since, until, _MAX_CALLS)
         figures.failed = list_failed_calls(reader, since, until, _MAX_CALLS)
         for by in ("model", "chain", *(f"tag:{tag}" for tag in _find_frequent_tags(figures, reader))):

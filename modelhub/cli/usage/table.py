@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from modelhub.accounting.budget_state import BudgetState
+    from modelhub.accounting.hops import HopFigures, ParameterChange
     from modelhub.cli.output import Cell
 
-__all__ = ["format_budget", "format_table"]
+__all__ = ["format_budget", "format_changes", "format_hops", "format_table"]
 
 _BAR_WIDTH = 24
 _NARROW_BAR_WIDTH = 12
@@ -30,6 +31,7 @@ _TIME_FORMATS = {
     "day": ("%Y-%m-%d", timedelta(days=1)),
     "month": ("%Y-%m", timedelta(days=32)),  # from the first of a month, this leads into the next
 }
+_MAX_CHANGES = 10
 _HEADER = ("calls", "failed", "attempts", "input", "cached", "output", "cost")
 
 
@@ -68,6 +70,38 @@ def format_budget(budget: BudgetState) -> Text:
         (f"({budget.share:.0%})", style),
         (f", resets {budget.resets:%Y-%m-%d %H:%M} UTC", "dim"),
     )
+
+
+def format_hops(figures: HopFigures) -> list[Text]:
+    """Return the line that compares calls after a hop to another model with those without; none without a hop."""
+    hopped, direct = figures.hopped, figures.direct
+    if not hopped.calls:
+        return []
+    number = f"{hopped.calls:,} of {format_count(hopped.calls + direct.calls, 'answer')} after a hop to another model"
+    without = f"; without a hop {_format_each(direct)}" if direct.calls else ""
+    return [make_line(("hops ", "dim"), (f"{number}: {_format_each(hopped)}{without}", "dim"))]
+
+
+def _format_each(total: UsageTotals) -> str:
+    """Return what one of the calls in *total* cost on average, and how much of its input came from a cache."""
+    cost = "cost unknown" if total.unpriced else f"{format_cost(total.known_cost / total.calls)} each"
+    return cost if total.cache_share is None else f"{cost}, {total.cache_share:.0%} of the input from a cache"
+
+
+def format_changes(changes: Sequence[ParameterChange]) -> list[Text]:
+    """Return a line for each of the most frequent *changes* of parameters, and one that counts the others."""
+    rows: list[list[Cell]] = [
+        [
+            ("left out" if change.is_dropped else "changed", "yellow"),
+            (change.parameter, "bold"),
+            change.model,
+            format_count(change.attempts, "attempt"),
+            (change.detail, "dim"),
+        ]
+        for change in changes[:_MAX_CHANGES]
+    ]
+    others = len(changes) - len(rows)
+    return [*align_columns(rows, indent=0), *([make_line((f"and {others} more", "dim"))] if others > 0 else [])]
 
 
 def _fill_gaps(totals: Mapping[str, UsageTotals], by: str) -> Mapping[str, UsageTotals]:
