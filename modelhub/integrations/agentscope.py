@@ -1,0 +1,256 @@
+"""A chain as a chat model of AgentScope 2 (extra `agentscope`).
+
+    from agentscope.agent import Agent, ModelConfig
+    from agentscope.message import UserMsg
+
+    from modelhub import Hub
+    from modelhub.integrations.agentscope import AgentScopeModel
+
+    hub = Hub.from_yaml("models.yaml")
+    agent = Agent(
+        name="Friday",
+        system_prompt="Be brief.",
+        model=AgentScopeModel(hub.get("primary")),
+        model_config=ModelConfig(max_retries=0),  # the chain retries
+    )
+    reply = await agent.reply(UserMsg(name="user", content="Why is the sky blue?"))
+
+Agents of AgentScope 1 need none of this: `ReActAgent(model=hub.get("primary"), formatter=OpenAIChatFormatter(), ...)`
+takes what the hub gives, with any of its formatters.
+
+Tools, structured output, streams, thinking and usage work as with AgentScope's own models; retries, fallbacks, limits
+and budgets are the chain's. Messages are written by a formatter of this module, which keeps what a vendor must get
+back, such as the signatures of Claude's thinking; `formatter=` takes any of AgentScope's, for several agents.
+
+If a stream breaks after its first words, another model would begin the answer again, and readers of events would see
+two answers: with `restarts="error"`, the default, the stream fails with StreamBroken; with `restarts="buffer"`, streams
+are held back until the answer is complete. Models with `stream=False` are not affected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from agentscope.credential import CredentialBase
+from agentscope.formatter import FormatterBase
+from agentscope.message import (
+    Base64Source,
+    DataBlock,
+    HintBlock,
+    Msg,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    ToolResultBlock,
+    ToolResultState,
+)
+from agentscope.model import ChatModelBase, ChatResponse, ChatUsage, StructuredResponse
+from agentscope.tool import ToolChoice
+from pydantic import BaseModel
+
+from modelhub.core import model as hub_model
+from modelhub.core.response import Block
+from modelhub.core.response import ChatResponse as Reply
+from modelhub.core.stream import ChatStream
+from modelhub.integrations.deltas import Delta, Restarts, read_deltas
+
+__all__ = ["AgentScopeFormatter", "AgentScopeModel"]
+
+Json = dict[str, Any]
+_DETAILS: Final = ("signature", "data", "provider", "item", "host", "phase")
+"""What a block has beside its text, and must have again when it goes back to its vendor."""
+_MEDIA: Final = ["text/plain", "application/x-thinking", "image/*", "audio/*", "video/*", "application/pdf"]
+
+
+class AgentScopeFormatter(FormatterBase):
+    """Writes AgentScope's messages in the form that a chain takes, with everything that is in them."""
+
+    input_types: list[str] = _MEDIA
+
+    async def format(self, msgs: list[Msg]) -> list[Json]:
+        """Return *msgs* for a call."""
+        self.assert_list_of_msgs(msgs)
+        return [message for msg in msgs for message in _make_messages(msg)]
+
+
+class AgentScopeModel(ChatModelBase):
+    """An AgentScope model that calls *chain*: `hub.get(name)`, or any other model of modelhub.
+
+    *parameters* go with every call, *context_size* (tokens) is when AgentScope compresses a conversation, and
+    *restarts* says what happens when a stream breaks after its first words; see the module's documentation.
+    """
+
+    def __init__(
+        self,
+        chain: hub_model.ChatModelBase,
+        *,
+        stream: bool = True,
+        restarts: Restarts = "error",
+        formatter: FormatterBase | None = None,
+        context_size: int = 128_000,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            credential=CredentialBase(name="modelhub"),
+            model=chain.name,
+            parameters=self.Parameters(),
+            stream=stream,
+            max_retries=0,  # the chain retries
+            context_size=chain.context_window or context_size,
+        )
+        self.formatter = formatter or AgentScopeFormatter()
+        self._chain = chain
+        self._restarts: Restarts = restarts
+        self._call_parameters = dict(parameters or {})
+
+    async def _call_api(
+        self,
+        model_name: str,  # noqa: ARG002 - the protocol's parameter
+        messages: list[Msg],
+        tools: list[Json] | None = None,
+        tool_choice: ToolChoice | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse | AsyncGenerator[ChatResponse, None]:
+        self._validate_tool_choice(tool_choice, tools)
+        arguments = {**self._call_parameters, **kwargs, "messages": await self.formatter.format(messages)}
+        if tool_choice is not None and tool_choice.tools:
+            tools = [tool for tool in tools or [] if tool["function"]["name"] in tool_choice.tools]
+        if tools:
+            arguments |= {"tools": tools, "tool_choice": tool_choice.mode if tool_choice is not None else None}
+        if not self.stream:
+            reply: Reply = await self._chain(**arguments, stream=False)
+            return _make_response(reply)
+        return self._stream_response(await self._chain(**arguments, stream=True))
+
+    async def _stream_response(self, stream: ChatStream) -> AsyncGenerator[ChatResponse, None]:
+        """Yield what each snapshot adds, and at the end the complete answer."""
+        calls: dict[int, Mapping[str, Any]] = {}
+        async with stream:
+            async for snapshot, deltas in read_deltas(stream, self._restarts):
+                for delta in deltas:
+                    if delta.call is not None:
+                        calls[delta.number] = delta.call
+                    block = _make_delta(delta, snapshot.id, calls)
+                    yield ChatResponse(content=[block], is_last=False, id=snapshot.id)
+                if snapshot.is_last:
+                    yield _make_response(snapshot)
+
+    async def generate_structured_output(
+        self, messages: list[Msg], structured_model: type[BaseModel] | Json, **kwargs: Any
+    ) -> StructuredResponse:
+        """Return an answer that fits *structured_model*, asked for in the way that the vendor knows best.
+
+        Raises CallError, BadReply if no model of the chain gives one.
+        """
+        kwargs.pop("tool_choice", None)  # the structure is asked for in another way
+        arguments = {**self._call_parameters, **kwargs, "messages": await self.formatter.format(messages)}
+        reply: Reply = await self._chain(**arguments, structured_model=structured_model, stream=False)
+        return StructuredResponse(content=reply.metadata, id=reply.id, usage=_make_usage(reply))
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def _make_messages(msg: Msg) -> Iterator[Json]:
+    """Yield the messages that *msg* is: the calls, results and texts of a whole turn may stand in one."""
+    blocks: list[Json] = []
+    for block in msg.get_content_blocks():
+        if isinstance(block, ToolResultBlock | HintBlock):
+            if blocks:
+                yield {"role": msg.role, "content": blocks}
+                blocks = []
+            yield _make_result(block) if isinstance(block, ToolResultBlock) else _make_hint(block)
+        else:
+            blocks.append(_make_block(block))
+    if blocks:
+        yield {"role": msg.role, "content": blocks, **({"name": msg.name} if msg.role == "user" else {})}
+
+
+def _make_result(block: ToolResultBlock) -> Json:
+    is_error = block.state in (ToolResultState.ERROR, ToolResultState.DENIED)
+    content = block.output if isinstance(block.output, str) else [_make_block(part) for part in block.output]
+    return {"role": "tool", "tool_call_id": block.id, "name": block.name, "content": content, "is_error": is_error}
+
+
+def _make_hint(block: HintBlock) -> Json:
+    is_text = isinstance(block.hint, str)
+    return {"role": "user", "content": block.hint if is_text else [_make_block(part) for part in block.hint]}
+
+
+def _make_block(block: Any) -> Json:
+    if isinstance(block, TextBlock):
+        return {"type": "text", "text": block.text}
+    if isinstance(block, ThinkingBlock):
+        details = (block.model_extra or {}).get("modelhub", {})
+        return {"type": "thinking", "thinking": block.thinking, **details}
+    if isinstance(block, ToolCallBlock):
+        return {"type": "tool_use", "id": block.id, "name": block.name, "input": block.input}
+    if not isinstance(block, DataBlock):
+        raise TypeError(f"modelhub cannot send a {type(block).__name__}")
+    kind = block.source.media_type.partition("/")[0]
+    source = _make_source(block.source)
+    return {"type": kind if kind in ("image", "audio", "video") else "document", "source": source, "name": block.name}
+
+
+def _make_source(source: Any) -> Json:
+    if isinstance(source, Base64Source):
+        return {"type": "base64", "media_type": source.media_type, "data": source.data}
+    url = str(source.url)
+    if url.startswith("file://"):  # the application has named it
+        return {"type": "path", "media_type": source.media_type, "path": Path(url2pathname(urlsplit(url).path))}
+    return {"type": "url", "media_type": source.media_type, "url": url}
+
+
+# -- replies -----------------------------------------------------------------------------------------------------------
+
+
+def _make_response(reply: Reply) -> ChatResponse:
+    blocks = [*_make_blocks(reply.content, reply.id)]
+    return ChatResponse(content=blocks, is_last=True, id=reply.id, usage=_make_usage(reply))
+
+
+def _make_blocks(content: Iterable[Block], reply_id: str) -> Iterator[Any]:
+    counts = {"text": 0, "thinking": 0}
+    for block in content:
+        kind = block["type"]
+        if kind == "tool_use":
+            yield ToolCallBlock(id=block["id"], name=block["name"], input=block["raw_input"] or "{}")
+        elif kind in counts:
+            block_id = f"{reply_id}-{kind}-{counts[kind]}"
+            counts[kind] += 1
+            if kind == "text":
+                yield TextBlock(text=block["text"], id=block_id)
+                continue
+            details = {key: block[key] for key in _DETAILS if block.get(key) is not None}
+            extra: Json = {"signature": block.get("signature"), "modelhub": details} if details else {}
+            yield ThinkingBlock(thinking=block["thinking"], id=block_id, **extra)
+        elif (source := block.get("source")) and source.get("type") == "base64":
+            yield DataBlock(source=Base64Source(data=source["data"], media_type=source["media_type"]))
+
+
+def _make_delta(delta: Delta, reply_id: str, calls: Mapping[int, Mapping[str, Any]]) -> Any:
+    """Return *delta* as a block; *calls* are the calls so far by their numbers."""
+    if delta.kind == "text":
+        return TextBlock(text=delta.text, id=f"{reply_id}-text-0")
+    if delta.kind == "thinking":
+        return ThinkingBlock(thinking=delta.text, id=f"{reply_id}-thinking-{delta.number}")
+    call = calls[delta.number]
+    return ToolCallBlock(id=call["id"], name=call["name"], input=delta.text)
+
+
+def _make_usage(reply: Reply) -> ChatUsage | None:
+    usage = reply.usage
+    if usage is None:
+        return None
+    return ChatUsage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        time=usage.time,
+        cache_creation_input_tokens=usage.cache_write_tokens,
+        cache_input_tokens=usage.cache_read_tokens,
+        metadata={"model": reply.model, "model_name": reply.model_name, "attempts": len(reply.attempts)},
+    )
