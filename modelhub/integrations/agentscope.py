@@ -148,7 +148,8 @@ class AgentScopeModel(ChatModelBase):
         """
         kwargs.pop("tool_choice", None)  # the structure is asked for in another way
         arguments = {**self._call_parameters, **kwargs, "messages": await self.formatter.format(messages)}
-        reply: Reply = await self._chain(**arguments, structured_model=structured_model, stream=False)
+        arguments["structured_model"] = structured_model
+        reply: Reply = await self._chain(**arguments, stream=False)
         return StructuredResponse(content=reply.metadata, id=reply.id, usage=_make_usage(reply))
 
 
