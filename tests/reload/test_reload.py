@@ -163,6 +163,18 @@ async def test_who_waits_is_measured_by_the_new_limit(file):
     assert (await hub.get("a")("hi")).text == "ok"
 
 
+async def test_who_waits_needs_what_a_new_rate_asks(file):
+    """A rate that is added holds for attempts that stand in the queue already."""
+    entry = {"steps": [{"wait": 1, "say": "ok"}], "limit": "tier"}
+    hub = file.open({"a": entry}, limits={"tier": {"concurrency": 1}})
+    calls = [await begin(hub.get("a")) for _ in range(3)]
+    file.reload({"a": entry}, limits={"tier": {"concurrency": 1, "requests": "1/min"}})
+    await calls[1]
+    assert asyncio.get_running_loop().time() < 5
+    await calls[2]
+    assert asyncio.get_running_loop().time() > 60
+
+
 async def test_an_open_breaker_stays_open(file):
     """For an entry that has not changed, and for one that asks the same endpoint with the same key."""
     async with FaultServer() as server:

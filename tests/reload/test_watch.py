@@ -90,6 +90,19 @@ def test_a_file_that_is_written_is_used_once_it_is_complete(watched, path, write
     assert watched.outcomes.empty()
 
 
+def test_a_file_that_is_empty_for_a_while_is_waited_for(watched, path, monkeypatch):
+    """Whoever empties it first writes into it later: that is no broken file."""
+
+    def write_meanwhile(stop, seconds):
+        if not path.read_text():
+            path.write_text(TEXT.format("new"))
+
+    monkeypatch.setattr(file_watcher, "_sleep", write_meanwhile)
+    path.write_text("")
+    assert watched.next() == (Reloaded, "new")
+    assert watched.outcomes.empty()
+
+
 def test_a_broken_file_is_reported_once_and_the_hub_goes_on(watched, path):
     """Until the file is whole again."""
     path.write_text(TEXT.format("[1, 2]"))
@@ -114,6 +127,22 @@ def test_a_folder_behind_a_link_is_followed(tmp_path):
     (tmp_path / "..1" / "models.yaml").unlink()
     (tmp_path / "..1").rmdir()
     assert watched.next() == (Reloaded, "number 2")
+    watched.hub.close()
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path, monkeypatch):
+    """Somebody deploys so: the file is a link into a folder that is a link itself, to the version in use."""
+    monkeypatch.setattr(file_watcher, "POLL_SECONDS", 1000.0)
+    for version in ("v1", "v2"):
+        (tmp_path / "releases" / version).mkdir(parents=True)
+        (tmp_path / "releases" / version / "models.yaml").write_text(TEXT.format(version))
+    (tmp_path / "releases" / "current").symlink_to("v1")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "models.yaml").symlink_to("../releases/current/models.yaml")
+    watched = Watched(tmp_path / "app" / "models.yaml")
+    (tmp_path / "releases" / "next").symlink_to("v2")
+    (tmp_path / "releases" / "next").rename(tmp_path / "releases" / "current")
+    assert watched.next() == (Reloaded, "v2")
     watched.hub.close()
 
 
@@ -146,11 +175,13 @@ def test_what_is_reported_by_nobody_is_found_by_looking(path, monkeypatch):
 
 def test_a_model_is_enough_to_follow_the_file(path):
     """The hub need not be held; when nobody holds the model any more, nothing is watched."""
+    text = TEXT + "telemetry: {{enabled: false}}\n"
+    path.write_text(text.format("old"))
     watched = Watched(path)
     watcher = watched.hub._config.watcher
     del watched.hub
     gc.collect()
-    path.write_text(TEXT.format("new"))
+    path.write_text(text.format("new"))
     assert watched.next() == (Reloaded, "new")
     del watched
     gc.collect()
