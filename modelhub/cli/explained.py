@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelhub.accounting.location import parse_location
+from modelhub.accounting.usage_totals import UsageTotals
+from modelhub.cli.cache_shares import CACHE_DAYS, read_cache_totals
 from modelhub.cli.chain_plan import TOKENS, Member, Plan, WorstCase
 from modelhub.cli.chain_warnings import list_warnings
 from modelhub.cli.output import align_columns, format_cost, format_count, format_duration, format_setting, make_line
@@ -40,6 +42,7 @@ def format_plan(plan: Plan) -> list[Text]:
         ),
         *_label_lines("layers", [" > ".join(_list_layer_names())]),
         *_label_lines("at worst", _format_worst(plan)),
+        *_label_lines("cached", _format_cached(plan)),
         *_label_lines("left", [f"{pool.name}: {pool.left()} ({_find_scope(plan)})" for pool in _make_pools(plan)]),
         *_label_lines("budgets", _format_budgets(plan)),
         *_label_lines("shared", _format_shared(plan)),
@@ -48,6 +51,18 @@ def format_plan(plan: Plan) -> list[Text]:
         *_label_lines("watch", list_warnings(plan), "yellow"),
         *_format_origins(plan),
     ]
+
+
+def _format_cached(plan: Plan) -> list[str]:
+    """Return the line about the share of the input that came from prompt caches lately, if any did."""
+    totals = read_cache_totals(plan.loaded, plan.name)
+    overall = UsageTotals()
+    for total in totals.values():
+        overall.add(total)
+    if not overall.cache_read_tokens:
+        return []
+    models = ", ".join(f"{model} {total.cache_share:.0%}" for model, total in totals.items())
+    return [f"{overall.cache_share:.0%} of the input of the last {CACHE_DAYS} days came from prompt caches ({models})"]
 
 
 def _format_budgets(plan: Plan) -> list[str]:
@@ -300,6 +315,10 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
         "options": None if plan.chain is None else plan.chain.model_dump(mode="json"),
         "members": [_make_member_dict(plan, member) for member in plan.members],
         "layers": _list_layer_names(),
+        "cache_shares": {
+            model: round(total.cache_share or 0.0, 4)
+            for model, total in read_cache_totals(plan.loaded, plan.name).items()
+        },
         "worst": {
             "attempts": plain.attempts,
             "attempts_streamed": streamed.attempts,

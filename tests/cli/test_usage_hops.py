@@ -116,6 +116,27 @@ def test_a_filter_holds_for_hops_and_parameters_too(run, fallen):
     assert not [row for row in rows if row.startswith(("hops", "left out"))]
 
 
+def test_explain_shows_the_share_that_came_from_caches(run, fallen, tmp_path):
+    """Of the calls to this chain in the last days, by model; nothing is said where nothing came from one."""
+    path = tmp_path / "models.yaml"
+    models = "models: {gpt: {provider: scripted}, claude: {provider: scripted}}"
+    chains = "chains: {primary: {models: [gpt, claude]}, other: {models: [gpt]}}"
+    path.write_text(f"version: 1\n{models}\n{chains}\nusage: {{ledger: usage.db}}\n", encoding="utf-8")
+    line = "cached   47% of the input of the last 7 days came from prompt caches (claude 0%, gpt 70%)"
+    assert line in run("explain", "primary", "--file", str(path)).stdout.splitlines()
+    shown = json.loads(run("explain", "primary", "--json", "--file", str(path)).stdout)
+    assert shown["cache_shares"] == {"claude": 0, "gpt": 0.7}
+    assert "cached" not in run("explain", "other", "--file", str(path)).stdout
+
+
+def test_a_ledger_that_cannot_be_read_keeps_nothing_from_being_explained(run, tmp_path):
+    """`modelhub usage` says what is wrong with it."""
+    path = tmp_path / "models.yaml"
+    path.write_text("version: 1\nmodels: {m: {provider: scripted}}\nusage: {ledger: models.yaml}\n", encoding="utf-8")
+    result = run("explain", "m", "--file", str(path))
+    assert (result.exit_code, "cached" in result.stdout) == (0, False)
+
+
 def test_the_page_has_the_share_of_the_cache_and_what_a_hop_costs(run, fallen, tmp_path):
     """As figures above, in each row, and as tables of their own."""
     page = tmp_path / "usage.html"
