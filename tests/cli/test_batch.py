@@ -1,16 +1,20 @@
 """`modelhub batch`: every row of a file is asked once, whatever happens on the way."""
 
+import asyncio
 import csv
 import json
 import signal
-import sqlite3
 import time
 from datetime import date
 
 import pytest
 
 from benchmarks.job_kills import CountingServer
+from modelhub import Hub
 from modelhub.cli.exit import Exit
+from modelhub.jobs.journal import Journal
+from modelhub.jobs.open_job import open_job
+from modelhub.jobs.plan import JobOptions
 
 JOB_FILE = """
 version: 1
@@ -22,6 +26,7 @@ models:
     model_name: gpt-5-mini
     api: chat
     api_key: ${JOB_KEY:-k}
+    generate_kwargs: {extra_headers: {X-Team-Token: "${JOB_KEY:-k}"}}
     base_url: "http://127.0.0.1:PORT/v1"
     pricing: {input: 1000, output: 1000}
   unpriced: {provider: openai, model_name: no-such-model, api_key: k, base_url: "http://127.0.0.1:1/v1"}
@@ -157,6 +162,15 @@ def test_rows_that_are_alike_are_asked_once_and_all_answered(job, tmp_path, serv
         f"answer to Say {t}" for t in texts
     )
     assert "not asked: 4 like another row" in result.stderr
+
+
+def test_a_row_like_one_that_was_just_answered_is_not_asked(job, tmp_path, server):
+    """The rows after it were looked up in the journal before its answer was there."""
+    write_rows(tmp_path / "rows.jsonl", *({"text": text} for text in "abca"))
+    result = job("--prompt", "Say {text}", "--concurrency", "1")
+    assert server.counts == {"Say a": 1, "Say b": 1, "Say c": 1}
+    assert len(read_rows(tmp_path / "out.jsonl")) == 4
+    assert "not asked: 1 like another row" in result.stderr
 
 
 def test_rows_that_cannot_be_asked_fail_with_their_line(job, tmp_path):
@@ -399,15 +413,30 @@ def test_wrong_options_are_refused_before_a_row_is_read(job, rows, server, argum
 
 
 def test_only_one_job_writes_an_output(job, rows, tmp_path):
-    """A second one does not begin while the first runs."""
+    """A second one does not begin while the first runs, whether or not that is writing."""
     job("--prompt", "Say {text}")
-    first = sqlite3.connect(tmp_path / "out.jsonl.journal", isolation_level=None)
-    first.execute("PRAGMA locking_mode=EXCLUSIVE")
-    first.execute("BEGIN IMMEDIATE")
+    first = Journal(tmp_path / "out.jsonl.journal")
     result = job("--prompt", "Say {text}")
     first.close()
     assert result.exit_code == Exit.USAGE
     assert "another job is writing this output" in result.stderr
+    assert job("--prompt", "Say {text}").exit_code == Exit.OK
+
+
+def test_a_job_that_is_stopped_at_once_keeps_what_was_answered_before(job, rows, config, tmp_path):
+    """Its output has every answer of the journal, though the run has not come to them."""
+    job("--prompt", "Say {text}")
+    options = JobOptions(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", "Say {text}")
+
+    async def run_stopped():
+        async with Hub.from_yaml(config) as hub:
+            with open_job(hub, "primary", options) as opened:
+                opened.stop()
+                return await opened.run()
+
+    progress = asyncio.run(run_stopped())
+    assert (progress.answered, progress.left) == (10, 0)
+    assert len(read_rows(tmp_path / "out.jsonl")) == 10
 
 
 def test_the_summary_may_be_json(job, rows):

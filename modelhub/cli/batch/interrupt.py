@@ -28,10 +28,13 @@ class Interrupts:
     def handle(self) -> None:
         """Stop the job, or cancel it if it was stopped already; on the event loop."""
         self.count += 1
-        calls = self.job.progress.calls
+        progress = self.job.progress
         if self.count == 1:
-            under_way = format_count(calls.under_way, "call")
-            _print_note(f"finishing {under_way} under way; Ctrl-C again cancels them")
+            if progress.batches is not None and progress.batches.waiting:
+                _print_note(f"{format_count(progress.batches.waiting, 'row')} stay in batches; the next run finds them")
+            else:
+                under_way = format_count(progress.calls.under_way, "call")
+                _print_note(f"finishing {under_way} under way; Ctrl-C again cancels them")
             self.job.stop()
         else:
             _print_note("cancelling")
