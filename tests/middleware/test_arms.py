@@ -272,6 +272,18 @@ async def test_a_chain_can_be_an_arm(world, told):
     assert [attempt.arm for attempt in reply.attempts] == ["pair", "pair", "c"]
 
 
+async def test_a_chain_that_is_an_arm_waits_for_nothing_that_another_arm_can_do(world, told):
+    """Its own last arm is rate limited: the arm beside it answers at once."""
+    limited = {"fail": "RateLimited", "retry_after": 3}
+    chain = world.hub(
+        {"a": [limited], "b": [OK]},
+        {"inner": {"models": [{"arms": ["a"]}]}, "main": {"models": [{"arms": {"inner": 1000, "b": 0.001}}]}},
+    ).get("main")
+    reply = await chain("hi")
+    assert told(reply.attempts) == [("a", "RateLimited"), ("b", "ok")]
+    assert reply.attempts[1].started == 0.0
+
+
 async def test_a_chain_with_arms_inside_another_leaves_no_trace(world):
     """The attempts of the outer chain's next model have no arm."""
     chain = world.hub(

@@ -13,6 +13,7 @@ from modelhub.core.context import Services
 from modelhub.core.errors import AuthenticationFailed, BreakerOpen, CallError, InvalidRequest, NotConfigured
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain import call_keys
+from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.keyed_server import serving
 
 SECRET = "tenant-secret-1"
@@ -121,17 +122,27 @@ async def test_a_limit_is_of_one_key(server, hub):
     assert server.asked == {"t1": 2, "t2": 1}
 
 
-async def test_models_are_kept_for_the_keys_used_last(server, config, monkeypatch):
-    """Of more keys the oldest one's connections are closed; it is served again as if it were new."""
+async def test_models_are_kept_for_the_keys_used_last(config, monkeypatch):
+    """Of more keys the oldest one's is closed, by the hub; it is served again as if it were new."""
     monkeypatch.setattr(call_keys, "MAX_CALL_KEYS", 3)
+    closed = []
+    close = OpenAIChatModel.aclose
+
+    async def note_and_close(model):
+        closed.append(model)
+        await close(model)
+
+    monkeypatch.setattr(OpenAIChatModel, "aclose", note_and_close)
     async with Hub.from_dict(config, environ={"OWN_KEY": "own"}) as hub:
         chain = hub.get("gpt")
-        for number in range(10):
+        for number in (0, 1, 2, 0, 3, 4):
             await chain.with_keys(openai=f"t{number}")("hi")
         async with asyncio.timeout(10):
-            while len(server.connections()) > 3:
+            while len(closed) < 2:
                 await asyncio.sleep(0)
-        assert (await chain.with_keys(openai="t0")("hi")).text == "for t0"
+        assert [[*model.secrets()] for model in closed] == [["t1"], ["t2"]]
+        assert (await chain.with_keys(openai="t1")("hi")).text == "for t1"
+    assert len(closed) == 6
 
 
 async def test_a_key_in_use_is_closed_only_when_it_is_idle(server, config, monkeypatch):

@@ -31,6 +31,7 @@ class ArmsRun(CallRun):
     def __init__(self, chain: CalledChain, request: ChatRequest, given: ChatRequest) -> None:
         super().__init__(chain, request, given)
         self._outer_arm = self.context.arm  # this chain may be an arm itself
+        self._has_outer_arm = request.has_ready_arm  # and another one beside it
         self._ordered = 0 if request.fallback else len(self.models)  # the arms before this index are in their order
         self._refused_keys: set[Arms] = set()  # models that refused the request itself, whatever the key
         self._final: CallError | None = None  # what keeps the call from the next place, though not from another arm
@@ -48,12 +49,12 @@ class ArmsRun(CallRun):
         place = self._find_place(index)
         if place is None:
             self.context.arm = self._outer_arm
-            self._tell_of_arms(index)
+            self._update_has_ready_arm(index)
             return await super()._ask(index)
         if place.keys in self._refused_keys:
             return None
         self.context.arm = place.arm.label
-        self._tell_of_arms(index)
+        self._update_has_ready_arm(index)
         end_call = place.arm.state.begin_call()
         reply: Reply | None = None
         try:
@@ -85,9 +86,9 @@ class ArmsRun(CallRun):
 
     # -- who is behind -------------------------------------------------------------------------------------------------
 
-    def _tell_of_arms(self, index: int) -> None:
+    def _update_has_ready_arm(self, index: int) -> None:
         """Have the request for the model at *index* say whether another arm of its place can be asked at once."""
-        has_ready_arm = any(place.arm.is_ready() for place in self._list_arms_after(index))
+        has_ready_arm = self._has_outer_arm or any(place.arm.is_ready() for place in self._list_arms_after(index))
         if has_ready_arm != self.request.has_ready_arm:
             self.request = self.request.replace(has_ready_arm=has_ready_arm)
 
