@@ -60,6 +60,8 @@ class Assembly:
             budget_store=None if self.shared is None else self.shared.budgets,
         )
         self.telemetry = self._make_telemetry(surroundings)
+        if self.shared is not None:
+            self.shared.monitor.record = None if self.telemetry is None else self.telemetry.record_shared_store
         hooks = surroundings.services.instrumentations
         self.services = dataclasses.replace(
             surroundings.services,
@@ -77,6 +79,7 @@ class Assembly:
             self.services,
             self.accounting,
             limit_store=self.shared,
+            cooldowns=None if self.shared is None else self.shared.cooldowns,
             previous=previous.builder if previous is not None else None,
             close_idle=surroundings.close_idle,
             renew=surroundings.renew,

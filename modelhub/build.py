@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from modelhub.core.errors import NotConfigured
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
-from modelhub.middleware.build_context import BuildContext, RenewModel, SharedState
+from modelhub.middleware.build_context import BuildContext, CooldownStore, RenewModel, SharedState
 from modelhub.middleware.chain.arms import Arm, Arms, ArmState
 from modelhub.middleware.chain.call_keys import BuiltModel, CallKeyModel, CallKeyStates, KeyState, UnusedPart
 from modelhub.middleware.chain.layer import Chain
@@ -82,7 +83,8 @@ def _leave_open(models: Sequence[UnusedPart]) -> None:
 class Builder:
     """Builds the models and chains of a configuration, each model once.
 
-    *accounts* has prices and budgets, and *limit_store* the pools of limits (None: they are kept in this process).
+    *accounts* has prices and budgets, *limit_store* the pools of limits (None: they are kept in this process), and
+    *cooldowns* shares how long breakers are open.
     *close_idle* is called with models that no call will use again.
     *previous* is the builder of the configuration before, which this one is to replace: limits, breakers and unchanged
     models are the same objects; `take_over` completes the change. *renew* renews the secrets of a model.
@@ -92,6 +94,7 @@ class Builder:
     services: Services
     accounts: Accounting | None = None
     limit_store: LimitStore | None = None
+    cooldowns: CooldownStore | None = None
     previous: Builder | None = None
     renew: RenewModel | None = None
     close_idle: Callable[[Sequence[UnusedPart]], None] = _leave_open
@@ -116,13 +119,16 @@ class Builder:
         prices, budgets = (None, None) if self.accounts is None else (self.accounts.prices, self.accounts.budgets)
         if previous is None:
             retry_budget = RetryBudget(self.loaded.config.retry_budget)
-            self._shared = SharedState(retry_budget, self.pools, store, prices=prices, budgets=budgets)
+            self._shared = SharedState(
+                retry_budget, self.pools, store, cooldowns=self.cooldowns, prices=prices, budgets=budgets
+            )
         else:
             same_store = previous.limit_store is self.limit_store
             self._shared = replace(
                 previous._shared,
                 limits=self.pools,
                 limit_store=store,
+                cooldowns=self.cooldowns,
                 own_limits=previous._shared.own_limits if same_store else {},
                 prices=prices,
                 budgets=budgets,
@@ -351,7 +357,8 @@ def _make_endpoint_key(options: ProviderOptions) -> Hashable:
     """Return a key that identifies an endpoint, account and model; models that share it share a breaker."""
     # Scripted models share nothing; of a secret, only the hash is kept.
     instance = object() if options.provider == "scripted" else None
-    return instance, options.model_name, *options.endpoint_identity(), hash(options.account_identity())
+    account = hashlib.blake2b(repr(options.account_identity()).encode(), digest_size=16).hexdigest()
+    return instance, options.model_name, *options.endpoint_identity(), account
 
 
 def _read_variables(options: ProviderOptions | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from modelhub.core.context import Services
 from modelhub.core.model import ChatModelBase
@@ -19,6 +19,18 @@ MAX_UNBOUNDED_WAIT = 60.0
 """How many seconds a call without a deadline waits at most for a model that is cooling down."""
 
 
+class CooldownStore(Protocol):
+    """Shares over processes how long models are left alone."""
+
+    def watch(self, identity: Hashable, state: BreakerState) -> None:
+        """Share how long the model of *identity* is left alone, of which *state* knows."""
+        ...
+
+    def listen(self) -> None:
+        """Make sure that the running event loop hears what other processes say."""
+        ...
+
+
 RenewModel = Callable[[str, ChatModelBase], Awaitable[ChatModelBase | None]]
 """Takes a label and its layer `Retry`, renews the secrets, and returns the layer that there is now if it is another."""
 
@@ -29,7 +41,8 @@ class SharedState:
 
     *limits* are the named pools, *own_limits* those that belong to one model, by its name, and *limit_store* makes
     further ones (None: they are kept in this process). *breakers* are the breakers' states by the identity of what they
-    guard. *prices* finds the price of a model, and *budgets* bound what is spent, where the hub has any.
+    guard, and *cooldowns* shares how long they are open (None: with nobody). *prices* finds the price of a model, and
+    *budgets* bound what is spent, where the hub has any.
     """
 
     retry_budget: RetryBudget = field(default_factory=RetryBudget)
@@ -37,6 +50,7 @@ class SharedState:
     limit_store: LimitStore | None = None
     own_limits: dict[str, LimitPool[Any]] = field(default_factory=dict)
     breakers: dict[Hashable, BreakerState] = field(default_factory=dict, repr=False)  # identities hold addresses
+    cooldowns: CooldownStore | None = None
     prices: PriceSource | None = None
     budgets: BudgetPolicy | None = None
 

@@ -45,6 +45,8 @@ class HealthMonitor:
         self.outages = 0
         self.on_change: Callable[[bool], None] = lambda _: None
         """Called with whether the store is down now, after every change."""
+        self.record: Callable[[bool], None] | None = None
+        """Records the same as a metric, where telemetry is on."""
         self._address = address
         self._modes = limits, budgets
         self._clock = clock
@@ -66,7 +68,7 @@ class HealthMonitor:
         limits, budgets = self._modes
         message = f"the shared store {self._address} is down ({error}): limits: {limits}, budgets: {budgets}"
         self._log("shared_store_down", message, error=error, limits=limits, budgets=budgets)
-        self.on_change(True)
+        self._tell(True)
 
     def set_up(self) -> None:
         """Record that the store was reached."""
@@ -76,7 +78,12 @@ class HealthMonitor:
             self.is_down = False
             seconds = self._clock.now() - self._down_since
         self._log("shared_store_up", f"the shared store {self._address} is back", down_for=round(seconds, 3))
-        self.on_change(False)
+        self._tell(False)
+
+    def _tell(self, is_down: bool) -> None:
+        if self.record is not None:
+            self.record(is_down)
+        self.on_change(is_down)
 
     def health(self, replicas: int | None) -> SharedHealth:
         """Return the state; *replicas* is how many processes were last counted."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modelhub.core.loop_end import LoopEndCloser
 from modelhub.shared.budgets import BudgetClient
 from modelhub.shared.connection import StoreConnection, StoreUnavailableError
+from modelhub.shared.cooldowns import CooldownClient
 from modelhub.shared.pool_client import PoolClient
 from modelhub.shared.scripts import load_script
 
@@ -27,6 +28,7 @@ class StoreLink:
         self.connection = StoreConnection(store.options)
         self.is_closed = False
         self._clients: dict[str, PoolClient] = {}
+        self.cooldowns = CooldownClient(self, store)
         self._budgets: BudgetClient | None = None
         self._last_id = 0
         self._probe: asyncio.Task[None] | None = None
@@ -73,6 +75,9 @@ class StoreLink:
     def _received(self, message: str) -> None:
         """Handle a message of a script: the pool's key, what happened, and to whom."""
         pool_key, event, *values = message.split("\n")
+        if pool_key == "cooldown":
+            self.store.cooldowns.apply(event, float(values[0]) / 1e6)
+            return
         client = self._clients.get(pool_key)
         if client is None:
             return
@@ -88,6 +93,7 @@ class StoreLink:
 
     def _listening(self) -> None:
         """Ask what was missed before this loop listened, or while its connection was gone."""
+        self.cooldowns.exchange(())
         for client in self._clients.values():
             client.ping()
 
@@ -100,6 +106,8 @@ class StoreLink:
                 client.store_went_down()
             else:
                 client.store_is_back()
+        if not is_down:
+            self.cooldowns.exchange(self.store.cooldowns.current())
         if is_down and (self._probe is None or self._probe.done()):
             self._probe = self.loop.create_task(self._probe_until_up())
             self._probe._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -50,6 +50,15 @@ class StoreView(Protocol):
     monitor: HealthMonitor
     replicas: int | None
 
+    @property
+    def cooldowns(self) -> Any:
+        """The breakers of the hub, a `SharedCooldowns`."""
+        ...
+
+    def tell_cooldown(self, name: str, seconds: float) -> None:
+        """Tell all processes that the model *name* is left alone for so long. From any thread."""
+        ...
+
     def link(self) -> LinkView:
         """Return the link of the running loop."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from modelhub.core.process import register_at_fork
 from modelhub.middleware.limit.loop_timer import on_loop
 from modelhub.shared.budgets import SharedBudgets
 from modelhub.shared.connection import describe_address
+from modelhub.shared.cooldowns import SharedCooldowns
 from modelhub.shared.health import HealthMonitor, SharedHealth
 from modelhub.shared.link import StoreLink
 from modelhub.shared.pool import SharedPool
@@ -39,9 +41,10 @@ class SharedStore:
         self.monitor = HealthMonitor(self.address, options.when_down.limits, options.when_down.budgets, clock)
         self.monitor.on_change = self._changed
         self.budgets = SharedBudgets(self)
+        self.cooldowns = SharedCooldowns(self)
         self.replicas: int | None = None
         """How many processes were last counted."""
-        self._pools: dict[str, SharedPool] = {}
+        self._pools: weakref.WeakValueDictionary[str, SharedPool] = weakref.WeakValueDictionary()
         self.reset_after_fork()
         register_at_fork(self)
 
@@ -53,7 +56,7 @@ class SharedStore:
         self._process = self.new_token()
         self._last_link = 0
         self.monitor.reset_after_fork()
-        for pool in self._pools.values():
+        for pool in list(self._pools.values()):
             pool.reset_after_fork()
 
     @property
@@ -90,6 +93,15 @@ class SharedStore:
             elif loop.is_running():
                 asyncio.run_coroutine_threadsafe(link.forget_pool(pool.key), loop)
 
+    def tell_cooldown(self, name: str, seconds: float) -> None:
+        """Tell all processes that the model *name* is left alone for so long. From any thread."""
+        try:
+            link: StoreLink | None = self.link()
+        except RuntimeError:  # no event loop runs here
+            link = next(iter(self._links.values()), None)
+        if link is not None:
+            on_loop(link.loop, link.cooldowns.exchange, [(name, seconds)])
+
     # -- links -------------------------------------------------------------------------------------------------------
 
     def link(self) -> StoreLink:
@@ -123,7 +135,7 @@ class SharedStore:
 
     def _changed(self, is_down: bool) -> None:
         if not is_down:
-            for pool in self._pools.values():
+            for pool in list(self._pools.values()):
                 pool.stand_in.store_is_back()
         for link in list(self._links.values()):
             on_loop(link.loop, _tell, link, is_down)

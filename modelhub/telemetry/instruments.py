@@ -50,3 +50,6 @@ class Instruments:
             "How long calls took, with all their attempts and waits.",
             explicit_bucket_boundaries_advisory=call_seconds,
         )
+        self.shared_down = meter.create_up_down_counter(
+            names.SHARED_DOWN, "{store}", "Whether the store of shared limits and budgets cannot be reached."
+        )

@@ -117,6 +117,8 @@ TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - no password but
 OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
 FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
 CALL_DURATION: Final = "modelhub.call.duration"
+SHARED_DOWN: Final = "modelhub.shared.down"
+"""1 while the store of shared limits and budgets cannot be reached, else 0."""
 
 TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
 SECOND_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)

@@ -87,6 +87,12 @@ class Telemetry:
         self._instruments = Instruments(tracer_provider, meter_provider)
         return self._instruments
 
+    def record_shared_store(self, is_down: bool) -> None:
+        """Record that the store of shared limits and budgets went down, or is back."""
+        instruments = self._instruments or self._set_up()
+        if instruments is not None:
+            instruments.shared_down.add(1 if is_down else -1)
+
     def forget_models(self) -> None:
         """Look up the attributes of every entry again: the configuration has changed."""
         self._model_attributes = {}

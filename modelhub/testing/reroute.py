@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelhub.core.errors import ConfigError
+from modelhub.middleware.limit.rates import Rate
 
 if TYPE_CHECKING:
     from modelhub.config.load import Loaded, ModelEntry
@@ -22,6 +23,7 @@ STAND_IN_KEY = "stand-in-key"
 """The key that rerouted models send."""
 _STAND_IN_VALUE = "1"  # for variables: valid as text and as a number
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+_ADDRESS_VARIABLE = re.compile(r"\burl:\s*[\"']?\$\{([A-Za-z_]\w*)\}")  # that of `shared:` in the text of a file
 
 
 _ARGUMENT_FIELDS = ("client_args", "client_kwargs")
@@ -48,13 +50,14 @@ def reroute_config(
     *config* is a path, a dict with the structure of a file, or a loaded configuration. Variables that *environ* lacks
     get a stand-in. *profile* is the profile of the file that applies. Scripted models are not changed. A model with
     several keys becomes a chain of that name, with a model for each key, such as `gpt.key-1`, so that each key has a
-    route. `Hub.from_dict(reroute_config(...), environ={})` makes the hub.
+    route. Limits and budgets are not `shared`. `Hub.from_dict(reroute_config(...), environ={})` makes the hub.
 
     Raises ConfigError for an invalid file, and for a provider whose address cannot be changed.
     """
     loaded = _load_config(config, environ or {}, profile)
-    sections = {key: _to_plain(getattr(loaded.config, key)) for key in loaded.config.model_fields_set - {"defaults"}}
-    # The defaults are merged into the entries already.
+    # The defaults are merged into the entries already, and nothing is shared with processes that are not under test.
+    keys = loaded.config.model_fields_set - {"defaults", "shared"}
+    sections = {key: _to_plain(getattr(loaded.config, key)) for key in keys}
     sections["models"], sections["chains"] = {}, {**sections.get("chains", {})}
     for name, entry in loaded.models.items():
         if not entry.keys:
@@ -102,7 +105,12 @@ def _read_text(file: Path) -> str:
 
 def _make_stand_ins(data: Any) -> dict[str, str]:
     """Return a value for every variable in *data* without a default."""
-    return {name: _STAND_IN_VALUE for text in _walk_texts(data) for name in _VARIABLE.findall(text)}
+    texts = list(_walk_texts(data))
+    values = {name: _STAND_IN_VALUE for text in texts for name in _VARIABLE.findall(text)}
+    addresses = (name for text in texts for name in _ADDRESS_VARIABLE.findall(text))
+    shared = data.get("shared") if isinstance(data, Mapping) else None
+    names = [*addresses, *_VARIABLE.findall(str(shared.get("url")) if isinstance(shared, Mapping) else "")]
+    return values | dict.fromkeys(names, "redis://localhost")
 
 
 def _walk_texts(data: Any) -> Iterator[str]:
@@ -125,6 +133,8 @@ def _to_plain(value: Any) -> Any:
         return {names[name]: _to_plain(getattr(value, name)) for name in value.model_fields_set}
     if isinstance(value, SecretStr):
         return STAND_IN_KEY
+    if isinstance(value, Rate):
+        return str(value)
     if isinstance(value, Mapping):
         return {key: _to_plain(inner) for key, inner in value.items()}
     if isinstance(value, str):

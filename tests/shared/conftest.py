@@ -185,6 +185,12 @@ async def shared(servers):
 
 
 @pytest.fixture
+def shared_url(servers):
+    """The address of a server."""
+    return servers(next(iter(PROGRAMS), "none")).url()
+
+
+@pytest.fixture
 async def fragile(own_server):
     """Pools in a server that the test may stop."""
     made = SharedWorld(own_server.url())

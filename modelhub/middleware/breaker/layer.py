@@ -18,7 +18,7 @@ from modelhub.core.request import ChatRequest
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.middleware.breaker.options import BreakerOptions
 from modelhub.middleware.breaker.state import BreakerState
-from modelhub.middleware.build_context import BuildContext
+from modelhub.middleware.build_context import BuildContext, CooldownStore
 
 __all__ = ["Breaker", "BreakerOptions", "BreakerState"]
 
@@ -38,14 +38,24 @@ class Breaker(Layer):
         super().__init__(inner)
         self.options = options or BreakerOptions()
         self.state = state or BreakerState()
+        self._cooldowns: CooldownStore | None = None
 
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: BreakerOptions | None, build_context: BuildContext) -> ChatModelBase:
         """Every model has a breaker, with the defaults where the file says nothing."""
-        return cls(inner, options, build_context.shared.breakers.setdefault(build_context.identity, BreakerState()))
+        shared, identity = build_context.shared, build_context.identity
+        state = shared.breakers.setdefault(identity, BreakerState())
+        breaker = cls(inner, options, state)
+        if shared.cooldowns is not None:
+            if state.on_open is None:
+                shared.cooldowns.watch(identity, state)
+            breaker._cooldowns = shared.cooldowns
+        return breaker
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply, if the model is not left alone. Raises BreakerOpen if it is."""
+        if self._cooldowns is not None:
+            self._cooldowns.listen()
         probe = self._admit()
         began = self.services.clock.now()
         try:
@@ -164,6 +174,10 @@ class Breaker(Layer):
         # A pause is never shortened by a later, shorter one.
         if now + seconds > self.state.until:
             self.state.until, self.state.last_error = now + seconds, _detach(error)
+            # That one process cannot reach the vendor, or waits in vain, says nothing about the others.
+            self.state.is_shared = error.breaker_effect is not BreakerEffect.COUNTS or error.status is not None
+            if self.state.is_shared and self.state.on_open is not None:
+                self.state.on_open(seconds)
 
 
 def _detach(error: CallError) -> CallError:

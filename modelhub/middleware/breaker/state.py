@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from modelhub.core.errors import CallError
@@ -69,10 +70,20 @@ class BreakerState:
     probe_timeout: float = math.inf  # until when the others wait for the probe's outcome
     last_error: CallError | None = field(default=None, repr=False)
     seen: AttemptCounts = field(default_factory=AttemptCounts, repr=False)
+    is_shared: bool = False
+    """Whether `until` is what the vendor itself answered, or another process has said."""
+    on_open: Callable[[float], None] | None = field(default=None, repr=False)
+    """Called with the seconds for which the vendor itself has it left alone, where processes share that."""
     lock: threading.Lock = field(default_factory=new_lock, repr=False)
 
     def __post_init__(self) -> None:
         register_at_fork(self)
+
+    def leave_alone(self, until: float) -> None:
+        """Leave the model alone until then, as another process has said; a later instant that is known stays."""
+        with self.lock:
+            if until > self.until:
+                self.until, self.is_shared = until, True
 
     def reset_after_fork(self) -> None:
         """Let a forked child probe for itself: a probe under way is the parent's."""
