@@ -47,7 +47,7 @@ class LayerSpec:
     def load(self) -> type[Layer]:
         """Import the layer's class. Raises ConfigError for a plug-in that cannot be loaded, or is not a layer."""
         if self.plugin is None:
-            built_in: type[Layer] = _load(self.target)
+            built_in: type[Layer] = load_target(self.target)
             return built_in
         layer_class = _load_plugin("modelhub.middleware", self.key, self.plugin)
         subject = f"layer `{self.key}` of {_get_distribution(self.plugin)}"
@@ -74,25 +74,25 @@ LAYERS: tuple[LayerSpec, ...] = (
 line here. Layers of third parties are just below `usage`, in the order of their names."""
 
 
-def _load(target: str) -> Any:
+def load_target(target: str) -> Any:
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 @cache
-def _read_plugins() -> dict[str, dict[str, EntryPoint]]:
+def read_plugins() -> dict[str, dict[str, EntryPoint]]:
     points = entry_points()  # of all groups: for each single one the files of all distributions are read again
     groups = ("modelhub.providers", "modelhub.middleware")
     return {group: {point.name: point for point in points.select(group=group)} for group in groups}
 
 
-def _find_plugins(group: str) -> dict[str, EntryPoint]:
-    return _read_plugins()[group]
+def find_plugins(group: str) -> dict[str, EntryPoint]:
+    return read_plugins()[group]
 
 
 def list_providers() -> list[str]:
     """Return every name that is valid under `provider:`, sorted."""
-    return sorted({*PROVIDERS, *_find_plugins("modelhub.providers")})
+    return sorted({*PROVIDERS, *find_plugins("modelhub.providers")})
 
 
 @cache
@@ -102,8 +102,8 @@ def load_provider_options(kind: str) -> type[ProviderOptions]:
     Raises ConfigError for an unknown provider, with a suggestion, and for a plug-in that cannot be loaded.
     """
     if kind in PROVIDERS:
-        options_class = _load(PROVIDERS[kind])
-    elif kind in (plugins := _find_plugins("modelhub.providers")):
+        options_class = load_target(PROVIDERS[kind])
+    elif kind in (plugins := find_plugins("modelhub.providers")):
         options_class = _load_plugin("modelhub.providers", kind, plugins[kind])
         if not _is_subclass(options_class, ProviderOptions):
             subject = f"provider `{kind}` of {_get_distribution(plugins[kind])}"
@@ -122,7 +122,7 @@ def list_layers() -> tuple[LayerSpec, ...]:
     known = {spec.key for spec in LAYERS}
     extra = tuple(
         LayerSpec(name, point.value, point)
-        for name, point in sorted(_find_plugins("modelhub.middleware").items())
+        for name, point in sorted(find_plugins("modelhub.middleware").items())
         if name not in known
     )
     return LAYERS[:1] + extra + LAYERS[1:]

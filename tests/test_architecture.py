@@ -325,3 +325,42 @@ def test_a_class_name_stands_once():
     """A name in a traceback, a log or a search means one class."""
     counts = Counter(name for path in MODULES.values() for name in read_source(path).classes)
     assert {name for name, count in counts.items() if count > 1} == REPEATED_CLASSES
+
+
+FOREIGN_NAMES = {
+    *("_exit", "_replace", "_asdict"),  # public, of os and of named tuples
+    *("_get_command", "_usage_display_name"),  # of typer
+    *("_log_destroy_pending", "_scheduled"),  # of asyncio
+}
+
+
+def test_no_test_reaches_into_a_private_name():
+    """Tests use what others may use; private names of the package may change with no test to be changed."""
+    found = {path.name: find_private(path) for path in (ROOT / "tests").rglob("*.py")}
+    assert len(found) > 100
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+def find_private(path):
+    """The private names that a test uses and does not define itself."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_of_self(node)}
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    used |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    used |= set(patched_names(nodes))
+    private = {name for name in used if name.startswith("_") and not name.startswith("__")}
+    return private - own - FOREIGN_NAMES
+
+
+def is_of_self(node):
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def patched_names(nodes):
+    """What is replaced by `monkeypatch.setattr(object, "name", ...)` or `setattr("modelhub.module.name", ...)`."""
+    for node in nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
+            texts = [argument.value for argument in node.args[:2] if isinstance(argument, ast.Constant)]
+            yield from (part for text in texts if isinstance(text, str) for part in text.split("."))

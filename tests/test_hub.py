@@ -233,6 +233,6 @@ def test_eventlets_threads_are_refused_by_name(monkeypatch):
     """What cannot work is said before anything is begun, and what to use instead."""
     eventlet = types.SimpleNamespace(is_monkey_patched=lambda what: what == "thread")
     monkeypatch.setitem(sys.modules, "eventlet.patcher", eventlet)
-    monkeypatch.setattr(_sync, "_background", _sync._Background())
+    monkeypatch.setattr(_sync, "background", _sync.BackgroundLoop())
     with pytest.raises(RuntimeError, match="eventlet has replaced this process's threads"):
         Hub.from_dict(CONFIG).get("one").sync("hi")

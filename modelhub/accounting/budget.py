@@ -33,7 +33,7 @@ __all__ = ["SpendingBudgets"]
 _log = logging.getLogger("modelhub")
 _ZERO = Decimal(0)
 _KEPT_AFTER = 86_400.0  # seconds for which a store keeps the account of a period that is over
-_MAX_ACCOUNTS = 4096  # accounts of one budget, before those of past periods are forgotten
+MAX_ACCOUNTS = 4096  # accounts of one budget, before those of past periods are forgotten
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class _Budget:
         """Return the account of *account_key* for the period that contains *at*."""
         account = self.accounts.get(account_key)
         if account is None or at >= account.ends:
-            if len(self.accounts) >= _MAX_ACCOUNTS:
+            if len(self.accounts) >= MAX_ACCOUNTS:
                 self.accounts = {
                     key: window for key, window in self.accounts.items() if at < window.ends or window.held
                 }
@@ -141,7 +141,7 @@ class SpendingBudgets:
     ) -> None:
         self._budgets = [_Budget(name, budget_options, shared_spend) for name, budget_options in options.items()]
         self._clock = clock
-        self._shared_spend = shared_spend
+        self.shared_spend = shared_spend
         self._store = store
         self._lock = new_lock()
         self._forks = 0
@@ -164,7 +164,7 @@ class SpendingBudgets:
                 budget = known.get(_identify(name, budget_options)) or _Budget(name, budget_options, shared_spend)
                 budget.options, budget.shared_spend = budget_options, shared_spend
                 budgets.append(budget)
-            self._budgets, self._shared_spend, self._store = budgets, shared_spend, store
+            self._budgets, self.shared_spend, self._store = budgets, shared_spend, store
 
     async def reserve(
         self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Price | None
@@ -177,8 +177,8 @@ class SpendingBudgets:
         matching = self._match(request, model)
         if not matching:
             return _settle_nothing
-        if self._shared_spend is not None:
-            self._shared_spend.refresh_if_due()
+        if self.shared_spend is not None:
+            self.shared_spend.refresh_if_due()
         now, estimate, forks = self._clock.wall(), guess(), self._forks
         if price is not None and any(budget.options.usd is not None for budget, _ in matching):
             cost = price.cost(estimate, now)
@@ -258,8 +258,8 @@ class SpendingBudgets:
 
     def as_list(self) -> list[dict[str, Any]]:
         """Return every account in its current period as a JSON-compatible dict."""
-        if self._shared_spend is not None:
-            self._shared_spend.refresh_if_due()
+        if self.shared_spend is not None:
+            self.shared_spend.refresh_if_due()
         at = self._clock.wall()
         with self._lock:
             return [
@@ -276,11 +276,11 @@ class SpendingBudgets:
         for budget in self._budgets:
             for account in budget.accounts.values():
                 account.held = _ZERO
-            if self._shared_spend is not None:
+            if self.shared_spend is not None:
                 spent = {
                     key: (window.spent, window.unpriced) for key, window in budget.accounts.items() if at < window.ends
                 }
-                self._shared_spend.take_over_after_fork(budget.name, at, spent)
+                self.shared_spend.take_over_after_fork(budget.name, at, spent)
                 budget.accounts = {}
 
 

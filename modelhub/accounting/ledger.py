@@ -69,7 +69,7 @@ class Ledger:
         self._synchronous = batch <= 1 or max_delay == 0
         self._max_unwritten = 1 if self._synchronous else batch  # with this many records, a call waits for the writer
         self._batch_start = max(1, batch // 2)  # this many records make the writer start
-        self._make_record = record
+        self.make_record = record
         self._closed = False
         self._inherited: list[Store | None] = []
         self._reset()
@@ -302,7 +302,7 @@ class Ledger:
     def _write_or_divide(self, events: list[CallEnded], timeout: float) -> list[list[CallEnded]]:
         """Write *events*. Returns what remains: nothing, or two halves if one of them cannot be recorded."""
         try:
-            self._store_records([self._make_record(event) for event in events], timeout)
+            self._store_records([self.make_record(event) for event in events], timeout)
         except LedgerError:
             raise
         except Exception:

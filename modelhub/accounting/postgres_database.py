@@ -22,9 +22,9 @@ from modelhub.accounting.schema import MIGRATIONS, migrate, read_version
 __all__ = ["PostgresDatabase"]
 
 _CONNECT_TIMEOUT = 5.0  # for each address of the host
-_WRITING_TIMEOUT = 10.0  # for each answer of the database
+WRITING_TIMEOUT = 10.0  # for each answer of the database
 _READING_TIMEOUT = 120.0
-_IDLE_TIMEOUT = 10.0  # until the database ends the transaction of a process that is frozen, for which others wait
+IDLE_TIMEOUT = 10.0  # until the database ends the transaction of a process that is frozen, for which others wait
 _MIGRATION_LOCK = 0x6D6F64656C687562  # the number of a lock in the database: "modelhub"
 _DISCONNECTED = ("08", "57")  # the classes of errors of a connection, and of one that the server has ended
 _APPLICATION_NAME = "modelhub"
@@ -42,10 +42,10 @@ class PostgresDatabase(LedgerDatabase):
 
     def reset_after_fork(self) -> None:
         """Make the engines."""
-        self._writing = self._make_engine(_WRITING_TIMEOUT)
-        self._reading = self._make_engine(_READING_TIMEOUT)
+        self.writing = self.make_engine(WRITING_TIMEOUT)
+        self._reading = self.make_engine(_READING_TIMEOUT)
 
-    def _make_engine(self, timeout: float) -> Engine:
+    def make_engine(self, timeout: float) -> Engine:
         """Return an engine whose connections wait at most *timeout* seconds for each answer."""
         # The URL goes to the driver alone, which knows more forms of it, and knows the standard variables and files.
         return create_engine(
@@ -61,7 +61,7 @@ class PostgresDatabase(LedgerDatabase):
     def connect_for_writing(self, timeout: float) -> Connection:
         """Return a connection to current tables. Several processes may create or migrate them at the same time."""
         with self.translate_errors():
-            connection = self._writing.connect()
+            connection = self.writing.connect()
             try:
                 self._migrate(connection, timeout)
             except ValueError as error:
@@ -77,7 +77,7 @@ class PostgresDatabase(LedgerDatabase):
             if read_version(connection) == len(MIGRATIONS):
                 return
         with connection.begin():
-            connection.exec_driver_sql(_make_settings(max(timeout, _WRITING_TIMEOUT)))
+            connection.exec_driver_sql(_make_settings(max(timeout, WRITING_TIMEOUT)))
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             migrate(connection)
 
@@ -107,14 +107,14 @@ def _make_settings(timeout: float) -> str:
     """Return the statements that bound a transaction: how long it waits for locks, and the others for a frozen one."""
     return (
         f"SET LOCAL lock_timeout = {round(timeout * 1000)}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {round(_IDLE_TIMEOUT * 1000)}"
+        f"SET LOCAL idle_in_transaction_session_timeout = {round(IDLE_TIMEOUT * 1000)}"
     )
 
 
 class _TimedConnection(psycopg.Connection[Any]):
     """A connection that is closed if the database does not answer for `answer_timeout` seconds."""
 
-    answer_timeout = _WRITING_TIMEOUT
+    answer_timeout = WRITING_TIMEOUT
 
     @classmethod
     def open(cls, url: str, answer_timeout: float) -> Self:

@@ -98,7 +98,7 @@ class _DashScopePrice:
         return (self.thinking if is_thinking and self.thinking is not None else self.rates).cost(usage)
 
 
-class _FreePrice:
+class FreePrice:
     """The price of a scripted answer."""
 
     source = "scripted"
@@ -161,7 +161,7 @@ class PriceBook:
         price: Price | None = entry_price
         address = model.address()
         if entry_price is None and model.kind == "scripted":
-            price = _FreePrice()
+            price = FreePrice()
         elif entry_price is None and (dashscope_price := _make_dashscope_price(model.model_name, address)) is not None:
             price = dashscope_price
         elif entry_price is None and model.price_provider != "":
@@ -175,7 +175,7 @@ class PriceBook:
     def describe_source(self, model: str) -> str | None:
         """Return where the price of the entry *model* comes from: `pricing`, the table and its version, or None."""
         price = self._sources.get(model)
-        if isinstance(price, _DashScopePrice | _FreePrice):
+        if isinstance(price, _DashScopePrice | FreePrice):
             return price.source
         if not isinstance(price, _TablePrice):
             return None if price is None else ENTRY_PRICING
@@ -222,7 +222,7 @@ class _TablePrice:
         prices = self._model.get_prices(at or datetime.now(UTC))
         rates = self._rates.get(id(prices))
         if rates is None:  # the table never drops its prices, so an id identifies one
-            rates = self._rates[id(prices)] = _make_token_prices(vars(prices))
+            rates = self._rates[id(prices)] = make_token_prices(vars(prices))
         return rates.cost(usage)
 
 
@@ -252,7 +252,7 @@ def _load_table() -> _PriceTable | None:
     return _PriceTable(get_snapshot(), f"genai-prices {genai_prices.__version__}")
 
 
-def _make_token_prices(prices: Mapping[str, Any]) -> TokenPrices:
+def make_token_prices(prices: Mapping[str, Any]) -> TokenPrices:
     def make_steps(key: str) -> tuple[_Step, ...]:
         price = prices.get(key)
         if price is None or isinstance(price, Decimal):

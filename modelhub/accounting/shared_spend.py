@@ -55,12 +55,12 @@ class SharedSpend:
         self._database = database
         self._writer = writer
         self._budgets = budgets
-        self._clock = clock
+        self.clock = clock
         self._refresh = refresh
         self._readings: dict[str, _Reading] = {}
-        self._read_lock = threading.Lock()  # held while the ledger is read
+        self.read_lock = threading.Lock()  # held while the ledger is read
         self._failing = False
-        self._due = clock.now() + refresh
+        self.due = clock.now() + refresh
         self._read(clock.wall())
 
     def get_spent(self, budget: str, account_key: str, starts: datetime) -> Amount:
@@ -79,16 +79,16 @@ class SharedSpend:
 
     def refresh_if_due(self) -> None:
         """Start reading the ledger in the background, if that is due."""
-        if self._clock.now() < self._due or not self._read_lock.acquire(blocking=False):
+        if self.clock.now() < self.due or not self.read_lock.acquire(blocking=False):
             return
-        self._due = self._clock.now() + self._refresh
+        self.due = self.clock.now() + self._refresh
         try:
             threading.Thread(
-                target=self._read_in_turn, args=(self._clock.wall(),), name="modelhub-budgets", daemon=True
+                target=self._read_in_turn, args=(self.clock.wall(),), name="modelhub-budgets", daemon=True
             ).start()
         except RuntimeError as error:  # the interpreter is shutting down, or cannot start a thread
             self._log_failure(error)
-            self._read_lock.release()
+            self.read_lock.release()
 
     def take_over_after_fork(self, budget: str, at: datetime, amounts: Mapping[str, Amount]) -> None:
         """Count *amounts* as spent by others: in a forked child, they are the parent's, which writes them."""
@@ -97,8 +97,8 @@ class SharedSpend:
             account_key: self.get_spent(budget, account_key, since) for account_key in self.list_accounts(budget, since)
         }
         self._readings[budget] = _Reading(since, _FULL_RELOAD, _add_amounts(others, amounts))
-        self._read_lock = threading.Lock()
-        self._due = self._clock.now()
+        self.read_lock = threading.Lock()
+        self.due = self.clock.now()
 
     # -- in a background thread ------------------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class SharedSpend:
         try:
             self._read(at)
         finally:
-            self._read_lock.release()
+            self.read_lock.release()
 
     def _read(self, at: datetime) -> None:
         try:

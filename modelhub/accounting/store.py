@@ -38,7 +38,7 @@ class Store:
         tables = get_tables(dialect)
         lock = select(tables.ledger.c.version).with_for_update()
         last_batch = select(func.max(tables.calls.c.batch))
-        self._lock_statement = str(lock.compile(dialect=dialect))
+        self.lock_statement = str(lock.compile(dialect=dialect))
         self._batch_statement = str(last_batch.compile(dialect=dialect))
         self._calls, self._attempts = BulkInsert(tables.calls, dialect), BulkInsert(tables.attempts, dialect)
         self._write_time = partial(UtcTime().process_bind_param, dialect=dialect)
@@ -68,7 +68,7 @@ class Store:
 
     def _take_batch_number(self, cursor: DBAPICursor) -> int:
         """Return the number of this batch. Other writers wait until it is written: batches are committed in order."""
-        cursor.execute(self._lock_statement)
+        cursor.execute(self.lock_statement)
         version = [row[0] for row in cursor.fetchall()]
         if version != [len(MIGRATIONS)]:
             raise LedgerError(f"it was migrated to version {version} by another release, which this one does not know")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UsageTracker"]
 
-_MAX_CELLS = 20_000  # combinations of chain, model and tags
+MAX_CELLS = 20_000  # combinations of chain, model and tags
 OTHER_TAG = "(other)"
 """The value under which the least recently used values of a tag are merged when there are too many."""
 _MAX_DEFERRED = 1024  # costs that wait for the table of prices to be loaded
@@ -44,9 +44,9 @@ class UsageTracker:
     """
 
     def __init__(self, prices: PriceBook, ledger: Ledger | None = None, budgets: SpendingBudgets | None = None) -> None:
-        self._prices = prices
-        self._ledger = ledger
-        self._budgets = budgets
+        self.prices = prices
+        self.ledger = ledger
+        self.spending_budgets = budgets
         self._lock = new_lock()
         self._cells: OrderedDict[Key, UsageTotals] = OrderedDict()
         self._deferred: list[tuple[Key, ChatUsage]] = []
@@ -59,14 +59,14 @@ class UsageTracker:
 
     def reconfigure(self, prices: PriceBook, ledger: Ledger | None, budgets: SpendingBudgets | None) -> None:
         """Count the calls that end from now on with these; the totals go on."""
-        self._prices, self._ledger, self._budgets = prices, ledger, budgets
+        self.prices, self.ledger, self.spending_budgets = prices, ledger, budgets
 
     def __call__(self, event: Event) -> None:
         """Count the call that ended with *event*; other events are ignored."""
         if not isinstance(event, CallEnded):
             return
-        if self._ledger is not None:
-            self._ledger.put(event)
+        if self.ledger is not None:
+            self.ledger.put(event)
         with self._lock:
             self._count_call(event)
             self._price_deferred()
@@ -96,12 +96,12 @@ class UsageTracker:
     @property
     def health(self) -> Health:
         """The state of the ledger; `ok` if there is none."""
-        return self._ledger.health if self._ledger is not None else Health()
+        return self.ledger.health if self.ledger is not None else Health()
 
     @property
     def budgets(self) -> list[dict[str, Any]]:
         """The state of each budget: limit, spent, held, left, and when it resets."""
-        return self._budgets.as_list() if self._budgets is not None else []
+        return self.spending_budgets.as_list() if self.spending_budgets is not None else []
 
     def as_dict(self) -> dict[str, Any]:
         """Return all totals as a JSON-compatible dict."""
@@ -124,22 +124,22 @@ class UsageTracker:
 
     def flush(self) -> None:
         """Write all pending calls to the ledger; waits a few seconds at most."""
-        if self._ledger is not None:
-            self._ledger.flush()
+        if self.ledger is not None:
+            self.ledger.flush()
 
     async def aclose(self) -> None:
         """Flush, and close the ledger's file. A call that ends later is written at once."""
-        if self._ledger is None:
+        if self.ledger is None:
             return
         try:
-            await asyncio.to_thread(self._ledger.close)
+            await asyncio.to_thread(self.ledger.close)
         except RuntimeError:  # the interpreter is shutting down, and starts no more threads
-            self._ledger.close()
+            self.ledger.close()
 
     def close(self) -> None:
         """Close the ledger as `aclose` does, from code without an event loop; waits a few seconds at most."""
-        if self._ledger is not None:
-            self._ledger.close()
+        if self.ledger is not None:
+            self.ledger.close()
 
     def __repr__(self) -> str:
         total = self.total
@@ -148,8 +148,8 @@ class UsageTracker:
     # -- counting, with the lock held ----------------------------------------------------------------------
 
     def _snapshot(self) -> Cells:
-        if not self._prices.ready:
-            self._prices.load()
+        if not self.prices.ready:
+            self.prices.load()
         run_completions()
         with self._lock:
             self._price_deferred()
@@ -184,17 +184,17 @@ class UsageTracker:
             _count_cost(cell, usage)
 
     def _price_deferred(self) -> None:
-        if self._prices.ready:
+        if self.prices.ready:
             while self._deferred:
                 key, usage = self._deferred.pop()
                 _count_cost(self._find_cell(key), usage)
         elif len(self._deferred) >= _MAX_DEFERRED:
-            self._prices.load_in_background()
+            self.prices.load_in_background()
 
     def _get_cell(self, key: Key) -> UsageTotals:
         cell = self._cells.get(key)
         if cell is None:
-            if key[2] and len(self._cells) >= _MAX_CELLS:
+            if key[2] and len(self._cells) >= MAX_CELLS:
                 self._merge_oldest()
             cell = self._cells[key] = UsageTotals()
         elif key[2]:
@@ -208,7 +208,7 @@ class UsageTracker:
             return
         merged = self._cells.pop(oldest)
         other = _make_other_key(oldest)
-        if other not in self._cells and len(self._cells) >= _MAX_CELLS:
+        if other not in self._cells and len(self._cells) >= MAX_CELLS:
             other = (oldest[0], oldest[1], ())  # too many different names of tags
         self._cells.setdefault(other, UsageTotals()).add(merged)
 

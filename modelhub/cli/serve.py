@@ -56,7 +56,7 @@ def serve(
             "--without-keys if only those reach this address who may"
         )
         fail_usage(message, "--host")
-    _run(app, host, port)
+    run_server(app, host, port)
 
 
 def _is_loopback(host: str) -> bool:
@@ -76,7 +76,7 @@ def _make_app(file: ConfigFile, profile: str | None, *, is_loopback: bool, watch
     return OpenAIApp(hub, hosts=LOOPBACK_NAMES) if app.is_open and is_loopback else app
 
 
-def _run(app: OpenAIApp, host: str, port: int) -> None:
+def run_server(app: OpenAIApp, host: str, port: int) -> None:
     """Serve *app* until the process is told to end. Exits if uvicorn is missing or cannot listen."""
     if find_spec("uvicorn") is None:
         message = f": uvicorn is not installed: {install_command('serve')}"

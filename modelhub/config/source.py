@@ -131,7 +131,7 @@ def _compose(text: str, report: Report, source: Source) -> Any:
             line, column = mark.line + 1, mark.column + 1
             report.add(Span(line, column, line, column + 1, source.number), _TOO_DEEP)
             return report.check()
-        return yaml.compose(text, Loader=_make_loader())
+        return yaml.compose(text, Loader=make_loader())
     except yaml.YAMLError as fast:
         error = fast
     # The slow parser in Python describes errors better than the one in C; if it finds none, the C parser's is used.
@@ -161,7 +161,7 @@ def _find_too_deep(text: str) -> Any:
     import yaml
 
     depth = 0
-    for event in yaml.parse(text, Loader=_make_loader()):
+    for event in yaml.parse(text, Loader=make_loader()):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAX_SAFE_DEPTH:
@@ -205,7 +205,7 @@ _SCALAR_PARSERS: dict[str, Callable[[str], Any]] = {
 
 
 @cache
-def _make_loader() -> Any:
+def make_loader() -> Any:
     """Return the loader class, made with the first file: importing yaml takes longer than reading a file."""
     import yaml
 

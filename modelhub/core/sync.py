@@ -23,7 +23,7 @@ CLEANUP_TIMEOUT = 0.25  # seconds for what ends by itself when the process ends
 EXIT_TIMEOUT = 2.0  # seconds for what runs on the loop to be cancelled when the process ends
 
 
-class _Background:
+class BackgroundLoop:
     """A loop in a daemon thread, started at the first call and stopped when the process ends."""
 
     def __init__(self) -> None:
@@ -99,12 +99,12 @@ async def _end_tasks() -> None:
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
-_background = _Background()
+background = BackgroundLoop()
 
 
 def register_loop_at_exit() -> None:
     """Have the background loop, which may start later, stopped after all exit handlers that are registered later."""
-    register_at_exit(_background, ExitStage.LOOP)
+    register_at_exit(background, ExitStage.LOOP)
 
 
 def is_loop_running() -> bool:
@@ -118,13 +118,13 @@ def is_loop_running() -> bool:
 
 def can_run_sync() -> bool:
     """Return whether `run_sync` can still run something: the process is not ending."""
-    return not _background.is_stopped
+    return not background.is_stopped
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, object]) -> None:
     """Run *coroutine* on the background loop and do not wait for it. Raises RuntimeError when the process is ending."""
     try:
-        asyncio.run_coroutine_threadsafe(coroutine, _background.loop())
+        asyncio.run_coroutine_threadsafe(coroutine, background.loop())
     except RuntimeError:
         coroutine.close()
         raise
@@ -140,7 +140,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T], instead: str = "`await model(...
     try:
         if is_loop_running():
             raise RuntimeError(f"an event loop is running here: use {instead}")
-        loop = _background.loop()
+        loop = background.loop()
     except RuntimeError:
         coroutine.close()
         _end_daemon_thread()
@@ -159,7 +159,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T], instead: str = "`await model(...
 
 def _end_daemon_thread() -> None:
     """End this thread if it is a daemon's and the process is ending, which is why its call has failed."""
-    is_ending = _background.is_stopped or not threading.main_thread().is_alive()
+    is_ending = background.is_stopped or not threading.main_thread().is_alive()
     if is_ending and threading.current_thread().daemon:
         raise SystemExit from None
 
@@ -194,7 +194,7 @@ class SyncStream(Iterator["ChatResponse"]):
         """
         if self._forks != fork_count():
             return
-        if not _background.is_running:
+        if not background.is_running:
             self._stream.settle_as_abandoned()
         elif is_loop_running():
             run_in_background(self._stream.aclose())

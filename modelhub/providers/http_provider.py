@@ -162,7 +162,7 @@ class HttpProvider(Provider):
 
     def missing(self) -> str | None:
         """Return what must be installed or set before this model can be called, or None."""
-        if self.sdk is not None and not _is_installed(self.sdk):
+        if self.sdk is not None and not is_installed(self.sdk):
             return f"the {self.vendor} SDK is not installed: {install_command(self.kind)}"
         return None if self.has_credentials() else self.endpoint.missing_key()
 
@@ -374,7 +374,7 @@ class _WholeBody(NamedTuple):
 
 
 @cache
-def _is_installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
     package = name.partition(".")[0]
     return find_spec(package) is not None and find_spec(name) is not None
 

@@ -177,7 +177,7 @@ def _mask_contents(text: str, contents: Iterable[str]) -> str:
     normalized = _normalize(text)
     if len(normalized) < _MIN_WHOLE_CONTENT:
         return text
-    overlap = _Overlap(normalized)
+    overlap = Overlap(normalized)
     remaining = _MAX_CONTENTS
     for content in contents:
         ends = [content] if len(content) <= 2 * _MAX_CONTENT else [content[:_MAX_CONTENT], content[-_MAX_CONTENT:]]
@@ -189,7 +189,7 @@ def _mask_contents(text: str, contents: Iterable[str]) -> str:
     return _mask(text, _places(text, overlap.ranges), CONTENT_MASK)
 
 
-class _Overlap:
+class Overlap:
     """The stretches of one normalized *text* that stand in other texts; `ranges` has them."""
 
     def __init__(self, text: str) -> None:
@@ -265,14 +265,14 @@ class _Overlap:
             if self._comparisons > _MAX_COMPARISONS:  # no text that anybody means: hide what may be hidden
                 self.ranges.append((position, position + gram))
                 continue
-            start, end, content_start, content_end = self._extend(content, at, position, gram)
+            start, end, content_start, content_end = self.extend(content, at, position, gram)
             is_end = content_start == 0 or content_end == len(content)
             if _weigh(self.text[start:end]) >= (_MIN_CONTENT_END if is_end else _MIN_CONTENT_RUN):
                 self.ranges.append((start, end))
                 positions.remove(position)
                 covered_until = end - gram + 1
 
-    def _extend(self, content: str, at: int, position: int, gram: int) -> tuple[int, int, int, int]:
+    def extend(self, content: str, at: int, position: int, gram: int) -> tuple[int, int, int, int]:
         """Return where the run around *position* begins and ends, here and in *content*."""
         text = self.text
         start, content_start = position, at

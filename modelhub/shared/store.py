@@ -50,8 +50,8 @@ class SharedStore:
 
     def reset_after_fork(self) -> None:
         """Begin anew in a forked child: with a name, connections and permits of its own."""
-        _inherited_links.extend(getattr(self, "_links", {}).values())
-        self._links: dict[asyncio.AbstractEventLoop, StoreLink] = {}
+        _inherited_links.extend(getattr(self, "links", {}).values())
+        self.links: dict[asyncio.AbstractEventLoop, StoreLink] = {}
         self._lock = threading.RLock()
         self._process = self.new_token()
         self._last_link = 0
@@ -107,23 +107,23 @@ class SharedStore:
     def link(self) -> StoreLink:
         """Return the link of the running loop."""
         loop = asyncio.get_running_loop()
-        link = self._links.get(loop)
+        link = self.links.get(loop)
         if link is None or link.is_closed:
             with self._lock:
-                self._links = {known: link for known, link in self._links.items() if not known.is_closed()}
+                self.links = {known: link for known, link in self.links.items() if not known.is_closed()}
                 self._last_link += 1
-                link = self._links[loop] = StoreLink(self, f"{self._process}.{self._last_link}")
+                link = self.links[loop] = StoreLink(self, f"{self._process}.{self._last_link}")
         return link
 
     def forget_link(self, link: LinkView) -> None:
         """Remove a link that is closed."""
         with self._lock:
-            if self._links.get(link.loop) is link:
-                del self._links[link.loop]
+            if self.links.get(link.loop) is link:
+                del self.links[link.loop]
 
     def clients(self, pool: PoolView) -> Iterator[ClientView]:
         """Yield the clients of *pool*, one for each event loop."""
-        for link in list(self._links.values()):
+        for link in list(self.links.values()):
             if (client := link.find_client(pool)) is not None:
                 yield client
 
@@ -137,7 +137,7 @@ class SharedStore:
         if not is_down:
             for pool in list(self._pools.values()):
                 pool.stand_in.store_is_back()
-        for link in list(self._links.values()):
+        for link in list(self.links.values()):
             on_loop(link.loop, _tell, link, is_down)
 
     # -- closing -----------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class SharedStore:
     async def aclose(self) -> None:
         """Give back what this process holds, and close all connections."""
         here = asyncio.get_running_loop()
-        for loop, link in list(self._links.items()):
+        for loop, link in list(self.links.items()):
             if loop is here:
                 await link.aclose()
             elif loop.is_running():

@@ -57,7 +57,7 @@ class Telemetry:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
         self._find = find
-        self._instruments: Instruments | None = None
+        self.instruments: Instruments | None = None
         self._model_attributes: dict[str, ModelAttributes] = {}
         if required:
             _require_opentelemetry()
@@ -65,7 +65,7 @@ class Telemetry:
     def __call__(self, request: ChatRequest) -> TelemetrySpan | None:
         """Start the span of the call of *request*; None if OpenTelemetry is not set up."""
         try:
-            instruments = self._instruments or self._set_up()
+            instruments = self.instruments or self._set_up()
             return None if instruments is None else TelemetrySpan(self, instruments, request)
         except Exception:
             _log.exception("the span of a call could not be started")
@@ -84,8 +84,8 @@ class Telemetry:
         if _is_api_placeholder(tracer_provider) and _is_api_placeholder(meter_provider):
             return None
         # If one of them is a placeholder, it will delegate to the application's provider once that is set.
-        self._instruments = Instruments(tracer_provider, meter_provider)
-        return self._instruments
+        self.instruments = Instruments(tracer_provider, meter_provider)
+        return self.instruments
 
     def record_shared_store(self, is_down: bool) -> None:
         """Record that the store of shared limits and budgets went down, or is back."""

@@ -32,7 +32,7 @@ __all__ = ["FaultServer", "Recorded"]
 
 T = TypeVar("T")
 _HOST = "127.0.0.1"
-_SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+SECRET_HEADERS = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 
 class _Script:
@@ -314,7 +314,7 @@ class FaultServer:
             await self._respond_otherwise(route, head, reader, writer)
             return head.keeps_alive
         script = route.script
-        request = self._record(route, script, head, wire)
+        request = self.record_request(route, script, head, wire)
         item = script.item()
         if not isinstance(item, Fault) or item.reads_body:
             request.body = _parse_body(await read_body(reader, head.headers))
@@ -335,7 +335,8 @@ class FaultServer:
         writer.write(head_bytes(status, [length, ("Content-Type", "application/json")]) + answer)
         await writer.drain()
 
-    def _record(self, route: _Route, script: _Script, head: Head, wire: VendorFormat) -> Recorded:
+    def record_request(self, route: _Route, script: _Script, head: Head, wire: VendorFormat) -> Recorded:
+        """Return the record of a request that has arrived, without secrets; it is in the log from here on."""
         now = self.now()
         request = Recorded(
             route=route.name,
@@ -344,7 +345,7 @@ class FaultServer:
             attempt=script.played + 1,
             method=head.method,
             path=_mask_secrets(head.target),
-            headers={name: "***" if _SECRET.search(name) else value for name, value in head.headers.items()},
+            headers={name: "***" if SECRET_HEADERS.search(name) else value for name, value in head.headers.items()},
             wire=wire.kind,
         )
         route.log.append(request)

@@ -17,7 +17,7 @@ __all__ = ["VirtualClock", "VirtualLoop", "run_virtual"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-_PATIENCE = 5.0
+DEADLOCK_TIMEOUT = 5.0
 _PATIENCE_WITH_THREADS = 60.0  # importing an SDK may be slow on a busy machine
 
 
@@ -43,7 +43,7 @@ class _Jumping(selectors.DefaultSelector):
 
     def _wait_for_others(self) -> Any:
         # Without a timer, only a thread or a socket can wake the loop; a test that waits in vain must not hang.
-        wait_budget = _PATIENCE_WITH_THREADS if self.threads else _PATIENCE
+        wait_budget = _PATIENCE_WITH_THREADS if self.threads else DEADLOCK_TIMEOUT
         ready = super().select(wait_budget)
         if not ready:
             raise RuntimeError(

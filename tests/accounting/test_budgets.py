@@ -195,7 +195,7 @@ def test_a_chain_goes_on_where_it_is_told_to():
 def test_what_has_no_price_is_told_and_not_counted_as_nothing(caplog, monkeypatch):
     """A budget in money that is allowed to cannot count it, and says so once for each model."""
     # A scripted answer costs nothing; here it stands for one whose price nobody knows.
-    monkeypatch.setattr("modelhub.accounting.prices._FreePrice.cost", lambda *_: None)
+    monkeypatch.setattr("modelhub.accounting.prices.FreePrice.cost", lambda *_: None)
     budget = {"usd": 1, "per": "day", "on_unpriced": "allow"}
     hub = hub_of({"b": budget}, models={"m": {"provider": "scripted"}, "n": {"provider": "scripted"}})
     assert run_virtual(ask(hub, times=3)) == 3
@@ -266,7 +266,7 @@ def test_what_is_shown_is_of_this_period():
 
 def test_accounts_of_past_periods_are_forgotten(monkeypatch):
     """A budget for each user of a long day does not fill the memory for ever."""
-    monkeypatch.setattr("modelhub.accounting.budget._MAX_ACCOUNTS", 5)
+    monkeypatch.setattr("modelhub.accounting.budget.MAX_ACCOUNTS", 5)
     hub = hub_of({"b": {"tokens": 5, "per": "hour", "tag": "user"}})
 
     async def main():

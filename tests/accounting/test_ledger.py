@@ -118,8 +118,8 @@ def test_the_same_call_is_never_written_twice(tmp_path):
     """Its id is made by us: a batch that is written again, after a failure in between, changes nothing."""
     path, made = tmp_path / "usage.db", []
     hub = hub_of(path, batch=0)
-    make = hub.usage._ledger._make_record
-    hub.usage._ledger._make_record = lambda event: made.append(make(event)) or made[-1]
+    make = hub.usage.ledger.make_record
+    hub.usage.ledger.make_record = lambda event: made.append(make(event)) or made[-1]
     ask(hub, 3)
     with closing(Store(database_of(path), 1.0)) as store:
         store.add(made)
@@ -218,7 +218,7 @@ def test_a_fork_has_a_ledger_of_its_own(tmp_path):
     child = os.fork()
     if child == 0:
         ask(hub, 3)
-        hub.usage._ledger.close()
+        hub.usage.ledger.close()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert len(rows(path)) == 3
@@ -231,8 +231,8 @@ def test_a_call_that_is_settled_in_the_midst_of_writing_is_written_too(tmp_path,
     """The garbage collector may settle a stream there: nobody waits for himself."""
     path = tmp_path / "usage.db"
     hub = hub_of(path, **usage)
-    ledger, seen = hub.usage._ledger, []
-    make = ledger._make_record
+    ledger, seen = hub.usage.ledger, []
+    make = ledger.make_record
 
     def record(event):
         if not seen:
@@ -240,7 +240,7 @@ def test_a_call_that_is_settled_in_the_midst_of_writing_is_written_too(tmp_path,
             ledger.put(event._replace(call_id="another"))
         return make(event)
 
-    ledger._make_record = record
+    ledger.make_record = record
     ask(hub, 2)
     hub.close()
     assert len(rows(path)) == 3
@@ -354,10 +354,10 @@ def test_memory_is_bounded_while_the_ledger_fails(tmp_path, monkeypatch):
 def test_a_record_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeypatch):
     """It is lost, and told so."""
     hub = hub_of(tmp_path / "usage.db", batch=0)
-    ledger = hub.usage._ledger
-    good, ledger._make_record = ledger._make_record, lambda event: 1 / 0
+    ledger = hub.usage.ledger
+    good, ledger.make_record = ledger.make_record, lambda event: 1 / 0
     ask(hub, 1)
-    ledger._make_record = good
+    ledger.make_record = good
     ask(hub, 1)
     assert (hub.usage.health.lost, hub.usage.health.written, hub.usage.health.ok) == (1, 1, True)
     hub.close()
@@ -366,15 +366,15 @@ def test_a_record_that_cannot_be_made_does_not_stop_the_others(tmp_path, monkeyp
 def test_figures_that_the_file_cannot_hold_lose_nothing_else(tmp_path, monkeypatch):
     """A provider of a third party may count beyond 64 bits: the row is written, with the largest figure there is."""
     hub = hub_of(tmp_path / "usage.db", batch=0)
-    ledger, most = hub.usage._ledger, 2**63 - 1
-    record = ledger._make_record
+    ledger, most = hub.usage.ledger, 2**63 - 1
+    record = ledger.make_record
 
     def record_nonsense(event):
         part, *_ = (made := record(event)).parts
         parts = (dataclasses.replace(part, output_tokens=10**30, input_tokens=-(10**30)),)
         return dataclasses.replace(made, output_tokens=10**30, input_tokens=-(10**30), parts=parts)
 
-    monkeypatch.setattr(ledger, "_make_record", record_nonsense)
+    monkeypatch.setattr(ledger, "make_record", record_nonsense)
     ask(hub, 2)
     hub.close()
     figures = "SELECT model, input_tokens, output_tokens FROM"

@@ -147,13 +147,13 @@ def test_times_are_in_utc_to_the_microsecond(ledger):
 def test_a_figure_that_cannot_be_stored_loses_no_other_call(ledger, monkeypatch, caplog):
     """Counts are limited to 64 bits; a call that is impossible to store is lost alone, and that is logged."""
     hub = hub_of(ledger.url, batch=100, max_delay="60s")
-    recorder, make = hub.usage._ledger, hub.usage._ledger._make_record
+    recorder, make = hub.usage.ledger, hub.usage.ledger.make_record
     changes = {"3": {"duration": object()}, "5": {"output_tokens": 10**30, "input_tokens": -1}}
 
     def make_some(event):
         return dataclasses.replace(make(event), **changes.get(event.tags["n"], {}))
 
-    monkeypatch.setattr(recorder, "_make_record", make_some)
+    monkeypatch.setattr(recorder, "make_record", make_some)
     ask(hub, 8)
     hub.close()
     health = hub.usage.health
@@ -256,10 +256,10 @@ def spent(hub):
 
 
 def read_again(hub):
-    shared_spend = hub.usage._budgets._shared_spend
-    shared_spend._due = 0
+    shared_spend = hub.usage.spending_budgets.shared_spend
+    shared_spend.due = 0
     shared_spend.refresh_if_due()
-    with shared_spend._read_lock:
+    with shared_spend.read_lock:
         pass
 
 
@@ -342,7 +342,7 @@ def test_a_fork_writes_its_own_calls(ledger):
     child = os.fork()
     if child == 0:
         ask(hub, 3)
-        hub.usage._ledger.close()
+        hub.usage.ledger.close()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert ledger.rows("SELECT COUNT(*) FROM calls") == [(5,)]
@@ -435,7 +435,7 @@ def test_a_database_that_hangs_holds_up_no_call(remote, batch, monkeypatch, capl
     """After a while that is a failure, and the calls are there once when it goes on."""
     from modelhub.accounting import postgres_database
 
-    monkeypatch.setattr(postgres_database, "_WRITING_TIMEOUT", 0.2)
+    monkeypatch.setattr(postgres_database, "WRITING_TIMEOUT", 0.2)
     hub = hub_of(remote.url, batch=batch)
     ask(hub)
     hub.usage.flush()
@@ -445,7 +445,7 @@ def test_a_database_that_hangs_holds_up_no_call(remote, batch, monkeypatch, capl
     assert time.monotonic() - began < 20, "each call waited"
     until(lambda: not hub.usage.health.ok)
     assert "did not answer in 0.2 s" in caplog.text
-    hub.usage._ledger.database._writing = hub.usage._ledger.database._make_engine(60)
+    hub.usage.ledger.database.writing = hub.usage.ledger.database.make_engine(60)
     remote.forwarder.thaw()
     until(lambda: hub.usage.health.ok)
     hub.close()
@@ -456,13 +456,13 @@ def test_a_writer_that_stops_in_the_midst_of_a_batch_holds_up_the_others_for_a_w
     """The database ends its transaction."""
     from modelhub.accounting import postgres_database
 
-    monkeypatch.setattr(postgres_database, "_IDLE_TIMEOUT", 0.2)
+    monkeypatch.setattr(postgres_database, "IDLE_TIMEOUT", 0.2)
     write(remote, make_record("x"))
     database = open_database(parse_location(remote.url))
     connection = database.connect_for_writing(5)
     cursor = connection.connection.dbapi_connection.cursor()
     database.begin(connection, cursor, 5)
-    cursor.execute(Store(database, 5)._lock_statement)
+    cursor.execute(Store(database, 5).lock_statement)
     write(remote, make_record("y"))
     assert remote.rows("SELECT COUNT(*) FROM calls") == [(2,)]
     connection.close()

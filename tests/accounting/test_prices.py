@@ -148,7 +148,7 @@ def test_every_price_of_the_table_is_read_as_its_makers_read_it():
     compared = 0
     for provider in get_snapshot().providers:
         for model in provider.models:
-            found = prices._make_token_prices(vars(model.get_prices(NOON)))
+            found = prices.make_token_prices(vars(model.get_prices(NOON)))
             for usage in samples:
                 cost = found.cost(usage)
                 if cost is not None:
@@ -166,12 +166,12 @@ def _theirs(usage):
 def test_where_a_price_comes_from_is_known():
     """The table and its version, the entry itself, or nothing."""
     hub, price = price_of(GPT)
-    book = hub.usage._prices
+    book = hub.usage.prices
     assert book.describe_source("m") is None, "nothing was looked up yet"
     price.cost(used(1, 1))
     assert book.describe_source("m").startswith("genai-prices 0.")
     hub, _ = price_of(OWN)
-    assert hub.usage._prices.describe_source("m") == "pricing"
+    assert hub.usage.prices.describe_source("m") == "pricing"
 
 
 def test_the_table_is_loaded_when_a_cost_is_looked_at_and_not_before():
@@ -186,7 +186,7 @@ seen = []
 async def main():
     seen.append(await hub.get("m")("hi"))
 asyncio.run(main())
-assert hub.usage._prices.ready is False
+assert hub.usage.prices.ready is False
 print("genai_prices" in sys.modules, "httpx2" in sys.modules, end=" ")
 print(seen[0].usage.cost, "genai_prices" in sys.modules, hub.usage.total.cost)
 """

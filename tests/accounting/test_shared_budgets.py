@@ -74,10 +74,10 @@ def spent(hub):
 
 def read_again(hub):
     """Have the ledger read again, and wait for it, as no call does."""
-    reader = hub.usage._budgets._shared_spend
-    reader._due = reader._clock.now()
+    reader = hub.usage.spending_budgets.shared_spend
+    reader.due = reader.clock.now()
     reader.refresh_if_due()
-    with reader._read_lock:
+    with reader.read_lock:
         pass
 
 
@@ -90,11 +90,11 @@ def test_what_another_hub_has_spent_is_spent(tmp_path):
         assert (spent(other), spent(mine)) == ([8], [0])
         await asyncio.sleep(4.9)
         assert await ask(mine) == 1
-        with mine.usage._budgets._shared_spend._read_lock:
+        with mine.usage.spending_budgets.shared_spend.read_lock:
             assert spent(mine) == [4], "it is not due yet"
         await asyncio.sleep(0.2)
         assert await ask(mine) == 1, "this one has it read"
-        with mine.usage._budgets._shared_spend._read_lock:
+        with mine.usage.spending_budgets.shared_spend.read_lock:
             pass
         assert spent(mine) == [16]
         assert await ask(mine) == 0
@@ -138,7 +138,7 @@ def test_a_reading_holds_nobody_up(tmp_path, monkeypatch):
             assert reading.wait(10)
         assert (spent(mine), len(readings)) == ([8], 1)
         go_on.set()
-        with mine.usage._budgets._shared_spend._read_lock:
+        with mine.usage.spending_budgets.shared_spend.read_lock:
             assert spent(mine) == [16]
 
     run_virtual(main())
@@ -288,7 +288,7 @@ class World:
         self.known[number] = set(self.written)
         usage = {"batch": 10_000, "max_delay": "60s"}
         hub = hub_of(self.folder, BUDGETS, self.clock, MODELS, observers=(observe,), **usage)
-        hub.usage._budgets._shared_spend._due = math.inf  # it reads when the plan says so
+        hub.usage.spending_budgets.shared_spend.due = math.inf  # it reads when the plan says so
         return hub
 
     def wrote(self, number):
@@ -305,7 +305,7 @@ class World:
             self.wrote(number)
         elif what == "read":
             read_again(hub)
-            hub.usage._budgets._shared_spend._due = math.inf
+            hub.usage.spending_budgets.shared_spend.due = math.inf
             self.known[number] |= self.written
         elif what == "restart":
             await hub.aclose()
@@ -397,7 +397,7 @@ def test_parent_and_child_of_a_fork_are_others_to_each_other(tmp_path):
         os.close(there[1])
         asyncio.run(stream.aclose())
         os.write(back[1], json.dumps([figures(), asyncio.run(ask(hub)), figures()]).encode())
-        hub.usage._ledger.close()
+        hub.usage.ledger.close()
         os.read(there[0], 1)
         read_again(hub)
         os.write(back[1], json.dumps(figures()).encode())

@@ -17,7 +17,7 @@ from modelhub.core.events import CallEnded
 from modelhub.core.request import ChatRequest
 from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.messages.normalize import normalise_messages
-from modelhub.middleware.usage.layer import _complete
+from modelhub.middleware.usage.layer import complete_usage
 from modelhub.testing import VirtualClock, run_virtual
 
 PRICE = {"input": 1_000_000, "output": 10_000_000}  # a dollar for a token in, ten for one out
@@ -67,7 +67,7 @@ def test_a_record_has_all_there_is_to_know(notes):
     hub = hub_of(notes, models, {"c": {"models": ["a", "b"]}})
     ask(hub, "c", "hello there", tags={"user": 42})
     (event,) = notes
-    record = UsageRecord.from_event(event, hub.usage._prices.describe_source)
+    record = UsageRecord.from_event(event, hub.usage.prices.describe_source)
     found = record.as_dict()
     assert json.loads(json.dumps(found)) == found
     parts = found.pop("parts")
@@ -224,7 +224,7 @@ def test_a_reply_shows_its_own_cost_and_keeps_nothing_alive(notes):
 def test_an_unknown_price_makes_a_sum_unknown(notes, monkeypatch):
     """The sum says so, how many parts it lacks, and what is known."""
     # A scripted answer costs nothing; here it stands for one whose price nobody knows.
-    monkeypatch.setattr("modelhub.accounting.prices._FreePrice.cost", lambda *_: None)
+    monkeypatch.setattr("modelhub.accounting.prices.FreePrice.cost", lambda *_: None)
     hub = hub_of(notes, {"a": {"reply": "one"}, "b": {"reply": "one", "pricing": {"input": 0, "output": 0}}})
     hub2 = Hub.from_dict({"version": 1, "models": {"x": {"provider": "scripted"}}})
     ask(hub, "a", "hello")
@@ -298,7 +298,7 @@ def test_reset_begins_anew_and_threads_lose_nothing(notes):
 
 def test_of_too_many_tags_those_used_last_are_kept(notes, monkeypatch):
     """Totals stay exact; what was not used for longest is counted together."""
-    monkeypatch.setattr("modelhub.accounting.usage_tracker._MAX_CELLS", 5)
+    monkeypatch.setattr("modelhub.accounting.usage_tracker.MAX_CELLS", 5)
     hub = hub_of(notes, {"a": {"reply": "one"}})
     for n in (*range(8), 3, 3, 9):
         ask(hub, "a", "hi", tags={"n": n})
@@ -346,7 +346,7 @@ def test_only_what_the_vendor_did_not_say_is_estimated(outcome, text, figures, e
     attempt.update(outcome=outcome, usage=None if figures is None else ChatUsage(*figures))
     message = next(iter(normalise_messages(TEXT)))
     request = ChatRequest((message,), (), None, None, None, {}, CallContext(Services(), "m"))
-    _complete(attempt, request, ChatResponse([{"type": "text", "text": text}]))
+    complete_usage(attempt, request, ChatResponse([{"type": "text", "text": text}]))
     usage = attempt["usage"]
     assert expected == (usage and (usage.input_tokens, usage.output_tokens, usage.estimated))
 

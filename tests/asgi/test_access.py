@@ -93,7 +93,7 @@ def test_a_name_that_does_not_exist_is_an_error_of_the_file():
 def test_a_key_is_never_shown(app_of):
     """Neither by the app nor by what the file became."""
     app = app_of({"a": {}}, serve={"keys": {"alice": {"key": "sk-alice-secret"}}})
-    assert "sk-alice" not in repr(app) + repr(vars(app)) + repr(app._hub.loaded.config)
+    assert "sk-alice" not in repr(app) + repr(vars(app)) + repr(app.hub.loaded.config)
 
 
 async def test_a_page_of_another_site_is_kept_out(app_of):
@@ -107,8 +107,8 @@ async def test_the_hub_is_closed_when_the_server_stops(app_of):
     """With it ends what it owns, and the health check says so."""
     app = app_of({"a": {}})
     async with serving(app):
-        assert not app._hub.closed
-    assert app._hub.closed
+        assert not app.hub.closed
+    assert app.hub.closed
     async with reached(app) as client:
         assert (await client.get("/healthz")).status_code == 503
 

@@ -231,7 +231,7 @@ def test_an_error_that_is_no_call_error_is_wrong(drill, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(Chain, "_prepared", broken)
+    monkeypatch.setattr(Chain, "order", broken)
     result = drill("pair", "--only", "cut")
     assert (
         "crash       -   -         0.0 s  wrong: ZeroDivisionError was raised, which is not a CallError"
@@ -277,7 +277,7 @@ def test_what_is_wrong_is_said(drill):
 
 def test_a_model_without_its_sdk_takes_no_part(drill, monkeypatch):
     """It is named, and what to do; the others are drilled."""
-    monkeypatch.setattr("modelhub.providers.http_provider._is_installed", lambda name: name != "anthropic")
+    monkeypatch.setattr("modelhub.providers.http_provider.is_installed", lambda name: name != "anthropic")
     result = drill("primary", "--only", "overloaded", "--only", "all_down")
     lines = result.stdout.splitlines()
     assert lines[0].startswith("claude left out: ")
@@ -335,14 +335,14 @@ chains:
 def requests(monkeypatch):
     """Every request of a drill, as it came: the server itself keeps no secrets."""
     seen = []
-    record = FaultServer._record
+    record = FaultServer.record_request
 
     def recorded(*arguments):
         seen.append(record(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(server_module, "_SECRET", server_module.re.compile("(?!)"))
-    monkeypatch.setattr(FaultServer, "_record", recorded)
+    monkeypatch.setattr(server_module, "SECRET_HEADERS", server_module.re.compile("(?!)"))
+    monkeypatch.setattr(FaultServer, "record_request", recorded)
     return seen
 
 

@@ -27,7 +27,7 @@ def test_a_hub_is_served_until_ctrl_c(spawn):
 def test_other_machines_are_not_served_without_keys(run, config, monkeypatch):
     """A public address needs keys in the file, or to be told that none are needed."""
     served = []
-    monkeypatch.setattr("modelhub.cli.serve._run", lambda app, host, port: served.append((app, host, port)))
+    monkeypatch.setattr("modelhub.cli.serve.run_server", lambda app, host, port: served.append((app, host, port)))
     for host in ("0.0.0.0", "192.168.1.5", "models.example"):
         result = run("serve", "--host", host)
         assert (result.exit_code, served) == (Exit.USAGE, [])

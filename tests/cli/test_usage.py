@@ -25,7 +25,7 @@ usage: {ledger: usage.db, batch: 0}
 @pytest.fixture(name="used")
 def _used(config, run, monkeypatch):
     # A scripted answer costs nothing; here it stands for one whose price nobody knows.
-    monkeypatch.setattr("modelhub.accounting.prices._FreePrice.cost", lambda *_: None)
+    monkeypatch.setattr("modelhub.accounting.prices.FreePrice.cost", lambda *_: None)
     config.write_text(FILE, encoding="utf-8")
     for name in ("dear", "cheap", "cheap", "unknown"):
         assert run("chat", name, "hello there").exit_code == 0
@@ -136,9 +136,9 @@ def test_without_a_ledger_one_is_told_what_to_do(run, config):
 def test_a_name_is_no_formula_in_a_spreadsheet(capsys):
     """What begins like one is marked as text."""
     from modelhub.accounting.usage_totals import UsageTotals
-    from modelhub.cli.usage.command import _print_csv
+    from modelhub.cli.usage.command import print_csv
 
-    _print_csv({name: UsageTotals(1) for name in ("=1+1", "+1", "-1", "@a", "\tb", "plain")})
+    print_csv({name: UsageTotals(1) for name in ("=1+1", "+1", "-1", "@a", "\tb", "plain")})
     names = [row["name"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
     assert names == ["'=1+1", "'+1", "'-1", "'@a", "'\tb", "plain"]
 

@@ -202,7 +202,7 @@ def test_option_with_the_name_of_a_layer(monkeypatch: pytest.MonkeyPatch, refuse
         retry: int = 0
 
     monkeypatch.setitem(registry.PROVIDERS, "odd", "x:Odd")
-    monkeypatch.setattr("modelhub.registry._load", lambda target: Odd)
+    monkeypatch.setattr("modelhub.registry.load_target", lambda target: Odd)
     error = refuse("version: 1\nmodels:\n  a: {provider: odd, model_name: a}\n")
     assert str(error).startswith("models.yaml:3:17: provider `odd`: its option `retry` has the name of a layer")
 

@@ -62,7 +62,7 @@ def test_third_parties_are_not_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
         def load(self) -> type[ProviderOptions]:
             return OtherOptions
 
-    monkeypatch.setattr("modelhub.registry._find_plugins", lambda group: {"other": Point()} if "prov" in group else {})
+    monkeypatch.setattr("modelhub.registry.find_plugins", lambda group: {"other": Point()} if "prov" in group else {})
     assert "other-model" in build_file_schema()["$defs"]
     assert "other-model" not in build_file_schema(builtin_only=True)["$defs"]
 

@@ -494,10 +494,10 @@ def test_without_the_fast_parser(monkeypatch: pytest.MonkeyPatch, refuse: Refuse
     from modelhub.config import source
 
     monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
-    source._make_loader.cache_clear()
+    source.make_loader.cache_clear()
     try:
         for text, first, _ in TABLE:
             assert str(refuse(text)).startswith(f"models.yaml:{first}")
         assert "nested too deeply" in str(refuse("a: " + "[" * 900 + "]" * 900))
     finally:
-        source._make_loader.cache_clear()
+        source.make_loader.cache_clear()

@@ -403,7 +403,7 @@ def test_two_threads_let_one_probe_through():
         gate.wait()
         for _ in range(200):
             with contextlib.suppress(BreakerOpen):
-                admitted.append(breaker._admit())
+                admitted.append(breaker.admit())
 
     threads = [threading.Thread(target=knock) for _ in range(8)]
     for thread in threads:
@@ -451,7 +451,7 @@ def test_a_failure_costs_the_same_however_many_attempts_are_remembered():
     for number in range(30_000):
         counts.add(number % 8 == 0, number / 1000, 30.0)
     assert (counts.attempts, counts.failures) == (30_000, 3_750)
-    assert len(counts._buckets) <= 61
+    assert len(counts.buckets) <= 61
     counts.add(True, 45.0, 30.0)
     assert counts.attempts == pytest.approx(15_000, abs=501)
     counts.add(True, 76.0, 30.0)

@@ -73,7 +73,7 @@ def test_the_count_is_exact_over_threads(burst):
     assert len(together) >= 0.9 * MOST * (SECONDS - stalled) / PERIOD
     for taker in takers:
         assert len(taker.passed) >= 0.5 * len(together) / 4 * (1 - taker.stalled / SECONDS)
-    assert (pool.slots.taken, pool.left().waiting, pool._timers) == (0, 0, {})
+    assert (pool.slots.taken, pool.left().waiting, pool.timers) == (0, 0, {})
 
 
 def test_a_hub_keeps_its_count_over_several_runs():

@@ -347,7 +347,7 @@ async def test_after_a_cut_a_round_makes_room_for_one_more():
     assert pool.left().slots == 2
     await asyncio.sleep(11)
     assert await rounds(pool, 1, 2) == [2]  # half a place
-    assert pool.slots._size == pytest.approx(2.5)
+    assert pool.slots.size == pytest.approx(2.5)
     found = await rounds(pool, 10, 60)
     assert found == sorted(found)
     assert found[-1] > 10

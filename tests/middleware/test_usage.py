@@ -42,7 +42,7 @@ async def test_a_stream_says_it_at_its_end(world):
 @pytest.fixture
 def without_prices(monkeypatch):
     """A scripted answer costs nothing; here it stands for one whose price nobody knows."""
-    monkeypatch.setattr("modelhub.accounting.prices._FreePrice.cost", lambda *_: None)
+    monkeypatch.setattr("modelhub.accounting.prices.FreePrice.cost", lambda *_: None)
 
 
 async def test_without_a_price_the_cost_is_unknown(world, without_prices):

@@ -10,7 +10,7 @@ from modelhub import registry
 from modelhub.config import schema
 
 CACHES = (
-    registry._read_plugins,
+    registry.read_plugins,
     registry.load_provider_options,
     schema.load_layer_options,
     schema.make_defaults_class,

@@ -129,7 +129,7 @@ async def attempt(number, plan, pool, clock, diary):
         if plan.end == "unsent":
             diary.unsent.add(number)
         elif pool.counters:
-            diary.told.append((number, clock.now(), pool.counters[0]._number))
+            diary.told.append((number, clock.now(), pool.counters[0].admitted))
         permit.settle(result(plan))
         permit.settle(result(plan))  # twice is once
 
@@ -264,10 +264,12 @@ def of_use(plan, what, amounts):
 def assert_empty(pool):
     """Nothing is reserved, nobody waits, no timer runs."""
     assert pool.slots.taken == 0
-    assert not pool._queue
-    assert not pool._timers
+    assert not pool.queue
+    assert not pool.timers
     assert all(counter.reserved == 0 and counter.queued == 0 for counter in pool.counters)
-    assert all(counter.window.used == sum(slot.amount for slot in counter.window._slots) for counter in pool.counters)
+    for window in (counter.window for counter in pool.counters):
+        recent = window.recent(pool.clock.now())
+        assert window.used == sum(amount for _, amount in recent)
 
 
 @settings(max_examples=100 if LONG else 25, deadline=None)

@@ -289,8 +289,8 @@ def test_redaction_is_linear(monkeypatch):
     from modelhub.providers import redaction as _redact
 
     steps = []
-    extend = _redact._Overlap._extend
-    monkeypatch.setattr(_redact._Overlap, "_extend", lambda *args: steps.append(1) or extend(*args))
+    extend = _redact.Overlap.extend
+    monkeypatch.setattr(_redact.Overlap, "extend", lambda *args: steps.append(1) or extend(*args))
     text = redact("ababababababababY" * 400, [], ["abababababababX " * 60_000])
     assert len(steps) <= 50_000
     assert len(text) <= 300

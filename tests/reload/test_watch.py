@@ -45,6 +45,11 @@ class Watched:
         return type(self.outcomes.get(timeout=PATIENCE)), self.model.sync("hi").text
 
 
+def watching_threads():
+    """The threads that watch a hub's file."""
+    return {thread for thread in threading.enumerate() if thread.name == "modelhub-watch"}
+
+
 @pytest.fixture(name="path")
 def _path(tmp_path):
     path = tmp_path / "models.yaml"
@@ -177,15 +182,17 @@ def test_a_model_is_enough_to_follow_the_file(path):
     """The hub need not be held; when nobody holds the model any more, nothing is watched."""
     text = TEXT + "telemetry: {{enabled: false}}\n"
     path.write_text(text.format("old"))
+    before = watching_threads()
     watched = Watched(path)
-    watcher = watched.hub._config.watcher
+    (thread,) = watching_threads() - before
     del watched.hub
     gc.collect()
     path.write_text(text.format("new"))
     assert watched.next() == (Reloaded, "new")
     del watched
     gc.collect()
-    assert watcher._thread.join(PATIENCE)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 async def test_an_event_loop_goes_on_meanwhile(path):
@@ -199,12 +206,14 @@ async def test_an_event_loop_goes_on_meanwhile(path):
 
 def test_closing_ends_the_thread(path):
     """And a closed hub does not watch again; nor does watching twice start a second one."""
+    before = watching_threads()
     watched = Watched(path)
-    thread = watched.hub._config.watcher._thread
+    (thread,) = watching_threads() - before
     watched.hub.watch()
-    assert watched.hub._config.watcher._thread is thread
+    assert watching_threads() - before == {thread}
     watched.hub.close()
-    assert thread.join(PATIENCE)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
     with pytest.raises(HubClosed):
         watched.hub.watch()
 
@@ -227,7 +236,7 @@ def test_a_forked_child_watches_for_itself(watched, path):
         try:
             threads = [threading.active_count()]
             answers = [watched.model.sync("hi").text]
-            threads.append(watched.hub._config.watcher._thread.is_alive())
+            threads.append(len(watching_threads()))
             path.write_text(TEXT.format("new"))
             answers.append(watched.next()[1])
             watched.hub.close()
@@ -239,5 +248,5 @@ def test_a_forked_child_watches_for_itself(watched, path):
     with os.fdopen(reader) as pipe:
         result = pipe.read()
     os.waitpid(child, 0)
-    assert json.loads(result) == [[1, True], ["old", "new"]]
+    assert json.loads(result) == [[1, 1], ["old", "new"]]
     assert watched.next() == (Reloaded, "new")

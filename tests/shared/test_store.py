@@ -37,10 +37,10 @@ async def until(condition):
 
 async def kill(pool):
     """Let the process of *pool* end without a word to the store."""
-    for link in list(pool.store._links.values()):
+    for link in list(pool.store.links.values()):
         link.is_closed = True
         await link.connection.aclose()
-    pool.store._links.clear()
+    pool.store.links.clear()
 
 
 async def test_a_killed_process_loses_its_slots_with_its_lease(shared):

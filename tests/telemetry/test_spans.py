@@ -367,7 +367,7 @@ def test_telemetry_that_fails_fails_no_call(told, caplog):
 
     async def main():
         await hub.get("main")("hi")
-        hub.services.instrumentations[0]._instruments.tracer.start_span = broken
+        hub.services.instrumentations[0].instruments.tracer.start_span = broken
         return await hub.get("main")("hi")
 
     assert run_virtual(main()).text == "one two three"

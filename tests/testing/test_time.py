@@ -134,7 +134,7 @@ def test_a_callback_from_a_thread_is_heard():
 
 def test_a_deadlock_is_an_error_and_no_hang(monkeypatch):
     """Everybody waits and nobody can come: said after a while of real time."""
-    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "DEADLOCK_TIMEOUT", 0.05)
 
     async def main():
         await asyncio.Event().wait()

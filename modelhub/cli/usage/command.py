@@ -79,7 +79,7 @@ def usage(
         if as_json:
             _print_json(totals, _query_dropped(location, start, only_values) if by == "model" and totals else None)
         elif as_csv:
-            _print_csv(totals)
+            print_csv(totals)
         else:
             details = _format_details(location, start, only_values) if totals else []
             _print_table(totals, by, start, [*details, *_format_budgets(location, budgets, now)])
@@ -206,7 +206,7 @@ def _print_json(totals: dict[str, UsageTotals], dropped: dict[str, dict[str, int
     print_json(rows)
 
 
-def _print_csv(totals: dict[str, UsageTotals]) -> None:
+def print_csv(totals: dict[str, UsageTotals]) -> None:
     import csv
     import sys
 

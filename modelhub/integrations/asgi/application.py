@@ -59,7 +59,7 @@ class OpenAIApp:
         options: ServeOptions | None = None,
         hosts: Collection[str] | None = None,
     ) -> None:
-        self._hub = hub
+        self.hub = hub
         self._keys = {
             name: key if isinstance(key, KeyOptions) else KeyOptions(key=key) for name, key in (keys or {}).items()
         }
@@ -73,9 +73,9 @@ class OpenAIApp:
                 hub.loaded.check_name(name)
 
     def _read_options(self) -> _Serving:
-        loaded = self._hub.loaded
+        loaded = self.hub.loaded
         options = self._own_options or loaded.config.serve
-        names = [name for name in options.models or self._hub if name in loaded]
+        names = [name for name in options.models or self.hub if name in loaded]
         keys = {**options.keys, **self._keys}
         # A file that loses its keys while it is served must not let everybody in.
         self._needs_key = self._needs_key or bool(keys)
@@ -83,7 +83,7 @@ class OpenAIApp:
 
     def _get_serving(self) -> _Serving:
         """Return what is served to whom, as the hub's file says it now: it may have been reloaded."""
-        if self._serving.loaded is not self._hub.loaded:
+        if self._serving.loaded is not self.hub.loaded:
             self._serving = self._read_options()
         return self._serving
 
@@ -98,7 +98,7 @@ class OpenAIApp:
         return self._get_serving().access.models
 
     def __repr__(self) -> str:
-        return f"<OpenAIApp of {self._hub!r}>"
+        return f"<OpenAIApp of {self.hub!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection, as the ASGI protocol says. Raises ValueError for anything but HTTP."""
@@ -113,7 +113,7 @@ class OpenAIApp:
         while True:
             kind = (await receive())["type"]
             if kind == "lifespan.shutdown":
-                await self._hub.aclose()
+                await self.hub.aclose()
             await send({"type": f"{kind}.complete"})
             if kind == "lifespan.shutdown":
                 return
@@ -154,7 +154,7 @@ class OpenAIApp:
             raise HttpError(403, "the header `Host` of the request names another server", code="unknown_host")
 
     async def _send_health(self, send: Send) -> None:
-        closed = self._hub.closed
+        closed = self.hub.closed
         await send_json(send, {"status": "closed" if closed else "ok"}, 503 if closed else 200)
 
     def _list_models(self, client: Client, name: str) -> dict[str, Any]:
@@ -165,12 +165,12 @@ class OpenAIApp:
         return {"object": "list", "data": [self._describe_model(name) for name in client.models]}
 
     def _describe_model(self, name: str) -> dict[str, Any]:
-        entry = self._hub.loaded.models.get(name)
+        entry = self.hub.loaded.models.get(name)
         return {"id": name, "object": "model", "created": 0, "owned_by": entry.provider if entry else "modelhub"}
 
     async def _complete(self, request: CompletionRequest, client: Client, receive: Receive, send: Send) -> None:
         client.check_model(request.model)
-        chain = self._hub.get(request.model)
+        chain = self.hub.get(request.model)
         tags = {**request.tags, **client.tags}
 
         async def call() -> None:
@@ -209,7 +209,7 @@ class OpenAIApp:
         await events.finish()
 
     async def _send_at_end(self, stream: ChatStream, request: CompletionRequest, events: EventStream) -> None:
-        now = self._hub.services.clock.now
+        now = self.hub.services.clock.now
         sent_at = now()
         async for _ in stream:
             if now() - sent_at >= COMMENT_SECONDS:

@@ -56,7 +56,7 @@ class Breaker(Layer):
         """The reply, if the model is not left alone. Raises BreakerOpen if it is."""
         if self._cooldowns is not None:
             self._cooldowns.listen()
-        probe = self._admit()
+        probe = self.admit()
         began = self.services.clock.now()
         try:
             reply = await self.inner.send(request)
@@ -87,7 +87,7 @@ class Breaker(Layer):
             return None
         return FirstTokenTimeout(f"first content after {took:.1f} s (`breaker.slow_first_token`)", model=self.name)
 
-    def _admit(self) -> bool:
+    def admit(self) -> bool:
         """Let a call through; True if it is the probe after a pause, whose outcome the others wait for."""
         state = self.state
         with state.lock:

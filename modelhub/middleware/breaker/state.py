@@ -30,16 +30,16 @@ class _Bucket:
 class AttemptCounts:
     """How many of the attempts within a window failed; each costs the same, however many there were."""
 
-    __slots__ = ("_buckets", "attempts", "failures")
+    __slots__ = ("attempts", "buckets", "failures")
 
     def __init__(self) -> None:
-        self._buckets: deque[_Bucket] = deque()
+        self.buckets: deque[_Bucket] = deque()
         self.attempts = 0
         self.failures = 0
 
     def add(self, has_failed: bool, now: float, window: float) -> None:
         """Count an attempt that ends *now*, and forget those that ended longer than *window* seconds ago."""
-        buckets = self._buckets
+        buckets = self.buckets
         if not buckets or now - buckets[-1].began >= window / _BUCKETS:
             buckets.append(_Bucket(now, now))
         bucket = buckets[-1]
@@ -55,7 +55,7 @@ class AttemptCounts:
 
     def clear(self) -> None:
         """Forget all attempts that were counted."""
-        self._buckets.clear()
+        self.buckets.clear()
         self.attempts = self.failures = 0
 
 

@@ -57,7 +57,7 @@ class AimdConcurrencyLimit(ConcurrencyLimit):
 
     def __init__(self) -> None:
         super().__init__(_START)
-        self._size = float(_START)
+        self.size = float(_START)
         self._starting = True
         self._cut: float | None = None
 
@@ -65,22 +65,22 @@ class AimdConcurrencyLimit(ConcurrencyLimit):
         """One more place, or a part of one, if all were in use."""
         if self._is_old(began, now) or self.free:
             return
-        self._resize(self._size + (1.0 if self._starting else 1.0 / self._size))
+        self._resize(self.size + (1.0 if self._starting else 1.0 / self.size))
 
     def on_throttle(self, began: float, now: float) -> None:
         """Halve the limit, unless the attempt began before the last cut."""
         if self._is_old(began, now):
             return
         # What was really in use is what was too much.
-        self._resize(min(self._size, self.taken) * _CUT)
+        self._resize(min(self.size, self.taken) * _CUT)
         self._starting, self._cut = False, now
 
     def _is_old(self, began: float, now: float) -> bool:
         return self._cut is not None and (began <= self._cut or now < self._cut + _CALM)
 
     def _resize(self, size: float) -> None:
-        self._size = min(float(_MOST), max(1.0, size))
-        self.limit = int(self._size)
+        self.size = min(float(_MOST), max(1.0, size))
+        self.limit = int(self.size)
 
 
 def make_concurrency_limit(

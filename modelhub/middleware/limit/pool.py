@@ -51,8 +51,8 @@ class RateLimitPool:
         options = self.options
         self.counters = [RateCounter(what, rate, options.burst_of(what, rate)) for what, rate in options.rates()]
         self.slots = make_concurrency_limit(options.concurrency)
-        self._queue: OrderedDict[Permit, None] = OrderedDict()
-        self._timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
+        self.queue: OrderedDict[Permit, None] = OrderedDict()
+        self.timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
         self._lock = new_lock()
 
     def reset_after_fork(self) -> None:
@@ -147,7 +147,7 @@ class RateLimitPool:
                 rates=tuple(RateSnapshot(counter.what, counter.rate, counter.left(now)) for counter in self.counters),
                 slots=self.slots.limit,
                 taken=self.slots.in_flight,
-                waiting=len(self._queue),
+                waiting=len(self.queue),
                 paused=max(0.0, self._paused_until - now),
                 spread=max((counter.wait(1, now) for counter in self.counters), default=0.0),
             )
@@ -166,7 +166,7 @@ class RateLimitPool:
         with self._lock:
             now = self._time()
             change(now, *args)
-            if self._queue:  # otherwise there is no timer either
+            if self.queue:  # otherwise there is no timer either
                 self._admit(now)
 
     def _time(self) -> float:
@@ -185,7 +185,7 @@ class RateLimitPool:
             counters.append(counter)
         if options.concurrency != self.options.concurrency:
             self.slots = make_concurrency_limit(options.concurrency, self.slots)
-        for permit in (waiting := list(self._queue)):
+        for permit in (waiting := list(self.queue)):
             self._dequeue(permit)
         self.options, self.counters = options, counters
         for permit in waiting:
@@ -210,10 +210,10 @@ class RateLimitPool:
     def _admit_or_enqueue(self, now: float, permit: Permit, counters: list[RateCounter]) -> None:
         if counters is not self.counters:  # the pool was reconfigured meanwhile
             permit.needs = self._needs(permit.amounts)
-        if not self._queue and self._wait(permit, now) <= 0:
+        if not self.queue and self._wait(permit, now) <= 0:
             self._grant(permit, now)
             return
-        most, waiting = self.options.max_queue, len(self._queue)
+        most, waiting = self.options.max_queue, len(self.queue)
         if most is not None and waiting >= most:
             self._refuse(permit, self._rejected(f"is full, and {waiting} attempts wait already (`max_queue`)"))
         elif (refusal := self._rejection_reason(permit, now)) is not None:
@@ -222,21 +222,21 @@ class RateLimitPool:
             self._enqueue(permit)
 
     def _enqueue(self, permit: Permit) -> None:
-        self._queue[permit] = None
+        self.queue[permit] = None
         for counter, amount in permit.needs:
             counter.queued += amount
-        if permit.loop not in self._timers:
-            self._timers[permit.loop] = LoopTimer(permit.loop, self._tick)
-        self._timers[permit.loop].waiting += 1
+        if permit.loop not in self.timers:
+            self.timers[permit.loop] = LoopTimer(permit.loop, self._tick)
+        self.timers[permit.loop].waiting += 1
 
     def _dequeue(self, permit: Permit) -> None:
-        del self._queue[permit]
+        del self.queue[permit]
         for counter, amount in permit.needs:
             counter.queued -= amount
-        timer = self._timers[permit.loop]
+        timer = self.timers[permit.loop]
         timer.waiting -= 1
         if not timer.waiting:
-            self._timers.pop(permit.loop).stop()
+            self.timers.pop(permit.loop).stop()
 
     def _tick(self) -> None:
         self.apply(self._do_nothing)
@@ -256,11 +256,11 @@ class RateLimitPool:
 
     def _admit(self, now: float) -> None:
         """Let in whoever is first, as long as that is possible."""
-        for loop in [loop for loop in self._timers if loop.is_closed()]:
-            for permit in [permit for permit in self._queue if permit.loop is loop]:
+        for loop in [loop for loop in self.timers if loop.is_closed()]:
+            for permit in [permit for permit in self.queue if permit.loop is loop]:
                 self._cancel_request(now, permit)
-        while self._queue:
-            permit = next(iter(self._queue))
+        while self.queue:
+            permit = next(iter(self.queue))
             wait = self._wait(permit, now)
             if wait <= 0:
                 self._dequeue(permit)
@@ -269,7 +269,7 @@ class RateLimitPool:
                 self._refuse(permit, refusal)
             else:
                 # Every loop that waits has a timer: none depends on another one to run.
-                for timer in self._timers.values() if wait < math.inf else ():
+                for timer in self.timers.values() if wait < math.inf else ():
                     timer.set(wait, now)
                 return
 
@@ -287,7 +287,7 @@ class RateLimitPool:
         """Why *permit* need not wait, if so."""
         if permit.until is None and permit.wait_budget is None:
             return None
-        queued = permit in self._queue
+        queued = permit in self.queue
         pause = max(0.0, self._paused_until - now)
         waits = [
             (counter.estimated_wait(amount, now, alone=queued), amount, counter) for counter, amount in permit.needs
@@ -311,7 +311,7 @@ class RateLimitPool:
         return None
 
     def _refuse(self, permit: Permit, refusal: LimitRejected) -> None:
-        if permit in self._queue:
+        if permit in self.queue:
             self._dequeue(permit)
         permit.state, permit.refusal = State.REFUSED, refusal
         permit.wake()
@@ -323,7 +323,7 @@ class RateLimitPool:
 
     def _cancel_request(self, now: float, permit: Permit) -> None:
         """Whoever waited has gone: nothing was sent, and nothing of it stays."""
-        if permit in self._queue:
+        if permit in self.queue:
             self._dequeue(permit)
             permit.state = State.OVER
         else:
@@ -379,6 +379,6 @@ class RateLimitPool:
 
     def _reject_waiters(self, now: float) -> None:
         """Refuse those who need not wait any more."""
-        for permit in list(self._queue):
+        for permit in list(self.queue):
             if (refusal := self._rejection_reason(permit, now)) is not None:
                 self._refuse(permit, refusal)

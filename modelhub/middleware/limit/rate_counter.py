@@ -49,7 +49,7 @@ class RateCounter:
         self._share = 1.0 if what == "requests" else 0.0
         self._learning = 1.0
         self._bucket = _bucket(rate, burst)
-        self._number = 0
+        self.admitted = 0
 
     @property
     def is_quota(self) -> bool:
@@ -86,13 +86,13 @@ class RateCounter:
     def take(self, amount: int, now: float) -> Reservation:
         """Reserve *amount* at the instant *now*, and return the reservation."""
         self.reserved += amount
-        self._number += 1
+        self.admitted += 1
         if self.remote_limits.items:
-            self.remote_limits.record_probe(self._number, amount, now)
+            self.remote_limits.record_probe(self.admitted, amount, now)
         if self._bucket is not None:
             self._bucket.add(amount, now)
         slot = self._add(amount, now)
-        return Reservation(slot, amount, self._number, self.window.total, self)
+        return Reservation(slot, amount, self.admitted, self.window.total, self)
 
     def preload(self, amount: int, at: float) -> None:
         """Count *amount* as admitted at the instant *at*, which is not before what was counted last."""

@@ -70,7 +70,7 @@ class Usage(Layer):
             if attempt["usage"] is not None:
                 _divide(attempt["usage"], request)
             if attempt["usage"] is None or attempt["outcome"] != "ok":
-                _complete(attempt, request, _received(outcome) if attempt is attempts[-1] else None)
+                complete_usage(attempt, request, _received(outcome) if attempt is attempts[-1] else None)
         used = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
         if self.pricing is not None:
             at = self.services.clock.wall()
@@ -102,7 +102,7 @@ def _divide(usage: ChatUsage, request: ChatRequest) -> None:
         usage["output_tokens"] -= usage["input_tokens"]
 
 
-def _complete(attempt: Attempt, request: ChatRequest, last: ChatResponse | None) -> None:
+def complete_usage(attempt: Attempt, request: ChatRequest, last: ChatResponse | None) -> None:
     """Estimate what the vendor did not say of an attempt that it may have charged for."""
     usage, how = attempt["usage"], attempt["outcome"]
     if attempt["skipped"] or how in _FREE:
