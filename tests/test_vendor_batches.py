@@ -208,7 +208,7 @@ def test_a_budget_holds_for_rows_in_batches(tmp_path):
 
 def test_many_rows_are_several_batches(tmp_path, monkeypatch):
     """Each small enough for what a vendor takes."""
-    monkeypatch.setattr("modelhub.jobs.vendor_batch.phase._MAX_ROWS", 3)
+    monkeypatch.setattr("modelhub.jobs.vendor_batch.phase.MAX_ROWS", 3)
 
     @with_setting("anthropic", tmp_path)
     async def _(setting):

@@ -30,7 +30,7 @@ from modelhub.providers.http import HttpRequest
 
 __all__ = ["BatchBudget", "BatchPhase", "BatchProgress"]
 
-_MAX_ROWS = 2_000  # of one batch: its answers must fit into one response
+MAX_ROWS = 2_000  # of one batch: its answers must fit into one response
 _MAX_BYTES = 15_000_000  # of the requests of one batch
 _RECORDED_ROWS = 50  # answers that are written to the journal together
 _MIN_POLL, _MAX_POLL = 5.0, 60.0
@@ -132,7 +132,7 @@ class BatchPhase:
             if request is None:
                 continue
             length = sum(map(len, request.body))
-            if rows and (len(rows) >= _MAX_ROWS or size + length > _MAX_BYTES):
+            if rows and (len(rows) >= MAX_ROWS or size + length > _MAX_BYTES):
                 await self._submit(rows)
                 rows, size, seen = [], 0, set()
             if self.budget is not None and not self.budget.has_room(job_row.messages):
