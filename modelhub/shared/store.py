@@ -87,7 +87,7 @@ class SharedStore:
             return
         self._pools.pop(pool.key, None)
         here = asyncio.get_running_loop()
-        for loop, link in list(self._links.items()):
+        for loop, link in list(self.links.items()):
             if loop is here:
                 await link.forget_pool(pool.key)
             elif loop.is_running():
