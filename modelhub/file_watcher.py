@@ -106,7 +106,7 @@ class FileWatcher:
                 return
             except Exception:
                 _log.exception("watching the configuration failed; it goes on")
-                _sleep(stop, POLL_SECONDS)
+                sleep_until_stopped(stop, POLL_SECONDS)
 
     def _wait_for_change(self, stop: _StopFlag, before: Contents) -> Contents:
         """Return the contents of the files once they are others than *before*, and whoever writes them has finished."""
@@ -134,7 +134,7 @@ class _StopFlag:
         return self._is_set
 
 
-def _sleep(stop: _StopFlag, seconds: float) -> None:
+def sleep_until_stopped(stop: _StopFlag, seconds: float) -> None:
     """Sleep for *seconds*, or until *stop* is set."""
     for _ in range(max(1, round(seconds / _STEP_SECONDS))):
         if stop.is_set():
@@ -159,7 +159,7 @@ def _read_settled(stop: _StopFlag, before: Contents) -> Contents:
     contents = _read_contents(before)
     patience = EMPTY_SECONDS
     while not stop.is_set():
-        _sleep(stop, SETTLE_SECONDS)
+        sleep_until_stopped(stop, SETTLE_SECONDS)
         settled = _read_contents(before)
         is_incomplete = any(not settled[file] and before[file] for file in before)
         if settled == contents and (not is_incomplete or patience <= 0):
@@ -198,7 +198,7 @@ def _watch_folders(folders: set[Path], stop: _StopFlag) -> Iterator[None]:
             _log.warning("changes of the configuration are looked for every %g s only: %s", POLL_SECONDS, error)
     while not stop.is_set():
         yield
-        _sleep(stop, POLL_SECONDS)
+        sleep_until_stopped(stop, POLL_SECONDS)
 
 
 def _watch_events(folders: set[Path], stop: _StopFlag) -> Iterator[None]:

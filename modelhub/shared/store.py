@@ -98,7 +98,7 @@ class SharedStore:
         try:
             link: StoreLink | None = self.link()
         except RuntimeError:  # no event loop runs here
-            link = next(iter(self._links.values()), None)
+            link = next(iter(self.links.values()), None)
         if link is not None:
             on_loop(link.loop, link.cooldowns.exchange, [(name, seconds)])
 

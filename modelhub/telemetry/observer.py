@@ -89,7 +89,7 @@ class Telemetry:
 
     def record_shared_store(self, is_down: bool) -> None:
         """Record that the store of shared limits and budgets went down, or is back."""
-        instruments = self._instruments or self._set_up()
+        instruments = self.instruments or self._set_up()
         if instruments is not None:
             instruments.shared_down.add(1 if is_down else -1)
 

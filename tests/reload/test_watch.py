@@ -102,7 +102,7 @@ def test_a_file_that_is_empty_for_a_while_is_waited_for(watched, path, monkeypat
         if not path.read_text():
             path.write_text(TEXT.format("new"))
 
-    monkeypatch.setattr(file_watcher, "_sleep", write_meanwhile)
+    monkeypatch.setattr(file_watcher, "sleep_until_stopped", write_meanwhile)
     path.write_text("")
     assert watched.next() == (Reloaded, "new")
     assert watched.outcomes.empty()

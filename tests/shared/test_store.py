@@ -371,7 +371,7 @@ async def test_what_a_vendor_answered_to_one_process_cools_the_model_in_all(shar
         options = {**reroute_config(written, server), "shared": written["shared"]}
         async with Hub.from_dict(options, environ={}) as one, Hub.from_dict(options, environ={}) as two:
             await two.get("b")("hi")
-            await until(lambda: two.shared._links)
+            await until(lambda: two.shared.links)
             assert (await one.get("c")("hi")).text == "from b"
             breaker = next(layer for layer in two.get("a").models[0].stack() if isinstance(layer, Breaker))
             await until(lambda: breaker.state.until)
