@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from modelhub import ConfigError, Hub, HubClosed, file_watcher
 from modelhub.core.context import Services
 from modelhub.core.events import Reloaded, ReloadFailed
 
-pytest.importorskip("watchfiles", reason="the extra `watch` is not installed")
+watchfiles = pytest.importorskip("watchfiles", reason="the extra `watch` is not installed")
 TEXT = "version: 1\nmodels:\n  a: {{provider: scripted, reply: {}}}\n"
 PATIENCE = 20.0  # seconds, for a machine that is busy with others
 
@@ -137,7 +138,13 @@ def test_a_folder_behind_a_link_is_followed(tmp_path):
 
 def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path, monkeypatch):
     """Somebody deploys so: the file is a link into a folder that is a link itself, to the version in use."""
-    monkeypatch.setattr(file_watcher, "POLL_SECONDS", 1000.0)
+    watched_folders = queue.Queue()
+
+    def watch(*folders, **options):
+        watched_folders.put({folder.resolve() for folder in folders})
+        yield from watchfiles.watch(*folders, **options)
+
+    monkeypatch.setattr(file_watcher, "require_watchfiles", lambda: SimpleNamespace(watch=watch))
     for version in ("v1", "v2"):
         (tmp_path / "releases" / version).mkdir(parents=True)
         (tmp_path / "releases" / version / "models.yaml").write_text(TEXT.format(version))
@@ -145,6 +152,8 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path, monkeypatch):
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "models.yaml").symlink_to("../releases/current/models.yaml")
     watched = Watched(tmp_path / "app" / "models.yaml")
+    folders = {tmp_path / "app", tmp_path / "releases", tmp_path / "releases" / "v1"}
+    assert watched_folders.get(timeout=PATIENCE) == {folder.resolve() for folder in folders}
     (tmp_path / "releases" / "next").symlink_to("v2")
     (tmp_path / "releases" / "next").rename(tmp_path / "releases" / "current")
     assert watched.next() == (Reloaded, "v2")
