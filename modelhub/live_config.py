@@ -124,12 +124,12 @@ class LiveConfig:
     def _change(self, load: Callable[[], Loaded]) -> ConfigChanges:
         """Use what *load* returns from now on; log what has changed, or why it cannot be used. Raises ConfigError."""
         observe = self._surroundings.services.observe
-        with self._reload_lock:
-            try:
+        try:
+            with self._reload_lock:
                 changes, retired = self._replace(load())
-            except ConfigError as error:
-                observe(ReloadFailed(self.loaded.file, error))
-                raise
+        except ConfigError as error:
+            observe(ReloadFailed(self.loaded.file, error))
+            raise
         self.retired.add(retired)
         observe(Reloaded(self.loaded.file, changes))
         return changes

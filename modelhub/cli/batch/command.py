@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.options import AsJson, ConfigFile, Name, Parameters, SchemaSource, parse_parameters, read_schema
+from modelhub.cli.options import (
+    AsJson,
+    ConfigFile,
+    Name,
+    Parameters,
+    Profile,
+    SchemaSource,
+    parse_parameters,
+    read_schema,
+)
 from modelhub.cli.report import fail_usage, print_simple_error, report_errors
 
 if TYPE_CHECKING:
@@ -70,6 +79,7 @@ def batch(
     dry_run: IsDryRun = False,
     as_json: AsJson = False,
     file: ConfigFile = None,
+    profile: Profile = None,
 ) -> None:
     """Ask a model or a chain once for each row of a file.
 
@@ -88,7 +98,7 @@ def batch(
 
         parameters, structure = _make_parameters(ask, tag, deadline), None if schema is None else read_schema(schema)
         how = (parameters, structure, concurrency, _parse_budget(budget), ordered, retry_failed)
-        command = _BatchCommand(name, JobOptions(source, output, prompt, system, *how), file, as_json)
+        command = _BatchCommand(name, JobOptions(source, output, prompt, system, *how), file, profile, as_json)
         _run(command, dry_run)
 
 
@@ -142,6 +152,7 @@ class _BatchCommand:
     name: str
     options: JobOptions
     file: Path | None
+    profile: str | None
     as_json: bool
 
     async def plan(self) -> Exit:
@@ -153,7 +164,7 @@ class _BatchCommand:
         from modelhub.jobs.open_job import open_rows
         from modelhub.jobs.vendor_batch.batch_model import find_batch_entry
 
-        async with Hub.from_yaml(self.file) as hub:
+        async with Hub.from_yaml(self.file, profile=self.profile) as hub:
             rows = open_rows(hub, self.name, self.options)
             path = find_journal(self.options.output)
             journal = Journal(path) if path.exists() else None
@@ -174,7 +185,7 @@ class _BatchCommand:
         from modelhub.hub import Hub
         from modelhub.jobs.open_job import open_job
 
-        async with Hub.from_yaml(self.file) as hub:
+        async with Hub.from_yaml(self.file, profile=self.profile) as hub:
             with open_job(hub, self.name, self.options) as job:
                 with stop_on_interrupt(job) as interrupts:
                     async with show_progress(job.progress):
