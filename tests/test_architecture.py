@@ -46,7 +46,7 @@ LEVELS = [
     ["messages.conversation"],
     ["messages.normalize", "messages.tools"],
     ["core.stream", "core.call_options"],
-    ["core.context", "core.sync"],
+    ["core.context", "core.stream_method", "core.sync"],
     ["core.request", "core.row_prompts", "core.row_result"],
     ["core.row_progress"],
     ["core.row_stream"],

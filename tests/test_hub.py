@@ -236,3 +236,17 @@ def test_eventlets_threads_are_refused_by_name(monkeypatch):
     monkeypatch.setattr(_sync, "background", _sync.BackgroundLoop())
     with pytest.raises(RuntimeError, match="eventlet has replaced this process's threads"):
         Hub.from_dict(CONFIG).get("one").sync("hi")
+
+
+async def test_stream_is_a_method_and_says_whether_a_call_streams():
+    """Agent frameworks look at `model.stream` before they call, as at a provider's, which is a bool."""
+    models = {
+        "plain": {"provider": "scripted", "reply": "one two"},
+        "streamed": {"provider": "scripted", "stream": True},
+    }
+    async with Hub.from_dict({"version": 1, "models": models}) as hub:
+        assert (bool(hub.get("plain").stream), bool(hub.get("streamed").stream)) == (False, True)
+        tagged = hub.get("plain").with_tags(job="7")
+        assert not tagged.stream
+        assert (await (await tagged.stream("hi")).final()).text == "one two"
+        assert (await (await hub.get("plain").stream("hi")).final()).text == "one two"

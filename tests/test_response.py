@@ -119,3 +119,11 @@ def test_usage_adds_up_and_an_unknown_cost_stays_unknown():
     assert (total.cache_read_tokens, total.reasoning_tokens, total.estimated) == (1, 3, False)
     total.add(ChatUsage(1, 1, estimated=True))
     assert (total.cost, total.estimated) == (None, True)
+
+
+def test_usage_takes_what_agent_frameworks_say_of_it():
+    """The type and metadata of AgentScope's usage are accepted; without metadata the record has no such key."""
+    usage = ChatUsage(input_tokens=1, output_tokens=2, time=0.5, type="chat", metadata={"trace": "7"})
+    assert (usage.metadata, usage["metadata"], usage.type) == ({"trace": "7"}, {"trace": "7"}, "chat")
+    assert ChatUsage(1, 2).metadata is None
+    assert "metadata" not in ChatUsage(1, 2)

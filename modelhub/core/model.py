@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
 
@@ -26,6 +26,7 @@ from modelhub.core.request import ChatRequest, Messages, ToolChoiceOption, Tools
 from modelhub.core.response import ChatResponse
 from modelhub.core.row_mapping import RowMapping
 from modelhub.core.stream import ChatStream, Reply
+from modelhub.core.stream_method import StreamMethod
 from modelhub.core.sync import SyncStream, run_sync
 from modelhub.core.tracebacks import trim_traceback
 from modelhub.messages.files import has_files, read_files
@@ -339,13 +340,22 @@ class StreamingCalls:
             **kwargs: Any,
         ) -> Awaitable[ChatStream[ModelT]]: ...
 
-    def stream(self, *args: Any, **kwargs: Any) -> Awaitable[ChatStream]:
-        """Make a call that streams, whatever the file says: `async for snapshot in await chain.stream(messages): ...`.
+        def stream(self, *args: Any, **kwargs: Any) -> Awaitable[ChatStream]:
+            """Make a call that streams: `async for snapshot in await chain.stream(messages): ...`."""
 
-        What goes in and what is raised is the same as for the call itself.
-        """
-        call: Callable[..., Awaitable[ChatStream]] = self  # type: ignore[assignment] # it is mixed into a model
-        return call(*args, stream=True, **kwargs)
+    else:
+
+        @property
+        def stream(self) -> StreamMethod:
+            """Make a call that streams, whatever the file says: `async for reply in await chain.stream(messages): ...`.
+
+            What goes in and what is raised is the same as for the call itself.
+            """
+            return StreamMethod(self)
+
+        @stream.setter
+        def stream(self, streams: bool) -> None:
+            self.streams = streams
 
 
 class Layer(ChatModelBase):

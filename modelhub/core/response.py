@@ -60,6 +60,7 @@ class ChatUsage(LazyRecord):
 
     `time` is in seconds from just before the request. `cost` is in US dollars, a Decimal (its JSON form, under the key
     "cost", is text), or None where no price is known. `estimated` marks figures the vendor did not give.
+    `metadata` is what an application passes; only then the key is there.
     """
 
     stored_types: ClassVar[Mapping[str, Any]] = {"cost": str | None}
@@ -86,12 +87,14 @@ class ChatUsage(LazyRecord):
         reasoning_tokens: int = 0,
         cost: Decimal | str | None = None,
         estimated: bool = False,
+        type: Literal["chat"] = "chat",  # noqa: A002 - the seed's name
+        metadata: Any = None,
     ) -> None:
         super().__init__(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             time=time,
-            type="chat",
+            type=type,
             cache_read_tokens=cache_read_tokens,
             cache_write_tokens=cache_write_tokens,
             cache_write_1h_tokens=cache_write_1h_tokens,
@@ -99,6 +102,13 @@ class ChatUsage(LazyRecord):
             cost=None if cost is None else str(cost),
             estimated=estimated,
         )
+        if metadata is not None:
+            self["metadata"] = metadata
+
+    @property
+    def metadata(self) -> Any:
+        """What the application keeps with the figures, if anything; the key is only there if so."""
+        return self.get("metadata")
 
     @property
     def total_tokens(self) -> int:
