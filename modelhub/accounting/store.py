@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.engine.interfaces import DBAPICursor
 
-from modelhub.accounting.bulk_insert import BulkInsert
+from modelhub.accounting.bulk_insert import make_insert
 from modelhub.accounting.database import LedgerDatabase
 from modelhub.accounting.location import LedgerError
 from modelhub.accounting.record import AttemptUsage, UsageRecord
@@ -40,7 +40,7 @@ class Store:
         last_batch = select(func.max(tables.calls.c.batch))
         self.lock_statement = str(lock.compile(dialect=dialect))
         self._batch_statement = str(last_batch.compile(dialect=dialect))
-        self._calls, self._attempts = BulkInsert(tables.calls, dialect), BulkInsert(tables.attempts, dialect)
+        self._calls, self._attempts = make_insert(tables.calls, dialect), make_insert(tables.attempts, dialect)
         self._write_time = partial(UtcTime().process_bind_param, dialect=dialect)
         self._write_cost = partial(ExactDecimal().process_bind_param, dialect=dialect)
 
