@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from modelhub.accounting.location import LedgerError, LedgerLocation
 from modelhub.core.process import register_at_fork
+from modelhub.core.tracebacks import drop_traceback
 
 __all__ = ["LedgerDatabase", "RejectedRecord"]
 
@@ -92,9 +93,10 @@ class LedgerDatabase(ABC):
         try:
             yield
         except (SQLAlchemyError, self.driver_error) as error:
+            drop_traceback(error)  # the driver's frames hold the password
             failure = self._translate(error)
-        if failure is not None:  # not inside of the handler: the driver's frames hold the password
-            raise failure
+        if failure is not None:
+            raise failure from None
 
     def _translate(self, error: Exception) -> Exception:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error

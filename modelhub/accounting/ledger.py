@@ -41,9 +41,7 @@ BACKPRESSURE = 0.005  # the longest time in seconds that a call waits for the wr
 WRITER_TIMEOUT = 5.0  # seconds to wait for another process's lock, in the writer thread
 CALL_TIMEOUT = 0.002  # the same, where a call waits
 EXIT_TIMEOUT = 1.0  # the same, when the process exits
-SYNCHRONOUS_WAIT = (
-    0.1  # the longest time that a call waits for a database over the network, if it is to be written first
-)
+SYNCHRONOUS_WAIT = 0.1  # the longest time that a call waits for a database over the network, with a batch of 1
 STALL_TIME = 0.05  # a database over the network that takes longer for a batch is not waited for
 MAX_PAUSE = 30.0  # seconds between two attempts to write
 
@@ -290,6 +288,8 @@ class Ledger:
                 self._writing = sum(map(len, unwritten))
         except LedgerError as error:
             self._queue.extendleft(event for part in reversed(unwritten) for event in reversed(part))
+            while len(self._queue) > MAX_PENDING:
+                self._drop_oldest()
             self._is_locked = error.locked
             if not self._is_locked or timeout > CALL_TIMEOUT:
                 self._mark_failed(error)
