@@ -21,6 +21,7 @@ def list_warnings(plan: Plan) -> list[str]:
         *_warn_long_timeout(plan),
         *_warn_left_out(plan),
         *_warn_own_keys(plan),
+        *_warn_keys_share_limit(plan),
     ]
 
 
@@ -95,6 +96,18 @@ def _warn_left_out(plan: Plan) -> Iterator[str]:
         for parameter, reason in member.find_unsupported(plan).items():
             if parameter in asked:
                 yield f"`{parameter}` of `ask` {consequence} for {name}: {reason}"
+
+
+def _warn_keys_share_limit(plan: Plan) -> Iterator[str]:
+    """Warn of keys of one model that name the same limit: it is paused for all when one is rate limited."""
+    limits: dict[str, list[str]] = {}
+    for member in plan.configured:
+        if member.key is not None and isinstance(limit := member.get_layer("limit"), str):
+            limits.setdefault(f"{limit} for {member.name}", []).append(member.key)
+    for name, keys in limits.items():
+        if len(shared := list(dict.fromkeys(keys))) > 1:
+            limit = name.partition(" for ")[0]
+            yield f"{join_names(shared)} share limit {limit}: a rate limit of one pauses all; give each its own `limit`"
 
 
 def _warn_own_keys(plan: Plan) -> Iterator[str]:

@@ -75,6 +75,21 @@ def test_arms_are_shown_with_their_shares(run, config):
     assert [(member["number"], member.get("share")) for member in members] == [(1, 0.75), (1, 0.25), (1, 0), (2, None)]
 
 
+def test_keys_that_share_a_named_limit_are_warned_of(run, config):
+    """A vendor's rate limit pauses a named limit for all; keys whose limit is described have one each."""
+    text = """
+version: 1
+limits: {tier: {concurrency: 4}}
+models:
+  gpt: {provider: openai, model_name: m, limit: LIMIT, keys: [{api_key: a}, {api_key: b, name: spare}]}
+"""
+    warning = "gpt#1 and gpt#spare share limit tier: a rate limit of one pauses all"
+    config.write_text(text.replace("LIMIT", "tier"))
+    assert warning in run("explain", "gpt").stdout
+    config.write_text(text.replace("LIMIT", "{concurrency: 4}"))
+    assert warning not in run("explain", "gpt").stdout
+
+
 def test_a_chain_says_what_a_hop_costs_that_loses_the_prompt_cache(run, config):
     """The prompt is read from the first model's cache, and in full by the next one."""
     config.write_text(
