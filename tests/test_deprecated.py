@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 from modelhub import RateLimited
+from modelhub.core.errors import RetryRule
 
 MOVED = {
     "blocks": ["TextBlock", "Message"],
@@ -42,3 +43,11 @@ def test_a_name_that_never_was_is_an_attribute_error():
 
     with pytest.raises(AttributeError):
         errors.Nothing
+
+
+def test_former_values_of_the_retry_rule_are_accepted():
+    """With a warning that has the new one; what was never a value is none."""
+    with pytest.warns(DeprecationWarning, match="only if it is the last model"):
+        assert RetryRule("only if nobody is behind") is RetryRule.IF_LAST
+    with pytest.raises(ValueError, match="is not a valid RetryRule"):
+        RetryRule("perhaps")

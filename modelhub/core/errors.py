@@ -317,9 +317,9 @@ class LimitRejected(CallError):
 
 
 class BreakerOpen(CallError):
-    """The model failed lately and is left alone until `retry_after` seconds from now; `__cause__` is its failure."""
+    """The model failed recently and its breaker is open for `retry_after` seconds; `__cause__` is its failure."""
 
-    policy = FailurePolicy("failed lately, left alone for a while")
+    policy = FailurePolicy("failed recently: its breaker is open")
 
 
 class BudgetExceeded(CallError):

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import enum
+import warnings
 from dataclasses import dataclass
 
 __all__ = ["BreakerEffect", "Chargeable", "FailurePolicy", "RetryRule"]
+
+
+_FORMER_VALUES: dict[object, str] = {
+    "only if nobody is behind": "only if it is the last model",
+    "after Retry-After, if short or nobody is behind": "after Retry-After, if that is short or it is the last model",
+}
 
 
 class RetryRule(enum.Enum):
@@ -14,8 +21,16 @@ class RetryRule(enum.Enum):
     NO = "no"
     YES = "yes"
     ONCE = "once"
-    IF_LAST = "only if nobody is behind"
-    AS_ASKED = "after Retry-After, if short or nobody is behind"
+    IF_LAST = "only if it is the last model"
+    AS_ASKED = "after Retry-After, if that is short or it is the last model"
+
+    @classmethod
+    def _missing_(cls, value: object) -> RetryRule | None:
+        """Accept the values of the release before, with a DeprecationWarning."""
+        if (new_value := _FORMER_VALUES.get(value)) is None:
+            return None
+        warnings.warn(f"the value {value!r} of RetryRule is {new_value!r} now", DeprecationWarning, stacklevel=4)
+        return cls(new_value)
 
 
 class BreakerEffect(enum.Enum):

@@ -21,7 +21,7 @@ def leaves_of(error: CallError) -> Iterable[CallError]:
 
 
 def is_cooling_down(error: CallError) -> bool:
-    """Whether *error* says that its model is left alone for a while, and comes back by itself."""
+    """Whether *error* says that its model is cooling down: it may be asked again after a while."""
     if isinstance(error, BreakerOpen):
         cause = error.__cause__
         return not isinstance(cause, CallError) or cause.breaker_effect is not BreakerEffect.OPENS

@@ -20,10 +20,10 @@ MAX_UNBOUNDED_WAIT = 60.0
 
 
 class CooldownStore(Protocol):
-    """Shares over processes how long models are left alone."""
+    """Shares over processes how long models cool down."""
 
     def watch(self, identity: Hashable, state: BreakerState) -> None:
-        """Share how long the model of *identity* is left alone, of which *state* knows."""
+        """Share how long the model of *identity* cools down, of which *state* knows."""
         ...
 
     def listen(self) -> None:

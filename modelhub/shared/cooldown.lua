@@ -1,7 +1,7 @@
--- Until when models are left alone, over all processes: a hash of instants by what identifies the model.
+-- Until when models cool down, over all processes: a hash of instants by what identifies the model.
 --
--- KEYS: the hash. ARGV: the prefix of channels, then for each model that is to be left alone its identity and for how
--- long, in microseconds. The latest of all instants holds. Returns all models that are left alone, likewise.
+-- KEYS: the hash. ARGV: the prefix of channels, then for each model that is to cool down its identity and for how
+-- long, in microseconds. The latest of all instants holds. Returns all models that cool down, likewise.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1e6 + tonumber(time[2])

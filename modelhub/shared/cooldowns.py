@@ -1,4 +1,4 @@
-"""Until when models are left alone: what a vendor answered to one process holds for all."""
+"""Until when models cool down: what a vendor answered to one process holds for all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CooldownClient:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def exchange(self, cooldowns: Sequence[tuple[str, float]]) -> None:
-        """Tell the store for how many seconds models are left alone, and apply what it knows of all."""
+        """Tell the store for how many seconds models cool down, and apply what it knows of all."""
         if self._store.monitor.is_down or self._link.is_closed:
             return  # all is told when the store is back
         task = self._link.loop.create_task(self._exchange(cooldowns))
@@ -55,7 +55,7 @@ class SharedCooldowns:
         self._states: dict[str, weakref.WeakSet[BreakerState]] = {}
 
     def watch(self, identity: Hashable, state: BreakerState) -> None:
-        """Share how long the model of *identity* is left alone, of which *state* knows."""
+        """Share how long the model of *identity* cools down, of which *state* knows."""
         name = hashlib.blake2b(repr(identity).encode(), digest_size=12).hexdigest()
         self._states.setdefault(name, weakref.WeakSet()).add(state)
         state.on_open = partial(self._store.tell_cooldown, name)
@@ -65,12 +65,12 @@ class SharedCooldowns:
         self._store.link()
 
     def apply(self, name: str, seconds: float) -> None:
-        """Leave the model alone for so long, if it is not left alone for longer already."""
+        """Let the model cool down for so long, if it does not for longer already."""
         for state in list(self._states.get(name, ())):
             state.leave_alone(self._store.clock.now() + seconds)
 
     def current(self) -> list[tuple[str, float]]:
-        """Return which models are left alone by this process, and for how many seconds."""
+        """Return which models cool down in this process, and for how many seconds."""
         now = self._store.clock.now()
         return [
             (name, state.until - now)

@@ -56,7 +56,7 @@ class StoreView(Protocol):
         ...
 
     def tell_cooldown(self, name: str, seconds: float) -> None:
-        """Tell all processes that the model *name* is left alone for so long. From any thread."""
+        """Tell all processes that the model *name* cools down for so long. From any thread."""
         ...
 
     def link(self) -> LinkView:

@@ -94,7 +94,7 @@ class SharedStore:
                 asyncio.run_coroutine_threadsafe(link.forget_pool(pool.key), loop)
 
     def tell_cooldown(self, name: str, seconds: float) -> None:
-        """Tell all processes that the model *name* is left alone for so long. From any thread."""
+        """Tell all processes that the model *name* cools down for so long. From any thread."""
         try:
             link: StoreLink | None = self.link()
         except RuntimeError:  # no event loop runs here

@@ -298,7 +298,7 @@ async def test_it_says_why_and_until_when(world):
     await outcomes(model, 1)
     await asyncio.sleep(10)
     with pytest.raises(
-        BreakerOpen, match=r"`m` is left alone after QuotaExhausted; it can be asked again in 5\d\.\d s"
+        BreakerOpen, match=r"the breaker of `m` is open after QuotaExhausted; it can be called again in 5\d\.\d s"
     ) as caught:
         await model("hi")
     assert 50 <= caught.value.retry_after <= 56

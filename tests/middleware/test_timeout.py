@@ -297,7 +297,7 @@ async def test_a_wait_for_a_model_to_come_back_is_within_the_deadline(world, now
     chain = world.chain([{"fail": "RateLimited", "retry_after": 20}, OK])
     with pytest.raises(Exception, match="scripted failure"):
         await chain("hi", deadline=1)
-    with pytest.raises(Exception, match="left alone after RateLimited"):
+    with pytest.raises(Exception, match="open after RateLimited"):
         await chain("hi", deadline=10)
     assert (now(), world.of(Waiting)) == (0, [])
     assert (await chain("hi", deadline=30)).text == "fine"

@@ -1,4 +1,4 @@
-"""Breaker: leave a model alone for a while when it keeps failing.
+"""Breaker: stop calling a model for a while when it keeps failing.
 
 Failures that say the vendor is ill count: enough of them in a row, or too large a share of the last ones, open the
 breaker. A wrong key, an empty account or an unknown model opens it at once, and for longer; a rate limit cools the
@@ -28,7 +28,7 @@ _DOUBLINGS = 32  # of a pause; by then any pause is the longest
 
 
 class Breaker(Layer):
-    """Fails at once while its model is left alone."""
+    """Fails at once while it is open."""
 
     Options = BreakerOptions
 
@@ -53,7 +53,7 @@ class Breaker(Layer):
         return breaker
 
     async def send(self, request: ChatRequest) -> Reply:
-        """The reply, if the model is not left alone. Raises BreakerOpen if it is."""
+        """The reply, if the breaker is closed. Raises BreakerOpen if it is open."""
         if self._cooldowns is not None:
             self._cooldowns.listen()
         probe = self.admit()
@@ -98,7 +98,7 @@ class Breaker(Layer):
             wait = cooldown or self.options.pause
         reason = f" after {state.last_error.kind}" if state.last_error is not None else ""
         raise BreakerOpen(
-            f"`{self.name}` is left alone{reason}; it can be asked again in {wait:.1f} s",
+            f"the breaker of `{self.name}` is open{reason}; it can be called again in {wait:.1f} s",
             model=self.name,
             retry_after=wait,
         ) from state.last_error

@@ -73,14 +73,14 @@ class BreakerState:
     is_shared: bool = False
     """Whether `until` is what the vendor itself answered, or another process has said."""
     on_open: Callable[[float], None] | None = field(default=None, repr=False)
-    """Called with the seconds for which the vendor itself has it left alone, where processes share that."""
+    """Called with the seconds for which the vendor itself has it cool down, where processes share that."""
     lock: threading.Lock = field(default_factory=new_lock, repr=False)
 
     def __post_init__(self) -> None:
         register_at_fork(self)
 
     def leave_alone(self, until: float) -> None:
-        """Leave the model alone until then, as another process has said; a later instant that is known stays."""
+        """Keep the breaker open until then, as another process has said; a later instant that is known stays."""
         with self.lock:
             if until > self.until:
                 self.until, self.is_shared = until, True

@@ -160,7 +160,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         self.sticky.keep(context.tags, self.places.find_number(model), self.services.clock.now())
 
     def falls_back(self, error: CallError) -> bool:
-        """Whether another model is asked after *error*; a model left alone stands for what it is left alone for."""
+        """Whether another model is asked after *error*; an open breaker stands for what it has opened for."""
         reason = error.__cause__ if isinstance(error, BreakerOpen) and error.__cause__ is not None else error
         if isinstance(reason, (DeadlineExceeded, *self._never)):
             return False

@@ -173,7 +173,7 @@ class CallRun:
         return self.context.arm
 
     async def _wait_for_cooldown(self, refused: Mapping[int, CallError]) -> Iterable[int]:
-        """Wait until the first of the models that are left alone comes back; gives whom to ask again, if anybody."""
+        """Wait until the first of the models that cool down may be asked again; return which to ask, if any."""
         alone = [leaf for error in refused.values() for leaf in leaves_of(error) if is_cooling_down(leaf)]
         if self.request.has_fallback or not alone:
             return ()

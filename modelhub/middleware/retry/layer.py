@@ -123,7 +123,7 @@ class Retry(Layer):
 
 
 def _is_unauthorized(failure: CallError) -> bool:
-    """Return whether the vendor refuses the key: now, or before the model was left alone for that."""
+    """Return whether the vendor refuses the key: now, or before its breaker opened for that."""
     reason = failure.__cause__ if isinstance(failure, BreakerOpen) else failure
     return isinstance(reason, AuthenticationFailed)
 
