@@ -225,10 +225,10 @@ class SpendingBudgets:
             ]
         try:
             reservation = await store.reserve(claims)
-        except BudgetStoreDownError:
+        except BudgetStoreDownError as error:
             names = ", ".join(f"`{budget.name}`" for budget, _, _ in reservations)
             why = f"what is left of the budget {names} is not known while the shared store is down"
-            raise BudgetExceeded(f"{why} (`when_down.budgets: refuse`)") from None
+            raise BudgetExceeded(f"{why} (`when_down.budgets: refuse`; {error})") from None
         for (budget, account_key, amount), state in zip(reservations, reservation.states, strict=False):
             account = budget.get_account(account_key, now)
             account.seen_spent = budget.from_units(state.spent)

@@ -151,5 +151,5 @@ class SharedBudgets:
             except StoreUnavailableError as error:
                 self._store.monitor.set_down(str(error))
         if self._store.options.when_down.budgets == "refuse":
-            raise BudgetStoreDownError
+            raise BudgetStoreDownError(self._store.monitor.reason)
         return client.reserve_nothing(claims)

@@ -58,6 +58,11 @@ class HealthMonitor:
         """Replace the lock in a forked child."""
         self._lock = threading.Lock()
 
+    @property
+    def reason(self) -> str:
+        """Which store is down, and why, for the message of an error."""
+        return f"{self._address} is down: {self._error}"
+
     def set_down(self, error: str) -> None:
         """Record that the store could not be reached, because of *error*."""
         with self._lock:

@@ -92,14 +92,15 @@ class StandIn:
 
     def _make_local_pool(self) -> RateLimitPool:
         pool, store = self._pool, self._pool.store
-        mode, parts = store.options.when_down.limits, 1
+        mode, parts, reason = store.options.when_down.limits, 1, store.monitor.reason
         if mode == "refuse":
-            raise pool.rejected("is not known while the shared store is down (`when_down.limits: refuse`)")
+            raise pool.rejected(f"is not known while the shared store is down (`when_down.limits: refuse`; {reason})")
         if mode == "split":
             counted = max(store.options.replicas or 0, store.replicas or 0)
             if not counted:
                 raise pool.rejected(
-                    "is not known while the shared store is down, nor how many processes share it (set `replicas`)"
+                    "is not known while the shared store is down, nor how many processes share it "
+                    f"(set `replicas`; {reason})"
                 )
             parts = counted
         local = RateLimitPool(pool.name, self._divide(parts), store.clock)
