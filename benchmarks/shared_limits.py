@@ -36,6 +36,7 @@ from modelhub.shared.store import SharedStore
 PROCESSES, TASKS = 4, 20
 PERIOD = 2.0
 REQUESTS, TOKENS = 100, 20_000
+START_SECONDS = 4.0  # in which all processes are ready
 MODES = {
     "requests": ({"requests": "100/2s"}, (0, 0)),
     "tokens": ({"tokens": "20000/2s"}, (50, 2000)),
@@ -83,15 +84,17 @@ def make_pool(url: str, number: int, options: dict[str, object], lease: float = 
 # -- the processes -------------------------------------------------------------------------------------------------
 
 
-def work_on_rate(url: str, counter: str, mode: str, number: int, seconds: float) -> None:
+def work_on_rate(url: str, counter: str, mode: str, number: int, begins: float, seconds: float) -> None:
     """Send requests to the counter as fast as the limit admits, from twenty tasks."""
 
     async def run() -> None:
         options, (least, most) = MODES[mode]
         pool, chance = make_pool(url, number, options), random.Random(number)
         waits: list[float] = []
-        ends = time.monotonic() + seconds
         _, writer = await asyncio.open_unix_connection(counter)
+        await pool.refresh()
+        await asyncio.sleep(max(0.0, begins - time.monotonic()))
+        ends = begins + seconds
 
         async def work() -> None:
             while time.monotonic() < ends:
@@ -224,7 +227,9 @@ def measure_rates(url: str, seconds: float, verdicts: Verdicts) -> None:
     """Four processes of twenty tasks: windows, use, fairness and waits."""
     for mode in MODES:
         print(f"{mode}: {PROCESSES} processes of {TASKS} tasks, every other clock a second ahead")
-        counter = asyncio.run(count(work_on_rate, [(mode, number, seconds) for number in range(PROCESSES)], url))
+        begins = time.monotonic() + START_SECONDS
+        arguments = [(mode, number, begins, seconds) for number in range(PROCESSES)]
+        counter = asyncio.run(count(work_on_rate, arguments, url))
         judge_use(mode, sorted(counter.arrivals), seconds, verdicts)
         judge_fairness(sorted(counter.arrivals), max(counter.longest), seconds, verdicts)
 

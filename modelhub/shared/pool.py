@@ -342,7 +342,7 @@ def _find_span(rate: Rate) -> float:
     What is admitted a period apart comes closer together at the vendor's if the store's first answer was under way
     longer than the second.
     """
-    return max(Window(rate.amount, rate.period).span, rate.period + min(0.05, 0.1 * rate.period))
+    return max(Window(rate.amount, rate.period).span, rate.period + min(0.065, 0.1 * rate.period))
 
 
 def _words(what: str) -> str:
