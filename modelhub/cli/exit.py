@@ -14,7 +14,7 @@ class Exit(enum.IntEnum):
     FAILED = 1
     """The call failed, or its output could not be written; `batch`: rows failed; `drill`: a fault was not survived."""
     USAGE = 2
-    """The command line is wrong; `batch`: the job cannot begin."""
+    """The command line is wrong; `batch`: the job cannot begin or go on."""
     CONFIG = 3
     """The file is missing or invalid, or has no entry of that name."""
     NOT_CONFIGURED = 4
@@ -37,7 +37,7 @@ EPILOG = """\b
 Exit status:
     0  success
     1  the call failed; batch: rows failed; drill: a fault was not survived; diff: something changes
-    2  the command line is wrong; batch: the job cannot begin
+    2  the command line is wrong; batch: the job cannot begin or go on
     3  the file is missing or invalid, or has no entry of that name
     4  check --strict: a model is not configured
   130  interrupted

@@ -18,6 +18,7 @@ __all__ = ["FORMATS", "find_format", "make_writer", "open_reader"]
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 """The formats by the ending of a file's name."""
 _encode_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_MAX_INTEGER = 2**63 - 1  # of a column of whole numbers
 _TYPES: tuple[tuple[type, str], ...] = ((bool, "bool"), (int, "int"), (float, "float"), (str, "text"))
 
 
@@ -110,6 +111,8 @@ def _find_type(value: Any) -> str:
     """Return the type of a JSON value; "" for null."""
     if value is None:
         return ""
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        return "json"
     return next((kind for type_, kind in _TYPES if isinstance(value, type_)), "json")
 
 
@@ -125,8 +128,8 @@ class JsonlWriter:
     """Writes each row as a JSON object on a line."""
 
     def __init__(self, path: Path) -> None:
-        # What an input in another encoding held must not stop the job.
-        self._file = path.open("w", encoding="utf-8", errors="replace", newline="\n")
+        # What UTF-8 cannot hold must not stop the job; written so, it is an escape of JSON.
+        self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Write *row*; dates and the like as text."""
@@ -189,7 +192,7 @@ class CsvWriter:
     """Writes rows as CSV, with a first line that names the *columns*; lists and mappings are written as JSON."""
 
     def __init__(self, path: Path, columns: Mapping[str, Any]) -> None:
-        self._file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
         self._columns = list(columns)
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._writer.writerow(self._columns)

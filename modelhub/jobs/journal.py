@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -135,23 +136,30 @@ class Journal:
 
         Answers *of_batch* end the part of their rows in a batch.
         """
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.executemany(
-            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
-            [
-                (
-                    key,
-                    answer.has_failed,
-                    _encode_json(answer.columns),
-                    None if answer.cost is None else str(answer.cost),
-                    answer.output_tokens,
-                )
-                for key, answer in answers
-            ],
-        )
-        if of_batch:
-            self._database.executemany("DELETE FROM batch_rows WHERE key = ?", [(key,) for key, _ in answers])
-        self._database.execute("COMMIT")
+        stored = [
+            (
+                key,
+                answer.has_failed,
+                _encode_json(answer.columns),
+                None if answer.cost is None else str(answer.cost),
+                answer.output_tokens,
+            )
+            for key, answer in answers
+        ]
+        with self._write():
+            self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", stored)
+            if of_batch:
+                self._database.executemany("DELETE FROM batch_rows WHERE key = ?", [(key,) for key, _ in answers])
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """Write in one transaction what is written inside. Raises JobError if that fails, such as on a full disk."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise JobError(f"{self._path}: the journal cannot be written: {error}") from error
 
     def sum_totals(self) -> JournalTotals:
         """Return what all answers come to."""
@@ -164,19 +172,19 @@ class Journal:
     # -- batches of the vendors ------------------------------------------------------------------------------------
 
     def add_batch(self, batch: StoredBatch, rows: Sequence[tuple[bytes, Any]]) -> None:
-        """Write *batch* and its *rows*, keys with messages; a row of another batch stays there."""
-        execute = self._database.execute
-        execute("BEGIN IMMEDIATE")
-        execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (batch.id, batch.model, batch.begun.isoformat(), batch.name))
-        self._database.executemany(
-            "INSERT INTO batch_rows VALUES (?, ?, ?, ?)",
-            [(key, batch.id, number, _encode_json(messages)) for number, (key, messages) in enumerate(rows)],
-        )
-        execute("COMMIT")
+        """Write *batch* and its *rows*, keys with messages, none of which is in another batch."""
+        stored = (batch.id, batch.model, batch.begun.isoformat(), batch.name)
+        with self._write():
+            self._database.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", stored)
+            self._database.executemany(
+                "INSERT INTO batch_rows VALUES (?, ?, ?, ?)",
+                [(key, batch.id, number, _encode_json(messages)) for number, (key, messages) in enumerate(rows)],
+            )
 
     def name_batch(self, batch_id: str, name: str) -> None:
         """Note the vendor's *name* for a batch."""
-        self._database.execute("UPDATE batches SET name = ? WHERE id = ?", (name, batch_id))
+        with self._write():
+            self._database.execute("UPDATE batches SET name = ? WHERE id = ?", (name, batch_id))
 
     def list_batches(self) -> list[StoredBatch]:
         """Return the batches that are not done."""
@@ -194,10 +202,9 @@ class Journal:
 
     def remove_batch(self, batch_id: str) -> None:
         """Forget a batch that is done, and the rows to which it gave no answer."""
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.execute("DELETE FROM batch_rows WHERE batch = ?", (batch_id,))
-        self._database.execute("DELETE FROM batches WHERE id = ?", (batch_id,))
-        self._database.execute("COMMIT")
+        with self._write():
+            self._database.execute("DELETE FROM batch_rows WHERE batch = ?", (batch_id,))
+            self._database.execute("DELETE FROM batches WHERE id = ?", (batch_id,))
 
     def close(self) -> None:
         """Close the file, and take its write-ahead log into it."""

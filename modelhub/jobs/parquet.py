@@ -97,10 +97,21 @@ class ParquetWriter:
 
     def _write_group(self) -> None:
         rows, self._rows = self._rows, []
-        self._file.write_table(self._pyarrow.Table.from_pylist(rows, schema=self._schema))
+        try:
+            table = self._pyarrow.Table.from_pylist(rows, schema=self._schema)
+        except UnicodeEncodeError:  # text that UTF-8 cannot hold must not stop the job
+            table = self._pyarrow.Table.from_pylist([_escape_surrogates(row) for row in rows], schema=self._schema)
+        self._file.write_table(table)
 
     def close(self) -> None:
         """Write the last group, and what makes the file complete."""
         if self._rows:
             self._write_group()
         self._file.close()
+
+
+def _escape_surrogates(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }

@@ -12,6 +12,8 @@ import pytest
 from benchmarks.job_kills import CountingServer
 from modelhub import Hub
 from modelhub.cli.exit import Exit
+from modelhub.jobs.answer import Answer
+from modelhub.jobs.errors import JobError
 from modelhub.jobs.journal import Journal
 from modelhub.jobs.open_job import open_job
 from modelhub.jobs.plan import JobOptions
@@ -197,6 +199,26 @@ def test_rows_that_cannot_be_asked_fail_with_their_line(job, tmp_path):
     assert errors[4].startswith("InvalidRequest: line 6 is neither an object nor text nor a list of messages")
     assert "InvalidRequest: messages" in errors[5]
     assert "line 3 is not JSON" in result.stderr
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_text_and_numbers_that_a_format_cannot_hold_do_not_stop_the_job(job, tmp_path, ending):
+    """A lone surrogate, and a whole number of more than 64 bits."""
+    pytest.importorskip("pyarrow")
+    (tmp_path / "rows.jsonl").write_text(
+        '{"text": "a", "x": "\\ud800", "n": 1}\n{"text": "b", "n": 99999999999999999999}'
+    )
+    result = job("--prompt", "Say {text}", output=f"out.{ending}")
+    assert result.exit_code == Exit.OK
+    assert "2 answered, 0 failed" in result.stderr
+
+
+def test_a_journal_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
+    """Whatever SQLite says of it."""
+    journal = Journal(tmp_path / "out.jsonl.journal")
+    journal.close()
+    with pytest.raises(JobError, match=r"out\.jsonl\.journal: the journal cannot be written: "):
+        journal.add([(b"key", Answer({}, has_failed=False, cost=None))])
 
 
 def test_a_row_may_be_a_prompt_or_messages(job, tmp_path, server):
