@@ -282,8 +282,9 @@ def migrate(connection: Connection) -> None:
         raise ValueError(f"it has version {version}, but this release only knows versions up to {current}")
     if version == current:
         return
-    if version == 0 and tables.ledger.schema is not None:
-        connection.execute(CreateSchema(tables.ledger.schema, if_not_exists=True))
+    schema = tables.ledger.schema
+    if schema is not None and not inspect(connection).has_schema(schema):  # whoever may not create it may use it
+        connection.execute(CreateSchema(schema))
     for migration in MIGRATIONS[version:]:
         _apply(connection, tables, migration, is_new=version == 0)
     connection.execute(delete(tables.ledger))

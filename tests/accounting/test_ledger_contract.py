@@ -420,6 +420,22 @@ def test_an_empty_ledger_has_no_calls(ledger):
 # -- a database over the network ---------------------------------------------------------------------------------------
 
 
+def test_a_user_who_may_not_create_the_schema_may_use_one_that_is_there(remote):
+    """It is made for him beforehand, and he owns it."""
+    remote.execute("DROP ROLE IF EXISTS app")
+    remote.execute("CREATE ROLE app LOGIN PASSWORD 'app'")
+    target = remote.url.rpartition("@")[2]
+    location = parse_location(f"postgresql://app:app@{target}")
+    with pytest.raises(LedgerError, match="permission denied for database"):
+        Store(open_database(location), 5.0)
+    remote.execute("CREATE SCHEMA modelhub AUTHORIZATION app")
+    with hub_of(location.url) as hub:
+        ask(hub)
+    assert query_report(location)["m"].calls == 1
+    remote.execute("DROP SCHEMA modelhub CASCADE")
+    remote.execute("DROP ROLE app")
+
+
 def test_a_connection_that_was_lost_meanwhile_is_made_again_silently(remote, caplog):
     """Idle ones are closed by many a network: that is no failure."""
     hub = hub_of(remote.url)
