@@ -44,6 +44,9 @@ $(VENV)-docs/.ready: requirements-docs.lock
 	@$(VENV)-docs/bin/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements-docs.lock
 	@touch $@
 
+test-ray: ## the tests under Ray, which CI leaves out: two workers, one limit, a killed actor
+	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-ray LOCK=requirements-ray.lock TESTS="tests/ray -n 0"
+
 docs: $(VENV)-docs/.ready ## build the documentation into site/; to read it while writing: .venv-docs/bin/mkdocs serve
 	@NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet
 
@@ -71,9 +74,10 @@ lock: $(READY) ## bring the files requirements*.lock up to date
 	@$(COMPILE) $(EXTRAS) --group dev -o requirements.lock
 	@$(COMPILE) $(EXTRAS) --group hosts --constraint requirements.lock -o requirements-hosts.lock
 	@$(COMPILE) $(EXTRAS) $(FRAMEWORKS) --group integrations -o requirements-integrations.lock
+	@$(COMPILE) $(EXTRAS) --extra ray --group ray --constraint requirements.lock -o requirements-ray.lock
 	@$(COMPILE) --group docs -o requirements-docs.lock
 
 clean: ## remove the virtual environments and caches
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup run lint test pytest test-hosts test-integrations docs dist bench fix lock clean
+.PHONY: help setup run lint test pytest test-hosts test-integrations test-ray docs dist bench fix lock clean

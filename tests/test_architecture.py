@@ -86,7 +86,7 @@ LEVELS = [
     ["assembly"],
     ["live_config"],
     ["hub"],
-    ["integrations.*"],
+    ["integrations.*", "ray"],
     ["jobs.*"],
     ["testing.*"],
     ["cli.*"],

@@ -23,7 +23,7 @@ from typing import Any
 from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
 
-__all__ = ["Journal", "JournalTotals", "StoredBatch", "find_journal"]
+__all__ = ["Journal", "JournalTotals", "StoredBatch", "find_journal", "read_answers"]
 
 _VERSION = 1
 _SCHEMA = (
@@ -209,6 +209,24 @@ class Journal:
     def close(self) -> None:
         """Close the file, and take its write-ahead log into it."""
         self._database.close()
+
+
+def read_answers(path: Path, keys: Iterable[bytes]) -> dict[bytes, Answer]:
+    """Return the answers for *keys* in the journal at *path*, which is not changed.
+
+    Raises sqlite3.OperationalError while the process that it belongs to has it.
+    """
+    wanted = list(dict.fromkeys(keys))
+    marks = ",".join("?" * len(wanted))
+    database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=0)
+    try:
+        rows = database.execute(
+            f"SELECT key, failed, columns, cost, output_tokens, 0 FROM answers WHERE key IN ({marks})",  # noqa: S608
+            wanted,
+        ).fetchall()
+    finally:
+        database.close()
+    return {key: _load_answer(*stored) for key, *stored in rows}
 
 
 def _load_answer(failed: int, columns: str, cost: str | None, output_tokens: int, is_new: int) -> Answer:

@@ -1,0 +1,178 @@
+"""Rows of a Ray dataset, each asked once, by a hub in each actor (extra `ray`).
+
+    import ray
+    from modelhub.ray import ChatRows
+
+    answers = ray.data.read_parquet("reviews").map_batches(
+        ChatRows,
+        fn_constructor_kwargs={"name": "primary", "config": "models.yaml", "prompt": "Name the topic: {text}"},
+        concurrency=2,
+        batch_size=64,
+    )
+    answers.write_parquet("topics")
+
+Ray schedules the actors and retries their batches. Each actor makes its hub when it has its first batch. With `shared:`
+in the file (extra `redis`), all of them keep to the same limits and budgets. With `journal=`, a folder that all of them
+see, what was answered is not asked again: neither when an actor dies, nor in another run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from modelhub.core.errors import CallError
+from modelhub.core.row_prompts import RowPrompts
+from modelhub.hub import Hub
+from modelhub.jobs.answer import Answer, format_error, make_answer
+from modelhub.jobs.journal import Journal, read_answers
+from modelhub.jobs.keys import RowKeys, describe_entries
+
+__all__ = ["ChatRows"]
+
+
+class ChatRows:
+    """A callable class for `map_batches`: it asks the chain or model *name* once for each row.
+
+    *config* is the path of the file or a dict of its structure; `$MODELHUB_CONFIG` or ./models.yaml if not given.
+    *prompt* is a template with the columns, such as `"Summarise: {text}"`; without it, a row has a column `prompt` or
+    `messages`. *system* is the system message, *concurrency* how many calls of one actor are under way at a time.
+    *structured_model* is a pydantic class or a JSON Schema. Further keywords are parameters of every call.
+
+    The columns that are added are `answer` (text), `output` (JSON, with *structured_model*), `error` (why the row
+    failed, or None: a failed row does not stop the others), `model`, `finish_reason`, `input_tokens`, `output_tokens`,
+    `cost` (US dollars, None if unknown) and `key`, which tells rows apart whose answers may differ.
+
+    *journal* is a folder that keeps the answers. Failed rows are asked again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        *,
+        prompt: str | None = None,
+        system: str | None = None,
+        concurrency: int = 16,
+        structured_model: Any = None,
+        journal: str | os.PathLike[str] | None = None,
+        **parameters: Any,
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._prompts = RowPrompts(prompt, system)
+        self._concurrency = concurrency
+        self._structured_model = structured_model
+        self._parameters = parameters
+        self._folder = None if journal is None else Path(journal)
+        self._runner: asyncio.Runner | None = None
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Return *batch*, columns by name, with the columns of the answers.
+
+        Raises ConfigError for a wrong file, and UnknownModel for a name that it does not have.
+        """
+        if self._runner is None:
+            self._open()
+        columns = {name: _to_list(values) for name, values in batch.items()}
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        assert self._runner is not None  # noqa: S101 - `_open` has made it
+        answers = self._runner.run(self._answer(rows))
+        return {**columns, **{name: [answer[name] for answer in answers] for name in (answers[0] if answers else ())}}
+
+    def _open(self) -> None:
+        is_dict = isinstance(self._config, Mapping)
+        self._hub = Hub.from_dict(self._config) if is_dict else Hub.from_yaml(self._config)  # type: ignore[arg-type]
+        self._hub.get(self._name)
+        self._keys = RowKeys(describe_entries(self._hub.loaded, self._name), self._parameters, self._structured_model)
+        self._own: Journal | None = None
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._own = Journal(self._folder / f"{uuid4().hex}.journal")
+        self._runner = asyncio.Runner()
+
+    def close(self) -> None:
+        """Close the hub and the journal. An actor need not: they end with its process."""
+        if self._runner is not None:
+            self._runner.run(self._hub.aclose())
+            self._runner.close()
+            self._runner = None
+            if self._own is not None:
+                self._own.close()
+
+    async def _answer(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the added columns of each of *rows*, and put new answers into the journal."""
+        keys = [self._make_key(row) for row in rows]
+        known = {
+            key: answer for key, answer in self._find([key for key in keys if key]).items() if not answer.has_failed
+        }
+        open_rows = {key: row for key, row in zip(keys, rows, strict=True) if key is not None and key not in known}
+        asked = await self._ask(open_rows)
+        if self._own is not None:
+            self._own.add(list(asked.items()))
+        return [
+            {
+                **({**known, **asked}[key].columns if key is not None else self._describe_wrong(row)),
+                "key": key and key.hex(),
+            }
+            for key, row in zip(keys, rows, strict=True)
+        ]
+
+    def _make_key(self, row: dict[str, Any]) -> bytes | None:
+        """Return the key of *row*, or None if there is nothing in it that can be asked."""
+        try:
+            return self._keys.make_key(self._prompts.make_messages(row))
+        except CallError:
+            return None
+
+    def _describe_wrong(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._prompts.make_messages(row)
+        except CallError as error:
+            empty = {
+                "answer": None,
+                "model": None,
+                "finish_reason": None,
+                "input_tokens": 0,
+                "output_tokens": 0,
+                "cost": 0.0,
+            }
+            output = {} if self._structured_model is None else {"output": None}
+            return {**empty, **output, "error": format_error(error)}
+        raise AssertionError("only rows without a key come here")
+
+    def _find(self, keys: list[bytes]) -> dict[bytes, Answer]:
+        """Return the answers in the journals of this actor and of those that have ended."""
+        if self._folder is None or self._own is None or not keys:
+            return {}
+        found = self._own.find(keys)
+        for path in self._folder.glob("*.journal"):
+            try:
+                found = read_answers(path, keys) | found
+            except sqlite3.OperationalError:
+                continue  # its actor lives, and answers other rows
+        return found
+
+    async def _ask(self, rows: Mapping[bytes, dict[str, Any]]) -> dict[bytes, Answer]:
+        structure = {} if self._structured_model is None else {"structured_model": self._structured_model}
+        messages = [self._prompts.make_messages(row) for row in rows.values()]
+        results = self._hub.get(self._name).map(
+            ({"messages": message} if not isinstance(message, str) else message for message in messages),
+            concurrency=self._concurrency,
+            ordered=True,
+            **structure,
+            **self._parameters,
+        )
+        answers = [make_answer(result, has_output=bool(structure)) async for result in results]
+        return dict(zip(rows, answers, strict=True))
+
+
+def _to_list(values: Sequence[Any]) -> list[Any]:
+    """Return the values of a column as Python's own; Ray hands them over as arrays of numpy."""
+    to_list = getattr(values, "tolist", None)
+    return list(values) if to_list is None else to_list()
