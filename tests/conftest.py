@@ -12,6 +12,10 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
+from modelhub.testing.pytest_plugin import fault_server, hub_faults
+
+__all__ = ["fault_server", "hub_faults"]
+
 # Two workers and a few hundred child processes would each compile the package and the tests again.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

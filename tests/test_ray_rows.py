@@ -11,8 +11,6 @@ from modelhub import UnknownModel
 from modelhub.ray import ChatRows
 from modelhub.testing import reroute_config
 
-pytest_plugins = ["modelhub.testing.pytest_plugin"]
-
 CONFIG = {
     "version": 1,
     "models": {

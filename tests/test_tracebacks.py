@@ -194,7 +194,7 @@ async def test_a_plug_ins_frame_in_what_was_mended_keeps_no_stream_alive(models)
 
     gc.disable()
     try:
-        with pytest.warns(ResourceWarning, match="<ChatStream abandoned> was never read to its end"):
+        with pytest.warns(ResourceWarning, match="was never read to its end nor closed"):
             await forget()
     finally:
         gc.enable()

@@ -11,8 +11,6 @@ import pytest
 from modelhub.cli.exit import Exit
 from modelhub.testing import reroute_config
 
-pytest_plugins = ["modelhub.testing.pytest_plugin"]
-
 
 def test_the_answer_goes_to_standard_output_and_the_rest_to_standard_error(run):
     """Standard output has the answer and nothing else."""
