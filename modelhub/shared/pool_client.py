@@ -133,7 +133,7 @@ class PoolClient:
             except BaseException:
                 self._keep(operations)
                 raise
-            self._receive(reply, batch, known_epoch)
+            self._receive(json.loads(reply), batch, known_epoch)
 
     def _make_settings(self) -> str:
         if self._version != self.pool.version:
