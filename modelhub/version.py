@@ -1,6 +1,6 @@
 """The version of the package, and the name that it is installed by."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 DISTRIBUTION = "modelhub-chains"
 """The name on the package index, where `modelhub` belongs to another project."""
