@@ -9,7 +9,7 @@ LONG = bool(os.environ.get("MODELHUB_LONG"))
 
 def test_a_killed_job_asks_nothing_again_that_was_answered_and_misses_no_row(tmp_path):
     """Whenever it is killed: at most the calls that were under way are made again."""
-    kills, rows, concurrency = (20, 1000, 8) if LONG else (2, 60, 4)
+    kills, rows, concurrency = (20, 1000, 8) if LONG else (1, 60, 4)
     found = kill_job(tmp_path, rows=rows, kills=kills, concurrency=concurrency, seed=3)
     assert found.kills == kills
     assert found.exit_status == 0
