@@ -199,4 +199,5 @@ def test_a_stream_whose_loop_stands_still_completes_when_the_hub_closes():
     assert (hub.limits["pool"].left().taken, rows) == (1, [])
     hub.close()
     assert (hub.limits["pool"].left().taken, len(rows), spans["ended"]) == (0, 1, 1)
+    loop.run_until_complete(loop.shutdown_asyncgens())  # else what asyncio itself still has to close is warned of
     loop.close()
