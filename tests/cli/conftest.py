@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -89,6 +90,11 @@ def run(config: Path) -> Run:
     return invoke
 
 
+def _heed_ctrl_c() -> None:
+    """Undo what a shell does to a command in the background: it, and what it starts, would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def spawn(config: Path) -> Run:
     """Run a command as a process of its own."""
@@ -96,6 +102,7 @@ def spawn(config: Path) -> Run:
     def start(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         command = [sys.executable, "-m", "modelhub", *arguments]
-        return subprocess.Popen(command, cwd=config.parent, env={**os.environ, **(env or {})}, **options)
+        environ = {**os.environ, **(env or {})}
+        return subprocess.Popen(command, cwd=config.parent, env=environ, preexec_fn=_heed_ctrl_c, **options)
 
     return start
