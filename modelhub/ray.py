@@ -21,15 +21,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from modelhub.core.errors import CallError
 from modelhub.core.row_prompts import RowPrompts
+from modelhub.core.row_result import RowResult
 from modelhub.hub import Hub
-from modelhub.jobs.answer import Answer, format_error, make_answer
+from modelhub.jobs.answer import Answer, make_answer
 from modelhub.jobs.journal import Journal, read_answers
 from modelhub.jobs.keys import RowKeys, describe_entries
 
@@ -77,15 +78,14 @@ class ChatRows:
 
         Raises ConfigError for a wrong file, and UnknownModel for a name that it does not have.
         """
-        if self._runner is None:
-            self._open()
+        runner = self._runner or self._open()
         columns = {name: _to_list(values) for name, values in batch.items()}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        assert self._runner is not None  # noqa: S101 - `_open` has made it
-        answers = self._runner.run(self._answer(rows))
+        answers = runner.run(self._answer(rows))
         return {**columns, **{name: [answer[name] for answer in answers] for name in (answers[0] if answers else ())}}
 
-    def _open(self) -> None:
+    def _open(self) -> asyncio.Runner:
+        """Make the hub and the journal, and return what runs the calls."""
         is_dict = isinstance(self._config, Mapping)
         self._hub = Hub.from_dict(self._config) if is_dict else Hub.from_yaml(self._config)  # type: ignore[arg-type]
         self._hub.get(self._name)
@@ -95,6 +95,7 @@ class ChatRows:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._own = Journal(self._folder / f"{uuid4().hex}.journal")
         self._runner = asyncio.Runner()
+        return self._runner
 
     def close(self) -> None:
         """Close the hub and the journal. An actor need not: they end with its process."""
@@ -107,69 +108,50 @@ class ChatRows:
 
     async def _answer(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the added columns of each of *rows*, and put new answers into the journal."""
-        keys = [self._make_key(row) for row in rows]
-        known = {
-            key: answer for key, answer in self._find([key for key in keys if key]).items() if not answer.has_failed
-        }
-        open_rows = {key: row for key, row in zip(keys, rows, strict=True) if key is not None and key not in known}
-        asked = await self._ask(open_rows)
+        prepared = [self._prepare(row) for row in rows]
+        messages = {key: content for key, content in prepared if key is not None}
+        answers = self._find_answers(messages)
+        new = await self._ask({key: content for key, content in messages.items() if key not in answers})
         if self._own is not None:
-            self._own.add(list(asked.items()))
+            self._own.add(list(new.items()))
+        answers |= new
         return [
-            {
-                **({**known, **asked}[key].columns if key is not None else self._describe_wrong(row)),
-                "key": key and key.hex(),
-            }
-            for key, row in zip(keys, rows, strict=True)
+            {**content.columns, "key": None} if key is None else {**answers[key].columns, "key": key.hex()}
+            for key, content in prepared
         ]
 
-    def _make_key(self, row: dict[str, Any]) -> bytes | None:
-        """Return the key of *row*, or None if there is nothing in it that can be asked."""
+    def _prepare(self, row: dict[str, Any]) -> tuple[bytes | None, Any]:
+        """Return the key of *row* and its messages, or None and an answer that says why it cannot be asked."""
         try:
-            return self._keys.make_key(self._prompts.make_messages(row))
-        except CallError:
-            return None
-
-    def _describe_wrong(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            self._prompts.make_messages(row)
+            messages = self._prompts.make_messages(row)
+            return self._keys.make_key(messages), messages
         except CallError as error:
-            empty = {
-                "answer": None,
-                "model": None,
-                "finish_reason": None,
-                "input_tokens": 0,
-                "output_tokens": 0,
-                "cost": 0.0,
-            }
-            output = {} if self._structured_model is None else {"output": None}
-            return {**empty, **output, "error": format_error(error)}
-        raise AssertionError("only rows without a key come here")
+            return None, make_answer(RowResult(0, row, error=error), has_output=self._structured_model is not None)
 
-    def _find(self, keys: list[bytes]) -> dict[bytes, Answer]:
-        """Return the answers in the journals of this actor and of those that have ended."""
+    def _find_answers(self, keys: Collection[bytes]) -> dict[bytes, Answer]:
+        """Return the answers, no failures, for *keys* in the journals of this actor and of those that have ended."""
         if self._folder is None or self._own is None or not keys:
             return {}
-        found = self._own.find(keys)
+        journals = [self._own.find(keys)]
         for path in self._folder.glob("*.journal"):
             try:
-                found = read_answers(path, keys) | found
+                journals.append(read_answers(path, keys))
             except sqlite3.OperationalError:
                 continue  # its actor lives, and answers other rows
-        return found
+        return {key: answer for journal in journals for key, answer in journal.items() if not answer.has_failed}
 
-    async def _ask(self, rows: Mapping[bytes, dict[str, Any]]) -> dict[bytes, Answer]:
-        structure = {} if self._structured_model is None else {"structured_model": self._structured_model}
-        messages = [self._prompts.make_messages(row) for row in rows.values()]
+    async def _ask(self, messages: Mapping[bytes, Any]) -> dict[bytes, Answer]:
+        has_output = self._structured_model is not None
+        structure = {"structured_model": self._structured_model} if has_output else {}
         results = self._hub.get(self._name).map(
-            ({"messages": message} if not isinstance(message, str) else message for message in messages),
+            (content if isinstance(content, str) else {"messages": content} for content in messages.values()),
             concurrency=self._concurrency,
             ordered=True,
             **structure,
             **self._parameters,
         )
-        answers = [make_answer(result, has_output=bool(structure)) async for result in results]
-        return dict(zip(rows, answers, strict=True))
+        answers = [make_answer(result, has_output=has_output) async for result in results]
+        return dict(zip(messages, answers, strict=True))
 
 
 def _to_list(values: Sequence[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from modelhub import UnknownModel
 from modelhub.ray import ChatRows
-from modelhub.testing import reroute_config
+from modelhub.testing import faults, reroute_config
 
 CONFIG = {
     "version": 1,
@@ -114,6 +114,23 @@ def test_a_row_that_failed_is_asked_again(ask, tmp_path):
     assert rows({"prompt": ["a"]})["error"][0].startswith("QuotaExhausted")
     rows.close()
     assert ask("good", journal=tmp_path)({"prompt": ["a"]})["answer"] == ["an answer"]
+
+
+def test_a_failure_in_one_journal_hides_no_answer_in_another(ask, counted, hub_faults, tmp_path):
+    """Whichever of them is read first."""
+    config, count = counted
+    config["models"]["gpt"]["retry"] = {"max_attempts": 1}
+    for statuses in ([400], []):
+        hub_faults.server.script("gpt", [faults.status(status) for status in statuses], "healthy")
+        rows = ask("gpt", config, journal=tmp_path)
+        rows({"prompt": ["a"]})
+        rows.close()
+    failed = min(tmp_path.glob("*.journal"), key=lambda path: path.stat().st_mtime_ns)
+    before = count()
+    for name in ("0.journal", "z.journal"):
+        failed = failed.rename(tmp_path / name)
+        assert ask("gpt", config, journal=tmp_path)({"prompt": ["a"]})["error"] == [None]
+    assert count() == before
 
 
 def test_an_unknown_name_is_said_with_the_first_batch(ask):

@@ -83,16 +83,16 @@ def _select(ledger: LedgerReader, since: datetime | None, until: datetime) -> Se
 
 
 def _read(ledger: LedgerReader, query: Select[*tuple[Any, ...]]) -> list[CallSummary]:
-    found = {row.call_id: CallSummary(*row) for row in ledger.connection.execute(query)}
+    calls = {row.call_id: CallSummary(*row) for row in ledger.connection.execute(query)}
     attempts = ledger.attempts
     failed = (
         select(attempts.c.call_id, attempts.c.model, attempts.c.outcome)
-        .where(attempts.c.call_id.in_(found), attempts.c.outcome != "ok")
+        .where(attempts.c.call_id.in_(calls), attempts.c.outcome != "ok")
         .order_by(attempts.c.call_id, attempts.c.number)
     )
     for call_id, rows in groupby(ledger.connection.execute(failed), key=lambda row: str(row.call_id)):
-        found[call_id].failures = list(_count_repeats([(row.model, row.outcome) for row in rows]))
-    return list(found.values())
+        calls[call_id].failures = list(_count_repeats([(row.model, row.outcome) for row in rows]))
+    return list(calls.values())
 
 
 def _count_repeats(attempts: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, int]]:

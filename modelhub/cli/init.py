@@ -105,11 +105,11 @@ def init(path: Target = Path("models.yaml"), force: Force = False) -> None:
         if path.exists() and not force:
             print_lines(make_line(("Error", "bold red"), f": {path} exists; --force replaces it"), err=True)
             raise typer.Exit(Exit.FAILED)
-        found = [starter for starter in STARTERS if any(os.environ.get(name) for name in starter.variables)]
-        starters = found or [starter for starter in STARTERS if starter.name in _DEFAULT]
+        with_keys = [starter for starter in STARTERS if any(os.environ.get(name) for name in starter.variables)]
+        starters = with_keys or [starter for starter in STARTERS if starter.name in _DEFAULT]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_make_text(starters, os.environ), encoding="utf-8")
-        _report(path, starters, has_keys=bool(found))
+        _report(path, starters, has_keys=bool(with_keys))
 
 
 def _make_text(starters: list[Starter], environ: Mapping[str, str]) -> str:
