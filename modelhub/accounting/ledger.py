@@ -9,8 +9,9 @@ A ledger that cannot be written never fails or delays a call: its records are ke
 `health` shows the error. Beyond 100,000 records, the oldest are dropped, counted as lost, and that is logged. A file
 that was deleted or moved away is created again.
 
-The garbage collector may end a call at any point, also while the code below runs. So `put` takes no lock that its own
-thread may hold: it uses a deque, whose ends are atomic, and a bare lock as the wake-up event.
+Calls put their events into a deque, whose ends are atomic; whoever holds the lock `_file` writes what is in it. The
+writer thread waits for a bare lock to be released, because `threading.Event` is a greenlet's where gevent has replaced
+`threading`. `retire` may be called by a finalizer, so it waits for no lock.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -86,7 +86,6 @@ class Ledger:
         self._thread: DaemonThread | None = None
         self._starting = new_lock()
         self._file = new_lock()  # held while writing
-        self._writer = 0  # the id of the thread that writes
         self._store: Store | None = None
         self._is_locked = False  # by another process, at the last attempt to write
         self._error: str | None = None
@@ -145,12 +144,10 @@ class Ledger:
             sleep(0.001)
 
     def retire(self) -> None:
-        """Write all pending calls and close the file in the background: the ledger is no longer used."""
+        """Have the writer write all pending calls and close the file: the ledger is no longer used."""
         self._closed = True
-        if self._unwritten():
+        if self._queue or self._store is not None:
             self._start_or_wake_writer()
-        elif self._thread is None:
-            self._write(CALL_TIMEOUT)
         self._notify()
 
     def close(self, timeout: float = 5.0) -> None:
@@ -261,19 +258,14 @@ class Ledger:
 
     def _write(self, timeout: float) -> None:
         """Write the queue; waits *timeout* seconds for other writers, and then leaves the rest in the queue."""
-        this_thread = threading.get_ident()
-        if self._writer == this_thread:
-            return  # called by the garbage collector while this thread writes: its loop below goes on
         if not self._file.acquire(timeout=timeout):
             return
-        self._writer = this_thread
         try:
             while self._queue and self._write_batch(timeout):
                 pass
             if self._closed and not self._queue:
                 self._close_store()
         finally:
-            self._writer = 0
             self._file.release()
 
     def _write_batch(self, timeout: float) -> bool:

@@ -228,7 +228,7 @@ def test_a_fork_has_a_ledger_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("usage", [{"batch": 2}, {"batch": 0}])
 def test_a_call_that_is_settled_in_the_midst_of_writing_is_written_too(tmp_path, usage):
-    """The garbage collector may settle a stream there: nobody waits for himself."""
+    """What is put in by the very thread that writes waits for nothing, and is not forgotten."""
     path = tmp_path / "usage.db"
     hub = hub_of(path, **usage)
     ledger, seen = hub.usage.ledger, []
