@@ -65,6 +65,7 @@ class SharedPermit:
         "client",
         "future",
         "id",
+        "latest",
         "max_wait",
         "needs",
         "recorded",
@@ -72,6 +73,7 @@ class SharedPermit:
         "settle_locally",
         "source",
         "state",
+        "timeout",
         "until",
         "wait_budget",
     )
@@ -99,6 +101,10 @@ class SharedPermit:
         self.client: ClientView | None = None
         self.future: asyncio.Future[Any] | None = None
         """What its task waits for while the attempt is in the store's queue."""
+        self.timeout: asyncio.Timeout | None = None
+        """What ends its wait, if it has a `max_wait`."""
+        self.latest = 0.0
+        """When that is over, in the time of its loop."""
         self.refusal: LimitRejected | None = None
         self.recorded: RecordedAdmission = ()
         self.settle_locally: Callable[[AttemptResult], None] | None = None
@@ -107,6 +113,11 @@ class SharedPermit:
     def settle(self, result: AttemptResult = _UNKNOWN) -> None:
         """Give back the slot and what was not used. From any thread; only the first call counts."""
         self._give_back(self, result)
+
+    def mark_queued(self) -> None:
+        """The store has no room for it yet: from now on, it waits until `max_wait` is over and no longer."""
+        if self.timeout is not None and not self.timeout.expired():
+            self.timeout.reschedule(self.latest)
 
     def wake(self) -> None:
         """Let its task look at the permit again; on its own loop."""

@@ -150,7 +150,11 @@ class SharedPool:
             if permit.max_wait is None:
                 await self._wait_until_decided(permit)
             else:
-                async with asyncio.timeout(permit.max_wait):
+                # Until the store says that the attempt must wait, the time for its answer is what bounds it: an attempt
+                # that may not wait at all is asked for all the same.
+                latest = asyncio.get_running_loop().time() + permit.max_wait
+                async with asyncio.timeout_at(latest + self.store.options.timeout) as permit.timeout:
+                    permit.latest = latest
                     await self._wait_until_decided(permit)
         except TimeoutError:
             self._cancel(permit)

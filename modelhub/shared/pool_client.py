@@ -68,7 +68,12 @@ class PoolClient:
         code, number, wait = result
         if code == "held":
             self.admit(permit.id)
-        elif code != "queued" and self.waiting.pop(permit.id, None) is not None:
+        elif permit.id not in self.waiting:
+            return  # nobody waits for it any more
+        elif code == "queued":
+            permit.mark_queued()
+        else:
+            del self.waiting[permit.id]
             self._refuse(permit, self.pool.explain(permit, code, number, wait))
 
     def refuse(self, permit: SharedPermit, refusal: LimitRejected) -> None:

@@ -93,6 +93,16 @@ async def test_what_was_not_used_comes_back_to_those_who_wait(world):
     assert [rate.left for rate in (await world.left(second)).rates] == [0]
 
 
+@pytest.mark.parametrize("limit", [{"requests": "2/min"}, {"concurrency": 2}])
+async def test_an_attempt_that_may_not_wait_passes_where_there_is_room(world, limit):
+    """With `max_wait: 0s` two of three pass, and the third is refused."""
+    (pool,) = world.pools(max_wait=0, burst=1, **limit)
+    permits = [await pool.acquire(), await pool.acquire()]
+    with pytest.raises(LimitRejected, match="no room|used up"):
+        await pool.acquire()
+    assert [permit.settle() for permit in permits] == [None, None]
+
+
 async def test_what_was_used_beyond_the_reservation_counts(world):
     """Used 90 where 10 were reserved: 10 are left."""
     first, second = world.pools(2, tokens=f"100/{RATE}", burst=1)
