@@ -33,7 +33,7 @@ from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
 from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
 from modelhub.providers.redaction import redact
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.sdk_client import ClientProblem, guard_client
+from modelhub.providers.sdk_client import ClientProblem, ClientSettings, guard_client
 from modelhub.providers.sdk_import import import_sdk
 from modelhub.providers.structured_output import Structured
 from modelhub.version import install_command
@@ -73,6 +73,10 @@ class HttpProvider(Provider):
     """The module of the vendor's SDK, whose package is in the extra of the provider's name; None if none is needed."""
     vendor: ClassVar[str]
     """The vendor's name, as texts write it."""
+    client_class: str | None = None
+    """The class of the SDK's client, as `module:name`; None if none takes the caller's arguments."""
+    address_argument: ClassVar[str] = "base_url"
+    """What the file calls the server's address."""
     request_id_header: ClassVar[str | None] = None
     event_format: ClassVar[Literal["sse", "lines"]] = "sse"
     success_statuses: ClassVar[range] = range(200, 300)
@@ -148,11 +152,10 @@ class HttpProvider(Provider):
 
     def make_httpx_transport(self, library: str, arguments: Mapping[str, Any]) -> Transport:
         """Return what sends the requests through clients of *library*, made with the *arguments* of the caller."""
-
-        def make_client() -> Any:
-            return make_httpx_client(import_module(library), arguments)
-
-        return OwnHttpxTransport(guard_client(make_client, self.client_problems, self.vendor))
+        make_client = guard_client(
+            lambda: make_httpx_client(import_module(library), arguments), self.client_problems, self.vendor
+        )
+        return OwnHttpxTransport(make_client)
 
     def has_credentials(self) -> bool:
         """Whether the client's arguments authorize by other means than a key."""
@@ -175,12 +178,19 @@ class HttpProvider(Provider):
         return self.endpoint.is_official
 
     def secrets(self) -> Iterator[str]:
-        """Yield the key, and the values of the client's headers that authorize."""
-        if self.endpoint.key is not None:
-            yield self.endpoint.key.get_secret_value()
+        """Yield the key, and the tokens and headers among the client's arguments that authorize."""
+        if (key := self.endpoint.key_text) is not None:
+            yield key
+        for name in ("auth_token", "azure_ad_token"):
+            if isinstance(token := self._client_args.get(name), str):
+                yield token
         for name in ("default_headers", "headers"):
             if headers := self._client_args.get(name):
                 yield from secret_headers(headers)
+
+    def client_settings(self) -> ClientSettings:
+        """Return the server's address and the client's arguments."""
+        return ClientSettings({self.address_argument: self.endpoint.address}, self._client_args, self.client_class)
 
     async def try_client(self) -> list[ClientProblem]:
         """Return what keeps the SDK's client from being made with its arguments, by making one. Asks no server."""
@@ -310,7 +320,10 @@ class HttpProvider(Provider):
                 yield _WholeBody(start + b"".join([chunk async for chunk in chunks]))
                 return
             unparsed_lines: list[bytes] = []
-            async with aclosing(self._read_stream(_prepend(start, chunks), unparsed_lines)) as events:
+            body = _prepend(start, chunks)
+            is_sse = self.event_format == "sse"
+            reader = read_events(body, unparsed_lines=unparsed_lines) if is_sse else read_lines(body)
+            async with aclosing(reader) as events:
                 async for event in events:
                     yield event
                     if self.is_last_event(event):
@@ -332,13 +345,6 @@ class HttpProvider(Provider):
                 answer.request_id = event.headers.get(self.request_id_header) or None
         elif not answer.complete:
             self.parse_response(event.body, answer)
-
-    def _read_stream(
-        self, chunks: AsyncIterator[bytes], unparsed_lines: list[bytes]
-    ) -> AsyncGenerator[ServerSentEvent, None]:
-        if self.event_format == "sse":
-            return read_events(chunks, unparsed_lines=unparsed_lines)
-        return read_lines(chunks)
 
     async def aclose(self) -> None:
         """Close the connections; a client that was handed in stays open. Whoever made the provider calls this."""

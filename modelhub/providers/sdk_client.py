@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from modelhub.core.errors import CallError, ConfigError, NotConfigured
@@ -41,13 +42,13 @@ class ClientProblem:
 class ClientSettings:
     """What an SDK's client is made from.
 
-    `addresses` are the addresses that were given, by their keys; `arguments` the client's keywords; `load_class`
-    imports and returns what takes them.
+    `addresses` are the addresses that were given, by their keys; `arguments` the client's keywords; `client_class` is
+    what takes them, as `module:name`.
     """
 
     addresses: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    load_class: Callable[[], Any] | None = None
+    client_class: str | None = None
 
     def problems(self) -> Iterator[ClientProblem]:
         """Yield what is wrong with the values. Imports nothing."""
@@ -57,9 +58,9 @@ class ClientSettings:
 
     def misnamed(self) -> Iterator[ClientProblem]:
         """Yield the arguments that the client does not take. Imports the SDK; without it, nothing can be said."""
-        if self.arguments and self.load_class is not None:
+        if self.arguments and self.client_class is not None:
             with contextlib.suppress(ImportError):
-                yield from check_names("client_args", self.arguments, self.load_class())
+                yield from check_names("client_args", self.arguments, resolve_name(self.client_class))
 
 
 def guard_client(

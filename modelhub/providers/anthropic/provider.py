@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from modelhub.core.errors import CallError, ConfigError
@@ -25,7 +25,6 @@ from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.sdk_client import ClientSettings
 from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
 from modelhub.providers.structured_output import Method, Structured
 
@@ -55,6 +54,7 @@ class AnthropicChatModel(HttpProvider):
     vocabulary = VOCABULARY
     max_tokens_parameters = ("max_tokens",)
     sdk = "anthropic"
+    client_class = "anthropic:AsyncAnthropic"
     vendor = "Anthropic"
     tool_name_pattern = re.compile(r"[a-zA-Z0-9_-]{1,128}")
     end_mark = "message_stop"
@@ -81,8 +81,7 @@ class AnthropicChatModel(HttpProvider):
             raise ConfigError(f"api_key and client_args.{other} are both given: keep one")
         self.max_tokens = max_tokens
         self.thinking = thinking
-        if not _RENEWED.isdisjoint(args):
-            self.credentials_lifetime = 0
+        self.credentials_lifetime = None if _RENEWED.isdisjoint(args) else 0
         super().__init__(model_name, stream, endpoint=endpoint, client_args=args, generate_kwargs=generate_kwargs)
 
     def constructor_parameters(self) -> Mapping[str, Any]:
@@ -96,17 +95,7 @@ class AnthropicChatModel(HttpProvider):
         """Whether the client's arguments authorize by other means than a key."""
         return has_credentials(self._client_args)
 
-    def secrets(self) -> Iterator[str]:
-        """Yield the key, and whatever else authorizes."""
-        yield from super().secrets()
-        if isinstance(token := self._client_args.get("auth_token"), str):
-            yield token
-
     # -- the SDK's client, which writes requests -----------------------------------------------------------------------
-
-    def client_settings(self) -> ClientSettings:
-        """Return the server's address and the client's arguments."""
-        return ClientSettings({"base_url": self.endpoint.address}, self._client_args, _client_class)
 
     def make_writer(self) -> SdkWriter:
         """Return the SDK's client over a recorder."""
@@ -132,26 +121,19 @@ class AnthropicChatModel(HttpProvider):
 
     def _sent_headers(self, omit: Any) -> dict[str, Any]:
         """Return the client's own headers, and what corrects those that the SDK would send; *omit* leaves one out."""
-        own, key, headers = (
-            dict(self._client_args.get("default_headers") or {}),
-            self.endpoint.key_text,
-            dict[str, Any](),
-        )
+        own = dict(self._client_args.get("default_headers") or {})
+        key = self.endpoint.key_text
+        headers: dict[str, Any] = {}
         if not self.endpoint.from_environment or self.has_credentials():
             lines = os.environ.get("ANTHROPIC_CUSTOM_HEADERS")
             headers = replace_environment_headers(lines, key and f"Bearer {key}", omit)
         if key is None and all(self._client_args.get(name) is None for name in CREDENTIALS):
             headers["authorization"] = omit
-        if key is not None and not self.endpoint.is_official and not self._has_environment_token():
+        token = os.environ.get("ANTHROPIC_AUTH_TOKEN", "").strip() if self.endpoint.from_environment else None
+        if key is not None and not self.endpoint.is_official and key != token:
             headers["x-api-key"] = key
         names = {name.lower() for name in own}
         return {**{name: value for name, value in headers.items() if name not in names}, **own}
-
-    def _has_environment_token(self) -> bool:
-        return (
-            self.endpoint.from_environment
-            and self.endpoint.key_text == os.environ.get("ANTHROPIC_AUTH_TOKEN", "").strip()
-        )
 
     async def write_request(self, writer: SdkWriter, request: VendorRequest) -> RequestTemplate:
         """Return what the SDK writes for *request*."""
@@ -203,9 +185,3 @@ class AnthropicChatModel(HttpProvider):
     def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
         """Return what an answer with an error *status* means."""
         return error_from_response(status, headers, body)
-
-
-def _client_class() -> Any:
-    import anthropic
-
-    return anthropic.AsyncAnthropic

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from modelhub.core.errors import CallError
 from modelhub.core.request import ChatRequest
@@ -22,20 +22,12 @@ from modelhub.providers.dashscope.request import (
 )
 from modelhub.providers.dashscope.response import ends_answer, read_body, read_event
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
+from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.sdk_client import ClientSettings
 from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["DashScopeChatModel"]
-
-
-class _Writer(NamedTuple):
-    """The SDK's client, and what it writes into."""
-
-    sdk: Any
-    recorder: RequestRecorder
 
 
 class DashScopeChatModel(HttpProvider):
@@ -56,6 +48,8 @@ class DashScopeChatModel(HttpProvider):
     vocabulary = VOCABULARY
     max_tokens_parameters = ("max_tokens",)
     sdk = "dashscope"
+    client_class = "dashscope:AsyncClient"
+    address_argument = "base_http_api_url"
     vendor = "DashScope"
     tool_name_pattern = re.compile(r"[a-zA-Z0-9_-]{1,64}")
     end_mark = "a finish_reason"
@@ -84,12 +78,9 @@ class DashScopeChatModel(HttpProvider):
 
     # -- the SDK's client, which writes requests -----------------------------------------------------------------------
 
-    def client_settings(self) -> ClientSettings:
-        """Return the server's address and the client's arguments."""
-        return ClientSettings({"base_http_api_url": self.endpoint.address}, self._client_args, _client_class)
-
-    def make_writer(self) -> _Writer:
+    def make_writer(self) -> SdkClient:
         """Return the SDK's client over a recorder. All that it would look for in environment and files is given."""
+        import dashscope
         import httpx
 
         address, userinfo = split_userinfo(self.endpoint.address)  # the libraries log the address as they get it
@@ -104,9 +95,9 @@ class DashScopeChatModel(HttpProvider):
             "max_retries": 0,
             "config_path": os.devnull,
         }
-        return _Writer(_client_class()(**arguments), recorder)
+        return SdkClient(dashscope.AsyncClient(**arguments), recorder)
 
-    async def write_request(self, writer: _Writer, request: VendorRequest) -> RequestTemplate:
+    async def write_request(self, writer: SdkClient, request: VendorRequest) -> RequestTemplate:
         """Return what the SDK writes for *request*. Over a client that it is given, it sends only what is said here."""
         from dashscope.v2.transport import default_user_agent
 
@@ -163,9 +154,3 @@ class DashScopeChatModel(HttpProvider):
     def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
         """Return what an answer with an error *status* means."""
         return error_from_response(status, headers, body)
-
-
-def _client_class() -> Any:
-    import dashscope
-
-    return dashscope.AsyncClient

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from modelhub.core.errors import AuthenticationFailed, CallError, ConnectFailed, InvalidRequest, NotConfigured
@@ -23,10 +23,10 @@ from modelhub.providers.gemini.parameters import (
 )
 from modelhub.providers.gemini.request import encode_request, structured_method
 from modelhub.providers.gemini.response import read_body, read_done, read_event
-from modelhub.providers.http import HttpxTransport, Timeouts, Transport
+from modelhub.providers.http import HttpxTransport, Transport
 from modelhub.providers.http.json_body import dump_json
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
+from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http.tls import tls_context
 from modelhub.providers.http_provider import (
     READ_TIMEOUT,
@@ -38,7 +38,7 @@ from modelhub.providers.http_provider import (
 )
 from modelhub.providers.json_text import loads
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.sdk_client import ClientProblem, ClientSettings, check_arguments
+from modelhub.providers.sdk_client import ClientProblem, check_arguments
 from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["GeminiChatModel"]
@@ -46,13 +46,6 @@ __all__ = ["GeminiChatModel"]
 _NO_KEY = "none"
 """What the SDK is given where it wants a key and none is to be sent."""
 _SCHEMAS = ("response_schema", "response_json_schema", "response_mime_type")
-
-
-class _Writer(NamedTuple):
-    """The SDK's client, and what it writes into."""
-
-    sdk: Any
-    recorder: RequestRecorder
 
 
 class GeminiChatModel(HttpProvider):
@@ -71,6 +64,7 @@ class GeminiChatModel(HttpProvider):
     price_provider = "google"
     max_tokens_parameters = ("max_output_tokens", "maxOutputTokens")
     sdk = "google.genai"
+    client_class = "google.genai:Client"
     vendor = "Gemini"
     tool_name_pattern = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
     end_mark = "a finishReason"
@@ -117,10 +111,6 @@ class GeminiChatModel(HttpProvider):
 
     # -- the SDK's client, which writes requests -----------------------------------------------------------------------
 
-    def client_settings(self) -> ClientSettings:
-        """Return the server's address and the client's arguments."""
-        return ClientSettings({"base_url": self.address()}, self._client_args, _client_class)
-
     def client_problems(self) -> list[ClientProblem]:
         """Return what is wrong with the settings, those in `http_options` included."""
         version = {name: value for name, value in self._options.items() if name == "api_version"}
@@ -148,7 +138,7 @@ class GeminiChatModel(HttpProvider):
         }
         return self.make_httpx_transport("httpx2", arguments) if arguments else super().make_transport()
 
-    def make_writer(self) -> _Writer:
+    def make_writer(self) -> SdkClient:
         """Return the SDK's client over a recorder."""
         import httpx2
         from google import genai
@@ -173,9 +163,9 @@ class GeminiChatModel(HttpProvider):
             # Else it would take from the environment that recordings are to be played back.
             "debug_config": DebugConfig(client_mode=None),
         }
-        return _Writer(genai.Client(**arguments, http_options=types.HttpOptions(**options)), recorder)
+        return SdkClient(genai.Client(**arguments, http_options=types.HttpOptions(**options)), recorder)
 
-    async def write_request(self, writer: _Writer, request: VendorRequest) -> RequestTemplate:
+    async def write_request(self, writer: SdkClient, request: VendorRequest) -> RequestTemplate:
         """Return what the SDK writes for *request*, its part of the body among it."""
         sdk_options: Mapping[str, Any] = request.sdk_options or {}
         config = {
@@ -228,11 +218,9 @@ class GeminiChatModel(HttpProvider):
                 body = merge_json(body, extra_body)
         config = {name: value for name, value in config.items() if value is not None}
         sdk_options = {"config": config, "http_options": options}
-        timeouts = self._read_timeouts(options.get("timeout"))
+        timeout = options.get("timeout")
+        timeouts = None if timeout is None else read_timeouts(_read_milliseconds(timeout), self.timeouts)
         return VendorRequest(body, stream, _find_target(stream, sdk_options), sdk_options, timeouts)
-
-    def _read_timeouts(self, timeout: Any) -> Timeouts | None:
-        return None if timeout is None else read_timeouts(_read_milliseconds(timeout), self.timeouts)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
@@ -260,12 +248,6 @@ class GeminiChatModel(HttpProvider):
             cls = ConnectFailed if "TransportError" in names else AuthenticationFailed
             return cls(f"signing in to Vertex AI failed: {error}")
         return None
-
-
-def _client_class() -> Any:
-    from google import genai
-
-    return genai.Client
 
 
 async def _generate(sdk: Any, arguments: Mapping[str, Any], stream: bool) -> None:

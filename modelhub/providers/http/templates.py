@@ -13,12 +13,12 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.http.message import HttpRequest, Timeouts
 
-__all__ = ["RequestRecorder", "RequestTemplate", "RequestTemplates", "is_tracing_header"]
+__all__ = ["RequestRecorder", "RequestTemplate", "RequestTemplates", "SdkClient", "is_tracing_header"]
 
 MAX_TEMPLATES = 64
 
@@ -121,6 +121,13 @@ def _template_from(request: Any, body: bytes) -> RequestTemplate:
 def _keep_decodable(codings: str) -> str:
     """Take out of Accept-Encoding what the transport may not be able to decode."""
     return ", ".join(coding for part in codings.split(",") if (coding := part.strip()).partition(";")[0] in _DECODABLE)
+
+
+class SdkClient(NamedTuple):
+    """An SDK's client, and what it writes into."""
+
+    sdk: Any
+    recorder: RequestRecorder
 
 
 class RequestTemplates:

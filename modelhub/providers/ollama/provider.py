@@ -6,14 +6,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from modelhub.core.errors import CallError, ModelNotFound, NotConfigured
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import server_name, split_userinfo
 from modelhub.providers.http import Transport
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
+from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
 from modelhub.providers.json_text import loads
 from modelhub.providers.ollama.endpoint import find_endpoint
@@ -22,19 +22,11 @@ from modelhub.providers.ollama.parameters import VOCABULARY
 from modelhub.providers.ollama.request import PROVIDER_NAME, encode_request
 from modelhub.providers.ollama.response import read_body, read_event
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.sdk_client import ClientSettings
 from modelhub.providers.structured_output import Structured
 
 __all__ = ["OllamaChatModel", "has_credentials"]
 
 _DONE = re.compile(rb'"done"\s*:\s*true')
-
-
-class _Writer(NamedTuple):
-    """The SDK's client, and what it writes into."""
-
-    sdk: Any
-    recorder: RequestRecorder
 
 
 class OllamaChatModel(HttpProvider):
@@ -54,6 +46,8 @@ class OllamaChatModel(HttpProvider):
     price_provider = ""
     max_tokens_parameters = ("options.num_predict", "num_predict")
     sdk = "ollama"
+    client_class = "httpx:AsyncClient"
+    address_argument = "host"
     vendor = "Ollama"
     event_format = "lines"
     end_mark = "`done`"
@@ -107,10 +101,6 @@ class OllamaChatModel(HttpProvider):
         """Return the options, how long the model stays in memory, and whether it thinks."""
         return {"options": self.options, "keep_alive": self.keep_alive, "think": self.enable_thinking}
 
-    def client_settings(self) -> ClientSettings:
-        """Return the server's address and the client's arguments."""
-        return ClientSettings({"host": self.endpoint.address}, self._client_args, _client_class)
-
     def make_transport(self) -> Transport:
         """Return what sends the requests: a client with the caller's arguments if they say how to connect."""
         in_template = {"headers", "timeout"}
@@ -121,7 +111,7 @@ class OllamaChatModel(HttpProvider):
             return super().make_transport()
         return self.make_httpx_transport("httpx", arguments)
 
-    def make_writer(self) -> _Writer:
+    def make_writer(self) -> SdkClient:
         """Return the SDK's client over a recorder."""
         import httpx
 
@@ -133,14 +123,14 @@ class OllamaChatModel(HttpProvider):
                 f"the ollama SDK cannot be imported ({error}): look at OLLAMA_HOST and the proxy variables"
             ) from error
         headers = dict(self._client_args.get("headers") or {})
-        if self.endpoint.key is not None:
-            headers = {"authorization": f"Bearer {self.endpoint.key.get_secret_value()}", **headers}
+        if (key := self.endpoint.key_text) is not None:
+            headers = {"authorization": f"Bearer {key}", **headers}
         address, _ = split_userinfo(self.endpoint.address)
         recorder = RequestRecorder(httpx)
         arguments = {"transport": recorder.transport, "headers": headers, "auth": self._basic_auth()}
-        return _Writer(ollama.AsyncClient(address, **arguments), recorder)
+        return SdkClient(ollama.AsyncClient(address, **arguments), recorder)
 
-    async def write_request(self, writer: _Writer, request: VendorRequest) -> RequestTemplate:  # noqa: ARG002
+    async def write_request(self, writer: SdkClient, request: VendorRequest) -> RequestTemplate:  # noqa: ARG002
         """Return what the SDK writes for every request."""
         template = await writer.recorder.record(lambda: writer.sdk.chat(model=self.model_name))
         if self.endpoint.key is not None or self._basic_auth() or _has_authorization(self._client_args):
@@ -178,12 +168,6 @@ class OllamaChatModel(HttpProvider):
             hint = f"`ollama pull {self.model_name}` on {server_name(self.endpoint.address)} fetches it"
             failure.args = (f"{failure}; {hint}",)
         return failure
-
-
-def _client_class() -> Any:
-    import httpx
-
-    return httpx.AsyncClient
 
 
 def has_credentials(client_args: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from modelhub.core.errors import CallError, ConfigError
@@ -28,7 +28,6 @@ from modelhub.providers.openai.responses_response import LAST_EVENTS
 from modelhub.providers.openai.servers import SERVERS, Quirks, with_overrides
 from modelhub.providers.parameters import Vocabulary
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.sdk_client import ClientSettings
 from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
 from modelhub.providers.structured_output import Method, Structured
 
@@ -88,6 +87,7 @@ class OpenAIChatModel(HttpProvider):
             raise ConfigError("client_args and client_kwargs are two names of the same: give one of them")
         args = merge_client_args(client_args, client_kwargs)
         self._is_azure = client_type == "azure"
+        self.client_class = "openai:AsyncAzureOpenAI" if self._is_azure else "openai:AsyncOpenAI"
         base_url = base_url or args.pop("base_url", None)
         api_key = api_key or (args.pop("api_key") if isinstance(args.get("api_key"), str) else None)
         if self._is_azure and not api_key:
@@ -103,8 +103,7 @@ class OpenAIChatModel(HttpProvider):
         self._apis: dict[str, Api] = {"chat": ChatApi(), "responses": ResponsesApi(endpoint.host or self.server)}
         self.api = _choose_api(api, self.server, endpoint)
         """Which API is asked: `auto` only where both are there."""
-        if not _RENEWED_CREDENTIALS.isdisjoint(args):
-            self.credentials_lifetime = 0
+        self.credentials_lifetime = None if _RENEWED_CREDENTIALS.isdisjoint(args) else 0
         super().__init__(model_name, stream, endpoint=endpoint, client_args=args, generate_kwargs=generate_kwargs)
 
     # -- what is missing, what is secret -------------------------------------------------------------------------------
@@ -136,22 +135,7 @@ class OpenAIChatModel(HttpProvider):
         """Return where the server is."""
         return self.endpoint.address or "https://api.openai.com/v1"
 
-    def secrets(self) -> Iterator[str]:
-        """Yield the key, and whatever else authorizes."""
-        yield from super().secrets()
-        if isinstance(token := self._client_args.get("azure_ad_token"), str):
-            yield token
-
     # -- the SDK's client, which writes requests -----------------------------------------------------------------------
-
-    def client_settings(self) -> ClientSettings:
-        """Return the server's address and the client's arguments."""
-        return ClientSettings({"base_url": self.endpoint.address}, self._client_args, self._client_class)
-
-    def _client_class(self) -> Any:
-        from openai import AsyncAzureOpenAI, AsyncOpenAI
-
-        return AsyncAzureOpenAI if self._is_azure else AsyncOpenAI
 
     def make_writer(self) -> SdkWriter:
         """Return the SDK's client over a recorder."""
@@ -160,7 +144,8 @@ class OpenAIChatModel(HttpProvider):
 
         address, userinfo = split_userinfo(self.endpoint.address)  # the libraries log the address as they get it
         recorder = RequestRecorder(httpx2, auth=userinfo)
-        client = self._client_class()(**self._client_arguments(address), http_client=recorder.client, max_retries=0)
+        client_class = openai.AsyncAzureOpenAI if self._is_azure else openai.AsyncOpenAI
+        client: Any = client_class(**self._client_arguments(address), http_client=recorder.client, max_retries=0)
         # The SDK fills these from the environment for whatever server.
         from_environment = self._uses_environment()
         organization = environment_organization(os.environ) if from_environment else None
