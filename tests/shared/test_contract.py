@@ -98,7 +98,7 @@ async def test_an_attempt_that_may_not_wait_passes_where_there_is_room(world, li
     """With `max_wait: 0s` two of three pass, and the third is refused."""
     (pool,) = world.pools(max_wait=0, burst=1, **limit)
     permits = [await pool.acquire(), await pool.acquire()]
-    with pytest.raises(LimitRejected, match="no room|used up"):
+    with pytest.raises(LimitRejected, match=r"no room|used up"):
         await pool.acquire()
     assert [permit.settle() for permit in permits] == [None, None]
 
