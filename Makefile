@@ -54,7 +54,7 @@ dist: $(READY) ## build the distribution into dist/, and try the wheel
 	@$(BIN)/python tests/check_wheel.py
 
 test-integrations: ## the tests in the frameworks that a chain can be plugged into
-	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-integrations LOCK=requirements-integrations.lock TESTS=tests/integrations
+	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-integrations LOCK=requirements-integrations.lock TESTS="tests/integrations tests/test_docs.py"
 
 bench: $(READY) ## what a call costs beside the bare SDKs, in eight minutes
 	@$(BIN)/python -W ignore -m benchmarks

@@ -78,8 +78,16 @@ def blocks_of(path):
 BLOCKS = [block for path in sorted(DOCS.rglob("*.md")) for block in blocks_of(path)]
 
 
+FRAMEWORKS_WARN = (
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+)
+
+
 def of(language):
-    return pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == language], ids=str)
+    blocks = [block for block in BLOCKS if block.language == language]
+    params = [pytest.param(block, marks=FRAMEWORKS_WARN if block.page.startswith("with-") else ()) for block in blocks]
+    return pytest.mark.parametrize("block", params, ids=[str(block) for block in blocks])
 
 
 @pytest.fixture(autouse=True)
@@ -152,6 +160,17 @@ def test_every_command_runs_and_prints_what_is_shown(block, tmp_path):
 def normalize(text):
     """*text* without what differs from run to run: numbers, and space at the end of lines."""
     return re.sub(r"[ \t]+", " ", re.sub(r"\d+(\.\d+)?", "0", text)).strip()
+
+
+WITHOUT_EXAMPLE = {"api.md", "why.md", "performance.md"} | {path.name for path in DOCS.glob("with-*.md")}
+
+
+def test_every_page_names_an_example():
+    """A page names a file of `examples/` that is there; a framework's page has a whole file in it."""
+    for path in DOCS.rglob("*.md"):
+        names = re.findall(r"\bexamples/[\w./-]+\w", path.read_text(encoding="utf-8"))
+        assert all((ROOT / name).exists() for name in names), path.name
+        assert names or path.name in WITHOUT_EXAMPLE, path.name
 
 
 def test_every_page_is_in_the_navigation():

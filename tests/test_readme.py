@@ -33,6 +33,11 @@ EXPECTED = {
     "10_rows": ["0 Good morning!", "2 Good morning!"],
     "11_testing": ["answered by claude after 30 s of FirstTokenTimeout", "gpt was asked 1 times"],
     "12_budgets": ["ann: answered\nann: answered\nann: has spent what there is\nbob: answered"],
+    "15_errors": ["act on RateLimited", "and no other was asked", "wrong for every vendor: messages"],
+    "16_ledger": ["search: 4 attempts, 2 of them failed, $0.000", "support: 2 attempts, 1 of them failed"],
+    "17_serve": ["models: job, greeter", "scripted: The first report", "10 chunks: Good morning! What can I do"],
+    "18_shared": ["both hubs together: 10 calls of 20"],
+    "19_sticky": ["ann: asked ['first', 'second']\nann: asked ['second']\nbob: asked ['first']"],
     "13_reload": ["from a\nchain `primary` changed", "chain `primary` names an unknown model `c`\nfrom b"],
     "06_telemetry": [
         "gen_ai_client_operation_duration_seconds_count 1 modelhub_model=flaky, error_type=Overloaded",
@@ -106,6 +111,28 @@ def test_the_production_file_is_ready_with_its_keys_and_survives_every_fault(cha
     assert CliRunner().invoke(app, ["check", "--strict"]).exit_code == 0
     drill = json.loads(CliRunner().invoke(app, ["drill", chain, "--json", "--tools"]).stdout)
     assert (drill["ok"], drill["counts"]["lost"]) == (True, 0)
+
+
+def test_every_way_to_a_vendor_is_ready_with_its_keys(monkeypatch):
+    """Each entry of the file with all of them."""
+    file = ROOT / "examples" / "vendors.yaml"
+    for name in re.findall(r"\$\{(\w+)\}", file.read_text(encoding="utf-8")):
+        monkeypatch.setenv(name, "any")
+    result = CliRunner().invoke(app, ["check", "--strict", "--file", str(file)])
+    assert (result.exit_code, result.output.count(" ready\n")) == (0, 16)
+
+
+def test_the_file_of_a_litellm_proxy_is_translated(tmp_path):
+    """The example for `modelhub import`; what comes out is a file that loads."""
+    arguments = [
+        "import",
+        "litellm",
+        str(ROOT / "examples" / "litellm.yaml"),
+        "--output",
+        str(tmp_path / "models.yaml"),
+    ]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert "chains:\n  gpt:" in (tmp_path / "models.yaml").read_text(encoding="utf-8")
 
 
 class SaysJson(faults.Fault):
