@@ -20,7 +20,14 @@ PACKAGE = ROOT / "modelhub"
 LEVELS = [
     ["_deprecated", "core"],
     ["blocks", "clock", "context", "errors", "events", "model", "response", "stream", "tools"],
-    ["version", "core.error_report", "core.pydantic_schema", "core.failure_policy", "core.hub_errors"],
+    [
+        "version",
+        "core.agentscope",
+        "core.error_report",
+        "core.pydantic_schema",
+        "core.failure_policy",
+        "core.hub_errors",
+    ],
     ["core.errors", "core.record", "core.clock", "core.process", "core.threads", "core.tracebacks"],
     [
         "core.completions",
@@ -50,7 +57,7 @@ LEVELS = [
     ["core.request", "core.row_prompts", "core.row_result"],
     ["core.row_progress"],
     ["core.row_stream"],
-    ["core.row_mapping"],
+    ["core.row_mapping", "core.agentscope"],
     ["core.model"],
     ["providers.addresses"],
     ["providers.http.*"],

@@ -250,3 +250,11 @@ async def test_stream_is_a_method_and_says_whether_a_call_streams():
         assert not tagged.stream
         assert (await (await tagged.stream("hi")).final()).text == "one two"
         assert (await (await hub.get("plain").stream("hi")).final()).text == "one two"
+
+
+@pytest.mark.parametrize("name", ["context_size", "count_tokens", "formatter", "generate_structured_output", "model"])
+async def test_what_agents_of_agentscope_read_is_not_there_without_agentscope(name):
+    """An attribute that only its agents read is one that does not exist, like any other."""
+    async with Hub.from_dict(CONFIG) as hub:
+        with pytest.raises(AttributeError, match=f"'ChainHandle' object has no attribute '{name}'"):
+            getattr(hub.get("one"), name)

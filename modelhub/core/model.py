@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
 
+from modelhub.core.agentscope import AgentScopeAttributes, answer_agentscope, is_for_agentscope
 from modelhub.core.call_options import CallOptions, parse_call_options
 from modelhub.core.context import CallContext, Services
 from modelhub.core.errors import InvalidRequest
@@ -40,10 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatModelBase", "Layer", "StreamingCalls"]
 
 
-_DEFAULT_SERVICES = Services()
-
-
-class ChatModelBase(RowMapping, ABC):
+class ChatModelBase(RowMapping, AgentScopeAttributes, ABC):
     """Everything that can be called.
 
     *model_name* is the vendor's name of the model, *stream* whether a call gives a stream if it does not say.
@@ -60,7 +58,7 @@ class ChatModelBase(RowMapping, ABC):
     """The name of the key that every call must bring, for a model that has none of its own."""
     has_callers_key: bool = False
     """Whether its key came with a call: then the environment's organization and headers are not sent."""
-    services: Services = _DEFAULT_SERVICES
+    services: Services = Services()
     configured: bool = True
     """Whether it can be called at all; a chain passes over what is not."""
     is_prepared: bool = False
@@ -217,16 +215,17 @@ class ChatModelBase(RowMapping, ABC):
 
         *messages* is a list of dicts, in OpenAI's form or with the blocks of a reply, or a string as one user message.
         *tools* are JSON schemas in OpenAI's form, *tool_choice* is "auto", "none", "any", "required" or a tool's name.
-        *structured_model* is a pydantic class, or a JSON Schema as a dict, that the answer must fit; the answer is then
-        in `metadata`, and tools are ignored, with a warning. `stream=` overrides the model's own. Further keywords are
-        parameters: by OpenAI's names for any model (`max_tokens`, `reasoning_effort`, ...), or by the vendor's own.
+        *structured_model* is a pydantic class or a JSON Schema that the answer must fit: it is then in `metadata`, and
+        tools are ignored, with a warning. `stream=` overrides the model's own. Further keywords are parameters: by
+        OpenAI's names for any model (`max_tokens`, `reasoning_effort`, ...), or by the vendor's own. A message is data:
+        a local file whose path stands in it is read only if the app named it (a `pathlib.Path`, or a source of the type
+        `path`) or the configuration allows its folder; see `modelhub.messages.files`.
 
-        A message is data: a local file whose path stands in it is read only if the app named it (a `pathlib.Path`, or
-        a source of the type `path`) or the configuration allows its folder; see `modelhub.messages.files`.
-
-        Gives a `ChatResponse`, or a `ChatStream` of snapshots if streaming. Raises `InvalidRequest` for wrong input,
-        before anything is sent, and other `CallError`s as the module `modelhub.core.errors` lists them.
+        Gives a `ChatResponse`, or a `ChatStream` of snapshots if streaming; for AgentScope 2's messages, its classes.
+        Raises `InvalidRequest` for wrong input, before anything is sent, and other `CallError`s of `core.errors`.
         """
+        if is_for_agentscope(messages):
+            return await answer_agentscope(self, messages, tools, tool_choice, kwargs)
         options = parse_call_options(kwargs)
         conversation = normalise_messages(messages, continues=options.continues_conversation)
         if has_files(conversation):

@@ -1,30 +1,27 @@
 """A chain as a chat model of AgentScope 2 (extra `agentscope`).
 
-    from agentscope.agent import Agent, ModelConfig
+    from agentscope.agent import Agent
     from agentscope.message import UserMsg
 
     from modelhub import Hub
-    from modelhub.integrations.agentscope import AgentScopeModel
 
     hub = Hub.from_yaml("models.yaml")
-    agent = Agent(
-        name="Friday",
-        system_prompt="Be brief.",
-        model=AgentScopeModel(hub.get("primary")),
-        model_config=ModelConfig(max_retries=0),  # the chain retries
-    )
+    agent = Agent(name="Friday", system_prompt="Be brief.", model=hub.get("primary"))
     reply = await agent.reply(UserMsg(name="user", content="Why is the sky blue?"))
 
-Agents of AgentScope 1 need none of this: `ReActAgent(model=hub.get("primary"), formatter=OpenAIChatFormatter(), ...)`
-takes what the hub gives, with any of its formatters.
+An agent takes what the hub gives as it is, of AgentScope 1 (`ReActAgent`, with any of its formatters) and of
+AgentScope 2, where `stream: true` in the file makes it stream. Tools, structured output, streams, thinking and usage
+work as with AgentScope's own models; retries, fallbacks, limits and budgets are the chain's.
 
-Tools, structured output, streams, thinking and usage work as with AgentScope's own models; retries, fallbacks, limits
-and budgets are the chain's. Messages are written by a formatter of this module, which keeps what a vendor must get
-back, such as the signatures of Claude's thinking; `formatter=` takes any of AgentScope's, for several agents.
+`AgentScopeModel(hub.get("primary"))` is the same with options, and is one of AgentScope's own classes, which type
+checkers and a few places of AgentScope 2 ask for: `ModelConfig(fallback_model=...)`, middleware for memory, and
+TracingMiddleware, which records no other model. Messages are written by a formatter of this module, which keeps what a
+vendor must get back, such as the signatures of Claude's thinking; `formatter=` takes any of AgentScope's, for several
+agents.
 
 If a stream breaks after its first words, another model would begin the answer again, and readers of events would see
 two answers: with `restarts="error"`, the default, the stream fails with StreamBroken; with `restarts="buffer"`, streams
-are held back until the answer is complete. Models with `stream=False` are not affected.
+are held back until the answer is complete. Models that do not stream are not affected.
 """
 
 from __future__ import annotations

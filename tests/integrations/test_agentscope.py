@@ -18,11 +18,14 @@ QUESTION = UserMsg(name="user", content="Oslo?")
 ALLOWED = PermissionDecision(behavior=PermissionBehavior.ALLOW, message="")
 
 
-def make_agent(setup, name="c", tools=(get_weather, get_time), **options):
+def make_agent(setup, name="c", tools=(get_weather, get_time), streams=True, **options):
+    """Return an agent on what the hub gives, streaming or not, or on an AgentScopeModel with *options*."""
     toolkit = Toolkit(tools=[FunctionTool(tool, permission=ALLOWED, is_read_only=True) for tool in tools])
-    model = AgentScopeModel(setup.hub.get(name), **options)
-    config = ModelConfig(max_retries=0)
-    return Agent(name="Friday", system_prompt="Be brief.", model=model, toolkit=toolkit, model_config=config)
+    model = setup.hub.get(name)
+    model.stream = streams
+    if options:
+        model = AgentScopeModel(model, **options)
+    return Agent(name="Friday", system_prompt="Be brief.", model=model, toolkit=toolkit)
 
 
 def bodies_with_results(setup, name):
@@ -34,7 +37,7 @@ def bodies_with_results(setup, name):
 async def test_an_agent_uses_two_tools(setup, vendor, streams):
     """The calls of one turn are made, their results go back, and the answer ends the reply."""
     setup.play(vendor, CALLS, FINAL)
-    reply = await make_agent(setup, vendor, stream=streams).reply(QUESTION)
+    reply = await make_agent(setup, vendor, streams=streams).reply(QUESTION)
     assert reply.get_text_content().endswith(FINAL)
     assert len(bodies_with_results(setup, vendor)) == 1
 
@@ -53,7 +56,7 @@ async def test_a_structure_fits_its_class(setup, vendor):
     """In the way that the vendor knows best."""
     if vendor == "dashscope":  # which is asked in words
         setup.play(vendor, 'Here: {"city": "Oslo", "degrees": 21}')
-    response = await AgentScopeModel(setup.hub.get(vendor)).generate_structured_output([QUESTION], Report)
+    response = await setup.hub.get(vendor).generate_structured_output([QUESTION], Report)
     assert isinstance(Report.model_validate(response.content), Report)
     assert response.usage.metadata["model"] == vendor
 
@@ -83,6 +86,26 @@ async def test_a_broken_stream_fails_or_is_held_back(setup):
     with pytest.raises(StreamBroken):
         await make_agent(setup).reply(QUESTION)
     assert (await make_agent(setup, restarts="buffer").reply(QUESTION)).get_text_content() == FINAL
+
+
+async def test_a_chain_is_a_model_of_modelhub_for_everybody_else(setup):
+    """Only messages of AgentScope get its responses, and only what its agents read is there beside our own."""
+    setup.play("openai", FINAL, FINAL)
+    chain = setup.hub.get("openai")
+    assert (await chain("Oslo?")).text == FINAL
+    assert (await chain([QUESTION])).content[0].text == FINAL
+    assert chain.model == "openai"
+    with pytest.raises(AttributeError, match="'ChainHandle' object has no attribute 'modle'"):
+        chain.modle
+
+
+async def test_a_fallback_of_the_agents_own_is_an_agentscope_model(setup):
+    """AgentScope asks for its own class there."""
+    setup.play("openai", faults.status(503))
+    setup.play("anthropic", FINAL)
+    config = ModelConfig(fallback_model=AgentScopeModel(setup.hub.get("anthropic")))
+    agent = Agent(name="Friday", system_prompt="Be brief.", model=setup.hub.get("openai"), model_config=config)
+    assert (await agent.reply(QUESTION)).get_text_content() == FINAL
 
 
 async def test_an_image_and_parameters_reach_the_vendor(setup):
