@@ -8,7 +8,7 @@ from typing import Any
 
 from modelhub.core.errors import CallError, Overloaded, ServerError
 from modelhub.core.response import FinishReason
-from modelhub.providers.provider_errors import misfit
+from modelhub.providers.provider_errors import make_misfit
 
 __all__ = ["read_finish_reason"]
 
@@ -72,7 +72,7 @@ def read_finish_reason(
         return None
     reason = raw if isinstance(raw, str) else ""
     if _UNUSABLE.search(reason.lower()):
-        raise misfit(f"the model's answer cannot be used: its finish reason is `{reason}`")
+        raise make_misfit(f"the model's answer cannot be used: its finish reason is `{reason}`")
     finish = (known or {}).get(reason)
     if finish is None:
         if (cls := _BROKEN_OFF.get(reason.lower())) is not None:

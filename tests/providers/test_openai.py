@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from modelhub import Hub
 from modelhub.core.errors import CallError, ConfigError, NotConfigured
+from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.openai import OpenAIChatModel, OpenAIOptions
 from modelhub.providers.openai.response import read_body, read_event
 from modelhub.providers.response_builder import ResponseBuilder
@@ -514,9 +515,10 @@ def test_no_value_is_too_odd(deltas, last):
     answer = ResponseBuilder(NOTHING)
     try:
         for delta in deltas:
-            read_event("", json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode(), answer)
-        read_event("", json.dumps(last).encode(), answer)
-        read_body({"choices": [{"message": last, "finish_reason": "stop"}]}, answer)
+            event = {"choices": [{"index": 0, "delta": delta}]}
+            read_event(ServerSentEvent("", json.dumps(event).encode()), answer)
+        read_event(ServerSentEvent("", json.dumps(last).encode()), answer)
+        read_body(json.dumps({"choices": [{"message": last, "finish_reason": "stop"}]}).encode(), answer)
         assert json.dumps(answer.snapshot())
         assert json.dumps(answer.final())
     except CallError:

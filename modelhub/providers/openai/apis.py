@@ -2,128 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import MediaBlock, ToolResultBlock
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.json_text import json_body
 from modelhub.providers.openai import request as chat_request
 from modelhub.providers.openai import response as chat_response
 from modelhub.providers.openai import responses_request, responses_response
-from modelhub.providers.openai.models import (
-    lacks_responses,
-    needs_responses,
-    reasons_with_tools_in_responses_only,
-)
+from modelhub.providers.openai.models import lacks_responses, needs_responses, reasons_with_tools_in_responses_only
 from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.structured_output import Structured
 
 __all__ = [
+    "CHAT_API",
     "CHAT_PARAMETERS",
     "MIN_OUTPUT_TOKENS",
     "RESPONSES_PARAMETERS",
     "Api",
     "ApiName",
-    "ChatApi",
-    "ResponsesApi",
     "choose_api",
     "has_responses",
+    "responses_api",
 ]
 
 ApiName = Literal["auto", "responses", "chat"]
 
 
-class Api(Protocol):
-    """One of the two: how it is asked, and how its answers are read."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Api:
+    """One of the two: how it is asked, and how its answers are read.
 
-    path: ClassVar[str]
-    """What follows the server's address."""
+    `path` is what follows the server's address. `encode_request` gets the model, the request, the structure that is
+    asked for or None, whether the answer is a stream, and the server's quirks; it returns the parameters, or raises
+    UnsupportedFeature for what the API cannot take. `read_body` and `read_event` raise BadReply, or the failure that
+    the answer tells of.
+    """
 
-    def encode_request(
-        self,
-        model: str,
-        request: ChatRequest,
-        structured: Structured | None,
-        stream: bool,
-        *,
-        parameters: Mapping[str, Any],
-        quirks: Quirks,
-    ) -> dict[str, Any]:
-        """Return the parameters of one request. Raises UnsupportedFeature for what the API cannot take."""
-
-    def read_body(self, body: bytes, builder: ResponseBuilder) -> None:
-        """Read a whole answer. Raises BadReply, or the failure that the body tells of."""
-
-    def read_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
-        """Read one event of a stream. Raises like `read_body`."""
+    path: str
+    encode_request: Callable[[str, ChatRequest, Structured | None, bool, Quirks], dict[str, Any]]
+    read_body: Callable[[bytes, ResponseBuilder], None]
+    read_event: Callable[[ServerSentEvent, ResponseBuilder], None]
 
 
-class ChatApi:
-    """Chat completions, which every server of the dialect has."""
-
-    path: ClassVar[str] = "/chat/completions"
-
-    def encode_request(
-        self,
-        model: str,
-        request: ChatRequest,
-        structured: Structured | None,
-        stream: bool,
-        *,
-        parameters: Mapping[str, Any],
-        quirks: Quirks,
-    ) -> dict[str, Any]:
-        """Return the parameters of a completion."""
-        return chat_request.encode_request(model, request, structured, stream, parameters=parameters, quirks=quirks)
-
-    def read_body(self, body: bytes, builder: ResponseBuilder) -> None:
-        """Read a whole completion."""
-        chat_response.read_body(json_body(body), builder)
-
-    def read_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
-        """Read one chunk of a completion."""
-        if event.data.strip() == b"[DONE]":
-            chat_response.read_done(builder)
-        else:
-            chat_response.read_event(event.name, event.data, builder)
+CHAT_API = Api("/chat/completions", chat_request.encode_request, chat_response.read_body, chat_response.read_event)
+"""Chat completions, which every server of the dialect has."""
 
 
-class ResponsesApi:
-    """Responses, at the server *host*, to which what only it can read goes back."""
-
-    path: ClassVar[str] = "/responses"
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-
-    def encode_request(
-        self,
-        model: str,
-        request: ChatRequest,
-        structured: Structured | None,
-        stream: bool,
-        *,
-        parameters: Mapping[str, Any],
-        quirks: Quirks,
-    ) -> dict[str, Any]:
-        """Return the parameters of a response."""
-        return responses_request.encode_request(
-            model, request, structured, stream, parameters=parameters, quirks=quirks, host=self._host
-        )
-
-    def read_body(self, body: bytes, builder: ResponseBuilder) -> None:
-        """Read a whole response."""
-        responses_response.read_body(json_body(body), builder, self._host)
-
-    def read_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
-        """Read one event of a response."""
-        if event.data.strip() != b"[DONE]":  # what some servers put behind every stream says nothing here
-            responses_response.read_event(event.name, event.data, builder, self._host)
+def responses_api(host: str) -> Api:
+    """Return the Responses API of the server *host*, to which what only it can read goes back."""
+    return Api(
+        "/responses",
+        partial(responses_request.encode_request, host=host),
+        partial(responses_response.read_body, host=host),
+        partial(responses_response.read_event, host=host),
+    )
 
 
 # -- which of them -----------------------------------------------------------------------------------------------------
@@ -163,21 +102,15 @@ def choose_api(model: str, request: ChatRequest, parameters: Mapping[str, Any]) 
     if lacks_responses(model):
         return "chat"
     says = {name for name, value in parameters.items() if not responses_request.says_nothing(name, value)}
-    if not says.isdisjoint(RESPONSES_PARAMETERS) or needs_responses(model) or _has_native_tools(request):
+    has_native_tools = any(tool.native is not None for tool in request.tools)
+    if not says.isdisjoint(RESPONSES_PARAMETERS) or needs_responses(model) or has_native_tools:
         return "responses"
     if request.tools and reasons_with_tools_in_responses_only(model) and parameters.get("reasoning_effort") != "none":
         return "responses"
-    wants_chat = not says.isdisjoint(CHAT_PARAMETERS) or _wants_few_tokens(parameters) or _has_audio(request)
-    return "chat" if wants_chat else "responses"
-
-
-def _wants_few_tokens(parameters: Mapping[str, Any]) -> bool:
     limits = (parameters.get(name) for name in ("max_completion_tokens", "max_tokens"))
-    return any(isinstance(limit, int) and limit < MIN_OUTPUT_TOKENS for limit in limits)
-
-
-def _has_native_tools(request: ChatRequest) -> bool:
-    return any(tool.native is not None for tool in request.tools)
+    wants_few_tokens = any(isinstance(limit, int) and limit < MIN_OUTPUT_TOKENS for limit in limits)
+    wants_chat = not says.isdisjoint(CHAT_PARAMETERS) or wants_few_tokens or _has_audio(request)
+    return "chat" if wants_chat else "responses"
 
 
 def _has_audio(request: ChatRequest) -> bool:

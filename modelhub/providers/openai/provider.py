@@ -14,7 +14,7 @@ from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
-from modelhub.providers.openai.apis import Api, ApiName, ChatApi, ResponsesApi, choose_api, has_responses
+from modelhub.providers.openai.apis import CHAT_API, Api, ApiName, choose_api, has_responses, responses_api
 from modelhub.providers.openai.endpoint import (
     environment_organization,
     find_endpoint,
@@ -100,7 +100,7 @@ class OpenAIChatModel(HttpProvider):
         """How the server departs from OpenAI."""
         self.takes_cache_marks = self.quirks.cache_marks is not None
         self._reasoning_effort = reasoning_effort
-        self._apis: dict[str, Api] = {"chat": ChatApi(), "responses": ResponsesApi(endpoint.host or self.server)}
+        self._apis: dict[str, Api] = {"chat": CHAT_API, "responses": responses_api(endpoint.host or self.server)}
         self.api = _choose_api(api, self.server, endpoint)
         """Which API is asked: `auto` only where both are there."""
         self.credentials_lifetime = None if _RENEWED_CREDENTIALS.isdisjoint(args) else 0
@@ -216,9 +216,7 @@ class OpenAIChatModel(HttpProvider):
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the parameters of a completion, or of a response."""
         api = self._apis[self._choose_api(request)]
-        body = api.encode_request(
-            self.model_name, request, structured, stream, parameters=request.options, quirks=self.quirks
-        )
+        body = api.encode_request(self.model_name, request, structured, stream, self.quirks)
         return make_vendor_request(body, stream, self.timeouts, api)
 
     # -- answers -------------------------------------------------------------------------------------------------------

@@ -29,29 +29,25 @@ from modelhub.messages.json_schema import get_schema
 from modelhub.providers.openai.response import PROVIDER
 from modelhub.providers.openai.schema import is_object, is_strict, write_schema
 from modelhub.providers.openai.servers import Quirks
-from modelhub.providers.parameters import EFFORT_BUDGETS
+from modelhub.providers.parameters import EFFORT_BUDGETS, merge_objects
 from modelhub.providers.structured_output import Method, Structured
 from modelhub.providers.tool_schema import plain_root
 
-__all__ = ["encode_messages", "encode_request", "encode_tools", "structured_method", "write_audio"]
+__all__ = ["ask_in_words", "encode_request", "encode_tools", "structured_method", "write_audio", "write_cache_mark"]
 
 Json = dict[str, Any]
 
 
 def encode_request(
-    model: str,
-    request: ChatRequest,
-    structured: Structured | None,
-    stream: bool,
-    *,
-    parameters: Mapping[str, Any],
-    quirks: Quirks,
+    model: str, request: ChatRequest, structured: Structured | None, stream: bool, quirks: Quirks
 ) -> Json:
-    """The parameters of one request. *parameters* are the caller's own, by the vendor's names."""
-    payload: Json = {"model": model, **_spelled(parameters, quirks)}
-    payload["messages"] = encode_messages(request.messages, quirks)
+    """Return the parameters of a completion; the caller's own are in the request's options, by the vendor's names."""
+    payload: Json = {"model": model, **_spell_parameters(request.options, quirks)}
+    payload["messages"] = _encode_messages(request.messages, quirks)
+    for tool in request.tools:
+        if tool.native is not None:
+            raise UnsupportedFeature(f"openai runs the tool `{tool.name}` in its Responses API only (`api: responses`)")
     if request.tools:
-        _refuse_native(request.tools)
         payload |= encode_tools(request.tools, request.tool_choice, quirks)
     if structured is not None:
         _ask_structured(payload, structured, quirks)
@@ -64,24 +60,15 @@ def encode_request(
     return payload
 
 
-def _spelled(parameters: Mapping[str, Any], quirks: Quirks) -> Json:
-    """*parameters*, those that say nothing left out, and what has several names under the one the server knows."""
-    found = {name: value for name, value in parameters.items() if value is not None}
+def _spell_parameters(parameters: Mapping[str, Any], quirks: Quirks) -> Json:
+    """Return *parameters* without those that say nothing, and what has several names by the one the server knows."""
+    spelled = {name: value for name, value in parameters.items() if value is not None}
     known = quirks.max_tokens
     other = "max_tokens" if known == "max_completion_tokens" else "max_completion_tokens"
-    if known is not None and other in found and known not in found:
-        found[known] = found.pop(other)
-    effort = found.pop("reasoning_effort", None)
-    return found if effort is None else _merge_objects(_THINKING[quirks.thinking](effort), found)
-
-
-def _merge_objects(ours: Json, theirs: Mapping[str, Any]) -> Json:
-    """*ours* with *theirs* over them; objects under one name are merged key by key."""
-    merged = {**ours, **theirs}
-    for name in ours.keys() & theirs.keys():
-        if isinstance(ours[name], Mapping) and isinstance(theirs[name], Mapping):
-            merged[name] = {**ours[name], **theirs[name]}
-    return merged
+    if known is not None and other in spelled and known not in spelled:
+        spelled[known] = spelled.pop(other)
+    effort = spelled.pop("reasoning_effort", None)
+    return spelled if effort is None else merge_objects(_THINKING[quirks.thinking](effort), spelled)
 
 
 _MERGED = ("chat_template_kwargs", "reasoning", "thinking", "stream_options")
@@ -92,11 +79,15 @@ def _merge_extra_body(payload: Json) -> None:
     extra = payload.get("extra_body")
     if isinstance(extra, Mapping) and any(name in payload and name in extra for name in _MERGED):
         ours = {name: payload[name] for name in _MERGED if name in payload}
-        payload["extra_body"] = {**extra, **_merge_objects(ours, {name: extra[name] for name in ours if name in extra})}
+        payload["extra_body"] = {**extra, **merge_objects(ours, {name: extra[name] for name in ours if name in extra})}
 
 
 def _switch(effort: str) -> Json:
     return {"thinking": {"type": "disabled" if effort == "none" else "enabled"}}
+
+
+def _switch_in_template(effort: str) -> Json:
+    return {"chat_template_kwargs": {"enable_thinking": effort != "none"}}
 
 
 def _switch_with_budget(effort: str) -> Json:
@@ -104,21 +95,17 @@ def _switch_with_budget(effort: str) -> Json:
     return {"enable_thinking": effort != "none", **({"thinking_budget": budget} if budget is not None else {})}
 
 
-def _template_switch(effort: str) -> Json:
-    return {"chat_template_kwargs": {"enable_thinking": effort != "none"}}
+def _effort_unless_none(effort: str) -> Json:
+    return {} if effort == "none" else {"reasoning_effort": effort}
 
 
 _THINKING: Mapping[str, Callable[[str], Json]] = {
     "reasoning_effort": lambda effort: {"reasoning_effort": effort},
     "enable_thinking": _switch_with_budget,
-    "chat_template_kwargs": _template_switch,
-    "chat_template_kwargs+reasoning_effort": lambda effort: (
-        _template_switch(effort) | ({} if effort == "none" else {"reasoning_effort": effort})
-    ),
+    "chat_template_kwargs": _switch_in_template,
+    "chat_template_kwargs+reasoning_effort": lambda effort: _switch_in_template(effort) | _effort_unless_none(effort),
     "thinking": _switch,
-    "thinking+reasoning_effort": lambda effort: (
-        _switch(effort) | ({} if effort == "none" else {"reasoning_effort": effort})
-    ),
+    "thinking+reasoning_effort": lambda effort: _switch(effort) | _effort_unless_none(effort),
     "reasoning": lambda effort: {"reasoning": {"effort": effort}},
 }
 """How much to think, as each server wants to be told."""
@@ -127,7 +114,7 @@ _THINKING: Mapping[str, Callable[[str], Json]] = {
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
-def encode_messages(messages: Iterable[Message], quirks: Quirks) -> list[Json]:
+def _encode_messages(messages: Iterable[Message], quirks: Quirks) -> list[Json]:
     """The conversation. Media in the results of tools, which only a user may send, follow all results of the turn."""
     written: list[Json] = []
     shown: list[Json] = []
@@ -343,12 +330,6 @@ def encode_tools(tools: Iterable[Tool], choice: ToolChoice | None, quirks: Quirk
     return {"tools": [_tool(tool) for tool in offered], "tool_choice": named if choice.mode == "tool" else choice.mode}
 
 
-def _refuse_native(tools: Iterable[Tool]) -> None:
-    for tool in tools:
-        if tool.native is not None:
-            raise UnsupportedFeature(f"openai runs the tool `{tool.name}` in its Responses API only (`api: responses`)")
-
-
 def _tool(tool: Tool) -> Json:
     if tool.native is not None:
         return dict(tool.native)
@@ -377,16 +358,17 @@ def _ask_structured(payload: Json, structured: Structured, quirks: Quirks) -> No
     elif structured.method == "tool":
         payload |= encode_tools([structured.tool()], structured.tool_choice(), quirks)
     else:
-        _ask_in_words(payload["messages"], structured.prompt())
+        ask_in_words(payload["messages"], structured.prompt(), "text")
         if quirks.structured == "json_object" and is_object(structured.schema):
             payload["response_format"] = {"type": "json_object"}
 
 
-def _ask_in_words(messages: list[Json], wish: str) -> None:
-    last = messages[-1]
-    if last["role"] != "user":
+def ask_in_words(messages: list[Json], wish: str, text_type: str) -> None:
+    """Add *wish* to the last of *messages* if it is the user's, else as a message; *text_type* is that of its parts."""
+    last = messages[-1] if messages else {}
+    if last.get("role") != "user":
         messages.append({"role": "user", "content": wish})
     elif isinstance(last["content"], str):  # some servers take no two messages of a user in a row
         last["content"] += "\n\n" + wish
     else:
-        last["content"].append({"type": "text", "text": wish})
+        last["content"] = [*last["content"], {"type": text_type, "text": wish}]

@@ -10,26 +10,26 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from modelhub.core.errors import BadReply, CallError
+from modelhub.core.errors import BadReply
 from modelhub.core.response import FinishReason
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
-from modelhub.providers.json_text import loads
+from modelhub.providers.http.sse import ServerSentEvent
+from modelhub.providers.json_text import json_body, loads
 from modelhub.providers.openai.errors import error_in_answer
 from modelhub.providers.openai.tool_calls import read_calls, read_function_call
+from modelhub.providers.provider_errors import SHAPE_ERRORS, raise_shape_error
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import Counts, read_count
 from modelhub.providers.tool_arguments import dump_arguments
 
-__all__ = ["PROVIDER", "read_body", "read_counts", "read_done", "read_event"]
+__all__ = ["PROVIDER", "read_body", "read_counts", "read_event", "read_identity", "set_finish_reason"]
 
 Json = Mapping[str, Any]
 
 PROVIDER = "openai"
 """What blocks with something of the vendor's own in them are marked with, to be replayed in this dialect only."""
 
-_SHAPES = (AttributeError, TypeError, KeyError, ValueError)
-"""What reading raises where a server writes one kind of value in the place of another."""
 _PART_KEYS = frozenset({"text", "thinking", "refusal"})
 _REASONING = "reasoning"
 """The key of the block for a message's reasoning: a whole message has one field of it, so a stream has one block."""
@@ -37,17 +37,16 @@ _REASONING = "reasoning"
 # -- whole answers and events ------------------------------------------------------------------------------------------
 
 
-def read_body(body: Json, answer: ResponseBuilder) -> None:
+def read_body(data: bytes, answer: ResponseBuilder) -> None:
     """Read a whole completion. Raises BadReply for one without a choice, and the error it may hold instead."""
+    body = json_body(data)
     choices = body.get("choices")
     if body.get("error") or (choices is None and is_flat_error(body)):
         raise error_in_answer(body)
     try:
         _read_choices(body, choices, answer)
-    except CallError:
-        raise
-    except _SHAPES as error:
-        raise BadReply("the answer has another shape than a completion") from error
+    except SHAPE_ERRORS as error:
+        raise_shape_error(error, "the answer has another shape than a completion")
 
 
 def _read_choices(body: Json, choices: Any, answer: ResponseBuilder) -> None:
@@ -59,7 +58,7 @@ def _read_choices(body: Json, choices: Any, answer: ResponseBuilder) -> None:
         message = {"content": choice["text"]}
     if not isinstance(message, dict):
         raise BadReply("the answer has no message")
-    _read_identity(body, answer)
+    read_identity(body, answer)
     _read_message(message, answer)
     _finish(choice, choice.get("finish_reason"), answer)
     if not answer.complete:  # a whole body is a whole answer, even if it does not say why it ends
@@ -67,17 +66,20 @@ def _read_choices(body: Json, choices: Any, answer: ResponseBuilder) -> None:
     _read_usage(body, answer)
 
 
-def read_event(name: str, data: bytes, answer: ResponseBuilder) -> None:
-    """Read one event of a stream, its *name* and *data*. Raises BadReply, or the error that the event tells of."""
-    chunk = loads(data)
+def read_event(event: ServerSentEvent, answer: ResponseBuilder) -> None:
+    """Read one event of a stream. Raises BadReply, or the error that the event tells of."""
+    if event.data.strip() == b"[DONE]":
+        _read_done(answer)
+        return
+    chunk = loads(event.data)
     if type(chunk) is not dict:
         raise BadReply(f"an event of the stream is no JSON object but {type(chunk).__name__}")
     choices = chunk.get("choices")
-    if name == "error" or chunk.get("error") or (choices is None and is_flat_error(chunk)):
+    if event.name == "error" or chunk.get("error") or (choices is None and is_flat_error(chunk)):
         raise error_in_answer(chunk)
     try:
         if answer.id is None or answer.model_name is None:
-            _read_identity(chunk, answer)
+            read_identity(chunk, answer)
         for choice in choices or ():
             if not choice.get("index"):  # with n > 1 the first answer is the answer
                 _read_choice(choice, chunk, answer)
@@ -85,10 +87,8 @@ def read_event(name: str, data: bytes, answer: ResponseBuilder) -> None:
             answer.report_counts(usage, read_counts)
         elif answer.complete or "x_groq" in chunk or "timings" in chunk:
             _read_usage(chunk, answer)
-    except CallError:
-        raise
-    except _SHAPES as error:
-        raise BadReply("an event of the stream has another shape than a chunk") from error
+    except SHAPE_ERRORS as error:
+        raise_shape_error(error, "an event of the stream has another shape than a chunk")
 
 
 def _read_choice(choice: Json, chunk: Json, answer: ResponseBuilder) -> None:
@@ -118,11 +118,12 @@ def _unread_part(message: Json, answer: ResponseBuilder) -> Json:
     return {key: value for key, value in message.items() if key not in skipped} | {"content": content}
 
 
-def _read_identity(body: Json, answer: ResponseBuilder) -> None:
-    if found := body.get("id"):
-        answer.id = str(found)
-    if found := body.get("model"):
-        answer.model_name = str(found)
+def read_identity(body: Json, answer: ResponseBuilder) -> None:
+    """Read the answer's id and the model's name, where *body* has them."""
+    if answer_id := body.get("id"):
+        answer.id = str(answer_id)
+    if model := body.get("model"):
+        answer.model_name = str(model)
 
 
 def _read_message(message: Json, answer: ResponseBuilder) -> None:
@@ -215,16 +216,20 @@ def _finish(choice: Json, reason: Any, answer: ResponseBuilder) -> None:
 
 
 def _end(finish: FinishReason, answer: ResponseBuilder) -> None:
-    answer.finish_reason = "refusal" if finish == "stop" and answer.state.get("refused") else finish
-    answer.complete = True
+    set_finish_reason(finish, answer)
     if details := answer.state.pop("details", None):
         _keep_details(details, answer)
 
 
-def read_done(answer: ResponseBuilder) -> None:
-    """Read the end of a stream, `[DONE]`: behind content it ends an answer that gave no reason for its end."""
-    if not answer.complete and answer.has_content:
+def _read_done(answer: ResponseBuilder) -> None:
+    if not answer.complete and answer.has_content:  # it ends an answer that gave no reason for its end
         _end("tool_calls" if answer.has_tools else "stop", answer)
+
+
+def set_finish_reason(finish: FinishReason, answer: ResponseBuilder) -> None:
+    """End the answer for the reason *finish*: an answer that holds a refusal ends with it."""
+    answer.finish_reason = "refusal" if finish == "stop" and answer.state.get("refused") else finish
+    answer.complete = True
 
 
 def _keep_details(details: Sequence[dict[str, Any]], answer: ResponseBuilder) -> None:

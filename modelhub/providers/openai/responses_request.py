@@ -7,7 +7,7 @@ from typing import Any
 
 from modelhub.core.request import ChatRequest
 from modelhub.providers.openai.models import does_reason
-from modelhub.providers.openai.request import encode_tools
+from modelhub.providers.openai.request import ask_in_words, encode_tools
 from modelhub.providers.openai.responses_conversation import encode_conversation
 from modelhub.providers.openai.schema import is_object, write_schema
 from modelhub.providers.openai.servers import Quirks
@@ -27,20 +27,13 @@ SPELLINGS: Mapping[str, str] = {
 
 
 def encode_request(
-    model: str,
-    request: ChatRequest,
-    structured: Structured | None,
-    stream: bool,
-    *,
-    parameters: Mapping[str, Any],
-    quirks: Quirks,
-    host: str,
+    model: str, request: ChatRequest, structured: Structured | None, stream: bool, quirks: Quirks, *, host: str
 ) -> Json:
-    """Return the parameters of one request. *parameters* are the caller's own; *host* is where it is sent.
+    """Return the parameters of a response; the caller's own are in the request's options; *host* is where it is sent.
 
     Nothing is stored at the server unless the caller says so, and reasoning is asked for in its encrypted form.
     """
-    payload: Json = {"model": model, "store": False, **_spell_parameters(parameters)}
+    payload: Json = {"model": model, "store": False, **_spell_parameters(request.options)}
     payload["input"] = encode_conversation(request.messages, quirks, host, is_stored=payload["store"] is True)
     if does_reason(model) or "reasoning" in payload:
         payload["include"] = list(dict.fromkeys([*payload.get("include", ()), ENCRYPTED_REASONING]))
@@ -74,7 +67,11 @@ def _spell_parameters(parameters: Mapping[str, Any]) -> Json:
         text["format"] = _flatten_form(form)
     if text:
         spelled["text"] = {**text, **spelled.get("text", {})}
-    return _without_usage_option(spelled)
+    options = spelled.pop("stream_options", None)
+    # Usage always comes here, and may not be asked for.
+    if isinstance(options, Mapping) and (kept := {key: options[key] for key in options if key != "include_usage"}):
+        spelled["stream_options"] = kept
+    return spelled
 
 
 def says_nothing(name: str, value: Any) -> bool:
@@ -92,14 +89,6 @@ _NEUTRAL: Mapping[str, Any] = {
 }
 
 
-def _without_usage_option(parameters: Json) -> Json:
-    # Usage always comes here, and may not be asked for.
-    options = parameters.pop("stream_options", None)
-    if isinstance(options, Mapping) and (kept := {key: options[key] for key in options if key != "include_usage"}):
-        parameters["stream_options"] = kept
-    return parameters
-
-
 def _flatten_form(form: Any) -> Any:
     """Return a `response_format` as the format of a text: what is in `json_schema` there stands beside the type."""
     if isinstance(form, Mapping) and isinstance(schema := form.get("json_schema"), Mapping):
@@ -114,7 +103,10 @@ def _flatten_tools(parameters: Json) -> Json:
     """Return the *parameters* of chat completions that are about tools, in the form of this API."""
     flat: Json = {}
     if "tools" in parameters:
-        flat["tools"] = [_flatten_tool(tool) for tool in parameters["tools"]]
+        flat["tools"] = [  # left out, `strict` means true here
+            {"type": "function", "strict": False, **tool["function"]} if "function" in tool else tool
+            for tool in parameters["tools"]
+        ]
     if "tool_choice" in parameters:
         choice, types = parameters["tool_choice"], {tool["type"] for tool in flat["tools"]}
         if isinstance(choice, dict):
@@ -125,13 +117,6 @@ def _flatten_tools(parameters: Json) -> Json:
     return flat
 
 
-def _flatten_tool(tool: Json) -> Json:
-    if "function" not in tool:
-        return tool
-    # Left out, `strict` means true here.
-    return {"type": "function", "strict": False, **tool["function"]}
-
-
 def _ask_structured(payload: Json, structured: Structured, quirks: Quirks) -> None:
     if structured.method == "native":
         form = _flatten_form(write_schema(structured, quirks))
@@ -139,16 +124,6 @@ def _ask_structured(payload: Json, structured: Structured, quirks: Quirks) -> No
     elif structured.method == "tool":
         payload |= _flatten_tools(encode_tools([structured.tool()], structured.tool_choice(), quirks))
     else:
-        _ask_in_words(payload["input"], structured.prompt())
+        ask_in_words(payload["input"], structured.prompt(), "input_text")
         if quirks.structured == "json_object" and is_object(structured.schema):
             payload["text"] = {**payload.get("text", {}), "format": {"type": "json_object"}}
-
-
-def _ask_in_words(items: list[Json], wish: str) -> None:
-    last = items[-1] if items else {}
-    if last.get("role") != "user":
-        items.append({"role": "user", "content": wish})
-    elif isinstance(last["content"], str):
-        last["content"] += "\n\n" + wish
-    else:
-        last["content"] = [*last["content"], {"type": "input_text", "text": wish}]

@@ -8,10 +8,12 @@ from typing import Any
 from modelhub.core.errors import BadReply, CallError, ServerError
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
-from modelhub.providers.json_text import loads
+from modelhub.providers.http.sse import ServerSentEvent
+from modelhub.providers.json_text import json_body, loads
 from modelhub.providers.openai.errors import error_in_answer
-from modelhub.providers.openai.response import read_counts
-from modelhub.providers.openai.responses_items import Items
+from modelhub.providers.openai.response import read_counts, read_identity, set_finish_reason
+from modelhub.providers.openai.responses_items import ItemReader, Items
+from modelhub.providers.provider_errors import SHAPE_ERRORS, raise_shape_error
 from modelhub.providers.response_builder import ResponseBuilder
 
 __all__ = ["LAST_EVENTS", "read_body", "read_event"]
@@ -20,20 +22,17 @@ Json = Mapping[str, Any]
 
 LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """The events that nothing follows but the end of the body."""
-_SHAPES = (AttributeError, TypeError, KeyError, ValueError)
-"""What reading raises where a server writes one kind of value in the place of another."""
 
 # -- whole answers -----------------------------------------------------------------------------------------------------
 
 
-def read_body(body: Json, answer: ResponseBuilder, host: str) -> None:
+def read_body(data: bytes, answer: ResponseBuilder, host: str) -> None:
     """Read a whole response of the server *host*. Raises BadReply, or the failure that it tells of."""
+    body = json_body(data)
     try:
         _read_response(body, answer, host)
-    except CallError:
-        raise
-    except _SHAPES as error:
-        raise BadReply("the answer has another shape than a response") from error
+    except SHAPE_ERRORS as error:
+        raise_shape_error(error, "the answer has another shape than a response")
 
 
 def _read_response(response: Json, answer: ResponseBuilder, host: str) -> None:
@@ -47,7 +46,7 @@ def _read_response(response: Json, answer: ResponseBuilder, host: str) -> None:
     output = response.get("output")
     if not isinstance(output, list):
         raise BadReply("the answer has no output")
-    _read_identity(response, answer)
+    read_identity(response, answer)
     items = _items(answer, host)
     for index, item in enumerate(output):
         if isinstance(item, dict):
@@ -68,11 +67,8 @@ def _items(answer: ResponseBuilder, host: str) -> Items:
     return items
 
 
-def _read_identity(response: Json, answer: ResponseBuilder) -> None:
-    if response_id := response.get("id"):
-        answer.id = str(response_id)
-    if model := response.get("model"):
-        answer.model_name = str(model)
+def _reader(event: Json, answer: ResponseBuilder, host: str) -> ItemReader:
+    return _items(answer, host).find(event.get("output_index"), event.get("item_id"))
 
 
 def _end(response: Json, answer: ResponseBuilder) -> None:
@@ -84,20 +80,20 @@ def _end(response: Json, answer: ResponseBuilder) -> None:
         reason = (details.get("reason") if isinstance(details, dict) else None) or "length"
     elif status == "cancelled":
         raise ServerError("the answer was broken off: its status is `cancelled`", code="cancelled")
-    finish = read_finish_reason(reason, answer.has_tools, default="length") or "stop"
-    answer.finish_reason = "refusal" if finish == "stop" and answer.state.get("refused") else finish
-    answer.complete = True
+    set_finish_reason(read_finish_reason(reason, answer.has_tools, default="length") or "stop", answer)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
-def read_event(name: str, data: bytes, answer: ResponseBuilder, host: str) -> None:
-    """Read one event of a stream, its *name* and *data*. Raises BadReply, or the failure that the event tells of."""
-    event = loads(data)
+def read_event(sent: ServerSentEvent, answer: ResponseBuilder, host: str) -> None:
+    """Read *sent*, one event of a stream. Raises BadReply, or the failure that the event tells of."""
+    if sent.data.strip() == b"[DONE]":  # what some servers put behind every stream says nothing here
+        return
+    event = loads(sent.data)
     if type(event) is not dict:
         raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
-    kind = event.get("type") or name
+    kind = event.get("type") or sent.name
     read = _EVENTS.get(kind)
     try:
         if read is not None:
@@ -108,14 +104,12 @@ def read_event(name: str, data: bytes, answer: ResponseBuilder, host: str) -> No
             raise error_in_answer(event)
         elif event.get("object") == "response":  # a server that does not stream gives the answer whole
             _read_response(event, answer, host)
-    except CallError:
-        raise
-    except _SHAPES as error:
-        raise BadReply("an event of the stream has another shape than the API's") from error
+    except SHAPE_ERRORS as error:
+        raise_shape_error(error, "an event of the stream has another shape than the API's")
 
 
 def _read_start(event: Json, answer: ResponseBuilder, _: str) -> None:
-    _read_identity(event["response"], answer)
+    read_identity(event["response"], answer)
 
 
 def _read_end(event: Json, answer: ResponseBuilder, host: str) -> None:
@@ -146,7 +140,7 @@ def _finish_item(event: Json, answer: ResponseBuilder, host: str) -> None:
 
 def _read_text(event: Json, answer: ResponseBuilder, host: str) -> None:
     if piece := event["delta"]:
-        _items(answer, host).find(event.get("output_index"), event.get("item_id")).add_text(piece)
+        _reader(event, answer, host).add_text(piece)
 
 
 def _read_refusal(event: Json, answer: ResponseBuilder, host: str) -> None:
@@ -155,17 +149,15 @@ def _read_refusal(event: Json, answer: ResponseBuilder, host: str) -> None:
 
 
 def _read_summary(event: Json, answer: ResponseBuilder, host: str) -> None:
-    reader = _items(answer, host).find(event.get("output_index"), event.get("item_id"))
-    reader.add_thinking(event["delta"], ("summary", event.get("summary_index")))
+    _reader(event, answer, host).add_thinking(event["delta"], ("summary", event.get("summary_index")))
 
 
 def _read_reasoning(event: Json, answer: ResponseBuilder, host: str) -> None:
-    reader = _items(answer, host).find(event.get("output_index"), event.get("item_id"))
-    reader.add_thinking(event["delta"], ("content", event.get("content_index")))
+    _reader(event, answer, host).add_thinking(event["delta"], ("content", event.get("content_index")))
 
 
 def _read_arguments(event: Json, answer: ResponseBuilder, host: str) -> None:
-    _items(answer, host).find(event.get("output_index"), event.get("item_id")).add_arguments(event["delta"])
+    _reader(event, answer, host).add_arguments(event["delta"])
 
 
 _EVENTS: Mapping[str, Callable[[Json, ResponseBuilder, str], None]] = {
