@@ -39,7 +39,7 @@ LEVELS = [
         "messages.schema_repair",
         "options",
     ],
-    ["messages.media_sources", "messages.sanitize", "messages.files", "messages.keywords"],
+    ["messages.media_sources", "messages.sanitize", "messages.files"],
     [
         "core.loop_end",
         "core.snapshot_reader",

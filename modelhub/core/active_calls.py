@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from operator import methodcaller
 from typing import Protocol
 
 from modelhub.core.clock import Clock
@@ -125,9 +126,9 @@ class ActiveCalls:
         self.is_closing = True
         run_completions(of_idle_loops=True)
         for end, seconds in (
-            (_end_if_waiting, min(grace, UNREAD_GRACE)),
-            (_end_if_unread, grace - UNREAD_GRACE),
-            (_end, END_TIMEOUT),
+            (methodcaller("end_call_if_waiting"), min(grace, UNREAD_GRACE)),
+            (methodcaller("end_call_if_unread"), grace - UNREAD_GRACE),
+            (methodcaller("end_call"), END_TIMEOUT),
         ):
             if not self._calls:
                 return
@@ -171,18 +172,6 @@ class ActiveCalls:
             sleep(0.001)
         for call in list(self._calls):
             call.abandon_call()
-
-
-def _end_if_waiting(call: ActiveCall) -> None:
-    call.end_call_if_waiting()
-
-
-def _end_if_unread(call: ActiveCall) -> None:
-    call.end_call_if_unread()
-
-
-def _end(call: ActiveCall) -> None:
-    call.end_call()
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> bool:

@@ -298,6 +298,9 @@ class CallContext:
         if not self.services.observers and not self._spans:
             return
         answered = next((attempt for attempt in reversed(self.attempts) if not attempt["skipped"]), None)
+        first_token = None
+        if answered is not None and answered["first_token"] is not None:
+            first_token = answered["started"] + answered["first_token"]
         event = CallEnded(
             call_id=self.call_id,
             at=self.services.clock.wall(),
@@ -306,7 +309,7 @@ class CallContext:
             how=outcome.how,
             error=type(error).__name__ if error is not None else None,
             duration=self.elapsed(),
-            first_token=_first_token(answered),
+            first_token=first_token,
             usage=_sum_usage(self.attempts),
             attempts=tuple(self.attempts),
             tags=self.tags,
@@ -365,12 +368,6 @@ class CallContext:
         if stream is not None:
             stream.settle_as_abandoned()
         self.settle(Outcome("abandoned", None))
-
-
-def _first_token(attempt: Attempt | None) -> float | None:
-    if attempt is None or attempt["first_token"] is None:
-        return None
-    return float(attempt["started"] + attempt["first_token"])
 
 
 def _sum_usage(attempts: Sequence[Attempt]) -> ChatUsage | None:

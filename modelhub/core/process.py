@@ -12,7 +12,6 @@ import logging
 import os
 import sys
 import weakref
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,7 +59,8 @@ class _Process:
         self._watches_forks = False
         self._exit_hooks: set[str] = set()
 
-    def add_fork_aware(self, obj: ForkAware) -> None:
+    def register_at_fork(self, obj: ForkAware) -> None:
+        """Call `obj.reset_after_fork()` in every forked child, as long as *obj* lives."""
         self._fork_aware.add(obj)
         if not self._watches_forks and hasattr(os, "register_at_fork"):
             self._watches_forks = True
@@ -76,20 +76,21 @@ class _Process:
             except Exception:
                 _log.exception("%s could not be reset after a fork", type(obj).__name__)
 
-    def add_exit_aware(self, obj: ExitAware, stage: ExitStage) -> None:
-        self._exit_aware[stage].add(obj)
-        for name in self._missing_exit_hooks():
-            self._exit_hooks.add(name)
-            if name == "atexit":
-                atexit.register(self._close)
-            else:
-                sys.modules[name].Finalize(None, self._close, exitpriority=0)
+    def register_at_exit(self, obj: ExitAware, stage: ExitStage) -> None:
+        """Call `obj.close_at_exit()` when the process ends in good order, as long as *obj* lives.
 
-    def _missing_exit_hooks(self) -> Iterator[str]:
-        """The ends of a process that are not watched yet: its workers end without running `atexit`."""
-        for name in ("atexit", "multiprocessing.util", "billiard.util"):
-            if name not in self._exit_hooks and (name == "atexit" or _is_worker_of(name)):
-                yield name
+        Workers of multiprocessing and of Celery's prefork pool end so too, although they run no `atexit` handlers.
+        After a fork the registration must be repeated in the child. What ends by `os._exit` or by a signal is not
+        closed.
+        """
+        self._exit_aware[stage].add(obj)
+        if "atexit" not in self._exit_hooks:
+            self._exit_hooks.add("atexit")
+            atexit.register(self._close)
+        for name in ("multiprocessing.util", "billiard.util"):
+            if name not in self._exit_hooks and _is_worker_of(name):
+                self._exit_hooks.add(name)
+                sys.modules[name].Finalize(None, self._close, exitpriority=0)
 
     def _close(self) -> None:
         for stage in ExitStage:
@@ -108,20 +109,8 @@ def _is_worker_of(module: str) -> bool:
 
 
 _process = _Process()
-
-
-def register_at_fork(obj: ForkAware) -> None:
-    """Call `obj.reset_after_fork()` in every forked child, as long as *obj* lives."""
-    _process.add_fork_aware(obj)
-
-
-def register_at_exit(obj: ExitAware, stage: ExitStage) -> None:
-    """Call `obj.close_at_exit()` when the process ends in good order, as long as *obj* lives.
-
-    Workers of multiprocessing and of Celery's prefork pool end so too, although they run no `atexit` handlers. After a
-    fork the registration must be repeated in the child. What ends by `os._exit` or by a signal is not closed.
-    """
-    _process.add_exit_aware(obj, stage)
+register_at_fork = _process.register_at_fork
+register_at_exit = _process.register_at_exit
 
 
 def is_in_finalizer() -> bool:

@@ -25,8 +25,10 @@ def make_record_schema(
     What is written is a plain dict with every key, and so says the JSON schema of the output; the schema of the input
     asks only for what `__init__` asks for.
     """
-    required = _required_keys(cls)
-    fields = {key: handler.generate_schema(hint) for key, hint in _key_types(cls, stored_types).items()}
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    required = frozenset(parameter.name for parameter in parameters if parameter.default is parameter.empty)
+    hints = {**get_type_hints(cls), **stored_types}
+    fields = {key: handler.generate_schema(hint) for key, hint in hints.items() if get_origin(hint) is not ClassVar}
 
     def build(values: Mapping[str, Any]) -> dict[str, Any]:
         record = cls(**{key: values[key] for key in required})
@@ -48,16 +50,6 @@ def make_record_schema(
         ),
         ref=f"{cls.__module__}.{cls.__qualname__}:{id(cls)}",
     )
-
-
-def _required_keys(cls: type[dict[str, Any]]) -> frozenset[str]:
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    return frozenset(parameter.name for parameter in parameters if parameter.default is parameter.empty)
-
-
-def _key_types(cls: type[dict[str, Any]], stored_types: Mapping[str, Any]) -> dict[str, Any]:
-    hints = {key: hint for key, hint in get_type_hints(cls).items() if get_origin(hint) is not ClassVar}
-    return {**hints, **stored_types}
 
 
 def _as_plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import Any, Generic, Self
 
 from modelhub.core.errors import CallError
 from modelhub.core.process import fork_count
@@ -18,9 +18,6 @@ from modelhub.core.response import ChatResponse, OutputT
 from modelhub.core.row_progress import MapProgress
 from modelhub.core.row_result import RowResult
 from modelhub.core.sync import run_sync
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["RowStream", "SyncRowStream"]
 
@@ -65,15 +62,11 @@ class _MapRun:
         try:
             if isinstance(self.rows, AsyncIterable):
                 async for row in self.rows:
-                    self._start_row(row)
-                    await self._wait_for_slot()
-                    if self.is_stopped:
+                    if not await self._start_row(row):
                         break
             else:
                 for row in self.rows:
-                    self._start_row(row)
-                    await self._wait_for_slot()
-                    if self.is_stopped:
+                    if not await self._start_row(row):
                         break
         except Exception as error:  # of the caller's rows: it ends the iteration
             self.error = self.error or error
@@ -82,16 +75,16 @@ class _MapRun:
         self.is_read = True
         self.changed.set()
 
-    def _start_row(self, row: Any) -> None:
+    async def _start_row(self, row: Any) -> bool:
+        """Ask for *row* and wait until there is place for another one; return whether to read it."""
         index = self.progress.read
         self.progress.read += 1
         self.held += 1
         self.tasks[index] = self.loop.create_task(self._ask_row(index, row))
-
-    async def _wait_for_slot(self) -> None:
         while self.held >= self.max_held or len(self.tasks) >= self.concurrency:
             self.has_slot.clear()
             await self.has_slot.wait()
+        return not self.is_stopped
 
     async def _ask_row(self, index: int, row: Any) -> None:
         try:
@@ -228,9 +221,7 @@ class RowStream(AsyncIterator[RowResult[OutputT]], Generic[OutputT]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:
@@ -275,7 +266,5 @@ class SyncRowStream(Iterator[RowResult[OutputT]], Generic[OutputT]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()

@@ -28,8 +28,6 @@ from modelhub.core.stream_timer import MakeError, StreamTimer
 from modelhub.core.tracebacks import drop_frames, trim_traceback
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from modelhub.core.events import CompletionStatus
 
 __all__ = ["ChatStream", "Outcome", "Reply", "SnapshotSource", "add_done_callback"]
@@ -118,7 +116,11 @@ class _Completion:
             self.inner.settle(how, error, is_stalled=is_stalled)
         callbacks, self.callbacks = self.callbacks, []
         for callback in callbacks:
-            _tell(callback, outcome)
+            try:
+                callback(outcome)
+            except Exception:
+                # The others must still be called: a permit that is not given back is worse than a lost count.
+                logging.getLogger("modelhub").exception("a callback failed while a reply was settled")
 
     def expire(self, make_error: MakeError) -> None:
         """Fail at once, because a time limit has passed; whoever reads, now or later, gets the error."""
@@ -141,14 +143,6 @@ class _Completion:
         if self.source.is_pending:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self.loop.call_soon_threadsafe(run_in_background, self.source.aclose)
-
-
-def _tell(callback: Callable[[Outcome], None], outcome: Outcome) -> None:
-    try:
-        callback(outcome)
-    except Exception:
-        # The others must still hear of it: a permit that is not given back is worse than a lost count.
-        logging.getLogger("modelhub").exception("a callback failed while a reply was settled")
 
 
 _CUT = ("failed", "cancelled")
@@ -332,9 +326,7 @@ class ChatStream(AsyncGenerator[ChatResponse[OutputT], None], Generic[OutputT]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:

@@ -123,7 +123,7 @@ class StreamTimer:
     def stop(self) -> None:
         """Stop the timer and forget all limits: the stream is finished."""
         self._deadlines, self._idle, self._speed, self._fires_at = [], None, None, math.inf
-        self._on_expired = _ignore  # no cycle: what is over is collected at once
+        self._on_expired = lambda _: None  # no cycle: what is over is collected at once
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -154,7 +154,3 @@ class StreamTimer:
             self._set(at)
         else:
             self._on_expired(make_error)
-
-
-def _ignore(make_error: MakeError) -> None:
-    """Do nothing: the stream is finished."""

@@ -11,8 +11,6 @@ from modelhub.core.process import ExitStage, fork_count, register_at_exit, regis
 from modelhub.core.threads import DaemonThread, new_lock, refuse_eventlet, set_executor, wait_for, wait_until_done
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from modelhub.core.response import ChatResponse
     from modelhub.core.stream import ChatStream
 
@@ -208,7 +206,5 @@ class SyncStream(Iterator["ChatResponse"]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()

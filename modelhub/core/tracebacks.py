@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -68,8 +68,9 @@ def describe_origin(error: BaseException) -> str:
     return f"raised at {', called by '.join(places)}" if places else ""
 
 
-def linked_errors(error: BaseException) -> list[BaseException]:
-    """Return *error* and everything that it was raised from, was raised while handling, or holds as a group."""
+def linked_errors(error: BaseException, *, contexts: bool = True) -> list[BaseException]:
+    """Return *error* and everything that it was raised from, holds as a group or, with *contexts*, was raised while
+    handling, which may be an exception that the application was handling when it made the call."""
     errors: list[BaseException] = []
     seen: set[int] = set()
     pending = [error]
@@ -79,7 +80,8 @@ def linked_errors(error: BaseException) -> list[BaseException]:
             continue
         seen.add(id(current))
         errors.append(current)
-        pending += [linked for linked in (current.__cause__, current.__context__) if linked is not None]
+        links = (current.__cause__, current.__context__ if contexts else None)
+        pending += [linked for linked in links if linked is not None]
         if isinstance(current, BaseExceptionGroup):
             pending += current.exceptions
     return errors
@@ -96,11 +98,8 @@ def drop_frames(error: BaseException) -> None:
 
 
 def drop_traceback(error: BaseException) -> None:
-    """Take the tracebacks off *error*, its causes and, if it is a group, its members.
-
-    Its context keeps its own: that may be an exception which the application was handling when it made the call.
-    """
-    for failure in _causes_and_members(error, set()):
+    """Take the tracebacks off *error*, its causes and, if it is a group, its members; its context keeps its own."""
+    for failure in linked_errors(error, contexts=False):
         failure.__traceback__ = None
 
 
@@ -133,35 +132,19 @@ def trim_traceback(error: BaseException) -> None:
     """
     if os.environ.get(TRACEBACKS_VARIABLE) == "full":
         return
-    for failure in _causes_and_members(error, set()):
-        failure.__traceback__ = _join(_own_entries(failure.__traceback__))
+    for failure in linked_errors(error, contexts=False):
+        failure.__traceback__ = _without_libraries(failure.__traceback__)
         if failure.__suppress_context__:
             failure.__context__ = failure.__cause__  # nothing shows another one, but its frames would stay alive
 
 
-def _causes_and_members(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
-    if id(error) in seen:
-        return
-    seen.add(id(error))
-    yield error
-    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    for linked in (error.__cause__, *members):
-        if linked is not None:
-            yield from _causes_and_members(linked, seen)
-
-
-def _own_entries(traceback: TracebackType | None) -> list[TracebackType]:
-    """Return the entries of *traceback* whose frames are no library's."""
+def _without_libraries(traceback: TracebackType | None) -> TracebackType | None:
+    """Return *traceback* without the entries whose frames are a library's; None if there are no others."""
     entries = []
     while traceback is not None:
         if not _is_library(traceback.tb_frame.f_globals.get("__name__")):
             entries.append(traceback)
         traceback = traceback.tb_next
-    return entries
-
-
-def _join(entries: list[TracebackType]) -> TracebackType | None:
-    """Return one traceback of *entries*, or None if there are none."""
     following: TracebackType | None = None
     for entry in reversed(entries):
         entry.tb_next = following
