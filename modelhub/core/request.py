@@ -76,11 +76,11 @@ def make_request(
     if structured_model is not None and (tools or tool_choice):
         warnings.warn("structured_model is given: tools and tool_choice are ignored", stacklevel=3)
         tools = tool_choice = None
-    neutral_tools = () if tools is None else normalise_tools(tools)
+    neutral_tools = normalise_tools(tools)
     return ChatRequest(
         messages=messages,
         tools=neutral_tools,
-        tool_choice=None if tool_choice is None else normalise_tool_choice(tool_choice, neutral_tools),
+        tool_choice=normalise_tool_choice(tool_choice, neutral_tools),
         structured_model=None if structured_model is None else check_structured_model(structured_model),
         stream=options.stream,
         options=options.parameters,

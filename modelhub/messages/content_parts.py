@@ -27,7 +27,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
 )
 from modelhub.messages.gemini_parts import read_gemini_part
-from modelhub.messages.media_sources import is_address, parse_data_url, parse_url, read_source
+from modelhub.messages.media_sources import get_media_kind, is_address, parse_data_url, parse_url, read_source
 from modelhub.messages.responses_items import (
     PROVIDER_ITEMS,
     read_call_item,
@@ -159,11 +159,7 @@ def _read_file(block: Json, path: str) -> MediaBlock:
         return _read_openai_file(block, "file", path)
     source = read_source(block, path)
     name = get_optional_text(block, get_first_alias(block, "name", "filename", path), path)
-    return MediaBlock(_get_media_kind(source), source, name, cache=read_cache(block, path))
-
-
-def _get_media_kind(source: Source) -> MediaKind:
-    return _KINDS.get((source.media_type or "").partition("/")[0], "document")
+    return MediaBlock(get_media_kind(source.media_type), source, name, cache=read_cache(block, path))
 
 
 def _read_openai_file(block: Json, key: str, path: str) -> MediaBlock:
@@ -179,7 +175,7 @@ def _read_openai_file(block: Json, key: str, path: str) -> MediaBlock:
         if not data.startswith("data:"):  # some servers accept bare base64, whose type the file name shows
             data = f"data:{mimetypes.guess_type(name or '', strict=False)[0] or 'application/pdf'};base64,{data}"
         source = parse_data_url(data, f"{inner}.file_data")
-    return MediaBlock(_get_media_kind(source), source, name, cache=read_cache(block, path))
+    return MediaBlock(get_media_kind(source.media_type), source, name, cache=read_cache(block, path))
 
 
 def _make_url_reader(key: str, kind: MediaKind) -> Callable[[Json, str], MediaBlock]:
@@ -214,25 +210,19 @@ def _read_resource(block: Json, path: str) -> ContentBlock | None:
     resource = as_mapping(block.get("resource"), inner, '{"uri": ..., "text": ...}')
     if (text := get_optional_text(resource, "text", inner)) is not None or resource.get("blob") is None:
         return TextBlock(text) if text else None
-    return _read_file(
-        {"type": "file", "source": {"type": "base64", "data": resource["blob"], **_get_media_type(resource)}}, inner
-    )
+    media_type = resource.get("mimeType") or resource.get("mime_type") or "application/octet-stream"
+    return _read_file({"source": {"type": "base64", "data": resource["blob"], "media_type": media_type}}, inner)
 
 
 def _read_resource_link(block: Json, path: str) -> TextBlock:
     """Return an MCP resource link as text: its name and its address."""
     name = get_optional_text(block, get_first_alias(block, "title", "name", path), path)
-    return TextBlock(
-        f"{name}: {get_required_name(block, 'uri', path)}" if name else get_required_name(block, "uri", path)
-    )
+    uri = get_required_name(block, "uri", path)
+    return TextBlock(f"{name}: {uri}" if name else uri)
 
 
 def _skip(block: Json, path: str) -> None:
     """Skip the report of a tool that ran on a vendor's server: no other vendor accepts it."""
-
-
-def _get_media_type(resource: Json) -> Json:
-    return {"media_type": resource.get("mimeType") or resource.get("mime_type") or "application/octet-stream"}
 
 
 SERVER_TOOLS = (
@@ -240,7 +230,6 @@ SERVER_TOOLS = (
     *("code_execution_tool_result", "bash_code_execution_tool_result", "text_editor_code_execution_tool_result"),
 )
 """Anthropic's blocks about tools that ran on its servers."""
-_KINDS: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 
 _PART_READERS: dict[str, Reader] = {
     "text": _read_text,
@@ -297,11 +286,8 @@ def _find_untyped_reader(part: Json) -> Reader | None:
     """Return the reader of a part without `type`, as DashScope and Gemini write them, or None."""
     for key in ("text", "image", "audio", "video"):
         if isinstance(part.get(key), str):
-            return (
-                read_gemini_part
-                if key == "text" and any(mark in part for mark in _THOUGHT_KEYS)
-                else _PART_READERS[key]
-            )
+            is_thought = key == "text" and not part.keys().isdisjoint(_THOUGHT_KEYS)
+            return read_gemini_part if is_thought else _PART_READERS[key]
     return None if part.keys().isdisjoint(_GEMINI_KEYS) else read_gemini_part
 
 

@@ -69,7 +69,7 @@ class FileAccess:
         if source.origin == "object" or (source.origin == "block" and self.folders is None):
             return
         if not any(path.is_relative_to(folder.resolve()) for folder in self.folders or ()):
-            raise InvalidRequest(f"{source.place}: {_NOT_ALLOWED if self.folders is None else _ELSEWHERE}")
+            raise InvalidRequest(f"{source.place}: {_ELSEWHERE}")
 
 
 _NOT_ALLOWED = (

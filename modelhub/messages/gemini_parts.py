@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from modelhub.core.errors import InvalidRequest
 from modelhub.messages.blocks import (
     Base64Source,
     ContentBlock,
     MediaBlock,
-    MediaKind,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
     ToolUseBlock,
 )
-from modelhub.messages.media_sources import detect_image_type, parse_url
+from modelhub.messages.media_sources import detect_image_type, get_media_kind, parse_url
 from modelhub.messages.sanitize import copy_arguments
 from modelhub.messages.validation import (
     Json,
@@ -37,7 +36,7 @@ _PROVIDER = "gemini"
 
 def read_gemini_part(part: Json, path: str) -> ContentBlock | None:
     """Return the block of *part*, or None for a part with nothing to send. Raises InvalidRequest."""
-    fields = {_to_snake_case(key): value for key, value in part.items() if value is not None}
+    fields = {key: value for key, value in _write_in_snake_case(part).items() if value is not None}
     for key, read in _READERS.items():
         if key in fields:
             return read(fields, f"{path}.{key}" if key != "text" else path)
@@ -46,13 +45,14 @@ def read_gemini_part(part: Json, path: str) -> ContentBlock | None:
     raise make_unknown_error(path, "part", next(iter(fields), None), _READERS)
 
 
-def _to_snake_case(key: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in key)
+def _write_in_snake_case(fields: Json) -> Json:
+    """Return *fields* with their keys in snake_case; nested objects are not changed."""
+    return {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", key): value for key, value in fields.items()}
 
 
 def _read_member(part: Json, key: str, path: str) -> Json:
-    """Return the object under *key* with its keys in snake_case; nested objects are not changed."""
-    return {_to_snake_case(name): value for name, value in as_mapping(part[key], path, "an object (a dict)").items()}
+    """Return the object under *key* with its keys in snake_case."""
+    return _write_in_snake_case(as_mapping(part[key], path, "an object (a dict)"))
 
 
 def _read_signature(part: Json, path: str) -> tuple[str | None, str | None]:
@@ -80,22 +80,14 @@ def _read_inline_data(part: Json, path: str) -> MediaBlock:
     media_type = get_optional_text(data_fields, "mime_type", path) or detect_image_type(text)
     if media_type is None:
         raise make_type_error(f"{path}.mime_type", "a string", None)
-    return MediaBlock(
-        _get_media_kind(media_type),
-        Base64Source(text, media_type),
-        get_optional_text(data_fields, "display_name", path),
-    )
+    name = get_optional_text(data_fields, "display_name", path)
+    return MediaBlock(get_media_kind(media_type), Base64Source(text, media_type), name)
 
 
 def _read_file_data(part: Json, path: str) -> MediaBlock:
     fields = _read_member(part, "file_data", path)
     source = parse_url(fields.get("file_uri"), f"{path}.file_uri", get_optional_text(fields, "mime_type", path))
-    return MediaBlock(_get_media_kind(source.media_type or ""), source, get_optional_text(fields, "display_name", path))
-
-
-def _get_media_kind(media_type: str) -> MediaKind:
-    kinds: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
-    return kinds.get(media_type.partition("/")[0], "document")
+    return MediaBlock(get_media_kind(source.media_type), source, get_optional_text(fields, "display_name", path))
 
 
 def _read_function_call(part: Json, path: str) -> ToolUseBlock:
@@ -109,22 +101,11 @@ def _read_function_call(part: Json, path: str) -> ToolUseBlock:
 def _read_function_response(part: Json, path: str) -> ToolResultBlock:
     fields = _read_member(part, "function_response", path)
     text, failed = _read_response(fields.get("response"), f"{path}.response")
-    media = [
-        _read_inline_data({"inline_data": _snake_case_keys(piece)["inline_data"]}, path)
-        for piece in _list_media_parts(fields)
-    ]
+    pieces = [_write_in_snake_case(piece) for piece in fields.get("parts") or () if isinstance(piece, Mapping)]
+    media = [_read_inline_data(piece, path) for piece in pieces if "inline_data" in piece]
     output = (*((TextBlock(text),) if text else ()), *media)
     call_id, name = get_optional_text(fields, "id", path) or "", get_optional_text(fields, "name", path) or ""
     return ToolResultBlock(call_id, name, output, failed)
-
-
-def _list_media_parts(fields: Json) -> list[Json]:
-    pieces = fields.get("parts") or ()
-    return [piece for piece in pieces if isinstance(piece, Mapping) and "inline_data" in _snake_case_keys(piece)]
-
-
-def _snake_case_keys(fields: Json) -> dict[str, Any]:
-    return {_to_snake_case(key): value for key, value in fields.items()}
 
 
 def _read_response(response: object, path: str) -> tuple[str, bool]:

@@ -139,16 +139,12 @@ def _is_number(value: Any) -> bool:
 _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "null": lambda value: value is None,
     "boolean": lambda value: isinstance(value, bool),
-    "integer": lambda value: _is_number(value) and value == int(value) if not _is_infinite(value) else False,
+    "integer": lambda value: _is_number(value) and value % 1 == 0,  # NaN, if it is infinite
     "number": _is_number,
     "string": lambda value: isinstance(value, str),
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
 }
-
-
-def _is_infinite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _has_type(value: Any, expected: Any) -> bool:

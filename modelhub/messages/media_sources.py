@@ -11,7 +11,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from modelhub.core.errors import InvalidRequest
-from modelhub.messages.blocks import Base64Source, FileSource, PathSource, Source, UrlSource
+from modelhub.messages.blocks import Base64Source, FileSource, MediaKind, PathSource, Source, UrlSource
 from modelhub.messages.validation import (
     Json,
     as_mapping,
@@ -27,6 +27,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(;.*)?")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _SOURCE_EXAMPLE = '{"type": "url", "url": ...} or {"type": "base64", "media_type": ..., "data": ...}'
+_KINDS: dict[str, MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 _IMAGE_STARTS = {"iVBORw0KGgo": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif", "UklGR": "image/webp"}
 
 
@@ -40,10 +41,9 @@ def detect_image_type(data: str) -> str | None:
     return next((media_type for start, media_type in _IMAGE_STARTS.items() if data.startswith(start)), None)
 
 
-def _check_media_type(media_type: str | None, path: str) -> str | None:
-    if media_type is None or _MEDIA_TYPE.fullmatch(media_type):
-        return media_type
-    raise InvalidRequest(f"{path}.media_type: expected a media type such as `image/png`")
+def get_media_kind(media_type: str | None) -> MediaKind:
+    """Return what media of *media_type* are; a document if that is not known."""
+    return _KINDS.get((media_type or "").partition("/")[0], "document")
 
 
 def parse_data_url(url: str, path: str, media_type: str | None = None) -> Base64Source:
@@ -63,7 +63,7 @@ def _make_path_source(
     return PathSource(str(file_path), guessed_type, "object" if isinstance(file_path, PurePath) else origin, path)
 
 
-def _parse_file_url(url: str, path: str, media_type: str | None = None) -> PathSource:
+def _parse_file_url(url: str, path: str, media_type: str | None) -> PathSource:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise InvalidRequest(f"{path}: expected a local file such as `file:///tmp/cat.png`")
@@ -151,4 +151,7 @@ def read_source(block: Json, path: str) -> Source:
 
 def _read_media_type(source: Json, path: str) -> str | None:
     key = get_first_alias(source, "media_type", get_first_alias(source, "mime_type", "mimeType", path), path)
-    return _check_media_type(get_optional_text(source, key, path), path)
+    media_type = get_optional_text(source, key, path)
+    if media_type is None or _MEDIA_TYPE.fullmatch(media_type):
+        return media_type
+    raise InvalidRequest(f"{path}.media_type: expected a media type such as `image/png`")

@@ -174,10 +174,9 @@ def _read_contents(message: Json, path: str) -> Located:
     if message.get("parts") is not None:
         located += read_content(message["parts"], f"{path}.parts")
     if (images := message.get("images")) is not None:
-        listed = enumerate(as_sequence(images, f"{path}.images", "a list of images"))
-        located += [
-            (place, _read_image(image, place)) for place, image in ((f"{path}.images[{i}]", x) for i, x in listed)
-        ]
+        for index, image in enumerate(as_sequence(images, f"{path}.images", "a list of images")):
+            place = f"{path}.images[{index}]"
+            located.append((place, _read_image(image, place)))
     return located
 
 

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import is_
 from typing import Any, NoReturn, TypeVar
 
 from modelhub.core.errors import InvalidRequest
@@ -245,7 +246,7 @@ def _change_texts(block: ContentBlock, change: Callable[[str], str]) -> ContentB
         return block if source is block.source else replace(block, source=source)
     if isinstance(block, ToolResultBlock):
         output = tuple(_change_texts(part, change) for part in block.output)
-        return block if all(map(_is_same, output, block.output)) else replace(block, output=output)  # type: ignore[arg-type]
+        return block if all(map(is_, output, block.output)) else replace(block, output=output)  # type: ignore[arg-type]
     return block
 
 
@@ -255,10 +256,6 @@ def _change_fields(value: _T, names: tuple[str, ...], change: Callable[[str], st
         if text is not None and not text.isascii() and (changed := change(text)) is not text:
             value = replace(value, **{name: changed})  # type: ignore[type-var]
     return value
-
-
-def _is_same(value: object, other: object) -> bool:
-    return value is other
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
@@ -290,9 +287,8 @@ def _check_headers(headers: Any, path: str) -> None:
     for name, value in headers.items():
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             raise InvalidRequest(f"{path}: expected names of letters, digits and dashes")
-        if isinstance(value, (str, bytes)) and not _HEADER.fullmatch(
-            value if isinstance(value, str) else value.decode("latin1")
-        ):
+        text = value.decode("latin1") if isinstance(value, bytes) else value
+        if isinstance(text, str) and not _HEADER.fullmatch(text):
             raise InvalidRequest(f"{path}.{name}: a header holds printable ASCII only, without line breaks")
 
 

@@ -96,16 +96,12 @@ def _repair_text(value: Any, _: Schema) -> Any:
 
 
 def _repair_required(value: Any, _: Schema) -> Any:
-    names = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    return [name for name in names if isinstance(name, str)] if isinstance(value, (str, list)) else None
+    names = [value] if isinstance(value, str) else value
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else None
 
 
 def _repair_enum(value: Any, _: Schema) -> Any:
     return value if isinstance(value, list) and value else None
-
-
-def _drop_id(value: Any, root: Schema) -> Any:  # noqa: ARG001 - one form for the table
-    return None
 
 
 _KEYWORD_REPAIRS: Mapping[str, Callable[[Any, Schema], Any]] = {
@@ -114,7 +110,7 @@ _KEYWORD_REPAIRS: Mapping[str, Callable[[Any, Schema], Any]] = {
     "title": _repair_text,
     "required": _repair_required,
     "enum": _repair_enum,
-    "id": _drop_id,
+    "id": lambda value, root: None,  # noqa: ARG005 - one form for the table
     **dict.fromkeys(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"), _repair_mapping),
     **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), _repair_list),
     **dict.fromkeys(("items", "not", "if", "then", "else", "contains", "propertyNames"), _repair_optional),
@@ -150,9 +146,7 @@ def _move_bounds(node: Schema) -> None:
 
 def _move_nullable(node: Schema) -> None:
     """Rewrite OpenAPI's `nullable: true` as a type."""
-    if not isinstance(node.get("nullable"), bool):
-        return
-    if not node.pop("nullable"):
+    if not isinstance(node.get("nullable"), bool) or not node.pop("nullable"):
         return
     kind = node.get("type")
     if kind is not None:

@@ -119,6 +119,22 @@ class Spelling:
         return self.shown or f"`{self.key}`"
 
 
+def make_limited_writer(name: str, most: float) -> Callable[[Any, Draft], Json]:
+    """Return what writes the number *name*, which is at most *most*."""
+
+    def write(value: Any, draft: Draft) -> Json:
+        sent = min(value, most) if isinstance(value, int | float) else value
+        draft.round(name, value, sent)
+        return {name: sent}
+
+    return write
+
+
+def make_list_writer(name: str) -> Callable[[Any, Draft], Json]:
+    """Return what writes the texts *name*, of which a single one may have been given as it is."""
+    return lambda value, draft: {name: [value] if isinstance(value, str) else list(value)}  # noqa: ARG005
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The parameters of one vendor's API.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -13,12 +13,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from modelhub.core.errors import BadReply
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import Tool, ToolChoice
 from modelhub.messages.json_schema import find_schema_problems
 from modelhub.providers.tool_arguments import LENIENT_JSON
 from modelhub.providers.unicode_text import clean_value
 
-__all__ = ["TOOL_NAME", "Method", "Structured"]
+__all__ = ["TOOL_NAME", "Method", "Structured", "offer_tools"]
 
 Method = Literal["native", "tool", "prompt"]
 """How the structure is asked for: by the vendor's JSON schema mode, by a forced tool, or in words."""
@@ -109,6 +110,16 @@ class Structured:
                 raise _SchemaMisfit(misfit)
             return value
         return self.model.model_validate_json(json.dumps(value))
+
+
+def offer_tools(
+    request: ChatRequest, structured: Structured | None
+) -> tuple[Sequence[Tool], ToolChoice | None, str | None]:
+    """Return the tools, the choice of one, and what must be said in words, for *request* with *structured* output."""
+    if structured is not None and structured.method == "tool":
+        return (structured.tool(),), structured.tool_choice(), None
+    instruction = structured.prompt() if structured is not None and structured.method == "prompt" else None
+    return request.tools, request.tool_choice, instruction
 
 
 def _dump_output(output: Any, value: Any) -> Any:

@@ -78,7 +78,7 @@ class CallShape:
         return ChatRequest(
             messages=normalise_messages([{"role": "user", "content": parts}]),
             tools=neutral_tools,
-            tool_choice=None if choice is None else normalise_tool_choice(choice, neutral_tools),
+            tool_choice=normalise_tool_choice(choice, neutral_tools),
             structured_model=check_structured_model(self.schema) if schema else None,
             stream=self.stream,
             options=options or {},

@@ -9,20 +9,19 @@ from typing import Any
 from modelhub.core.request import ChatRequest
 from modelhub.providers.anthropic.schema import native_schema
 from modelhub.providers.json_answers import ask_in_words, schema_of_format
-from modelhub.providers.parameters import EFFORT_BUDGETS, Draft, Spelling, Vocabulary
+from modelhub.providers.parameters import EFFORT_BUDGETS, Draft, Spelling, Vocabulary, make_limited_writer
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY", "model_version"]
 
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 _MIN_BUDGET = 1024
-_MAX_TEMPERATURE = 1.0
 
 
-def model_version(model_name: str) -> tuple[int, int] | None:
-    """Return the generation in a Claude's name, such as (4, 5); None for other names and for those without one."""
+def model_version(model_name: str) -> tuple[int, int]:
+    """Return the generation in a Claude's name, such as (4, 5); (0, 0) for other names and for those without one."""
     match = _VERSION.search(model_name)
-    return (int(match[1]), int(match[2] or 0)) if match else None
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
 
 
 # -- thinking ----------------------------------------------------------------------------------------------------------
@@ -30,7 +29,7 @@ def model_version(model_name: str) -> tuple[int, int] | None:
 
 def _thinks_adaptively(model_name: str) -> bool:
     """Whether the model decides itself how much it thinks, by a level: from 4.6 on, and where it always thinks."""
-    return (model_version(model_name) or (0, 0)) >= (4, 6)
+    return model_version(model_name) >= (4, 6)
 
 
 def _may_think(request: ChatRequest) -> bool:
@@ -40,10 +39,9 @@ def _may_think(request: ChatRequest) -> bool:
 
 
 def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:
-    version = model_version(draft.model_name)
     if effort == "none":
         # 4.7 and 4.8 do not think unless they are told to, and 4.7 refuses to be told not to.
-        return {} if version is not None and (4, 7) <= version < (5, 0) else {"thinking": {"type": "disabled"}}
+        return {} if (4, 7) <= model_version(draft.model_name) < (5, 0) else {"thinking": {"type": "disabled"}}
     if _thinks_adaptively(draft.model_name):
         if _may_think(draft.request):
             return {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
@@ -75,17 +73,11 @@ def _adapt(draft: Draft) -> None:
     if is_thinking:
         for name in ("temperature", "top_p", "top_k"):
             draft.drop(name, "not while it thinks")
-    elif "temperature" in values and (model_version(draft.model_name) or (0, 0)) >= (4, 1):
+    elif "temperature" in values and model_version(draft.model_name) >= (4, 1):
         draft.drop("top_p", "not beside `temperature`")
 
 
 # -- the others --------------------------------------------------------------------------------------------------------
-
-
-def _spell_temperature(temperature: Any, draft: Draft) -> Mapping[str, Any]:
-    sent = min(temperature, _MAX_TEMPERATURE) if isinstance(temperature, int | float) else temperature
-    draft.round("temperature", temperature, sent)
-    return {"temperature": sent}
 
 
 def _spell_stop(stop: Any, draft: Draft) -> Mapping[str, Any]:
@@ -106,7 +98,7 @@ def _spell_parallel(parallel: Any, draft: Draft) -> Mapping[str, Any]:
 def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
     """Return the schema natively, where model and schema allow it; else it is asked for in words."""
     schema = schema_of_format(response_format)
-    if schema is not None and (model_version(draft.model_name) or (0, 0)) >= (4, 5):
+    if schema is not None and model_version(draft.model_name) >= (4, 5):
         native = native_schema(dict(schema))
         if native is not None:
             return {"output_config": {"format": {"type": "json_schema", "schema": native}}}
@@ -128,7 +120,7 @@ VOCABULARY = Vocabulary(
     vendor="Anthropic",
     spellings={
         "max_tokens": Spelling("max_tokens"),
-        "temperature": Spelling("temperature", _spell_temperature),
+        "temperature": Spelling("temperature", make_limited_writer("temperature", 1.0)),
         "top_p": Spelling("top_p"),
         "top_k": Spelling("top_k"),
         "stop": Spelling("stop_sequences", _spell_stop),

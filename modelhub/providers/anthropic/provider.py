@@ -157,9 +157,7 @@ class AnthropicChatModel(HttpProvider):
         parameters = {"max_tokens": self.max_tokens, **request.options}
         headers = (parameters.get("extra_headers"), self._client_args.get("default_headers"))
         body = encode_request(
-            request.messages,
-            request.tools,
-            request.tool_choice,
+            request,
             structured,
             model_name=self.model_name,
             options={**parameters, "stream": True} if stream else parameters,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest, UnsupportedFeature
+from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import (
     Base64Source,
     FileSource,
@@ -34,7 +35,7 @@ from modelhub.messages.blocks import (
 )
 from modelhub.providers.anthropic.parameters import model_version
 from modelhub.providers.anthropic.schema import native_schema
-from modelhub.providers.structured_output import Structured
+from modelhub.providers.structured_output import Structured, offer_tools
 from modelhub.providers.tool_schema import plain_root
 
 __all__ = ["PROVIDER_NAME", "encode_request", "structured_natively", "thinks"]
@@ -48,11 +49,7 @@ PROVIDER_NAME = "anthropic"
 
 def structured_natively(model_name: str) -> bool:
     """Whether the model takes a JSON schema for its answer: Claudes from 4.5 on, as far as the name tells."""
-    return (model_version(model_name) or (0, 0)) >= (4, 5)
-
-
-def _refuses_prefill(model_name: str) -> bool:
-    return (model_version(model_name) or (0, 0)) >= (4, 6)
+    return model_version(model_name) >= (4, 5)
 
 
 def thinks(options: Mapping[str, Any], *, adaptively: bool = False) -> bool:
@@ -134,13 +131,7 @@ def _tool_result(block: ToolResultBlock, ids: _Ids) -> Json:
     return _marked(found, block.cache)
 
 
-_IMAGE_TYPES = {
-    "image/png": "image/png",
-    "image/jpeg": "image/jpeg",
-    "image/jpg": "image/jpeg",
-    "image/gif": "image/gif",
-    "image/webp": "image/webp",
-}
+_IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/yaml", "application/x-yaml"})
 
 
@@ -154,10 +145,10 @@ def _image(block: MediaBlock) -> Json:
     if isinstance(block.source, FileSource):
         return {"type": "image", "source": _uploaded(block.source)}
     given = _bare(block.source.media_type)
-    if not isinstance(block.source, Base64Source) or given not in _IMAGE_TYPES:
+    media_type = "image/jpeg" if given == "image/jpg" else given
+    if not isinstance(block.source, Base64Source) or media_type not in _IMAGE_TYPES:
         raise UnsupportedFeature(f"anthropic cannot take an image of type {given}: png, jpeg, gif and webp only")
-    source = {"type": "base64", "media_type": _IMAGE_TYPES[given], "data": block.source.data}
-    return {"type": "image", "source": source}
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": block.source.data}}
 
 
 def _uploaded(source: FileSource) -> Json:
@@ -249,14 +240,14 @@ def _without_last_space(turns: list[Json]) -> list[Json]:
     return turns
 
 
-def _system(messages: Sequence[Message], given: Any, wish: str | None) -> str | list[Json] | None:
+def _system(messages: Sequence[Message], given: Any, instruction: str | None) -> str | list[Json] | None:
     blocks = [{"type": "text", "text": given}] if isinstance(given, str) else list(given or ())
     for message in messages:
         if message.role == "system":
             blocks += [_system_block(block) for block in message.blocks]
     blocks = [block for block in blocks if block["text"].strip()]
-    if wish is not None:
-        blocks.append({"type": "text", "text": wish})
+    if instruction is not None:
+        blocks.append({"type": "text", "text": instruction})
     if any(block.keys() != {"type", "text"} for block in blocks):
         return blocks
     return "\n\n".join(block["text"] for block in blocks) or None
@@ -305,16 +296,14 @@ _HEADERS = {"user_profile_id": "anthropic-user-profile-id", "workspace_id": "ant
 
 
 def encode_request(
-    messages: Sequence[Message],
-    tools: Sequence[Tool],
-    choice: ToolChoice | None,
+    request: ChatRequest,
     structured: Structured | None,
     *,
     model_name: str,
     options: Mapping[str, Any],
     interleaved: bool = False,
 ) -> Json:
-    """Return the parameters of a request. *options* are some by the API's names; what must fit together is checked.
+    """Return the parameters of *request*. *options* are some by the API's names; what must fit together is checked.
 
     *interleaved* thinking has a budget for all its parts together, which may be over `max_tokens`.
 
@@ -324,12 +313,10 @@ def encode_request(
     if not _HEADERS.keys().isdisjoint(payload):
         headers = {header: payload.pop(name) for name, header in _HEADERS.items() if name in payload}
         payload["extra_headers"] = headers | (payload.get("extra_headers") or {})
-    if structured is not None and structured.method == "tool":
-        tools, choice = (structured.tool(),), structured.tool_choice()
-    wish = structured.prompt() if structured is not None and structured.method == "prompt" else None
-    if (system := _system(messages, payload.pop("system", None), wish)) is not None:
+    tools, choice, instruction = offer_tools(request, structured)
+    if (system := _system(request.messages, payload.pop("system", None), instruction)) is not None:
         payload["system"] = system
-    payload["messages"] = _turns(messages)
+    payload["messages"] = _turns(request.messages)
     if tools:
         payload["tools"] = [_tool(tool, model_name) for tool in tools] + list(payload.get("tools") or ())
     if choice is not None:
@@ -363,17 +350,14 @@ def _check(payload: Json) -> None:
     if not payload["messages"]:
         raise UnsupportedFeature("anthropic needs a user message beside the system prompt")
     thinking = thinks(payload)
-    if thinking and _forces(payload.get("tool_choice")):
+    choice = payload.get("tool_choice")
+    if thinking and isinstance(choice, Mapping) and choice.get("type") in ("any", "tool"):
         raise UnsupportedFeature("anthropic cannot force a tool while thinking is enabled")
     if payload["messages"][-1]["role"] == "assistant":
         if thinking:
             raise UnsupportedFeature("anthropic cannot continue an assistant message while thinking is enabled")
-        if _refuses_prefill(payload["model"]):
+        if model_version(payload["model"]) >= (4, 6):
             raise UnsupportedFeature(f"{payload['model']} cannot continue an assistant message: end with a user's")
-
-
-def _forces(choice: Any) -> bool:
-    return isinstance(choice, Mapping) and choice.get("type") in ("any", "tool")
 
 
 def _check_budget(budget: Any, most: Any) -> None:

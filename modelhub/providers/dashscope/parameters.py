@@ -7,20 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelhub.providers.json_answers import ask_in_words, schema_of_format
-from modelhub.providers.parameters import EFFORT_BUDGETS, Draft, Spelling, Vocabulary
+from modelhub.providers.parameters import EFFORT_BUDGETS, Draft, Spelling, Vocabulary, make_limited_writer
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY"]
 
-_MAX_TEMPERATURE = 1.99
-"""The API wants less than 2."""
 _ALWAYS_THINKS = re.compile(r"^qwq|^qvq|-thinking")
-
-
-def _spell_temperature(temperature: Any, draft: Draft) -> Mapping[str, Any]:
-    sent = min(temperature, _MAX_TEMPERATURE) if isinstance(temperature, int | float) else temperature
-    draft.round("temperature", temperature, sent)
-    return {"temperature": sent}
 
 
 def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:  # noqa: ARG001 - one form for all
@@ -64,7 +56,7 @@ VOCABULARY = Vocabulary(
                 *("logprobs", "top_logprobs", "n"),
             )
         },
-        "temperature": Spelling("temperature", _spell_temperature),
+        "temperature": Spelling("temperature", make_limited_writer("temperature", 1.99)),  # the API wants less than 2
         "reasoning_effort": Spelling(
             write=_spell_effort,
             shown="`enable_thinking`, `thinking_budget`",

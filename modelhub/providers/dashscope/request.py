@@ -26,7 +26,7 @@ from modelhub.messages.blocks import (
 )
 from modelhub.providers.dashscope.schema import encode_tools
 from modelhub.providers.required_tool import REQUEST_IN_WORDS
-from modelhub.providers.structured_output import Structured
+from modelhub.providers.structured_output import Structured, offer_tools
 
 __all__ = ["PROVIDER_NAME", "encode_parameters", "encode_request", "is_multimodal", "must_stream"]
 
@@ -71,12 +71,8 @@ def encode_request(
     multimodal: bool,
 ) -> Wire:
     """Return the body of *request*. Raises UnsupportedFeature for what the vendor cannot take."""
-    tools, choice, instruction = request.tools, request.tool_choice, None
-    if structured is not None and structured.method == "tool":
-        tools, choice = (structured.tool(),), structured.tool_choice()
-    elif structured is not None:
-        instruction = structured.prompt()
-    elif choice is not None and choice.mode == "required":
+    tools, choice, instruction = offer_tools(request, structured)
+    if choice is not None and choice.mode == "required":
         instruction = REQUEST_IN_WORDS
     return {
         "model": model_name,

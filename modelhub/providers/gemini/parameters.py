@@ -15,7 +15,7 @@ from modelhub.core.errors import CallError, ConfigError, InvalidRequest, Unsuppo
 from modelhub.options import Effort
 from modelhub.providers.gemini.schema import gemini_schema
 from modelhub.providers.json_answers import ask_in_words, schema_of_format
-from modelhub.providers.parameters import Draft, Spelling, Vocabulary, spread_object
+from modelhub.providers.parameters import Draft, Spelling, Vocabulary, make_list_writer, spread_object
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY", "copy_parameters", "explain_parameters", "merge_json", "read_http_options"]
@@ -55,14 +55,10 @@ def merge_json(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, A
     """
     merged = dict(body)
     for name, value in extra.items():
-        key = name if name in merged else _find_spelling(name, merged)
+        key = name if name in merged else next((other for other in _spell(name) if other in merged), name)
         before = merged.get(key)
         merged[key] = merge_json(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def _find_spelling(name: str, names: Mapping[str, Any]) -> str:
-    return next((other for other in _spell(name) if other in names), name)
 
 
 @lru_cache(maxsize=256)
@@ -131,10 +127,6 @@ def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:
     return {"thinking_config": {"thinking_budget": budget}}
 
 
-def _spell_stop(stop: Any, draft: Draft) -> Mapping[str, Any]:  # noqa: ARG001 - one form for all
-    return {"stop_sequences": [stop] if isinstance(stop, str) else list(stop)}
-
-
 def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
     if response_format.get("type") == "text":
         return {}
@@ -177,7 +169,7 @@ VOCABULARY = Vocabulary(
         **{name: Spelling(name) for name in ("temperature", "top_p", "top_k", "seed")},
         "presence_penalty": Spelling("presence_penalty", wire_names=("penalty",)),
         "frequency_penalty": Spelling("frequency_penalty", wire_names=("penalty",)),
-        "stop": Spelling("stop_sequences", _spell_stop),
+        "stop": Spelling("stop_sequences", make_list_writer("stop_sequences")),
         "reasoning_effort": Spelling(
             write=_spell_effort,
             shown="`thinking_config`",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelhub.providers.json_answers import schema_of_format
-from modelhub.providers.parameters import Draft, Spelling, Vocabulary, spread_object
+from modelhub.providers.parameters import Draft, Spelling, Vocabulary, make_list_writer, spread_object
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY"]
@@ -22,10 +22,6 @@ def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:
     if effort != "none":
         draft.round("reasoning_effort", effort, "on")
     return {"think": effort != "none"}
-
-
-def _spell_stop(stop: Any, draft: Draft) -> Mapping[str, Any]:  # noqa: ARG001 - one form for all
-    return {"stop": [stop] if isinstance(stop, str) else list(stop)}
 
 
 def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:  # noqa: ARG001 - one form for all
@@ -51,7 +47,7 @@ VOCABULARY = Vocabulary(
             name: _option(name)
             for name in ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty")
         },
-        "stop": Spelling("stop", _spell_stop, shown="`options.stop`"),
+        "stop": Spelling("stop", make_list_writer("stop"), shown="`options.stop`"),
         "reasoning_effort": Spelling(write=_spell_effort, shown="`think`", wire_names=("think", "thinking")),
         "response_format": Spelling(write=_spell_format, shown="`format`"),
         "logprobs": Spelling("logprobs"),
