@@ -25,11 +25,11 @@ def show_waiting(activity: str, delay: float = 1.0) -> Iterator[None]:
     if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield
         return
-    has_line = threading.Event()
+    has_line, line = threading.Event(), f"{activity} ..."
 
     def write_line() -> None:
         has_line.set()
-        sys.stderr.write(f"\r\x1b[2m{activity} ...\x1b[0m\x1b[K")
+        sys.stderr.write(f"\r{line}")
         sys.stderr.flush()
 
     timer = threading.Timer(delay, write_line)
@@ -41,7 +41,7 @@ def show_waiting(activity: str, delay: float = 1.0) -> Iterator[None]:
         timer.cancel()
         timer.join()
         if has_line.is_set():
-            sys.stderr.write("\r\x1b[K")
+            sys.stderr.write(f"\r{' ' * len(line)}\r")
             sys.stderr.flush()
 
 

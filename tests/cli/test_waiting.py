@@ -29,7 +29,7 @@ def test_a_long_wait_is_shown_and_removed(monkeypatch):
     with show_waiting("reading usage.db", delay=0):
         assert terminal.written.wait(30)
         assert "reading usage.db ..." in terminal.getvalue()
-    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert terminal.getvalue().endswith(f"\r{' ' * len('reading usage.db ...')}\r")
 
 
 def test_what_is_quick_shows_nothing(monkeypatch):
