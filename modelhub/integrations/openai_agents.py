@@ -16,7 +16,7 @@ Or all names of the file at once, with `Agent(model="primary")`:
 Tools, handoffs, output types, streams and usage work as with the SDK's own models for chat completions; retries,
 fallbacks, limits and budgets are the chain's. `ModelSettings` are spelled for whichever vendor answers, and
 `extra_body` may have keywords of a call, such as `{"deadline": "30s"}`. A failure is the exception that OpenAI's client
-raises for its status.
+raises for its status; an answer that no model gives in the form of the output type is the SDK's ModelBehaviorError.
 
 Nothing is sent but by the chain: the SDK's model has a client of OpenAI's whose transport calls the chain.
 
@@ -28,11 +28,13 @@ until the answer is complete. `Runner.run()` is not affected.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import httpx2
-from agents import Model, ModelProvider, OpenAIChatCompletionsModel
+from agents import Model, ModelBehaviorError, ModelProvider, OpenAIChatCompletionsModel
+from agents.items import ModelResponse, TResponseStreamEvent
 
 from modelhub.core.model import ChatModelBase
 from modelhub.core.stream import ChatStream, Reply
@@ -60,6 +62,29 @@ class AgentsModel(OpenAIChatCompletionsModel):
         http_client = httpx2.AsyncClient(transport=_ChainTransport(chain, restarts))
         client = AsyncOpenAI(base_url=_ADDRESS, api_key="unused", http_client=http_client, max_retries=0)
         super().__init__(model=chain.name, openai_client=client)
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """Return the chain's answer. Raises ModelBehaviorError for one that cannot be used, and OpenAI's APIErrors."""
+        with _translate_bad_replies():
+            return await super().get_response(*args, **kwargs)
+
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
+        """Yield the events of the chain's answer. Raises what `get_response` raises."""
+        with _translate_bad_replies():
+            async for event in super().stream_response(*args, **kwargs):
+                yield event
+
+
+@contextmanager
+def _translate_bad_replies() -> Iterator[None]:
+    from openai import APIError
+
+    try:
+        yield
+    except APIError as error:
+        if error.code != "bad_reply":
+            raise
+        raise ModelBehaviorError(error.message) from error
 
 
 class AgentsModelProvider(ModelProvider):

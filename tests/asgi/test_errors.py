@@ -18,6 +18,7 @@ FAILURES = {
     "BudgetExceeded": (openai.RateLimitError, 429, "budget_exceeded"),
     "Overloaded": (openai.InternalServerError, 503, "overloaded"),
     "TimedOut": (openai.InternalServerError, 504, "timeout"),
+    "BadReply": (openai.InternalServerError, 502, "bad_reply"),
     "ConnectFailed": (openai.InternalServerError, 502, "vendor_error"),
     "AuthenticationFailed": (openai.InternalServerError, 502, "vendor_authentication_failed"),
     "ContextTooLong": (openai.BadRequestError, 400, "context_length_exceeded"),

@@ -2,9 +2,10 @@
 
 import openai
 import pytest
-from agents import Agent, ModelSettings, RunConfig, Runner, function_tool, set_tracing_disabled
+from agents import Agent, ModelBehaviorError, ModelSettings, RunConfig, Runner, function_tool, set_tracing_disabled
 from openai.types.responses import ResponseTextDeltaEvent
 
+from modelhub import Hub
 from modelhub.integrations.openai_agents import AgentsModel, AgentsModelProvider
 from modelhub.testing import faults
 from tests.integrations.conftest import CALLS, FINAL, VENDORS, Report, get_time, get_weather
@@ -95,3 +96,17 @@ async def test_a_failure_is_the_clients_error(setup):
     with pytest.raises(openai.InternalServerError, match="no model of chain `c` answered"):
         await Runner.run(make_agent(setup), "Oslo?")
     assert len(setup.bodies("openai")) == 1
+
+
+async def run_streamed(agent):
+    return [event async for event in Runner.run_streamed(agent, "Oslo?").stream_events()]
+
+
+@pytest.mark.parametrize("run", [lambda agent: Runner.run(agent, "Oslo?"), run_streamed])
+async def test_an_answer_that_does_not_fit_is_the_models_misbehaviour(run):
+    """An app catches it as with the SDK's own models."""
+    config = {"version": 1, "models": {"m": {"provider": "scripted", "reply": '{"city": "Oslo"}'}}}
+    async with Hub.from_dict(config) as hub:
+        agent = Agent(name="Weather", model=AgentsModel(hub.get("m")), output_type=Report)
+        with pytest.raises(ModelBehaviorError, match="degrees"):
+            await run(agent)

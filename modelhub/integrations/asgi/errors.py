@@ -62,6 +62,7 @@ _KINDS: Final[dict[type[ModelHubError], _Kind]] = {
     # The client's own key is fine: a 401, a 403 or a 404 would send it to look in the wrong place.
     errors.AuthenticationFailed: _Kind(502, _SERVER, "vendor_authentication_failed"),
     errors.ModelNotFound: _Kind(502, _SERVER, "vendor_model_not_found"),
+    errors.BadReply: _Kind(502, _SERVER, "bad_reply", is_retryable=True),
     errors.CallError: _Kind(502, _SERVER, "vendor_error", is_retryable=True),
     errors.ModelHubError: _Kind(500, _SERVER),
 }
@@ -77,6 +78,8 @@ def as_http_error(error: Exception) -> HttpError:
         _log.error("a request of the OpenAI-compatible endpoint failed", exc_info=error)
         return HttpError(500, "the server failed; its log says why", _SERVER, "internal_error")
     reason = error.dominant if isinstance(error, AllModelsFailed) else error
+    if isinstance(reason, errors.StreamBroken) and isinstance(reason.__cause__, CallError):
+        reason = reason.__cause__
     kind = next(_KINDS[cls] for cls in type(reason).__mro__ if cls in _KINDS)
     status = kind.status
     if isinstance(reason, errors.RequestRefused) and reason.status in _VENDORS_STATUSES:
