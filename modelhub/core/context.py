@@ -144,6 +144,7 @@ class CallContext:
         "is_committed",
         "keys",
         "loop",
+        "on_sent",
         "queue",
         "requested",
         "services",
@@ -172,6 +173,8 @@ class CallContext:
         """The deployment or key that is asked, where several share a place of the chain; set by the chain."""
         self.queue: tuple[str, float] | None = None
         """The limit in whose queue the call stands, and since when."""
+        self.on_sent: Callable[[], None] | None = None
+        """Called when the request of an attempt is written to its connection; set by the limit."""
         self.shape: Mapping[str, Any] | None = None
         """What the call asks for, without what it says, if that is recorded."""
         self._wait = 0.0

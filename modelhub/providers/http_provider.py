@@ -230,16 +230,16 @@ class HttpProvider(Provider):
             body = await dump_json_chunks(value) if has_long_text(value) else [dump_json(value)]
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error
-        timeouts = request.timeouts or self.timeouts
+        timeouts, context = request.timeouts or self.timeouts, payload.context
         try:
-            response = await self.transport.send(template.fill(body, timeouts, payload.context.trace_headers))
+            response = await self.transport.send(template.fill(body, timeouts, context.trace_headers, context.on_sent))
         except (ConnectFailed, ConnectTimeout) as error:
             if self.connect_hint:
                 error.args = (f"{error}: {self.connect_hint}",)
             raise
         if response.status in self.success_statuses:
             return response
-        record_rate_limits(payload.context, response.headers)
+        record_rate_limits(context, response.headers)
         raise await self._refusal(response, templates)
 
     async def _record(self, request: VendorRequest, templates: RequestTemplates) -> RequestTemplate:

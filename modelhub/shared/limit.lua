@@ -6,7 +6,7 @@
 -- a missing key shows that data were lost.
 -- ARGV: the pool's settings, the epoch that the caller knows ("" for none), and a list of operations; JSON each.
 --
--- Returns, as JSON, the epoch, what of the pool is to be shown, the caller's tickets that were admitted, how soon the
+-- Returns, as JSON, the epoch, the instant, what of the pool is to be shown, the caller's tickets that were admitted, how soon the
 -- first ticket may pass if it is the caller's (microseconds; -1 if it is not, or nobody can tell), and the operations'
 -- results.
 -- Every instant is of this server's clock, in microseconds.
@@ -257,7 +257,7 @@ local function admit_first()
     if ticket.member == settings.member then admitted[#admitted + 1] = id
     else others[ticket.member] = (others[ticket.member] or '') .. '\n' .. id end
   end
-  for member, ids in pairs(others) do publish(member, settings.pool .. '\nadmitted' .. ids) end
+  for member, ids in pairs(others) do publish(member, settings.pool .. '\nadmitted\n' .. text(now) .. ids) end
 end
 
 local function end_lease(id, record)
@@ -397,6 +397,23 @@ local function headers(op)
   return 1
 end
 
+-- The request of an attempt was written long after it was admitted: it counts from now on.
+local function delayed(op)
+  local record = redis.call('HGET', state_key, 'l:' .. op.id)
+  if not record then return 0 end
+  local lease = cmsgpack.unpack(record)
+  for key, hold in pairs(lease.holds) do
+    local rate = by_key[key]
+    if rate and hold[2] > 0 then
+      local level = rate.level
+      give_back(rate, hold[1], hold[2])
+      hold[1], rate.level = add(rate, hold[2], now), level
+    end
+  end
+  redis.call('HSET', state_key, 'l:' .. op.id, cmsgpack.pack(lease))
+  return 1
+end
+
 local function cancel(op)
   if redis.call('ZSCORE', queue_key, op.id) then
     drop_ticket(op.id)
@@ -424,11 +441,13 @@ local function restore(op)
   return renew(op)
 end
 
--- Returns for each id 1 if it is admitted, 0 if it waits and -1 if it is unknown; then how many processes there are.
+-- Returns for each id how long ago it was admitted, -1 if it waits and -2 if it is unknown; then how many processes
+-- there are.
 local function ping(op)
   local result, processes, count = {}, {}, 0
   for i, id in ipairs(op.ids) do
-    result[i] = redis.call('ZSCORE', lease_key, id) and 1 or redis.call('ZSCORE', queue_key, id) and 0 or -1
+    local ends = redis.call('ZSCORE', lease_key, id)
+    result[i] = ends and now + settings.lease - tonumber(ends) or redis.call('ZSCORE', queue_key, id) and -1 or -2
   end
   redis.call('ZREMRANGEBYSCORE', member_key, '-inf', text(now - settings.presence))
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', member_key, '-inf', text(now))) do
@@ -444,7 +463,7 @@ local function leave()
   return 0
 end
 
-local OPERATIONS = {acquire = acquire, settle = settle, headers = headers, cancel = cancel, renew = renew,
+local OPERATIONS = {acquire = acquire, settle = settle, headers = headers, delayed = delayed, cancel = cancel, renew = renew,
   restore = restore, ping = ping, leave = leave}
 
 -- Tells the member whose ticket is now the first, and when that may pass, unless it knows already.
@@ -490,4 +509,4 @@ for _, rate in ipairs(rates) do
   end
   shown[#shown + 1] = left
 end
-return cjson.encode({state.epoch, shown, admitted, first_in, results}) -- one text: a client parses that sooner
+return cjson.encode({state.epoch, now, shown, admitted, first_in, results}) -- one text: a client parses that sooner

@@ -82,8 +82,9 @@ class StoreLink:
         if client is None:
             return
         if event == "admitted":
-            for permit_id in values:
-                client.admit(permit_id)
+            instant, *permit_ids = values
+            for permit_id in permit_ids:
+                client.admit_after_message(permit_id, float(instant) / 1e6)
         elif event == "first":
             client.set_first_timer(float(values[0]) / 1e6)
         elif event == "paused":

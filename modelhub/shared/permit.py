@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,6 +44,10 @@ class ClientView(Protocol):
         """Take *permit* out of the queue, and say why."""
         ...
 
+    def request_was_sent(self, permit: SharedPermit) -> None:
+        """Tell the store if the request of *permit* was written long after it was admitted."""
+        ...
+
     def post(self, operation: dict[str, Any]) -> None:
         """Send *operation* with the next call."""
         ...
@@ -64,6 +69,7 @@ class SharedPermit:
         "amounts",
         "client",
         "future",
+        "granted_at",
         "id",
         "latest",
         "max_wait",
@@ -105,6 +111,8 @@ class SharedPermit:
         """What ends its wait, if it has a `max_wait`."""
         self.latest = 0.0
         """When that is over, in the time of its loop."""
+        self.granted_at = math.inf
+        """When the store admitted it, by its loop's clock, or a little earlier."""
         self.refusal: LimitRejected | None = None
         self.recorded: RecordedAdmission = ()
         self.settle_locally: Callable[[AttemptResult], None] | None = None
@@ -118,6 +126,11 @@ class SharedPermit:
         """The store has no room for it yet: from now on, it waits until `max_wait` is over and no longer."""
         if self.timeout is not None and not self.timeout.expired():
             self.timeout.reschedule(self.latest)
+
+    def on_sent(self) -> None:
+        """Count the attempt from now on, if long ago it was admitted: its request is written only now."""
+        if self.client is not None:
+            self.client.request_was_sent(self)
 
     def wake(self) -> None:
         """Let its task look at the permit again; on its own loop."""

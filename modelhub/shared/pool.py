@@ -72,6 +72,20 @@ class SharedPool:
         self.admissions.reset()
         self.stand_in.reset()
 
+    @property
+    def max_delay(self) -> float:
+        """How many seconds after its admission a request may be written that counts from its admission on.
+
+        A window remembers a little longer than its period: part of that is for delays that nobody sees.
+        """
+        return max(0.005, min((_find_span(rate) - rate.period for _, rate in self.rates.values()), default=1.0) / 4)
+
+    @property
+    def grant_lifetime(self) -> float:
+        """How many seconds after its admission an attempt may begin that does not ask again."""
+        shortest = min((rate.period for _, rate in self.rates.values()), default=math.inf)
+        return min(self.store.options.lease, max(1.0, shortest))
+
     def settings(self, member: str) -> dict[str, Any]:
         """Return what the script must know of the pool, for calls of *member*; times in microseconds."""
         options, longest = self.options, max((rate.period for _, rate in self.rates.values()), default=0.0)

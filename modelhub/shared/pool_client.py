@@ -31,6 +31,7 @@ PRESENCE = 60.0
 _MAX_OPERATIONS = 200  # of one script call
 _MAX_BACKLOG = 20_000  # operations that are kept while the store is down
 _MAX_PINGED = 50
+_UNKNOWN = -2  # what a ping says of a permit that neither waits nor is admitted
 _TICK = 0.0005  # a timer that rings a hair too early would only ask again
 
 Operation = dict[str, Any]
@@ -54,6 +55,8 @@ class PoolClient:
         self._first_timer: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
         self._renewed_at = link.loop.time()
+        self._sent_at = 0.0  # the call whose reply came last
+        self._clock_offset = 0.0  # by which the loop's clock is ahead of the store's, or a little less
 
     # -- attempts ----------------------------------------------------------------------------------------------------
 
@@ -67,7 +70,7 @@ class PoolClient:
     def _answered(self, permit: SharedPermit, result: Sequence[Any]) -> None:
         code, number, wait = result
         if code == "held":
-            self.admit(permit.id)
+            self.admit(permit.id, self._sent_at)
         elif permit.id not in self.waiting:
             return  # nobody waits for it any more
         elif code == "queued":
@@ -85,14 +88,28 @@ class PoolClient:
         permit.state, permit.refusal = State.REFUSED, refusal
         permit.wake()
 
-    def admit(self, permit_id: str) -> None:
-        """The store has admitted this permit."""
+    def admit(self, permit_id: str, granted_at: float) -> None:
+        """The store has admitted this permit, at the instant *granted_at* of the loop's clock or a little later."""
         permit = self.waiting.pop(permit_id, None)
         if permit is None:  # nobody waits for it any more
             if permit_id not in self.active:
                 self.post({"op": "cancel", "id": permit_id})
             return
+        if self.loop.time() - granted_at > self.pool.grant_lifetime:  # this process stood still: it asks again
+            self.post({"op": "cancel", "id": permit_id})
+            permit.wake()
+            return
+        permit.granted_at = granted_at
         self._hold(permit)
+
+    def admit_after_message(self, permit_id: str, instant: float) -> None:
+        """The store has admitted this permit, at the *instant* of its own clock."""
+        self.admit(permit_id, instant + self._clock_offset)
+
+    def request_was_sent(self, permit: SharedPermit) -> None:
+        """Tell the store if the request of *permit* was written long after it was admitted: it counts from now on."""
+        if permit.id in self.active and self.loop.time() - permit.granted_at > self.pool.max_delay:
+            self.post({"op": "delayed", "id": permit.id})
 
     def admit_locally(self, permit: SharedPermit) -> None:
         """Give *permit*, which was admitted without the store, an id: its slot is told when the store is back."""
@@ -129,6 +146,7 @@ class PoolClient:
             operations = [operation for operation, _ in batch]
             known_epoch = self.pool.epoch
             args = self._make_settings(), known_epoch, json.dumps(operations)
+            sent_at = self.loop.time()
             try:
                 reply = await self.link.connection.run(load_script("limit"), self.pool.keys, args)
             except StoreUnavailableError as error:
@@ -138,6 +156,7 @@ class PoolClient:
             except BaseException:
                 self._keep(operations)
                 raise
+            self._sent_at = sent_at
             self._receive(json.loads(reply), batch, known_epoch)
 
     def _make_settings(self) -> str:
@@ -154,7 +173,8 @@ class PoolClient:
                 self._backlog.append(operation)
 
     def _receive(self, reply: Sequence[Any], batch: Sequence[tuple[Operation, OnResult | None]], known: str) -> None:
-        epoch, shown, admitted, first_in, results = reply
+        epoch, now, shown, admitted, first_in, results = reply
+        self._clock_offset = self._sent_at - now / 1e6
         self.pool.show(shown)
         if epoch != known:
             self._learn_epoch(epoch)
@@ -162,7 +182,7 @@ class PoolClient:
             if on_result is not None:
                 on_result(result)
         for permit_id in admitted:
-            self.admit(permit_id)
+            self.admit(permit_id, self._sent_at)
         if first_in >= 0:
             self.set_first_timer(first_in / 1e6)
 
@@ -217,9 +237,9 @@ class PoolClient:
     def _pinged(self, ids: Sequence[str], result: Sequence[int]) -> None:
         *states, self.pool.store.replicas = result
         for permit_id, state in zip(ids, states, strict=True):
-            if state == 1:
-                self.admit(permit_id)  # the message that said so was lost
-            elif state < 0 and (permit := self.waiting.pop(permit_id, None)) is not None:
+            if state >= 0:
+                self.admit(permit_id, self._sent_at - state / 1e6)  # the message that said so was lost
+            elif state == _UNKNOWN and (permit := self.waiting.pop(permit_id, None)) is not None:
                 permit.wake()  # the store has lost its ticket: it asks again
 
     def _schedule_beat(self) -> None:

@@ -89,6 +89,16 @@ class PoolView(Protocol):
     rates: dict[str, tuple[What, Rate]]
     admissions: Admissions
 
+    @property
+    def max_delay(self) -> float:
+        """How many seconds after its admission a request may be written that counts from its admission on."""
+        ...
+
+    @property
+    def grant_lifetime(self) -> float:
+        """How many seconds after its admission an attempt may begin that does not ask again."""
+        ...
+
     def settings(self, member: str) -> dict[str, Any]:
         """Return what the script must know of the pool, for calls of *member*."""
         ...

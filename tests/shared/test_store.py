@@ -93,6 +93,51 @@ async def test_the_clock_of_a_process_does_not_matter(shared):
     assert max(sum(1 for at in times if end - 0.2 <= at <= end) for end in times) <= 10
 
 
+async def test_a_request_that_is_written_late_counts_from_then_on(shared):
+    """What is written in time counts from its admission on, and nothing counts twice."""
+    (pool,) = shared.pools(requests="10/min", burst=1)
+    permit, windows = await pool.acquire(), []
+    for late in (0, 1):
+        permit.granted_at -= late
+        permit.on_sent()
+        assert (await pool.refresh()).rates[0].left == 9
+        async with await shared.client() as client:
+            windows.append(await client.zrange(pool.keys[4], -2, -2, withscores=True))
+    admitted = round(await shared.admitted_at(permit) * 1e6)
+    assert windows[0][0][1] == admitted
+    assert windows[1][0][1] > admitted
+
+
+async def test_a_process_that_stood_still_since_it_was_admitted_asks_again(shared):
+    """What it was admitted to long ago is given back, and its attempt passes when there is room now."""
+    first, second = shared.pools(2, concurrency=1)
+    held = await first.acquire()
+    waiting = asyncio.ensure_future(second.acquire())
+    while (await first.refresh()).waiting < 1:
+        await asyncio.sleep(0.001)
+    client = second.store.link().client(second)
+    (ticket,) = client.waiting
+    client.admit(ticket, client.loop.time() - 100)
+    held.settle()
+    permit = await asyncio.wait_for(waiting, 5)
+    assert permit.id != ticket
+    await second.refresh()
+    assert (await first.refresh()).taken == 1
+
+
+async def test_the_request_of_a_call_tells_its_permit_when_it_is_written(shared, monkeypatch):
+    """So it is with a model that is asked over HTTP."""
+    written = []
+    monkeypatch.setattr("modelhub.shared.permit.SharedPermit.on_sent", lambda permit: written.append(permit.state))
+    async with FaultServer() as server:
+        models = {"m": {"provider": "openai", "model_name": "gpt-5-mini", "limit": "tier"}}
+        options = config(shared.url, models=models)
+        options = {**reroute_config(options, server), "shared": options["shared"]}
+        async with Hub.from_dict(options, environ={}) as hub:
+            await hub.get("m")("hi")
+    assert [state.name for state in written] == ["HELD"]
+
+
 async def test_a_permit_that_was_reserved_is_settled_once_whoever_says_so_twice(shared):
     """The settlement of an attempt is told again after an outage; it counts once."""
     (pool,) = shared.pools(tokens="100/min", burst=1)

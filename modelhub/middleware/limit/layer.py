@@ -99,6 +99,7 @@ class Limit(Layer):
         permit = self._request(request)
         if permit.state is not State.HELD:
             await self._wait(permit, context)
+        context.on_sent = permit.on_sent
         before = len(context.attempts)
         try:
             reply = await self.inner.send(request)

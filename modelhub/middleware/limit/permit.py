@@ -49,6 +49,9 @@ class State(enum.Enum):
 class Permit:
     """One attempt's way through a pool. Who has got one gives it back with `settle`."""
 
+    on_sent = None
+    """Nobody else waits for what is under way in this process: when it is written does not matter."""
+
     __slots__ = (
         "_give_back",
         "amounts",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from modelhub.core.clock import Clock
@@ -24,6 +24,11 @@ class AttemptPermit(Protocol):
     """One attempt's way through a pool."""
 
     state: State
+
+    @property
+    def on_sent(self) -> Callable[[], None] | None:
+        """What is to be called when the request of the attempt is written to its connection, if anything is."""
+        ...
 
     def settle(self, result: AttemptResult = ...) -> None:
         """Give back the slot and what was not used. From any thread; only the first call counts."""

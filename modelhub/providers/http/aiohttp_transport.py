@@ -9,7 +9,7 @@ import ssl
 import sys
 import weakref
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
@@ -153,10 +153,10 @@ class _Session:
         url = _parse_url(request.url)
         own_headers = request.own_headers
         size = sum(map(len, request.body))
-        if size <= _MAX_WRITE_BYTES:
+        if size <= _MAX_WRITE_BYTES and request.on_sent is None:
             data: Any = request.body[0] if len(request.body) == 1 else b"".join(request.body)
         else:
-            data, own_headers = _split(request.body), {**own_headers, "Content-Length": str(size)}
+            data, own_headers = _split(request.body, request.on_sent), {**own_headers, "Content-Length": str(size)}
         shared_headers, proxy = request.headers, self._find_proxy(url)
         if proxy is not None:  # aiohttp sends the headers of a session to the proxy too, the key among them
             shared_headers, own_headers = _NO_HEADERS, {**shared_headers, **own_headers}
@@ -317,8 +317,10 @@ def _parse_url(url: str) -> URL:
     return URL(url, encoded=True)
 
 
-async def _split(body: Sequence[bytes]) -> AsyncIterator[memoryview]:
+async def _split(body: Sequence[bytes], on_sent: Callable[[], None] | None) -> AsyncIterator[memoryview]:
     """Yield *body* in pieces of bounded size, so that the event loop has others run in between."""
+    if on_sent is not None:
+        on_sent()
     for piece in body:
         view = memoryview(piece)
         for start in range(0, len(view), _MAX_WRITE_BYTES):

@@ -35,6 +35,8 @@ class HttpxTransport:
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send *request* once; see `Transport.send`."""
+        if request.on_sent is not None:
+            request.on_sent()  # about now: httpx does not tell
         try:
             response = await self._client.send(self._build(request), stream=True, follow_redirects=False)
         except asyncio.CancelledError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -32,8 +32,8 @@ class HttpRequest(NamedTuple):
     """A request. `url` and the names of headers are sent as they are; `body` comes in pieces.
 
     `headers` are those that many requests share: the same mapping is best handed in each time. `own_headers` are those
-    of this one, such as a trace. The length of the body is added by the transport. The representation shows no header,
-    body or password.
+    of this one, such as a trace. The length of the body is added by the transport. `on_sent` is called when there is a
+    connection and the request is written to it. The representation shows no header, body or password.
     """
 
     url: str
@@ -42,6 +42,7 @@ class HttpRequest(NamedTuple):
     method: str = "POST"
     timeouts: Timeouts = Timeouts()
     own_headers: Mapping[str, str] = MappingProxyType({})
+    on_sent: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"<HttpRequest {self.method} {hide_password(self.url)}>"

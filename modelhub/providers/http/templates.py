@@ -60,10 +60,14 @@ class RequestTemplate:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def fill(
-        self, body: Sequence[bytes], timeouts: Timeouts, own_headers: Mapping[str, str] = _NO_HEADERS
+        self,
+        body: Sequence[bytes],
+        timeouts: Timeouts,
+        own_headers: Mapping[str, str] = _NO_HEADERS,
+        on_sent: Callable[[], None] | None = None,
     ) -> HttpRequest:
         """Return the request with *body*; *own_headers* are those of this one request, such as its trace."""
-        return HttpRequest(self.url, self.headers, body, self.method, timeouts, own_headers)
+        return HttpRequest(self.url, self.headers, body, self.method, timeouts, own_headers, on_sent)
 
     def __repr__(self) -> str:
         return repr(self.fill((), Timeouts()))

@@ -75,6 +75,17 @@ async def test_the_request_is_sent_as_it_was_written(transport):
     assert server.bodies == [b'{"a": 1}']
 
 
+async def test_who_waits_for_the_request_to_be_written_is_called_then(transport):
+    """Once, before the server has the request, which arrives as without it."""
+    calls = []
+    async with Server(reply(OK)).running() as server:
+        request = request_to(server.url, b'{"a": 1}')._replace(on_sent=lambda: calls.append(len(server.bodies)))
+        assert await (await transport.send(request)).read() == b"ok"
+    assert (calls, server.bodies) == ([0], [b'{"a": 1}'])
+    assert "Content-Length: 8\r\n" in server.heads[0]
+    assert "chunked" not in server.heads[0]
+
+
 async def test_many_headers_at_once_are_kept_apart(transport):
     """However many kinds of headers there are at once, each request is sent with its own, and answered."""
     every_request_is_here, names = asyncio.Event(), [f"n{number}" for number in range(80)]
