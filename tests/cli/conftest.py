@@ -16,6 +16,7 @@ import typer.testing
 from typer.testing import CliRunner
 
 from modelhub.cli.application import app
+from tests.forked import CommandForker
 
 FILE = """\
 version: 1
@@ -95,14 +96,23 @@ def _heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.fixture
-def spawn(config: Path) -> Run:
-    """Run a command as a process of its own."""
+@pytest.fixture(scope="session")
+def _forker() -> Iterator[CommandForker]:
+    forker = CommandForker()
+    yield forker
+    forker.close()
 
-    def start(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        command = [sys.executable, "-m", "modelhub", *arguments]
+
+@pytest.fixture
+def spawn(config: Path, _forker: CommandForker) -> Run:
+    """Run a command as a process of its own; with *fresh*, Python starts anew, which takes a second."""
+
+    def start(*arguments: str, env: dict[str, str] | None = None, fresh: bool = False, **streams: Any) -> Any:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
         environ = {**os.environ, **(env or {})}
-        return subprocess.Popen(command, cwd=config.parent, env=environ, preexec_fn=_heed_ctrl_c, **options)
+        if not fresh:
+            return _forker.start(*arguments, cwd=config.parent, env=environ, **streams)
+        command = [sys.executable, "-m", "modelhub", *arguments]
+        return subprocess.Popen(command, cwd=config.parent, env=environ, preexec_fn=_heed_ctrl_c, **streams)
 
     return start

@@ -479,8 +479,7 @@ def _started(spawn, config, tmp_path):
         assert process.poll() is None
         time.sleep(0.01)
     yield process, server
-    process.kill()
-    process.communicate()
+    process.close()
     server.close()
 
 

@@ -96,7 +96,7 @@ def test_a_full_disk_is_told_in_one_line(spawn):
 
 def test_ctrl_c_keeps_what_has_come_and_leaves_with_130(spawn):
     """An interrupt ends the stream on a line of its own, and says what was used by then."""
-    process = spawn("chat", "slow", "hi", "--stream", env={"PYTHONUNBUFFERED": "1"})
+    process = spawn("chat", "slow", "hi", "--stream")
     assert process.stdout.read(3) == b"one"
     process.send_signal(signal.SIGINT)
     stdout, stderr, status = finished(process)
@@ -135,7 +135,7 @@ def test_the_lines_of_a_loop_are_left_to_it(spawn, tmp_path):
 
 def test_a_poor_encoding_loses_signs_not_the_answer(spawn):
     """A terminal without UTF-8 gets question marks."""
-    _, stderr, status = finished(spawn("chat", "offline", "hi", env={"PYTHONIOENCODING": "ascii"}))
+    _, stderr, status = finished(spawn("chat", "offline", "hi", env={"PYTHONIOENCODING": "ascii"}, fresh=True))
     assert status == Exit.OK
     assert "scripted via offline ? 0." in stderr
 
@@ -175,7 +175,7 @@ def test_version(run):
 def test_start_is_quick(spawn):
     """`--help` takes well under a second of a processor; the bound is generous for slow machines."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    _, _, status = finished(spawn("--help"))
+    _, _, status = finished(spawn("--help", fresh=True))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert status == Exit.OK
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
