@@ -16,8 +16,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Dialect, Table, insert
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import JSON, Dialect, Table, insert
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from modelhub.accounting.schema import clean_text
@@ -67,7 +66,7 @@ class JsonInsert(BulkInsert):
         self._names = table.c.keys()
         names, selected, types = [], [], []
         for column in table.c:
-            name, is_json = format_name(column.name), isinstance(column.type.dialect_impl(dialect), JSONB)
+            name, is_json = format_name(column.name), isinstance(column.type, JSON)
             names.append(name)
             selected.append(f"{name}::jsonb" if is_json else name)
             types.append(f"{name} {'text' if is_json else column.type.compile(dialect)}")

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -53,7 +54,6 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.schema import CreateColumn, CreateSchema
 from sqlalchemy.sql.selectable import FromClause
 from sqlalchemy.types import TypeEngine
@@ -140,7 +140,12 @@ class UtcTime(TypeDecorator[datetime]):
         return at.astimezone(UTC)
 
 
-_TAGS = JSON().with_variant(JSONB(), "postgresql")
+def _make_tags_type(schema: str | None) -> TypeEngine[Any]:
+    if schema is None:
+        return JSON()
+    from sqlalchemy.dialects.postgresql import JSONB  # who writes to a file does not load another database's types
+
+    return JSONB()
 
 
 def _make_calls(metadata: MetaData, schema: str | None) -> Table:
@@ -160,7 +165,7 @@ def _make_calls(metadata: MetaData, schema: str | None) -> Table:
         Column("first_token", Double, comment="seconds from the start of the call"),
         Column("duration", Double, nullable=False, comment="seconds"),
         Column("attempts", Integer, nullable=False, comment="how many rows it has in attempts"),
-        Column("tags", _TAGS, nullable=False),
+        Column("tags", _make_tags_type(schema), nullable=False),
         Column("shape", PlainText, nullable=False, server_default="", comment="what the call asked for, as JSON"),
         Column("arm", PlainText, comment="the deployment or key of the last attempt, if several share its place"),
         Column("writer", PlainText, nullable=False, server_default="", comment="the hub that wrote the row"),
@@ -215,6 +220,7 @@ class LedgerTables:
     calls_batch: Index
 
 
+@cache
 def _make_tables(schema: str | None) -> LedgerTables:
     metadata = MetaData()
     ledger = Table(
@@ -229,12 +235,9 @@ def _make_tables(schema: str | None) -> LedgerTables:
     )
 
 
-_TABLES = {"sqlite": _make_tables(None), "postgresql": _make_tables(POSTGRES_SCHEMA)}
-
-
 def get_tables(dialect: Dialect) -> LedgerTables:
     """Return the tables for *dialect*."""
-    return _TABLES[dialect.name]
+    return _make_tables(POSTGRES_SCHEMA if dialect.name == "postgresql" else None)
 
 
 # -- versions ----------------------------------------------------------------------------------------------------------
