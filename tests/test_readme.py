@@ -2,9 +2,8 @@
 
 import importlib.util
 import json
+import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from modelhub.core.context import Services
 from modelhub.testing import CannedResponse, FaultServer, ToolCall, VirtualClock, faults, reroute_config, run_virtual
 
 ROOT = Path(__file__).parents[1]
+LONG = bool(os.environ.get("MODELHUB_LONG"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 SNIPPETS = [code for language, code in BLOCKS if language == "python"]
@@ -73,7 +73,7 @@ def test_the_first_call_is_answered_without_keys(elsewhere, capsys):
     assert "Nobody else could be asked." in capsys.readouterr().out
 
 
-def test_the_broken_file_prints_what_is_shown(tmp_path):
+def test_the_broken_file_prints_what_is_shown(tmp_path, monkeypatch):
     """The README's example of a broken file is what the command prints."""
     lines = FILE.splitlines()
     shown = next(code for language, code in BLOCKS if language == "console" and "modelhub check" in code)
@@ -81,10 +81,8 @@ def test_the_broken_file_prints_what_is_shown(tmp_path):
     place = lines.index("    model_name: gpt-5-mini") + 1
     lines.insert(place, "    retires: {max_attempts: 3}")
     (tmp_path / "models.yaml").write_text("\n".join(lines), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "modelhub", "check"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    printed = re.sub(r"[ \t]+$", "", done.stdout + done.stderr, flags=re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    printed = re.sub(r"[ \t]+$", "", CliRunner().invoke(app, ["check"]).output, flags=re.MULTILINE)
     expected = shown.split("\n", 1)[1].replace(f"yaml:{at}:", f"yaml:{place + 1}:")
     numbers = iter(range(place - 1, place + 2))
     expected = re.sub(r"^ +\d+ \|", lambda _: f"{next(numbers):5} |", expected, flags=re.MULTILINE)
@@ -100,8 +98,11 @@ def test_a_drill_loses_nothing(stream, elsewhere):
     assert sum(drill["counts"].values()) > 20
 
 
-@pytest.mark.parametrize("chain", ["assistant", "nightly"])
-def test_the_production_file_is_ready_with_its_keys_and_survives_every_fault(chain, tmp_path, monkeypatch):
+SOME_FAULTS = [f"--only={name}" for name in ("overloaded", "silence", "rate_limit_long", "auth", "all_down")]
+
+
+@pytest.mark.parametrize(("chain", "options"), [("assistant", []), ("nightly", [] if LONG else SOME_FAULTS)])
+def test_the_production_file_is_ready_with_its_keys_and_survives_every_fault(chain, options, tmp_path, monkeypatch):
     """`check --strict` passes once the keys are set, and no fault loses an answer."""
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.setenv(name, "any")
@@ -109,7 +110,7 @@ def test_the_production_file_is_ready_with_its_keys_and_survives_every_fault(cha
     file = tmp_path / "models.yaml"
     file.write_bytes((ROOT / "examples" / "models.production.yaml").read_bytes())  # its ledger is beside it
     assert CliRunner().invoke(app, ["check", "--strict"]).exit_code == 0
-    drill = json.loads(CliRunner().invoke(app, ["drill", chain, "--json", "--tools"]).stdout)
+    drill = json.loads(CliRunner().invoke(app, ["drill", chain, "--json", "--tools", *options]).stdout)
     assert (drill["ok"], drill["counts"]["lost"]) == (True, 0)
 
 

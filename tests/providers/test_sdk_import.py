@@ -1,6 +1,7 @@
 """Importing an SDK for one model while calls of others run."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import textwrap
@@ -117,12 +118,15 @@ async def test_a_call_under_way_sees_no_half_imported_sdk(tmp_path, monkeypatch)
     sys.modules.pop("looking_sdk")
 
 
-def test_openai_finds_httpx_whole():
+def test_openai_finds_httpx_whole(tmp_path):
     """It uses httpx for each answer if something else, such as another vendor's SDK, has imported it."""
+    (tmp_path / "openai.py").touch()  # which imports nothing itself
     code = (
         "import asyncio, sys; from modelhub.providers.sdk_import import import_sdk; asyncio.run(import_sdk('openai'))"
+        "; sys.exit('httpx' not in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", f"{code}; sys.exit('httpx' not in sys.modules)"], check=True, timeout=60)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environ, check=True, timeout=60)
 
 
 async def test_a_stall_is_no_cost_of_later_calls():

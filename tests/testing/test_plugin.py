@@ -101,7 +101,8 @@ def test_a_user_loads_it_by_one_line(pytester, monkeypatch):
     """One line in a conftest, one file of models, and no key anywhere."""
     pytester.makeconftest('pytest_plugins = ["modelhub.testing.pytest_plugin"]')
     pytester.makeini(
-        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error"
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings =\n"
+        "  error\n  ignore:Module already imported:pytest.PytestAssertRewriteWarning"
     )
     path = pytester.path / "models.yaml"
     path.write_text(
@@ -113,4 +114,4 @@ def test_a_user_loads_it_by_one_line(pytester, monkeypatch):
         "chains: {primary: {models: [gpt, spare]}}\n"
     )
     pytester.makepyfile(USERS_TEST)
-    pytester.runpytest_subprocess().assert_outcomes(passed=3)
+    pytester.runpytest_inprocess().assert_outcomes(passed=3)
