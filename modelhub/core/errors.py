@@ -41,6 +41,7 @@ provider), by exception type, status and the vendor's error code; nobody reads m
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -385,9 +386,7 @@ class AllModelsFailed(CallError, ExceptionGroup[CallError]):
         """The error to act on: of the kind met most often among models that were really asked, the last one."""
         leaves = [_reason(error) for error in self.leaves()]
         asked = [error for error in leaves if not isinstance(error, NotConfigured)] or leaves
-        counts: dict[type[CallError], int] = {}
-        for error in asked:
-            counts[type(error)] = counts.get(type(error), 0) + 1
+        counts = Counter(type(error) for error in asked)
         return max(reversed(asked), key=lambda error: counts[type(error)])
 
 

@@ -176,14 +176,12 @@ class RowStream(AsyncIterator[RowResult[OutputT]], Generic[OutputT]):
         self._run: _MapRun | None = None
         self._is_closed = False
 
-    def _get_run(self) -> _MapRun:
+    async def __anext__(self) -> RowResult[OutputT]:
+        if self._is_closed:
+            raise StopAsyncIteration
         if self._run is None:
             self._run = _MapRun(*self._arguments)
-        return self._run
-
-    async def __anext__(self) -> RowResult[OutputT]:
-        result = None if self._is_closed else await self._get_run().take()
-        if result is None:
+        if (result := await self._run.take()) is None:
             raise StopAsyncIteration
         return result
 

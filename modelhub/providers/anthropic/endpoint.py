@@ -34,7 +34,8 @@ def find_endpoint(
         environ = {}
     address = str(base_url or client_args.get("base_url") or "")
     endpoint = resolve_endpoint(environ, _SITE, address=address, api_key=key)
-    return replace(endpoint, address=_remove_version(endpoint.address))
+    address = endpoint.address.rstrip("/")
+    return replace(endpoint, address=address.removesuffix("/v1")) if "/" in address else endpoint  # the SDK appends it
 
 
 def has_credentials(client_args: Mapping[str, Any]) -> bool:
@@ -42,8 +43,3 @@ def has_credentials(client_args: Mapping[str, Any]) -> bool:
     if any(client_args.get(name) is not None for name in CREDENTIALS):
         return True
     return any(name.lower() in _KEY_HEADERS for name in client_args.get("default_headers") or ())
-
-
-def _remove_version(address: str) -> str:
-    without_slash = address.rstrip("/")
-    return without_slash.removesuffix("/v1") if "/" in without_slash else address  # the SDK appends it

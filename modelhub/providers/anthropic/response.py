@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelhub.core.errors import BadReply, CallError
+from modelhub.core.errors import BadReply
 from modelhub.core.response import FinishReason
 from modelhub.providers.anthropic.errors import error_in_answer
 from modelhub.providers.anthropic.request import PROVIDER_NAME
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.json_text import json_body, loads
+from modelhub.providers.provider_errors import SHAPE_ERRORS, raise_shape_error
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import read_count
 from modelhub.providers.tool_arguments import dump_arguments
@@ -26,9 +27,6 @@ DONE = b"[DONE]"
 """What gateways that speak OpenAI's dialect too put behind a stream."""
 
 Json = Mapping[str, Any]
-
-_SHAPES = (KeyError, TypeError, AttributeError, ValueError)
-"""What reading raises where a server writes one kind of value in the place of another."""
 
 # -- answers ---------------------------------------------------------------------------------------------------------
 
@@ -44,10 +42,8 @@ def read_body(body: bytes, answer: ResponseBuilder) -> None:
     message = json_body(body)
     try:
         _read_message(message, answer)
-    except CallError:
-        raise
-    except _SHAPES as error:
-        raise BadReply("the answer has another shape than the API's") from error
+    except SHAPE_ERRORS as error:
+        raise_shape_error(error, "the answer has another shape than the API's")
 
 
 def _read_message(body: Json, answer: ResponseBuilder) -> None:
@@ -116,8 +112,7 @@ _Key = tuple[str, int] | int
 
 
 def _block(key: _Key, block: Json, answer: ResponseBuilder) -> None:
-    read = _BLOCKS.get(block["type"])
-    if read is not None:
+    if (read := _BLOCKS.get(block["type"])) is not None:
         read(key, block, answer)
 
 
@@ -164,8 +159,9 @@ def read_event(name: str, data: bytes, answer: ResponseBuilder) -> None:
     """
     if name == "ping":
         return
-    if data == DONE:
-        _read_done(answer)
+    if data == DONE:  # gateways put it behind every stream: behind content it ends the answer
+        if answer.has_content:
+            _end(answer)
         return
     try:
         event = loads(data)
@@ -176,13 +172,10 @@ def read_event(name: str, data: bytes, answer: ResponseBuilder) -> None:
     if not isinstance(event, dict):
         raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
     try:
-        read = _find_reader(name, event)
-        if read is not None:
+        if (read := _find_reader(name, event)) is not None:
             read(event, answer)
-    except CallError:
-        raise
-    except _SHAPES as error:
-        raise BadReply("an event has another shape than the API's") from error
+    except SHAPE_ERRORS as error:
+        raise_shape_error(error, "an event has another shape than the API's")
 
 
 def _find_reader(name: str, event: Json) -> Callable[[Json, ResponseBuilder], None] | None:
@@ -238,8 +231,7 @@ def _end_blocks(answer: ResponseBuilder) -> None:
 
 def _block_delta(event: Json, answer: ResponseBuilder) -> None:
     delta = event["delta"]
-    read = _DELTAS.get(delta["type"])
-    if read is not None:
+    if (read := _DELTAS.get(delta["type"])) is not None:
         read(_key_of(event, answer), delta, answer)
 
 
@@ -277,12 +269,6 @@ def _end(answer: ResponseBuilder) -> None:
     if answer.has_content:
         answer.finish_reason = answer.finish_reason or ("tool_calls" if answer.has_tools else "stop")
     answer.complete = True
-
-
-def _read_done(answer: ResponseBuilder) -> None:
-    """Read the `[DONE]` that gateways put behind every stream: behind content it ends the answer."""
-    if answer.has_content:
-        _end(answer)
 
 
 def _error(event: Json, answer: ResponseBuilder) -> None:

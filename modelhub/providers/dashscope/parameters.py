@@ -22,16 +22,12 @@ def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:  # noqa: ARG0
     return {"enable_thinking": True, **budget}
 
 
-def _thinks(draft: Draft) -> bool:
-    own = draft.values.get("enable_thinking")
-    return own is True or (own is None and draft.values.get("reasoning_effort") not in (None, "none"))
-
-
 def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
     """Return the JSON mode, which knows no schema and does not go with thinking: words say the rest."""
     if response_format.get("type") == "text":
         return {}
-    is_native = not _thinks(draft)
+    own, effort = draft.values.get("enable_thinking"), draft.values.get("reasoning_effort")
+    is_native = effort in (None, "none") if own is None else own is not True
     if not is_native or schema_of_format(response_format) is not None:
         ask_in_words(response_format, draft)
     return {"response_format": {"type": "json_object"}} if is_native else {}

@@ -13,13 +13,7 @@ from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.dashscope.endpoint import find_endpoint
 from modelhub.providers.dashscope.errors import error_from_response
 from modelhub.providers.dashscope.parameters import VOCABULARY
-from modelhub.providers.dashscope.request import (
-    PROVIDER_NAME,
-    encode_parameters,
-    encode_request,
-    is_multimodal,
-    must_stream,
-)
+from modelhub.providers.dashscope.request import PROVIDER_NAME, encode_request, is_multimodal, must_stream
 from modelhub.providers.dashscope.response import ends_answer, read_body, read_event
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
@@ -131,7 +125,8 @@ class DashScopeChatModel(HttpProvider):
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the parameters of the native API; some models answer in streams only."""
-        parameters = encode_parameters(request.options)
+        # `incremental_output` is none of the caller's: what comes in pieces is put together here anyway.
+        parameters = {name: value for name, value in request.options.items() if name != "incremental_output"}
         stream = stream or must_stream(self.model_name, parameters)
         multimodal = is_multimodal(self.model_name, request.messages, self.multimodality)
         body = encode_request(self.model_name, request, structured, stream, parameters, multimodal)

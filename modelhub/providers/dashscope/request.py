@@ -28,7 +28,7 @@ from modelhub.providers.dashscope.schema import encode_tools
 from modelhub.providers.required_tool import REQUEST_IN_WORDS
 from modelhub.providers.structured_output import Structured, offer_tools
 
-__all__ = ["PROVIDER_NAME", "encode_parameters", "encode_request", "is_multimodal", "must_stream"]
+__all__ = ["PROVIDER_NAME", "encode_request", "is_multimodal", "must_stream"]
 
 PROVIDER_NAME = "dashscope"
 
@@ -168,14 +168,3 @@ def _call(index: int, block: ToolUseBlock) -> Wire:
 
 
 _ROLES: dict[str, Callable[[Sequence[Any], bool], list[Wire]]] = {"user": _user, "assistant": _assistant}
-
-
-# Parameters
-
-
-def encode_parameters(options: Mapping[str, Any]) -> Wire:
-    """Return what is asked for beside the messages.
-
-    `incremental_output` is none of the caller's: what comes in pieces is put together here anyway.
-    """
-    return {key: value for key, value in options.items() if key != "incremental_output"}

@@ -8,7 +8,7 @@ or as an address that Google fetches itself: public or signed https, a registere
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from mimetypes import guess_type
 from typing import Any, Literal
@@ -24,7 +24,6 @@ from modelhub.messages.blocks import (
     TextBlock,
     ThinkingBlock,
     Tool,
-    ToolChoice,
     ToolResultBlock,
     ToolUseBlock,
     UrlSource,
@@ -66,10 +65,14 @@ def encode_request(
             _in_turn(contents, 0, system)
         else:
             body["systemInstruction"] = {"parts": system}
-    if tools := [*_server_tools(server_tools), *_declarations(request.tools)]:
+    tools = _server_tools(server_tools)
+    if request.tools:
+        tools.append({"functionDeclarations": [_declaration(tool) for tool in request.tools]})
+    if tools:
         body["tools"] = tools
-    if request.tool_choice is not None:
-        body["toolConfig"] = {"functionCallingConfig": _calling(request.tool_choice)}
+    if (choice := request.tool_choice) is not None:
+        names = {} if choice.name is None else {"allowedFunctionNames": [choice.name]}
+        body["toolConfig"] = {"functionCallingConfig": {"mode": _MODES[choice.mode], **names}}
     if structured is not None and structured.method == "prompt":
         _in_turn(contents, -1, [{"text": structured.prompt()}])
     elif structured is not None:
@@ -230,10 +233,6 @@ _WRITERS: dict[type[ContentBlock], Callable[[Any, _Turn], None]] = {
 # -- tools -------------------------------------------------------------------------------------------------------------
 
 
-def _declarations(tools: Sequence[Tool]) -> list[Json]:
-    return [{"functionDeclarations": [_declaration(tool) for tool in tools]}] if tools else []
-
-
 def _declaration(tool: Tool) -> Json:
     found: Json = {"name": tool.name}
     if tool.description:
@@ -257,8 +256,3 @@ def _server_tools(tools: Any) -> list[Any]:
 
 
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
-
-
-def _calling(choice: ToolChoice) -> Json:
-    named = {"allowedFunctionNames": [choice.name]} if choice.name is not None else {}
-    return {"mode": _MODES[choice.mode], **named}

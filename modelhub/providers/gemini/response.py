@@ -10,15 +10,17 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from modelhub.core.errors import BadReply, ContentBlocked
 from modelhub.core.response import FinishReason
+from modelhub.messages.media_sources import get_media_kind
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.gemini.errors import error_from_response
 from modelhub.providers.gemini.request import GENERATED_ID_PREFIX, PROVIDER_NAME
+from modelhub.providers.provider_errors import SHAPE_ERRORS
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import Counts, read_count
 from modelhub.providers.tool_arguments import dump_arguments
@@ -26,38 +28,25 @@ from modelhub.providers.tool_arguments import dump_arguments
 __all__ = ["FINISH", "read_body", "read_counts", "read_done", "read_event"]
 
 Json = Mapping[str, Any]
-_MediaKind = Literal["image", "audio", "video", "document"]
 
+_BLOCKED = (
+    *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR", "ESCALATION"),
+    *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "PUP_LIMITED_DISABLED"),
+)
+_FAILED = (
+    *("FINISH_REASON_UNSPECIFIED", "OTHER", "IMAGE_OTHER", "NO_IMAGE", "MALFORMED_FUNCTION_CALL"),
+    *("UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE"),
+)
 FINISH: dict[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
     "CONTINUATION": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "LANGUAGE": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter",
-    "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter",
-    "MODEL_ARMOR": "content_filter",
-    "ESCALATION": "content_filter",
-    "PUP_LIMITED_DISABLED": "content_filter",
-    "FINISH_REASON_UNSPECIFIED": "error",
-    "OTHER": "error",
-    "IMAGE_OTHER": "error",
-    "NO_IMAGE": "error",
-    "MALFORMED_FUNCTION_CALL": "error",
-    "UNEXPECTED_TOOL_CALL": "error",
-    "TOO_MANY_TOOL_CALLS": "error",
-    "MISSING_THOUGHT_SIGNATURE": "error",
-    "MALFORMED_RESPONSE": "error",
+    **dict.fromkeys(_BLOCKED, "content_filter"),
+    **dict.fromkeys(_FAILED, "error"),
 }
 """Google's reasons to ours; one that is not here is an `error`. Those of a model's own slip are a `BadReply`."""
 
 _ANSWER_KEYS = ("candidates", "promptFeedback", "usageMetadata")
-_MEDIA: dict[str, _MediaKind] = {"image": "image", "audio": "audio", "video": "video"}
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 
@@ -95,7 +84,7 @@ def read_event(event: Any, answer: ResponseBuilder) -> None:
         for candidate in candidates:
             if not candidate.get("index"):  # of several candidates the first is the answer
                 _read_candidate(candidate, answer)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except SHAPE_ERRORS as error:
         raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error
 
 
@@ -157,8 +146,10 @@ def _read_text(part: Json, answer: ResponseBuilder) -> None:
 
 def _read_media(part: Json, answer: ResponseBuilder) -> None:
     data = part["inlineData"]  # a signature on it is not kept: Google does not ask for those back
-    kind = _MEDIA.get(data["mimeType"].partition("/")[0], "document")
-    answer.media(kind, source={"type": "base64", "media_type": data["mimeType"], "data": data["data"]})
+    media_type = data["mimeType"]
+    if not isinstance(media_type, str):
+        raise TypeError("mimeType")
+    answer.media(get_media_kind(media_type), source={"type": "base64", "media_type": media_type, "data": data["data"]})
 
 
 def _read_call(part: Json, answer: ResponseBuilder) -> None:

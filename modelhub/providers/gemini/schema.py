@@ -46,7 +46,9 @@ def gemini_schema(schema: Any) -> Json:
     words: list[str] = []
     for key, value in schema.items():
         if key in _CHANGED:
-            _CHANGED[key](found, value)
+            name, change = _CHANGED[key]
+            changed = change(value)
+            found[name] = {**found[name], **changed} if name == "$defs" and name in found else changed
         elif key in _READ:
             found[key] = value
         elif key not in _SILENT and key != "allOf":
@@ -80,46 +82,29 @@ def _merge_all(found: Json, parts: Iterable[Any]) -> list[str]:
     return words
 
 
-def _one(key: str) -> Callable[[Json, Any], None]:
-    def write(found: Json, value: Any) -> None:
-        found[key] = gemini_schema(value)
-
-    return write
+def _each(parts: Any) -> list[Json]:
+    return [gemini_schema(part) for part in parts]
 
 
-def _each(key: str) -> Callable[[Json, Any], None]:
-    def write(found: Json, value: Any) -> None:
-        found[key] = [gemini_schema(part) for part in value]
-
-    return write
+def _named(parts: Any) -> Json:
+    return {name: gemini_schema(part) for name, part in parts.items()}
 
 
-def _named(key: str) -> Callable[[Json, Any], None]:
-    def write(found: Json, value: Any) -> None:
-        found[key] = {**found.get(key, {}), **{name: gemini_schema(part) for name, part in value.items()}}
-
-    return write
-
-
-def _additional(found: Json, value: Any) -> None:
-    found["additionalProperties"] = value if isinstance(value, bool) else gemini_schema(value)
-
-
-def _const(found: Json, value: Any) -> None:
-    found["enum"] = [value]
-
-
-_CHANGED: dict[str, Callable[[Json, Any], None]] = {
-    "items": _one("items"),
-    "anyOf": _each("anyOf"),
-    "oneOf": _each("oneOf"),
-    "prefixItems": _each("prefixItems"),
-    "properties": _named("properties"),
-    "$defs": _named("$defs"),
-    "definitions": _named("$defs"),
-    "additionalProperties": _additional,
-    "const": _const,
+_CHANGED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "items": ("items", gemini_schema),
+    "anyOf": ("anyOf", _each),
+    "oneOf": ("oneOf", _each),
+    "prefixItems": ("prefixItems", _each),
+    "properties": ("properties", _named),
+    "$defs": ("$defs", _named),
+    "definitions": ("$defs", _named),
+    "additionalProperties": (
+        "additionalProperties",
+        lambda value: value if isinstance(value, bool) else gemini_schema(value),
+    ),
+    "const": ("enum", lambda value: [value]),
 }
+"""Keywords that are written otherwise: by which name, and how their value is."""
 
 
 def _ref_alone(found: Json) -> Json:
