@@ -119,7 +119,7 @@ class Source(NamedTuple):
     modules: set[str]
     """Every module of the package that is imported, late and for type checking too."""
     functions: set[str]
-    """The names of all functions and methods."""
+    """The names of all functions and methods, those that a class takes over by assignment among them."""
     lengths: list[tuple[str, int, int]]
     """The name, the line and the number of lines of every function and method."""
     classes: list[str]
@@ -135,10 +135,18 @@ def read_source(path):
         list(imports_of(tree.body)),
         {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module},
         {name.removeprefix("modelhub.") for name in imports_of(nodes)},
-        {function.name for function in functions},
+        {function.name for function in functions} | set(assigned_methods(nodes)),
         [(function.name, function.lineno, function.end_lineno - function.lineno + 1) for function in functions],
         [node.name for node in tree.body if isinstance(node, ast.ClassDef)],
     )
+
+
+def assigned_methods(nodes):
+    """The methods that are functions of another module: `parse_event = staticmethod(read_event)`."""
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id="staticmethod"))):
+                yield name
 
 
 def imports_of(nodes):

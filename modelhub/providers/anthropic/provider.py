@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.core.errors import CallError, ConfigError
+from modelhub.core.errors import ConfigError
 from modelhub.core.request import ChatRequest
 from modelhub.messages.json_schema import get_schema
 from modelhub.providers.addresses import split_userinfo
+from modelhub.providers.anthropic import errors
 from modelhub.providers.anthropic.endpoint import CREDENTIALS, find_endpoint, has_credentials
-from modelhub.providers.anthropic.errors import error_from_response
 from modelhub.providers.anthropic.parameters import VOCABULARY
 from modelhub.providers.anthropic.request import PROVIDER_NAME, encode_request, structured_natively, thinks
 from modelhub.providers.anthropic.response import DONE, read_body, read_event
@@ -24,7 +24,6 @@ from modelhub.providers.anthropic.schema import native_schema
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
-from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
 from modelhub.providers.structured_output import Method, Structured
 
@@ -167,19 +166,11 @@ class AnthropicChatModel(HttpProvider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
-        """Read a whole message."""
-        read_body(body, builder)
-
-    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
-        """Read one event of a message."""
-        read_event(event.name, event.data, builder)
+    parse_response = staticmethod(read_body)
+    parse_event = staticmethod(read_event)
+    error_from_response = staticmethod(errors.error_from_response)
 
     def is_last_event(self, event: ServerSentEvent) -> bool:
         """Whether *event* is `message_stop`, or the `[DONE]` that gateways put in its place."""
         name, data = event
         return name == "message_stop" or data == DONE or data.startswith(b'{"type":"message_stop"')
-
-    def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
-        """Return what an answer with an error *status* means."""
-        return error_from_response(status, headers, body)

@@ -15,6 +15,7 @@ from modelhub.providers.anthropic.errors import error_in_answer
 from modelhub.providers.anthropic.request import PROVIDER_NAME
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
+from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.json_text import json_body, loads
 from modelhub.providers.provider_errors import SHAPE_ERRORS, raise_shape_error
 from modelhub.providers.response_builder import ResponseBuilder
@@ -37,11 +38,11 @@ _FINISH: dict[str, FinishReason] = {
 """Its own reasons, beside those that all servers have."""
 
 
-def read_body(body: bytes, answer: ResponseBuilder) -> None:
+def read_body(body: bytes, builder: ResponseBuilder) -> None:
     """Read a whole answer. Raises BadReply, or the failure the body speaks of."""
     message = json_body(body)
     try:
-        _read_message(message, answer)
+        _read_message(message, builder)
     except SHAPE_ERRORS as error:
         raise_shape_error(error, "the answer has another shape than the API's")
 
@@ -152,28 +153,29 @@ _BLOCKS: dict[str, Callable[[_Key, Json, ResponseBuilder], None]] = {
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
-def read_event(name: str, data: bytes, answer: ResponseBuilder) -> None:
-    """Read one event, called by the `type` in its data; *name*, the event's own, is not always sent.
+def read_event(event: ServerSentEvent, builder: ResponseBuilder) -> None:
+    """Read one event, called by the `type` in its data: its own name is not always sent.
 
     Raises BadReply, or the failure the event speaks of.
     """
+    name, data = event
     if name == "ping":
         return
     if data == DONE:  # gateways put it behind every stream: behind content it ends the answer
-        if answer.has_content:
-            _end(answer)
+        if builder.has_content:
+            _end(builder)
         return
     try:
-        event = loads(data)
+        content = loads(data)
     except BadReply:
         if name == "error":
-            raise error_in_answer(data, answer.request_id) from None
+            raise error_in_answer(data, builder.request_id) from None
         raise
-    if not isinstance(event, dict):
-        raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
+    if not isinstance(content, dict):
+        raise BadReply(f"an event of the stream is no JSON object but {type(content).__name__}")
     try:
-        if (read := _find_reader(name, event)) is not None:
-            read(event, answer)
+        if (read := _find_reader(name, content)) is not None:
+            read(content, builder)
     except SHAPE_ERRORS as error:
         raise_shape_error(error, "an event has another shape than the API's")
 

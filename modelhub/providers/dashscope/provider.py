@@ -7,18 +7,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.core.errors import CallError
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import split_userinfo
+from modelhub.providers.dashscope import errors
 from modelhub.providers.dashscope.endpoint import find_endpoint
-from modelhub.providers.dashscope.errors import error_from_response
 from modelhub.providers.dashscope.parameters import VOCABULARY
 from modelhub.providers.dashscope.request import PROVIDER_NAME, encode_request, is_multimodal, must_stream
 from modelhub.providers.dashscope.response import ends_answer, read_body, read_event
-from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
-from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["DashScopeChatModel"]
@@ -134,18 +131,7 @@ class DashScopeChatModel(HttpProvider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
-        """Read a whole answer."""
-        read_body(body, builder)
-
-    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
-        """Read an event: a piece of the message, or the end; each with the counts so far."""
-        read_event(event.name, event.data, builder)
-
-    def is_last_event(self, event: ServerSentEvent) -> bool:
-        """Whether nothing follows *event* but the end of the body."""
-        return ends_answer(event.data)
-
-    def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
-        """Return what an answer with an error *status* means."""
-        return error_from_response(status, headers, body)
+    parse_response = staticmethod(read_body)
+    parse_event = staticmethod(read_event)
+    is_last_event = staticmethod(ends_answer)
+    error_from_response = staticmethod(errors.error_from_response)

@@ -12,6 +12,7 @@ from modelhub.providers.dashscope.errors import error_in_answer
 from modelhub.providers.dashscope.request import PROVIDER_NAME
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
+from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.json_text import json_body
 from modelhub.providers.required_tool import check_called_tool, check_required_tool
 from modelhub.providers.response_builder import ResponseBuilder
@@ -27,28 +28,27 @@ _SUCCESS = (200, "200", 0, "0", "Success", "success")
 """What gateways write as the code of an answer that is none of a failure."""
 
 
-def read_body(data: bytes, answer: ResponseBuilder) -> None:
+def read_body(body: bytes, builder: ResponseBuilder) -> None:
     """Read a whole answer. Raises BadReply, or the error that it is."""
-    body = json_body(data)
-    _check(body, answer)
-    _read(body, answer)
+    _read(json_body(body), builder)
 
 
-def read_event(name: str, data: bytes, answer: ResponseBuilder) -> None:
-    """Read an event of a stream, its *name* and *data*. Raises BadReply, or the error that the event tells of."""
+def read_event(event: ServerSentEvent, builder: ResponseBuilder) -> None:
+    """Read a piece of the message, or the end; each with the counts so far. Raises BadReply, or the event's error."""
+    name, data = event
     if data == _DONE:
-        if not answer.complete and answer.has_content:
-            _finish("tool_calls" if answer.has_tools else "stop", answer)
+        if not builder.complete and builder.has_content:
+            _finish("tool_calls" if builder.has_tools else "stop", builder)
         return
     body = json_body(data)
     if name == "error":
-        raise error_in_answer(body, answer.headers)
-    _check(body, answer)
-    _read(body, answer)
+        raise error_in_answer(body, builder.headers)
+    _read(body, builder)
 
 
-def ends_answer(data: bytes) -> bool:
-    """Whether the event with these *data* is the last one."""
+def ends_answer(event: ServerSentEvent) -> bool:
+    """Whether nothing follows *event* but the end of the body."""
+    data = event.data
     return data == _DONE or (_FINISHED.search(data) is not None and _is_last(_find_choice(json_body(data))))
 
 
@@ -66,7 +66,8 @@ def _check(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
 
 
 def _read(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
-    """Read a piece of the message, the counts so far, perhaps the end."""
+    """Read a piece of the message, the counts so far, perhaps the end. Raises the error that *body* may be."""
+    _check(body, answer)
     choice = _find_choice(body)
     answer.id = body.get("request_id") or answer.id
     output = body.get("output")

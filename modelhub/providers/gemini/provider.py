@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from modelhub.core.errors import AuthenticationFailed, CallError, ConnectFailed, InvalidRequest, NotConfigured
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import split_userinfo
+from modelhub.providers.gemini import errors
 from modelhub.providers.gemini.endpoint import environment_keys, find_endpoint, has_credentials, is_vertex, takes_key
-from modelhub.providers.gemini.errors import error_from_response
 from modelhub.providers.gemini.parameters import (
     VOCABULARY,
     copy_parameters,
@@ -22,10 +22,9 @@ from modelhub.providers.gemini.parameters import (
     read_http_options,
 )
 from modelhub.providers.gemini.request import encode_request, structured_method
-from modelhub.providers.gemini.response import read_body, read_done, read_event
+from modelhub.providers.gemini.response import read_body, read_event
 from modelhub.providers.http import HttpxTransport, Transport
 from modelhub.providers.http.json_body import dump_json
-from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http.tls import tls_context
 from modelhub.providers.http_provider import (
@@ -37,7 +36,6 @@ from modelhub.providers.http_provider import (
     secret_headers,
 )
 from modelhub.providers.json_text import loads
-from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import ClientProblem, check_arguments
 from modelhub.providers.structured_output import Method, Structured
 
@@ -224,20 +222,9 @@ class GeminiChatModel(HttpProvider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
-        """Read a whole answer; of a server that does not know SSE, it is a list of the pieces."""
-        read_body(loads(body), builder)
-
-    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
-        """Read one piece of an answer."""
-        if event.data == b"[DONE]":  # of a gateway that speaks OpenAI's dialect too
-            read_done(builder)
-        else:
-            read_event(loads(event.data), builder)
-
-    def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
-        """Return what an answer with another *status* than 200 means."""
-        return error_from_response(status, headers, body)
+    parse_response = staticmethod(read_body)
+    parse_event = staticmethod(read_event)
+    error_from_response = staticmethod(errors.error_from_response)
 
     def failure(self, error: Exception) -> CallError | None:
         """Return what Google's libraries raise when they sign in to Vertex AI."""

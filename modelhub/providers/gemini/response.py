@@ -20,12 +20,14 @@ from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.gemini.errors import error_from_response
 from modelhub.providers.gemini.request import GENERATED_ID_PREFIX, PROVIDER_NAME
+from modelhub.providers.http.sse import ServerSentEvent
+from modelhub.providers.json_text import loads
 from modelhub.providers.provider_errors import SHAPE_ERRORS
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import Counts, read_count
 from modelhub.providers.tool_arguments import dump_arguments
 
-__all__ = ["FINISH", "read_body", "read_counts", "read_done", "read_event"]
+__all__ = ["FINISH", "read_body", "read_event"]
 
 Json = Mapping[str, Any]
 
@@ -51,35 +53,43 @@ _ANSWER_KEYS = ("candidates", "promptFeedback", "usageMetadata")
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
-def read_body(body: Any, answer: ResponseBuilder) -> None:
-    """Read a whole answer, or a list of its pieces.
+def read_body(body: bytes, builder: ResponseBuilder) -> None:
+    """Read a whole answer, or, of a server that does not know SSE, a list of its pieces.
 
     Raises BadReply for one without an answer in it, and the error it may hold instead.
     """
-    for event in body if isinstance(body, list) else [body]:
-        read_event(event, answer)
-    if not answer.complete and not answer.has_content:
+    content = loads(body)
+    for piece in content if isinstance(content, list) else [content]:
+        _read_piece(piece, builder)
+    if not builder.complete and not builder.has_content:
         raise BadReply("the answer has no candidates")
-    read_done(answer)  # a whole body is a whole answer, even if it does not say why it ends
+    _read_done(builder)  # a whole body is a whole answer, even if it does not say why it ends
 
 
-def read_done(answer: ResponseBuilder) -> None:
+def _read_done(answer: ResponseBuilder) -> None:
     """Read the end of a body, or of a gateway's stream: behind content it ends an answer that gave no reason."""
     if not answer.complete and answer.has_content:
         answer.finish_reason = "tool_calls" if answer.has_tools else "stop"
         answer.complete = True
 
 
-def read_event(event: Any, answer: ResponseBuilder) -> None:
+def read_event(event: ServerSentEvent, builder: ResponseBuilder) -> None:
     """Read one piece of a stream. Raises BadReply for what is none, and the error it may hold instead."""
-    if not isinstance(event, dict):
-        raise BadReply(f"a part of the answer is no JSON object but {type(event).__name__}")
-    if event.get("error") or (event.keys().isdisjoint(_ANSWER_KEYS) and is_flat_error(event)):
-        raise error_from_response(None, {}, event)
+    if event.data == b"[DONE]":  # of a gateway that speaks OpenAI's dialect too
+        _read_done(builder)
+    else:
+        _read_piece(loads(event.data), builder)
+
+
+def _read_piece(piece: Any, answer: ResponseBuilder) -> None:
+    if not isinstance(piece, dict):
+        raise BadReply(f"a part of the answer is no JSON object but {type(piece).__name__}")
+    if piece.get("error") or (piece.keys().isdisjoint(_ANSWER_KEYS) and is_flat_error(piece)):
+        raise error_from_response(None, {}, piece)
     try:
-        _read_identity(event, answer)
-        candidates = event.get("candidates") or ()
-        if (feedback := event.get("promptFeedback")) and not answer.has_content:
+        _read_identity(piece, answer)
+        candidates = piece.get("candidates") or ()
+        if (feedback := piece.get("promptFeedback")) and not answer.has_content:
             _refuse_blocked(feedback, candidates)
         for candidate in candidates:
             if not candidate.get("index"):  # of several candidates the first is the answer
@@ -88,11 +98,11 @@ def read_event(event: Any, answer: ResponseBuilder) -> None:
         raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error
 
 
-def _read_identity(event: Json, answer: ResponseBuilder) -> None:
-    answer.id = event.get("responseId") or answer.id
-    answer.model_name = event.get("modelVersion") or answer.model_name
-    if usage := event.get("usageMetadata") or event.get("usage_metadata"):
-        answer.report_counts(usage, read_counts)
+def _read_identity(piece: Json, answer: ResponseBuilder) -> None:
+    answer.id = piece.get("responseId") or answer.id
+    answer.model_name = piece.get("modelVersion") or answer.model_name
+    if usage := piece.get("usageMetadata") or piece.get("usage_metadata"):
+        answer.report_counts(usage, _read_counts)
 
 
 def _refuse_blocked(feedback: Json, candidates: Sequence[Json]) -> None:
@@ -112,7 +122,7 @@ def _read_candidate(candidate: Json, answer: ResponseBuilder) -> None:
                 read(part, answer)
                 break
     if usage := candidate.get("usageMetadata"):
-        answer.report_counts(usage, read_counts)
+        answer.report_counts(usage, _read_counts)
     if isinstance(reason, str) and reason.upper() in FINISH:
         reason = reason.upper()
     if finish := read_finish_reason(reason, answer.has_tools, FINISH, "error"):
@@ -185,7 +195,7 @@ _READERS: dict[str, Callable[[Json, ResponseBuilder], None]] = {
 }
 
 
-def read_counts(raw: Any) -> Counts:
+def _read_counts(raw: Any) -> Counts:
     """Google's counts: its own output leaves thoughts out, and its input what its tools were told."""
     return {
         "input": read_count(raw, "promptTokenCount", "prompt_token_count"),

@@ -21,7 +21,6 @@ from modelhub.providers.ollama.errors import error_from_response
 from modelhub.providers.ollama.parameters import VOCABULARY
 from modelhub.providers.ollama.request import PROVIDER_NAME, encode_request
 from modelhub.providers.ollama.response import read_body, read_event
-from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.structured_output import Structured
 
 __all__ = ["OllamaChatModel", "has_credentials"]
@@ -148,13 +147,8 @@ class OllamaChatModel(HttpProvider):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
-        """Read a whole answer, which is one line that says all."""
-        read_body(body, builder)
-
-    def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
-        """Read one line of an answer."""
-        read_event(loads(event.data), builder)
+    parse_response = staticmethod(read_body)
+    parse_event = staticmethod(read_event)
 
     def is_last_event(self, event: ServerSentEvent) -> bool:
         """Whether nothing follows *event* but the end of the body."""

@@ -8,7 +8,8 @@ from typing import Any
 from modelhub.core.errors import BadReply
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
-from modelhub.providers.json_text import json_body
+from modelhub.providers.http.sse import ServerSentEvent
+from modelhub.providers.json_text import json_body, loads
 from modelhub.providers.ollama.errors import error_in_answer
 from modelhub.providers.ollama.request import PROVIDER_NAME
 from modelhub.providers.required_tool import check_called_tool, check_required_tool
@@ -21,13 +22,17 @@ __all__ = ["read_body", "read_event"]
 _NO_ANSWER = {"load": "the model was only loaded", "unload": "the model was unloaded"}
 
 
-def read_body(data: bytes, answer: ResponseBuilder) -> None:
+def read_body(body: bytes, builder: ResponseBuilder) -> None:
     """Read a whole answer, which is one line that says all. Raises like `read_event`."""
-    read_event(json_body(data), answer)
+    _read_line(json_body(body), builder)
 
 
-def read_event(line: Any, answer: ResponseBuilder) -> None:
+def read_event(event: ServerSentEvent, builder: ResponseBuilder) -> None:
     """Read a line: a piece of the message, an error, or the end with its counts. Raises BadReply, or the error."""
+    _read_line(loads(event.data), builder)
+
+
+def _read_line(line: Any, answer: ResponseBuilder) -> None:
     if not isinstance(line, dict):
         raise BadReply(f"a line of the answer is no JSON object but {type(line).__name__}")
     message = line.get("message")
