@@ -93,7 +93,7 @@ def make_completion(text: str) -> dict[str, Any]:
 
 
 @dataclass
-class Found:
+class Outcome:
     """What was seen: rows that were asked again though the journal had them, and how the output ended."""
 
     kills: int = 0
@@ -104,9 +104,9 @@ class Found:
     exit_status: int | None = None
 
 
-def kill_job(folder: Path, *, rows: int, kills: int, concurrency: int, seed: int, seconds: float = 0.01) -> Found:
+def kill_job(folder: Path, *, rows: int, kills: int, concurrency: int, seed: int, seconds: float = 0.01) -> Outcome:
     """Run a job of *rows* rows in *folder*, killed at *kills* random points, and return what was seen."""
-    chance, found, server = random.Random(seed), Found(), CountingServer(seconds)
+    chance, outcome, server = random.Random(seed), Outcome(), CountingServer(seconds)
     (folder / "models.yaml").write_text(CONFIG % server.port)
     lines = [json.dumps({"id": number, "text": f"row {number}"}) for number in range(rows)]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
@@ -115,17 +115,17 @@ def kill_job(folder: Path, *, rows: int, kills: int, concurrency: int, seed: int
         before, known = server.snapshot(), read_journal(output)
         share = (kill + chance.random()) / kills  # points over the whole job, also before the first answer
         run_until(folder, concurrency, server, int(share * rows), chance.random() * 0.03)
-        found.kills += 1
-        found.asked_again += find_asked_again(server, before, known)
-        found.journalled_at_kill.append(len(read_journal(output)))
+        outcome.kills += 1
+        outcome.asked_again += find_asked_again(server, before, known)
+        outcome.journalled_at_kill.append(len(read_journal(output)))
     before, known = server.snapshot(), read_journal(output)
-    found.exit_status = start_job(folder, concurrency).wait()
-    found.asked_again += find_asked_again(server, before, known)
-    found.asked = server.total()
+    outcome.exit_status = start_job(folder, concurrency).wait()
+    outcome.asked_again += find_asked_again(server, before, known)
+    outcome.asked = server.total()
     numbers = Counter(json.loads(line)["id"] for line in output.read_text().splitlines())
-    found.wrong_rows = {number: numbers[number] for number in range(rows) if numbers[number] != 1}
+    outcome.wrong_rows = {number: numbers[number] for number in range(rows) if numbers[number] != 1}
     server.close()
-    return found
+    return outcome
 
 
 def start_job(folder: Path, concurrency: int) -> subprocess.Popen[bytes]:
@@ -175,13 +175,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = kill_job(Path(folder), **vars(options))
-    print(f"seed {options.seed}: {options.rows} rows, {found.kills} kills, exit status {found.exit_status}")
-    print(f"journalled at each kill: {found.journalled_at_kill}")
-    allowed = found.kills * options.concurrency
-    print(f"asked {found.asked} times: {found.asked - options.rows} rows more, of at most {allowed}")
-    print(f"asked again though journalled: {len(found.asked_again)}; missing or twice: {len(found.wrong_rows)}")
-    sys.exit(bool(found.asked_again or found.wrong_rows or found.exit_status))
+        outcome = kill_job(Path(folder), **vars(options))
+    print(f"seed {options.seed}: {options.rows} rows, {outcome.kills} kills, exit status {outcome.exit_status}")
+    print(f"journalled at each kill: {outcome.journalled_at_kill}")
+    allowed = outcome.kills * options.concurrency
+    print(f"asked {outcome.asked} times: {outcome.asked - options.rows} rows more, of at most {allowed}")
+    print(f"asked again though journalled: {len(outcome.asked_again)}; missing or twice: {len(outcome.wrong_rows)}")
+    sys.exit(bool(outcome.asked_again or outcome.wrong_rows or outcome.exit_status))
 
 
 if __name__ == "__main__":

@@ -100,17 +100,17 @@ def main() -> None:
         print(json.dumps(run_one(options.one, options.rows, options.at_once)))
         return
     whats = options.what.split(",")
-    found: dict[str, list[dict[str, Any]]] = {what: [] for what in whats}
+    results: dict[str, list[dict[str, Any]]] = {what: [] for what in whats}
     for number in range(options.rounds):
         for what in whats if number % 2 == 0 else reversed(whats):
             size = ["--rows", str(options.rows), "--at-once", str(options.at_once)]
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.jobs", "--one", what, *size]
             result = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-            found[what].append(result)
+            results[what].append(result)
             print(json.dumps(result), file=sys.stderr, flush=True)
     print(f"{'':10}{'rows/s (CPU)':>14}{'rows/s (wall)':>15}{'peak MB':>10}")
-    for what, results in found.items():
-        cpu, wall, peak = (statistics.median(result[key] for result in results) for key in ("cpu", "wall", "peak_mb"))
+    for what, measured in results.items():
+        cpu, wall, peak = (statistics.median(result[key] for result in measured) for key in ("cpu", "wall", "peak_mb"))
         print(f"{what:10}{cpu:14,.0f}{wall:15,.0f}{peak:10.0f}")
 
 

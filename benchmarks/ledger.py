@@ -247,21 +247,21 @@ async def measure(url: str | None, count: int = 2000, rounds: int = 5) -> list[f
 
 def compare_costs(turns: int) -> Iterator[dict[str, Any]]:
     server = PostgresServer()
-    found: dict[str, list[float]] = {"none": [], "sqlite": [], "postgresql": []}
+    costs: dict[str, list[float]] = {"none": [], "sqlite": [], "postgresql": []}
     try:
         for _ in range(turns):
-            for kind in found:
+            for kind in costs:
                 with tempfile.TemporaryDirectory() as folder:
                     url = {"sqlite": f"{folder}/usage.db", "postgresql": server.url()}.get(kind, "")
                     command = [sys.executable, "-m", "benchmarks.ledger", "--measure", url]
-                    found[kind] += json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+                    costs[kind] += json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     finally:
         server.close()
-    for kind, costs in found.items():
+    for kind, measured in costs.items():
         yield {
             "ledger": kind,
-            "us CPU a call, median": round(statistics.median(costs)),
-            "least": round(min(costs)),
+            "us CPU a call, median": round(statistics.median(measured)),
+            "least": round(min(measured)),
         }
 
 

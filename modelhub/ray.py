@@ -113,7 +113,7 @@ class ChatRows:
         answers = self._find_answers(messages)
         new = await self._ask({key: content for key, content in messages.items() if key not in answers})
         if self._own is not None:
-            self._own.add(list(new.items()))
+            self._own.add(list(new.items()), replace=True)
         answers |= new
         return [
             {**content.columns, "key": None} if key is None else {**answers[key].columns, "key": key.hex()}

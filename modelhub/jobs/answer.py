@@ -38,7 +38,8 @@ def make_answer(result: RowResult[Any], *, has_output: bool) -> Answer:
     columns["error"] = None if result.error is None else format_error(result.error)
     columns["model"] = None if reply is None else reply["model"]
     columns["finish_reason"] = None if reply is None else reply["finish_reason"]
-    columns |= {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    columns["input_tokens"] = input_tokens
+    columns["output_tokens"] = output_tokens
     columns["cost"] = None if cost is None else float(cost)
     return Answer(columns, result.error is not None, cost, output_tokens)
 
@@ -57,5 +58,6 @@ def _sum_attempts(attempts: Sequence[Attempt]) -> tuple[int, int, Decimal | None
         if usage is not None:
             input_tokens += usage["input_tokens"]
             output_tokens += usage["output_tokens"]
-            cost = None if cost is None or usage.cost is None else cost + usage.cost
+            price = usage.cost
+            cost = None if cost is None or price is None else cost + price
     return input_tokens, output_tokens, cost

@@ -8,8 +8,9 @@ job was killed before.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -26,6 +27,7 @@ from modelhub.jobs.estimate import CostEstimator
 from modelhub.jobs.files import find_format, make_writer
 from modelhub.jobs.journal import Journal
 from modelhub.jobs.plan import CHUNK_ROWS, JobOptions, JobRow, JobRows
+from modelhub.jobs.row_order import OrderedWriter
 from modelhub.jobs.rows import InputRow, RowWriter, merge_columns
 from modelhub.jobs.vendor_batch.interface import PRICE_FACTOR
 from modelhub.jobs.vendor_batch.phase import BatchPhase, BatchProgress
@@ -77,34 +79,6 @@ class JobProgress:
         return self.left / rate if rate else None
 
 
-@dataclass(slots=True)
-class _WaitingRow:
-    """A row that is under way, and those like it, which get the same answer; `reserved` is its part of the budget."""
-
-    job_row: JobRow
-    repeated: list[InputRow] = field(default_factory=list)
-    reserved: Decimal = Decimal(0)
-
-
-class _RecentKeys:
-    """The last *most* keys that were answered, which the journal did not have when rows were looked up in it."""
-
-    def __init__(self, most: int) -> None:
-        self._order: deque[bytes] = deque()
-        self._keys: set[bytes] = set()
-        self._most = most
-
-    def add(self, key: bytes) -> None:
-        """Add *key*; the oldest is forgotten if there are too many."""
-        self._order.append(key)
-        self._keys.add(key)
-        if len(self._order) > self._most:
-            self._keys.discard(self._order.popleft())
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._keys
-
-
 class _BatchBudget:
     """The budget of a job, for rows in a batch, which cost a part of the usual price."""
 
@@ -146,13 +120,13 @@ class BatchJob:
         self._options = options
         self._rows = rows
         self.journal = journal
-        self._waiting: dict[bytes, _WaitingRow] = {}
+        self._arguments = {"structured_model": options.structured_model, "stream": False, **options.parameters}
+        self._waiting: dict[bytes, JobRow] = {}
         self._repeated = 0  # rows in `_waiting` that are not under way themselves
-        self._recent = _RecentKeys(CHUNK_ROWS + options.concurrency)
         self._row_done = asyncio.Event()
         self._budget: JobBudget | None = None
-        self._estimator: CostEstimator | None = None
-        self._writer: RowWriter | None = None
+        self._estimator: CostEstimator  # if there is a budget
+        self._writer: RowWriter
         self._partial = options.output.with_name(f"{options.output.name}.partial")
         calls = MapProgress(model.services.clock)
         self._phase = phase
@@ -171,29 +145,23 @@ class BatchJob:
             self._open_budget(self._options.budget)
         if self._phase is not None:
             await self._phase.run()
-        columns, kind = self._rows.find_columns(), find_format(self._options.output)
-        if not self._options.ordered:
-            self._writer = make_writer(self._partial, kind, columns)
-        try:
+        writer = self._open_output()
+        if self._options.ordered:
+            writer = OrderedWriter(writer)
+        self._writer = writer
+        with closing(writer):
             async with self._stream:
                 async for result in self._stream:
                     self._record([result, *self._stream.take_ready()])
-        finally:
-            self._close_writer()
-        if self._options.ordered or self._is_stopped:
+        is_stopped = self._is_stopped or self.progress.stop_reason is not None
+        if is_stopped or (isinstance(writer, OrderedWriter) and not writer.is_complete):
             # A job that is stopped has not come to all the rows that the journal has an answer for.
-            self._writer = make_writer(self._partial, kind, columns)
-            try:
-                self._write_in_order()
-            finally:
-                self._close_writer()
+            self._write_from_journal()
         self._partial.replace(self._options.output)
         return self.progress
 
-    def _close_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+    def _open_output(self) -> RowWriter:
+        return make_writer(self._partial, find_format(self._options.output), self._rows.find_columns())
 
     def stop(self) -> None:
         """Begin no further row; rows under way are finished, and the output is written.
@@ -231,12 +199,13 @@ class BatchJob:
                 self._finish_known(job_row, job_row.answer)
                 if not self.progress.done % CHUNK_ROWS:
                     await asyncio.sleep(0)  # others have their turn while a journal is gone through
-            elif (waiting := self._waiting.get(job_row.key)) is not None:
-                waiting.repeated.append(job_row.row)
+            elif (like := self._waiting.get(job_row.key)) is not None:
+                like.add_repeated(job_row.row)
                 await self._wait_for_repeated()
-            elif job_row.key in self._recent:
-                self._finish_repeated(job_row.row, self.journal.find([job_row.key])[job_row.key])
-            elif await self._begin(job_row):
+            elif (answer := self.journal.find_recent(job_row.key)) is not None:
+                self._finish_repeated(job_row.row, answer)
+            elif self._budget is None or await self._reserve(job_row, self._budget):
+                self._waiting[job_row.key] = job_row
                 yield job_row
             else:
                 return
@@ -247,28 +216,20 @@ class BatchJob:
             self._row_done.clear()
             await self._row_done.wait()
 
-    async def _begin(self, job_row: JobRow) -> bool:
-        """Set the cost of *job_row* aside, if there is a budget. Returns False if there is not enough left of it."""
-        waiting = _WaitingRow(job_row)
-        if self._budget is not None and self._estimator is not None:
-            amount = self._estimator.reserve(job_row.messages)
-            if not await self._budget.reserve(amount):
-                self.progress.stop_reason = (
-                    f"the budget of ${self._budget.limit} is spent: ${self._budget.spent:.4f} are gone, "
-                    f"and the next row may cost ${amount:.4f}"
-                )
-                return False
-            waiting.reserved = amount
-        self._waiting[job_row.key] = waiting
-        return True
-
-    async def _ask(self, job_row: JobRow) -> Any:
-        return await self._model(
-            job_row.messages,
-            structured_model=self._options.structured_model,
-            stream=False,
-            **self._options.parameters,
+    async def _reserve(self, job_row: JobRow, budget: JobBudget) -> bool:
+        """Set the cost of *job_row* aside. Returns False if there is not enough left of the *budget*."""
+        job_row.reserved = self._estimator.reserve(job_row.messages)
+        if await budget.reserve(job_row.reserved):
+            return True
+        self.progress.stop_reason = (
+            f"the budget of ${budget.limit} is spent: ${budget.spent:.4f} are gone, "
+            f"and the next row may cost ${job_row.reserved:.4f}"
         )
+        return False
+
+    def _ask(self, job_row: JobRow) -> Awaitable[Any]:
+        reply: Awaitable[Any] = self._model(job_row.messages, **self._arguments)
+        return reply
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
@@ -278,28 +239,28 @@ class BatchJob:
         for result in results:
             job_row: JobRow = result.row
             answer = make_answer(result, has_output=self._options.has_output)
-            self._settle(job_row, answer)
+            if self._budget is not None:
+                self._budget.settle(job_row.reserved, answer.cost)
             if isinstance(result.error, BudgetExceeded):  # not the row's fault: it is asked when there is money again
                 self.progress.stop_reason = str(result.error)
-                self._repeated -= len(self._waiting.pop(job_row.key).repeated)
+                self._end_waiting(job_row)
                 self.stop()
                 continue
             answers.append((job_row, answer))
-        self.journal.add([(job_row.key, answer) for job_row, answer in answers])
+        self.journal.add([(job_row.key, answer) for job_row, answer in answers], replace=self._options.retry_failed)
         for job_row, answer in answers:
-            waiting = self._waiting.pop(job_row.key)
-            self._recent.add(job_row.key)
-            self._repeated -= len(waiting.repeated)
             self._finish(job_row.row, answer)
-            for row in waiting.repeated:
+            for row in self._end_waiting(job_row):
                 self._finish_repeated(row, answer)
         self._row_done.set()
-        if self._writer is not None:
-            self._writer.flush()
+        self._writer.flush()
 
-    def _settle(self, job_row: JobRow, answer: Answer) -> None:
-        if self._budget is not None:
-            self._budget.settle(self._waiting[job_row.key].reserved, answer.cost)
+    def _end_waiting(self, job_row: JobRow) -> Sequence[InputRow]:
+        """Forget that *job_row* is under way, and return the rows that are like it."""
+        del self._waiting[job_row.key]
+        repeated = job_row.repeated or ()
+        self._repeated -= len(repeated)
+        return repeated
 
     def _finish_known(self, job_row: JobRow, answer: Answer) -> None:
         if not job_row.key:
@@ -319,8 +280,7 @@ class BatchJob:
             self._count_failure(row, answer.columns["error"])
         else:
             self.progress.answered += 1
-        if self._writer is not None:
-            self._writer.write(merge_columns(row, answer.columns))
+        self._writer.write(merge_columns(row, answer.columns))
 
     def _count_failure(self, row: InputRow, error: str) -> None:
         self.progress.failed += 1
@@ -328,12 +288,14 @@ class BatchJob:
         if len(self.progress.samples) < _MAX_SAMPLES:
             self.progress.samples.append(error if row.place in error else f"{row.place}: {error}")
 
-    def _write_in_order(self) -> None:
+    def _write_from_journal(self) -> None:
         """Write every row that has an answer, in the order of the input, and count them."""
         progress = self.progress
         progress.answered = progress.failed = 0
         progress.errors.clear()
         progress.samples.clear()
-        for job_row in self._rows.read(self.journal, retry_failed=False):
-            if job_row.answer is not None:
-                self._finish(job_row.row, job_row.answer)
+        self._writer = self._open_output()
+        with closing(self._writer):
+            for job_row in self._rows.read(self.journal, retry_failed=False):
+                if job_row.answer is not None:
+                    self._finish(job_row.row, job_row.answer)

@@ -11,13 +11,13 @@ from typing import Any
 
 from modelhub.core.errors import InvalidRequest
 from modelhub.jobs.errors import JobError
+from modelhub.jobs.json_text import dump_json, parse_json
 from modelhub.jobs.rows import InputRow, RowReader, RowWriter
 
 __all__ = ["FORMATS", "find_format", "make_writer", "open_reader"]
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 """The formats by the ending of a file's name."""
-_encode_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _MAX_INTEGER = 2**63 - 1  # of a column of whole numbers
 _TYPES: tuple[tuple[type, str], ...] = ((bool, "bool"), (int, "int"), (float, "float"), (str, "text"))
 
@@ -89,13 +89,13 @@ class JsonlReader:
 
 def _parse_line(line: bytes, number: int, place: str) -> InputRow:
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except UnicodeDecodeError:
         return _make_bad_row(number, place, "is not UTF-8 text")
     except json.JSONDecodeError as error:
         return _make_bad_row(number, place, f"is not JSON: {error.msg.lower()}, at character {error.pos + 1}")
-    except RecursionError:
-        return _make_bad_row(number, place, "is not JSON that can be read: it is nested too deeply")
+    except (RecursionError, ValueError):
+        return _make_bad_row(number, place, "is not JSON that can be read: nested too deeply, or a number is too long")
     if isinstance(value, dict):
         return InputRow(number, place, value)
     if isinstance(value, str | list):
@@ -128,12 +128,11 @@ class JsonlWriter:
     """Writes each row as a JSON object on a line."""
 
     def __init__(self, path: Path) -> None:
-        # What UTF-8 cannot hold must not stop the job; written so, it is an escape of JSON.
-        self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+        self._file = path.open("wb")
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Write *row*; dates and the like as text."""
-        self._file.write(_encode_json(row) + "\n")
+        self._file.write(dump_json(row) + b"\n")
 
     def flush(self) -> None:
         """Pass all lines to the operating system."""
@@ -212,5 +211,5 @@ class CsvWriter:
 
 def _as_field(value: Any) -> Any:
     if isinstance(value, Mapping | list):
-        return _encode_json(value)
+        return dump_json(value).decode()
     return value

@@ -4,13 +4,17 @@ It is in WAL mode with `synchronous=NORMAL`: a transaction is in the operating s
 nothing that was committed is lost when the process is killed at any point, and no row pays for an fsync. If the power
 fails, the last moments may be missing, and those rows are asked again; the file itself stays whole.
 
+Answers are appended; their keys go into the index, `answer_keys`, a few thousand at a time and in order. For keys are
+random: each written at once would change a page of its own, which costs more than everything else a row needs. The keys
+that are not in the index yet are in memory, and a process that opens the journal after one that was killed indexes them
+first.
+
 `locking_mode=EXCLUSIVE` keeps a second job away from the same output until this process has ended, in whatever way,
 and saves the index in shared memory.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,18 +26,23 @@ from typing import Any
 
 from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
+from modelhub.jobs.json_text import dump_json, parse_json
 
 __all__ = ["Journal", "JournalTotals", "StoredBatch", "find_journal", "read_answers"]
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = (
     """CREATE TABLE answers (
-    key BLOB PRIMARY KEY,
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL,
     failed INTEGER NOT NULL,
     columns TEXT NOT NULL,
     cost TEXT,
     output_tokens INTEGER NOT NULL
 )""",
+    "CREATE TABLE answer_keys (key BLOB PRIMARY KEY, answer INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE indexed (answer INTEGER NOT NULL)",
+    "INSERT INTO indexed VALUES (0)",
     """CREATE TABLE batches (
     id TEXT PRIMARY KEY,
     model TEXT NOT NULL,
@@ -48,9 +57,14 @@ _SCHEMA = (
 )""",
     "CREATE INDEX batch_rows_batch ON batch_rows (batch)",
 )
-"""The answers; the vendors' batches under way (`name` is the vendor's, as soon as it is known), and their rows."""
+"""The answers, their keys, and the last answer whose key is in the index; the vendors' batches under way (`name` is the
+vendor's, as soon as it is known), and their rows."""
+_INDEX_ANSWERS = """INSERT OR REPLACE INTO answer_keys
+SELECT key, id FROM answers WHERE id > (SELECT answer FROM indexed) ORDER BY key, id"""
+_COLUMNS = "SELECT key, failed, columns, cost, output_tokens, id > ? FROM answers"
 _CACHE_KIB = 16_384
-_encode_json = json.JSONEncoder(default=str).encode  # made once: `json.dumps` would make one for each row
+_MAX_UNINDEXED = 8192
+_MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,7 @@ class Journal:
         self._path = path
         path.touch(mode=0o600)  # answers are as confidential as prompts
         self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
+        self._unindexed: dict[bytes, int] = {}  # the ids of the answers whose keys are not in the index, by their keys
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -109,47 +124,73 @@ class Journal:
             for statement in _SCHEMA:
                 execute(statement)
             execute(f"PRAGMA user_version={_VERSION}")
-        execute("COMMIT")
-        if version not in (0, _VERSION):
+        elif version != _VERSION:
             raise sqlite3.DatabaseError(f"it is of version {version}, and this modelhub writes version {_VERSION}")
-
-        self.begin_run()
-
-    def begin_run(self) -> None:
-        """Count the answers that are there as those of earlier runs."""
-        (self._last_row,) = self._database.execute("SELECT COALESCE(MAX(rowid), 0) FROM answers").fetchone()
+        execute("COMMIT")
+        self._index_answers()
+        (self._last_row,) = execute("SELECT COALESCE(MAX(id), 0) FROM answers").fetchone()
+        self._next_id = self._last_row + 1
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
         """Return the answers that are there for *keys*."""
-        wanted = list(dict.fromkeys(keys))
-        if not wanted:
+        if len(self._unindexed) >= _MAX_UNINDEXED:
+            self._index_answers()
+        return self._load(self._find_ids(keys))
+
+    def find_recent(self, key: bytes) -> Answer | None:
+        """Return the answer for *key* if it was added in this run, since `find` was called last.
+
+        Otherwise None, or an earlier answer of this run.
+        """
+        id_ = self._unindexed.get(key)
+        return None if id_ is None else self._load([id_])[key]
+
+    def _find_ids(self, keys: Iterable[bytes]) -> list[int]:
+        unindexed = self._unindexed
+        wanted = dict.fromkeys(keys)
+        ids = [unindexed[key] for key in wanted if key in unindexed] if unindexed else []
+        if indexed := [key for key in wanted if key not in unindexed]:
+            query = f"SELECT answer FROM answer_keys WHERE key IN ({_make_marks(indexed)})"  # noqa: S608
+            ids += (id_ for (id_,) in self._database.execute(query, indexed))
+        return ids
+
+    def _load(self, ids: Sequence[int]) -> dict[bytes, Answer]:
+        if not ids:
             return {}
-        marks = ",".join("?" * len(wanted))
-        rows = self._database.execute(
-            f"SELECT key, failed, columns, cost, output_tokens, rowid > ? FROM answers WHERE key IN ({marks})",  # noqa: S608
-            (self._last_row, *wanted),
-        )
+        rows = self._database.execute(f"{_COLUMNS} WHERE id IN ({_make_marks(ids)})", (self._last_row, *ids))
         return {key: _load_answer(*stored) for key, *stored in rows}
 
-    def add(self, answers: Sequence[tuple[bytes, Answer]], *, of_batch: bool = False) -> None:
-        """Write *answers* in one transaction; an answer for the same key is replaced.
+    def _index_answers(self) -> None:
+        with self._write():
+            self._database.execute(_INDEX_ANSWERS)
+            self._database.execute("UPDATE indexed SET answer = (SELECT COALESCE(MAX(id), 0) FROM answers)")
+        self._unindexed.clear()
+
+    def add(self, answers: Sequence[tuple[bytes, Answer]], *, replace: bool = False, of_batch: bool = False) -> None:
+        """Write *answers*, for keys that have none, in one transaction; with *replace*, they replace those that have.
 
         Answers *of_batch* end the part of their rows in a batch.
         """
+        replaced = self._find_ids(key for key, _ in answers) if replace else ()
         stored = [
             (
+                id_,
                 key,
                 answer.has_failed,
-                _encode_json(answer.columns),
+                dump_json(answer.columns).decode(),
                 None if answer.cost is None else str(answer.cost),
                 answer.output_tokens,
             )
-            for key, answer in answers
+            for id_, (key, answer) in enumerate(answers, self._next_id)
         ]
         with self._write():
-            self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", stored)
+            self._database.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", stored)
+            if replaced:  # after the new ones are there, so that no id is used again
+                self._database.executemany("DELETE FROM answers WHERE id = ?", [(id_,) for id_ in replaced])
             if of_batch:
                 self._database.executemany("DELETE FROM batch_rows WHERE key = ?", [(key,) for key, _ in answers])
+        self._next_id += len(stored)
+        self._unindexed.update((key, id_) for id_, key, *_ in stored)
 
     @contextmanager
     def _write(self) -> Iterator[None]:
@@ -178,7 +219,7 @@ class Journal:
             self._database.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", stored)
             self._database.executemany(
                 "INSERT INTO batch_rows VALUES (?, ?, ?, ?)",
-                [(key, batch.id, number, _encode_json(messages)) for number, (key, messages) in enumerate(rows)],
+                [(key, batch.id, number, dump_json(messages).decode()) for number, (key, messages) in enumerate(rows)],
             )
 
     def name_batch(self, batch_id: str, name: str) -> None:
@@ -194,7 +235,7 @@ class Journal:
     def list_batch_rows(self, batch_id: str) -> dict[int, tuple[bytes, Any]]:
         """Return the rows of a batch that have no answer yet, keys with messages, by their number."""
         rows = self._database.execute("SELECT number, key, messages FROM batch_rows WHERE batch = ?", (batch_id,))
-        return {number: (key, json.loads(messages)) for number, key, messages in rows}
+        return {number: (key, parse_json(messages)) for number, key, messages in rows}
 
     def has_batch_row(self, key: bytes) -> bool:
         """Return whether the row is part of a batch."""
@@ -217,18 +258,22 @@ def read_answers(path: Path, keys: Iterable[bytes]) -> dict[bytes, Answer]:
     Raises sqlite3.OperationalError while the process that it belongs to has it.
     """
     wanted = list(dict.fromkeys(keys))
-    marks = ",".join("?" * len(wanted))
+    values = ",".join(["(?)"] * len(wanted))
+    query = f"""WITH wanted (key) AS (VALUES {values}) {_COLUMNS}
+        WHERE id IN (SELECT answer FROM answer_keys WHERE key IN wanted)
+        OR (id > (SELECT answer FROM indexed) AND key IN wanted) ORDER BY id"""  # noqa: S608
     database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=0)
     try:
-        rows = database.execute(
-            f"SELECT key, failed, columns, cost, output_tokens, 0 FROM answers WHERE key IN ({marks})",  # noqa: S608
-            wanted,
-        ).fetchall()
+        rows = database.execute(query, (*wanted, _MAX_ID)).fetchall()
     finally:
         database.close()
     return {key: _load_answer(*stored) for key, *stored in rows}
 
 
+def _make_marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
+
+
 def _load_answer(failed: int, columns: str, cost: str | None, output_tokens: int, is_new: int) -> Answer:
-    loaded: dict[str, Any] = json.loads(columns)
+    loaded: dict[str, Any] = parse_json(columns)
     return Answer(loaded, bool(failed), None if cost is None else Decimal(cost), output_tokens, bool(is_new))

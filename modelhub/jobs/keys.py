@@ -32,15 +32,19 @@ class RowKeys:
     def __init__(self, entries: Mapping[str, Any], parameters: Mapping[str, Any], structured_model: Any = None) -> None:
         schema = None if structured_model is None else get_schema(check_structured_model(structured_model))
         common = {"version": _VERSION, "entries": entries, "parameters": parameters, "schema": schema}
-        self._common = hashlib.blake2b(_as_json(common), digest_size=_KEY_BYTES)
+        self._text = hashlib.blake2b(_as_json(common), digest_size=_KEY_BYTES)
+        self._json = self._text.copy()
+        self._text.update(b"text")
+        self._json.update(b"json")
 
     def make_key(self, messages: Any) -> bytes:
         """Return the key of a row with these *messages*."""
-        key = self._common.copy()
         if isinstance(messages, str):
-            key.update(b"text" + messages.encode("utf-8", "surrogatepass"))
+            key = self._text.copy()
+            key.update(messages.encode("utf-8", "surrogatepass"))
         else:
-            key.update(b"json" + _as_json(messages))
+            key = self._json.copy()
+            key.update(_as_json(messages))
         return key.digest()
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelhub.jobs.errors import JobError
+from modelhub.jobs.json_text import dump_json
 from modelhub.jobs.rows import InputRow
 from modelhub.version import install_command
 
@@ -83,11 +83,7 @@ class ParquetWriter:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Write *row*; what is missing is null."""
-        changed = {
-            name: json.dumps(row[name], ensure_ascii=False, default=str)
-            for name in self._json_columns
-            if row.get(name) is not None
-        }
+        changed = {name: dump_json(row[name]).decode() for name in self._json_columns if row.get(name) is not None}
         self._rows.append({**row, **changed} if changed else row)
         if len(self._rows) >= _WRITE_ROWS:
             self._write_group()

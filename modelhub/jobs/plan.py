@@ -65,13 +65,22 @@ class JobOptions:
 class JobRow:
     """A row of the input with what is sent for it, and its key.
 
-    `answer` is there if the row need not be asked: it is in the journal, or the row is wrong.
+    `answer` is there if the row need not be asked: it is in the journal, or the row is wrong. While the row is asked,
+    `reserved` is its part of the budget, and `repeated` are the rows like it that get the same answer.
     """
 
     row: InputRow
     messages: Any = None
     key: bytes = b""
     answer: Answer | None = None
+    reserved: Decimal = Decimal(0)
+    repeated: list[InputRow] | None = None
+
+    def add_repeated(self, row: InputRow) -> None:
+        """Let *row* get the same answer."""
+        if self.repeated is None:
+            self.repeated = []
+        self.repeated.append(row)
 
 
 class JobRows:

@@ -14,7 +14,7 @@ from modelhub import Hub
 from modelhub.cli.exit import Exit
 from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
-from modelhub.jobs.journal import Journal
+from modelhub.jobs.journal import Journal, read_answers
 from modelhub.jobs.open_job import open_job
 from modelhub.jobs.plan import JobOptions
 
@@ -219,6 +219,29 @@ def test_a_journal_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
     journal.close()
     with pytest.raises(JobError, match=r"out\.jsonl\.journal: the journal cannot be written: "):
         journal.add([(b"key", Answer({}, has_failed=False, cost=None))])
+
+
+def test_a_journal_has_the_latest_answer_for_each_key_also_of_a_killed_process(tmp_path, monkeypatch):
+    """Whether or not the key was in the index when the process was killed."""
+    monkeypatch.setattr("modelhub.jobs.journal._MAX_UNINDEXED", 4)
+    keys = [bytes([number]) for number in range(9)]
+    journal = Journal(tmp_path / "out.jsonl.journal")
+    journal.add([(key, Answer({"error": "no"}, has_failed=True, cost=None)) for key in keys[:6]])
+    assert len(journal.find(keys)) == 6
+    journal.add([(key, Answer({"answer": "yes"}, has_failed=False, cost=None)) for key in keys[4:]], replace=True)
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for path in tmp_path.glob("out.jsonl.journal*"):
+        (killed / path.name).write_bytes(path.read_bytes())
+    expected = {key: "no" if number < 4 else None for number, key in enumerate(keys)}
+    for read in (journal.find, lambda keys: read_answers(killed / "out.jsonl.journal", keys)):
+        assert {key: answer.columns.get("error") for key, answer in read(keys).items()} == expected
+    reopened = Journal(killed / "out.jsonl.journal")
+    assert {key: answer.columns.get("error") for key, answer in reopened.find(keys).items()} == expected
+    totals = reopened.sum_totals()
+    assert (totals.answered, totals.failed) == (5, 4)
+    journal.close()
+    reopened.close()
 
 
 def test_a_row_may_be_a_prompt_or_messages(job, tmp_path, server):
@@ -432,6 +455,16 @@ def test_wrong_options_are_refused_before_a_row_is_read(job, rows, server, argum
     assert result.exit_code in (Exit.FAILED, Exit.USAGE)
     assert message in " ".join(result.stderr.replace("│", " ").split())
     assert server.counts.total() == 0
+
+
+@pytest.mark.parametrize("most", [2, 1024])
+def test_an_ordered_output_is_in_order_however_many_rows_come_early(job, tmp_path, monkeypatch, most):
+    """What would take too much memory is written from the journal."""
+    monkeypatch.setattr("modelhub.jobs.row_order._MAX_EARLY_ROWS", most)
+    (tmp_path / "rows.jsonl").write_text('"a"\n{broken\n"b"\n7\n8\n"c"\n', encoding="utf-8")
+    assert job("--ordered").exit_code == Exit.FAILED
+    written = [(row["row"], row["answer"]) for row in read_rows(tmp_path / "out.jsonl")]
+    assert written == [(1, "answer to a"), (2, None), (3, "answer to b"), (4, None), (5, None), (6, "answer to c")]
 
 
 def test_only_one_job_writes_an_output(job, rows, tmp_path):

@@ -258,7 +258,7 @@ class BatchPhase:
         return make_answer(RowResult(0, None, reply), has_output=self._has_output)
 
     def _record(self, answers: list[tuple[bytes, Answer]]) -> None:
-        self._journal.add(answers, of_batch=True)
+        self._journal.add(answers, replace=True, of_batch=True)
         self.progress.answered += len(answers)
         self.progress.waiting -= len(answers)
         answers.clear()

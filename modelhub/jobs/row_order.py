@@ -1,0 +1,55 @@
+"""Rows of the output in the order of the input, though their answers come in another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelhub.jobs.rows import RowWriter
+
+__all__ = ["OrderedWriter"]
+
+_MAX_EARLY_ROWS = 1024
+
+
+class OrderedWriter:
+    """Passes rows on to *writer* in the order of their numbers, the column `row`; those that come early have to wait.
+
+    If too many of them wait, which is bad for memory, it gives up: no further row is written, and `is_complete` stays
+    False. The rows must then be written from the journal.
+    """
+
+    def __init__(self, writer: RowWriter) -> None:
+        self._writer = writer
+        self._early: dict[int, Mapping[str, Any]] = {}
+        self._next_number = 1
+        self._has_given_up = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rows so far were written."""
+        return not self._early and not self._has_given_up
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write *row*, and those that waited for it; or keep it until it is its turn."""
+        if self._has_given_up:
+            return
+        if row["row"] != self._next_number:
+            self._early[row["row"]] = row
+            if len(self._early) > _MAX_EARLY_ROWS:
+                self._early.clear()
+                self._has_given_up = True
+            return
+        self._writer.write(row)
+        self._next_number += 1
+        while (waiting := self._early.pop(self._next_number, None)) is not None:
+            self._writer.write(waiting)
+            self._next_number += 1
+
+    def flush(self) -> None:
+        """Pass what was written to the operating system."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
