@@ -28,7 +28,7 @@ from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.json_text import dump_json, parse_json
 
-__all__ = ["Journal", "JournalTotals", "StoredBatch", "find_journal", "read_answers"]
+__all__ = ["MAX_UNINDEXED", "Journal", "JournalTotals", "StoredBatch", "find_journal", "read_answers"]
 
 _VERSION = 2
 _SCHEMA = (
@@ -63,8 +63,9 @@ _INDEX_ANSWERS = """INSERT OR REPLACE INTO answer_keys
 SELECT key, id FROM answers WHERE id > (SELECT answer FROM indexed) ORDER BY key, id"""
 _COLUMNS = "SELECT key, failed, columns, cost, output_tokens, id > ? FROM answers"
 _CACHE_KIB = 16_384
-_MAX_UNINDEXED = 8192
 _MAX_ID = 2**63 - 1
+MAX_UNINDEXED = 8192
+"""How many keys are in memory before they go into the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class Journal:
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
         """Return the answers that are there for *keys*."""
-        if len(self._unindexed) >= _MAX_UNINDEXED:
+        if len(self._unindexed) >= MAX_UNINDEXED:
             self._index_answers()
         return self._load(self._find_ids(keys))
 

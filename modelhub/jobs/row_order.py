@@ -7,9 +7,10 @@ from typing import Any
 
 from modelhub.jobs.rows import RowWriter
 
-__all__ = ["OrderedWriter"]
+__all__ = ["MAX_EARLY_ROWS", "OrderedWriter"]
 
-_MAX_EARLY_ROWS = 1024
+MAX_EARLY_ROWS = 1024
+"""How many rows may wait for one before them."""
 
 
 class OrderedWriter:
@@ -36,7 +37,7 @@ class OrderedWriter:
             return
         if row["row"] != self._next_number:
             self._early[row["row"]] = row
-            if len(self._early) > _MAX_EARLY_ROWS:
+            if len(self._early) > MAX_EARLY_ROWS:
                 self._early.clear()
                 self._has_given_up = True
             return

@@ -223,7 +223,7 @@ def test_a_journal_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
 
 def test_a_journal_has_the_latest_answer_for_each_key_also_of_a_killed_process(tmp_path, monkeypatch):
     """Whether or not the key was in the index when the process was killed."""
-    monkeypatch.setattr("modelhub.jobs.journal._MAX_UNINDEXED", 4)
+    monkeypatch.setattr("modelhub.jobs.journal.MAX_UNINDEXED", 4)
     keys = [bytes([number]) for number in range(9)]
     journal = Journal(tmp_path / "out.jsonl.journal")
     journal.add([(key, Answer({"error": "no"}, has_failed=True, cost=None)) for key in keys[:6]])
@@ -460,7 +460,7 @@ def test_wrong_options_are_refused_before_a_row_is_read(job, rows, server, argum
 @pytest.mark.parametrize("most", [2, 1024])
 def test_an_ordered_output_is_in_order_however_many_rows_come_early(job, tmp_path, monkeypatch, most):
     """What would take too much memory is written from the journal."""
-    monkeypatch.setattr("modelhub.jobs.row_order._MAX_EARLY_ROWS", most)
+    monkeypatch.setattr("modelhub.jobs.row_order.MAX_EARLY_ROWS", most)
     (tmp_path / "rows.jsonl").write_text('"a"\n{broken\n"b"\n7\n8\n"c"\n', encoding="utf-8")
     assert job("--ordered").exit_code == Exit.FAILED
     written = [(row["row"], row["answer"]) for row in read_rows(tmp_path / "out.jsonl")]
