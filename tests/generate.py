@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 from modelhub.registry import LAYERS, PROVIDERS, load_provider_options
-from modelhub.version import DISTRIBUTION
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -43,10 +42,10 @@ def providers():
     for kind in PROVIDERS:
         options = load_provider_options(kind)
         required = [name for name, field in options.model_fields.items() if field.is_required()]
-        extra = "" if kind == "scripted" else f'`pip install "{DISTRIBUTION}[{kind}]"`'
+        extra = "" if kind == "scripted" else f"`{kind}`"
         keys = ", ".join(f"`{name}`" for name in required if name != "provider") or "-"
         rows.append([f"`{kind}`", (options.__doc__ or "").strip().splitlines()[0], keys, extra or "-"])
-    return table(["provider", "what", "required keys", "install"], rows)
+    return table(["provider", "what", "required keys", "extra"], rows)
 
 
 def help_text():
