@@ -25,16 +25,17 @@ class AgentScopeAttributes:
 
         def __getattr__(self, name: str) -> Any:
             """Return the attribute *name* of the model as AgentScope's. Raises AttributeError."""
-            if name in _ATTRIBUTES and _is_loaded():
+            if name in _ATTRIBUTES and _get_message_class() is not None:
                 return getattr(_make_agent_model(self, self.streams), name)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
 
 def is_for_agentscope(messages: Any) -> bool:
     """Return whether *messages* are those of an agent of AgentScope 2."""
-    if not _is_loaded() or not isinstance(messages, list) or not messages:
+    message_class = _get_message_class()
+    if message_class is None or not isinstance(messages, list) or not messages:
         return False
-    return isinstance(messages[0], sys.modules["agentscope.message"].Msg)
+    return isinstance(messages[0], message_class)
 
 
 async def answer_agentscope(model: Any, messages: Any, tools: Any, tool_choice: Any, keywords: dict[str, Any]) -> Reply:
@@ -44,8 +45,10 @@ async def answer_agentscope(model: Any, messages: Any, tools: Any, tool_choice: 
     return reply
 
 
-def _is_loaded() -> bool:
-    return "agentscope.event" in sys.modules  # which AgentScope 1 has not
+def _get_message_class() -> Any:
+    """Return the class of AgentScope 2's messages, or None if nobody has imported it."""
+    module: Any = sys.modules.get("agentscope.message")
+    return module.Msg if hasattr(module, "DataBlock") else None  # which AgentScope 1 has not
 
 
 def _make_agent_model(model: Any, streams: bool) -> Any:

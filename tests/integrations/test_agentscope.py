@@ -1,5 +1,9 @@
 """Agents of AgentScope 2 on a chain."""
 
+import asyncio
+import subprocess
+import sys
+
 import pytest
 from agentscope.agent import Agent, ModelConfig
 from agentscope.event import TextBlockDeltaEvent
@@ -97,6 +101,20 @@ async def test_a_chain_is_a_model_of_modelhub_for_everybody_else(setup):
     assert chain.model == "openai"
     with pytest.raises(AttributeError, match="'ChainHandle' object has no attribute 'modle'"):
         chain.modle
+
+
+async def test_messages_are_enough_without_an_agent():
+    """Whoever has AgentScope's messages gets its responses, also where nothing else of it is imported."""
+    script = """if True:
+        import asyncio
+        from agentscope.message import UserMsg
+        from modelhub import Hub
+        chain = Hub.from_dict({"version": 1, "models": {"m": {"provider": "scripted", "reply": "hi"}}}).get("m")
+        print(type(asyncio.run(chain([UserMsg(name="user", content="Oslo?")]))).__module__)
+    """
+    process = await asyncio.create_subprocess_exec(sys.executable, "-W", "ignore", "-c", script, stdout=subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert output.decode().startswith("agentscope.model.")
 
 
 async def test_a_fallback_of_the_agents_own_is_an_agentscope_model(setup):
