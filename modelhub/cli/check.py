@@ -13,7 +13,6 @@ from modelhub.cli.exit import Exit
 from modelhub.cli.options import AsJson, ConfigFile, Profile
 from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines
 from modelhub.cli.report import format_config_error, make_problem_dicts, report_errors
-from modelhub.cli.waiting import show_waiting
 from modelhub.core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -89,7 +88,6 @@ def _find_refusals(loaded: Loaded, calls: Path | None) -> list[str]:
     ]
 
 
-@show_waiting("checking the file, its secrets and the clients")
 def _load(file: ConfigFile, profile: str | None) -> tuple[Loaded, list[Entry]]:
     from modelhub.cli.model_status import find_missing, list_entries
     from modelhub.config.load import load_file

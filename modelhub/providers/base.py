@@ -13,7 +13,6 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from functools import cached_property
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from modelhub.core.context import CallContext
@@ -31,12 +30,12 @@ from modelhub.core.model import ChatModelBase
 from modelhub.core.record import Lazy
 from modelhub.core.request import ChatRequest
 from modelhub.core.response import Attempt, ChatResponse
-from modelhub.core.stream import ChatStream, Reply, add_done_callback
+from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.core.tracebacks import describe_origin, drop_frames, linked_errors
 from modelhub.providers.addresses import find_secrets
-from modelhub.providers.attempt_records import end_attempt, record_rate_limits, record_unused
 from modelhub.providers.http.failures import find_network_failure
 from modelhub.providers.http.proxies import read_proxy_addresses
+from modelhub.providers.http.rate_limit_headers import record_rate_limits
 from modelhub.providers.parameter_resolver import (
     ParameterResolver,
     RequestTrial,
@@ -47,7 +46,6 @@ from modelhub.providers.parameter_resolver import (
 from modelhub.providers.parameters import Vocabulary
 from modelhub.providers.redaction import PreparedSecrets, is_clean, redact, shorten
 from modelhub.providers.request_texts import texts_of_request
-from modelhub.providers.required_tool import find_required_tool
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import ClientProblem, ClientSettings
 from modelhub.providers.sdk_import import import_sdk, is_ready
@@ -58,6 +56,7 @@ __all__ = ["Payload", "Provider"]
 
 Payload = Any
 """What `encode` makes and `call` and `events` send: whatever suits the provider."""
+_BAD_KEY = "the key holds a character that no key has (a line break, an accent, a typographic dash): set it again"
 
 
 class Provider(ChatModelBase):
@@ -185,19 +184,21 @@ class Provider(ChatModelBase):
         if failure is not None:  # raised here, because inside of `except` the original would hang on to it
             context.end(attempt, failure.kind, failure)
             raise failure
-        add_done_callback(reply, lambda outcome: end_attempt(context, attempt, outcome, answer))
+        add_done_callback(reply, lambda outcome: _end_attempt(context, attempt, outcome, answer))
         return reply
 
     def _encode_call(self, request: ChatRequest, stream: bool) -> tuple[Payload, ResponseBuilder]:
         """Return what is sent for *request*, and what reads the answer. Raises CallError for what cannot be sent."""
         model = request.structured_model
         structured = None if model is None else Structured(model, self.structured_method(request))
-        self._check_tools(request)
+        for tool in request.tools:
+            if tool.native is not None and not self.takes_native_tools:
+                raise UnsupportedFeature(f"{self.kind} cannot run the tool `{tool.name}`, which is another vendor's")
         vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
         payload = self.encode(vendor_request, structured, stream)
         # Structured output is read from the text too, if the model does not call the tool for it.
-        required_tool = find_required_tool(vendor_request.tool_choice) if structured is None else None
-        return payload, ResponseBuilder(self._facts(request.context), structured, tool_names, required_tool)
+        tool_choice = vendor_request.tool_choice if structured is None else None
+        return payload, ResponseBuilder(self._facts(request.context), structured, tool_names, tool_choice)
 
     @cached_property
     def _resolver(self) -> ParameterResolver | None:
@@ -272,10 +273,10 @@ class Provider(ChatModelBase):
             # The connection is given back by now: a reader may stop at the last snapshot.
             final = self._finished(answer, attempt, context)
         except (asyncio.CancelledError, GeneratorExit, HubClosed):
-            record_unused(attempt, answer, attempt["usage"] or answer.usage)
+            _record_unused(attempt, answer)
             raise
         except Exception as error:
-            record_unused(attempt, answer, answer.usage)
+            _record_unused(attempt, answer)
             failure = self._classified(error, request)
         if failure is not None:
             raise failure if last is None else self._broken(failure, last)
@@ -302,15 +303,6 @@ class Provider(ChatModelBase):
         broken.partial = last
         broken.__cause__ = failure
         return broken
-
-    def _check_tools(self, request: ChatRequest) -> None:
-        """Raise UnsupportedFeature for tools of another vendor."""
-        if not self.takes_native_tools:
-            for tool in request.tools:
-                if tool.native is not None:
-                    raise UnsupportedFeature(
-                        f"{self.kind} cannot run the tool `{tool.name}`, which is another vendor's"
-                    )
 
     def _facts(self, context: CallContext) -> Mapping[str, Any]:
         wall = context.services.clock.wall()
@@ -364,25 +356,36 @@ class Provider(ChatModelBase):
 
     def check_configuration(self) -> None:
         """Raise NotConfigured for what must be set or installed before anything can be sent."""
-        if (problem := self.missing() or self._unusable_key()) is not None:
+        if (problem := self.missing()) is not None:
             raise NotConfigured(problem)
-
-    def _unusable_key(self) -> str | None:
         # A header carries printable ASCII only; a key pasted with a line break or a dash from a document fails late.
-        if all(secret.isascii() and secret.isprintable() for secret in self.secrets()):
-            return None
-        return "the key holds a character that no key has (a line break, an accent, a typographic dash): set it again"
+        if not all(secret.isascii() and secret.isprintable() for secret in self.secrets()):
+            raise NotConfigured(_BAD_KEY)
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_name!r})"
+
+
+def _record_unused(attempt: Attempt, answer: ResponseBuilder) -> None:
+    """Record what is known of an answer that was broken off or rejected."""
+    attempt["complete"], attempt["response_model"] = answer.complete, answer.response_model
+    attempt["usage"] = attempt["usage"] or answer.usage
+
+
+def _end_attempt(context: CallContext, attempt: Attempt, outcome: Outcome, answer: ResponseBuilder | None) -> None:
+    """End the record of an attempt whose stream is finished, as *outcome* says."""
+    if attempt["usage"] is None and outcome.how != "complete" and answer is not None:
+        attempt["usage"] = answer.usage  # some vendors give the input's figures first
+    if isinstance(outcome.error, asyncio.CancelledError):
+        return  # whoever cancelled it, a clock of ours or the caller, knows what to call it
+    error = outcome.error if isinstance(outcome.error, CallError) else None
+    context.end(attempt, "ok" if outcome.how == "complete" else error.kind if error else outcome.how, error)
 
 
 def _unknown(error: Exception) -> CallError:

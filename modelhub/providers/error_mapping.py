@@ -15,19 +15,17 @@ from typing import Any, Final, NamedTuple
 from modelhub.core.errors import (
     BadReply,
     CallError,
-    NotConfigured,
     QuotaExhausted,
     RateLimited,
     ServerError,
     UnknownFailure,
 )
-from modelhub.providers.addresses import hide_password
 from modelhub.providers.error_codes import ERROR_CODES, ERROR_TYPES, GENERIC_TYPES, class_of_status
 from modelhub.providers.error_patterns import find_class
 from modelhub.providers.json_text import loads
 from modelhub.providers.requested_waits import parse_duration, parse_message_wait, parse_retry_after
 
-__all__ = ["ErrorReport", "classify", "error_from_report", "is_flat_error", "read_error_body"]
+__all__ = ["ErrorReport", "classify", "error_from_report", "get_dicts", "is_flat_error", "read_error_body"]
 
 Json = Mapping[str, Any]
 
@@ -88,12 +86,12 @@ def read_error_body(body: object) -> ErrorReport:
         return ErrorReport(body.strip() if isinstance(body, str) else "")
     inner = next((value for key in _INNER_KEYS if (value := _first(body.get(key)))), None)
     error = inner if isinstance(inner, dict) else body
-    message = _find_message(error, body, inner)
+    request_id = body.get("request_id") or body.get("requestId")
     report = ErrorReport(
-        message,
+        _find_message(error, body, inner),
         tuple(_find_codes(error, body)),
-        tuple(_dicts(error.get("details"))),
-        _request_id(body),
+        tuple(get_dicts(error.get("details"))),
+        request_id if isinstance(request_id, str) else None,
         _find_parameter(error, body),
     )
     return _unwrap(report, error)
@@ -104,11 +102,11 @@ def _find_parameter(error: Json, body: Json) -> str | None:
     for value in (error.get("param"), error.get("parameter"), body.get("param")):
         if isinstance(value, str) and value:
             return value
-    for item in _dicts(body.get("detail")):
+    for item in get_dicts(body.get("detail")):
         places = [place for place in item.get("loc") or () if isinstance(place, str) and place != "body"]
         if places:
             return ".".join(places)
-    violations = [field for item in _dicts(error.get("details")) for field in _dicts(item.get("fieldViolations"))]
+    violations = [field for item in get_dicts(error.get("details")) for field in get_dicts(item.get("fieldViolations"))]
     return next((str(item["field"]) for item in violations if item.get("field")), None)
 
 
@@ -152,7 +150,7 @@ def _find_codes(error: Json, body: Json) -> Iterator[str]:
     nested, details = error.get("innererror"), error.get("details")
     values = [
         details.get("error_code") if isinstance(details, dict) else None,
-        *(detail.get("reason") for detail in _dicts(details)),
+        *(detail.get("reason") for detail in get_dicts(details)),
         nested.get("code") if isinstance(nested, dict) else None,
         error.get("code"),
         error.get("status"),
@@ -224,7 +222,7 @@ def classify(
 
 def _class_of_quota(details: Iterable[Json]) -> type[CallError] | None:
     """What the quotas mean that Google's *details* name: those of a day, or of 0 (left out), seconds do not refill."""
-    violations = [item for detail in details for item in _dicts(detail.get("violations")) if item.get("quotaId")]
+    violations = [item for detail in details for item in get_dicts(detail.get("violations")) if item.get("quotaId")]
     if not violations:
         return None
     spent = any("PerDay" in str(item["quotaId"]) or str(item.get("quotaValue", "0")) == "0" for item in violations)
@@ -243,9 +241,6 @@ def error_from_report(
 ) -> CallError:
     """The failure that an answer means, with *message* as its text; *cls* if its class is known already."""
     lower = {name.lower(): value for name, value in headers.items()}
-    if status is not None and 300 <= status < 400:
-        target = _address_of(lower.get("location", ""))
-        return NotConfigured(f"{message}; it redirects to {target}: set `base_url`", status=status)
     failure = (cls or classify(status or report.status, report, codes))(
         message,
         status=status or report.status,
@@ -261,19 +256,10 @@ def error_from_report(
     return failure
 
 
-def _address_of(location: str) -> str:
-    """*location* without what may be secret in it: name and password, query and fragment."""
-    return hide_password(re.split(r"[?#]", location, maxsplit=1)[0]) or "another address"
-
-
-def _request_id(body: Json) -> str | None:
-    value = body.get("request_id") or body.get("requestId")
-    return value if isinstance(value, str) else None
-
-
 def _first(value: object) -> object:
     return value[0] if isinstance(value, list) and value else value
 
 
-def _dicts(value: object) -> list[Json]:
+def get_dicts(value: object) -> list[Json]:
+    """Return the objects in *value*, if it is a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from modelhub.core.errors import (
     AuthenticationFailed,
@@ -27,29 +27,22 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 
-__all__ = ["ERROR_MESSAGE_PATTERNS", "OVERRIDING_PATTERNS", "ErrorPattern", "find_class"]
-
-
-class ErrorPattern(NamedTuple):
-    """The *words* (a regular expression, in lower case) of the servers in *source*, and the failure that they mean."""
-
-    words: str
-    cls: type[CallError]
-    source: str
-
+__all__ = ["find_class"]
 
 _MAX_MESSAGE_LENGTH = 4000
 
-OVERRIDING_PATTERNS: Final = (
+# Each row has the words (a regular expression, in lower case), and the servers that write them.
+
+_OVERRIDING: Final = (
     # 429 or 413: more tokens in one request than the limit of a minute, so that waiting does not help.
-    ErrorPattern(r"request too large for .{1,300}\bper (min|day)", RequestRefused, "OpenAI, Groq"),
-    ErrorPattern(r"requires more credits, or fewer max_tokens", RequestRefused, "OpenRouter, 402: this request alone"),
-    ErrorPattern(r"^allocated quota exceeded, please increase", RateLimited, "DashScope: tokens a minute, as a quota"),
-    ErrorPattern(r"^free allocated quota exceeded", QuotaExhausted, "DashScope: as Throttling.AllocationQuota"),
+    (r"request too large for .{1,300}\bper (min|day)", RequestRefused, "OpenAI, Groq"),
+    (r"requires more credits, or fewer max_tokens", RequestRefused, "OpenRouter, 402: this request alone"),
+    (r"^allocated quota exceeded, please increase", RateLimited, "DashScope: tokens a minute, as a quota"),
+    (r"^free allocated quota exceeded", QuotaExhausted, "DashScope: as Throttling.AllocationQuota"),
     # 403: a firewall takes something in this request for an attack.
-    ErrorPattern(r"you have been blocked|attention required! \| cloudflare", RequestRefused, "Cloudflare"),
-    ErrorPattern(r"^your request was blocked\.?$|^just a moment\.\.\.", RequestRefused, "Cloudflare"),
-    ErrorPattern(r"^request blocked\b", RequestRefused, "CloudFront"),
+    (r"you have been blocked|attention required! \| cloudflare", RequestRefused, "Cloudflare"),
+    (r"^your request was blocked\.?$|^just a moment\.\.\.", RequestRefused, "Cloudflare"),
+    (r"^request blocked\b", RequestRefused, "CloudFront"),
 )
 """Words that say more than the code or status they come with."""
 
@@ -250,7 +243,7 @@ _BAD_REPLY: Final = (
     (r"parsing failed\. the model generated output|failed to call a function\.|tool call validation failed", "Groq"),
 )
 
-_TABLES: Final = (
+_TABLES: Final[tuple[tuple[type[CallError], tuple[tuple[str, str], ...]], ...]] = (
     (ContextTooLong, _CONTEXT_TOO_LONG),
     (AuthenticationFailed, _AUTHENTICATION_FAILED),
     (QuotaExhausted, _QUOTA_EXHAUSTED),
@@ -264,10 +257,7 @@ _TABLES: Final = (
     (BadReply, _BAD_REPLY),
 )
 
-ERROR_MESSAGE_PATTERNS: Final = tuple(
-    ErrorPattern(words, cls, source) for cls, table in _TABLES for words, source in table
-)
-"""Every server's words, in the order in which they are looked for."""
+"""Every server's words by the failure that they mean, in the order in which they are looked for."""
 
 _WHERE_SEARCHED: Final[dict[type[CallError], frozenset[int | None]]] = {
     AuthenticationFailed: frozenset({401, 403}),
@@ -299,9 +289,9 @@ _LEADING_TEXT: Final = re.compile(r"^\.\{0,\d+\}")
 
 
 @functools.cache
-def _compile_searches(patterns: tuple[ErrorPattern, ...]) -> list[tuple[_Test, type[CallError]]]:
-    """Return the tests for words anywhere; text that may stand before them costs time and changes nothing."""
-    return [(re.compile(_LEADING_TEXT.sub("", pattern.words)).search, pattern.cls) for pattern in patterns]
+def _compile_search(words: str) -> _Test:
+    """Return the test for *words* anywhere; text that may stand before them costs time and changes nothing."""
+    return re.compile(_LEADING_TEXT.sub("", words)).search
 
 
 @functools.cache
@@ -316,10 +306,15 @@ def _tests_at(status: int | None) -> list[tuple[_Test, type[CallError]]]:
     tests: list[tuple[_Test, type[CallError]]] = []
     for cls, table in _TABLES:
         if status in _WHERE_SEARCHED.get(cls, ()):
-            tests += _compile_searches(tuple(ErrorPattern(words, cls, source) for words, source in table))
+            tests += [(_compile_search(words), cls) for words, _ in table]
         elif status in _WHERE_AT_START.get(cls, ()):
             tests.append((_compile_match(table), cls))
     return tests
+
+
+@functools.cache
+def _overriding_tests() -> list[tuple[_Test, type[CallError]]]:
+    return [(_compile_search(words), cls) for words, cls, _ in _OVERRIDING]
 
 
 def find_class(message: str, status: int | None, *, overriding: bool = False) -> type[CallError] | None:
@@ -332,7 +327,5 @@ def find_class(message: str, status: int | None, *, overriding: bool = False) ->
 
 @functools.lru_cache(maxsize=64)  # in an outage a server says the same again and again
 def _find_class_of_text(text: str, status: int | None, overriding: bool) -> type[CallError] | None:
-    for test, cls in _compile_searches(OVERRIDING_PATTERNS) if overriding else _tests_at(status):
-        if test(text):
-            return cls
-    return None
+    tests = _overriding_tests() if overriding else _tests_at(status)
+    return next((cls for test, cls in tests if test(text)), None)

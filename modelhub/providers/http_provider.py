@@ -20,7 +20,6 @@ from modelhub.core.context import CallContext
 from modelhub.core.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import explain_redirect
-from modelhub.providers.attempt_records import record_rate_limits
 from modelhub.providers.base import Provider
 from modelhub.providers.client_args import merge_client_args, read_timeouts, secret_headers
 from modelhub.providers.endpoint import Endpoint
@@ -29,6 +28,7 @@ from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 from modelhub.providers.http.client_adapter import make_httpx_client
 from modelhub.providers.http.json_body import dump_json, dump_json_chunks, has_long_text
 from modelhub.providers.http.per_loop import PerLoop
+from modelhub.providers.http.rate_limit_headers import record_rate_limits
 from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
 from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
 from modelhub.providers.redaction import redact

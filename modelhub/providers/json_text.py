@@ -1,4 +1,7 @@
-"""JSON out of the bytes of an answer."""
+"""JSON out of the bytes of an answer, and text out of JSON that can always be written as UTF-8.
+
+JSON can name half a character, a lone surrogate, which no encoder takes.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,17 @@ from typing import Any
 from pydantic_core import from_json
 
 from modelhub.core.errors import BadReply
-from modelhub.providers.unicode_text import clean_text, is_high_surrogate
+from modelhub.providers.provider_errors import make_misfit
 
-__all__ = ["describe", "json_body", "loads"]
+__all__ = [
+    "LAST_BEFORE_SURROGATES",
+    "REPLACEMENT",
+    "clean_text",
+    "clean_value",
+    "is_high_surrogate",
+    "json_body",
+    "loads",
+]
 
 
 def loads(data: bytes | str) -> Any:
@@ -22,10 +33,8 @@ def loads(data: bytes | str) -> Any:
     try:
         # Accepts what the faster parser does not: lone surrogates, raw control characters.
         return _clean_within(json.loads(data, strict=False))
-    except RecursionError as error:
-        failure = BadReply("the answer is nested too deeply to be read")
-        failure.request_specific = True  # it is what the model wrote, and says nothing about its health
-        raise failure from error
+    except RecursionError as error:  # it is what the model wrote, and says nothing about its health
+        raise make_misfit("the answer is nested too deeply to be read") from error
     except ValueError as error:
         raise BadReply(f"the answer is not JSON: {describe(data)}") from error
 
@@ -58,3 +67,33 @@ def json_body(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadReply(f"the answer is no JSON object but {type(value).__name__}")
     return value
+
+
+# -- half characters ---------------------------------------------------------------------------------------------------
+
+LAST_BEFORE_SURROGATES = "\ud7ff"
+REPLACEMENT = "\ufffd"
+"""What stands in the place of half a character whose other half never came."""
+
+
+def is_high_surrogate(character: str) -> bool:
+    """Whether *character* is the first half of a character, whose other half may follow in the next piece."""
+    return "\ud800" <= character <= "\udbff"
+
+
+def clean_text(text: str) -> str:
+    """Return *text* with pairs of surrogates joined and lone ones replaced."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def clean_value(value: Any) -> Any:
+    """Return *value*, as JSON has it, with every text and key in it cleaned. Raises RecursionError for a deep nest."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_value(key): clean_value(item) for key, item in value.items()}
+    return [clean_value(item) for item in value] if isinstance(value, list) else value

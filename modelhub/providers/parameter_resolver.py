@@ -172,13 +172,11 @@ class ParameterResolver:
             exceptions = self._facts.refuses[name]
             if not exceptions:
                 return f"{self._model_name} does not take it"
-            effort = self._effort_of(draft)
+            effort = draft.values.get("reasoning_effort")
+            if effort in _LEVELS:
+                effort = round_effort(effort, draft.efforts)
             return None if effort in exceptions else f"{self._model_name} takes it only without reasoning"
         return self._reason_of_vendor(name)
-
-    def _effort_of(self, draft: Draft) -> Any:
-        effort = draft.values.get("reasoning_effort")
-        return effort if effort is None else round_effort(effort, draft.efforts) if effort in _LEVELS else effort
 
     def _reason_of_vendor(self, name: str) -> str | None:
         vocabulary = self._vocabulary

@@ -237,22 +237,18 @@ class Overlap:
         self._compared_length += length
         if self._compared_length < _LONG_CONVERSATION:
             return self.text
-        return self._grams.get(gram) or self._grams.setdefault(gram, self._cut_grams(gram))
-
-    def _cut_grams(self, gram: int) -> set[str]:
-        return {self.text[at : at + gram] for at in range(len(self.text) - gram + 1)}
+        if gram not in self._grams:
+            self._grams[gram] = {self.text[at : at + gram] for at in range(len(self.text) - gram + 1)}
+        return self._grams[gram]
 
     def _positions(self, sample: str) -> list[int]:
         """Return where *sample* is that was not compared yet; few texts ever need the index."""
         gram = len(sample)
-        index = self._index.get(gram) or self._index.setdefault(gram, self._index_grams(gram))
+        index = self._index.setdefault(gram, {})
+        if not index:
+            for at in range(len(self.text) - gram + 1):
+                index.setdefault(self.text[at : at + gram], []).append(at)
         return index[sample]
-
-    def _index_grams(self, gram: int) -> dict[str, list[int]]:
-        index: dict[str, list[int]] = {}
-        for at in range(len(self.text) - gram + 1):
-            index.setdefault(self.text[at : at + gram], []).append(at)
-        return index
 
     def _compare(self, content: str, at: int, gram: int, positions: list[int]) -> None:
         """Note the run around each of *positions* that *content* has around *at*, if it is long enough."""
@@ -316,7 +312,7 @@ def _places(text: str, ranges: list[_Range]) -> list[_Range]:
         places = [(at, at + 1) for at, character in enumerate(text) if character.isalnum()]
     else:
         for piece, start, end in _pieces(text):
-            places += [(start, end)] * len(_normalize_piece(piece))
+            places += [(start, end)] * len(_NOT_ALPHANUMERIC.sub("", piece.casefold()))
     return [(places[start][0], places[end - 1][1]) for start, end in ranges]
 
 
@@ -328,10 +324,6 @@ def _pieces(text: str) -> Iterator[tuple[str, int, int]]:
         yield _unescape(match), match.start(), match.end()
         done = match.end()
     yield from ((text[at], at, at + 1) for at in range(done, len(text)))
-
-
-def _normalize_piece(piece: str) -> str:
-    return _NOT_ALPHANUMERIC.sub("", piece.casefold())
 
 
 def _unescape(match: re.Match[str]) -> str:

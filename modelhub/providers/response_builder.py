@@ -13,16 +13,17 @@ from types import MappingProxyType
 from typing import Any, Literal
 from uuid import uuid4
 
-from modelhub.core.errors import BadReply
 from modelhub.core.record import Lazy, LazyRecord
 from modelhub.core.response import Block, ChatResponse, ChatUsage, FinishReason
+from modelhub.messages.blocks import ToolChoice
+from modelhub.providers.json_text import clean_text, clean_value
+from modelhub.providers.provider_errors import make_misfit
 from modelhub.providers.response_parts import AnswerPart, PartKind
 from modelhub.providers.structured_output import TOOL_NAME, Structured
 from modelhub.providers.token_counts import Counts, merge_counts, supersedes, usage_from_counts
 from modelhub.providers.tool_arguments import parse_arguments, parse_partial_arguments
-from modelhub.providers.unicode_text import clean_text, clean_value
 
-__all__ = ["ResponseBuilder", "ToolUse", "parse_arguments"]
+__all__ = ["ResponseBuilder", "ToolUse"]
 
 _WRITTEN = ("text", "thinking")
 
@@ -38,7 +39,8 @@ class ResponseBuilder:
 
     Adjacent text is one block; thinking with different keys stays apart, because each block has its own signature.
     *facts* are what every snapshot says of itself; *structured* is the structure that was asked for, if any;
-    *tool_names* are the caller's names of tools by those that the vendor was sent.
+    *tool_names* are the caller's names of tools by those that the vendor was sent, among them the one that
+    *tool_choice* may demand.
     """
 
     def __init__(
@@ -46,13 +48,13 @@ class ResponseBuilder:
         facts: Mapping[str, Any],
         structured: Structured | None = None,
         tool_names: Mapping[str, str] = MappingProxyType({}),
-        required_tool: str | None = None,
+        tool_choice: ToolChoice | None = None,
     ) -> None:
         self._facts = facts
         self._structured = structured
         self._tool_names = tool_names
-        self.required_tool = required_tool
-        """The tool that must be called: its name, as the vendor was sent it, "" for any, None if none must be."""
+        is_required = tool_choice is not None and tool_choice.mode in ("required", "tool")
+        self._required_tool = (tool_choice.name or "") if tool_choice is not None and is_required else None
         self._parts: list[AnswerPart] = []
         self._by_key: dict[tuple[str, Hashable], AnswerPart] = {}
         self._delta: list[str] = []
@@ -204,6 +206,20 @@ class ResponseBuilder:
         """Whether a tool is asked for."""
         return any(part.kind == "tool_use" for part in self._parts)
 
+    def check_called_tool(self, name: str | None) -> None:
+        """Raise BadReply if the model called the tool *name* where it must call another one.
+
+        For vendors whose API cannot demand a call; so is `check_required_tool`.
+        """
+        if self._required_tool and name and name != self._required_tool:
+            raise make_misfit(f"the model called `{name}`, not `{self._required_tool}`")
+
+    def check_required_tool(self) -> None:
+        """Raise BadReply if the answer, which has come to its end, must call a tool and calls none."""
+        if self._required_tool is not None and not self.has_tools:
+            tool = f"`{self._required_tool}`" if self._required_tool else "a tool"
+            raise make_misfit(f"the model answered without calling {tool}")
+
     @property
     def has_thinking(self) -> bool:
         """Whether any thinking has come in."""
@@ -212,13 +228,13 @@ class ResponseBuilder:
     @property
     def text_so_far(self) -> str:
         """All text that has come in."""
-        return "".join(part.text.prefix(len(part.text.pieces)) for part in self._parts if part.kind == "text")
+        return "".join(part.text(len(part.pieces)) for part in self._parts if part.kind == "text")
 
     def is_repeated_by(self, content: Any) -> bool:
         """Whether *content*, which comes with the end, says all the text again that came before it in pieces."""
         if not content or not isinstance(content, str):
             return False
-        texts = [part.text.pieces for part in self._parts if part.kind == "text" and part.text.pieces]
+        texts = [part.pieces for part in self._parts if part.kind == "text" and part.pieces]
         if not texts or not content.startswith(texts[0][0]):
             return False
         pieces = list(chain.from_iterable(texts))
@@ -231,7 +247,7 @@ class ResponseBuilder:
 
     def snapshot(self) -> ChatResponse:
         """The answer so far; its content is built when it is read."""
-        marks = [(part, len(part.text.pieces), part.fields) for part in self._parts]
+        marks = [(part, len(part.pieces), part.fields) for part in self._parts]
         delta, self._delta = "".join(self._delta), []
         self.has_new_content = False
         fields = self._fields()
@@ -256,7 +272,7 @@ class ResponseBuilder:
         does not have the structure that was asked for. In an answer that was cut off such a call has an `error`.
         """
         self._delta += [added for part in self._parts if (added := part.end()) and part.kind == "text"]
-        marks = [(part, len(part.text.pieces), part.fields) for part in self._parts]
+        marks = [(part, len(part.pieces), part.fields) for part in self._parts]
         blocks = [_final_block(*mark) for mark in marks]
         self._check_calls(blocks)
         reply = ChatResponse(
@@ -282,9 +298,7 @@ class ResponseBuilder:
                 if wrong is None and block is blocks[-1] and not block["input"] and self.finish_reason == "length":
                     wrong = "the answer was cut off before the arguments"
                 if wrong and self._is_whole():
-                    failure = BadReply(f"the call of `{block['name']}` cannot be made: {wrong}")
-                    failure.request_specific = True  # no answer of a model to one caller may open a breaker for all
-                    raise failure
+                    raise make_misfit(f"the call of `{block['name']}` cannot be made: {wrong}")
                 if wrong:
                     block["error"] = wrong
 
@@ -321,8 +335,8 @@ def _structured_text(structured: Structured, marks: Sequence[_Mark]) -> str:
         calls = [(part, length) for part, length, fields in marks if part.kind == "tool_use"]
         forced = [mark for mark in calls if mark[0].fields["name"] == TOOL_NAME] or calls
         if forced:
-            return forced[0][0].text.prefix(forced[0][1])
-    return "".join(part.text.prefix(length) for part, length, _ in marks if part.kind == "text")
+            return forced[0][0].text(forced[0][1])
+    return "".join(part.text(length) for part, length, _ in marks if part.kind == "text")
 
 
 def _block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
@@ -331,20 +345,20 @@ def _block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
     return ToolUse(
         type="tool_use",
         **fields,
-        input=Lazy(lambda: parse_partial_arguments(part.text.prefix(length))),
-        raw_input=Lazy(lambda: part.text.prefix(length)),
+        input=Lazy(lambda: parse_partial_arguments(part.text(length))),
+        raw_input=Lazy(lambda: part.text(length)),
     )
 
 
 def _plain_block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
-    written: Block = {part.kind: part.text.prefix(length)} if part.kind in _WRITTEN else {}
+    written: Block = {part.kind: part.text(length)} if part.kind in _WRITTEN else {}
     return {"type": part.kind, **written, **fields}
 
 
 def _final_block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
     if part.kind != "tool_use":
         return _plain_block(part, length, fields)
-    text = part.text.prefix(length)
+    text = part.text(length)
     value, wrong = parse_arguments(text)
     block = ToolUse(type="tool_use", **fields, input=value, raw_input=text)
     if wrong:

@@ -12,12 +12,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from modelhub.core.errors import BadReply
 from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import Tool, ToolChoice
 from modelhub.messages.json_schema import find_schema_problems
+from modelhub.providers.json_text import clean_value
+from modelhub.providers.prompts import write_json_prompt
+from modelhub.providers.provider_errors import make_misfit
 from modelhub.providers.tool_arguments import LENIENT_JSON
-from modelhub.providers.unicode_text import clean_value
 
 __all__ = ["TOOL_NAME", "Method", "Structured", "offer_tools"]
 
@@ -60,10 +61,7 @@ class Structured:
 
     def prompt(self) -> str:
         """The request in words, for models that know no other way."""
-        return (
-            "Answer with one JSON object and nothing else: no explanation, no code fence. "
-            "It must fit this JSON Schema:\n" + json.dumps(self.schema, ensure_ascii=False)
-        )
+        return write_json_prompt(self.schema)
 
     def partial(self, raw: str) -> Any:
         """What can be read of *raw* so far, unvalidated, or None."""
@@ -94,9 +92,7 @@ class Structured:
                 problem = problem or f"{type(error).__name__}: {error}"
             else:
                 return _dump_output(output, value), output
-        failure = BadReply(f"the answer does not fit {self.name}: {problem or 'there is no JSON in it'}")
-        failure.request_specific = True  # it is the caller's own class that refuses it
-        raise failure
+        raise make_misfit(f"the answer does not fit {self.name}: {problem or 'there is no JSON in it'}")
 
     @property
     def name(self) -> str:

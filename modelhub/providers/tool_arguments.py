@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from modelhub.providers.unicode_text import clean_text, clean_value
+from modelhub.providers.json_text import clean_text, clean_value
 
 __all__ = ["LENIENT_JSON", "MAX_DEPTH", "dump_arguments", "parse_arguments", "parse_partial_arguments"]
 

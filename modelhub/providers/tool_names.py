@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from modelhub.core.request import ChatRequest
-from modelhub.messages.blocks import ContentBlock, Message, Tool, ToolResultBlock, ToolUseBlock
+from modelhub.messages.blocks import ContentBlock, Tool, ToolResultBlock, ToolUseBlock
 
 __all__ = ["with_vendor_names"]
 
@@ -62,7 +62,10 @@ def _rename(request: ChatRequest, renamed: Mapping[str, str]) -> ChatRequest:
     return request.replace(
         tools=tuple(_rename_tool(tool, renamed) for tool in request.tools),
         tool_choice=choice,
-        messages=tuple(_rename_message(message, renamed) for message in request.messages),
+        messages=tuple(
+            dataclasses.replace(message, blocks=tuple(_rename_block(block, renamed) for block in message.blocks))
+            for message in request.messages
+        ),
     )
 
 
@@ -73,11 +76,6 @@ def _rename_tool(tool: Tool, renamed: Mapping[str, str]) -> Tool:
     is_alike = name == re.sub(r"[^a-zA-Z0-9_-]", "_", tool.name)
     description = tool.description if is_alike else f"{tool.name}: {tool.description}".removesuffix(": ")
     return dataclasses.replace(tool, name=name, description=description)
-
-
-def _rename_message(message: Message, renamed: Mapping[str, str]) -> Message:
-    blocks = tuple(_rename_block(block, renamed) for block in message.blocks)
-    return dataclasses.replace(message, blocks=blocks)
 
 
 def _rename_block(block: ContentBlock, renamed: Mapping[str, str]) -> ContentBlock:

@@ -25,7 +25,7 @@ from modelhub.messages.blocks import (
     UrlSource,
 )
 from modelhub.providers.dashscope.schema import encode_tools
-from modelhub.providers.required_tool import REQUEST_IN_WORDS
+from modelhub.providers.prompts import CALL_PROMPT
 from modelhub.providers.structured_output import Structured, offer_tools
 
 __all__ = ["PROVIDER_NAME", "encode_request", "is_multimodal", "must_stream"]
@@ -73,7 +73,7 @@ def encode_request(
     """Return the body of *request*. Raises UnsupportedFeature for what the vendor cannot take."""
     tools, choice, instruction = offer_tools(request, structured)
     if choice is not None and choice.mode == "required":
-        instruction = REQUEST_IN_WORDS
+        instruction = CALL_PROMPT
     return {
         "model": model_name,
         "input": {"messages": _encode_messages(request.messages, multimodal, instruction)},

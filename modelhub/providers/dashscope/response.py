@@ -14,7 +14,6 @@ from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.json_text import json_body
-from modelhub.providers.required_tool import check_called_tool, check_required_tool
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import Counts, read_count
 from modelhub.providers.tool_arguments import dump_arguments
@@ -126,7 +125,7 @@ def _read_call(raw: Any, position: int, seen: set[Any], answer: ResponseBuilder)
     if not isinstance(function, dict):
         raise BadReply("a tool call in the answer has no function")
     name, index = function.get("name"), raw.get("index", position)
-    check_called_tool(name, answer)
+    answer.check_called_tool(name)
     if index in seen:
         index = (index, position)
     seen.add(index)
@@ -156,6 +155,6 @@ def _read_counts(raw: Any) -> Counts:
 
 def _finish(finish: FinishReason, answer: ResponseBuilder) -> None:
     if finish in ("stop", "tool_calls"):
-        check_required_tool(answer)
+        answer.check_required_tool()
     answer.finish_reason = finish
     answer.complete = True

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from modelhub.core.errors import CallError, ConfigError, InvalidRequest, UnsupportedFeature
 from modelhub.options import Effort
 from modelhub.providers.gemini.schema import gemini_schema
-from modelhub.providers.json_answers import ask_in_words, schema_of_format
 from modelhub.providers.parameters import Draft, Spelling, Vocabulary, make_list_writer, spread_object
+from modelhub.providers.prompts import ask_in_words, schema_of_format
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY", "copy_parameters", "explain_parameters", "merge_json", "read_http_options"]

@@ -26,7 +26,9 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 
-__all__ = ["RateLimits", "parse_rate_limit_headers"]
+from modelhub.core.context import CallContext
+
+__all__ = ["RateLimits", "parse_rate_limit_headers", "record_rate_limits"]
 
 RateLimits = Mapping[str, tuple[int, float]]
 """How much is left, and for how many seconds that holds, by `requests`, `tokens`, `input_tokens`, `output_tokens`."""
@@ -51,6 +53,12 @@ _MIN_UNIX_TIME = 1e9  # seconds from which on a number is a time, not a duration
 _MAX_RESET_SECONDS = 31 * 86_400.0
 _MAX_DIGITS = 15
 _MAX_CHARACTERS = 40
+
+
+def record_rate_limits(context: CallContext, headers: Any) -> None:
+    """Put what the *headers* of an answer say is left of the vendor's limits on the attempt under way."""
+    if headers is not None and (limits := parse_rate_limit_headers(headers, context.services.clock.wall())) is not None:
+        context.attempts[-1]["rate_limits"] = limits
 
 
 def parse_rate_limit_headers(headers: Any, wall: datetime) -> RateLimits | None:

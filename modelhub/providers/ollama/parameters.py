@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.providers.json_answers import schema_of_format
 from modelhub.providers.parameters import Draft, Spelling, Vocabulary, make_list_writer, spread_object
+from modelhub.providers.prompts import schema_of_format
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY"]

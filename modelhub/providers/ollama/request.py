@@ -21,7 +21,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
 )
 from modelhub.providers.ollama.schema import inline_references
-from modelhub.providers.required_tool import REQUEST_IN_WORDS, find_required_tool
+from modelhub.providers.prompts import CALL_PROMPT
 from modelhub.providers.structured_output import Structured
 from modelhub.providers.tool_schema import plain_root
 
@@ -39,7 +39,8 @@ def encode_request(
 
     Raises UnsupportedFeature for what the vendor cannot take.
     """
-    must_call = find_required_tool(request.tool_choice) is not None
+    choice = request.tool_choice
+    must_call = choice is not None and choice.mode in ("required", "tool")
     body = {**body, "messages": _encode_messages(request.messages, must_call)}
     if tools := _encode_tools(request.tools, request.tool_choice):
         body["tools"] = tools
@@ -122,7 +123,7 @@ def _encode_messages(messages: Sequence[Message], must_call: bool) -> list[Wire]
     Neighbours of one role become one message: the server would merge them too, but lose images and calls.
     """
     if must_call:
-        messages = (Message("system", (TextBlock(REQUEST_IN_WORDS),)), *messages)
+        messages = (Message("system", (TextBlock(CALL_PROMPT),)), *messages)
     turns: list[_Turn] = []
     for message in messages:
         for turn in _turns(message, turns[-1] if turns else None):

@@ -12,7 +12,6 @@ from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.json_text import json_body, loads
 from modelhub.providers.ollama.errors import error_in_answer
 from modelhub.providers.ollama.request import PROVIDER_NAME
-from modelhub.providers.required_tool import check_called_tool, check_required_tool
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import read_count
 from modelhub.providers.tool_arguments import dump_arguments
@@ -73,7 +72,7 @@ def _read_call(call: Any, answer: ResponseBuilder) -> None:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadReply("a tool call in the answer has no name")
-    check_called_tool(function["name"], answer)
+    answer.check_called_tool(function["name"])
     key = answer.state["calls"] = answer.state.get("calls", 0) + 1
     answer.tool(key, id=str(call.get("id") or ""), name=function["name"])
     answer.arguments(key, dump_arguments(function.get("arguments") or {}))
@@ -87,6 +86,6 @@ def _finish(line: Mapping[str, Any], answer: ResponseBuilder) -> None:
         raise BadReply(_NO_ANSWER[reason])
     finish = read_finish_reason(reason or "stop", answer.has_tools) or "stop"
     if finish in ("stop", "tool_calls"):
-        check_required_tool(answer)
+        answer.check_required_tool()
     answer.finish_reason = finish
     answer.complete = True

@@ -33,7 +33,15 @@ from modelhub.providers.parameters import EFFORT_BUDGETS, merge_objects
 from modelhub.providers.structured_output import Method, Structured
 from modelhub.providers.tool_schema import plain_root
 
-__all__ = ["ask_in_words", "encode_request", "encode_tools", "structured_method", "write_audio", "write_cache_mark"]
+__all__ = [
+    "ask_in_words",
+    "encode_request",
+    "encode_tools",
+    "structured_method",
+    "write_audio",
+    "write_cache_mark",
+    "write_call_id",
+]
 
 Json = dict[str, Any]
 
@@ -211,10 +219,14 @@ def _call(block: ToolUseBlock, quirks: Quirks) -> Json:
 
 
 def _call_id(given: str, quirks: Quirks) -> str:
-    """An id the server takes; the same for a call and its result, whoever made it."""
     if quirks.tool_ids == "nine":
         return given if re.fullmatch(r"[a-zA-Z0-9]{9}", given) else hashlib.sha256(given.encode()).hexdigest()[:9]
-    return given if len(given) <= 40 else "call_" + hashlib.sha256(given.encode()).hexdigest()[:32]
+    return write_call_id(given, 40)
+
+
+def write_call_id(given: str, max_length: int) -> str:
+    """Return an id that the server takes; the same for a call and its result, whoever made it."""
+    return given if len(given) <= max_length else "call_" + hashlib.sha256(given.encode()).hexdigest()[:32]
 
 
 def _tool_message(result: ToolResultBlock, quirks: Quirks) -> Json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.providers.openai.request import write_audio, write_cache_mark
+from modelhub.providers.openai.request import write_audio, write_cache_mark, write_call_id
 from modelhub.providers.openai.responses_items import PROVIDER
 from modelhub.providers.openai.servers import Quirks
 
@@ -75,8 +74,9 @@ class _Conversation:
             # Reasoning is only taken with what came of it.
             self.items += reasoning
             reasoning = []
-            if len(self.items) > first and _is_same_message(self.items[-1], item):
-                self.items[-1]["content"] += item["content"]  # parts of one text
+            last = self.items[-1] if len(self.items) > first else {}
+            if "role" in last and "role" in item and last.get("phase") == item.get("phase"):
+                last["content"] += item["content"]  # parts of one text
             else:
                 self.items.append(item)
 
@@ -101,7 +101,7 @@ class _Conversation:
     def _call(self, block: ToolUseBlock) -> Json:
         kept = dict(block.item or {})
         self._calls[block.id] = kept
-        call = {"call_id": _call_id(block.id), "name": block.name}
+        call = {"call_id": write_call_id(block.id, MAX_CALL_ID), "name": block.name}
         if kept.get("type") == "custom_tool_call":
             return {**kept, **call, "input": str(block.input.get("input", ""))}
         return {"type": "function_call", **kept, **call, "arguments": json.dumps(block.arguments, ensure_ascii=False)}
@@ -147,22 +147,18 @@ class _Conversation:
             parts = [{"type": "input_text", "text": "Error:"}, *parts]
         kind = "custom_tool_call_output" if call.get("type") == "custom_tool_call" else "function_call_output"
         caller = {"caller": call["caller"]} if "caller" in call else {}
-        return {"type": kind, "call_id": _call_id(result.id), "output": _output(parts, result.is_error), **caller}
+        return {
+            "type": kind,
+            "call_id": write_call_id(result.id, MAX_CALL_ID),
+            "output": _output(parts, result.is_error),
+            **caller,
+        }
 
     def flush(self) -> None:
         """Add a user's message with the media of results that are not shown yet."""
         if self._shown:
             self.items.append({"role": "user", "content": self._shown})
             self._shown = []
-
-
-def _is_same_message(last: Json, item: Json) -> bool:
-    return "role" in last and "role" in item and last.get("phase") == item.get("phase")
-
-
-def _call_id(given: str) -> str:
-    """Return an id that the server takes; the same for a call and its result, whoever made it."""
-    return given if len(given) <= MAX_CALL_ID else "call_" + hashlib.sha256(given.encode()).hexdigest()[:32]
 
 
 def _output(parts: list[Json], is_error: bool) -> str | list[Json]:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from modelhub.providers.error_mapping import get_dicts
+from modelhub.providers.openai.tool_calls import as_text
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.tool_arguments import dump_arguments
 
@@ -61,14 +63,12 @@ class ItemReader:
         if not piece:
             return
         self._open_call({})
+        start = ""
         if self._is_custom:
-            written = json.dumps(piece, ensure_ascii=False)[1:-1]
-            piece, is_first = written, not self._length
-            self._length += len(written)
-            self._answer.arguments(self.key, (_CUSTOM_START if is_first else "") + piece)
-        else:
-            self._length += len(piece)
-            self._answer.arguments(self.key, piece)
+            piece = json.dumps(piece, ensure_ascii=False)[1:-1]
+            start = "" if self._length else _CUSTOM_START
+        self._length += len(piece)
+        self._answer.arguments(self.key, start + piece)
 
     # -- whole items ---------------------------------------------------------------------------------------------------
 
@@ -91,7 +91,8 @@ class ItemReader:
             self.is_done = True
 
     def _finish_message(self, item: Json) -> None:
-        self.add_text(self._unread_text("".join(self._text_of(part) for part in _dicts(item.get("content")))))
+        text = "".join(self._text_of(part) for part in get_dicts(item.get("content")))
+        self.add_text(text[self._length :])
 
     def _text_of(self, part: Json) -> str:
         if refusal := part.get("refusal"):
@@ -100,28 +101,25 @@ class ItemReader:
         text = part.get("text")
         return text if isinstance(text, str) else ""
 
-    def _unread_text(self, text: str) -> str:
-        return text[self._length :]
-
     def _finish_reasoning(self, item: Json) -> None:
-        parts = [*_dicts(item.get("summary")), *_dicts(item.get("content"))]
+        parts = [*get_dicts(item.get("summary")), *get_dicts(item.get("content"))]
         text = "\n\n".join(text for part in parts if isinstance(text := part.get("text"), str))
         encrypted = item.get("encrypted_content")
         if not text and not self._length and not encrypted:
             return  # nothing that anybody could read, or that could be sent back
         kept = {key: value for key, value in item.items() if key != "encrypted_content"}
         signature = {"signature": encrypted} if encrypted else {}
-        piece = self._unread_text(text)
-        self._answer.thinking(piece, self.key, provider=PROVIDER, host=self._host, item=kept, **signature)
+        unread = text[self._length :]
+        self._answer.thinking(unread, self.key, provider=PROVIDER, host=self._host, item=kept, **signature)
 
     def _finish_call(self, item: Json) -> None:
         if self._is_custom:
             text = item.get("input")
             written = json.dumps(text if isinstance(text, str) else "", ensure_ascii=False)[1:-1]
             start = "" if self._length else _CUSTOM_START
-            self._answer.arguments(self.key, start + self._unread_text(written) + _CUSTOM_END)
+            self._answer.arguments(self.key, start + written[self._length :] + _CUSTOM_END)
         else:
-            self.add_arguments(self._unread_text(dump_arguments(item.get("arguments") or "")))
+            self.add_arguments(dump_arguments(item.get("arguments") or "")[self._length :])
 
     def _open_call(self, item: Json) -> None:
         if self._is_open and not item:
@@ -133,7 +131,7 @@ class ItemReader:
         if self._is_custom:
             kept["type"] = "custom_tool_call"
         fields = {"provider": PROVIDER, "item": kept} if kept else {}
-        self._answer.tool(self.key, id=_as_text(item.get("call_id")), name=_as_text(item.get("name")), **fields)
+        self._answer.tool(self.key, id=as_text(item.get("call_id")), name=as_text(item.get("name")), **fields)
         if self._answer.finish_reason == "stop":
             self._answer.finish_reason = "tool_calls"
 
@@ -178,11 +176,3 @@ class Items:
         if isinstance(item_id, str):
             self._by_id[item_id] = reader
         return reader
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _dicts(value: Any) -> list[Json]:
-    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []

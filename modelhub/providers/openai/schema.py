@@ -9,56 +9,24 @@ from typing import Any
 from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.structured_output import Structured
 
-__all__ = ["is_object", "is_strict", "rooted", "strict_schema", "whole_schema", "write_schema"]
+__all__ = ["is_object", "is_strict", "write_schema"]
 
 Schema = dict[str, Any]
 
 _DROPPED = frozenset(
     {
-        "default",
-        "title",
-        "examples",
-        "example",
-        "discriminator",
-        "deprecated",
-        "readOnly",
-        "writeOnly",
-        "$schema",
-        "$id",
-        "minLength",
-        "maxLength",
-        "minProperties",
-        "maxProperties",
-        "uniqueItems",
-        "contentEncoding",
+        *("default", "title", "examples", "example", "discriminator", "deprecated", "readOnly", "writeOnly"),
+        *("$schema", "$id", "minLength", "maxLength", "minProperties", "maxProperties", "uniqueItems"),
+        *("contentEncoding"),
     }
 )
 """What strict mode refuses and an answer can do without: we validate it afterwards anyway."""
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 _KNOWN = frozenset(
     {
-        "type",
-        "description",
-        "enum",
-        "const",
-        "properties",
-        "required",
-        "additionalProperties",
-        "items",
-        "anyOf",
-        "oneOf",
-        "allOf",
-        "$ref",
-        "$defs",
-        "format",
-        "pattern",
-        "minimum",
-        "maximum",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "multipleOf",
-        "minItems",
-        "maxItems",
+        *("type", "description", "enum", "const", "properties", "required", "additionalProperties", "items"),
+        *("anyOf", "oneOf", "allOf", "$ref", "$defs", "format", "pattern", "minimum", "maximum"),
+        *("exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minItems", "maxItems"),
     }
 )
 
@@ -67,8 +35,8 @@ class _Inexpressible(Exception):
     pass
 
 
-def rooted(schema: Schema) -> Schema:
-    """*schema* with an object, not a reference, at its root: a model that contains itself begins with a reference."""
+def _rooted(schema: Schema) -> Schema:
+    """Return *schema* with an object at its root: a model that contains itself begins with a reference."""
     reference = schema.get("$ref")
     if not isinstance(reference, str) or not reference.startswith("#/$defs/"):
         return schema
@@ -77,7 +45,7 @@ def rooted(schema: Schema) -> Schema:
 
 def is_object(schema: Schema) -> bool:
     """Whether an answer that fits *schema* is an object, as every JSON mode demands."""
-    return rooted(schema).get("type") == "object"
+    return _rooted(schema).get("type") == "object"
 
 
 def is_strict(schema: Any) -> bool:
@@ -93,16 +61,11 @@ def is_strict(schema: Any) -> bool:
     return all(is_strict(value) for key, value in schema.items() if key not in ("enum", "const", "default", "examples"))
 
 
-def whole_schema(schema: Schema, *, anchored: bool) -> Schema:
-    """*schema* as it is, with an object at its root; if *anchored*, without patterns that do not begin and end a text.
-
-    llama.cpp refuses a schema with such a pattern. The answer is validated by it afterwards in any case.
-    """
-    root = rooted(schema)
-    return _without_open_patterns(root) if anchored else root
-
-
 def _without_open_patterns(value: Any) -> Any:
+    """Return the schema *value* without patterns that do not begin and end a text, with which llama.cpp refuses it.
+
+    The answer is validated by them afterwards in any case.
+    """
     if isinstance(value, list):
         return [_without_open_patterns(item) for item in value]
     if not isinstance(value, dict):
@@ -112,19 +75,14 @@ def _without_open_patterns(value: Any) -> Any:
     return {key: _without_open_patterns(item) for key, item in value.items() if not (is_open and key == "pattern")}
 
 
-def strict_schema(schema: Schema) -> Schema | None:
-    """*schema* for strict mode, or None if that cannot say it: free-form objects, tuples, anything goes."""
-    try:
-        return _strict(rooted(schema))
-    except _Inexpressible:
-        return None
-
-
 def _strict(schema: Any) -> Schema:
+    """Return *schema* for strict mode. Raises _Inexpressible for free-form objects, tuples, whatever goes."""
     if not isinstance(schema, dict) or not schema:
         raise _Inexpressible
     if "$ref" in schema:
-        return _reference(schema)
+        reference, description = {"$ref": schema["$ref"]}, schema.get("description")
+        # Nothing may stand beside a reference.
+        return {"anyOf": [reference], "description": description} if description else reference
     kept = {key: value for key, value in schema.items() if key not in _DROPPED}
     if not kept.keys() <= _KNOWN or not kept.keys() & {"type", "enum", "const", "anyOf", "oneOf", "allOf"}:
         raise _Inexpressible
@@ -135,13 +93,6 @@ def _strict(schema: Any) -> Schema:
     if kept.get("type") == "object":
         kept |= _object(kept)
     return kept
-
-
-def _reference(schema: Schema) -> Schema:
-    reference = {"$ref": schema["$ref"]}
-    description = schema.get("description")
-    # Nothing may stand beside a reference.
-    return {"anyOf": [reference], "description": description} if description else reference
 
 
 def _object(schema: Schema) -> Schema:
@@ -164,15 +115,6 @@ def _only(schemas: Any) -> Schema:
     return _strict(schemas[0])
 
 
-def _format(name: Any) -> Schema:
-    return {"format": name} if name in _FORMATS else {}
-
-
-def _pattern(pattern: Any) -> Schema:
-    # Its engine knows groups, but no look-around and no flags.
-    return {} if "(?" in str(pattern).replace("(?:", "") else {"pattern": pattern}
-
-
 _REWRITES: Mapping[str, Callable[[Any], Schema]] = {
     "properties": lambda value: {"properties": _each(value)},
     "$defs": lambda value: {"$defs": _each(value)},
@@ -180,17 +122,22 @@ _REWRITES: Mapping[str, Callable[[Any], Schema]] = {
     "anyOf": _either,
     "oneOf": _either,
     "allOf": _only,
-    "format": _format,
-    "pattern": _pattern,
+    "format": lambda name: {"format": name} if name in _FORMATS else {},
+    # Its engine knows groups, but no look-around and no flags.
+    "pattern": lambda pattern: {} if "(?" in str(pattern).replace("(?:", "") else {"pattern": pattern},
 }
 
 
 def write_schema(structured: Structured, quirks: Quirks) -> dict[str, Any]:
     """Return the `response_format` that asks for the structure."""
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", structured.name)[:64]
-    if quirks.schema_form != "strict":
-        schema = whole_schema(structured.schema, anchored=quirks.schema_form == "whole_anchored")
-        return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
-    strict = strict_schema(structured.schema)
-    schema = structured.schema if strict is None else strict
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict is not None}}
+    schema, is_strict_schema = structured.schema, True
+    if quirks.schema_form == "strict":
+        try:
+            schema = _strict(_rooted(schema))
+        except _Inexpressible:
+            is_strict_schema = False
+    else:
+        root = _rooted(schema)
+        schema = _without_open_patterns(root) if quirks.schema_form == "whole_anchored" else root
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": is_strict_schema}}

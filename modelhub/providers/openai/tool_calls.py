@@ -13,7 +13,7 @@ from typing import Any
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.tool_arguments import dump_arguments
 
-__all__ = ["read_calls", "read_function_call"]
+__all__ = ["as_text", "read_calls", "read_function_call"]
 
 Json = Mapping[str, Any]
 
@@ -137,7 +137,7 @@ def read_function_call(call: Any, _: Json, answer: ResponseBuilder) -> None:
 def _read_call(raw: Json, index: int | str | None, answer: ResponseBuilder, beside: bool) -> None:
     custom = raw.get("type") == "custom"
     function = raw.get("custom" if custom else "function") or {}
-    name, call_id = _as_text(function.get("name")), _as_text(raw.get("id"))
+    name, call_id = as_text(function.get("name")), as_text(raw.get("id"))
     piece = dump_arguments(function.get("input" if custom else "arguments") or "")
     if not (name or call_id or piece):
         return
@@ -152,7 +152,8 @@ def _read_call(raw: Json, index: int | str | None, answer: ResponseBuilder, besi
         answer.arguments(call.key, piece)
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return *value* as text, "" for None."""
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
