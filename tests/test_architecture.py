@@ -65,7 +65,7 @@ LEVELS = [
         *("providers.base", "providers.response_builder", "providers.response_parts"),
         *("providers.endpoint", "providers.redaction"),
         *("providers.error_mapping", "providers.error_codes", "providers.error_patterns", "providers.provider_errors"),
-        *("providers.requested_waits", "providers.sdk_client", "providers.sdk_import", "providers.client_args"),
+        *("providers.sdk_client", "providers.sdk_import", "providers.client_args"),
         *("providers.json_text", "providers.finish_reasons", "providers.token_counts"),
         *("providers.tool_names", "providers.tool_schema", "providers.tool_arguments"),
         *("providers.parameters", "providers.parameter_resolver", "providers.parameter_refusals"),

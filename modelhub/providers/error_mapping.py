@@ -22,8 +22,8 @@ from modelhub.core.errors import (
 )
 from modelhub.providers.error_codes import ERROR_CODES, ERROR_TYPES, GENERIC_TYPES, class_of_status
 from modelhub.providers.error_patterns import find_class
+from modelhub.providers.http.requested_waits import parse_duration, parse_message_wait, parse_retry_after
 from modelhub.providers.json_text import loads
-from modelhub.providers.requested_waits import parse_duration, parse_message_wait, parse_retry_after
 
 __all__ = ["ErrorReport", "classify", "error_from_report", "get_dicts", "is_flat_error", "read_error_body"]
 

@@ -288,33 +288,22 @@ _LEADING_TEXT: Final = re.compile(r"^\.\{0,\d+\}")
 # Nothing is compiled before a server has refused something: all of it takes a tenth as long as to load the package.
 
 
-@functools.cache
-def _compile_search(words: str) -> _Test:
-    """Return the test for *words* anywhere; text that may stand before them costs time and changes nothing."""
-    return re.compile(_LEADING_TEXT.sub("", words)).search
-
-
-@functools.cache
-def _compile_match(table: tuple[tuple[str, str], ...]) -> _Test:
-    """Return the test for one of the words in *table* at the start of a message."""
-    return re.compile("|".join(f"(?:{words})" for words, _ in table)).match
-
-
 @functools.lru_cache(maxsize=64)
 def _tests_at(status: int | None) -> list[tuple[_Test, type[CallError]]]:
     """What a message is tested by at *status*, in order, and the failure that each of the words means."""
     tests: list[tuple[_Test, type[CallError]]] = []
     for cls, table in _TABLES:
         if status in _WHERE_SEARCHED.get(cls, ()):
-            tests += [(_compile_search(words), cls) for words, _ in table]
+            # Text that may stand before the words costs time and changes nothing.
+            tests += [(re.compile(_LEADING_TEXT.sub("", words)).search, cls) for words, _ in table]
         elif status in _WHERE_AT_START.get(cls, ()):
-            tests.append((_compile_match(table), cls))
+            tests.append((re.compile("|".join(f"(?:{words})" for words, _ in table)).match, cls))
     return tests
 
 
 @functools.cache
 def _overriding_tests() -> list[tuple[_Test, type[CallError]]]:
-    return [(_compile_search(words), cls) for words, cls, _ in _OVERRIDING]
+    return [(re.compile(words).search, cls) for words, cls, _ in _OVERRIDING]
 
 
 def find_class(message: str, status: int | None, *, overriding: bool = False) -> type[CallError] | None:

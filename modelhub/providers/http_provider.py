@@ -10,9 +10,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator, Mapping
 from contextlib import aclosing
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -26,15 +25,15 @@ from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http import HttpResponse, HttpxTransport, OwnHttpxTransport, Timeouts, Transport
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 from modelhub.providers.http.client_adapter import make_httpx_client
-from modelhub.providers.http.json_body import dump_json, dump_json_chunks, has_long_text
 from modelhub.providers.http.per_loop import PerLoop
 from modelhub.providers.http.rate_limit_headers import record_rate_limits
 from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
 from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
+from modelhub.providers.json_text import dump_json, dump_json_chunks, has_long_text
 from modelhub.providers.redaction import redact
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import ClientProblem, ClientSettings, guard_client
-from modelhub.providers.sdk_import import import_sdk
+from modelhub.providers.sdk_import import import_sdk, is_installed
 from modelhub.providers.structured_output import Structured
 from modelhub.version import install_command
 
@@ -102,9 +101,12 @@ class HttpProvider(Provider):
         self.generate_kwargs = dict(generate_kwargs or {})
         self._client_args = client_args
         self.transport: Transport = self.make_transport()
-        self._templates = PerLoop(
-            guard_client(self._open_templates, self.client_problems, self.vendor), self._close_templates
+        make_templates = guard_client(
+            lambda: RequestTemplates(self.make_writer(), lifetime=self.credentials_lifetime),
+            self.client_problems,
+            self.vendor,
         )
+        self._templates = PerLoop(make_templates, self._close_templates)
 
     # -- what a vendor says --------------------------------------------------------------------------------------------
 
@@ -351,9 +353,6 @@ class HttpProvider(Provider):
         await self._templates.aclose()
         await self.transport.aclose()
 
-    def _open_templates(self) -> RequestTemplates:
-        return RequestTemplates(self.make_writer(), lifetime=self.credentials_lifetime)
-
     async def _close_templates(self, templates: RequestTemplates) -> None:
         templates.clear()
         await self.close_writer(templates.writer)
@@ -377,12 +376,6 @@ class _WholeBody(NamedTuple):
     """A body that is no stream."""
 
     body: bytes
-
-
-@cache
-def is_installed(name: str) -> bool:
-    package = name.partition(".")[0]
-    return find_spec(package) is not None and find_spec(name) is not None
 
 
 async def _read_start(chunks: AsyncIterator[bytes]) -> bytes:

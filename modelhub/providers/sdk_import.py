@@ -15,15 +15,16 @@ import asyncio
 import concurrent.futures
 import contextlib
 import importlib
-import importlib.util
 import os
 import sys
 import threading
+from functools import cache
+from importlib.util import find_spec
 
 from modelhub.core.process import register_at_fork
 from modelhub.core.threads import new_lock, wait_until_done
 
-__all__ = ["import_sdk", "is_ready"]
+__all__ = ["import_sdk", "is_installed", "is_ready"]
 
 LOOKED_AT = {"openai": ("httpx",)}  # modules that an SDK uses if, and only if, something else has imported them
 MAX_FORK_DELAY = 30.0  # seconds that a fork waits for an import at most
@@ -115,6 +116,8 @@ def is_loaded(name: str) -> bool:
     return module is not None and not getattr(module.__spec__, "_initializing", False)
 
 
+@cache
 def is_installed(name: str) -> bool:
-    """Return whether the module *name* is there to be imported, or has been imported."""
-    return name in sys.modules or importlib.util.find_spec(name) is not None
+    """Return whether the module *name* is there to be imported."""
+    package = name.partition(".")[0]
+    return find_spec(package) is not None and find_spec(name) is not None

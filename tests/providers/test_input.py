@@ -253,7 +253,7 @@ def assert_all_encode(content):
     from modelhub.core.context import CallContext, Services
     from modelhub.core.request import ChatRequest
     from modelhub.messages.normalize import normalise_messages
-    from modelhub.providers.http.json_body import dump_json
+    from modelhub.providers.json_text import dump_json
     from modelhub.providers.tool_names import with_vendor_names
 
     ids = [block["id"] for block in content if block["type"] == "tool_use"]

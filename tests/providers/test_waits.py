@@ -3,7 +3,7 @@
 import pytest
 
 from modelhub.core.errors import BadReply, ConnectionLost, RateLimited
-from modelhub.providers.requested_waits import parse_message_wait
+from modelhub.providers.http.requested_waits import parse_message_wait
 from tests.providers.wires import MAKERS, WIRES, error_body, failure_of, models_at
 
 HOUR = 3600

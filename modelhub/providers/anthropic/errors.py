@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from modelhub.core.errors import CallError, RateLimited
 from modelhub.providers.error_mapping import error_from_report, read_error_body
 from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
-from modelhub.providers.requested_waits import parse_duration
+from modelhub.providers.http.requested_waits import parse_duration
 
 __all__ = ["error_from_response", "error_in_answer"]
 

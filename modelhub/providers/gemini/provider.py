@@ -24,7 +24,6 @@ from modelhub.providers.gemini.parameters import (
 from modelhub.providers.gemini.request import encode_request, structured_method
 from modelhub.providers.gemini.response import read_body, read_event
 from modelhub.providers.http import HttpxTransport, Transport
-from modelhub.providers.http.json_body import dump_json
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http.tls import tls_context
 from modelhub.providers.http_provider import (
@@ -35,7 +34,7 @@ from modelhub.providers.http_provider import (
     read_timeouts,
     secret_headers,
 )
-from modelhub.providers.json_text import loads
+from modelhub.providers.json_text import dump_json, loads
 from modelhub.providers.sdk_client import ClientProblem, check_arguments
 from modelhub.providers.structured_output import Method, Structured
 

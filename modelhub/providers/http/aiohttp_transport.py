@@ -236,15 +236,11 @@ class _AiohttpBody:
                 return await self._response.content.readany()
             except Exception as error:
                 self._failure = call_error_from(error, AIOHTTP_ERRORS, self._url)
-            if remainder := self._take_remainder():
+            content = self._response.content
+            content.set_exception(None)  # type: ignore[arg-type]  # what arrived is kept, but the failure given first
+            if remainder := content.read_nowait():
                 return remainder
         raise self._failure
-
-    def _take_remainder(self) -> bytes:
-        """Return what arrived before the failure: aiohttp keeps it, but gives the failure first."""
-        content = self._response.content
-        content.set_exception(None)  # type: ignore[arg-type]
-        return content.read_nowait()
 
     async def close(self, *, is_complete: bool) -> None:
         """Close the connection, unless the body was read to its end: aiohttp has taken it back then."""

@@ -19,14 +19,12 @@ used up and refills all the time is whole again in a day, and lets a request thr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any, Final
 
 from modelhub.core.context import CallContext
+from modelhub.providers.http.requested_waits import parse_http_date, read_seconds
 
 __all__ = ["RateLimits", "parse_rate_limit_headers", "record_rate_limits"]
 
@@ -45,10 +43,6 @@ _NAMES: Final = (
 )
 """What is counted, how much of it is left, and until when."""
 
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|μs|ns)", re.ASCII)
-_DURATION = re.compile(f"(?:{_PART.pattern})+", re.ASCII)
-_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _MIN_UNIX_TIME = 1e9  # seconds from which on a number is a time, not a duration
 _MAX_RESET_SECONDS = 31 * 86_400.0
 _MAX_DIGITS = 15
@@ -88,14 +82,11 @@ def _parse_reset(value: Any, headers: Mapping[str, str], wall: datetime) -> floa
     text = str(value or "").strip()
     if len(text) > _MAX_CHARACTERS:
         return None
-    if _NUMBER.fullmatch(text):
-        seconds = float(text)
-        if seconds >= _MIN_UNIX_TIME:
-            seconds -= _server_time(headers, wall).timestamp()
-    elif _DURATION.fullmatch(text):
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    else:
+    seconds = read_seconds(text)
+    if seconds is None:
         seconds = _parse_time(text, headers, wall)
+    elif seconds >= _MIN_UNIX_TIME:
+        seconds -= _server_time(headers, wall).timestamp()
     return seconds if 0 < seconds <= _MAX_RESET_SECONDS else None
 
 
@@ -110,13 +101,4 @@ def _parse_time(text: str, headers: Mapping[str, str], wall: datetime) -> float:
 
 def _server_time(headers: Mapping[str, str], wall: datetime) -> datetime:
     """The server's own clock, if it is given: ours may be wrong."""
-    return _parse_date(str(headers.get("date", ""))) or wall
-
-
-@lru_cache(8)  # an answer has up to four resets, and the answers of a second have the same date
-def _parse_date(text: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except (LookupError, ValueError, TypeError, OverflowError):
-        return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+    return parse_http_date(str(headers.get("date", ""))) or wall

@@ -15,11 +15,12 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from modelhub.core.errors import MAX_WAIT
 
-__all__ = ["parse_duration", "parse_message_wait", "parse_retry_after"]
+__all__ = ["parse_duration", "parse_http_date", "parse_message_wait", "parse_retry_after", "read_seconds"]
 
 _UNIT_SECONDS: Final = {
     "d": 86_400.0, "day": 86_400.0, "days": 86_400.0,
@@ -49,8 +50,9 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -
 
     `retry-after-ms` goes before `retry-after`, whose dates count from *now* (the present, if not given).
     """
-    if (milliseconds := _parse_number(headers.get("retry-after-ms"))) is not None:
-        return _limit(milliseconds / 1000)
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if _PLAIN_NUMBER.fullmatch(milliseconds):
+        return _limit(float(milliseconds) / 1000)
     return parse_duration(headers.get("retry-after"), now)
 
 
@@ -60,11 +62,11 @@ def parse_duration(value: Any, now: datetime | None = None) -> float | None:
         return _limit(value)
     if not isinstance(value, str) or len(text := value.strip()) > _MAX_HEADER_LENGTH or not text:
         return None
-    if (number := _parse_number(text)) is not None:
-        return _limit(number)
-    if _DURATION.fullmatch(text):
-        return _limit(_sum_parts(text))
-    return _parse_date(text, now)
+    if (seconds := read_seconds(text)) is not None:
+        return _limit(seconds)
+    if (until := parse_http_date(text)) is None:
+        return None
+    return _limit(max(0.0, (until - (now or datetime.now(UTC))).total_seconds()), is_duration=False)
 
 
 def parse_message_wait(message: str) -> float | None:
@@ -73,21 +75,25 @@ def parse_message_wait(message: str) -> float | None:
     return _limit(_sum_parts(match[1])) if match else None
 
 
+def read_seconds(text: str) -> float | None:
+    """Return the seconds that *text* says, as a plain number or a duration such as `6m0s`; None for all else."""
+    if _PLAIN_NUMBER.fullmatch(text):
+        return float(text)
+    return _sum_parts(text) if _DURATION.fullmatch(text) else None
+
+
 def _sum_parts(text: str) -> float:
     return sum(float(number) * _UNIT_SECONDS[unit.lower()] for number, unit in _PART.findall(text))
 
 
-def _parse_number(text: str | None) -> float | None:
-    return float(text) if text is not None and _PLAIN_NUMBER.fullmatch(text := text.strip()) else None
-
-
-def _parse_date(text: str, now: datetime | None) -> float | None:
+@lru_cache(8)  # an answer has up to four resets, and the answers of a second have the same date
+def parse_http_date(text: str) -> datetime | None:
+    """Return the time that a header gives as *text*; None if it is none."""
     try:
-        until = email.utils.parsedate_to_datetime(text)
-        until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
-        return _limit(max(0.0, (until - (now or datetime.now(UTC))).total_seconds()), is_duration=False)
+        date = email.utils.parsedate_to_datetime(text)
     except (LookupError, ValueError, TypeError, OverflowError):
         return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def _limit(seconds: float, *, is_duration: bool = True) -> float | None:
