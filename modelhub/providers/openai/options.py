@@ -11,6 +11,7 @@ from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub.options import BatchOptions, ProviderOptions, Secret
+from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.openai.apis import has_responses
 from modelhub.providers.openai.endpoint import find_endpoint
 from modelhub.providers.openai.provider import OpenAIChatModel, has_credentials
@@ -64,23 +65,25 @@ class OpenAIOptions(ProviderOptions):
 
     def missing(self, environ: Mapping[str, str]) -> str | None:
         """The variable to set for this server's key; None if there is a key, or none is needed."""
-        arguments = self.client_args or self.client_kwargs or {}
-        if self.api_key is None and has_credentials(arguments):
+        if self.api_key is None and has_credentials(self._arguments()):
             return None
-        base_url = self.base_url or arguments.get("base_url")
-        key = self.api_key.get_secret_value() if self.api_key is not None else arguments.get("api_key")
-        return find_endpoint(base_url, key, self.compat, self.client_type == "azure", environ)[0].missing_key()
+        return self._find_endpoint(environ)[0].missing_key()
+
+    def _arguments(self) -> dict[str, Any]:
+        return self.client_args or self.client_kwargs or {}
 
     def _address(self) -> Any:
-        return self.base_url or (self.client_args or self.client_kwargs or {}).get("base_url")
+        return self.base_url or self._arguments().get("base_url")
+
+    def _find_endpoint(self, environ: Mapping[str, str]) -> tuple[Endpoint, str]:
+        key = self.api_key.get_secret_value() if self.api_key is not None else self._arguments().get("api_key")
+        return find_endpoint(self._address(), key, self.compat, self.client_type == "azure", environ)
 
     def _asks_responses(self) -> bool:
         """Whether Responses are asked, unless a request needs chat completions."""
         if self.api != "auto":
             return self.api == "responses"
-        key = self.api_key.get_secret_value() if self.api_key is not None else None
-        is_azure = self.client_type == "azure"
-        endpoint, server = find_endpoint(self._address(), key, self.compat, is_azure, os.environ)
+        endpoint, server = self._find_endpoint(os.environ)
         return has_responses(server, endpoint)
 
     def describe(self) -> Iterator[str]:

@@ -170,14 +170,12 @@ class OpenAIChatModel(HttpProvider):
 
     def _sent_headers(self) -> dict[str, Any]:
         """Return the client's own headers; those that the SDK would add from the environment are taken out again."""
-        own, key, headers = (
-            dict(self._client_args.get("default_headers") or {}),
-            self.endpoint.key_text,
-            dict[str, Any](),
-        )
-        if not self._uses_environment():
-            authorization = f"Bearer {key}" if key is not None and not self._is_azure else None
-            headers = replace_environment_headers(os.environ.get("OPENAI_CUSTOM_HEADERS"), authorization, _omit())
+        own = dict(self._client_args.get("default_headers") or {})
+        if self._uses_environment():
+            return own
+        key = self.endpoint.key_text
+        authorization = f"Bearer {key}" if key is not None and not self._is_azure else None
+        headers = replace_environment_headers(os.environ.get("OPENAI_CUSTOM_HEADERS"), authorization, _omit())
         return {**{name: value for name, value in headers.items() if name not in _lower(own)}, **own}
 
     async def close_writer(self, writer: SdkWriter) -> None:

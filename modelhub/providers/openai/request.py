@@ -41,6 +41,7 @@ __all__ = [
     "write_audio",
     "write_cache_mark",
     "write_call_id",
+    "write_file_id",
 ]
 
 Json = dict[str, Any]
@@ -298,11 +299,16 @@ def write_audio(block: MediaBlock, quirks: Quirks) -> Json:
     return {"type": "input_audio", "input_audio": {"data": data, "format": written}}
 
 
+def write_file_id(source: FileSource) -> Json:
+    """Return the key that names an uploaded file. Raises UnsupportedFeature for one that another vendor has."""
+    if source.provider != PROVIDER:
+        raise UnsupportedFeature(f"openai does not know a file that was uploaded to {source.provider}")
+    return {"file_id": source.file_id}
+
+
 def _document(block: MediaBlock, _: Quirks) -> Json:
     if isinstance(block.source, FileSource):
-        if block.source.provider != PROVIDER:
-            raise UnsupportedFeature(f"openai does not know a file that was uploaded to {block.source.provider}")
-        return {"type": "file", "file": {"file_id": block.source.file_id}}
+        return {"type": "file", "file": write_file_id(block.source)}
     if not isinstance(block.source, Base64Source):
         raise UnsupportedFeature("openai cannot take a document by its address: give the data or a file")
     return {"type": "file", "file": {"filename": block.name or "document.pdf", "file_data": _url(block)}}

@@ -20,7 +20,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.providers.openai.request import write_audio, write_cache_mark, write_call_id
+from modelhub.providers.openai.request import write_audio, write_cache_mark, write_call_id, write_file_id
 from modelhub.providers.openai.responses_items import PROVIDER
 from modelhub.providers.openai.servers import Quirks
 
@@ -191,22 +191,16 @@ def _part(block: ContentBlock, quirks: Quirks) -> Json:
     return {**_MEDIA[block.kind](block, quirks), **write_cache_mark(block, quirks)}
 
 
-def _file_id(source: FileSource) -> Json:
-    if source.provider != PROVIDER:
-        raise UnsupportedFeature(f"openai does not know a file that was uploaded to {source.provider}")
-    return {"file_id": source.file_id}
-
-
 def _image(block: MediaBlock, _: Quirks) -> Json:
     part: Json = {"type": "input_image", "detail": block.detail or "auto"}
     if isinstance(block.source, FileSource):
-        return part | _file_id(block.source)
+        return part | write_file_id(block.source)
     return {**part, "image_url": _url(block)}
 
 
 def _document(block: MediaBlock, _: Quirks) -> Json:
     if isinstance(block.source, FileSource):
-        return {"type": "input_file", **_file_id(block.source)}
+        return {"type": "input_file", **write_file_id(block.source)}
     if isinstance(block.source, UrlSource):
         return {"type": "input_file", "file_url": block.source.url}
     return {"type": "input_file", "filename": block.name or "document.pdf", "file_data": _url(block)}
