@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-__all__ = ["explain_address", "explain_redirect", "find_passwords", "hide_password", "server_name", "split_userinfo"]
+__all__ = ["explain_address", "find_passwords", "find_secrets", "hide_password", "server_name", "split_userinfo"]
 
 _SCHEMES = ("http", "https")
 
@@ -52,11 +52,6 @@ def find_secrets(address: str) -> Iterator[str]:
         yield base64.b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
 
 
-def explain_redirect(address: str, location: str) -> str:
-    """Return a message about the server at *address* that redirects to *location*, without passwords."""
-    return f"{server_name(address)} redirects to {hide_password(location)}: use that address"
-
-
 def split_userinfo(address: str) -> tuple[str, tuple[str, str] | None]:
     """Return *address* without a name and password, and these two, decoded, or None if it has none.
 
@@ -90,7 +85,6 @@ def explain_address(address: str, schemes: tuple[str, ...] = _SCHEMES) -> tuple[
 
 
 def _explain_server(server: str, shown: str) -> tuple[str, str] | None:
-    host, port = server, ""
     if (match := re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::(.*))?", server)) is None:
         return f"the host of `{shown}` cannot be read", "an IPv6 address stands in square brackets"
     host, port = match[1], match[2] or ""

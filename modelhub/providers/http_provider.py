@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from modelhub.core.context import CallContext
 from modelhub.core.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
 from modelhub.core.request import ChatRequest
-from modelhub.providers.addresses import explain_redirect
+from modelhub.providers.addresses import hide_password, server_name
 from modelhub.providers.base import Provider
 from modelhub.providers.client_args import merge_client_args, read_timeouts, secret_headers
 from modelhub.providers.endpoint import Endpoint
@@ -261,10 +261,9 @@ class HttpProvider(Provider):
         finally:
             await response.aclose()
         if 300 <= status < 400:
-            location = response.headers.get("location", "another address")
-            return NotConfigured(
-                f"{explain_redirect(self.address() or self.vendor, location)} as `base_url`", status=status
-            )
+            server, location = self.address() or self.vendor, response.headers.get("location", "another address")
+            message = f"{server_name(server)} redirects to {hide_password(location)}: use that address as `base_url`"
+            return NotConfigured(message, status=status)
         if status in (401, 403):
             templates.clear()
         return self.error_from_response(status, response.headers, body)

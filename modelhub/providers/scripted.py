@@ -147,22 +147,23 @@ class ScriptedChatModel(Provider):
         texts = (block.text for message in request.messages for block in message.blocks if isinstance(block, TextBlock))
         return {"step": step, "words": sum(len(text.split()) for text in texts)}
 
-    async def call(self, payload: Payload) -> Any:
-        """The step, after its silence."""
+    async def _begin_step(self, payload: Payload) -> Step:
         step: Step = payload["step"]
         await self.services.clock.sleep(step.wait)
         if (failure := step.failure()) is not None:
             raise failure
+        return step
+
+    async def call(self, payload: Payload) -> Any:
+        """The step, after its silence."""
+        step = await self._begin_step(payload)
         if step.break_after is not None:
             raise ConnectionLost("the script broke the connection")
         return payload
 
     async def events(self, payload: Payload) -> AsyncGenerator[Any, None]:
         """The step's content, word by word."""
-        step: Step = payload["step"]
-        await self.services.clock.sleep(step.wait)
-        if (failure := step.failure()) is not None:
-            raise failure
+        step = await self._begin_step(payload)
         sent = 0
         for index, (kind, piece) in enumerate(_pieces(step)):
             if index:

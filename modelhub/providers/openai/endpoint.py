@@ -9,13 +9,11 @@ from modelhub.core.errors import ConfigError
 from modelhub.providers.endpoint import Endpoint, resolve_endpoint
 from modelhub.providers.openai.servers import SERVERS, find_server
 
-__all__ = ["environment_organization", "find_endpoint", "uses_environment"]
-
-Environ = Mapping[str, str]
+__all__ = ["find_endpoint"]
 
 
 def find_endpoint(
-    address: Any, api_key: str | None, compat: str | None, is_azure: bool, environ: Environ
+    address: Any, api_key: str | None, compat: str | None, is_azure: bool, environ: Mapping[str, str]
 ) -> tuple[Endpoint, str]:
     """Return the endpoint that these settings and *environ* mean, and its server's name in the table.
 
@@ -33,13 +31,3 @@ def find_endpoint(
         site = SERVERS["openai"].site
         return resolve_endpoint(environ, site, address=given, api_key=api_key), server
     return resolve_endpoint(environ, site, address=given, api_key=api_key, is_of_site=is_azure), server
-
-
-def uses_environment(endpoint: Endpoint) -> bool:
-    """Whether OpenAI's own variables (organization, project, headers) are meant for *endpoint*."""
-    return endpoint.site is SERVERS["openai"].site and (endpoint.from_environment or endpoint.is_official)
-
-
-def environment_organization(environ: Environ) -> str | None:
-    """Return the organization that the environment names."""
-    return environ.get("OPENAI_ORGANIZATION") or environ.get("OPENAI_ORG_ID") or None

@@ -15,11 +15,7 @@ from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
 from modelhub.providers.openai.apis import CHAT_API, Api, ApiName, choose_api, has_responses, responses_api
-from modelhub.providers.openai.endpoint import (
-    environment_organization,
-    find_endpoint,
-    uses_environment,
-)
+from modelhub.providers.openai.endpoint import find_endpoint
 from modelhub.providers.openai.errors import error_from_response
 from modelhub.providers.openai.models import has_cache_breakpoints
 from modelhub.providers.openai.parameters import make_vocabulary
@@ -121,7 +117,10 @@ class OpenAIChatModel(HttpProvider):
         return None
 
     def _uses_environment(self) -> bool:
-        return uses_environment(self.endpoint) and not self.has_callers_key
+        """Whether OpenAI's own variables (organization, project, headers) are meant for the server that is asked."""
+        endpoint = self.endpoint
+        is_meant = endpoint.site is SERVERS["openai"].site and (endpoint.from_environment or endpoint.is_official)
+        return is_meant and not self.has_callers_key
 
     def has_credentials(self) -> bool:
         """Whether the client's arguments authorize by other means than a key."""
@@ -148,8 +147,8 @@ class OpenAIChatModel(HttpProvider):
         client: Any = client_class(**self._client_arguments(address), http_client=recorder.client, max_retries=0)
         # The SDK fills these from the environment for whatever server.
         from_environment = self._uses_environment()
-        organization = environment_organization(os.environ) if from_environment else None
-        client.organization = self._organization or organization
+        organization = os.environ.get("OPENAI_ORGANIZATION") or os.environ.get("OPENAI_ORG_ID") or None
+        client.organization = self._organization or (organization if from_environment else None)
         client.project = self._client_args.get("project") or (client.project if from_environment else None)
         client.admin_api_key = None
         return SdkWriter(openai, client, recorder)
