@@ -20,10 +20,10 @@ __all__ = ["fault_server", "hub_faults"]
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Whoever says nothing else tries fifty examples, the same in every run: only the long version looks for new failures.
+# Whoever says nothing else tries 25 examples, the same in every run: only the long version looks for new failures.
 # The profile must stand before the tests are imported. How long an example takes says how busy the machine is.
 settings.register_profile(
-    "short", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "short", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("default" if os.environ.get("MODELHUB_LONG") else "short")
 

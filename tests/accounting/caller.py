@@ -1,12 +1,8 @@
-"""A process that calls scripted models and says which calls are finished; tests start it, and kill it.
-
-usage: caller.py LEDGER NAME CALLS BATCH DELAY
-"""
+"""What a child process does that calls scripted models and says which calls are finished; tests kill it."""
 
 import asyncio
 import itertools
 import os
-import sys
 
 from modelhub import Hub
 
@@ -27,7 +23,7 @@ def config(ledger, batch, delay):
     }
 
 
-async def work(hub, name, numbers):
+async def work(hub, name, numbers, output):
     for number in numbers:
         model = hub.get("c" if number % 5 == 0 else "good").with_tags(n=f"{name}-{number}")
         if number % 3:
@@ -37,14 +33,16 @@ async def work(hub, name, numbers):
             async for snapshot in await model("hello there", stream=True):
                 if snapshot.is_last:
                     break
-        os.write(1, f"{name}-{number}\n".encode())
+        os.write(output, f"{name}-{number}\n".encode())
 
 
-async def main(ledger, name, calls, batch, delay):
-    async with Hub.from_dict(config(ledger, int(batch), float(delay))) as hub:
-        numbers = iter(range(int(calls))) if int(calls) else itertools.count()
-        await asyncio.gather(*(work(hub, name, numbers) for _ in range(WORKERS)))
+async def make_calls(ledger, name, calls, batch, output):
+    """Make *calls*, or calls without end if that is 0, and write the name of each to the file descriptor *output*."""
+    async with Hub.from_dict(config(ledger, batch, 1)) as hub:
+        numbers = iter(range(calls)) if calls else itertools.count()
+        await asyncio.gather(*(work(hub, name, numbers, output) for _ in range(WORKERS)))
 
 
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+def run(*args):
+    """Run `make_calls` in a process of its own."""
+    asyncio.run(make_calls(*args))

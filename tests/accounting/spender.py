@@ -1,13 +1,10 @@
-"""A process that calls until its budget, which it shares, is used up, and says what it has spent.
+"""What a child process does that calls until its budget, which it shares, is used up, and says what it has spent.
 
 When it gets the sum of what all have spent, it says what it knows of that, as soon as that is all, or after a while.
-
-usage: spender.py LEDGER TOKENS
 """
 
 import asyncio
 import contextlib
-import sys
 
 from modelhub import BudgetExceeded, Hub
 
@@ -22,23 +19,24 @@ def config(ledger, tokens):
     }
 
 
-async def main(ledger, tokens):
-    hub = Hub.from_dict(config(ledger, int(tokens)))
+async def spend(ledger, tokens, connection):
+    """Spend *tokens*, and tell so through *connection*."""
+    hub = Hub.from_dict(config(ledger, tokens))
     try:
         while True:
             await hub.get("m")("one two three")
     except BudgetExceeded:
         hub.usage.flush()
-    sys.stdout.write(f"{hub.usage.total.total_tokens}\n")
-    sys.stdout.flush()
-    total = int(sys.stdin.readline())
+    connection.send(hub.usage.total.total_tokens)
+    total = connection.recv()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(20):
             while int(hub.usage.budgets[0]["spent"]) != total:
                 await asyncio.sleep(0.02)
-    sys.stdout.write(f"{hub.usage.budgets[0]['spent']}\n")
+    connection.send(int(hub.usage.budgets[0]["spent"]))
     await hub.aclose()
 
 
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+def run(*args):
+    """Run `spend` in a process of its own."""
+    asyncio.run(spend(*args))

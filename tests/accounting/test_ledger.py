@@ -1,11 +1,12 @@
 """The ledger: nothing is lost, nothing is counted twice, and no call fails because of it.
 
-MODELHUB_LONG=1 runs the long versions: 200 kills, and three processes with 10 000 calls.
+MODELHUB_LONG=1 runs the long versions: 200 kills, sixty files, and three processes with 10 000 calls.
 """
 
 import asyncio
 import dataclasses
 import gc
+import multiprocessing
 import os
 import random
 import signal
@@ -16,7 +17,6 @@ import threading
 import time
 from contextlib import closing
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -29,10 +29,10 @@ from modelhub.accounting.report import GROUP_BY, query_report
 from modelhub.accounting.schema import MIGRATIONS
 from modelhub.accounting.store import Store
 from modelhub.accounting.usage_totals import UsageTotals
-from tests.accounting import released_ledgers
+from tests.accounting import caller, released_ledgers
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
-CALLER = Path(__file__).with_name("caller.py")
+NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 PRICE = {"input": 1, "output": 2}
 
 
@@ -61,26 +61,35 @@ def rows(path, query="SELECT * FROM calls"):
         return connection.execute(query).fetchall()
 
 
-def start(ledger, name, *, calls=0, batch=50, delay=1):
-    command = [sys.executable, str(CALLER), str(ledger), name, str(calls), str(batch), str(delay)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE)
+def start(ledger, name, *, calls=0, batch=50):
+    """A child process that calls, and the file of its finished calls."""
+    reading, writing = os.pipe()
+    process = multiprocessing.get_context("fork").Process(
+        target=caller.run, args=(str(ledger), name, calls, batch, writing)
+    )
+    process.start()
+    os.close(writing)
+    return process, os.fdopen(reading, "rb")
 
 
 # -- exactly once ------------------------------------------------------------------------------------------------------
 
 
+@NEEDS_FORK
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_killed_process_loses_at_most_the_last_batch(tmp_path):
     """Killed at any moment, with calls and streams under way: what was reported is there, once, and whole."""
     ledger, chance = tmp_path / "usage.db", random.Random(7)
     reported, most_missing = 0, 0
-    for turn in range(200 if LONG else 3):
-        batch = (0, 10, 50, 50)[turn % 4]
-        process = start(ledger, f"k{turn}", batch=batch)
-        finished = [process.stdout.readline() for _ in range(chance.randint(1, 400))]
-        process.send_signal(signal.SIGKILL)
-        finished += process.stdout.read().splitlines()
-        process.stdout.close()
-        assert process.wait() == -signal.SIGKILL
+    for turn in range(200 if LONG else 1):
+        batch = (10, 0, 50, 50)[turn % 4]
+        process, output = start(ledger, f"k{turn}", batch=batch)
+        with output:
+            finished = [output.readline() for _ in range(chance.randint(1, 400))]
+            process.kill()
+            finished += output.read().splitlines()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         names = {line.strip().decode() for line in finished if line.strip()}
         written = rows(ledger, f"SELECT json_extract(tags, '$.n') AS n FROM calls WHERE n LIKE 'k{turn}-%'")
         missing = names - {name for (name,) in written}
@@ -94,16 +103,18 @@ def test_a_killed_process_loses_at_most_the_last_batch(tmp_path):
     sys.stdout.write(f"{reported} calls reported, at most {most_missing} missing after a kill\n")
 
 
+@NEEDS_FORK
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_three_processes_share_one_file(tmp_path):
     """Every call of each is there once; the totals are exact."""
-    ledger, calls = tmp_path / "usage.db", 3334 if LONG else 200
+    ledger, calls = tmp_path / "usage.db", 3334 if LONG else 50
     began = time.monotonic()
     processes = [start(ledger, name, calls=calls) for name in "abc"]
-    for process in processes:
-        lines = process.stdout.read().splitlines()
-        process.stdout.close()
-        assert process.wait() == 0
-        assert len(lines) == calls
+    for process, output in processes:
+        with output:
+            assert len(output.read().splitlines()) == calls
+        process.join()
+        assert process.exitcode == 0
     sys.stdout.write(f"{3 * calls} calls in {time.monotonic() - began:.1f} s\n")
     assert len(rows(ledger)) == 3 * calls
     found = query_report(ledger, by="model")
@@ -208,7 +219,7 @@ def test_what_is_settled_after_the_hub_has_closed_is_written_too(tmp_path):
     assert [row[0] for row in rows(path, "SELECT outcome FROM calls")] == ["failed"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@NEEDS_FORK
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_fork_has_a_ledger_of_its_own(tmp_path):
     """What the parent has not written yet is written by the parent alone."""
@@ -401,7 +412,7 @@ def test_the_ledger_lies_beside_the_file(tmp_path, monkeypatch):
 def test_many_may_make_the_file_at_once(tmp_path):
     """None of them is sent away because another is at it."""
     failed = []
-    for turn in range(60):
+    for turn in range(60 if LONG else 12):
         together = threading.Barrier(4)
 
         def make(path=tmp_path / f"{turn}.db", together=together):
@@ -417,6 +428,21 @@ def test_many_may_make_the_file_at_once(tmp_path):
         for thread in threads:
             thread.join()
     assert failed == []
+
+
+def test_a_file_that_another_is_making_is_waited_for(tmp_path, monkeypatch):
+    """SQLite fails one of two that switch a new file to a log at once; that one tries again."""
+    path, tries = tmp_path / "usage.db", []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def give_way(seconds):
+            tries.append(seconds)
+            other.execute("COMMIT")
+
+        monkeypatch.setattr(time, "sleep", give_way)
+        Store(database_of(path), 5.0).close()
+    assert len(tries) == 1
 
 
 def test_a_new_file_has_its_version_where_earlier_releases_look_for_it_too(tmp_path):

@@ -1,15 +1,14 @@
 """Budgets of several hubs and processes on one ledger see what the others spend, and count nothing twice.
 
-MODELHUB_LONG=1 tries three times as many plans, and spends longer.
+MODELHUB_LONG=1 tries seven times as many plans, and spends longer.
 """
 
 import asyncio
 import json
 import math
+import multiprocessing
 import os
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 from contextlib import closing
@@ -18,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from modelhub import BudgetExceeded, Hub
@@ -34,10 +33,11 @@ from modelhub.core.clock import SystemClock
 from modelhub.core.context import Services
 from modelhub.core.events import CallEnded
 from modelhub.testing import VirtualClock, run_virtual
+from tests.accounting import spender
 
 HI = "one two three"  # four tokens with the answer, "ok"
-SPENDER = Path(__file__).with_name("spender.py")
 LONG = bool(os.environ.get("MODELHUB_LONG"))
+NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
 def hub_of(folder, budgets=None, clock=None, models=None, observers=(), **usage):
@@ -346,8 +346,9 @@ def amount_of(options, part):
     return (part.cost or Decimal(0)) if "usd" in options else Decimal(part.input_tokens + part.output_tokens)
 
 
-@settings(max_examples=60 if LONG else 20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60 if LONG else 8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, min_size=3, max_size=14))
+@example([("call", 1, "m", {}), ("write", 1), ("read", 0)] * 2)
 def test_no_call_is_counted_twice_or_forgotten(plan):
     """At every moment a hub has all its own calls on its budgets, and all that others had written when it read last."""
 
@@ -368,21 +369,33 @@ def test_no_call_is_counted_twice_or_forgotten(plan):
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
+@NEEDS_FORK
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_two_processes_keep_one_budget(tmp_path):
     """They spend it together, and over it no more than they can in the time until they hear of each other."""
-    limit, ledger = 6000 if LONG else 2000, tmp_path / "usage.db"
-    command = [sys.executable, str(SPENDER), str(ledger), str(limit)]
-    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
-    own = [int(process.stdout.readline()) for process in processes]
-    spent = [int(process.communicate(b"%d\n" % sum(own), timeout=60)[0]) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    limit, ledger = 6000 if LONG else 1000, tmp_path / "usage.db"
+    context, connections, processes = multiprocessing.get_context("fork"), [], []
+    for _ in range(2):
+        connection, childs_end = context.Pipe()
+        processes.append(context.Process(target=spender.run, args=(str(ledger), limit, childs_end)))
+        processes[-1].start()
+        childs_end.close()
+        connections.append(connection)
+    own = [connection.recv() for connection in connections]
+    for connection in connections:
+        connection.send(sum(own))
+    spent = [connection.recv() for connection in connections]
+    for process, connection in zip(processes, connections, strict=True):
+        process.join()
+        connection.close()
+    assert [process.exitcode for process in processes] == [0, 0]
     total = query_report(ledger, by="all")[""].total_tokens
     assert sum(own) == total
     assert limit <= total < 1.6 * limit, "each alone would have spent all of it"
     assert spent == [total, total]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@NEEDS_FORK
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_parent_and_child_of_a_fork_are_others_to_each_other(tmp_path):
     """What the parent had spent, written or not, is what another has; what it has under way it counts alone."""

@@ -210,7 +210,7 @@ QUOTES = ["{}", "'{}'", '"{}"', "|\n      {}", "{}  # comment", "'{}"]
 BREAKS = ["    streem: true", "   odd: 1", "    - x", "    x: 'y", "    {", "\tx: 1", "    provider: acme", "  y"]
 
 
-@settings(max_examples=300 if LONG else 150, deadline=None)
+@settings(max_examples=300 if LONG else 60, deadline=None)
 @given(SECRETS, st.sampled_from(PLACES), st.sampled_from(QUOTES), st.sampled_from(BREAKS), st.booleans())
 def test_any_secret_in_any_broken_file(secret: str, place: str, quote: str, broken: str, above: bool) -> None:
     """Neither end of a secret is in the error of a broken file, whatever it is made of and whatever is broken."""

@@ -21,8 +21,8 @@ from modelhub.testing import VirtualClock, run_virtual
 ANSWER = Step(say="fine", wait=0.2)
 SEED = 1
 LONG = bool(os.environ.get("MODELHUB_LONG"))
-RATE = 20 if LONG else 8  # calls a second
-HOURLY = 2 if LONG else 0.25  # calls a second where an hour is played
+RATE = 20 if LONG else 4  # calls a second
+HOURLY = 2 if LONG else 0.2  # calls a second where an hour is played
 CYCLES = 10 if LONG else 3
 
 

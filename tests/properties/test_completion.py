@@ -152,7 +152,7 @@ def run_plan(plan, every, ends):
     assert total.total_tokens == sum(row.usage.total_tokens for row in rows if row.usage is not None)
 
 
-@settings(max_examples=250 if LONG else 50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250 if LONG else 25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plans, st.integers(1, 7), st.sampled_from(["close", "leave"]))
 def test_no_permit_reservation_row_or_span_is_lost_or_doubled(plan, every, ends):
     """Whatever is read, closed, cancelled or forgotten, with the hub closed or left open at the end."""

@@ -155,7 +155,7 @@ def fits(options, plan):
     return all(amounts.of(what) <= rate.amount for what, rate in options.rates())
 
 
-@settings(max_examples=400 if LONG else 100, deadline=None)
+@settings(max_examples=400 if LONG else 40, deadline=None)
 @given(pools, plans)
 def test_no_window_holds_more_than_the_rate_and_nobody_is_overtaken_or_forgotten(options, plans):
     """Whatever comes, in whatever order: rates, places and the queue's order are kept, and all is given back."""
@@ -217,7 +217,7 @@ def instant(**changes):
     )
 
 
-@settings(max_examples=640 if LONG else 60, deadline=None)
+@settings(max_examples=640 if LONG else 25, deadline=None)
 # What passes as soon as the claim leaves room for it, and is answered, does not disprove the claim.
 @example(
     LimitOptions(requests="100/10s", burst=1),

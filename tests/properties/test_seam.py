@@ -199,7 +199,7 @@ async def play(scripts, layers, plan):
     return world
 
 
-@settings(max_examples=300 if LONG else 100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300 if LONG else 40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(models, stacks, calls)
 def test_nothing_leaks_and_nothing_is_counted_twice(scripts, layers, plan):
     """Whatever fails, is cut, closed, cancelled or forgotten: permits come back, records are written once."""
