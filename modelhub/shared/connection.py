@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -75,19 +76,22 @@ class StoreConnection:
 
         if self._has_evalsha:
             try:
-                return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
+                return await self._call("EVALSHA", script.sha, keys, args)
             except NoScriptError:
                 pass  # new to this server, or forgotten with a restart: EVAL makes it known again
             except ResponseError as error:
                 if not _is_refused(error):
                     raise
                 self._has_evalsha = False
-        return await self._call("EVAL", script.source, len(keys), *keys, *args)
+        return await self._call("EVAL", script.source, keys, args)
 
-    async def _call(self, *command: str | int) -> Any:
-        """Return the answer to *command*. A connection that the server closed while it was idle is replaced, once."""
+    async def _call(self, name: str, script: str, keys: Sequence[str], args: Sequence[str]) -> Any:
+        """Return the script's result. A connection that the server closed while it was idle is replaced, once."""
         from redis.exceptions import ConnectionError as RedisConnectionError
 
+        # Written here: redis-py takes as long for this as for all the remainder of a call.
+        start = _pack_start(name, script, tuple(keys))
+        command = b"*%d\r\n%b%b" % (3 + len(keys) + len(args), start, _pack(args))
         if self._idle:
             try:
                 return await self._call_on(self._idle.pop(), command)
@@ -95,12 +99,12 @@ class StoreConnection:
                 await self._disconnect_idle()
         return await self._call_on(await self._pool.get_connection(), command)
 
-    async def _call_on(self, connection: Any, command: Sequence[str | int]) -> Any:
+    async def _call_on(self, connection: Any, command: bytes) -> Any:
         from redis.exceptions import ResponseError
 
         is_usable = False
         try:
-            await connection.send_command(*command)
+            await connection.send_packed_command(command)
             answer = await connection.read_response()
             is_usable = True
         except ResponseError:
@@ -169,6 +173,17 @@ class StoreConnection:
             await asyncio.wait({self._listener}, timeout=self._timeout)
         await self._disconnect_idle()
         await self._pool.disconnect()
+
+
+@lru_cache(maxsize=256)
+def _pack_start(name: str, script: str, keys: tuple[str, ...]) -> bytes:
+    """Return the part of a command that is the same in each call of a script for one pool."""
+    return _pack((name, script, str(len(keys)), *keys))
+
+
+def _pack(texts: Iterable[str]) -> bytes:
+    """Return *texts* as a command of Redis has them."""
+    return b"".join(b"$%d\r\n%b\r\n" % (len(data), data) for data in map(str.encode, texts))
 
 
 def _is_refused(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,7 +12,10 @@ from typing import Any
 from modelhub.core.clock import Clock
 from modelhub.logs import write_entry
 
-__all__ = ["HealthMonitor", "SharedHealth"]
+__all__ = ["LOSS_MEMORY", "HealthMonitor", "SharedHealth"]
+
+LOSS_MEMORY = 10.0
+"""A store that loses the data of a limit twice in so many seconds counts as down, for as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,27 @@ class HealthMonitor:
         self._modes = limits, budgets
         self._clock = clock
         self._down_since = 0.0
+        self.up_since = self.trusted_from = -math.inf
         self._error: str | None = None
         self._lock = threading.Lock()
 
     def reset_after_fork(self) -> None:
         """Replace the lock in a forked child."""
         self._lock = threading.Lock()
+
+    def report_loss(self, limit: str, *, is_repeated: bool) -> None:
+        """Record that the store has lost what it knew of *limit*, though it was not down; if again, it is no store."""
+        why = "keys are evicted, or somebody deletes them: use `maxmemory-policy noeviction`"
+        if is_repeated:
+            self.trusted_from = self._clock.now() + LOSS_MEMORY
+            self.set_down(f"it loses the data of limit `{limit}` again and again; {why}")
+            return
+        message = f"the shared store {self._address} has lost the data of limit `{limit}`, and is told again ({why})"
+        self._log("shared_store_lost_data", message, limit=limit)
+
+    def can_be_trusted(self) -> bool:
+        """Return whether it is long enough ago that the store lost data again and again."""
+        return self._clock.now() >= self.trusted_from
 
     @property
     def reason(self) -> str:
@@ -80,8 +99,8 @@ class HealthMonitor:
         with self._lock:
             if not self.is_down:
                 return
-            self.is_down = False
-            seconds = self._clock.now() - self._down_since
+            self.is_down, self.up_since = False, self._clock.now()
+            seconds = self.up_since - self._down_since
         self._log("shared_store_up", f"the shared store {self._address} is back", down_for=round(seconds, 3))
         self._tell(False)
 

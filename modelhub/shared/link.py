@@ -117,6 +117,8 @@ class StoreLink:
         script, key = load_script("probe"), f"{self.store.options.prefix}:probe"
         while self.store.monitor.is_down and not self.is_closed:
             await asyncio.sleep(self.store.options.retry_interval)
+            if not self.store.monitor.can_be_trusted():
+                continue
             try:
                 await self.connection.run(script, [key], [])
             except StoreUnavailableError:

@@ -14,6 +14,7 @@ from modelhub.middleware.limit.rates import Amounts, Rate, What
 from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
 from modelhub.middleware.limit.window import Window
 from modelhub.shared.admissions import Admissions
+from modelhub.shared.health import LOSS_MEMORY
 from modelhub.shared.permit import SharedPermit
 from modelhub.shared.pool_client import PATIENCE, PRESENCE
 from modelhub.shared.stand_in import StandIn
@@ -47,6 +48,8 @@ class SharedPool:
         """By which the store tells this pool from an earlier one, whose data it has lost."""
         self.shown: Sequence[int] = ()
         self._shown_at = 0.0
+        self._known_outages = 0
+        self._lost_at = -math.inf
         self.admissions = Admissions()
         self.stand_in = StandIn(self)
         self._apply_options(options)
@@ -184,8 +187,15 @@ class SharedPool:
         while permit.state is State.WAITING:
             if self.store.monitor.is_down:
                 await self.stand_in.wait(permit)
+            elif (unsettled := self.store.monitor.up_since + self._settling_time() - self.store.clock.now()) > 0:
+                await asyncio.sleep(unsettled)
             else:
                 await self._wait_in_store(permit)
+
+    def _settling_time(self) -> float:
+        """Return for how long after an outage nothing passes: others may find the store, and report, so much later."""
+        options = self.store.options
+        return 0.0 if options.when_down.limits == "refuse" else options.retry_interval + 0.1
 
     async def _wait_in_store(self, permit: SharedPermit) -> None:
         link = self.store.link()
@@ -306,6 +316,11 @@ class SharedPool:
 
     def has_lost_data(self) -> None:
         """The store has lost the pool: tell it what this process admitted, and which of its attempts last."""
+        monitor, now = self.store.monitor, self.store.clock.now()
+        if monitor.outages == self._known_outages:  # with an outage, as of a restart, enough is said
+            monitor.report_loss(self.name, is_repeated=now < self._lost_at + LOSS_MEMORY)
+            self._lost_at = now
+        self._known_outages = monitor.outages
         self.take_unreported()  # is part of it
         recent = self.admissions.recent(self.store.clock.now())
         for number, client in enumerate(self.store.clients(self)):
@@ -317,18 +332,25 @@ class SharedPool:
             return self.stand_in.left()
         concurrency = self.options.concurrency
         unused = (0, concurrency if isinstance(concurrency, int) else -1, 0, 0, 0)
-        taken, slots, waiting, paused, spread, *left = self.shown or unused
-        if len(left) != len(self.rates):
-            left = [rate.amount for _, rate in self.rates.values()]
+        taken, slots, waiting, paused, spread, *_ = self.shown or unused
         age = self.store.clock.now() - self._shown_at
         return PoolSnapshot(
             self.name,
-            tuple(RateSnapshot(what, rate, n) for (what, rate), n in zip(self.rates.values(), left, strict=True)),
+            tuple(
+                RateSnapshot(what, rate, n)
+                for (what, rate), n in zip(self.rates.values(), self.last_left(), strict=True)
+            ),
             None if slots < 0 else slots,
             taken,
             waiting if age < _STALE else 0,
             max(0.0, paused / 1e6 - age),
             max(0.0, spread / 1e6 - age),
+        )
+
+    def last_left(self) -> Sequence[int]:
+        """Return what of each rate was left for all processes when the store last said it."""
+        return (
+            left if len(left := self.shown[5:]) == len(self.rates) else [rate.amount for _, rate in self.rates.values()]
         )
 
     def show(self, shown: Sequence[int]) -> None:

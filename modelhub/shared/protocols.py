@@ -103,6 +103,10 @@ class PoolView(Protocol):
         """Return what the script must know of the pool, for calls of *member*."""
         ...
 
+    def last_left(self) -> Sequence[int]:
+        """Return what of each rate was left for all processes when the store last said it."""
+        ...
+
     def show(self, shown: Sequence[int]) -> None:
         """Record what the store says of the pool."""
         ...

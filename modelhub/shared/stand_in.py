@@ -105,7 +105,13 @@ class StandIn:
             parts = counted
         local = RateLimitPool(pool.name, self._divide(parts), store.clock)
         recent = pool.admissions.recent(store.clock.now())
-        local.apply(_count_as_admitted, local, [recent[key] for key in pool.rates])
+        amounts = [recent[key] for key in pool.rates]
+        if mode == "split":
+            for counter, own, left in zip(local.counters, amounts, pool.last_left(), strict=True):
+                # What others had admitted counts too: of what was left for all, each has its part, until that is over.
+                others = counter.rate.amount - sum(amount for _, amount in own) - max(0, left) // parts
+                own.append((0.0, max(0, others)))
+        local.apply(_count_as_admitted, local, amounts)
         for client in store.clients(pool):
             for permit in list(client.active.values()):
                 permit.settle_locally = _take_slot(local)

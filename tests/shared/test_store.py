@@ -197,6 +197,20 @@ async def test_scripts_run_where_only_eval_is_allowed(shared):
     assert pool.store.health.ok
 
 
+async def test_a_loss_of_data_is_logged_and_a_second_one_counts_as_an_outage(shared, caplog):
+    """Whoever evicts or deletes keys again and again keeps no limits: then holds what the file says."""
+    with caplog.at_level(logging.WARNING, "modelhub"):
+        (pool,) = shared.pools(shared={"replicas": 1}, requests="100/min", burst=1)
+        for expected in (["shared_store_lost_data"], ["shared_store_lost_data", "shared_store_down"]):
+            await pool.refresh()
+            async with await shared.client() as client:
+                await client.delete(pool.keys[1])
+            await pool.refresh()
+            assert [record.event for record in caplog.records] == expected
+    assert "again and again" in pool.store.health.error
+    await pool.acquire(max_wait=1)
+
+
 # -- outages ------------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +243,31 @@ async def test_without_replicas_the_processes_are_counted(fragile):
     await pools[0].acquire()
     with pytest.raises(LimitRejected):
         await pools[0].acquire(max_wait=0.1)
+
+
+async def test_what_the_others_had_used_is_not_passed_again(fragile):
+    """One process used eight of ten: of the two that are left each may pass one, until that period is over."""
+    first, second = fragile.pools(2, shared={**QUICK, "replicas": 2}, requests="10/min", burst=1)
+    for _ in range(8):
+        await first.acquire()
+    await second.refresh()
+    fragile.server.stop()
+    await second.acquire()
+    with pytest.raises(LimitRejected):
+        await second.acquire(max_wait=0.1)
+
+
+async def test_nothing_passes_until_the_others_can_have_told_what_they_passed(fragile):
+    """What comes when the store is back waits as long as others may take to find it."""
+    (pool,) = fragile.pools(shared={**QUICK, "replicas": 1}, requests="10/min", burst=1)
+    await pool.acquire()
+    fragile.server.stop()
+    await pool.acquire()
+    fragile.server.start()
+    await until(lambda: pool.store.health.ok)
+    up_since = pool.store.monitor.up_since
+    await pool.acquire()
+    assert time.monotonic() - up_since > QUICK["retry_interval"]
 
 
 async def test_who_never_reached_the_store_refuses_its_part(fragile):
