@@ -74,6 +74,7 @@ lock: $(READY) ## bring the files requirements*.lock up to date
 	@$(COMPILE) $(EXTRAS) --group dev -o requirements.lock
 	@$(COMPILE) $(EXTRAS) --group hosts --constraint requirements.lock -o requirements-hosts.lock
 	@$(COMPILE) $(EXTRAS) $(FRAMEWORKS) --group integrations -o requirements-integrations.lock
+	@$(COMPILE) --extra all --group agentscope1 --constraint requirements.lock -o requirements-agentscope1.lock
 	@$(COMPILE) $(EXTRAS) --extra ray --group ray --constraint requirements.lock -o requirements-ray.lock
 	@$(COMPILE) --group docs -o requirements-docs.lock
 

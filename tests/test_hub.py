@@ -250,6 +250,8 @@ async def test_stream_is_a_method_and_says_whether_a_call_streams():
         assert not tagged.stream
         assert (await (await tagged.stream("hi")).final()).text == "one two"
         assert (await (await hub.get("plain").stream("hi")).final()).text == "one two"
+        hub.get("plain").stream = True
+        assert (await (await hub.get("plain")("hi")).final()).text == "one two"
 
 
 @pytest.mark.parametrize("name", ["context_size", "count_tokens", "formatter", "generate_structured_output", "model"])

@@ -42,6 +42,15 @@ class ChainHandle(Chain):
         # All attributes are those of *chain*, so that there is nothing of its own to set up.
         self.__dict__ = {**vars(chain), "current": chain}
 
+    @property
+    def streams(self) -> bool:
+        """Whether a call streams if it does not say."""
+        return self.current.streams
+
+    @streams.setter
+    def streams(self, streams: bool) -> None:
+        self.current.streams = streams
+
     def follow(self, chain: Chain) -> None:
         """Make the calls that begin from now on with *chain*, of the same name."""
         if [model.name for model in chain.models] == [model.name for model in self.models]:
