@@ -32,10 +32,10 @@ class AgentScopeAttributes:
 
 def is_for_agentscope(messages: Any) -> bool:
     """Return whether *messages* are those of an agent of AgentScope 2."""
-    message_class = _get_message_class()
-    if message_class is None or not isinstance(messages, list) or not messages:
+    if "agentscope.message" not in sys.modules or not isinstance(messages, list) or not messages:
         return False
-    return isinstance(messages[0], message_class)
+    message_class = _get_message_class()
+    return message_class is not None and isinstance(messages[0], message_class)
 
 
 async def answer_agentscope(model: Any, messages: Any, tools: Any, tool_choice: Any, keywords: dict[str, Any]) -> Reply:
