@@ -28,9 +28,10 @@ from typing import Any, Final
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
@@ -177,6 +178,19 @@ class ChatModelHub(BaseChatModel):
             [failed], exception_key="parsing_error"
         )
         return with_raw
+
+    def get_num_tokens(self, text: str) -> int:
+        """Return an estimate of the tokens in *text*: it is known late which model answers, and counts."""
+        return self.get_num_tokens_from_messages([HumanMessage(text)])
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: list[BaseMessage],
+        tools: Sequence[Any] | None = None,  # noqa: ARG002 - nor does LangChain itself count them
+    ) -> int:
+        """Return an estimate of the tokens in *messages*, as `trim_messages(token_counter=model)` asks for it."""
+        count: int = count_tokens_approximately(messages)
+        return count
 
 
 def _nothing(result: Any) -> None:

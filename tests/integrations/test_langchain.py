@@ -1,7 +1,7 @@
 """LangChain on a chain: plain, streamed, tools, structured, with and without an event loop."""
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
 from langchain_core.tools import tool
 from typing_extensions import TypedDict
 
@@ -133,6 +133,13 @@ async def test_an_image_and_parameters_reach_the_vendor(setup):
     body = setup.bodies("anthropic")[0]
     assert (body["max_tokens"], body["stop_sequences"]) == (77, ["END"])
     assert [block["type"] for block in body["messages"][0]["content"]] == ["text", "image"]
+
+
+async def test_a_conversation_is_trimmed_by_the_models_count(setup):
+    """Which is an estimate: no tokenizer is loaded."""
+    messages = [SystemMessage("Be brief."), *(HumanMessage(f"{number} " * 40) for number in range(5))]
+    trimmed = trim_messages(messages, max_tokens=50, token_counter=make_model(setup), include_system=True)
+    assert trimmed == [messages[0], messages[-1]]
 
 
 async def test_blocking_methods_work_where_a_loop_runs(setup):
