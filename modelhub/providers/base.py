@@ -44,8 +44,7 @@ from modelhub.providers.parameter_resolver import (
     with_resolved,
 )
 from modelhub.providers.parameters import Vocabulary
-from modelhub.providers.redaction import PreparedSecrets, is_clean, redact, shorten
-from modelhub.providers.request_texts import texts_of_request
+from modelhub.providers.redaction import PreparedSecrets, is_clean, redact, shorten, texts_of_request
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import ClientProblem, ClientSettings
 from modelhub.providers.sdk_import import import_sdk, is_ready

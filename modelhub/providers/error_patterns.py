@@ -289,8 +289,10 @@ _LEADING_TEXT: Final = re.compile(r"^\.\{0,\d+\}")
 
 
 @functools.lru_cache(maxsize=64)
-def _tests_at(status: int | None) -> list[tuple[_Test, type[CallError]]]:
+def _tests_at(status: int | None, overriding: bool) -> list[tuple[_Test, type[CallError]]]:
     """What a message is tested by at *status*, in order, and the failure that each of the words means."""
+    if overriding:
+        return [(re.compile(words).search, cls) for words, cls, _ in _OVERRIDING]
     tests: list[tuple[_Test, type[CallError]]] = []
     for cls, table in _TABLES:
         if status in _WHERE_SEARCHED.get(cls, ()):
@@ -299,11 +301,6 @@ def _tests_at(status: int | None) -> list[tuple[_Test, type[CallError]]]:
         elif status in _WHERE_AT_START.get(cls, ()):
             tests.append((re.compile("|".join(f"(?:{words})" for words, _ in table)).match, cls))
     return tests
-
-
-@functools.cache
-def _overriding_tests() -> list[tuple[_Test, type[CallError]]]:
-    return [(re.compile(words).search, cls) for words, cls, _ in _OVERRIDING]
 
 
 def find_class(message: str, status: int | None, *, overriding: bool = False) -> type[CallError] | None:
@@ -316,5 +313,4 @@ def find_class(message: str, status: int | None, *, overriding: bool = False) ->
 
 @functools.lru_cache(maxsize=64)  # in an outage a server says the same again and again
 def _find_class_of_text(text: str, status: int | None, overriding: bool) -> type[CallError] | None:
-    tests = _overriding_tests() if overriding else _tests_at(status)
-    return next((cls for test, cls in tests if test(text)), None)
+    return next((cls for test, cls in _tests_at(status, overriding) if test(text)), None)

@@ -20,7 +20,6 @@ from modelhub.core.errors import BadReply, CallError, ConnectFailed, ConnectTime
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import hide_password, server_name
 from modelhub.providers.base import Provider
-from modelhub.providers.client_args import merge_client_args, read_timeouts, secret_headers
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http import HttpResponse, HttpxTransport, OwnHttpxTransport, Timeouts, Transport
 from modelhub.providers.http.aiohttp_transport import AiohttpTransport
@@ -32,12 +31,12 @@ from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
 from modelhub.providers.json_text import dump_json, dump_json_chunks, has_long_text
 from modelhub.providers.redaction import redact
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.sdk_client import ClientProblem, ClientSettings, guard_client
+from modelhub.providers.sdk_client import ClientProblem, ClientSettings, guard_client, read_timeouts, secret_headers
 from modelhub.providers.sdk_import import import_sdk, is_installed
 from modelhub.providers.structured_output import Structured
 from modelhub.version import install_command
 
-__all__ = ["HttpProvider", "VendorRequest", "merge_client_args", "read_timeouts", "secret_headers"]
+__all__ = ["HttpProvider", "VendorRequest"]
 
 READ_TIMEOUT = 600.0
 """Seconds of silence; the layers' time-outs are shorter."""

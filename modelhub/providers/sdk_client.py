@@ -1,4 +1,7 @@
-"""What keeps an SDK's client from being made: found before the first call by `modelhub check`, and named by a call."""
+"""The client of an SDK: its arguments, as the caller gives them, and what keeps it from being made.
+
+The latter is found before the first call by `modelhub check`, and named by a call.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import math
 import os
 import re
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -16,13 +20,54 @@ from typing import Any, TypeVar
 
 from modelhub.core.errors import CallError, ConfigError, NotConfigured
 from modelhub.providers.addresses import explain_address
+from modelhub.providers.http import Timeouts
 
-__all__ = ["ClientProblem", "ClientSettings", "check_proxies", "guard_client"]
+__all__ = [
+    "ClientProblem",
+    "ClientSettings",
+    "check_proxies",
+    "guard_client",
+    "merge_client_args",
+    "read_timeouts",
+    "secret_headers",
+]
 
 T = TypeVar("T")
 
+_SECRET_WORDS = ("auth", "key", "token", "secret", "cookie")
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _API_VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d*)?|\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest")
+
+
+def merge_client_args(*arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the *arguments* of an SDK's client as one, without its own retries, which stay off."""
+    merged = {name: value for each in arguments for name, value in (each or {}).items()}
+    if merged.pop("max_retries", 0):
+        warnings.warn("client_args: max_retries is ignored, retries are made by modelhub alone", stacklevel=4)
+    return merged
+
+
+def secret_headers(headers: Any) -> Iterator[str]:
+    """Yield the values of *headers* that authorize, as they are and without `Bearer`."""
+    for name, value in (headers or {}).items():
+        if isinstance(value, str) and any(word in name.lower() for word in _SECRET_WORDS):
+            yield value
+            yield value.removeprefix("Bearer ")
+
+
+def read_timeouts(value: Any, default: Timeouts) -> Timeouts:
+    """Return what *value* says: seconds, an object like httpx's Timeout, or its tuple; None is *default*."""
+    if value is None:
+        return default
+    if isinstance(value, int | float):
+        return Timeouts(min(value, default.connect or value), value, value)
+    if isinstance(value, tuple | list):  # connect, read, write, pool, as httpx has it
+        connect, read, _, pool = (*value, *(None,) * 4)[:4]
+        return Timeouts(connect, read, pool)
+    return Timeouts(*(getattr(value, name, getattr(default, name)) for name in Timeouts._fields))
+
+
+# -- what keeps it from being made -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

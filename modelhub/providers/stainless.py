@@ -9,7 +9,8 @@ from typing import Any
 
 from modelhub.providers.http import Timeouts
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
-from modelhub.providers.http_provider import VendorRequest, read_timeouts
+from modelhub.providers.http_provider import VendorRequest
+from modelhub.providers.sdk_client import read_timeouts
 
 __all__ = ["SdkWriter", "make_vendor_request", "replace_environment_headers"]
 

@@ -23,7 +23,8 @@ from modelhub.providers.anthropic.response import DONE, read_body, read_event
 from modelhub.providers.anthropic.schema import native_schema
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
-from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
+from modelhub.providers.http_provider import HttpProvider, VendorRequest
+from modelhub.providers.sdk_client import merge_client_args
 from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
 from modelhub.providers.structured_output import Method, Structured
 

@@ -26,16 +26,15 @@ from modelhub.providers.gemini.response import read_body, read_event
 from modelhub.providers.http import HttpxTransport, Transport
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http.tls import tls_context
-from modelhub.providers.http_provider import (
-    READ_TIMEOUT,
-    HttpProvider,
-    VendorRequest,
+from modelhub.providers.http_provider import READ_TIMEOUT, HttpProvider, VendorRequest
+from modelhub.providers.json_text import dump_json, loads
+from modelhub.providers.sdk_client import (
+    ClientProblem,
+    check_arguments,
     merge_client_args,
     read_timeouts,
     secret_headers,
 )
-from modelhub.providers.json_text import dump_json, loads
-from modelhub.providers.sdk_client import ClientProblem, check_arguments
 from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["GeminiChatModel"]

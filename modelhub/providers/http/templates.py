@@ -115,16 +115,14 @@ def _template_from(request: Any, body: bytes) -> RequestTemplate:
     for raw_name, raw_value in request.headers.raw:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         if name.lower() == "accept-encoding":
-            value = _keep_decodable(value)
+            codings = [
+                coding.strip() for coding in value.split(",")
+            ]  # but what the transport may not be able to decode
+            value = ", ".join(coding for coding in codings if coding.partition(";")[0] in _DECODABLE)
         if name.lower() not in _OF_ONE_REQUEST and not is_tracing_header(name):
             headers[name] = value
     url, _ = split_userinfo(str(request.url))  # it has become a header
     return RequestTemplate(request.method, url, headers, body)
-
-
-def _keep_decodable(codings: str) -> str:
-    """Take out of Accept-Encoding what the transport may not be able to decode."""
-    return ", ".join(coding for part in codings.split(",") if (coding := part.strip()).partition(";")[0] in _DECODABLE)
 
 
 class SdkClient(NamedTuple):

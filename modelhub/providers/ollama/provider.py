@@ -14,13 +14,14 @@ from modelhub.providers.addresses import server_name, split_userinfo
 from modelhub.providers.http import Transport
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
-from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
+from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.json_text import loads
 from modelhub.providers.ollama.endpoint import find_endpoint
 from modelhub.providers.ollama.errors import error_from_response
 from modelhub.providers.ollama.parameters import VOCABULARY
 from modelhub.providers.ollama.request import PROVIDER_NAME, encode_request
 from modelhub.providers.ollama.response import read_body, read_event
+from modelhub.providers.sdk_client import merge_client_args
 from modelhub.providers.structured_output import Structured
 
 __all__ = ["OllamaChatModel", "has_credentials"]

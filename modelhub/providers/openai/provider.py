@@ -13,7 +13,7 @@ from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
-from modelhub.providers.http_provider import HttpProvider, VendorRequest, merge_client_args
+from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.openai.apis import CHAT_API, Api, ApiName, choose_api, has_responses, responses_api
 from modelhub.providers.openai.endpoint import find_endpoint
 from modelhub.providers.openai.errors import error_from_response
@@ -24,6 +24,7 @@ from modelhub.providers.openai.responses_response import LAST_EVENTS
 from modelhub.providers.openai.servers import SERVERS, Quirks, with_overrides
 from modelhub.providers.parameters import Vocabulary
 from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.sdk_client import merge_client_args
 from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
 from modelhub.providers.structured_output import Method, Structured
 
