@@ -18,8 +18,11 @@ PAGE = """<pre id=answer></pre><script>
 const answer = document.getElementById("answer"), events = new EventSource("/stream?text=hello");
 events.addEventListener("text", event => answer.textContent += JSON.parse(event.data).text);
 events.addEventListener("restart", () => answer.textContent = "");  // another model begins anew: this text is void
-events.addEventListener("done", () => events.close());
+// A browser opens an EventSource again whenever its connection ends, and would ask the model again each time.
+for (const end of ["done", "failed", "error"]) events.addEventListener(end, () => events.close());
+events.addEventListener("failed", event => answer.textContent += "\\n" + JSON.parse(event.data).error);
 </script>"""
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx would collect the events otherwise
 
 
 @asynccontextmanager
@@ -54,7 +57,7 @@ async def ask(text: str, request: Request) -> ChatResponse:
 
 @app.get("/stream")
 async def stream(reply: Annotated[ChatStream, Depends(open_stream)]) -> StreamingResponse:
-    return StreamingResponse(events(reply), media_type="text/event-stream")
+    return StreamingResponse(events(reply), media_type="text/event-stream", headers=HEADERS)
 
 
 @app.get("/")
@@ -73,7 +76,7 @@ async def events(reply: ChatStream) -> AsyncIterator[str]:
                 yield event("text", {"text": snapshot.delta})
         yield event("done", {"model": snapshot.model, "finish_reason": snapshot.finish_reason})
     except CallError as error:
-        yield event("error", {"error": error.kind})
+        yield event("failed", {"error": error.kind})  # `error` is the browser's own event
 
 
 def event(name: str, data: dict[str, object]) -> str:

@@ -32,7 +32,10 @@ def stream() -> Response:
 
     def lines() -> Iterator[str]:
         with reply:
-            for snapshot in reply:
-                yield json.dumps({"text": snapshot.text, "done": snapshot.is_last}) + "\n"
+            try:
+                for snapshot in reply:
+                    yield json.dumps({"text": snapshot.text, "done": snapshot.is_last}) + "\n"
+            except CallError as error:  # the status has been sent long ago
+                yield json.dumps({"error": error.kind, "done": True}) + "\n"
 
     return Response(lines(), mimetype="application/x-ndjson")

@@ -1,5 +1,6 @@
 """Each recipe of `examples/hosts` does what it shows, in the host that it is for."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,9 +11,16 @@ import nbformat
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from modelhub import Hub
+
 from .conftest import wait_until
 
 ANSWER = "Good morning! What can I do for you?"
+BROKEN = {
+    "version": 1,
+    "models": {"primary": {"provider": "scripted", "steps": [{"say": "Good evening", "break_after": 1}]}},
+    "defaults": {"retry": {"max_attempts": 1}},
+}
 
 
 def test_fastapi_streams_events_and_tells_the_browser_to_clear_its_text(recipes):
@@ -35,6 +43,38 @@ def test_fastapi_streams_events_and_tells_the_browser_to_clear_its_text(recipes)
     assert "content" in schema["components"]["schemas"]["ChatResponse"]["properties"]
     assert len(recipes.outcomes()) == 4
     assert "Traceback" not in recipes.log
+
+
+async def test_fastapi_tells_the_browser_of_a_failure_by_an_event_of_its_own_after_which_the_page_asks_no_more(recipes):
+    """The browser opens an EventSource again whenever its connection ends; nginx would collect the events."""
+    module = load_example(recipes, "fastapi_sse")
+    async with Hub.from_dict(BROKEN) as module.app.state.hub:
+        transport = httpx.ASGITransport(module.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            response = await client.get("/stream", params={"text": "hi"})
+            page = (await client.get("/")).text
+    assert response.text.endswith('event: failed\ndata: {"error": "StreamBroken"}\n\n')
+    assert (response.headers["cache-control"], response.headers["x-accel-buffering"]) == ("no-cache", "no")
+    assert 'for (const end of ["done", "failed", "error"]) events.addEventListener(end, () => events.close())' in page
+
+
+def test_flask_says_in_its_last_line_that_a_stream_failed(recipes, monkeypatch):
+    """The status has been sent by then."""
+    for name in ("USAGE_LEDGER", "MODELHUB_CONFIG"):
+        monkeypatch.setenv(name, recipes.environ[name])
+    module = load_example(recipes, "flask_gunicorn")
+    module.hub.close()
+    with Hub.from_dict(BROKEN) as module.hub:
+        lines = module.app.test_client().get("/stream", query_string={"text": "hi"}).text.splitlines()
+    assert json.loads(lines[-1]) == {"error": "StreamBroken", "done": True}
+
+
+def load_example(recipes, name):
+    """Return the module of an example, which is not in a package."""
+    spec = importlib.util.spec_from_file_location(name, recipes.examples / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_flask_under_gunicorn_answers_from_workers_that_were_forked(recipes):
