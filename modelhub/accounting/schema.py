@@ -162,7 +162,7 @@ def _make_calls(metadata: MetaData, schema: str | None) -> Table:
         Column("outcome", PlainText, nullable=False, comment="complete, failed, closed, cancelled or abandoned"),
         Column("error", PlainText, comment="the class of the error"),
         *_make_count_columns(),
-        Column("first_token", Double, comment="seconds from the start of the call"),
+        Column("first_token", Double, comment="seconds from the start of the call; of streams"),
         Column("duration", Double, nullable=False, comment="seconds"),
         Column("attempts", Integer, nullable=False, comment="how many rows it has in attempts"),
         Column("tags", _make_tags_type(schema), nullable=False),

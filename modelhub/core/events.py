@@ -111,7 +111,8 @@ class ParameterChanged(NamedTuple):
 class CallEnded(NamedTuple):
     """A call is finished. *usage* is what is known to have been used by all its attempts.
 
-    *shape* is what the call asked for, without what it said, if the hub records it in a ledger.
+    *first_token* is the time from the start of the call to the first content, in seconds, and None for an answer that
+    came in one piece. *shape* is what the call asked for, without what it said, if the hub records it in a ledger.
     """
 
     call_id: str

@@ -147,7 +147,8 @@ class Attempt(Record):
     reason; `rounded` those that were changed, such as a level of `reasoning_effort` that the model does not know.
 
     Times are in seconds: `started` since the call began, `wait` spent waiting before this attempt, `first_token` and
-    `duration` since the attempt began.
+    `duration` since the attempt began. `first_token` is None for an answer that came in one piece: it is known of
+    streams, and of plain answers that were streamed internally (`stream_inside`).
     """
 
     model: str

@@ -244,7 +244,6 @@ class Provider(ChatModelBase):
     def _respond(self, answer: ResponseBuilder, body: Any, attempt: Attempt, context: CallContext) -> ChatResponse:
         self.decode(body, answer)
         reply = self._finished(answer, attempt, context)
-        attempt["first_token"] = context.elapsed() - attempt["started"]
         context.end(attempt, "ok")
         return reply
 

@@ -35,6 +35,7 @@ RESPONSE_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 RESPONSE_ID: Final = "gen_ai.response.id"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no password but a name
+"""Seconds from the start of the call to the first content; not known of an answer that came in one piece."""
 USAGE_CACHE_READ: Final = "gen_ai.usage.cache_read.input_tokens"
 USAGE_CACHE_WRITE: Final = "gen_ai.usage.cache_creation.input_tokens"
 USAGE_INPUT: Final = "gen_ai.usage.input_tokens"

@@ -128,6 +128,24 @@ async def test_slow_first_tokens_open_the_breaker(world):
         await hub.get("m").stream("hi")
 
 
+@pytest.mark.parametrize(("stream_inside", "first_token"), [(False, None), (True, 7)])
+async def test_the_first_token_of_a_plain_answer_is_known_only_if_it_was_streamed_inside(
+    world, stream_inside, first_token
+):
+    """A plain answer that took long to write says nothing about its first token, and leaves the breaker closed."""
+    late = {"say": "late", "wait": 7}
+    breaker = {"failures": 2, "slow_first_token": "5s", "pause": "60s", "max_pause": "60s"}
+    model = {"steps": [late], "timeout": LIMITS, "breaker": breaker, "stream_inside": stream_inside, **ONCE}
+    hub = world.hub({"m": model})
+    replies = [await hub.get("m")("hi", stream=False) for _ in range(2)]
+    assert [reply.attempts[-1].first_token for reply in replies] == [first_token] * 2
+    if stream_inside:
+        with pytest.raises(BreakerOpen, match="FirstTokenTimeout"):
+            await hub.get("m")("hi", stream=False)
+    else:
+        await hub.get("m")("hi", stream=False)
+
+
 async def test_first_tokens_in_time_leave_the_breaker_closed(world):
     """Nor is anything counted where the file does not ask for it."""
     for breaker in ({"failures": 2, "slow_first_token": "5s"}, {"failures": 2}):

@@ -48,7 +48,6 @@ def test_a_call_that_falls_back_is_a_tree(told):
         "modelhub.stream": False,
         "modelhub.attempts": 2,
         "modelhub.restarts": 0,
-        "modelhub.first_token": 3,
         "modelhub.finish_reason": "stop",
         "modelhub.usage.input_tokens": 2,
         "modelhub.usage.output_tokens": 3,

@@ -28,7 +28,7 @@ class BreakerOptions(LayerOptions):
     timeout."""
     slow_first_token: Annotated[float, Duration(0.1, 600)] | None = None
     """Answers whose first content takes longer than this, such as `10s`, are returned but count as failures. By default
-    they do not count."""
+    they do not count. When the first content of a plain answer came is known only with `stream_inside`."""
     long_pause: Annotated[float, Duration(0.01, 86_400)] = 60.0
     """How long the breaker is open after failures that need a person: a wrong key, an empty account, an unknown
     model."""
