@@ -376,6 +376,37 @@ async def test_deltas_and_choices_that_are_not_there(streamed):
     assert (reply.text, reply.finish_reason) == ("a", "stop")
 
 
+@pytest.mark.parametrize("client_type", [None, "azure"])
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_key_may_be_a_function_that_is_called_for_each_request(loopback, client_type, is_async, monkeypatch):
+    """As with OpenAI's own client; a key of the environment is not sent in its place."""
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-environment")
+    numbers = iter(range(9))
+
+    def fetch_token():
+        return f"token-{next(numbers)}"
+
+    async def fetch_token_slowly():
+        return fetch_token()
+
+    loopback.answers(chunks({"content": "hello"}), content_type=SSE)
+    version = {"client_args": {"api_version": "2025-01-01"}} if client_type == "azure" else {}
+    url = f"{loopback.url}/openai/v1"
+    async with OpenAIChatModel(
+        "m",
+        fetch_token_slowly if is_async else fetch_token,
+        api="chat",
+        base_url=url,
+        client_type=client_type,
+        **version,
+    ) as model:
+        await (await model("Hi")).final()
+        await (await model("Hi")).final()
+    name = "api-key" if client_type == "azure" else "authorization"
+    assert [asked.headers[name].removeprefix("Bearer ") for asked in loopback.asked] == ["token-0", "token-1"]
+    assert "token" not in repr(model)
+
+
 async def test_the_first_choice_is_the_answer(loopback):
     """With n > 1 the others are not mixed in, in a stream nor in a whole answer."""
     events = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Literal, get_args
 
 from modelhub.core.errors import CallError, ConfigError
@@ -37,10 +38,12 @@ _RENEWED_CREDENTIALS = frozenset({"api_key", "workload_identity", "provider", "a
 class OpenAIChatModel(HttpProvider):
     """OpenAI's chat completions and Responses, and every server that speaks like it.
 
-    *model_name* is the model; *api_key* is read from OPENAI_API_KEY if not given; *stream* tells whether a call gives
-    a stream; *reasoning_effort* is sent unless a call says otherwise; *organization* is read from OPENAI_ORGANIZATION
-    or OPENAI_ORG_ID. *client_args* go to the SDK's client (`timeout`, `default_headers`, `http_client`, ...), its own
-    retries excepted, which stay off; *generate_kwargs* go with every request, and what a call says goes before them.
+    *model_name* is the model; *api_key* is read from OPENAI_API_KEY if not given; as with OpenAI's own client it may
+    be a function that returns a key, or an async one, which is called for each request. *stream* tells whether a call
+    gives a stream; *reasoning_effort* is sent unless a call says otherwise; *organization* is read from
+    OPENAI_ORGANIZATION or OPENAI_ORG_ID. *client_args* go to the SDK's client (`timeout`, `default_headers`,
+    `http_client`, ...), its own retries excepted, which stay off; *generate_kwargs* go with every request, and what a
+    call says goes before them.
 
     *base_url* is where the server is, *compat* its name, if its host does not tell (see `servers`), *quirks*
     corrections of what is known of it. *api* is which of OpenAI's two APIs is asked: `chat`, `responses`, or `auto`,
@@ -65,7 +68,7 @@ class OpenAIChatModel(HttpProvider):
     def __init__(
         self,
         model_name: str,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str | Awaitable[str]] | None = None,
         stream: bool = True,
         reasoning_effort: str | None = None,
         organization: str | None = None,
@@ -86,7 +89,7 @@ class OpenAIChatModel(HttpProvider):
         self._is_azure = client_type == "azure"
         self.client_class = "openai:AsyncAzureOpenAI" if self._is_azure else "openai:AsyncOpenAI"
         base_url = base_url or args.pop("base_url", None)
-        api_key = api_key or (args.pop("api_key") if isinstance(args.get("api_key"), str) else None)
+        api_key = _take_key(api_key, args)
         if self._is_azure and not api_key:
             api_key = _lower(args.get("default_headers")).get("api-key")
         # Credentials of another kind are the caller's choice: no key of the environment is put in their place.
@@ -252,6 +255,20 @@ def _find_quirks(server: str, overrides: Quirks | Mapping[str, Any] | None, mode
     if server in ("openai", "azure") and has_cache_breakpoints(model_name):
         return quirks.model_copy(update={"cache_marks": "breakpoint"})
     return quirks
+
+
+def _take_key(api_key: str | Callable[[], str | Awaitable[str]] | None, args: dict[str, Any]) -> str | None:
+    """Return the key as text, taken out of *args* if it is there; what gives keys is put into *args*, for the SDK."""
+    if callable(api_key):
+        args["api_key"] = partial(_fetch_key, api_key)
+        return None
+    return api_key or (args.pop("api_key") if isinstance(args.get("api_key"), str) else None)
+
+
+async def _fetch_key(fetch: Callable[[], str | Awaitable[str]]) -> str:
+    """Return the key that *fetch* gives, at once or when it is awaited: the SDK takes the latter only."""
+    key = fetch()
+    return key if isinstance(key, str) else await key
 
 
 def _omit() -> Any:
