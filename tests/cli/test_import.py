@@ -24,6 +24,8 @@ model_list:
     model_info: {input_cost_per_token: 0.000003, output_cost_per_token: 0.000015}
   - model_name: local
     litellm_params: {model: hosted_vllm/qwen3, api_base: "http://127.0.0.1:8000/v1", api_key: none, tags: [a]}
+  - model_name: "anthropic/*"
+    litellm_params: {model: "anthropic/*", api_key: os.environ/ANTHROPIC_API_KEY}
   - model_name: titan
     litellm_params: {model: bedrock/amazon.titan, aws_region_name: us-east-1}
 router_settings:
@@ -99,6 +101,7 @@ def test_what_is_not_translated_is_said(run, source):
     text = (source.parent / "new.yaml").read_text(encoding="utf-8")
     for note in (
         "`titan`: no provider for `bedrock/amazon.titan`; the model is left out",
+        "`anthropic/*`: a name with `*` stands for every model of a vendor, and cannot be translated",
         "`gpt` falls back to `titan`, which is not among the models",
         "`local`: `tags` has no counterpart",
         "`callbacks`: OpenTelemetry and structlog are built in",

@@ -130,7 +130,7 @@ def _translate_models(
             taken.add(own)
             parameters = dict(member.get("litellm_params") or {})
             weight, order = (parameters.pop(key, None) or 1 for key in ("weight", "order"))
-            entry = _translate_entry(own, parameters, member.get("model_info") or {}, result)
+            entry = _translate_entry(own, group, parameters, member.get("model_info") or {}, result)
             if entry is not None:
                 result.config["models"][own] = entry
                 deployments.setdefault(group, []).append(_Deployment(own, weight, order))
@@ -148,10 +148,16 @@ def _make_name(group: str) -> str:
 
 
 def _translate_entry(
-    name: str, parameters: dict[str, Any], info: Mapping[str, Any], result: Translation
+    name: str, group: str, parameters: dict[str, Any], info: Mapping[str, Any], result: Translation
 ) -> dict[str, Any] | None:
-    """Return the entry of one deployment, or None if its vendor is unknown here. Uses up *parameters*."""
+    """Return the entry of one deployment of *group*, or None if there can be none. Uses up *parameters*."""
     full_name = str(parameters.pop("model", ""))
+    if "*" in f"{group}{full_name}":
+        result.notes.append(
+            f"`{group}`: a name with `*` stands for every model of a vendor, and cannot be translated; "
+            "write an entry for each model that is called"
+        )
+        return None
     prefix, separator, model_name = full_name.partition("/")
     if not separator:
         model_name = full_name
