@@ -35,6 +35,7 @@ __all__ = [
     "ProviderOptions",
     "Secret",
     "TakesOptions",
+    "write_duration",
 ]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -65,6 +66,14 @@ def parse_duration(value: Any) -> Any:
     return float(value)
 
 
+def write_duration(seconds: float) -> str:
+    """Return *seconds* as a file has them: 500ms, 5s, 10m, 24h."""
+    for unit, factor in (("h", 3600), ("m", 60)):
+        if seconds > 60 and seconds % factor == 0:
+            return f"{seconds // factor:g}{unit}"
+    return f"{seconds * 1000:g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Duration:
     """A time span in a file, between *least* and *most* seconds: `Annotated[float, Duration(0, 60)]`.
@@ -79,11 +88,11 @@ class Duration:
         """Return *value* in seconds. Raises PydanticCustomError if it is not a duration, or out of bounds."""
         number: float = parse_duration(value)
         if not self.least <= number <= self.most:
-            bound = (
-                f"over the limit of {self.most:g} s" if number > self.most else f"under the minimum of {self.least:g} s"
-            )
-            unit = "; a plain number is in seconds" if not isinstance(value, str) else ""
-            hint = f"{number / 1000:g}s" if self.least <= number / 1000 <= self.most and number >= 1000 else ""
+            bound, limit = ("over the limit", self.most) if number > self.most else ("under the minimum", self.least)
+            bound, unit, hint = f"{bound} of {write_duration(limit)}", "", ""
+            if not isinstance(value, str):  # perhaps it was meant in milliseconds
+                unit = "; a plain number is in seconds"
+                hint = f"{number / 1000:g}s" if self.least <= number / 1000 <= self.most and number >= 1000 else ""
             raise PydanticCustomError(
                 "duration_range", "is {bound}{unit}", {"bound": bound, "unit": unit, "hint": hint}
             )

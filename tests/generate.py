@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+from modelhub.options import write_duration
 from modelhub.registry import LAYERS, PROVIDERS, load_provider_options
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +123,7 @@ def type_text(schema):
     if any(map(is_duration, choices)):
         number = next(choice for choice in choices if choice["type"] == "number")
         choices = [choice for choice in choices if choice is not number and not is_duration(choice)]
-        texts.append(f"duration, {seconds(number['minimum'])} to {seconds(number['maximum'])}")
+        texts.append(f"duration, {write_duration(number['minimum'])} to {write_duration(number['maximum'])}")
     texts += [simple_text(choice) for choice in choices]
     texts += [f"[{words(ref)}](file.md#{words(ref).replace(' ', '-')})" for ref in refs if ref not in PRIMITIVES]
     return " or ".join(dict.fromkeys(texts))
@@ -167,16 +168,8 @@ def default_text(schema, is_required):
     if default is None or default in ([], {}):
         return "-"
     if any(map(is_duration, flatten(schema))):
-        return f"`{seconds(default)}`"
+        return f"`{write_duration(default)}`"
     return f"`{json.dumps(default).strip(chr(34))}`"
-
-
-def seconds(number):
-    """A number of seconds, as the file has durations."""
-    for unit, factor in (("h", 3600), ("m", 60)):
-        if number >= factor and number % factor == 0 and (unit == "h" or number > 60):
-            return f"{number // factor:g}{unit}"
-    return f"{number * 1000:g}ms" if 0 < number < 1 else f"{number:g}s"
 
 
 def words(definition):

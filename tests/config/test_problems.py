@@ -209,14 +209,16 @@ TABLE = [
     ),
     (
         OPEN + "    timeout: {first_token: 30000}\n",
-        "6:28: `first_token: 30000` is over the limit of 600 s; a plain number is in seconds",
+        "6:28: `first_token: 30000` is over the limit of 10m; a plain number is in seconds",
         "did you mean `30s`?",
     ),
     (
         OPEN + "    timeout: {idle: 0}\n",
-        "6:21: `idle: 0` is under the minimum of 0.001 s; a plain number is in seconds",
+        "6:21: `idle: 0` is under the minimum of 1ms; a plain number is in seconds",
         "",
     ),
+    (OPEN + "    timeout: {idle: 20m}\n", "6:21: `idle: 20m` is over the limit of 10m", ""),
+    (OPEN + "chains: {c: {models: [gpt], deadline: 25h}}\n", "6:39: `deadline: 25h` is over the limit of 24h", ""),
     (OPEN + "    stream: yes\n", "6:13: `stream: yes` must be true or false", "did you mean `true`?"),
     (OPEN + "    stream: 1\n", "6:13: `stream: 1` must be true or false", "did you mean `true`?"),
     (OPEN + "    stream: maybe\n", "6:13: `stream: maybe` must be true or false", ""),
@@ -366,7 +368,7 @@ def test_looks() -> None:
             5 |     retires: {max_attempts: 3}
               |     ^^^^^^^ did you mean `retry`?
 
-        models.yaml:7:28: `first_token: 30000` is over the limit of 600 s; a plain number is in seconds
+        models.yaml:7:28: `first_token: 30000` is over the limit of 10m; a plain number is in seconds
             5 |     retires: {max_attempts: 3}
             6 |     model_name: a
             7 |     timeout: {first_token: 30000}
