@@ -29,7 +29,7 @@ __all__ = ["make_plan_dict", "format_plan"]
 
 _LABEL_WIDTH = 9
 _SHOWN_ABOVE = ("provider", "model_name", "models", "steps", "reply")
-"""Keys whose values are in the first lines already."""
+"""Keys whose values are in the first lines already; where they come from is shown if the file has several layers."""
 
 
 def format_plan(plan: Plan) -> list[Text]:
@@ -277,16 +277,19 @@ def _format_origins(plan: Plan) -> Iterator[Text]:
 
 
 def _list_origins(plan: Plan) -> Iterator[tuple[str, str, Origin]]:
-    """Yield what the file sets for the plan, in its order: the path, "defaults" or "", and the origin."""
+    """Yield what the file sets for the plan, in its order: the path, the sections or "", and the origin."""
     origins: dict[tuple[bool, str, int, str], tuple[str, str, Origin]] = {}
     for name in dict.fromkeys([plan.name, *(member.name for member in plan.members)]):
         for origin in plan.loaded.list_origins(name):
-            if origin.source == "built-in default" or origin.path.split(".")[0] in _SHOWN_ABOVE:
+            is_layered = origin.is_from_profile or origin.file != plan.loaded.file
+            is_shown_above = origin.path.split(".")[0] in _SHOWN_ABOVE
+            if origin.source == "built-in default" or (is_shown_above and not is_layered):
                 continue
             shared = origin.source == "defaults"
             path = origin.path if shared else f"{name}.{origin.path}"
             key = origin.file != plan.loaded.file, origin.file, origin.line, path
-            origins[key] = (path, "defaults" if shared else "", origin)
+            sections = ["defaults"] * shared + [f"profile {plan.loaded.profile}"] * origin.is_from_profile
+            origins[key] = (path, ", ".join(sections), origin)
     yield from (origins[key] for key in sorted(origins, key=lambda key: key[:3]))
 
 

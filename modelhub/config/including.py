@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -139,7 +140,9 @@ def apply_profile(
         report.add(document.find_span(("profiles",), key=True), f"there is no profile `{name}`{origin}", hint)
     top = move_to_top(document, ("profiles", name)) if name is not None and isinstance(selected, dict) else None
     document.data.pop("profiles", None)
-    return (document if top is None else put_on_top(document, top)), name
+    if top is None:
+        return document, name
+    return replace(put_on_top(document, top), profile_paths=frozenset(top.places)), name
 
 
 def _check_profile(document: Document, report: Report, name: str, sections: Any) -> None:

@@ -28,6 +28,7 @@ class Origin:
     """One value: its `path` in the entry ("retry.max_attempts"), its text as `shown` (as it is written; secrets are
     `***`), and the `source` it comes from, with the `line` of the file (0 for what is built in, or without a file).
     `fingerprint` differs, within one process, for values that differ; 0 for what is built in. `file` has the line.
+    `is_from_profile` tells that the profile set it.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Origin:
     line: int = 0
     fingerprint: int = field(default=0, repr=False, compare=False)
     file: str = ""
+    is_from_profile: bool = False
 
 
 def trace_origins(checker: OptionsChecker, view: LocatedData, config: BaseModel | None) -> tuple[Origin, ...]:
@@ -49,7 +51,13 @@ def _trace_written(checker: OptionsChecker, view: LocatedData, path: Path, value
     source: Where = "defaults" if place[0] == "defaults" else "entry"
     document, shown = checker.document, _format_shown(checker, place, value)
     return Origin(
-        _format_path(path), shown, source, document.find_line(place), hash(str(value)), document.find_file(place)
+        _format_path(path),
+        shown,
+        source,
+        document.find_line(place),
+        hash(str(value)),
+        document.find_file(place),
+        place in document.profile_paths,
     )
 
 

@@ -47,13 +47,15 @@ class Place(NamedTuple):
 class Document:
     """The data of a file and the position of every value in it. Configuration from a dict has no positions.
 
-    `sources` are the file and those that it includes, by the numbers of the spans.
+    `sources` are the file and those that it includes, by the numbers of the spans. `profile_paths` are the paths of
+    what the profile set.
     """
 
     sources: list[Source]
     data: Any
     places: dict[Path, Place] = field(default_factory=dict)
     empty: set[Path] = field(default_factory=set)
+    profile_paths: frozenset[Path] = frozenset()
 
     @property
     def source(self) -> Source:

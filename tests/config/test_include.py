@@ -237,6 +237,20 @@ def test_commands_take_a_profile(folder):
     assert "models.yaml, profile eu: 3 models" in CliRunner().invoke(app, ["check", "--profile", "eu"]).stdout
 
 
+def test_explain_shows_where_the_values_come_from_that_a_profile_or_an_included_file_set(folder):
+    """Also those that are in the first lines already, such as a model's name."""
+    from typer.testing import CliRunner
+
+    staged = MAIN.replace("a: {reply: staged}", "a: {model_name: small}\n      c: {model_name: large}")
+    (folder / "models.yaml").write_text(staged.replace("budgets: {daily: null}", ""))
+    shown = CliRunner().invoke(app, ["explain", "main", "--profile", "staging"]).stdout
+    rows = [" ".join(row.removeprefix("where").split()) for row in shown.splitlines()]
+    assert "a.model_name = small profile staging, models.yaml:14" in rows
+    assert "c.model_name = large profile staging, models.yaml:15" in rows
+    assert "a.provider = scripted base.yaml:6" in rows
+    assert not any(row.startswith("c.provider") for row in rows)
+
+
 def test_check_looks_at_every_profile(folder):
     """A mistake in one is found before it is used."""
     from typer.testing import CliRunner
