@@ -109,7 +109,8 @@ def test_the_production_file_is_ready_with_its_keys_and_survives_every_fault(cha
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "models.yaml"
     file.write_bytes((ROOT / "examples" / "models.production.yaml").read_bytes())  # its ledger is beside it
-    assert CliRunner().invoke(app, ["check", "--strict"]).exit_code == 0
+    result = CliRunner().invoke(app, ["check", "--strict"])
+    assert (result.exit_code, result.stderr) == (0, "")
     drill = json.loads(CliRunner().invoke(app, ["drill", chain, "--json", "--tools", *options]).stdout)
     assert (drill["ok"], drill["counts"]["lost"]) == (True, 0)
 
@@ -120,7 +121,7 @@ def test_every_way_to_a_vendor_is_ready_with_its_keys(monkeypatch):
     for name in re.findall(r"\$\{(\w+)\}", file.read_text(encoding="utf-8")):
         monkeypatch.setenv(name, "any")
     result = CliRunner().invoke(app, ["check", "--strict", "--file", str(file)])
-    assert (result.exit_code, result.output.count(" ready\n")) == (0, 16)
+    assert (result.exit_code, result.output.count(" ready\n"), result.stderr) == (0, 16, "")
 
 
 def test_the_file_of_a_litellm_proxy_is_translated(tmp_path):

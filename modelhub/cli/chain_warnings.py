@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from modelhub.cli.chain_plan import Member, Plan
 from modelhub.cli.output import join_names
-from modelhub.middleware.timeout.options import TimeoutOptions
 
-__all__ = ["list_warnings"]
+__all__ = ["list_warnings", "warn_long_timeout"]
 
 
 def list_warnings(plan: Plan) -> list[str]:
@@ -18,7 +18,7 @@ def list_warnings(plan: Plan) -> list[str]:
         *_warn_unreachable(plan),
         *_warn_shared_limit(plan),
         *_warn_no_deadline(plan),
-        *_warn_long_timeout(plan),
+        *warn_long_timeout(plan),
         *_warn_left_out(plan),
         *_warn_own_keys(plan),
         *_warn_keys_share_limit(plan),
@@ -122,16 +122,19 @@ def _warn_own_keys(plan: Plan) -> Iterator[str]:
         )
 
 
-def _warn_long_timeout(plan: Plan) -> Iterator[str]:
+def warn_long_timeout(plan: Plan) -> Iterator[str]:
+    """Warn of the first model that can use up the deadline by its silence, although another one is behind it."""
     deadline = plan.chain.deadline if plan.chain is not None else None
-    vendor_members = [member for member in plan.configured if not member.scripted]
-    if deadline is None or len(plan.configured) < 2:
+    if plan.chain is None or deadline is None:
         return
-    for member in vendor_members[: len(plan.configured) - 1]:
-        total = (member.get_layer("timeout") or TimeoutOptions()).total
-        if total >= deadline:
+    for member in plan.configured[:-1]:
+        options = member.entry.options if member.entry is not None else None
+        key, seconds = "total", member.timeout.total
+        if plan.chain.stream_inside or (options is not None and options.stream_inside):
+            key, seconds = min(("first_token", member.timeout.first_token), (key, seconds), key=itemgetter(1))
+        if not member.scripted and seconds >= deadline:
             yield (
-                f"{member.name} alone may use up the deadline ({total:g} of {deadline:g} s), so that no other model is "
-                "tried if it does not answer; lower its `timeout.total`"
+                f"{member.name} alone may use up the deadline ({seconds:g} of {deadline:g} s), so that no other model "
+                f"is tried if it does not answer; lower its `timeout.{key}`, or raise the `deadline`"
             )
             return

@@ -54,13 +54,13 @@ def check(
             raise typer.Exit(Exit.CONFIG) from None
         unconfigured = [entry for entry in entries if entry.is_incomplete]
         is_refused = strict and bool(unconfigured)
-        refusals = _find_refusals(loaded, calls)
+        refusals, warnings = _find_refusals(loaded, calls), _find_warnings(loaded, entries)
         if as_json:
             is_ok = not is_refused and not refusals
-            sections = {"refusals": refusals, **_make_sections(loaded, entries)}
+            sections = {"refusals": refusals, "warnings": warnings, **_make_sections(loaded, entries)}
             print_json({"ok": is_ok, "file": loaded.file, "problems": [], **sections})
         else:
-            _print_entries(loaded, entries)
+            _print_entries(loaded, entries, warnings)
             print_lines(*(make_line(("refused", "bold red"), f": {refusal}") for refusal in refusals), err=True)
             if is_refused:
                 number = format_count(len(unconfigured), "model")
@@ -86,6 +86,16 @@ def _find_refusals(loaded: Loaded, calls: Path | None) -> list[str]:
         for asked, fit in member.fits.items()
         if fit.verdict == "refused"
     ]
+
+
+def _find_warnings(loaded: Loaded, entries: list[Entry]) -> list[str]:
+    """Return the chains whose deadline is used up by one silent model; `explain` has all warnings of a chain."""
+    from modelhub.cli.chain_plan import Plan
+    from modelhub.cli.chain_warnings import warn_long_timeout
+
+    missing = {entry.name: entry.missing for entry in entries if entry.kind == "model" and entry.missing is not None}
+    plans = [Plan(loaded, chain, missing) for chain in loaded.chains]
+    return [f"chain `{plan.name}`: {warning}" for plan in plans for warning in warn_long_timeout(plan)]
 
 
 def _load(file: ConfigFile, profile: str | None) -> tuple[Loaded, list[Entry]]:
@@ -146,12 +156,13 @@ def _make_sections(loaded: Loaded, entries: list[Entry]) -> dict[str, list[objec
     }
 
 
-def _print_entries(loaded: Loaded, entries: list[Entry]) -> None:
+def _print_entries(loaded: Loaded, entries: list[Entry], warnings: list[str]) -> None:
     from modelhub.cli.model_status import format_counts
 
     profile = "" if loaded.profile is None else f", profile {loaded.profile}"
     print_lines(make_line((loaded.file, "bold"), f"{profile}: {format_counts(loaded)}"))
     print_lines(*align_columns([(entry.name, "bold"), *_make_row(entry)] for entry in entries))
+    print_lines(*(make_line(("watch", "bold yellow"), f": {warning}") for warning in warnings), err=True)
 
 
 def _make_row(entry: Entry) -> list[Cell]:

@@ -271,7 +271,7 @@ chains:
             [
                 (
                     "gpt alone may use up the deadline (120 of 60 s), so that no other model is tried if it does "
-                    "not answer; lower its `timeout.total`"
+                    "not answer; lower its `timeout.total`, or raise the `deadline`"
                 )
             ],
         ),

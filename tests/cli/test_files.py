@@ -67,6 +67,48 @@ def test_check_json(run, monkeypatch):
     assert (strict.exit_code, json.loads(strict.stdout)["ok"], strict.stderr) == (Exit.NOT_CONFIGURED, False, "")
 
 
+SILENT = """\
+version: 1
+models:
+  gpt: {provider: openai, model_name: a, api_key: k, timeout: {first_token: 20s, total: 120s}}
+  claude: {provider: anthropic, model_name: b, api_key: k}
+  unset: {provider: anthropic, model_name: b, api_key: "${NOT_SET}"}
+chains:
+  main: {models: [gpt, claude], deadline: DEADLINE, stream_inside: INSIDE}
+  alone: {models: [gpt, unset], deadline: 10s}
+  longest_last: {models: [{arms: {gpt: 1}}], deadline: 10s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("deadline", "inside", "warning"),
+    [
+        (
+            "120s",
+            "false",
+            "(120 of 120 s), so that no other model is tried if it does not answer; lower its `timeout.total`",
+        ),
+        ("121s", "false", None),
+        ("90s", "true", None),
+        (
+            "20s",
+            "true",
+            "(20 of 20 s), so that no other model is tried if it does not answer; lower its `timeout.first_token`",
+        ),
+    ],
+)
+def test_check_warns_of_a_deadline_that_one_silent_model_uses_up(run, config, deadline, inside, warning):
+    """If another model that could answer is behind it. A warning is no failure."""
+    config.write_text(SILENT.replace("DEADLINE", deadline).replace("INSIDE", inside))
+    result, as_json = run("check"), run("check", "--json")
+    warnings = (
+        [f"chain `main`: gpt alone may use up the deadline {warning}, or raise the `deadline`"] if warning else []
+    )
+    assert (result.exit_code, as_json.exit_code) == (Exit.OK, Exit.OK)
+    assert (json.loads(as_json.stdout)["ok"], json.loads(as_json.stdout)["warnings"]) == (True, warnings)
+    assert result.stderr == "".join(f"watch: {text}\n" for text in warnings)
+
+
 def test_check_of_a_broken_file_shows_every_problem(run, config):
     """Place, excerpt, caret, what was meant, and how many there are; never a secret."""
     config.write_text(BROKEN)
