@@ -127,12 +127,13 @@ def warn_long_timeout(plan: Plan) -> Iterator[str]:
     deadline = plan.chain.deadline if plan.chain is not None else None
     if plan.chain is None or deadline is None:
         return
-    for member in plan.configured[:-1]:
+    for index, member in enumerate(plan.configured):
+        has_fallback = any(other.name != member.name for other in plan.configured[index + 1 :])
         options = member.entry.options if member.entry is not None else None
         key, seconds = "total", member.timeout.total
         if plan.chain.stream_inside or (options is not None and options.stream_inside):
             key, seconds = min(("first_token", member.timeout.first_token), (key, seconds), key=itemgetter(1))
-        if not member.scripted and seconds >= deadline:
+        if has_fallback and not member.scripted and seconds >= deadline:
             yield (
                 f"{member.name} alone may use up the deadline ({seconds:g} of {deadline:g} s), so that no other model "
                 f"is tried if it does not answer; lower its `timeout.{key}`, or raise the `deadline`"

@@ -73,10 +73,11 @@ models:
   gpt: {provider: openai, model_name: a, api_key: k, timeout: {first_token: 20s, total: 120s}}
   claude: {provider: anthropic, model_name: b, api_key: k}
   unset: {provider: anthropic, model_name: b, api_key: "${NOT_SET}"}
+  keyed: {provider: openai, model_name: a, keys: [{api_key: k1}, {api_key: k2}]}
 chains:
   main: {models: [gpt, claude], deadline: DEADLINE, stream_inside: INSIDE}
   alone: {models: [gpt, unset], deadline: 10s}
-  longest_last: {models: [{arms: {gpt: 1}}], deadline: 10s}
+  only_keys: {models: [keyed], deadline: 10s}
 """
 
 
