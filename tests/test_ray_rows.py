@@ -1,9 +1,8 @@
 """`modelhub.ray.ChatRows`: a callable for Ray's `map_batches`, here called as Ray calls it, without Ray."""
 
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
-import textwrap
 
 import pytest
 
@@ -88,19 +87,20 @@ def test_the_same_row_twice_is_asked_once(ask, counted):
     assert count() == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_what_was_answered_is_not_asked_again(ask, counted, tmp_path):
     """Another actor finds the answers of one that was killed, and asks only what is new."""
     config, count = counted
-    program = f"""
-        import os, signal
-        from modelhub.ray import ChatRows
-        print(ChatRows("gpt", {config!r}, journal="journal")({{"prompt": ["a", "b"]}})["error"], flush=True)
+
+    def ask_and_die():
+        ChatRows("gpt", config, journal=tmp_path / "journal")({"prompt": ["a", "b"]})
         os.kill(os.getpid(), signal.SIGKILL)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "[None, None]\n"), done.stderr
+
+    process = multiprocessing.get_context("fork").Process(target=ask_and_die)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert count() == 2
     rows = ask("gpt", config, journal=tmp_path / "journal")
     assert rows({"prompt": ["a", "b", "d"]})["error"] == [None] * 3

@@ -1,5 +1,6 @@
 """Costs, worked out by hand from the vendors' published prices (US dollars per million tokens)."""
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from modelhub.core.response import ChatUsage
 
 pytest.importorskip("genai_prices")
 
+LONG = bool(os.environ.get("MODELHUB_LONG"))
 NIGHT = datetime(2026, 3, 1, 20, tzinfo=UTC)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GPT = {"provider": "openai", "model_name": "gpt-5"}
@@ -135,7 +137,7 @@ def test_a_cost_is_what_one_works_out_by_hand(entry, usage, when, expected):
 
 
 def test_every_price_of_the_table_is_read_as_its_makers_read_it():
-    """Our arithmetic, which is a hundred times faster, gives what the table's own gives, for every model."""
+    """Our arithmetic gives what the table's own gives, which is slower; MODELHUB_LONG=1 asks for all."""
     from genai_prices.data_snapshot import get_snapshot
 
     samples = [
@@ -147,7 +149,7 @@ def test_every_price_of_the_table_is_read_as_its_makers_read_it():
     ]
     compared = 0
     for provider in get_snapshot().providers:
-        for model in provider.models:
+        for model in provider.models if LONG else provider.models[::4]:
             found = prices.make_token_prices(vars(model.get_prices(NOON)))
             for usage in samples:
                 cost = found.cost(usage)
@@ -155,7 +157,7 @@ def test_every_price_of_the_table_is_read_as_its_makers_read_it():
                     theirs = model.calc_price(_theirs(usage), provider, genai_request_timestamp=NOON)
                     assert cost == theirs.total_price, (provider.id, model.id)
                     compared += 1
-    assert compared > 5000
+    assert compared > (5000 if LONG else 1000)
 
 
 def _theirs(usage):

@@ -114,7 +114,7 @@ def tried(text: str) -> Loaded | ConfigError:
         return error
 
 
-SEEDS = [range(first, first + 10) for first in range(0, 300 if os.environ.get("MODELHUB_LONG") else 150, 10)]
+SEEDS = [range(first, first + 10) for first in range(0, 300 if os.environ.get("MODELHUB_LONG") else 80, 10)]
 
 
 @pytest.mark.parametrize("which", ["sample", "shipped"])

@@ -30,6 +30,7 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 from modelhub.providers.dashscope import DashScopeChatModel
+from tests.providers.wires import failure_of
 
 JSON, EVENTS, HTML = "application/json", "text/event-stream;charset=UTF-8", "text/html"
 KEY = "sk-0123456789abcdef"
@@ -112,21 +113,20 @@ STATUSES = [
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize(("status", "answer", "wanted"), STATUSES)
-async def test_a_refusal_is_told_by_its_code_and_status(loopback, status, answer, wanted, stream):
+async def test_a_refusal_is_told_by_its_code_and_status(loopback, stream):
     """A status over 400, with whatever body, is one of our classes, with the status on it and one request made."""
-    kind = HTML if isinstance(answer, str) and "<" in answer else JSON
-    loopback.answers(answer, status=status, content_type=kind, retry_after="7")
     async with model_at(loopback, stream) as model:
-        with pytest.raises(wanted) as caught:
-            await model("hi")
-    assert type(caught.value) is wanted
-    assert (caught.value.status, caught.value.provider, caught.value.model) == (status, "dashscope", "qwen-plus")
-    assert caught.value.retry_after == 7
-    assert str(caught.value).startswith(f"dashscope said {status}")
-    if isinstance(answer, dict) and "code" in answer:
-        assert (caught.value.code, caught.value.request_id) == (answer["code"], "req-1")
-    assert len(loopback.asked) == 1
+        for requests, (status, answer, wanted) in enumerate(STATUSES, start=1):
+            kind = HTML if isinstance(answer, str) and "<" in answer else JSON
+            loopback.answers(answer, status=status, content_type=kind, retry_after="7")
+            failure = await failure_of(model, stream)
+            assert type(failure) is wanted, (status, answer)
+            assert (failure.status, failure.provider, failure.model) == (status, "dashscope", "qwen-plus")
+            assert failure.retry_after == 7
+            assert str(failure).startswith(f"dashscope said {status}")
+            if isinstance(answer, dict) and "code" in answer:
+                assert (failure.code, failure.request_id) == (answer["code"], "req-1")
+            assert len(loopback.asked) == requests
 
 
 async def test_the_wrong_endpoint_comes_with_what_to_do(loopback):

@@ -172,17 +172,17 @@ async def test_a_name_and_password_are_not_shown_as_they_are_sent(loopback, prov
     assert places_of(sent, error) == []
 
 
-@pytest.mark.parametrize("password", ["s3cr3tpw/x", "s3cr3tpw#x", "s3cr3tpw?x", "s3cr3tpw@x", "s3cr3tpw"])
 @pytest.mark.parametrize("provider", VENDORS)
 @pytest.mark.parametrize("place", ["proxy", "base_url"])
-async def test_a_password_that_is_not_escaped_is_not_shown(monkeypatch, provider, password, place):
+async def test_a_password_that_is_not_escaped_is_not_shown(monkeypatch, provider, place):
     """A proxy or server with `#` or `/` in its password cannot be used; what says so does not quote it."""
-    address = f"http://user:{password}@127.0.0.1:1"
-    url = "http://127.0.0.1:1" if place == "proxy" else address
-    if place == "proxy":
-        monkeypatch.setenv("HTTP_PROXY", address)
-    async with hub_of(provider, url) as hub:
-        assert places_of("s3cr3tpw", await fail(hub.get("m"), stream=False)) == []
+    for password in ("s3cr3tpw/x", "s3cr3tpw#x", "s3cr3tpw?x", "s3cr3tpw@x", "s3cr3tpw"):
+        address = f"http://user:{password}@127.0.0.1:1"
+        url = "http://127.0.0.1:1" if place == "proxy" else address
+        if place == "proxy":
+            monkeypatch.setenv("HTTP_PROXY", address)
+        async with hub_of(provider, url) as hub:
+            assert places_of("s3cr3tpw", await fail(hub.get("m"), stream=False)) == [], password
 
 
 ECHOES = {
@@ -285,13 +285,13 @@ def test_a_message_that_echoes_nothing_stays(message):
 
 
 def test_redaction_is_linear(monkeypatch):
-    """What repeats itself, in a text and in a prompt of a million characters, costs a bounded number of comparisons."""
+    """What repeats itself, in a text and in a prompt of 300,000 characters, costs a bounded number of comparisons."""
     from modelhub.providers import redaction as _redact
 
     steps = []
     extend = _redact.Overlap.extend
     monkeypatch.setattr(_redact.Overlap, "extend", lambda *args: steps.append(1) or extend(*args))
-    text = redact("ababababababababY" * 400, [], ["abababababababX " * 60_000])
+    text = redact("ababababababababY" * 400, [], ["abababababababX " * 20_000])
     assert len(steps) <= 50_000
     assert len(text) <= 300
 

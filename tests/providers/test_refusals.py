@@ -120,16 +120,16 @@ TOO_LONG = {
 
 
 @SHARED
-@pytest.mark.parametrize("server", TOO_LONG)
-async def test_a_context_that_is_too_long_is_known_in_the_words_of_every_server(shared_loopback, models, server):
+async def test_a_context_that_is_too_long_is_known_in_the_words_of_every_server(shared_loopback, models):
     """Whichever server stands behind whichever wire, at a 400 and inside a stream that began with 200."""
     found = {}
-    for wire, model in models.items():
-        shared_loopback.answers(error_body(wire, TOO_LONG[server]), status=400)
-        found[wire, "400"] = type(await failure_of(model, stream=True))
-        content_type, data = error_in_stream(wire, TOO_LONG[server])
-        shared_loopback.streams(data, content_type=content_type)
-        found[wire, "stream"] = type(await failure_of(model, stream=True))
+    for server, words in TOO_LONG.items():
+        for wire, model in models.items():
+            shared_loopback.answers(error_body(wire, words), status=400)
+            found[server, wire, "400"] = type(await failure_of(model, stream=True))
+            content_type, data = error_in_stream(wire, words)
+            shared_loopback.streams(data, content_type=content_type)
+            found[server, wire, "stream"] = type(await failure_of(model, stream=True))
     assert found == dict.fromkeys(found, ContextTooLong)
 
 
@@ -234,16 +234,15 @@ WORDS = {
 
 
 @SHARED
-@pytest.mark.parametrize("name", WORDS)
-async def test_words_say_what_no_code_says(shared_loopback, models, name):
+async def test_words_say_what_no_code_says(shared_loopback, models):
     """The class is the same behind every wire, and the status stays on the error."""
-    status, message, wanted = WORDS[name]
-    found = {}
-    for wire, model in models.items():
-        shared_loopback.answers(error_body(wire, message, status), status=status)
-        failure = await failure_of(model)
-        found[wire] = type(failure), failure.status
-    assert found == dict.fromkeys(WIRES, (wanted, status))
+    for name, (status, message, wanted) in WORDS.items():
+        found = {}
+        for wire, model in models.items():
+            shared_loopback.answers(error_body(wire, message, status), status=status)
+            failure = await failure_of(model)
+            found[wire] = type(failure), failure.status
+        assert found == dict.fromkeys(WIRES, (wanted, status)), name
 
 
 QUOTED = ["Your credit balance is too low", "The model `m` does not exist", "Incorrect API key provided", "rate limit"]
