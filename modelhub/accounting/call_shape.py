@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modelhub.core.request import ChatRequest
-from modelhub.messages.blocks import MediaBlock, Message, ToolChoice, ToolResultBlock
+from modelhub.messages.blocks import ToolChoice, find_media
 
 __all__ = ["describe_shape", "record_shape"]
 
@@ -32,7 +32,7 @@ def describe_shape(request: ChatRequest) -> dict[str, Any]:
     shape: dict[str, Any] = {}
     if request.tools:
         shape.update(_describe_tools(request))
-    for kind in sorted({block.kind for block in _list_media(request.messages)}):
+    for kind in sorted({block.kind for block in find_media(request.messages)}):
         shape[kind] = True
     if request.structured_model is not None:
         shape["schema"] = True
@@ -55,13 +55,6 @@ def _describe_tools(request: ChatRequest) -> Iterable[tuple[str, Any]]:
     choice: ToolChoice | None = request.tool_choice
     if choice is not None:
         yield "tool_choice", choice.mode
-
-
-def _list_media(messages: Iterable[Message]) -> Iterator[MediaBlock]:
-    for message in messages:
-        for block in message.blocks:
-            parts = block.output if isinstance(block, ToolResultBlock) else (block,)
-            yield from (part for part in parts if isinstance(part, MediaBlock))
 
 
 def _describe_value(name: str, value: Any) -> Any:

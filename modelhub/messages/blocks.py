@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ __all__ = [
     "ToolResultBlock",
     "ToolUseBlock",
     "UrlSource",
+    "find_media",
 ]
 
 MediaKind = Literal["image", "audio", "video", "document"]
@@ -197,6 +198,16 @@ class Message:
     role: Role
     blocks: tuple[ContentBlock, ...]
     name: str | None = None
+
+
+def find_media(messages: Iterable[Message]) -> Iterator[MediaBlock]:
+    """Yield the media in *messages*, those that tools gave back among them."""
+    for message in messages:
+        for block in message.blocks:
+            if isinstance(block, MediaBlock):
+                yield block
+            elif isinstance(block, ToolResultBlock):
+                yield from (part for part in block.output if isinstance(part, MediaBlock))
 
 
 @dataclass(frozen=True, slots=True)

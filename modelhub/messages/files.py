@@ -22,7 +22,15 @@ from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub.core.errors import InvalidRequest
-from modelhub.messages.blocks import Base64Source, ContentBlock, MediaBlock, Message, PathSource, ToolResultBlock
+from modelhub.messages.blocks import (
+    Base64Source,
+    ContentBlock,
+    MediaBlock,
+    Message,
+    PathSource,
+    ToolResultBlock,
+    find_media,
+)
 from modelhub.options import Options
 
 __all__ = ["MAX_FILE_BYTES", "FileAccess", "FileOptions", "has_files", "read_files"]
@@ -82,11 +90,7 @@ _ELSEWHERE = "is no address and no file below a folder that `files: {allow: [...
 
 def has_files(messages: Iterable[Message]) -> bool:
     """Return whether *messages* refer to a local file."""
-    for message in messages:
-        for block in message.blocks:
-            if isinstance(block, _WITH_MEDIA) and _has_file(block):
-                return True
-    return False
+    return any(isinstance(media.source, PathSource) for media in find_media(messages))
 
 
 async def read_files(messages: tuple[Message, ...], access: FileAccess) -> tuple[Message, ...]:
@@ -96,15 +100,6 @@ async def read_files(messages: tuple[Message, ...], access: FileAccess) -> tuple
     cannot be read.
     """
     return await asyncio.to_thread(lambda: tuple(_read_message(message, access) for message in messages))
-
-
-_WITH_MEDIA = (MediaBlock, ToolResultBlock)
-
-
-def _has_file(block: ContentBlock) -> bool:
-    if isinstance(block, ToolResultBlock):
-        return any(_has_file(part) for part in block.output)
-    return isinstance(block, MediaBlock) and isinstance(block.source, PathSource)
 
 
 def _read_message(message: Message, access: FileAccess) -> Message:

@@ -23,6 +23,7 @@ from modelhub.messages.blocks import (
     ToolResultBlock,
     ToolUseBlock,
     UrlSource,
+    find_media,
 )
 from modelhub.providers.dashscope.schema import encode_tools
 from modelhub.providers.prompts import CALL_PROMPT
@@ -48,15 +49,10 @@ def must_stream(model_name: str, parameters: Mapping[str, Any]) -> bool:
 
 def is_multimodal(model_name: str, messages: Iterable[Message], multimodality: bool | None) -> bool:
     """Which endpoint to take: as *multimodality* says, else by what is in the messages, else by the model's name."""
-    media = any(isinstance(block, MediaBlock) for message in messages for block in _flat(message.blocks))
+    media = any(find_media(messages))
     if multimodality is False and media:
         raise UnsupportedFeature("dashscope cannot take media with `multimodality: false`")
     return multimodality if multimodality is not None else media or _MULTIMODAL.search(model_name) is not None
-
-
-def _flat(blocks: Iterable[Any]) -> Iterable[Any]:
-    for block in blocks:
-        yield from block.output if isinstance(block, ToolResultBlock) else (block,)
 
 
 # Requests

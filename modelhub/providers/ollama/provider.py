@@ -143,8 +143,7 @@ class OllamaChatModel(HttpProvider):
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the parameters of `/api/chat`."""
-        body = {"model": self.model_name, "stream": stream}
-        return VendorRequest(encode_request(body, request, structured, request.options), stream, "chat")
+        return VendorRequest(encode_request(self.model_name, request, structured, stream), stream, "chat")
 
     # -- answers -------------------------------------------------------------------------------------------------------
 

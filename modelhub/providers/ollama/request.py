@@ -32,21 +32,17 @@ PROVIDER_NAME = "ollama"
 Wire = dict[str, Any]
 
 
-def encode_request(
-    body: Wire, request: ChatRequest, structured: Structured | None, parameters: Mapping[str, Any]
-) -> Wire:
-    """Return *body* with the conversation, the tools and the *parameters*.
-
-    Raises UnsupportedFeature for what the vendor cannot take.
-    """
+def encode_request(model_name: str, request: ChatRequest, structured: Structured | None, stream: bool) -> Wire:
+    """Return the body of *request*. Raises UnsupportedFeature for what the vendor cannot take."""
     choice = request.tool_choice
     must_call = choice is not None and choice.mode in ("required", "tool")
-    body = {**body, "messages": _encode_messages(request.messages, must_call)}
+    messages = _encode_messages(request.messages, must_call)
+    body: Wire = {"model": model_name, "stream": stream, "messages": messages}
     if tools := _encode_tools(request.tools, request.tool_choice):
         body["tools"] = tools
     if structured is not None:
         body["format"] = structured.schema
-    _set_parameters(body, parameters)
+    _set_parameters(body, request.options)
     return body
 
 
@@ -133,14 +129,14 @@ def _encode_messages(messages: Sequence[Message], must_call: bool) -> list[Wire]
 
 
 def _turns(message: Message, last: _Turn | None) -> Iterator[_Turn]:
-    results = [block for block in message.blocks if isinstance(block, ToolResultBlock)]
-    for result in results:
-        last = _Turn("tool", answers=result).add(result.output)
-        yield last
+    for result in message.blocks:
+        if isinstance(result, ToolResultBlock):
+            last = _Turn("tool", answers=result).add(result.output)
+            yield last
     rest = [block for block in message.blocks if not isinstance(block, ToolResultBlock)]
     if rest:
-        same = last is not None and last.role == message.role
-        yield (last if same and last is not None else _Turn(message.role)).add(rest)
+        turn = last if last is not None and last.role == message.role else _Turn(message.role)
+        yield turn.add(rest)
 
 
 # Tools

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from modelhub.core.request import ChatRequest
-from modelhub.messages.blocks import MediaBlock, ToolResultBlock
+from modelhub.messages.blocks import find_media
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.openai import request as chat_request
@@ -114,10 +114,4 @@ def choose_api(model: str, request: ChatRequest, parameters: Mapping[str, Any]) 
 
 
 def _has_audio(request: ChatRequest) -> bool:
-    blocks = (block for message in request.messages for block in message.blocks)
-    return any(
-        part.kind == "audio"
-        for block in blocks
-        for part in (block.output if isinstance(block, ToolResultBlock) else (block,))
-        if isinstance(part, MediaBlock)
-    )
+    return any(media.kind == "audio" for media in find_media(request.messages))
