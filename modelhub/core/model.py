@@ -280,13 +280,8 @@ class ChatModelBase(RowMapping, AgentScopeAttributes, ABC):
         All such calls share one loop in the background, so that connections are reused. Raises RuntimeError where a
         loop is running: there, await the model.
         """
-
-        async def call() -> Reply:
-            reply: Reply = await self(*args, **kwargs)
-            return reply
-
         try:
-            reply: Reply = run_sync(call())
+            reply: Reply = run_sync(self(*args, **kwargs))
         except Exception as error:
             trim_traceback(error)
             raise

@@ -184,13 +184,12 @@ def _read_choice(tool_choice: object, native: Sequence[str]) -> ToolChoice:
     expected = '"auto", "none", "required", a tool\'s name or {"type": "function", "function": {"name": ...}}'
     choice = as_mapping(tool_choice, "tool_choice", expected)
     kind = choice.get("type", "function")
-    if kind == "function" and choice.get("function") is None and choice.get("name") is not None:  # the Responses form
+    is_flat = kind == "function" and choice.get("function") is None and choice.get("name") is not None  # of Responses
+    if kind == "tool" or is_flat:
         return ToolChoice("tool", get_required_name(choice, "name", "tool_choice"))
     if kind == "function":
         function = as_mapping(choice.get("function"), "tool_choice.function", '{"name": ...}')
         return ToolChoice("tool", get_required_name(function, "name", "tool_choice.function"))
-    if kind == "tool":
-        return ToolChoice("tool", get_required_name(choice, "name", "tool_choice"))
     if kind in native:
         return ToolChoice("tool", str(kind))
     if not isinstance(kind, str) or kind not in _CHOICE_MODES:

@@ -10,29 +10,21 @@ from modelhub.providers.error_mapping import error_from_report, read_error_body
 from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
 from modelhub.providers.http.requested_waits import parse_duration
 
-__all__ = ["error_from_response", "error_in_answer"]
+__all__ = ["error_from_response"]
 
 _UNNAMED = "api_error"
 
 
-def error_from_response(status: int, headers: Mapping[str, str], body: bytes) -> CallError:
-    """Return what an answer with an error *status* means."""
+def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
+    """Return the failure that an error's *body* speaks of; *status* is None inside an answer."""
     report = read_error_body(body)
-    text = f"anthropic said {status}: {report.message or 'no reason given'}"
+    text = f"anthropic said {status or report.code or _UNNAMED}: {report.message or 'no reason given'}"
     failure = error_from_report(status, headers, report, text)
+    if status is None:
+        failure.code = failure.code or _UNNAMED
     failure.request_id = headers.get("request-id") or report.request_id
     if isinstance(failure, RateLimited) and failure.retry_after is None:
         failure.retry_after = _reset(headers)
-    return failure
-
-
-def error_in_answer(body: object, request_id: str | None) -> CallError:
-    """Return what an error inside an answer means, the answer to the request *request_id*."""
-    report = read_error_body(body)
-    text = f"anthropic said {report.code or _UNNAMED}: {report.message or 'no reason given'}"
-    failure = error_from_report(None, {}, report, text)
-    failure.code = failure.code or _UNNAMED
-    failure.request_id = request_id or report.request_id
     return failure
 
 

@@ -7,11 +7,11 @@ affair: they are neither text nor calls for the client, and are passed over, as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from modelhub.core.errors import BadReply
 from modelhub.core.response import FinishReason
-from modelhub.providers.anthropic.errors import error_in_answer
+from modelhub.providers.anthropic.errors import error_from_response
 from modelhub.providers.anthropic.request import PROVIDER_NAME
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
@@ -49,7 +49,7 @@ def read_body(body: bytes, builder: ResponseBuilder) -> None:
 
 def _read_message(body: Json, answer: ResponseBuilder) -> None:
     if body.get("type") == "error" or (not body.get("content") and (body.get("error") or is_flat_error(body))):
-        raise error_in_answer(body, answer.request_id)
+        _raise_error(body, answer)
     if not isinstance(body.get("content"), (list, str, dict) if body.get("stop_reason") else list):
         raise BadReply("the answer has no content")
     _message(body, answer)
@@ -169,7 +169,7 @@ def read_event(event: ServerSentEvent, builder: ResponseBuilder) -> None:
         content = loads(data)
     except BadReply:
         if name == "error":
-            raise error_in_answer(data, builder.request_id) from None
+            _raise_error(data, builder)
         raise
     if not isinstance(content, dict):
         raise BadReply(f"an event of the stream is no JSON object but {type(content).__name__}")
@@ -185,7 +185,7 @@ def _find_reader(name: str, event: Json) -> Callable[[Json, ResponseBuilder], No
     read = _EVENTS.get(kind)
     if read is not None or not is_flat_error(event):
         return read
-    return _error if not kind or "error" in (name, event.get("object"), kind[-5:].lower()) else None
+    return _raise_error if not kind or "error" in (name, event.get("object"), kind[-5:].lower()) else None
 
 
 def _start(event: Json, answer: ResponseBuilder) -> None:
@@ -273,8 +273,10 @@ def _end(answer: ResponseBuilder) -> None:
     answer.complete = True
 
 
-def _error(event: Json, answer: ResponseBuilder) -> None:
-    raise error_in_answer(event, answer.request_id)
+def _raise_error(event: object, answer: ResponseBuilder) -> NoReturn:
+    # Of the headers only the id counts: what they say of waiting is not about this failure.
+    headers = {"request-id": answer.request_id} if answer.request_id else {}
+    raise error_from_response(None, headers, event) from None
 
 
 _EVENTS: dict[str, Callable[[Json, ResponseBuilder], None]] = {
@@ -284,6 +286,6 @@ _EVENTS: dict[str, Callable[[Json, ResponseBuilder], None]] = {
     "content_block_stop": _block_stop,
     "message_delta": _message_delta,
     "message_stop": _stop,
-    "error": _error,
+    "error": _raise_error,
     "message": _read_message,  # a server that does not stream gives the answer whole
 }

@@ -17,7 +17,7 @@ from modelhub.core.errors import (
 from modelhub.providers.error_codes import ERROR_CODES
 from modelhub.providers.error_mapping import classify, error_from_report, read_error_body
 
-__all__ = ["error_from_response", "error_in_answer"]
+__all__ = ["error_from_response"]
 
 # A code is looked up whole, then by what stands before its first dot.
 _ERROR_CODES: dict[str, type[CallError]] = {
@@ -57,17 +57,8 @@ _STATUSES_OF_CODES = {
 """The status that a code stands for where there is none: inside a stream."""
 
 
-def error_from_response(status: int, headers: Mapping[str, str], body: bytes) -> CallError:
-    """Return what an answer with an error *status* means."""
-    return _make_error(status, headers, body)
-
-
-def error_in_answer(body: object, headers: Mapping[str, str] | None) -> CallError:
-    """Return what an error inside an answer with these *headers* means, which has no status of its own."""
-    return _make_error(None, headers or {}, body)
-
-
-def _make_error(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
+def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
+    """Return the failure that an error's *body* speaks of; *status* is None inside an answer with these *headers*."""
     report = read_error_body(body)
     families = (code.partition(".")[0] for code in report.codes)
     codes = (*report.codes, *families)

@@ -8,7 +8,7 @@ from typing import Any
 
 from modelhub.core.errors import BadReply
 from modelhub.core.response import FinishReason
-from modelhub.providers.dashscope.errors import error_in_answer
+from modelhub.providers.dashscope.errors import error_from_response
 from modelhub.providers.dashscope.request import PROVIDER_NAME
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
@@ -41,7 +41,7 @@ def read_event(event: ServerSentEvent, builder: ResponseBuilder) -> None:
         return
     body = json_body(data)
     if name == "error":
-        raise error_in_answer(body, builder.headers)
+        raise error_from_response(None, builder.headers or {}, body)
     _read(body, builder)
 
 
@@ -61,7 +61,7 @@ def _check(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
     output = body.get("output")
     is_answer = isinstance(output, dict) and body.get("code") in _SUCCESS
     if (body.get("code") and not is_answer) or body.get("error") or (output is None and is_flat_error(body)):
-        raise error_in_answer(body, answer.headers)
+        raise error_from_response(None, answer.headers or {}, body)
 
 
 def _read(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
