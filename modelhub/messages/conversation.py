@@ -101,13 +101,13 @@ class Conversation:
 
     def _append_input(self, message: Message, path: str) -> None:
         """Append a user or system *message*; blocks other than results wait until no call is pending."""
-        results = tuple(block for block in message.blocks if isinstance(block, ToolResultBlock))
         others = tuple(block for block in message.blocks if not isinstance(block, ToolResultBlock))
         if not others or not (self.pending_calls or self._deferred):
             self.turns.append(message)
             self.ends_in_tools = False
         else:
-            if results:
+            if len(others) < len(message.blocks):
+                results = tuple(block for block in message.blocks if isinstance(block, ToolResultBlock))
                 self.turns.append(Message("user", results))
                 self.ends_in_tools = False
             self._deferred.append(replace(message, blocks=others))
