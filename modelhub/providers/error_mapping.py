@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from modelhub.core.errors import (
@@ -237,7 +236,6 @@ def error_from_report(
     *,
     cls: type[CallError] | None = None,
     codes: Mapping[str, type[CallError]] = ERROR_CODES,
-    now: datetime | None = None,
 ) -> CallError:
     """The failure that an answer means, with *message* as its text; *cls* if its class is known already."""
     lower = {name.lower(): value for name, value in headers.items()}
@@ -247,7 +245,7 @@ def error_from_report(
         code=report.code,
         request_id=report.request_id,
     )
-    wait = parse_retry_after(lower, now)
+    wait = parse_retry_after(lower)
     failure.retry_after = report.wait if wait is None and isinstance(failure, RateLimited) else wait
     failure.should_retry = {"true": True, "false": False}.get(lower.get("x-should-retry", "").lower())
     failure.parameter = report.parameter

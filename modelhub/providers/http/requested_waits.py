@@ -45,19 +45,19 @@ _UNIX_TIME = 1e9  # seconds: from here on a number is an instant, not a duration
 _MAX_HEADER_LENGTH = 64
 
 
-def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """The seconds to wait that *headers*, by their names in lower case, ask for, at most `MAX_WAIT`, or None.
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait that *headers*, by their names in lower case, ask for, at most `MAX_WAIT`, or None.
 
-    `retry-after-ms` goes before `retry-after`, whose dates count from *now* (the present, if not given).
+    `retry-after-ms` goes before `retry-after`.
     """
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _PLAIN_NUMBER.fullmatch(milliseconds):
         return _limit(float(milliseconds) / 1000)
-    return parse_duration(headers.get("retry-after"), now)
+    return parse_duration(headers.get("retry-after"))
 
 
-def parse_duration(value: Any, now: datetime | None = None) -> float | None:
-    """*value*, a number, a duration such as `6m0s` or a date, in seconds, at most `MAX_WAIT`; None for all else."""
+def parse_duration(value: Any) -> float | None:
+    """Return *value*, a number, a duration like `6m0s` or a date, in seconds, at most `MAX_WAIT`; None for all else."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return _limit(value)
     if not isinstance(value, str) or len(text := value.strip()) > _MAX_HEADER_LENGTH or not text:
@@ -66,7 +66,7 @@ def parse_duration(value: Any, now: datetime | None = None) -> float | None:
         return _limit(seconds)
     if (until := parse_http_date(text)) is None:
         return None
-    return _limit(max(0.0, (until - (now or datetime.now(UTC))).total_seconds()), is_duration=False)
+    return _limit(max(0.0, (until - datetime.now(UTC)).total_seconds()), is_duration=False)
 
 
 def parse_message_wait(message: str) -> float | None:
