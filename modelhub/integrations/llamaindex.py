@@ -173,13 +173,13 @@ class ModelHubLLM(FunctionCallingLLM):
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
         if not tools:
             return {"messages": messages, **kwargs}
-        choice = {"tool_choice": "required" if tool_required else "auto"}
+        choice = kwargs.pop("tool_choice", None) or ("required" if tool_required else "auto")
         specs = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
         return {
             "messages": messages,
             "tools": specs,
             "parallel_tool_calls": allow_parallel_tool_calls,
-            **choice,
+            "tool_choice": choice,
             **kwargs,
         }
 
@@ -235,8 +235,9 @@ def _make_message(message: ChatMessage) -> Json:
             "content": content,
         }
     own = {"role": str(getattr(role, "value", role)), "content": content}
-    calls = message.additional_kwargs.get("tool_calls")  # of other LLMs of LlamaIndex; ours are blocks
-    return {**own, "tool_calls": calls} if calls and role == "assistant" else own
+    calls = message.additional_kwargs.get("tool_calls")  # other LLMs of LlamaIndex have no blocks for them
+    is_needed = calls and role == "assistant" and not any(isinstance(block, ToolCallBlock) for block in message.blocks)
+    return {**own, "tool_calls": calls} if is_needed else own
 
 
 def _make_block(block: Any, details: Json) -> Json:
@@ -275,6 +276,7 @@ def _make_source(block: Any) -> Json:
 def _make_response(reply: Reply, added: Sequence[Delta] = ()) -> ChatResponse:
     """Return *reply*, complete or so far, of which *added* is new."""
     blocks: list[Any] = []
+    calls: list[Json] = []  # as the blocks say, for those parts of LlamaIndex that look for OpenAI's form
     details: Json = {}
     for block in reply.content:
         own = {key: block[key] for key in _DETAILS if block.get(key) is not None}
@@ -286,8 +288,10 @@ def _make_response(reply: Reply, added: Sequence[Delta] = ()) -> ChatResponse:
             )
         elif block["type"] == "tool_use" and block["name"]:
             blocks.append(ToolCallBlock(tool_call_id=block["id"], tool_name=block["name"], tool_kwargs=block["input"]))
+            function = {"name": block["name"], "arguments": block["raw_input"] or "{}"}
+            calls.append({"id": block["id"], "type": "function", "function": function})
             details |= {block["id"]: own} if own else {}
-    extra = {"modelhub": details} if details else {}
+    extra = {**({"modelhub": details} if details else {}), **({"tool_calls": calls} if calls else {})}
     message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
     delta = "".join(delta.text for delta in added if delta.kind == "text")
     return ChatResponse(message=message, raw=reply, delta=delta, additional_kwargs=_make_counts(reply))

@@ -8,7 +8,7 @@ from llama_index.core.tools import FunctionTool
 
 from modelhub import AllModelsFailed, Hub, StreamBroken
 from modelhub.integrations.llamaindex import ModelHubLLM
-from modelhub.testing import faults
+from modelhub.testing import ToolCall, faults
 from tests.integrations.conftest import CALLS, FINAL, VENDORS, Report, get_time, get_weather
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # LlamaIndex's own
@@ -55,6 +55,16 @@ async def test_a_structure_is_an_instance_of_its_class(setup, vendor):
     assert isinstance(await llm.astructured_predict(Report, prompt, city="Oslo"), Report)
     assert isinstance(llm.structured_predict(Report, prompt, city="Oslo"), Report)
     assert isinstance((await llm.as_structured_llm(Report).achat([ChatMessage("Oslo?")])).raw, Report)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_a_structure_grows_in_a_stream(setup, vendor):
+    """The last object is complete, and an instance of the class."""
+    setup.play(vendor, ToolCall("Report", {"city": "Oslo", "degrees": 21}))
+    prompt = PromptTemplate("How is the weather in {city}?")
+    objects = await make_llm(setup, vendor).astream_structured_predict(Report, prompt, city="Oslo")
+    *_, last = [item async for item in objects]
+    assert last == Report(city="Oslo", degrees=21)
 
 
 async def test_a_chain_falls_back_in_the_middle_of_a_run(setup):
