@@ -55,6 +55,7 @@ dist: $(READY) ## build the distribution into dist/, and try the wheel
 
 test-integrations: ## the tests in the frameworks that a chain can be plugged into
 	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-integrations LOCK=requirements-integrations.lock TESTS="tests/integrations tests/test_docs.py"
+	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-agentscope1 LOCK=requirements-agentscope1.lock TESTS=tests/agentscope1
 
 bench: $(READY) ## what a call costs beside the bare SDKs, in eight minutes
 	@$(BIN)/python -W ignore -m benchmarks
