@@ -29,7 +29,7 @@ from benchmarks.shared_limits import find_program, fullest_window
 from modelhub.core.clock import SystemClock
 from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.options import LimitOptions
-from modelhub.middleware.limit.permit import AttemptResult
+from modelhub.middleware.limit.permit import AttemptResult, WaitLimits
 from modelhub.shared.health import LOSS_MEMORY
 from modelhub.shared.options import SharedOptions
 from modelhub.shared.pool import SharedPool
@@ -211,7 +211,7 @@ class Run:
         while not self.is_over:
             asked = time.monotonic()
             try:
-                permit = await pool.acquire(max_wait=MAX_WAIT)
+                permit = await pool.acquire(waits=WaitLimits(max_wait=MAX_WAIT))
             except LimitRejected:
                 await asyncio.sleep(0.02)
             else:

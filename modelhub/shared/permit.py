@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from modelhub.middleware.limit.permit import AttemptResult, State
+from modelhub.middleware.limit.permit import AttemptResult, State, WaitLimits
 
 if TYPE_CHECKING:
     from modelhub.core.errors import LimitRejected
@@ -72,7 +72,6 @@ class SharedPermit:
         "granted_at",
         "id",
         "latest",
-        "max_wait",
         "needs",
         "recorded",
         "refusal",
@@ -80,8 +79,7 @@ class SharedPermit:
         "source",
         "state",
         "timeout",
-        "until",
-        "wait_budget",
+        "waits",
     )
 
     def __init__(
@@ -89,18 +87,14 @@ class SharedPermit:
         give_back: Callable[[SharedPermit, AttemptResult], None],
         amounts: Amounts,
         needs: Mapping[str, int],
-        until: float | None,
-        wait_budget: float | None,
-        max_wait: float | None,
+        waits: WaitLimits,
         source: str,
     ) -> None:
         self._give_back = give_back
         self.amounts = amounts
         self.needs = needs
         """What it takes of each rate, by the rate's key."""
-        self.until = until
-        self.wait_budget = wait_budget
-        self.max_wait = max_wait
+        self.waits = waits
         self.source = source
         self.state = State.WAITING
         self.id = ""

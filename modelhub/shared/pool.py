@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.loop_timer import on_loop
-from modelhub.middleware.limit.permit import AttemptResult, State
+from modelhub.middleware.limit.permit import AttemptResult, State, WaitLimits
 from modelhub.middleware.limit.rates import Amounts, Rate, What
 from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
 from modelhub.middleware.limit.window import Window
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedPool"]
 
 _NOTHING = Amounts()
+_UNBOUNDED = WaitLimits()
 _STALE = 2.0  # seconds after which nobody knows who waits
 _MAX_GRACE = 1.0  # seconds that processes have to say what they admitted, after the store has lost its data
 
@@ -122,28 +123,14 @@ class SharedPool:
     # -- permits -----------------------------------------------------------------------------------------------------
 
     async def acquire(
-        self,
-        amounts: Amounts = _NOTHING,
-        *,
-        deadline: float | None = None,
-        wait_budget: float | None = None,
-        max_wait: float | None = None,
-        source: str = "",
+        self, amounts: Amounts = _NOTHING, waits: WaitLimits = _UNBOUNDED, *, source: str = ""
     ) -> SharedPermit:
         """Wait until *amounts* may pass and a slot is free. Raises LimitRejected as a pool in this process does."""
-        permit = self.request(amounts, deadline=deadline, wait_budget=wait_budget, max_wait=max_wait, source=source)
+        permit = self.request(amounts, waits, source=source)
         await self.wait(permit)
         return permit
 
-    def request(
-        self,
-        amounts: Amounts = _NOTHING,
-        *,
-        deadline: float | None = None,
-        wait_budget: float | None = None,
-        max_wait: float | None = None,
-        source: str = "",
-    ) -> SharedPermit:
+    def request(self, amounts: Amounts = _NOTHING, waits: WaitLimits = _UNBOUNDED, *, source: str = "") -> SharedPermit:
         """Return the permit for *amounts*, which goes to `wait`. Raises LimitRejected for what can never fit."""
         needs = {key: amounts.of(what) for key, (what, _) in self.rates.items()}
         for key, (what, rate) in self.rates.items():
@@ -152,31 +139,26 @@ class SharedPool:
                     f"can never admit about {needs[key]} {_words(what)} at once (it admits {rate}): "
                     "shorten the messages, lower max_tokens or raise the limit"
                 )
-        own = self.options.max_wait
-        if own is not None:
-            max_wait, wait_budget = own if max_wait is None else min(own, max_wait), None
-        until = deadline
-        if max_wait is not None:
-            ends = self.store.clock.now() + max_wait
-            until = ends if until is None else min(until, ends)
-        return SharedPermit(self.settle, amounts, needs, until, wait_budget, max_wait, source)
+        waits = waits.bounded_by(self.options.max_wait, self.store.clock)
+        return SharedPermit(self.settle, amounts, needs, waits, source)
 
     async def wait(self, permit: SharedPermit) -> None:
         """Wait until *permit* may pass. Raises LimitRejected."""
+        max_wait = permit.waits.max_wait
         try:
-            if permit.max_wait is None:
+            if max_wait is None:
                 await self._wait_until_decided(permit)
             else:
                 # Until the store says that the attempt must wait, the time for its answer is what bounds it: an attempt
                 # that may not wait at all is asked for all the same.
-                latest = asyncio.get_running_loop().time() + permit.max_wait
+                latest = asyncio.get_running_loop().time() + max_wait
                 async with asyncio.timeout_at(latest + self.store.options.timeout) as permit.timeout:
                     permit.latest = latest
                     await self._wait_until_decided(permit)
         except TimeoutError:
             self._cancel(permit)
-            why = "(`max_wait`)" if permit.max_wait == self.options.max_wait else "and another model can be asked"
-            raise self.rejected(f"had no room within {permit.max_wait:g} s {why}") from None
+            why = "(`max_wait`)" if max_wait == self.options.max_wait else "and another model can be asked"
+            raise self.rejected(f"had no room within {max_wait:g} s {why}") from None
         except BaseException:
             self._cancel(permit)
             raise
@@ -200,19 +182,16 @@ class SharedPool:
     async def _wait_in_store(self, permit: SharedPermit) -> None:
         link = self.store.link()
         permit.future = link.loop.create_future()
-        max_queue = self.options.max_queue
+        max_queue, (until, budget, _) = self.options.max_queue, permit.waits
         operation = {
             "needs": permit.needs,
             "source": permit.source,
             "max_queue": -1 if max_queue is None else max_queue,
-            "time_left": -1 if permit.until is None else self._microseconds_left(permit.until),
-            "wait_budget": -1 if permit.wait_budget is None else round(permit.wait_budget * 1e6),
+            "time_left": -1 if until is None else max(0, round((until - self.store.clock.now()) * 1e6)),
+            "wait_budget": -1 if budget is None else round(budget * 1e6),
         }
         link.client(self).request(permit, operation)
         await permit.future
-
-    def _microseconds_left(self, until: float) -> int:
-        return max(0, round((until - self.store.clock.now()) * 1e6))
 
     def _cancel(self, permit: SharedPermit) -> None:
         if permit.state is State.HELD:
@@ -283,10 +262,7 @@ class SharedPool:
         return self.rejected(f"has used up its {_words(what)} ({rate})", wait)
 
     def _too_late(self, permit: SharedPermit, wait: float) -> LimitRejected:
-        time_left = 0.0 if permit.until is None else max(0.0, permit.until - self.store.clock.now())
-        # Rounded away from each other: 0.94 s and 0.91 s must not read as the same.
-        up, down = math.ceil(wait * 10) / 10, math.floor(time_left * 10) / 10
-        return self.rejected(f"has no room for {up:.1f} s; only {down:.1f} s are left to wait", wait)
+        return self.rejected(permit.waits.describe_lateness(wait, self.store.clock.now()), wait)
 
     def rejected(self, why: str, retry_after: float | None = None) -> LimitRejected:
         """Return the refusal that says *why*."""
@@ -296,16 +272,18 @@ class SharedPool:
         """The vendor asked for a pause: refuse those waiting at *client* who have no time for it."""
         now = self.store.clock.now()
         for permit in list(client.waiting.values()):
-            if permit.until is not None and now + seconds > permit.until:
+            until, budget, _ = permit.waits
+            if until is not None and now + seconds > until:
                 client.refuse(permit, self._too_late(permit, seconds))
-            elif permit.wait_budget is not None and seconds > permit.wait_budget:
+            elif budget is not None and seconds > budget:
                 why = f"is paused for {seconds:.1f} s, as the vendor asked"
                 client.refuse(permit, self.rejected(why, seconds))
 
     def reject_first(self, client: ClientView, wait: float) -> None:
         """The first ticket, of *client*, may pass in *wait* seconds: refuse it if that is too late."""
         permit = next(iter(client.waiting.values()), None)
-        if permit is not None and permit.until is not None and self.store.clock.now() + wait > permit.until:
+        until = None if permit is None else permit.waits.until
+        if permit is not None and until is not None and self.store.clock.now() + wait > until:
             client.refuse(permit, self._too_late(permit, wait))
 
     # -- what is known ---------------------------------------------------------------------------------------------

@@ -45,9 +45,7 @@ class StandIn:
         """Wait until *permit* may pass, is refused, or the store is back: then its state is as before."""
         try:
             local_pool = self._local_pool()
-            local = local_pool.request(
-                permit.amounts, deadline=permit.until, wait_budget=permit.wait_budget, source=permit.source
-            )
+            local = local_pool.request(permit.amounts, permit.waits._replace(max_wait=None), source=permit.source)
             if local.state is not State.HELD and not await self._wait_in_turn(permit, local_pool, local):
                 return
         except LimitRejected as refusal:

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from modelhub.core.errors import AllModelsFailed, DeadlineExceeded, LimitRejected
-from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool, WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock
 
@@ -164,8 +164,8 @@ async def test_the_queue_ahead_counts():
     tasks = [asyncio.ensure_future(pool.acquire()) for _ in range(31)]
     await asyncio.sleep(0)
     with pytest.raises(LimitRejected, match=r"no room for 31\.0 s; only 29\.0 s"):
-        await pool.acquire(deadline=29)
-    await pool.acquire(deadline=32)
+        await pool.acquire(waits=WaitLimits(until=29))
+    await pool.acquire(waits=WaitLimits(until=32))
     assert VirtualClock().now() == pytest.approx(31, abs=0.1)
     await asyncio.gather(*tasks)
 
@@ -177,7 +177,7 @@ async def test_reservations_that_will_come_back_are_no_reason_to_refuse():
         permit = await pool.acquire(Amounts(0, 500))
         permit.settle(used(0, 50))
     held = [await pool.acquire(Amounts(0, 400)) for _ in range(2)]
-    waiting = asyncio.ensure_future(pool.acquire(Amounts(0, 400), deadline=5))
+    waiting = asyncio.ensure_future(pool.acquire(Amounts(0, 400), WaitLimits(until=5)))
     await asyncio.sleep(1)
     held[0].settle(used(0, 40))
     await waiting
@@ -217,14 +217,14 @@ async def test_no_wait_is_longer_than_max_wait():
 async def test_nobody_waits_a_day_without_having_said_so():
     """A rate over a minute that is used up refuses calls without a deadline; `max_wait` says otherwise."""
     pool = make(requests="1/day")
-    (await pool.acquire(wait_budget=60)).settle()
+    (await pool.acquire(waits=WaitLimits(budget=60))).settle()
     with pytest.raises(LimitRejected, match=r"has used up its requests \(1/day\)") as refused:
-        await pool.acquire(wait_budget=60)
+        await pool.acquire(waits=WaitLimits(budget=60))
     assert refused.value.retry_after == pytest.approx(86_401, abs=1)
     patient = make(requests="1/day", max_wait="24h", burst=1)
-    (await patient.acquire(wait_budget=60)).settle()
+    (await patient.acquire(waits=WaitLimits(budget=60))).settle()
     with pytest.raises(LimitRejected, match="no room for 86401"):
-        await patient.acquire(wait_budget=60)
+        await patient.acquire(waits=WaitLimits(budget=60))
 
 
 async def test_the_calls_own_deadline_ends_a_wait_for_a_place(world, now):

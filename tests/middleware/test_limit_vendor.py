@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from modelhub.core.errors import LimitRejected, RateLimited
-from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool, WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock
 
@@ -76,8 +76,8 @@ async def test_a_pause_turns_away_who_has_no_time_for_it(now):
     pool = make(requests="2/m")
     first = await pool.acquire()
     await pool.acquire()
-    soon = asyncio.ensure_future(pool.acquire(deadline=80))
-    late = asyncio.ensure_future(pool.acquire(deadline=200))
+    soon = asyncio.ensure_future(pool.acquire(waits=WaitLimits(until=80)))
+    late = asyncio.ensure_future(pool.acquire(waits=WaitLimits(until=200)))
     await asyncio.sleep(1)
     first.settle(limited(100))
     with pytest.raises(LimitRejected, match=r"no room for 100\.0 s; only 79\.0 s") as refused:
@@ -223,7 +223,7 @@ async def test_who_waits_behind_others_is_not_refused_for_what_they_will_use(now
     (await pool.acquire()).settle(AttemptResult(answered=True, told={"requests": (2, 30)}))
 
     async def one():
-        permit = await pool.acquire(deadline=20)
+        permit = await pool.acquire(waits=WaitLimits(until=20))
         await asyncio.sleep(1)
         permit.settle(AttemptResult(answered=True, told={"requests": (2, 30)}))
 
@@ -235,7 +235,9 @@ async def test_who_waits_is_turned_away_when_nothing_is_left(now):
     """Whoever has another model behind need not wait its turn to hear that there is nothing to wait for."""
     pool = make(requests_per_minute=100, burst=0)
     first = await pool.acquire()
-    patient, hasty = [asyncio.ensure_future(pool.acquire(wait_budget=wait_budget)) for wait_budget in (None, 10)]
+    patient, hasty = [
+        asyncio.ensure_future(pool.acquire(waits=WaitLimits(budget=wait_budget))) for wait_budget in (None, 10)
+    ]
     await asyncio.sleep(0.1)
     first.settle(AttemptResult(answered=True, told={"requests": (0, 30)}))
     with pytest.raises(LimitRejected, match=r"has only 0 requests left, as the vendor said: no room for 30\.0 s"):

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelhub.core.errors import LimitRejected
-from modelhub.middleware.limit.layer import Amounts, AttemptResult, Permit, RateLimitPool
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, Permit, RateLimitPool, WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock, run_virtual
 
@@ -109,7 +109,7 @@ async def attempt(number, plan, pool, clock, diary):
     amounts = Amounts(plan.input, plan.output)
     deadline = None if plan.deadline is None else clock.now() + plan.deadline
     try:
-        permit = await pool.acquire(amounts, deadline=deadline, source=plan.source)
+        permit = await pool.acquire(amounts, WaitLimits(until=deadline), source=plan.source)
     except LimitRejected:
         diary.refused.append(number)
         return

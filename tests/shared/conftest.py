@@ -110,6 +110,13 @@ def own_server(tmp_path):
     running.stop()
 
 
+async def until_waiting(world, pool, number=1):
+    """Return when so many attempts stand in the queue of all processes. Raises TimeoutError if they never do."""
+    async with asyncio.timeout(10):
+        while (await world.left(pool)).waiting < number:
+            await asyncio.sleep(0.001)
+
+
 class LocalWorld:
     """Pools in this process."""
 

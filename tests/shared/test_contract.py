@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from modelhub.core.errors import LimitRejected
-from modelhub.middleware.limit.layer import Amounts, AttemptResult
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
+from tests.shared.conftest import until_waiting
 
 PERIOD = 0.2
 RATE = "200ms"
@@ -26,12 +27,6 @@ def limited(retry_after=None):
 def fullest_window(admissions, period):
     """How much of *admissions*, of instants and amounts, the fullest window holds."""
     return max(sum(amount for at, amount in admissions if end - period <= at <= end) for end, _ in admissions)
-
-
-async def until_waiting(world, pool, number=1):
-    """Return when so many attempts stand in the queue of all processes."""
-    while (await world.left(pool)).waiting < number:
-        await asyncio.sleep(0.001)
 
 
 async def test_no_window_holds_more_than_the_rate(world):
@@ -83,12 +78,12 @@ async def test_a_large_amount_is_not_overtaken(world):
 
 async def test_what_was_not_used_comes_back_to_those_who_wait(world):
     """A reservation of 90 of which 10 were used leaves room for 90 at once, in another process too."""
-    first, second = world.pools(2, tokens=f"100/{RATE}", burst=1)
+    first, second = world.pools(2, tokens="100/min", burst=1)
     permit = await first.acquire(Amounts(30, 60))
     waiting = asyncio.ensure_future(second.acquire(Amounts(90)))
     await until_waiting(world, first)
     permit.settle(used(5, 5))
-    later = await waiting
+    later = await asyncio.wait_for(waiting, 10)
     assert await world.admitted_at(later) is not None
     assert [rate.left for rate in (await world.left(second)).rates] == [0]
 
@@ -141,7 +136,7 @@ async def test_a_wait_beyond_the_deadline_is_refused_at_once(world):
     first, second = world.pools(2, requests="1/min")
     await first.acquire()
     with pytest.raises(LimitRejected, match=r"has no room for \d+\.\d s; only"):
-        await second.acquire(max_wait=10)
+        await second.acquire(waits=WaitLimits(max_wait=10))
 
 
 async def test_the_queue_ahead_counts(world):
@@ -151,7 +146,7 @@ async def test_the_queue_ahead_counts(world):
     waiting = [asyncio.ensure_future(first.acquire()) for _ in range(2)]
     await until_waiting(world, first, 2)
     with pytest.raises(LimitRejected, match="has no room"):
-        await second.acquire(max_wait=1.4 * PERIOD)
+        await second.acquire(waits=WaitLimits(max_wait=1.4 * PERIOD))
     await asyncio.gather(*waiting)
 
 
@@ -172,7 +167,7 @@ async def test_a_long_quota_that_is_used_up_is_not_waited_for(world):
     first, second = world.pools(2, requests="1/day")
     await first.acquire()
     with pytest.raises(LimitRejected, match="has used up its requests"):
-        await second.acquire(wait_budget=60)
+        await second.acquire(waits=WaitLimits(budget=60))
 
 
 async def test_no_more_attempts_at_once_than_slots(world):
@@ -190,6 +185,8 @@ async def test_no_more_attempts_at_once_than_slots(world):
 
     await asyncio.gather(*(work(pool) for pool in pools for _ in range(8)))
     assert max(most) == 8
+    for pool in pools:
+        await world.left(pool)  # each has told of all its attempts
     assert [(await world.left(pool)).taken for pool in pools] == [0, 0, 0]
 
 
@@ -232,7 +229,7 @@ async def test_a_pause_turns_away_those_who_have_no_time_for_it(world):
     """Who waits for a slot, and has less time than the vendor's pause takes, is refused when the pause begins."""
     first, second = world.pools(2, concurrency=1)
     held = await first.acquire()
-    waiting = asyncio.ensure_future(second.acquire(wait_budget=5))
+    waiting = asyncio.ensure_future(second.acquire(waits=WaitLimits(budget=5)))
     await until_waiting(world, first)
     held.settle(limited(30))
     with pytest.raises(LimitRejected, match=r"is paused for (30\.0|29\.\d) s, as the vendor asked"):
@@ -257,7 +254,7 @@ async def test_what_the_vendor_says_is_left_narrows(world):
     await second.acquire()
     await second.acquire()
     with pytest.raises(LimitRejected, match="as the vendor said"):
-        await second.acquire(wait_budget=5)
+        await second.acquire(waits=WaitLimits(budget=5))
 
 
 async def test_what_the_vendor_says_never_widens(world):

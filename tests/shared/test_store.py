@@ -14,10 +14,11 @@ from modelhub import Hub
 from modelhub.core.clock import SystemClock
 from modelhub.core.errors import ConfigError, LimitRejected
 from modelhub.middleware.breaker.layer import Breaker, BreakerState
-from modelhub.middleware.limit.layer import Amounts, AttemptResult
+from modelhub.middleware.limit.layer import Amounts, AttemptResult, WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.telemetry.observer import Telemetry
 from modelhub.testing import FaultServer, faults, reroute_config
+from tests.shared.conftest import until_waiting
 
 ANSWERED = AttemptResult(answered=True)
 
@@ -30,9 +31,10 @@ class SkewedClock(SystemClock):
 
 
 async def until(condition):
-    """Return when *condition* is true."""
-    while not condition():
-        await asyncio.sleep(0.002)
+    """Return when *condition* is true. Raises TimeoutError if it never is."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 async def kill(pool):
@@ -49,7 +51,7 @@ async def test_a_killed_process_loses_its_slots_with_its_lease(shared):
     first, _ = await dead.acquire(), await dead.acquire()
     began = await shared.admitted_at(first)
     await kill(dead)
-    permit = await living.acquire()
+    permit = await asyncio.wait_for(living.acquire(), 10)
     assert await shared.admitted_at(permit) - began >= 0.3
 
 
@@ -71,8 +73,7 @@ async def test_a_ticket_of_a_killed_process_holds_nobody_up(shared, monkeypatch)
     holder, dead, living = shared.pools(3, concurrency=1)
     held = await holder.acquire()
     lost = asyncio.ensure_future(dead.acquire())
-    while (await shared.left(holder)).waiting < 1:
-        await asyncio.sleep(0.001)
+    await until_waiting(shared, holder)
     await kill(dead)
     waiting = asyncio.ensure_future(living.acquire())
     await asyncio.sleep(0.25)
@@ -87,7 +88,7 @@ async def test_the_clock_of_a_process_does_not_matter(shared):
     times = []
 
     async def work(pool):
-        times.append(await shared.admitted_at(await pool.acquire(max_wait=5)))
+        times.append(await shared.admitted_at(await pool.acquire(waits=WaitLimits(max_wait=5))))
 
     await asyncio.gather(*(work(pool) for pool in (true, skewed) for _ in range(12)))
     assert max(sum(1 for at in times if end - 0.2 <= at <= end) for end in times) <= 10
@@ -113,8 +114,7 @@ async def test_a_process_that_stood_still_since_it_was_admitted_asks_again(share
     first, second = shared.pools(2, concurrency=1)
     held = await first.acquire()
     waiting = asyncio.ensure_future(second.acquire())
-    while (await first.refresh()).waiting < 1:
-        await asyncio.sleep(0.001)
+    await until_waiting(shared, first)
     client = second.store.link().client(second)
     (ticket,) = client.waiting
     client.admit(ticket, client.loop.time() - 100)
@@ -168,8 +168,7 @@ async def test_those_who_wait_are_not_forgotten_with_the_data(shared):
     first, second = shared.pools(2, concurrency=1)
     held = await first.acquire()
     waiting = asyncio.ensure_future(second.acquire())
-    while (await first.refresh()).waiting < 1:
-        await asyncio.sleep(0.001)
+    await until_waiting(shared, first)
     async with await shared.client() as client:
         await client.flushall()
     await first.refresh()
@@ -208,7 +207,7 @@ async def test_a_loss_of_data_is_logged_and_a_second_one_counts_as_an_outage(sha
             await pool.refresh()
             assert [record.event for record in caplog.records] == expected
     assert "again and again" in pool.store.health.error
-    await pool.acquire(max_wait=1)
+    await pool.acquire(waits=WaitLimits(max_wait=1))
 
 
 # -- outages ------------------------------------------------------------------------------------------------------
@@ -226,7 +225,7 @@ async def test_a_store_that_is_down_leaves_each_process_its_part(fragile):
     for _ in range(4):
         await first.acquire()
     with pytest.raises(LimitRejected):
-        await first.acquire(max_wait=0.1)
+        await first.acquire(waits=WaitLimits(max_wait=0.1))
     health = first.store.health
     assert (health.ok, health.limits, health.error is not None) == (False, "split", True)
 
@@ -242,7 +241,7 @@ async def test_without_replicas_the_processes_are_counted(fragile):
     await pools[0].acquire()
     await pools[0].acquire()
     with pytest.raises(LimitRejected):
-        await pools[0].acquire(max_wait=0.1)
+        await pools[0].acquire(waits=WaitLimits(max_wait=0.1))
 
 
 async def test_what_the_others_had_used_is_not_passed_again(fragile):
@@ -254,7 +253,7 @@ async def test_what_the_others_had_used_is_not_passed_again(fragile):
     fragile.server.stop()
     await second.acquire()
     with pytest.raises(LimitRejected):
-        await second.acquire(max_wait=0.1)
+        await second.acquire(waits=WaitLimits(max_wait=0.1))
 
 
 async def test_nothing_passes_until_the_others_can_have_told_what_they_passed(fragile):
@@ -295,7 +294,7 @@ async def test_the_file_may_let_each_process_alone(fragile):
     await pool.acquire()
     await pool.acquire()
     with pytest.raises(LimitRejected):
-        await pool.acquire(max_wait=0.1)
+        await pool.acquire(waits=WaitLimits(max_wait=0.1))
 
 
 async def test_it_heals_by_itself_and_what_was_admitted_meanwhile_counts(fragile):
@@ -333,8 +332,7 @@ async def test_those_in_the_queue_of_a_store_that_goes_down_go_on_without_it(fra
     first, second = fragile.pools(2, shared={**QUICK, "replicas": 2}, concurrency=2)
     held = [await first.acquire(), await first.acquire()]
     waiting = asyncio.ensure_future(second.acquire())
-    while (await first.refresh()).waiting < 1:
-        await asyncio.sleep(0.001)
+    await until_waiting(fragile, first)
     fragile.server.stop()
     second.store.link().client(second).ping()
     (await asyncio.wait_for(waiting, 5)).settle()

@@ -34,7 +34,7 @@ from modelhub.core.request import ChatRequest
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext
 from modelhub.middleware.limit.options import LimitOptions
-from modelhub.middleware.limit.permit import AttemptResult, Permit, State
+from modelhub.middleware.limit.permit import AttemptResult, Permit, State, WaitLimits
 from modelhub.middleware.limit.pool import RateLimitPool
 from modelhub.middleware.limit.rates import Amounts, Rate
 from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
@@ -51,6 +51,7 @@ __all__ = [
     "RateLimitPool",
     "Rate",
     "RateSnapshot",
+    "WaitLimits",
 ]
 
 _SHORT_WAIT = 10.0  # how long a vendor's pause may be if another model is behind; retries draw the line there too
@@ -121,9 +122,7 @@ class Limit(Layer):
         try:
             permit: AttemptPermit = self.pool.request(
                 self._amounts(request),
-                deadline=request.deadline,
-                wait_budget=_wait_budget(request),
-                max_wait=_longest_wait(request),
+                WaitLimits(request.deadline, _wait_budget(request), _longest_wait(request)),
                 source=self.name,
             )
         except LimitRejected as refusal:

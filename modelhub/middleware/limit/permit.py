@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,11 +12,12 @@ from modelhub.middleware.limit.loop_timer import on_loop
 from modelhub.middleware.limit.rates import Amounts
 
 if TYPE_CHECKING:
+    from modelhub.core.clock import Clock
     from modelhub.core.errors import LimitRejected
     from modelhub.middleware.limit.concurrency import ConcurrencyLimit
     from modelhub.middleware.limit.rate_counter import RateCounter, Reservation
 
-__all__ = ["AttemptResult", "Permit", "State"]
+__all__ = ["AttemptResult", "Permit", "State", "WaitLimits"]
 
 
 class AttemptResult(NamedTuple):
@@ -35,6 +37,36 @@ class AttemptResult(NamedTuple):
 
 
 _UNKNOWN = AttemptResult()
+
+
+class WaitLimits(NamedTuple):
+    """How long an attempt may wait for a pool; None for what is not bounded.
+
+    `until` is the instant at which it must have passed, and `max_wait` how many seconds it stands in the queue.
+    `budget` is how many seconds it waits where the vendor has asked for a pause or says that too little is left, or
+    where a quota over more than a minute is used up.
+    """
+
+    until: float | None = None
+    budget: float | None = None
+    max_wait: float | None = None
+
+    def bounded_by(self, own: float | None, clock: Clock) -> WaitLimits:
+        """Return these limits in a pool whose *own* `max_wait`, if it has one, is as long as a pause may be, too."""
+        until, budget, max_wait = self
+        if own is not None:
+            budget, max_wait = None, own if max_wait is None else min(own, max_wait)
+        if max_wait is None:
+            return self
+        ends = clock.now() + max_wait
+        return WaitLimits(ends if until is None else min(until, ends), budget, max_wait)
+
+    def describe_lateness(self, wait: float, now: float) -> str:
+        """Return why an attempt that would have to wait *wait* seconds from *now* on is refused."""
+        time_left = 0.0 if self.until is None else max(0.0, self.until - now)
+        # Rounded away from each other: 0.94 s and 0.91 s must not read as the same.
+        up, down = math.ceil(wait * 10) / 10, math.floor(time_left * 10) / 10
+        return f"has no room for {up:.1f} s; only {down:.1f} s are left to wait"
 
 
 class State(enum.Enum):
@@ -58,15 +90,13 @@ class Permit:
         "began",
         "future",
         "loop",
-        "max_wait",
         "needs",
         "refusal",
         "reservations",
         "slots",
         "source",
         "state",
-        "until",
-        "wait_budget",
+        "waits",
     )
 
     def __init__(
@@ -74,19 +104,15 @@ class Permit:
         give_back: Callable[[Permit, AttemptResult], None],
         amounts: Amounts,
         needs: Sequence[tuple[RateCounter, int]],
-        until: float | None,
-        wait_budget: float | None,
-        source: str = "",
-        max_wait: float | None = None,
+        waits: WaitLimits,
+        source: str,
     ) -> None:
         self._give_back = give_back
         self.amounts = amounts
         self.needs = needs
         """What it takes of each of the pool's rates."""
         self.source = source
-        self.until = until
-        self.wait_budget = wait_budget
-        self.max_wait = max_wait
+        self.waits = waits
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] | None = None
         """What its task waits for, if it has to wait."""

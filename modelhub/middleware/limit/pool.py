@@ -16,7 +16,7 @@ from modelhub.core.process import register_at_fork
 from modelhub.core.threads import new_lock
 from modelhub.middleware.limit.concurrency import make_concurrency_limit
 from modelhub.middleware.limit.loop_timer import LoopTimer
-from modelhub.middleware.limit.permit import AttemptResult, Permit, State
+from modelhub.middleware.limit.permit import AttemptResult, Permit, State, WaitLimits
 from modelhub.middleware.limit.rate_counter import RateCounter
 from modelhub.middleware.limit.rates import Amounts
 from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["RateLimitPool"]
 
 _NOTHING = Amounts()
+_UNBOUNDED = WaitLimits()
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # after a rate limit without Retry-After; doubles while it goes on
 
 
@@ -67,38 +68,20 @@ class RateLimitPool:
         if options != self.options:
             self.apply(self._apply_options, options)
 
-    async def acquire(
-        self,
-        amounts: Amounts = _NOTHING,
-        *,
-        deadline: float | None = None,
-        wait_budget: float | None = None,
-        max_wait: float | None = None,
-        source: str = "",
-    ) -> Permit:
+    async def acquire(self, amounts: Amounts = _NOTHING, waits: WaitLimits = _UNBOUNDED, *, source: str = "") -> Permit:
         """Wait until *amounts* may pass and a place is free.
 
-        Raises LimitRejected at once for what can never fit, where the queue is full, and for what cannot be had before
-        *deadline* (an instant) or within *max_wait* or the pool's own `max_wait`; or, where *wait_budget* (seconds) is
-        given, not within it because the vendor has asked for a pause or says that too little is left, or a quota over
-        more than a minute is used up. Then or later: a pause may come while it waits.
+        Raises LimitRejected at once for what can never fit, where the queue is full, and for what cannot be had within
+        *waits* or the pool's own `max_wait`. Then or later: a pause may come while it waits.
 
         *source* is who asks: what the vendor tells of its limits is kept apart for each.
         """
-        permit = self.request(amounts, deadline=deadline, wait_budget=wait_budget, max_wait=max_wait, source=source)
+        permit = self.request(amounts, waits, source=source)
         if permit.state is not State.HELD:
             await self.wait(permit)
         return permit
 
-    def request(
-        self,
-        amounts: Amounts = _NOTHING,
-        *,
-        deadline: float | None = None,
-        wait_budget: float | None = None,
-        max_wait: float | None = None,
-        source: str = "",
-    ) -> Permit:
+    def request(self, amounts: Amounts = _NOTHING, waits: WaitLimits = _UNBOUNDED, *, source: str = "") -> Permit:
         """Return the permit for *amounts*, as `acquire` does; one that is not HELD yet goes to `wait`.
 
         Raises LimitRejected like `acquire`.
@@ -109,13 +92,9 @@ class RateLimitPool:
             if amount > counter.rate.amount:
                 raise self._too_large(counter, amount)
         own = self.options.max_wait
-        if own is not None:
-            max_wait, wait_budget = own if max_wait is None else min(own, max_wait), None
-        until = deadline
-        if max_wait is not None:
-            ends = self.clock.now() + max_wait
-            until = ends if until is None else min(until, ends)
-        permit = Permit(self._give_back, amounts, needs, until, wait_budget, source, max_wait)
+        if own is not None or waits.max_wait is not None:
+            waits = waits.bounded_by(own, self.clock)
+        permit = Permit(self._give_back, amounts, needs, waits, source)
         self.apply(self._admit_or_enqueue, permit, counters)
         if permit.refusal is not None:
             raise permit.refusal
@@ -123,7 +102,7 @@ class RateLimitPool:
 
     async def wait(self, permit: Permit) -> None:
         """Wait until *permit* may pass. Raises LimitRejected like `acquire`."""
-        most = permit.max_wait
+        most = permit.waits.max_wait
         try:
             async with asyncio.timeout(most):
                 await permit.wait()
@@ -285,7 +264,8 @@ class RateLimitPool:
 
     def _rejection_reason(self, permit: Permit, now: float) -> LimitRejected | None:
         """Why *permit* need not wait, if so."""
-        if permit.until is None and permit.wait_budget is None:
+        until, budget, _ = permit.waits
+        if until is None and budget is None:
             return None
         queued = permit in self.queue
         pause = max(0.0, self._paused_until - now)
@@ -293,20 +273,18 @@ class RateLimitPool:
             (counter.estimated_wait(amount, now, alone=queued), amount, counter) for counter, amount in permit.needs
         ]
         estimated_wait = max(pause, *(wait for wait, _, _ in waits), 0.0)
-        if permit.until is not None and now + estimated_wait > permit.until:
-            # Rounded away from each other: 0.94 s and 0.91 s must not read as the same.
-            wait, left = math.ceil(estimated_wait * 10) / 10, math.floor(max(0.0, permit.until - now) * 10) / 10
-            return self._rejected(f"has no room for {wait:.1f} s; only {left:.1f} s are left to wait", estimated_wait)
-        if permit.wait_budget is None:
+        if until is not None and now + estimated_wait > until:
+            return self._rejected(permit.waits.describe_lateness(estimated_wait, now), estimated_wait)
+        if budget is None:
             return None
-        if pause > permit.wait_budget:
+        if pause > budget:
             return self._rejected(f"is paused for {pause:.1f} s, as the vendor asked", pause)
         for wait, amount, counter in waits:
             words = counter.what.replace("_", " ")
-            if (told := counter.remote_limits.wait(amount, now)) > permit.wait_budget:
+            if (told := counter.remote_limits.wait(amount, now)) > budget:
                 why = f"has only {max(0, counter.left(now))} {words} left, as the vendor said: no room for {told:.1f} s"
                 return self._rejected(why, told)
-            if counter.is_quota and wait > permit.wait_budget:
+            if counter.is_quota and wait > budget:
                 return self._rejected(f"has used up its {words} ({counter.rate})", wait)
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from modelhub.core.clock import Clock
-from modelhub.middleware.limit.permit import AttemptResult, State
+from modelhub.middleware.limit.permit import AttemptResult, State, WaitLimits
 from modelhub.middleware.limit.pool import RateLimitPool
 from modelhub.middleware.limit.rates import Amounts
 from modelhub.middleware.limit.snapshot import PoolSnapshot
@@ -49,15 +49,7 @@ class LimitPool(Protocol[_PermitT]):
     name: str
     options: LimitOptions
 
-    def request(
-        self,
-        amounts: Amounts = ...,
-        *,
-        deadline: float | None = None,
-        wait_budget: float | None = None,
-        max_wait: float | None = None,
-        source: str = "",
-    ) -> _PermitT:
+    def request(self, amounts: Amounts = ..., waits: WaitLimits = ..., *, source: str = "") -> _PermitT:
         """Return the permit for *amounts*; one that is not HELD yet goes to `wait`. Raises LimitRejected."""
         ...
 
@@ -65,15 +57,7 @@ class LimitPool(Protocol[_PermitT]):
         """Wait until *permit* may pass. Raises LimitRejected."""
         ...
 
-    async def acquire(
-        self,
-        amounts: Amounts = ...,
-        *,
-        deadline: float | None = None,
-        wait_budget: float | None = None,
-        max_wait: float | None = None,
-        source: str = "",
-    ) -> _PermitT:
+    async def acquire(self, amounts: Amounts = ..., waits: WaitLimits = ..., *, source: str = "") -> _PermitT:
         """Wait until *amounts* may pass and a slot is free, and return the permit. Raises LimitRejected."""
         ...
 
