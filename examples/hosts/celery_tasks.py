@@ -9,7 +9,7 @@ from pathlib import Path
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 
-from modelhub import CallError, Hub
+from modelhub import AllModelsFailed, DeadlineExceeded, Hub
 
 app = Celery("celery_tasks", broker=os.environ.get("BROKER", "redis://"), backend=os.environ.get("RESULTS", "redis://"))
 hub: Hub
@@ -26,7 +26,8 @@ def close_hub(**_: object) -> None:
     hub.close()
 
 
-@app.task(autoretry_for=(CallError,), max_retries=2, retry_backoff=True)
+# Only what may be better in a while: a request that is wrong, or a budget that is spent, fails at once.
+@app.task(autoretry_for=(AllModelsFailed, DeadlineExceeded), max_retries=2, retry_backoff=True)
 def ask(text: str) -> str:
     with hub.tags(task="ask"):
         return hub.get("primary").sync(text, stream=False, deadline="60s").text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from modelhub import ChatResponse, Hub
+from modelhub import CallError, ChatResponse, Hub
 
 
 @st.cache_resource
@@ -37,8 +37,13 @@ for message in st.session_state.setdefault("messages", []):
     st.chat_message(message["role"]).write(message["content"])
 
 if question := st.chat_input("Ask"):
-    st.session_state.messages.append({"role": "user", "content": question})
+    messages = [*st.session_state.messages, {"role": "user", "content": question}]
     st.chat_message("user").write(question)
-    with st.chat_message("assistant"), open_hub().get("primary").sync(st.session_state.messages, stream=True) as reply:
-        answer = write_answer(reply)
-    st.session_state.messages.append({"role": "assistant", "content": answer})
+    with st.chat_message("assistant"):
+        try:
+            with open_hub().get("primary").sync(messages, stream=True) as reply:
+                answer = write_answer(reply)
+        except CallError as error:
+            st.error(f"No answer: {error.kind}")
+        else:
+            st.session_state.messages = [*messages, {"role": "assistant", "content": answer}]
