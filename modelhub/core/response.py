@@ -127,7 +127,8 @@ class ChatUsage(LazyRecord):
     @property
     def cost(self) -> Decimal | None:
         """What it cost in US dollars, or None where that is not known."""
-        return None if self["cost"] is None else Decimal(self["cost"])
+        cost = self["cost"]
+        return None if cost is None else Decimal(cost)
 
 
 class Attempt(Record):
@@ -343,4 +344,5 @@ class ChatResponse(LazyRecord, Generic[OutputT]):
 
 def _text_of(content: Sequence[Block] | Lazy) -> str:
     blocks = content.build() if isinstance(content, Lazy) else content
-    return "".join(block["text"] for block in blocks if block["type"] == "text")
+    texts = [block["text"] for block in blocks if block["type"] == "text"]
+    return texts[0] if len(texts) == 1 else "".join(texts)

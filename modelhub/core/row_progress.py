@@ -47,20 +47,18 @@ class MapProgress:
         else:
             self.failed += 1
         for attempt in result.attempts:
-            if attempt["usage"] is not None:
-                self._count_usage(attempt["usage"])
+            usage = attempt["usage"]
+            if usage is not None:
+                self.input_tokens += usage["input_tokens"]
+                self.output_tokens += usage["output_tokens"]
+                self._unpriced.append(usage)
+        if len(self._unpriced) >= _MAX_UNPRICED:
+            self._sum_costs()
         now = self._clock.now()
         if now - self._samples[-1][0] >= _SAMPLE_SECONDS:
             self._samples.append((now, self.done))
             while now - self._samples[0][0] > _RATE_SECONDS and len(self._samples) > 2:
                 self._samples.popleft()
-
-    def _count_usage(self, usage: ChatUsage) -> None:
-        self.input_tokens += usage["input_tokens"]
-        self.output_tokens += usage["output_tokens"]
-        self._unpriced.append(usage)
-        if len(self._unpriced) >= _MAX_UNPRICED:
-            self._sum_costs()
 
     def _sum_costs(self) -> None:
         # Not with each row: the first cost of all may have to load the table of prices.

@@ -117,7 +117,7 @@ class RowPrompts:
     def _read_row(self, row: Any) -> Messages:
         if isinstance(row, str):
             return row
-        if isinstance(row, Mapping):
+        if type(row) is dict or isinstance(row, Mapping):  # a dict is told at once, an abstract class is asked
             return _read_mapping(row)
         if isinstance(row, Sequence) and not isinstance(row, bytes):
             return row
@@ -126,15 +126,16 @@ class RowPrompts:
 
 def _read_mapping(row: Mapping[str, Any]) -> Messages:
     """Return what a row with columns asks when there is no template."""
-    if row.get("messages") is not None:
-        messages = row["messages"]
+    messages = row.get("messages")
+    if messages is not None:
         if not isinstance(messages, Sequence) or isinstance(messages, bytes):
             raise InvalidRequest("`messages` of the row must be a list of messages")
         return messages
-    if row.get("prompt") is not None:
-        if not isinstance(row["prompt"], str):
+    prompt = row.get("prompt")
+    if prompt is not None:
+        if not isinstance(prompt, str):
             raise InvalidRequest("`prompt` of the row must be text")
-        return row["prompt"]
+        return prompt
     if "role" in row:
         return [row]
     raise InvalidRequest(

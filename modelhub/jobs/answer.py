@@ -10,15 +10,19 @@ from typing import Any
 from modelhub.core.errors import CallError
 from modelhub.core.response import Attempt
 from modelhub.core.row_result import RowResult
+from modelhub.jobs.json_text import dump_json
 
 __all__ = ["Answer", "format_error", "make_answer"]
+
+
+_NOTHING = Decimal(0)
 
 
 @dataclass(slots=True)
 class Answer:
     """The answer of a row, or its failure: `columns` of the output; `cost` in US dollars, None if it is not known.
 
-    `is_new` tells of an answer from the journal that it was given in this run.
+    `is_new` tells of an answer from the journal that it was given in this run; `json` are its columns as JSON.
     """
 
     columns: dict[str, Any]
@@ -26,6 +30,11 @@ class Answer:
     cost: Decimal | None
     output_tokens: int = 0
     is_new: bool = False
+    json: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not self.json:
+            self.json = dump_json(self.columns)  # once, for the journal and the output
 
 
 def make_answer(result: RowResult[Any], *, has_output: bool) -> Answer:
@@ -52,12 +61,13 @@ def format_error(error: CallError) -> str:
 def _sum_attempts(attempts: Sequence[Attempt]) -> tuple[int, int, Decimal | None]:
     """Return the input tokens, the output tokens and the cost of *attempts*; a cost is None if one is not known."""
     input_tokens = output_tokens = 0
-    cost: Decimal | None = Decimal(0)
+    cost: Decimal | None = _NOTHING
     for attempt in attempts:
         usage = attempt["usage"]
         if usage is not None:
             input_tokens += usage["input_tokens"]
             output_tokens += usage["output_tokens"]
-            price = usage.cost
-            cost = None if cost is None or price is None else cost + price
+            if cost is not None:
+                price = usage.cost
+                cost = None if price is None else cost + price
     return input_tokens, output_tokens, cost

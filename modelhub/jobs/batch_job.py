@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -28,7 +28,7 @@ from modelhub.jobs.files import find_format, make_writer
 from modelhub.jobs.journal import Journal
 from modelhub.jobs.plan import CHUNK_ROWS, JobOptions, JobRow, JobRows
 from modelhub.jobs.row_order import OrderedWriter
-from modelhub.jobs.rows import InputRow, RowWriter, merge_columns
+from modelhub.jobs.rows import InputRow, RowWriter
 from modelhub.jobs.vendor_batch.interface import PRICE_FACTOR
 from modelhub.jobs.vendor_batch.phase import BatchPhase, BatchProgress
 
@@ -243,24 +243,19 @@ class BatchJob:
                 self._budget.settle(job_row.reserved, answer.cost)
             if isinstance(result.error, BudgetExceeded):  # not the row's fault: it is asked when there is money again
                 self.progress.stop_reason = str(result.error)
-                self._end_waiting(job_row)
+                self._repeated -= len(self._waiting.pop(job_row.key).repeated or ())
                 self.stop()
                 continue
             answers.append((job_row, answer))
         self.journal.add([(job_row.key, answer) for job_row, answer in answers], replace=self._options.retry_failed)
         for job_row, answer in answers:
             self._finish(job_row.row, answer)
-            for row in self._end_waiting(job_row):
-                self._finish_repeated(row, answer)
+            if repeated := self._waiting.pop(job_row.key).repeated:
+                self._repeated -= len(repeated)
+                for row in repeated:
+                    self._finish_repeated(row, answer)
         self._row_done.set()
         self._writer.flush()
-
-    def _end_waiting(self, job_row: JobRow) -> Sequence[InputRow]:
-        """Forget that *job_row* is under way, and return the rows that are like it."""
-        del self._waiting[job_row.key]
-        repeated = job_row.repeated or ()
-        self._repeated -= len(repeated)
-        return repeated
 
     def _finish_known(self, job_row: JobRow, answer: Answer) -> None:
         if not job_row.key:
@@ -280,7 +275,7 @@ class BatchJob:
             self._count_failure(row, answer.columns["error"])
         else:
             self.progress.answered += 1
-        self._writer.write(merge_columns(row, answer.columns))
+        self._writer.write(row, answer)
 
     def _count_failure(self, row: InputRow, error: str) -> None:
         self.progress.failed += 1

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest
+from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.json_text import dump_json, parse_json
-from modelhub.jobs.rows import InputRow, RowReader, RowWriter
+from modelhub.jobs.rows import InputRow, RowReader, RowWriter, merge_columns, rename_columns
 
 __all__ = ["FORMATS", "find_format", "make_writer", "open_reader"]
 
@@ -130,9 +131,11 @@ class JsonlWriter:
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Write *row*; dates and the like as text."""
-        self._file.write(dump_json(row) + b"\n")
+    def write(self, row: InputRow, answer: Answer) -> None:
+        """Write *row* with its *answer*, whose JSON is there already; dates and the like as text."""
+        columns = dump_json(rename_columns(row.columns))[:-1]
+        comma = b"," if len(columns) > 1 else b""
+        self._file.write(b'%s%s"row":%d,%s\n' % (columns, comma, row.number, answer.json[1:]))
 
     def flush(self) -> None:
         """Pass all lines to the operating system."""
@@ -196,9 +199,14 @@ class CsvWriter:
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._writer.writerow(self._columns)
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Write *row*; what is missing or None is empty."""
-        self._writer.writerow([_as_field(row.get(name)) for name in self._columns])
+    def write(self, row: InputRow, answer: Answer) -> None:
+        """Write *row* with its *answer*; what is missing or None is empty."""
+        columns = merge_columns(row, answer)
+        values = [columns.get(name) for name in self._columns]
+        for place, value in enumerate(values):
+            if type(value) is dict or type(value) is list:
+                values[place] = dump_json(value).decode()
+        self._writer.writerow(values)
 
     def flush(self) -> None:
         """Pass all lines to the operating system."""
@@ -207,9 +215,3 @@ class CsvWriter:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _as_field(value: Any) -> Any:
-    if isinstance(value, Mapping | list):
-        return dump_json(value).decode()
-    return value

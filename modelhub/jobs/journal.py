@@ -94,6 +94,29 @@ def find_journal(output: Path) -> Path:
     return output.with_name(f"{output.name}.journal")
 
 
+class _KeyFilter:
+    """Tells which keys cannot be in the index, so that new rows need not be looked up: a bit for each hash of keys."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray(8 * 1024 * 1024)
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        """Add *keys*, which are hashes."""
+        bits = self._bits
+        for key in keys:
+            number = int.from_bytes(key[:4], "little") & 0x3FFFFFF
+            bits[number >> 3] |= 1 << (number & 7)
+
+    def select(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Return those of *keys* that may be in the index."""
+        bits, selected = self._bits, []
+        for key in keys:
+            number = int.from_bytes(key[:4], "little") & 0x3FFFFFF
+            if bits[number >> 3] >> (number & 7) & 1:
+                selected.append(key)
+        return selected
+
+
 class Journal:
     """The answers of a job. It belongs to one process at a time.
 
@@ -105,6 +128,7 @@ class Journal:
         path.touch(mode=0o600)  # answers are as confidential as prompts
         self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
         self._unindexed: dict[bytes, int] = {}  # the ids of the answers whose keys are not in the index, by their keys
+        self._filter = _KeyFilter()
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -129,6 +153,7 @@ class Journal:
             raise sqlite3.DatabaseError(f"it is of version {version}, and this modelhub writes version {_VERSION}")
         execute("COMMIT")
         self._index_answers()
+        self._filter.add(key for (key,) in execute("SELECT key FROM answer_keys"))
         (self._last_row,) = execute("SELECT COALESCE(MAX(id), 0) FROM answers").fetchone()
         self._next_id = self._last_row + 1
 
@@ -147,10 +172,9 @@ class Journal:
         return None if id_ is None else self._load([id_])[key]
 
     def _find_ids(self, keys: Iterable[bytes]) -> list[int]:
-        unindexed = self._unindexed
-        wanted = dict.fromkeys(keys)
-        ids = [unindexed[key] for key in wanted if key in unindexed] if unindexed else []
-        if indexed := [key for key in wanted if key not in unindexed]:
+        unindexed, wanted = self._unindexed, dict.fromkeys(keys)
+        ids = [unindexed[key] for key in wanted if key in unindexed]
+        if indexed := self._filter.select(key for key in wanted if key not in unindexed):
             query = f"SELECT answer FROM answer_keys WHERE key IN ({_make_marks(indexed)})"  # noqa: S608
             ids += (id_ for (id_,) in self._database.execute(query, indexed))
         return ids
@@ -165,6 +189,7 @@ class Journal:
         with self._write():
             self._database.execute(_INDEX_ANSWERS)
             self._database.execute("UPDATE indexed SET answer = (SELECT COALESCE(MAX(id), 0) FROM answers)")
+        self._filter.add(self._unindexed)
         self._unindexed.clear()
 
     def add(self, answers: Sequence[tuple[bytes, Answer]], *, replace: bool = False, of_batch: bool = False) -> None:
@@ -178,7 +203,7 @@ class Journal:
                 id_,
                 key,
                 answer.has_failed,
-                dump_json(answer.columns).decode(),
+                answer.json.decode(),
                 None if answer.cost is None else str(answer.cost),
                 answer.output_tokens,
             )
@@ -276,5 +301,5 @@ def _make_marks(values: Sequence[Any]) -> str:
 
 
 def _load_answer(failed: int, columns: str, cost: str | None, output_tokens: int, is_new: int) -> Answer:
-    loaded: dict[str, Any] = parse_json(columns)
-    return Answer(loaded, bool(failed), None if cost is None else Decimal(cost), output_tokens, bool(is_new))
+    price = None if cost is None else Decimal(cost)
+    return Answer(parse_json(columns), bool(failed), price, output_tokens, bool(is_new), columns.encode())

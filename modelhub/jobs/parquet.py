@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.json_text import dump_json
-from modelhub.jobs.rows import InputRow
+from modelhub.jobs.rows import InputRow, merge_columns
 from modelhub.version import install_command
 
 __all__ = ["ParquetReader", "ParquetWriter"]
@@ -81,10 +82,13 @@ class ParquetWriter:
         self._file = pyarrow.parquet.ParquetWriter(path, self._schema)
         self._rows: list[Mapping[str, Any]] = []
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Write *row*; what is missing is null."""
-        changed = {name: dump_json(row[name]).decode() for name in self._json_columns if row.get(name) is not None}
-        self._rows.append({**row, **changed} if changed else row)
+    def write(self, row: InputRow, answer: Answer) -> None:
+        """Write *row* with its *answer*; what is missing is null."""
+        columns = merge_columns(row, answer)
+        for name in self._json_columns:
+            if columns.get(name) is not None:
+                columns[name] = dump_json(columns[name]).decode()
+        self._rows.append(columns)
         if len(self._rows) >= _WRITE_ROWS:
             self._write_group()
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from modelhub.jobs.rows import RowWriter
+from modelhub.jobs.answer import Answer
+from modelhub.jobs.rows import InputRow, RowWriter
 
 __all__ = ["MAX_EARLY_ROWS", "OrderedWriter"]
 
@@ -14,7 +12,7 @@ MAX_EARLY_ROWS = 1024
 
 
 class OrderedWriter:
-    """Passes rows on to *writer* in the order of their numbers, the column `row`; those that come early have to wait.
+    """Passes rows on to *writer* in the order of their numbers; those that come early have to wait.
 
     If too many of them wait, which is bad for memory, it gives up: no further row is written, and `is_complete` stays
     False. The rows must then be written from the journal.
@@ -22,7 +20,7 @@ class OrderedWriter:
 
     def __init__(self, writer: RowWriter) -> None:
         self._writer = writer
-        self._early: dict[int, Mapping[str, Any]] = {}
+        self._early: dict[int, tuple[InputRow, Answer]] = {}
         self._next_number = 1
         self._has_given_up = False
 
@@ -31,21 +29,17 @@ class OrderedWriter:
         """Whether all rows so far were written."""
         return not self._early and not self._has_given_up
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: InputRow, answer: Answer) -> None:
         """Write *row*, and those that waited for it; or keep it until it is its turn."""
         if self._has_given_up:
             return
-        if row["row"] != self._next_number:
-            self._early[row["row"]] = row
-            if len(self._early) > MAX_EARLY_ROWS:
-                self._early.clear()
-                self._has_given_up = True
-            return
-        self._writer.write(row)
-        self._next_number += 1
+        self._early[row.number] = (row, answer)
         while (waiting := self._early.pop(self._next_number, None)) is not None:
-            self._writer.write(waiting)
+            self._writer.write(*waiting)
             self._next_number += 1
+        if len(self._early) > MAX_EARLY_ROWS:
+            self._early.clear()
+            self._has_given_up = True
 
     def flush(self) -> None:
         """Pass what was written to the operating system."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelhub.core.errors import InvalidRequest
+from modelhub.jobs.answer import Answer
 
-__all__ = ["ANSWER_COLUMNS", "InputRow", "RowReader", "RowWriter", "merge_columns", "name_columns"]
+__all__ = ["ANSWER_COLUMNS", "InputRow", "RowReader", "RowWriter", "merge_columns", "name_columns", "rename_columns"]
 
 ANSWER_COLUMNS = {
     "row": "int",
@@ -65,8 +66,8 @@ class RowReader(Protocol):
 class RowWriter(Protocol):
     """Writes a file row by row."""
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Write *row*: values by column, some of which may be missing."""
+    def write(self, row: InputRow, answer: Answer) -> None:
+        """Write *row* with its *answer*."""
         ...
 
     def flush(self) -> None:
@@ -84,15 +85,16 @@ def name_columns(columns: Mapping[str, Any], has_output: bool) -> dict[str, Any]
     return {_rename(name): kind for name, kind in columns.items()} | added
 
 
-def merge_columns(row: InputRow, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the output: the columns of the input, and those of *answer*.
+def merge_columns(row: InputRow, answer: Answer) -> dict[str, Any]:
+    """Return a row of the output: the columns of the input, and those of *answer*."""
+    return {**rename_columns(row.columns), "row": row.number, **answer.columns}
 
-    A column of the input that has the name of one of ours is called `input_...`.
-    """
-    columns = row.columns
-    if not ANSWER_COLUMNS.keys().isdisjoint(columns):
-        columns = {_rename(name): value for name, value in columns.items()}
-    return {**columns, "row": row.number, **answer}
+
+def rename_columns(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return *columns* of the input; one that has the name of one of ours is called `input_...`."""
+    if ANSWER_COLUMNS.keys().isdisjoint(columns):
+        return columns
+    return {_rename(name): value for name, value in columns.items()}
 
 
 def _rename(name: str) -> str:
