@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PRELOADED = (
-    *("modelhub.cli.application", "modelhub.cli.chat.conversation", "modelhub.cli.explained"),
-    *("modelhub.hub", "modelhub.jobs.open_job", "modelhub.providers.scripted", "rich.progress"),
+    *("modelhub.cli.chat.conversation", "modelhub.cli.chat.session", "modelhub.cli.explained"),
+    *("modelhub.cli.model_status", "modelhub.jobs.open_job", "modelhub.providers.scripted", "rich.progress"),
 )
 STREAMS = ("stdin", "stdout", "stderr")
 
@@ -119,8 +119,15 @@ class CommandForker:
 
 def _serve(requests: socket.socket) -> None:
     """Fork for each request, and return in the copy that is to be the command."""
+    from typer.testing import CliRunner
+
+    from modelhub.cli.application import app
+    from modelhub.config.load import load_text
+
     for name in PRELOADED:
         __import__(name)
+    CliRunner().invoke(app, ["list", "--help"])  # what these two make is kept for the next time
+    load_text("version: 1\nmodels: {m: {provider: scripted}}", environ={})
     gc.collect()
     gc.freeze()
     lines = requests.makefile("r", encoding="utf-8")
@@ -138,14 +145,14 @@ def _serve(requests: socket.socket) -> None:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _supervise(requests, *descriptors)
+    _supervise(requests, request["env"].get("PYTHONIOENCODING", "utf-8"), *descriptors)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = ["modelhub", *request["argv"]]
 
 
-def _supervise(requests: socket.socket, status: int, *streams: int) -> None:
+def _supervise(requests: socket.socket, encoding: str, status: int, *streams: int) -> None:
     """Fork once more, and return in the child, with its streams; the parent waits for it and reports its status."""
     pid = os.fork()
     if pid:
@@ -161,7 +168,7 @@ def _supervise(requests: socket.socket, status: int, *streams: int) -> None:
         os.close(descriptor)
         mode = "w" if number else "r"
         buffering = 1 if os.isatty(number) else -1
-        stream = os.fdopen(number, mode, buffering, encoding="utf-8", closefd=False)
+        stream = os.fdopen(number, mode, buffering, encoding=encoding, closefd=False)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 

@@ -134,7 +134,7 @@ def test_the_lines_of_a_loop_are_left_to_it(spawn, tmp_path):
 
 def test_a_poor_encoding_loses_signs_not_the_answer(spawn):
     """A terminal without UTF-8 gets question marks."""
-    _, stderr, status = finished(spawn("chat", "offline", "hi", env={"PYTHONIOENCODING": "ascii"}, fresh=True))
+    _, stderr, status = finished(spawn("chat", "offline", "hi", env={"PYTHONIOENCODING": "ascii"}))
     assert status == Exit.OK
     assert "scripted via offline ? 0." in stderr
 

@@ -240,12 +240,11 @@ def test_every_fault_is_what_the_provider_makes_of_it(name, stream):
 
 
 @EACH
-@BOTH
 @pytest.mark.parametrize(("form", "least"), [("seconds", 37), ("ms", 37), ("date", 35)])
-def test_how_long_to_wait_is_said_in_every_form(kind, stream, form, least):
+def test_how_long_to_wait_is_said_in_every_form(kind, form, least):
     """Seconds, milliseconds, or a date; some SDKs also look for `x-should-retry`, which here changes nothing."""
     fault = faults.status(429, retry_after=37, form=form, should_retry=True)
-    found, log = run_virtual(asked(kind, stream, fault))
+    found, log = run_virtual(asked(kind, form == "ms", fault))
     assert type(found) is RateLimited
     assert least <= found.retry_after <= 37
     assert len(log) == 1
@@ -423,10 +422,9 @@ def test_reset_begins_anew():
 
 
 @EACH
-@BOTH
-def test_no_secret_is_recorded(kind, stream):
+def test_no_secret_is_recorded(kind):
     """The log has the request, and nothing that authorizes."""
-    _, [request] = run_virtual(asked(kind, stream, faults.healthy()))
+    _, [request] = run_virtual(asked(kind, False, faults.healthy()))
     assert KEY not in repr(request) + str(request.headers) + str(request.body) + request.path
     assert "***" in request.headers.values()
     assert "say the numbers" in json.dumps(request.body)
