@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+import typer
 
 __all__ = ["complete_names"]
 
 
-def complete_names(ctx: click.Context, incomplete: str) -> list[tuple[str, str]]:
+def complete_names(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the names that begin with *incomplete*, each with what it is; none without a file that can be read."""
     import yaml
 

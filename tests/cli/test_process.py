@@ -140,11 +140,11 @@ def test_a_poor_encoding_loses_signs_not_the_answer(spawn):
 
 
 def test_help_loads_no_sdk_and_nothing_heavy():
-    """Help is quick: it imports neither an SDK nor pydantic nor rich."""
+    """Help is quick: it imports neither an SDK nor pydantic, rich or asyncio."""
     code = (
         "import sys\nfrom modelhub.cli.application import app\n"
         "try: app(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'openai', 'anthropic', 'dashscope', 'ollama', 'google.genai', 'pydantic', 'rich', 'httpx'}\n"
+        "heavy = {'openai', 'anthropic', 'dashscope', 'ollama', 'google.genai', 'pydantic', 'rich', 'httpx', 'asyncio'}\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +104,8 @@ def batch(
 
 def _run(command: _BatchCommand, dry_run: bool) -> None:
     """Run *command*, or say what it would do; exit with a status if that is not 0."""
+    import asyncio
+
     status = asyncio.run(command.plan() if dry_run else command.run())
     if status:
         raise typer.Exit(status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,6 +81,8 @@ def chat(
       modelhub chat primary "What does it cost?" --image bill.png --schema app:Invoice
       modelhub chat primary
     """
+    import asyncio
+
     from modelhub.cli.chat.session import AnswerStyle, ChatSession
 
     is_live = stream if stream is not None else sys.stdout.isatty()
