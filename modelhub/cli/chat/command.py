@@ -81,8 +81,6 @@ def chat(
       modelhub chat primary "What does it cost?" --image bill.png --schema app:Invoice
       modelhub chat primary
     """
-    import asyncio
-
     from modelhub.cli.chat.session import AnswerStyle, ChatSession
 
     is_live = stream if stream is not None else sys.stdout.isatty()
@@ -95,7 +93,7 @@ def chat(
             _converse(session, file, system, image or [])
         else:
             session.messages = _make_messages(prompt, system, image or [])
-            asyncio.run(_send(session, file))
+            _send(session, file)
 
 
 def _is_interactive() -> bool:
@@ -134,9 +132,14 @@ def _make_messages(prompt: str | None, system: str | None, images: list[Path]) -
     return [*make_system_message(system), make_message(read_question(prompt), images)]
 
 
-async def _send(session: ChatSession, file: Path | None) -> None:
-    async with session.open_hub(file) as hub:
-        await session.answer(hub)
+def _send(session: ChatSession, file: Path | None) -> None:
+    import asyncio
+
+    async def send() -> None:
+        async with session.open_hub(file) as hub:
+            await session.answer(hub)
+
+    asyncio.run(send())
 
 
 def _converse(session: ChatSession, file: Path | None, system: str | None, images: list[Path]) -> None:
