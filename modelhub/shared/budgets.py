@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelhub.accounting.budget_store import AccountState, BudgetClaim, BudgetStoreDownError
 from modelhub.middleware.limit.loop_timer import on_loop
 from modelhub.shared.connection import StoreUnavailableError
-from modelhub.shared.scripts import load_script
+from modelhub.shared.script_loader import load_script
 
 if TYPE_CHECKING:
     from modelhub.shared.protocols import LinkView, StoreView

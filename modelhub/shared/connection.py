@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from modelhub.shared.options import SharedOptions
-    from modelhub.shared.scripts import Script
+    from modelhub.shared.script_loader import Script
 
 __all__ = ["StoreConnection", "StoreUnavailableError", "describe_address"]
 

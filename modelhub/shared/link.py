@@ -10,7 +10,7 @@ from modelhub.shared.budgets import BudgetClient
 from modelhub.shared.connection import StoreConnection, StoreUnavailableError
 from modelhub.shared.cooldowns import CooldownClient
 from modelhub.shared.pool_client import PoolClient
-from modelhub.shared.scripts import load_script
+from modelhub.shared.script_loader import load_script
 
 if TYPE_CHECKING:
     from modelhub.shared.protocols import PoolView, StoreView

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelhub.middleware.limit.permit import State
 from modelhub.shared.connection import StoreUnavailableError
-from modelhub.shared.scripts import load_script
+from modelhub.shared.script_loader import load_script
 
 if TYPE_CHECKING:
     from modelhub.core.errors import LimitRejected

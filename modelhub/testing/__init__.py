@@ -7,7 +7,7 @@
 
 from modelhub._deprecated import forward_names
 from modelhub.testing import faults
-from modelhub.testing.drills import FAULTS, Drill
+from modelhub.testing.drill_faults import FAULTS, Drill
 from modelhub.testing.faults import Fault
 from modelhub.testing.reroute import reroute_config
 from modelhub.testing.server import FaultServer, Recorded

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from modelhub.core.call_options import Tags
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.process import register_at_fork
-from modelhub.middleware.chain.picking import compute_arrival, draw_two, hash_to_uniform
+from modelhub.middleware.chain.weighted_draw import compute_arrival, draw_two, hash_to_uniform
 
 __all__ = ["Arm", "ArmState", "Arms", "Pick", "find_gates"]
 

@@ -16,8 +16,8 @@ from modelhub.core.events import ArmEjected, ArmRestored, FellBack
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply, add_done_callback
 from modelhub.middleware.chain.arms import Arms
+from modelhub.middleware.chain.fallback import CalledChain, CallRun
 from modelhub.middleware.chain.places import ArmPlace
-from modelhub.middleware.chain.run import CalledChain, CallRun
 
 __all__ = ["ArmsRun"]
 

@@ -23,10 +23,10 @@ from modelhub.messages.conversation import refuse_stored_conversation
 from modelhub.middleware.chain.arms import Arms, find_gates
 from modelhub.middleware.chain.arms_run import ArmsRun
 from modelhub.middleware.chain.call_keys import check_call_keys
+from modelhub.middleware.chain.fallback import CallRun
 from modelhub.middleware.chain.options import FAILURES, ChainOptions, StickyOptions
 from modelhub.middleware.chain.places import Places
 from modelhub.middleware.chain.restarting import RestartingSnapshots
-from modelhub.middleware.chain.run import CallRun
 from modelhub.middleware.chain.sticky import FavouriteModels
 from modelhub.middleware.chain.tagged import Tagged
 

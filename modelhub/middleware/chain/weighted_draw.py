@@ -1,4 +1,4 @@
-"""Pick by weights: at random, or by a hash that is the same in every process.
+"""Draw by weights: at random, or by a hash that is the same in every process.
 
 Each candidate gets an arrival time, exponentially distributed with its weight as the rate. Whoever arrives first is
 picked, with a probability that is its share of the weights, and the others follow in the same way. If the times come
