@@ -29,7 +29,7 @@ def _warn_single_vendor(plan: Plan) -> Iterator[str]:
     vendor_members = [member for member in plan.configured if not member.scripted]
     if not plan.configured:
         instructions = list(dict.fromkeys(member.missing for member in plan.models if member.missing))
-        yield f"nothing is configured: every call fails until you {join_names(instructions, 'or')}"
+        yield f"nothing is configured, so every call fails: {'; '.join(instructions)}"
         return
     if not vendor_members:
         if len(plan.configured) < len(plan.models):

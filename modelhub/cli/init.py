@@ -81,7 +81,7 @@ _TAIL = """\
 chains:
   primary:
     models: [{names}]{room}# in the order in which they are tried
-    deadline: 2m                # for the whole call: all attempts and waits
+    deadline: {deadline:<18}# for the whole call: all attempts and waits, with time for each model
 
 # Record every call, and limit what is spent:
 # usage: {{ledger: usage.db}}
@@ -115,7 +115,8 @@ def init(path: Target = Path("models.yaml"), force: Force = False) -> None:
 def _make_text(starters: list[Starter], environ: Mapping[str, str]) -> str:
     models = "".join(f"  {starter.name}:\n{_make_entry(starter, environ)}\n" for starter in starters)
     names = ", ".join([*(starter.name for starter in starters), "offline"])
-    return _HEAD + models + _TAIL.format(names=names, room=" " * max(2, 18 - len(names)))
+    deadline = f"{len(starters) + 1}m"  # an attempt takes a minute at most
+    return _HEAD + models + _TAIL.format(names=names, room=" " * max(2, 18 - len(names)), deadline=deadline)
 
 
 def _make_entry(starter: Starter, environ: Mapping[str, str]) -> str:

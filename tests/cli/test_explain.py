@@ -264,7 +264,7 @@ chains:
                 "script always answers: gpt after it is never called",
             ],
         ),
-        ("nothing", ["nothing is configured: every call fails until you set NO_SUCH_KEY"]),
+        ("nothing", ["nothing is configured, so every call fails: set NO_SUCH_KEY"]),
         ("scripts", ["no vendor is configured: only scripted models are called"]),
         (
             "hurried",
