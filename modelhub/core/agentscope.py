@@ -8,26 +8,40 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelhub.core.stream import Reply
 
 __all__ = ["AgentScopeAttributes", "answer_agentscope", "is_for_agentscope"]
 
-_ATTRIBUTES: Final = frozenset({"context_size", "count_tokens", "formatter", "generate_structured_output", "model"})
+
+class _AgentAttribute:
+    """An attribute that an agent reads of a model, which has it only where AgentScope 2 is imported.
+
+    A descriptor for each, because a `__getattr__` would slow down every attribute of every model.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, model: Any, owner: type) -> Any:
+        if model is None or _get_message_class() is None:
+            raise AttributeError(
+                f"{owner.__name__!r} object has no attribute {self._name!r}", name=self._name, obj=model
+            )
+        return getattr(_make_agent_model(model, model.streams), self._name)
 
 
 class AgentScopeAttributes:
     """Gives a model the attributes that an agent reads; there are none where AgentScope 2 is not imported."""
 
     if not TYPE_CHECKING:  # a type checker still finds misspelt attributes
-
-        def __getattr__(self, name: str) -> Any:
-            """Return the attribute *name* of the model as AgentScope's. Raises AttributeError."""
-            if name in _ATTRIBUTES and _get_message_class() is not None:
-                return getattr(_make_agent_model(self, self.streams), name)
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        context_size = _AgentAttribute()
+        count_tokens = _AgentAttribute()
+        formatter = _AgentAttribute()
+        generate_structured_output = _AgentAttribute()
+        model = _AgentAttribute()
 
 
 def is_for_agentscope(messages: Any) -> bool:

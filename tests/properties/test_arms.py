@@ -89,7 +89,7 @@ def test_a_canary_of_five_percent_has_four_to_six_percent_of_the_users():
     """Of 20,000 users; and those who had the canary at 5 % have it at 10 % too."""
     canary = make_arms({"stable": 95, "canary": 5}, by="user")
     wider = make_arms({"stable": 90, "canary": 10}, by="user")
-    users = [f"user-{number}" for number in range(20_000)]
+    users = [f"user-{number}" for number in range(100_000 if LONG else 20_000)]
     chosen = {user for user in users if first_of(canary, user) == "canary"}
     assert 800 <= len(chosen) <= 1_200
     assert all(first_of(wider, user) == "canary" for user in chosen)

@@ -51,7 +51,7 @@ _MAX_CHARACTERS = 40
 
 def record_rate_limits(context: CallContext, headers: Any) -> None:
     """Put what the *headers* of an answer say is left of the vendor's limits on the attempt under way."""
-    if (limits := parse_rate_limit_headers(headers, context.services.clock.wall())) is not None:
+    if headers is not None and (limits := parse_rate_limit_headers(headers, context.services.clock.wall())) is not None:
         context.attempts[-1]["rate_limits"] = limits
 
 
