@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelhub.cli.waiting import show_waiting
+
 if TYPE_CHECKING:
     from modelhub.accounting.usage_totals import UsageTotals
     from modelhub.config.load import Loaded
@@ -31,7 +33,8 @@ def read_cache_totals(loaded: Loaded, name: str) -> dict[str, UsageTotals]:
 
     since = datetime.now(UTC) - timedelta(days=CACHE_DAYS)
     try:
-        totals = query_report(location, since, "model", only={"chain": name})
+        with show_waiting(f"reading {location}"):
+            totals = query_report(location, since, "model", only={"chain": name})
     except LedgerError:
         return {}
     return {model: total for model, total in totals.items() if model and total.input_tokens}

@@ -13,6 +13,7 @@ from modelhub.cli.exit import Exit
 from modelhub.cli.options import AsJson, ConfigFile, Profile
 from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines
 from modelhub.cli.report import format_config_error, make_problem_dicts, report_errors
+from modelhub.cli.waiting import show_waiting
 from modelhub.core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _find_warnings(loaded: Loaded, entries: list[Entry]) -> list[str]:
     return [f"chain `{plan.name}`: {warning}" for plan in plans for warning in warn_long_timeout(plan)]
 
 
+@show_waiting("checking the file, its secrets and the clients")
 def _load(file: ConfigFile, profile: str | None) -> tuple[Loaded, list[Entry]]:
     from modelhub.cli.model_status import find_missing, list_entries
     from modelhub.config.load import load_file

@@ -14,6 +14,7 @@ import typer
 from modelhub.cli.exit import Exit
 from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage
+from modelhub.cli.waiting import show_waiting
 
 if TYPE_CHECKING:
     from modelhub.accounting.location import LedgerLocation
@@ -83,11 +84,12 @@ def check_exists(ledger: LedgerLocation) -> bool:
 
 @contextmanager
 def report_unreadable(ledger: LedgerLocation) -> Iterator[None]:
-    """Print that *ledger* cannot be read, if that is so, and exit."""
+    """Show that *ledger* is being read, if that takes long; print that it cannot be read, if that is so, and exit."""
     from modelhub.accounting.location import LedgerError
 
     try:
-        yield
+        with show_waiting(f"reading {ledger}"):
+            yield
     except LedgerError as error:
         print_lines(make_line(("error", "bold red"), f": {ledger} cannot be read: {error}"), err=True)
         raise typer.Exit(Exit.FAILED) from None

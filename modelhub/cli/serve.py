@@ -14,6 +14,7 @@ from modelhub.cli.exit import Exit
 from modelhub.cli.options import ConfigFile, Profile
 from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
+from modelhub.cli.waiting import load_hub
 from modelhub.version import install_command
 
 if TYPE_CHECKING:
@@ -67,10 +68,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _make_app(file: ConfigFile, profile: str | None, *, is_loopback: bool, watch: bool) -> OpenAIApp:
-    from modelhub.hub import Hub
     from modelhub.integrations.asgi import OpenAIApp
 
-    hub = Hub.from_yaml(file, profile=profile, watch=watch)
+    hub = load_hub(file, profile, watch=watch)
     app = OpenAIApp(hub)
     # A page of another site, whose name its owner has pointed at this machine, could call the models in a browser.
     return OpenAIApp(hub, hosts=LOOPBACK_NAMES) if app.is_open and is_loopback else app

@@ -19,7 +19,7 @@ ESCAPE = b"\x1b"
 
 
 def on_a_terminal(spawn, *arguments, **env):
-    """What a command prints on a terminal, and its exit status."""
+    """What stays on a terminal of what a command prints, and its exit status."""
     leader, follower = pty.openpty()
     process = spawn(*arguments, env={"TERM": "xterm-256color", **env}, stdout=follower, stderr=follower)
     os.close(follower)
@@ -33,7 +33,8 @@ def on_a_terminal(spawn, *arguments, **env):
             break
         printed += piece
     os.close(leader)
-    return printed.replace(b"\r\n", b"\n"), process.wait()
+    # A slow machine is waited for in a line, which is overwritten.
+    return re.sub(rb"[^\n]*\r(?!\n)", b"", printed).replace(b"\r\n", b"\n"), process.wait()
 
 
 def finished(process):

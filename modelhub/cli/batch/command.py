@@ -24,6 +24,7 @@ from modelhub.cli.options import (
     read_schema,
 )
 from modelhub.cli.report import fail_usage, print_simple_error, report_errors
+from modelhub.cli.waiting import load_hub, show_waiting
 
 if TYPE_CHECKING:
     from modelhub.jobs.batch_job import JobProgress
@@ -160,19 +161,19 @@ class _BatchCommand:
     async def plan(self) -> Exit:
         """Print what the job would do, and what it may cost."""
         from modelhub.cli.batch.summary import print_plan
-        from modelhub.hub import Hub
         from modelhub.jobs.dry_run import plan_run
         from modelhub.jobs.journal import Journal, find_journal
         from modelhub.jobs.open_job import open_rows
         from modelhub.jobs.vendor_batch.batch_model import find_batch_entry
 
-        async with Hub.from_yaml(self.file, profile=self.profile) as hub:
+        async with load_hub(self.file, self.profile) as hub:
             rows = open_rows(hub, self.name, self.options)
             path = find_journal(self.options.output)
             journal = Journal(path) if path.exists() else None
             try:
                 in_batches = find_batch_entry(hub.loaded, self.name) is not None
-                run = plan_run(hub.get(self.name), self.options, rows, journal, in_batches=in_batches)
+                with show_waiting(f"reading {self.options.source}"):
+                    run = plan_run(hub.get(self.name), self.options, rows, journal, in_batches=in_batches)
             finally:
                 if journal is not None:
                     journal.close()
@@ -184,10 +185,9 @@ class _BatchCommand:
         from modelhub.cli.batch.interrupt import stop_on_interrupt
         from modelhub.cli.batch.progress import show_progress
         from modelhub.cli.batch.summary import print_summary
-        from modelhub.hub import Hub
         from modelhub.jobs.open_job import open_job
 
-        async with Hub.from_yaml(self.file, profile=self.profile) as hub:
+        async with load_hub(self.file, self.profile) as hub:
             with open_job(hub, self.name, self.options) as job:
                 with stop_on_interrupt(job) as interrupts, _collect_garbage_less_often():
                     async with show_progress(job.progress):

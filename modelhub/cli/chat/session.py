@@ -15,6 +15,7 @@ from modelhub.cli.chat.progress import Progress
 from modelhub.cli.chat.tools import ToolFunction
 from modelhub.cli.output import make_line, print_json, print_lines
 from modelhub.cli.screen import Screen
+from modelhub.cli.waiting import load_hub
 from modelhub.core.context import Services
 from modelhub.core.events import Event
 from modelhub.core.response import ChatResponse
@@ -56,7 +57,7 @@ class ChatSession:
     def open_hub(self, file: Path | None) -> Hub:
         """Return the hub of *file*, whose calls are followed here."""
         services = Services(observers=(LogObserver(), self._observe, self._progress))
-        return Hub.from_yaml(file, profile=self.profile, services=services)
+        return load_hub(file, self.profile, services=services)
 
     def _observe(self, event: Event) -> None:
         self.trace(event)

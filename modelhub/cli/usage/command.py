@@ -109,7 +109,7 @@ def _find_budgets(ledger: str | None, file: Path | None, profile: str | None) ->
 
     if ledger is not None and file is None:
         return {}
-    return load_file(find_config_file(file), profile=profile).config.budgets
+    return load_file(find_config_file(file), profile=profile, runs_commands=False).config.budgets
 
 
 def _query_totals(
