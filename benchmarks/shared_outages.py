@@ -66,11 +66,11 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Start it, empty."""
+        """Start the server without any data; it may not answer yet."""
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def stop(self) -> None:
-        """End it at once."""
+        """Kill the server, as a crash would."""
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
         self.process.wait()

@@ -112,7 +112,7 @@ class CommandForker:
         return ForkedCommand(int(self._requests.recv(16)), status, pipes)
 
     def close(self) -> None:
-        """End the process."""
+        """Close the socket, at which the process ends, and wait for that."""
         self._requests.close()
         self._process.wait()
 

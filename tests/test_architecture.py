@@ -237,9 +237,9 @@ def test_no_function_is_long():
 
 def test_no_sdk_is_imported_with_a_module():
     """SDKs are imported where they are used: a file that names one vendor does not load the others."""
-    found = [(name, target) for name, path in MODULES.items() for target in read_source(path).imported]
-    assert [(name, target) for name, target in found if target.partition(".")[0] in SDKS] == []
-    assert len(found) > len(MODULES)
+    imports = [(name, target) for name, path in MODULES.items() for target in read_source(path).imported]
+    assert [(name, target) for name, target in imports if target.partition(".")[0] in SDKS] == []
+    assert len(imports) > len(MODULES)
 
 
 def test_every_public_name_can_be_had():
@@ -365,9 +365,9 @@ FOREIGN_NAMES = {
 
 def test_no_test_reaches_into_a_private_name():
     """Tests use what others may use; private names of the package may change with no test to be changed."""
-    found = {str(path): read_test(path)[1] for path in (ROOT / "tests").rglob("*.py")}
-    assert len(found) > 100
-    assert {file: names for file, names in found.items() if names} == {}
+    private_names = {str(path): read_test(path)[1] for path in (ROOT / "tests").rglob("*.py")}
+    assert len(private_names) > 100
+    assert {file: names for file, names in private_names.items() if names} == {}
 
 
 def find_private(tree):

@@ -46,5 +46,5 @@ class OrderedWriter:
         self._writer.flush()
 
     def close(self) -> None:
-        """Finish the file."""
+        """Write what is left and close the file."""
         self._writer.close()

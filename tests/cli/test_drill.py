@@ -68,11 +68,11 @@ def drilled(drill):
 
     def invoke(*arguments, **options):
         result = drill(*arguments, "--json", **options)
-        found = json.loads(result.stdout)
-        rows = {(row["fault"], len(row["on"])): row for row in found["faults"]}
-        assert len(rows) == len(found["faults"])
-        assert result.exit_code == (Exit.OK if found["ok"] else Exit.FAILED)
-        return found, rows
+        report = json.loads(result.stdout)
+        rows = {(row["fault"], len(row["on"])): row for row in report["faults"]}
+        assert len(rows) == len(report["faults"])
+        assert result.exit_code == (Exit.OK if report["ok"] else Exit.FAILED)
+        return report, rows
 
     return invoke
 
@@ -100,13 +100,13 @@ def test_a_short_table(drill):
 
 def test_without_options_the_whole_list_and_then_the_outages(drilled):
     """Every fault on the first model, and what takes more than one down on those behind it too."""
-    found, rows = drilled("primary")
+    report, rows = drilled("primary")
     assert [key for key, depth in rows if depth == 1] == [key for key in FAULTS if key != "all_down"]
     assert [key for key, depth in rows if depth == 2] == ["overloaded", "silence"]
     assert rows["overloaded", 2]["by"] == rows["silence", 2]["by"] == "offline"
-    assert found["counts"] == {"ok": 33, "slow": 0, "lost": 0, "wrong": 0}
-    assert found["vendors"] == ["gpt", "claude"]
-    assert found["scripted"] == ["offline"]
+    assert report["counts"] == {"ok": 33, "slow": 0, "lost": 0, "wrong": 0}
+    assert report["vendors"] == ["gpt", "claude"]
+    assert report["scripted"] == ["offline"]
 
 
 def test_when_all_are_down_a_clean_error_is_all_one_can_have(drill):
@@ -146,14 +146,14 @@ def test_streams_are_asked_for_as_the_chain_does_and_for_faults_of_streams(drill
 
 def test_a_model_alone(drilled):
     """A model is drilled as a chain of one."""
-    found, rows = drilled("gpt", "--only=server_error", "--only=server_error_once", "--only=no_done")
+    report, rows = drilled("gpt", "--only=server_error", "--only=server_error_once", "--only=no_done")
     assert {key: row["got"] for (key, _), row in rows.items()} == {
         "server_error": "error",
         "server_error_once": "answer",
         "no_done": "answer",
     }
     assert rows["server_error", 1]["error"]["kind"] == "ServerError"
-    assert found["counts"]["ok"] == 3
+    assert report["counts"]["ok"] == 3
 
 
 def test_the_list(run):
@@ -161,8 +161,8 @@ def test_the_list(run):
     rows = run("drill", "--list").stdout.splitlines()
     assert [row.split()[0] for row in rows] == list(FAULTS)
     assert rows[0] == "rate_limit_once    429, Retry-After 2 s"
-    found = json.loads(run("drill", "--list", "--json").stdout)
-    assert found[0] == {"fault": "rate_limit_once", "title": FAULTS["rate_limit_once"].title} | {
+    listed = json.loads(run("drill", "--list", "--json").stdout)
+    assert listed[0] == {"fault": "rate_limit_once", "title": FAULTS["rate_limit_once"].title} | {
         "expects": "answer",
         "alone": "answer",
     }
@@ -194,10 +194,10 @@ CASES = [
 def test_a_verdict_names_the_setting_behind_it(drilled, name, fault, verdict, why, monkeypatch):
     """Late or lost is no fate: a line of the file has made it so."""
     monkeypatch.setitem(FAULTS, "reset", Drill("connection reset", FAULTS["reset_once"].script))
-    found, rows = drilled(name, "--only", fault)
+    report, rows = drilled(name, "--only", fault)
     row = rows[fault, 1]
     assert (row["verdict"], row["why"]) == (verdict, why)
-    assert found["counts"][verdict] == 1
+    assert report["counts"][verdict] == 1
 
 
 class Half(Fault):
@@ -375,8 +375,8 @@ def test_every_vendor_is_survived(drilled, vendor):
     names = (
         FAULTS if LONG else {"server_error_once", "overloaded", *list(FAULTS)[list(WIRES).index(vendor) :: len(WIRES)]}
     )
-    found, rows = drilled(f"after-{vendor}", *(f"--only={name}" for name in names), file=EACH)
-    assert found["counts"] == {"ok": len(rows), "slow": 0, "lost": 0, "wrong": 0}
+    report, rows = drilled(f"after-{vendor}", *(f"--only={name}" for name in names), file=EACH)
+    assert report["counts"] == {"ok": len(rows), "slow": 0, "lost": 0, "wrong": 0}
     assert {vendor, "offline"} <= {row["by"] for row in rows.values()} <= {vendor, "offline", None}
 
 
@@ -384,9 +384,9 @@ def test_the_projects_own_file(drilled):
     """`models.yaml` as it is shipped, without keys: whatever is lost is lost to its own deadline."""
     names = FAULTS if LONG else ("overloaded", "silence", "cut", "stall", "auth", "all_down")
     only = (f"--only={name}" for name in names)
-    found, rows = drilled("primary", "--stream", *only, file=(ROOT / "models.yaml").read_text())
-    assert found["vendors"] == ["gpt", "claude", "gemini", "qwen", "ollama", "local"]
-    assert found["counts"]["wrong"] == 0
+    report, rows = drilled("primary", "--stream", *only, file=(ROOT / "models.yaml").read_text())
+    assert report["vendors"] == ["gpt", "claude", "gemini", "qwen", "ollama", "local"]
+    assert report["counts"]["wrong"] == 0
     assert all(row["verdict"] in ("ok", "slow") for (_, depth), row in rows.items() if depth == 1)
     assert all(row["why"].startswith("deadline is ") for row in rows.values() if row["verdict"] == "lost")
 

@@ -32,9 +32,9 @@ def list_checks(folder):
 @pytest.mark.parametrize("folder", find_folders())
 async def test_every_provider_keeps_the_contract(folder):
     """The same question gives the same reply, the same snapshots and the same errors, whoever answers."""
-    found = await verdicts(list_checks(folder))
-    assert {name: why for name, why in found.items() if why is not None} == {}
-    assert len(found) > 20
+    results = await verdicts(list_checks(folder))
+    assert {name: why for name, why in results.items() if why is not None} == {}
+    assert len(results) > 20
 
 
 # -- the contract itself -----------------------------------------------------------------------------------------------
@@ -42,14 +42,14 @@ async def test_every_provider_keeps_the_contract(folder):
 
 async def verdicts(checks):
     """What each of *checks* says: None, or why it fails."""
-    found = {}
+    results = {}
     for check in checks:
         try:
             await check()
-            found[check.name] = None
+            results[check.name] = None
         except (AssertionError, FileNotFoundError) as error:
-            found[check.name] = str(error)
-    return found
+            results[check.name] = str(error)
+    return results
 
 
 async def test_a_provider_without_fixtures_is_told_which_are_missing(monkeypatch):
@@ -153,6 +153,6 @@ async def test_a_faulty_provider_does_not_pass(methods, fails):
     """Each of the usual faults is found by the checks that are there for it, and sound ones are not found faulty."""
     checks = {check.name: check for check in provider_contract("openai", FIXTURES / "openai", faulty(**methods))}
     wanted = {f"openai-{name}" for name in fails}
-    found = await verdicts(checks[name] for name in sorted(wanted | {"openai-thinking-plain"}))
-    assert {name for name, why in found.items() if why is not None} >= wanted
-    assert found["openai-thinking-plain"] is None or "call" in methods
+    results = await verdicts(checks[name] for name in sorted(wanted | {"openai-thinking-plain"}))
+    assert {name for name, why in results.items() if why is not None} >= wanted
+    assert results["openai-thinking-plain"] is None or "call" in methods

@@ -43,9 +43,9 @@ def test_every_fault_is_survived():
         return await asyncio.gather(*(play_some(names, kind=kind) for kind, names in played.items()))
 
     runs = dict(zip(WIRES, run_virtual(main()), strict=True))
-    found = {(kind, name): describe(name, runs[kind][name]) for kind, names in played.items() for name in names}
-    assert found == dict.fromkeys(found)
-    assert len(found) == 16 * len(WIRES) / every
+    descriptions = {(kind, name): describe(name, runs[kind][name]) for kind, names in played.items() for name in names}
+    assert descriptions == dict.fromkeys(descriptions)
+    assert len(descriptions) == 16 * len(WIRES) / every
 
 
 SLOW = {"connect": "5s", "first_token": "30s", "idle": "30s"}

@@ -64,14 +64,14 @@ CLASS_OF_STATUS |= {status: cls for cls, statuses in WITH_A_MEANING.items() for 
 @EVERY_WIRE
 async def test_every_status_has_its_class_whatever_generic_type_comes_with_it(loopback, wire):
     """A status says what it is, on every wire, also where a server calls every failure the same."""
-    found = {}
+    classes = {}
     async with MAKERS[wire](loopback.url) as model:
         for status in CLASS_OF_STATUS:
             loopback.answers({"type": "error", "error": {"type": "api_error", "message": "no"}}, status=status)
             failure = await failure_of(model)
-            found[status] = type(failure)
+            classes[status] = type(failure)
             assert failure.status == status
-    assert found == CLASS_OF_STATUS
+    assert classes == CLASS_OF_STATUS
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
@@ -122,15 +122,15 @@ TOO_LONG = {
 @SHARED
 async def test_a_context_that_is_too_long_is_known_in_the_words_of_every_server(shared_loopback, models):
     """Whichever server stands behind whichever wire, at a 400 and inside a stream that began with 200."""
-    found = {}
+    classes = {}
     for server, words in TOO_LONG.items():
         for wire, model in models.items():
             shared_loopback.answers(error_body(wire, words), status=400)
-            found[server, wire, "400"] = type(await failure_of(model, stream=True))
+            classes[server, wire, "400"] = type(await failure_of(model, stream=True))
             content_type, data = error_in_stream(wire, words)
             shared_loopback.streams(data, content_type=content_type)
-            found[server, wire, "stream"] = type(await failure_of(model, stream=True))
-    assert found == dict.fromkeys(found, ContextTooLong)
+            classes[server, wire, "stream"] = type(await failure_of(model, stream=True))
+    assert classes == dict.fromkeys(classes, ContextTooLong)
 
 
 LACKING = {
@@ -237,12 +237,12 @@ WORDS = {
 async def test_words_say_what_no_code_says(shared_loopback, models):
     """The class is the same behind every wire, and the status stays on the error."""
     for name, (status, message, wanted) in WORDS.items():
-        found = {}
+        answers = {}
         for wire, model in models.items():
             shared_loopback.answers(error_body(wire, message, status), status=status)
             failure = await failure_of(model)
-            found[wire] = type(failure), failure.status
-        assert found == dict.fromkeys(WIRES, (wanted, status)), name
+            answers[wire] = type(failure), failure.status
+        assert answers == dict.fromkeys(WIRES, (wanted, status)), name
 
 
 QUOTED = ["Your credit balance is too low", "The model `m` does not exist", "Incorrect API key provided", "rate limit"]
@@ -366,7 +366,7 @@ FLAT = {
 @EVERY_WIRE
 async def test_an_error_without_a_frame_in_a_200_is_known_on_every_wire(loopback, wire, stream):
     """Servers that write their message beside everything else do so behind every vendor's API."""
-    found = {}
+    classes = {}
     async with MAKERS[wire](loopback.url) as model:
         for server, body in FLAT.items():
             if stream:
@@ -375,8 +375,8 @@ async def test_an_error_without_a_frame_in_a_200_is_known_on_every_wire(loopback
                 loopback.streams(f"{line}\n" if wire == "ollama" else f"data: {line}\n\n", content_type=content_type)
             else:
                 loopback.answers(body)
-            found[server] = type(await failure_of(model, stream))
-    assert found == dict.fromkeys(FLAT, ContextTooLong)
+            classes[server] = type(await failure_of(model, stream))
+    assert classes == dict.fromkeys(FLAT, ContextTooLong)
 
 
 # -- what a chain makes of it ------------------------------------------------------------------------------------------

@@ -42,43 +42,43 @@ def gemini_schema(schema: Any) -> Json:
     """*schema* as Gemini reads it; the original is not touched."""
     if not isinstance(schema, Mapping):
         return {} if schema is True else {"description": "not allowed"}
-    found: Json = {}
+    rewritten: Json = {}
     words: list[str] = []
     for key, value in schema.items():
         if key in _CHANGED:
             name, change = _CHANGED[key]
             changed = change(value)
-            found[name] = {**found[name], **changed} if name == "$defs" and name in found else changed
+            rewritten[name] = {**rewritten[name], **changed} if name == "$defs" and name in rewritten else changed
         elif key in _READ:
-            found[key] = value
+            rewritten[key] = value
         elif key not in _SILENT and key != "allOf":
             words.append(_in_words(key, value))
-    if found.get("type") == "string" and found.get("format", "date") not in _FORMATS:
-        words.append(_in_words("format", found.pop("format")))
-    words += _merge_all(found, schema.get("allOf") or ())
+    if rewritten.get("type") == "string" and rewritten.get("format", "date") not in _FORMATS:
+        words.append(_in_words("format", rewritten.pop("format")))
+    words += _merge_all(rewritten, schema.get("allOf") or ())
     if words:
-        found["description"] = " ".join([*filter(None, [found.get("description")]), f"({'; '.join(words)})"])
-    return _ref_alone(found)
+        rewritten["description"] = " ".join([*filter(None, [rewritten.get("description")]), f"({'; '.join(words)})"])
+    return _ref_alone(rewritten)
 
 
 def _in_words(key: str, value: Any) -> str:
     return f"{key}: {json.dumps(value, ensure_ascii=False, default=str)}"
 
 
-def _merge_all(found: Json, parts: Iterable[Any]) -> list[str]:
-    """Add what all of *parts* ask for to *found*; what would contradict it comes back in words."""
+def _merge_all(rewritten: Json, parts: Iterable[Any]) -> list[str]:
+    """Add what all of *parts* ask for to *rewritten*; what would contradict it comes back in words."""
     words = []
     for part in parts:
         more = gemini_schema(part)
         properties, required = more.pop("properties", None), more.pop("required", None)
-        if any(found.get(key, value) != value for key, value in more.items() if key != "description"):
+        if any(rewritten.get(key, value) != value for key, value in more.items() if key != "description"):
             words.append(_in_words("all of", part))
             continue
         if properties:
-            found["properties"] = {**found.get("properties", {}), **properties}
+            rewritten["properties"] = {**rewritten.get("properties", {}), **properties}
         if required:
-            found["required"] = [*dict.fromkeys([*found.get("required", ()), *required])]
-        found.update({key: value for key, value in more.items() if key not in found})
+            rewritten["required"] = [*dict.fromkeys([*rewritten.get("required", ()), *required])]
+        rewritten.update({key: value for key, value in more.items() if key not in rewritten})
     return words
 
 
@@ -107,9 +107,9 @@ _CHANGED: dict[str, tuple[str, Callable[[Any], Any]]] = {
 """Keywords that are written otherwise: by which name, and how their value is."""
 
 
-def _ref_alone(found: Json) -> Json:
-    if "$ref" not in found:
-        return found
-    ref = {"$ref": str(found.pop("$ref")).replace("#/definitions/", "#/$defs/")}
-    beside = found.keys() - {"$defs"}
-    return {"anyOf": [ref], **found} if beside and "anyOf" not in found else {**found, **ref}
+def _ref_alone(rewritten: Json) -> Json:
+    if "$ref" not in rewritten:
+        return rewritten
+    ref = {"$ref": str(rewritten.pop("$ref")).replace("#/definitions/", "#/$defs/")}
+    beside = rewritten.keys() - {"$defs"}
+    return {"anyOf": [ref], **rewritten} if beside and "anyOf" not in rewritten else {**rewritten, **ref}
