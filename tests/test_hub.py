@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from modelhub import ConfigError, Hub, HubClosed, NotConfigured, UnknownModel
+from modelhub import ChatResponse, ChatStream, ConfigError, Hub, HubClosed, NotConfigured, UnknownModel
 from modelhub.core import sync as _sync
 from modelhub.hub import find_config_file
 
@@ -252,6 +252,23 @@ async def test_stream_is_a_method_and_says_whether_a_call_streams():
         assert (await (await hub.get("plain").stream("hi")).final()).text == "one two"
         hub.get("plain").stream = True
         assert (await (await hub.get("plain")("hi")).final()).text == "one two"
+
+
+async def test_stream_of_a_view_is_that_of_its_chain():
+    """Whether it is set in the file, on the chain or on the view, both say and do the same; after a reload too."""
+    model = {"provider": "scripted", "reply": "one two", "stream": True}
+    async with Hub.from_dict({"version": 1, "models": {"one": model}}) as hub:
+        chain = hub.get("one")
+        view = chain.with_tags(job="7").with_tags(user="ann")
+        for expected in (True, False, True, False):
+            assert (bool(chain.stream), bool(view.stream)) == (expected, expected)
+            for caller in (chain, view):
+                reply = await caller("hi")
+                assert isinstance(reply, ChatStream if expected else ChatResponse)
+                assert not expected or (await reply.final()).text == "one two"
+            (view if expected else chain).stream = not expected
+        hub.reload({"version": 1, "models": {"one": {**model, "reply": "new"}}})
+        assert view.stream
 
 
 @pytest.mark.parametrize("name", ["context_size", "count_tokens", "formatter", "generate_structured_output", "model"])

@@ -364,13 +364,22 @@ class Layer(ChatModelBase):
         return cls(inner)
 
     def __init__(self, inner: ChatModelBase) -> None:
-        super().__init__(inner.model_name, inner.streams)
         self.inner = inner
+        self.model_name = inner.model_name
         self.kind = inner.kind
         self.services = inner.services
         self.configured = inner.configured
         self.max_attempts = inner.max_attempts
         self.context_window = inner.context_window
+
+    @property
+    def streams(self) -> bool:
+        """Whether a call streams if it does not say: what is inside decides."""
+        return self.inner.streams
+
+    @streams.setter
+    def streams(self, streams: bool) -> None:
+        self.inner.streams = streams
 
     @property
     def name(self) -> str:
@@ -383,11 +392,8 @@ class Layer(ChatModelBase):
 
     def stack(self) -> Iterator[ChatModelBase]:
         """This layer and everything below it, outermost first."""
-        model: ChatModelBase = self
-        while isinstance(model, Layer):
-            yield model
-            model = model.inner
-        yield model
+        yield self
+        yield from self.inner.stack() if isinstance(self.inner, Layer) else (self.inner,)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r})"
