@@ -25,6 +25,11 @@ class World:
     events: list = field(default_factory=list)
     hubs: list = field(default_factory=list)
 
+    def begin_row(self):
+        """Forget what the rows of a table before have made and seen."""
+        self.events.clear()
+        self.hubs.clear()
+
     def hub(self, models, chains=None, *, environ=None, **rest):
         """A hub; a model is a list of steps, one step, or a whole entry."""
         services = Services(VirtualClock(), random.Random(self.seed), (self.events.append,))

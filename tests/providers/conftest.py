@@ -42,6 +42,13 @@ class Loopback:
         self.asked, self.open, self.url = [], 0, ""
         self._pieces, self._end = [b""], "keep"
         self._left = asyncio.Event()
+        self._first_answer = None
+
+    def begin_row(self):
+        """Answer as before the first row of a table, and forget what was asked."""
+        self._first_answer = self._first_answer or (self._pieces, self._end)
+        self._pieces, self._end = self._first_answer
+        self.asked.clear()
 
     def answers(self, body, status=200, content_type="application/json", **headers):
         """A whole answer; *body* is bytes, text, or what becomes JSON."""

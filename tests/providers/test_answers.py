@@ -11,10 +11,11 @@ from modelhub import Hub
 from modelhub.core.errors import BadReply, ServerError, StreamBroken
 from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.vendor_answers import SSE, TOOL, VENDORS, ask_once, asking, sse
+from tests.tables import table
 
-EVERY_VENDOR = pytest.mark.parametrize("vendor", VENDORS.values(), ids=list(VENDORS))
-OVER_SSE = pytest.mark.parametrize("vendor", [VENDORS[name] for name in VENDORS if name != "ollama"])
-BOTH = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+EVERY_VENDOR = table("vendor", VENDORS.values(), ids=list(VENDORS))
+OVER_SSE = table("vendor", [VENDORS[name] for name in VENDORS if name != "ollama"])
+BOTH = table("stream", [False, True], ids=["plain", "streamed"])
 
 
 def answer(vendor, stream, text=None, **more):
@@ -35,7 +36,7 @@ async def failure(call):
 
 @EVERY_VENDOR
 @BOTH
-@pytest.mark.parametrize("ids", [("same", "same"), ("", ""), (None, None), ("a", "b")])
+@table("ids", [("same", "same"), ("", ""), (None, None), ("a", "b")])
 async def test_each_call_has_an_id_of_its_own(loopback, vendor, stream, ids):
     """Two calls stay two, with the ids that the server gave as far as they tell them apart, and can be answered."""
     calls = [(call_id, "f", json.dumps({"a": at})) for at, call_id in enumerate(ids)]
@@ -62,7 +63,7 @@ def pieces_of_calls(*calls):
     return sse(*chunks, {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
 
 
-@pytest.mark.parametrize(
+@table(
     "pieces",
     [
         [(0, "x", "f", '{"a"'), (0, None, None, ":1}"), (1, "y", "f", '{"a"'), (1, None, None, ":2}")],
@@ -179,7 +180,7 @@ async def test_what_is_no_object_is_a_bad_reply(loopback, vendor, stream):
 
 @EVERY_VENDOR
 @BOTH
-@pytest.mark.parametrize("raw", ["", '{"a": "half'])
+@table("raw", ["", '{"a": "half'])
 async def test_a_call_that_was_cut_off_is_marked(loopback, vendor, stream, raw):
     """The reason stays `length`, and nobody can take the call for one without arguments."""
     body = answer(vendor, stream, calls=[("x", "f", raw)], finish="length")
@@ -225,7 +226,7 @@ async def test_a_reply_can_be_written_as_utf8(loopback, vendor, stream):
     assert reply.text == "\ufffdx\ufffd"
 
 
-@pytest.mark.parametrize("content", [{"type": "text", "text": "hey"}, [{"type": "text", "text": "he"}, "y"], ["hey"]])
+@table("content", [{"type": "text", "text": "hey"}, [{"type": "text", "text": "he"}, "y"], ["hey"]])
 @BOTH
 async def test_content_may_come_in_parts(loopback, stream, content):
     """A part, or a list of them, is its text."""
@@ -278,7 +279,7 @@ async def test_blanks_before_the_first_event_are_read_once(loopback):
 
 
 @OVER_SSE
-@pytest.mark.parametrize("pieces", [["he", "y"], []])
+@table("pieces", [["he", "y"], []])
 async def test_done_ends_a_stream_behind_content_only(loopback, vendor, pieces):
     """A gateway's `[DONE]` is as good a proof of the end as a finish reason; without content there is no answer.
 
@@ -352,7 +353,7 @@ SLIPS = ["MALFORMED_FUNCTION_CALL", "malformed_function_call", "function_call_fi
 
 @EVERY_VENDOR
 @BOTH
-@pytest.mark.parametrize("text", ["Let me", ""])
+@table("text", ["Let me", ""])
 async def test_a_models_own_slip_is_a_bad_reply_that_no_breaker_counts(loopback, vendor, stream, text):
     """Gemini's words for a call that nobody can read, also where a gateway passes them on."""
     for slip in SLIPS:
@@ -390,7 +391,7 @@ COUNTS = {"prompt_tokens": 13, "completion_tokens": 12, "total_tokens": 25}
 ZEROS = dict.fromkeys(COUNTS, 0)
 
 
-@pytest.mark.parametrize(
+@table(
     "end",
     [
         [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": COUNTS}]}],
@@ -420,7 +421,7 @@ async def test_figures_stand_where_servers_put_them(loopback, end):
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (13, 12)
 
 
-@pytest.mark.parametrize(
+@table(
     ("usage", "expected"),
     [
         ({"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 1000}}, (1010, 5)),
@@ -456,7 +457,7 @@ async def test_totals_include_their_parts(loopback, stream, usage, expected):
 
 @EVERY_VENDOR
 @BOTH
-@pytest.mark.parametrize("name", ["a-dated-name-2025-08-07", None])
+@table("name", ["a-dated-name-2025-08-07", None])
 async def test_the_vendor_says_which_model_answered(loopback, vendor, stream, name):
     """Every snapshot and the record of the attempt have the name; it is None where the vendor gives none."""
     reply = await ask_once(loopback, vendor, answer(vendor, stream, ["he", "y"], model=name), stream)
@@ -537,8 +538,8 @@ def reporting_events(vendor, reports):
             yield {"output": {"choices": [choice]}, "usage": usage}
 
 
-@pytest.mark.parametrize("vendor", ["openai", "dashscope", "gemini"])
-@pytest.mark.parametrize(("reports", "expected"), REPORTS.values(), ids=list(REPORTS))
+@table("vendor", ["openai", "dashscope", "gemini"])
+@table(("reports", "expected"), REPORTS.values(), ids=list(REPORTS))
 async def test_a_count_is_the_last_that_was_reported(loopback, vendor, reports, expected):
     """Each event reports anew; what a later one leaves out, has as 0 or absurdly stays as it was."""
     usage = (await ask_once(loopback, VENDORS[vendor], sse(*reporting_events(vendor, reports)), True)).usage

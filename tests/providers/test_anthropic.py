@@ -22,6 +22,7 @@ from modelhub.core.errors import (
 from modelhub.providers.anthropic import AnthropicChatModel, AnthropicOptions
 from modelhub.providers.anthropic.schema import native_schema
 from modelhub.registry import load_provider_options
+from tests.tables import table
 
 KEY = "sk-ant-test-0123456789abcdef"
 USAGE = {"input_tokens": 10, "output_tokens": 5}
@@ -162,7 +163,7 @@ async def test_a_system_prompt_alone_is_not_enough(loopback):
     assert not loopback.asked
 
 
-@pytest.mark.parametrize(
+@table(
     ("choice", "wanted"),
     [
         (None, None),
@@ -353,7 +354,7 @@ def _media(kind, media_type):
     return {"type": kind, "source": {"type": "base64", "media_type": media_type, "data": "AAAA"}}
 
 
-@pytest.mark.parametrize(
+@table(
     ("role", "part"),
     [
         ("user", _media("audio", "audio/wav")),
@@ -560,7 +561,7 @@ async def test_structure_natively(loopback, wrong_in):
     assert reply.metadata == {"name": "Ann", "age": 3, "mood": None}
 
 
-@pytest.mark.parametrize(
+@table(
     ("model_name", "wanted"),
     [
         ("claude-3-5-haiku-latest", Person),
@@ -661,7 +662,7 @@ async def test_structure_that_does_not_fit_is_a_bad_reply(loopback):
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@table(
     ("reason", "finish"),
     [
         ("end_turn", "stop"),

@@ -35,6 +35,7 @@ from modelhub.core.response import ChatUsage
 from modelhub.core.stream import ChatStream
 from modelhub.providers.anthropic import AnthropicChatModel
 from tests.providers.recordings import address_of, check_in_lanes, sample
+from tests.tables import table
 
 KEY = "sk-ant-test-0123456789abcdef"
 SSE = "text/event-stream"
@@ -220,8 +221,8 @@ STATUSES = [
 ]
 
 
-@pytest.mark.parametrize("streams", [False, True])
-@pytest.mark.parametrize(("status", "kind", "wanted"), STATUSES)
+@table("streams", [False, True])
+@table(("status", "kind", "wanted"), STATUSES)
 async def test_every_status(loopback, status, kind, wanted, streams):
     """Each status and type becomes our class, with the vendor's words, after one request."""
     loopback.answers(error(kind) if kind else {}, status=status, request_id="req_1")
@@ -231,7 +232,7 @@ async def test_every_status(loopback, status, kind, wanted, streams):
     assert str(failure).startswith(f"anthropic said {status}: ")
 
 
-@pytest.mark.parametrize(
+@table(
     ("status", "body", "wanted"),
     [
         (429, error("rate_limit_error", details={"error_code": "contract_spend_limit_reached"}), QuotaExhausted),
@@ -264,7 +265,7 @@ async def test_codes_say_more_than_the_status(loopback, status, body, wanted):
     assert type(await failed(loopback)) is wanted
 
 
-@pytest.mark.parametrize(
+@table(
     ("headers", "wait"),
     [
         ({"retry-after": "7"}, 7),
@@ -336,8 +337,8 @@ async def test_a_body_that_is_no_stream_at_all(loopback, streams):
     assert type(await failed(loopback, stream=streams)) is Overloaded
 
 
-@pytest.mark.parametrize("streams", [False, True])
-@pytest.mark.parametrize("end", ["cut", "reset"])
+@table("streams", [False, True])
+@table("end", ["cut", "reset"])
 async def test_a_connection_that_breaks_before_the_answer(loopback, end, streams):
     """Closed or reset without a byte: the connection was lost, and nobody asks again."""
     loopback.breaks(end=end)
@@ -447,7 +448,7 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize("events", LEFT_OUT.values(), ids=list(LEFT_OUT))
+@table("events", LEFT_OUT.values(), ids=list(LEFT_OUT))
 async def test_a_stream_may_leave_out_what_goes_without_saying(loopback, events):
     """A call's arguments are never lost, and an answer with calls ends for their sake."""
     loopback.streams(*sse(*events), content_type=SSE)
@@ -457,7 +458,7 @@ async def test_a_stream_may_leave_out_what_goes_without_saying(loopback, events)
     assert reply.finish_reason == "tool_calls"
 
 
-@pytest.mark.parametrize(("ending", "end", "wanted"), ENDINGS)
+@table(("ending", "end", "wanted"), ENDINGS)
 async def test_a_stream_that_fails_before_its_content(loopback, ending, end, wanted):
     """Before the first content the failure itself comes out of the call, after one request."""
     loopback.streams(*BEGUN, *ending, content_type=SSE, end=end, request_id="req_3")
@@ -466,7 +467,7 @@ async def test_a_stream_that_fails_before_its_content(loopback, ending, end, wan
     assert failure.status is None
 
 
-@pytest.mark.parametrize(("ending", "end", "wanted"), ENDINGS)
+@table(("ending", "end", "wanted"), ENDINGS)
 async def test_a_stream_that_fails_after_its_content(loopback, ending, end, wanted):
     """After content has been seen, the stream is broken: with what there was, what it had cost, and why."""
     loopback.streams(*BEGUN, *sse(TEXT), *ending, content_type=SSE, end=end)
@@ -477,7 +478,7 @@ async def test_a_stream_that_fails_after_its_content(loopback, ending, end, want
     assert failure.attempts[0].usage.input_tokens == 9
 
 
-@pytest.mark.parametrize("end", ["clean", "cut", "reset", "hang"])
+@table("end", ["clean", "cut", "reset", "hang"])
 async def test_after_the_end_mark_nothing_can_fail(loopback, end):
     """Once message_stop is there the answer is whole, whatever becomes of the connection, and nobody waits for it."""
     loopback.streams(*BEGUN, *sse(TEXT, DELTA, STOP), content_type=SSE, end=end)
@@ -490,7 +491,7 @@ async def test_after_the_end_mark_nothing_can_fail(loopback, end):
     await loopback.idle()
 
 
-@pytest.mark.parametrize("left", ["broken off", "closed", "cancelled", "dropped"])
+@table("left", ["broken off", "closed", "cancelled", "dropped"])
 async def test_a_stream_that_is_left_gives_its_connection_back(loopback, left):
     """Whoever stops reading, in whatever way, leaves no connection behind."""
     loopback.streams(*BEGUN, *sse(TEXT), content_type=SSE, end="hang")

@@ -15,6 +15,7 @@ from modelhub.logs import LogObserver
 from modelhub.middleware.chain import call_keys
 from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.keyed_server import serving
+from tests.tables import table
 
 SECRET = "tenant-secret-1"
 
@@ -210,7 +211,7 @@ async def test_tags_and_keys_come_in_any_order(hub):
         assert hub.usage.by_tag["user"]["u"].calls == 3
 
 
-@pytest.mark.parametrize(
+@table(
     ("name", "keys", "message"),
     [
         ("tenants", {"opnai": "x"}, r"has no `\$\{call:opnai\}`; did you mean `openai`\? \(there are: openai, other\)"),

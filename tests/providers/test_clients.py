@@ -5,6 +5,7 @@ import pytest
 from modelhub import Hub, OpenAIChatModel
 from modelhub.core.errors import NotConfigured
 from modelhub.providers.openai import OpenAIOptions
+from tests.tables import table
 
 VENDORS = {
     "openai": {"base_url": "http://127.0.0.1:1/v1"},
@@ -24,8 +25,8 @@ def address(provider, text):
     return {"host" if provider == "ollama" else "base_url": text}
 
 
-@pytest.mark.parametrize("provider", VENDORS)
-@pytest.mark.parametrize(
+@table("provider", VENDORS)
+@table(
     ("fault", "says"),
     [
         ("argument", "bogus"),
@@ -36,7 +37,7 @@ def address(provider, text):
         ("proxy", "cannot be (made|used|imported)"),
     ],
 )
-@pytest.mark.parametrize("stream", [False, True])
+@table("stream", [False, True])
 async def test_a_client_that_cannot_be_made_is_not_configured(monkeypatch, provider, fault, says, stream):
     """No SDK's error, no failure that a breaker counts: `NotConfigured`, which says what to look at."""
     more = {
@@ -54,7 +55,7 @@ async def test_a_client_that_cannot_be_made_is_not_configured(monkeypatch, provi
             await hub.get("m")("hi", stream=stream)
 
 
-@pytest.mark.parametrize("provider", sorted(VENDORS.keys() - {"ollama"}))
+@table("provider", sorted(VENDORS.keys() - {"ollama"}))
 async def test_an_address_without_a_scheme_is_not_configured(provider):
     """The message says which was probably meant. Ollama's needs none."""
     async with hub_of(provider, base_url="localhost:8000/api") as hub:
@@ -75,7 +76,7 @@ CREDENTIALS = {
 }
 
 
-@pytest.mark.parametrize("settings", CREDENTIALS.values(), ids=CREDENTIALS)
+@table("settings", CREDENTIALS.values(), ids=CREDENTIALS)
 def test_other_credentials_than_a_key_work_from_a_file_as_by_hand(settings):
     """A model with them is configured, both ways."""
     entry = {"provider": "openai", "model_name": "m", **settings}

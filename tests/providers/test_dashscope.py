@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from modelhub.core.errors import BadReply, InvalidRequest, NotConfigured, StreamBroken, UnsupportedFeature
 from modelhub.providers.dashscope import DashScopeChatModel
 from modelhub.registry import load_provider_options
+from tests.tables import table
 
 TEXT = "/api/v1/services/aigc/text-generation/generation"
 MULTIMODAL = "/api/v1/services/aigc/multimodal-generation/generation"
@@ -136,7 +137,7 @@ async def test_system_messages_go_to_the_front(ask):
     ]
 
 
-@pytest.mark.parametrize(
+@table(
     ("choice", "sent", "told"),
     [
         (None, None, False),
@@ -157,8 +158,8 @@ async def test_tools_and_the_choice_of_them(ask, choice, sent, told):
     assert (body["input"]["messages"][0]["role"] == "system") is told
 
 
-@pytest.mark.parametrize("choice", ["required", "weather"])
-@pytest.mark.parametrize("said", [answer("No."), answer("", tool_calls=[call("clock")])], ids=["words", "another"])
+@table("choice", ["required", "weather"])
+@table("said", [answer("No."), answer("", tool_calls=[call("clock")])], ids=["words", "another"])
 async def test_a_demanded_call_that_is_not_made_is_a_bad_reply(ask, choice, said):
     """What could only be asked for is checked; any tool will do where any was demanded."""
     if choice == "required" and not said["output"]["choices"][0]["message"]["content"]:
@@ -254,7 +255,7 @@ async def test_arguments_that_are_no_json_are_no_call(ask):
 # Media and endpoints
 
 
-@pytest.mark.parametrize(
+@table(
     ("part", "sent"),
     [
         (
@@ -307,7 +308,7 @@ async def test_what_dashscope_cannot_take_is_refused_before_anything_is_sent(ask
     assert loopback.asked == []
 
 
-@pytest.mark.parametrize(
+@table(
     ("name", "multimodality", "path"),
     [
         ("qwen-plus", None, TEXT),
@@ -362,7 +363,7 @@ async def test_cache_marks_stand_on_their_part(ask):
 # Thinking
 
 
-@pytest.mark.parametrize(
+@table(
     ("model", "call", "sent"),
     [
         ({}, {}, None),
@@ -379,7 +380,7 @@ async def test_the_thinking_switch(ask, model, call, sent):
     assert "x-dashscope-sse" not in request.headers
 
 
-@pytest.mark.parametrize(
+@table(
     ("name", "thinking"),
     [("qwen-plus", True), ("qwq-plus", None), ("qwen3-32b", None), ("qwen3-vl-8b-thinking", None), ("qvq-max", None)],
 )
@@ -512,7 +513,7 @@ async def test_the_environment_counts_as_a_whole(loopback, monkeypatch):
     assert loopback.asked[0].headers["x-dashscope-workspace"] == "ws-1"
 
 
-@pytest.mark.parametrize(
+@table(
     ("given", "address"),
     [
         ({}, "https://dashscope.aliyuncs.com/api/v1"),
@@ -542,7 +543,7 @@ async def test_the_address_if_none_is_given(given, address):
     await client_args["http_client"].aclose()
 
 
-@pytest.mark.parametrize(
+@table(
     ("address", "sent"),
     [
         (None, True),

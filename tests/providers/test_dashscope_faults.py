@@ -31,6 +31,7 @@ from modelhub.core.errors import (
 )
 from modelhub.providers.dashscope import DashScopeChatModel
 from tests.providers.wires import failure_of
+from tests.tables import table
 
 JSON, EVENTS, HTML = "application/json", "text/event-stream;charset=UTF-8", "text/html"
 KEY = "sk-0123456789abcdef"
@@ -161,8 +162,8 @@ async def asked(model):
     return await reply.final() if model.stream else reply
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize(("answer", "wanted"), WHOLE)
+@table("stream", [False, True], ids=["whole", "stream"])
+@table(("answer", "wanted"), WHOLE)
 async def test_an_unusable_answer_is_no_success(loopback, answer, wanted, stream):
     """A 200 with anything but a complete answer in it is an error, also where a stream was asked for."""
     loopback.answers(answer)
@@ -174,7 +175,7 @@ async def test_an_unusable_answer_is_no_success(loopback, answer, wanted, stream
     assert len(loopback.asked) == 1
 
 
-@pytest.mark.parametrize("code", [None, "", 200, "Success"])
+@table("code", [None, "", 200, "Success"])
 async def test_a_whole_answer_in_the_place_of_a_stream_is_taken(loopback, code):
     """Gateways that overlook the wish for a stream still answer; some write a code that says that all is well."""
     loopback.answers({**body("fine", "stop"), "code": code})
@@ -199,7 +200,7 @@ STREAMS = [
 ]
 
 
-@pytest.mark.parametrize(("pieces", "end", "wanted"), STREAMS)
+@table(("pieces", "end", "wanted"), STREAMS)
 async def test_a_stream_without_content_fails_before_it_is_handed_out(loopback, pieces, end, wanted):
     """Until the first content a stream's fault comes out of the call itself, with its own class."""
     loopback.streams(*pieces, end=end, content_type=EVENTS)
@@ -222,7 +223,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("pieces", "end", "cause"), BROKEN)
+@table(("pieces", "end", "cause"), BROKEN)
 async def test_a_stream_that_breaks_keeps_what_came(loopback, pieces, end, cause):
     """After the first content a fault is a broken stream, with the answer so far and the reason."""
     loopback.streams(*HALF, *pieces, end=end, content_type=EVENTS)
@@ -235,7 +236,7 @@ async def test_a_stream_that_breaks_keeps_what_came(loopback, pieces, end, cause
         assert len(loopback.asked) == 1
 
 
-@pytest.mark.parametrize(("pieces", "end", "cause"), [*STREAMS, *(([*HALF, *row[0]], *row[1:]) for row in BROKEN)])
+@table(("pieces", "end", "cause"), [*STREAMS, *(([*HALF, *row[0]], *row[1:]) for row in BROKEN)])
 async def test_a_collected_stream_fails_as_itself(loopback, pieces, end, cause):
     """A plain call whose answer is streamed inside is whole or an error: nobody has seen a part of it."""
     loopback.streams(*pieces, end=end, content_type=EVENTS)
@@ -254,8 +255,8 @@ async def test_what_follows_the_end_does_not_matter(loopback):
     assert (reply.text, reply.finish_reason, reply.usage.total_tokens) == ("half an answer ", "stop", 5)
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("end", ["cut", "reset"])
+@table("stream", [False, True], ids=["whole", "stream"])
+@table("end", ["cut", "reset"])
 async def test_a_connection_closed_without_a_word_is_lost(loopback, stream, end):
     """The request may have arrived: this is not a failure to connect."""
     loopback.breaks(end=end)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from modelhub.core.errors import BadReply
 from modelhub.providers.gemini import GeminiChatModel
 from modelhub.providers.gemini.response import FINISH
+from tests.tables import table
 
 KEY = "AIzaTest0123456789abcdef"
 PNG = base64.b64encode(b"\x89PNG not really").decode()
@@ -59,7 +60,7 @@ async def test_signed_text_goes_back_as_it_came(loopback):
     ]
 
 
-@pytest.mark.parametrize(
+@table(
     ("counts", "output"),
     [
         ({"totalTokenCount": 22}, 12),

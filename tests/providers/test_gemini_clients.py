@@ -14,6 +14,7 @@ from google.oauth2.credentials import Credentials
 from modelhub.core.errors import AuthenticationFailed, ConfigError, ConnectFailed, InvalidRequest, NotConfigured
 from modelhub.providers.gemini import GeminiChatModel, GeminiOptions
 from modelhub.registry import load_provider_options
+from tests.tables import table
 
 KEY = "AIzaTest0123456789abcdef"
 USAGE = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
@@ -107,7 +108,7 @@ async def test_extra_parameters_of_the_client_are_joined_in_either_spelling(ask)
     assert "generation_config" not in body
 
 
-@pytest.mark.parametrize(
+@table(
     ("options", "words"),
     [
         ({"max_out_tokens": 5}, r"max_out_tokens: is no parameter .*; did you mean `max_output_tokens`\?"),

@@ -26,10 +26,11 @@ from modelhub.core.errors import (
 )
 from modelhub.providers.gemini import GeminiChatModel
 from tests.providers.wires import failure_of
+from tests.tables import table
 
 JSON, EVENTS, HTML = "application/json; charset=UTF-8", "text/event-stream", "text/html"
 KEY = "AIzaTest0123456789abcdef"
-BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+BOTH = table("stream", [False, True], ids=["whole", "stream"])
 
 
 def piece(text="", finish=None, **more):
@@ -152,7 +153,7 @@ async def test_nothing_is_sent_twice_even_if_asked_for(loopback, stream):
     assert len(loopback.asked) == 1
 
 
-@pytest.mark.parametrize(
+@table(
     ("headers", "details", "wait"),
     [({"retry_after": "7"}, [RETRY], 7), ({}, [RETRY], 36.4), ({}, [{"retryDelay": "47s"}], 47), ({}, [], None)],
 )
@@ -196,7 +197,7 @@ WHOLE = [
 ]
 
 
-@pytest.mark.parametrize(("body", "wanted"), WHOLE)
+@table(("body", "wanted"), WHOLE)
 async def test_an_unusable_answer_is_no_success(loopback, body, wanted):
     """A 200 with anything but an answer in it is an error, where the SDK gives an empty answer."""
     loopback.answers(body)
@@ -238,7 +239,7 @@ STREAMS = [
 ]
 
 
-@pytest.mark.parametrize(("pieces", "content_type", "end", "wanted"), STREAMS)
+@table(("pieces", "content_type", "end", "wanted"), STREAMS)
 async def test_a_stream_without_content_fails_before_it_is_handed_out(loopback, pieces, content_type, end, wanted):
     """Until the first content a stream's fault comes out of the call itself, with its own class."""
     loopback.streams(*pieces, content_type=content_type, end=end)
@@ -262,7 +263,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("pieces", "end", "cause"), BROKEN)
+@table(("pieces", "end", "cause"), BROKEN)
 async def test_a_stream_that_breaks_keeps_what_came(loopback, pieces, end, cause):
     """After the first content a fault is a broken stream, with the answer so far and the reason."""
     loopback.streams(*HALF, *pieces, content_type=EVENTS, end=end)
@@ -292,7 +293,7 @@ async def test_a_server_that_does_not_know_sse_is_understood(loopback):
 
 
 @BOTH
-@pytest.mark.parametrize("end", ["cut", "reset"])
+@table("end", ["cut", "reset"])
 async def test_a_connection_closed_without_a_word_is_lost(loopback, stream, end):
     """The request may have arrived: this is not a failure to connect, and it is not sent again."""
     loopback.breaks(end=end)
@@ -340,7 +341,7 @@ async def test_an_address_that_is_none_is_not_configured(base_url):
             await asked("hi")
 
 
-@pytest.mark.parametrize("how", ["break", "close", "cancel", "forget"])
+@table("how", ["break", "close", "cancel", "forget"])
 async def test_a_stream_left_early_leaves_no_connection(loopback, how):
     """The connection goes when the reader goes, whatever way he goes; the SDK alone keeps it until a collection."""
     loopback.streams(*HALF, content_type=EVENTS, end="hang")

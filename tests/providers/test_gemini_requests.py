@@ -12,6 +12,7 @@ from google.genai import types
 from modelhub.core.errors import InvalidRequest, UnsupportedFeature
 from modelhub.providers.gemini import GeminiChatModel
 from modelhub.providers.gemini.request import SKIP_SIGNATURE
+from tests.tables import table
 
 KEY = "AIzaTest0123456789abcdef"
 PNG = base64.b64encode(b"\x89PNG not really").decode()
@@ -126,7 +127,7 @@ async def test_roles_alternate(ask):
     ]
 
 
-@pytest.mark.parametrize(
+@table(
     ("block", "part"),
     [
         (
@@ -190,7 +191,7 @@ async def test_what_gemini_cannot_take_is_refused_before_a_request(loopback, mes
 # -- tools -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@table(
     ("choice", "calling"),
     [
         (None, None),

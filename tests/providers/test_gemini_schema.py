@@ -2,12 +2,11 @@
 
 import json
 
-import pytest
-
 from modelhub.providers.gemini.schema import gemini_schema
+from tests.tables import table
 
 
-@pytest.mark.parametrize(
+@table(
     ("schema", "read"),
     [
         ({"const": "a"}, {"enum": ["a"]}),

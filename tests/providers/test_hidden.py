@@ -13,6 +13,7 @@ from modelhub import Hub
 from modelhub.core.errors import CallError
 from modelhub.providers.addresses import find_passwords, server_name
 from modelhub.providers.redaction import PreparedSecrets, redact
+from tests.tables import table
 
 KEY = 'sk-/SEC+RET"KEY=1234567890'
 SENDABLE_KEY = "sk-SECRETKEY-1234567890"
@@ -101,9 +102,9 @@ def prepare(loopback, fault):
         loopback.streams("data: ", end="cut", content_type="text/event-stream")
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("provider", VENDORS)
+@table("stream", [False, True])
+@table("fault", FAULTS)
+@table("provider", VENDORS)
 async def test_a_failed_call_leaves_no_key_behind(loopback, caplog, provider, fault, stream):
     """The key is in no message, record, log entry, pickle or local variable of a traceback, whatever went wrong."""
     caplog.set_level(logging.DEBUG)
@@ -134,8 +135,8 @@ async def test_a_leak_would_be_found():
     assert "leak.py:leak: values" in places_of(SENDABLE_KEY, caught.value)
 
 
-@pytest.mark.parametrize("provider", VENDORS)
-@pytest.mark.parametrize(
+@table("provider", VENDORS)
+@table(
     "answer",
     [None, {"status": 404, "body": {"error": "model m not found"}}, {"status": 302, "location": "http://127.0.0.1:1/"}],
 )
@@ -151,7 +152,7 @@ async def test_a_password_in_an_address_is_not_shown(loopback, caplog, provider,
     assert "hunter2pw" not in caplog.text
 
 
-@pytest.mark.parametrize("provider", VENDORS)
+@table("provider", VENDORS)
 async def test_a_key_in_an_errors_code_is_not_shown(loopback, caplog, provider):
     """A server may put what it was sent where its codes stand, which logs, records and metrics show."""
     caplog.set_level(logging.DEBUG)
@@ -162,7 +163,7 @@ async def test_a_key_in_an_errors_code_is_not_shown(loopback, caplog, provider):
     assert SENDABLE_KEY not in caplog.text
 
 
-@pytest.mark.parametrize("provider", VENDORS)
+@table("provider", VENDORS)
 async def test_a_name_and_password_are_not_shown_as_they_are_sent(loopback, provider):
     """A proxy or server that repeats the header of a request repeats both, in base64."""
     sent = base64.b64encode(b"user:hunter2pw").decode()
@@ -172,8 +173,8 @@ async def test_a_name_and_password_are_not_shown_as_they_are_sent(loopback, prov
     assert places_of(sent, error) == []
 
 
-@pytest.mark.parametrize("provider", VENDORS)
-@pytest.mark.parametrize("place", ["proxy", "base_url"])
+@table("provider", VENDORS)
+@table("place", ["proxy", "base_url"])
 async def test_a_password_that_is_not_escaped_is_not_shown(monkeypatch, provider, place):
     """A proxy or server with `#` or `/` in its password cannot be used; what says so does not quote it."""
     for password in ("s3cr3tpw/x", "s3cr3tpw#x", "s3cr3tpw?x", "s3cr3tpw@x", "s3cr3tpw"):
@@ -200,7 +201,7 @@ ECHOES = {
 }
 
 
-@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+@table("echo", ECHOES.values(), ids=ECHOES)
 def test_an_echoed_prompt_is_taken_out(echo):
     """In full or in part, in another case, re-spaced or escaped."""
     text = redact(f"vendor said 400: {echo} is not allowed here", [], [PROMPT])
@@ -231,7 +232,7 @@ KEY_ECHOES = {
 }
 
 
-@pytest.mark.parametrize("echo", KEY_ECHOES.values(), ids=KEY_ECHOES)
+@table("echo", KEY_ECHOES.values(), ids=KEY_ECHOES)
 def test_an_echoed_key_is_taken_out(echo):
     """Encoded or cut."""
     text = redact(f"bad key {echo} here", [KEY])
@@ -256,7 +257,7 @@ async def test_a_password_that_changes_is_hidden_at_once(loopback, monkeypatch):
             assert password not in str(await fail(hub.get("m"), stream=False))
 
 
-@pytest.mark.parametrize("key", ["k", "ab", "abc", "pa ss", "x+y/z"])
+@table("key", ["k", "ab", "abc", "pa ss", "x+y/z"])
 def test_a_short_key_is_taken_out_where_it_stands_alone(key):
     """And not out of other words."""
     for spelling in (key, quote(key, safe=""), json.dumps(key)):
@@ -264,7 +265,7 @@ def test_a_short_key_is_taken_out_where_it_stands_alone(key):
     assert redact("unknown abcd xyk", [key]) == "unknown abcd xyk"
 
 
-@pytest.mark.parametrize(
+@table(
     "message",
     [
         "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",

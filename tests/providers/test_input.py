@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modelhub import Hub
 from modelhub.core.errors import CallError, InvalidRequest, UnsupportedFeature
 from modelhub.registry import load_provider_options
+from tests.tables import table
 
 KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai"]
 NAMES = {"anthropic": "claude-sonnet-4-5", "gemini": "gemini-3-flash", "dashscope": "qwen-plus"}
@@ -133,7 +134,7 @@ UNWRITABLE = {
 }
 
 
-@pytest.mark.parametrize("name", UNWRITABLE)
+@table("name", UNWRITABLE)
 async def test_what_cannot_be_written_is_refused_alike_before_any_vendor_is_asked(loopback, name):
     """It is the caller's mistake, with its place; no model is asked, no attempt made, and nobody else notices."""
     call, words = UNWRITABLE[name]
@@ -178,7 +179,7 @@ EARLIER = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@table("kind", KINDS)
 async def test_what_a_model_wrote_earlier_is_always_accepted(loopback, kind):
     """Nobody could mend it: what cannot be sent is replaced, and arguments that are no JSON object are wrapped."""
     loopback.answers(answer(kind))
@@ -231,7 +232,7 @@ noise = st.lists(
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@table("kind", KINDS)
 @given(text=texts, calls=st.lists(st.tuples(texts, values), max_size=3), noise=noise)
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 async def test_what_is_read_from_fuzzed_bytes_is_accepted_as_the_next_message(kind, loopback, text, calls, noise):
@@ -315,8 +316,8 @@ def declared(kind, body):
     ]
 
 
-@pytest.mark.parametrize("root", ROOTS)
-@pytest.mark.parametrize("kind", ["anthropic", "dashscope", "ollama", "openai"])
+@table("root", ROOTS)
+@table("kind", ["anthropic", "dashscope", "ollama", "openai"])
 async def test_a_schema_with_alternatives_at_its_root_becomes_a_plain_object(loopback, kind, root):
     """All its properties are in it, and what an object cannot say is said in words."""
     schema, names, required, words = ROOTS[root]
@@ -345,7 +346,7 @@ async def test_a_strict_tool_that_cannot_be_strict_is_sent_without(loopback):
 ODD_NAMES = ["files.read", "files/read", "weather_" * 20, "天气", "1st", "plain"]
 
 
-@pytest.mark.parametrize("kind", ["anthropic", "dashscope", "gemini", "openai"])
+@table("kind", ["anthropic", "dashscope", "gemini", "openai"])
 async def test_names_that_a_vendor_refuses_are_replaced_and_put_back(loopback, kind):
     """In tools, in the choice, in earlier calls and in the reply: the caller sees the names that he gave."""
     tools = [{"type": "function", "function": {"name": name}} for name in ODD_NAMES]
@@ -445,7 +446,7 @@ async def test_the_callers_template_arguments_stand_beside_ours(loopback, own):
     assert body["chat_template_kwargs"] == {"enable_thinking": False, "mine": 1}
 
 
-@pytest.mark.parametrize("text", ['{"code": "ABCDEF"}', '{"n": 1}', '{"code": "abc"}', '{"code": "A", "n": "1"}', "[]"])
+@table("text", ['{"code": "ABCDEF"}', '{"n": 1}', '{"code": "abc"}', '{"code": "A", "n": "1"}', "[]"])
 async def test_an_answer_must_fit_the_schema_that_was_given(loopback, text):
     """A JSON Schema is validated like a class."""
     from modelhub.core.errors import BadReply
@@ -463,8 +464,8 @@ UPLOADED = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("owner", UPLOADED)
+@table("kind", KINDS)
+@table("owner", UPLOADED)
 async def test_an_uploaded_file_is_named_to_its_own_vendor_only(kind, owner, loopback):
     """Another vendor does not know the id: that is a feature it lacks, and the next model may be asked."""
     messages = [{"role": "user", "content": ["Read it.", UPLOADED[owner]]}]

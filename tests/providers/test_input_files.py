@@ -8,6 +8,7 @@ import pytest
 
 from modelhub import Hub
 from modelhub.core.errors import ConfigError, InvalidRequest
+from tests.tables import table
 
 ANSWER = {"id": "c", "model": "m", "choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}]}
 SECRET = b"\x89PNG the launch code"
@@ -53,7 +54,7 @@ def by_address(path):
     ]
 
 
-@pytest.mark.parametrize("number", range(9))
+@table("number", range(9))
 async def test_an_address_that_is_a_path_is_not_read(loopback, folder, number):
     """Nothing is sent, and the error says how to allow it."""
     part = by_address(folder / "uploads" / "cat.png")[number]
@@ -92,7 +93,7 @@ async def test_allowed_folders_are_read_and_nothing_else(loopback, folder):
     assert loopback.asked == []
 
 
-@pytest.mark.parametrize(
+@table(
     ("path", "words"),
     [
         ("uploads/pipe.png", "is no regular file"),

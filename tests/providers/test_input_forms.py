@@ -5,6 +5,7 @@ import json
 import pytest
 
 from modelhub.registry import load_provider_options
+from tests.tables import table
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 DATA = f"data:image/png;base64,{PNG}"
@@ -151,7 +152,7 @@ ENTRIES = {
 }
 
 
-@pytest.mark.parametrize("kind", ENTRIES)
+@table("kind", ENTRIES)
 def test_every_form_says_the_same(kind):
     """Whatever wrote the messages, a vendor gets one body; further keys make no difference."""
     from modelhub.core.context import CallContext, Services
@@ -180,7 +181,7 @@ TAKEN = {
 }
 
 
-@pytest.mark.parametrize("messages", TAKEN.values(), ids=list(TAKEN))
+@table("messages", TAKEN.values(), ids=list(TAKEN))
 def test_what_says_nothing_is_left_out(messages):
     """Null texts, and what a vendor's own tools did on its servers."""
     from modelhub.messages.normalize import normalise_messages
@@ -191,7 +192,7 @@ def test_what_says_nothing_is_left_out(messages):
 SEARCH = {"type": "web_search_call", "id": "w", "status": "completed", "action": {"type": "search", "query": "x"}}
 
 
-@pytest.mark.parametrize("kind", [*ENTRIES, "openai"])
+@table("kind", [*ENTRIES, "openai"])
 def test_an_item_of_openais_is_sent_to_nobody_else(kind):
     """What OpenAI's own tools did is left out for the other vendors, and for its chat completions."""
     from modelhub.core.context import CallContext, Services

@@ -15,6 +15,7 @@ import pytest
 from modelhub import CallError, Hub, HubClosed
 from modelhub.core.errors import Chargeable
 from tests.providers.certificates import Authority
+from tests.tables import table
 
 KEY = "sk-verysecretkey-0123456789"
 VENDORS = ("openai", "anthropic", "dashscope", "gemini", "ollama")
@@ -338,7 +339,7 @@ async def test_a_cancelled_connect_leaves_no_socket():
 
 
 @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="needs Python 3.12")
-@pytest.mark.parametrize("vendor", VENDORS)
+@table("vendor", VENDORS)
 async def test_eager_tasks_reach_a_server(vendor):
     """Tasks that begin at once do not disturb connecting: the server's answer decides what comes of the call."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
@@ -347,7 +348,7 @@ async def test_eager_tasks_reach_a_server(vendor):
     assert getattr(outcome, "text", None) == "hello" or type(outcome).__name__ == "BadReply"
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+@table("vendor", VENDORS)
 async def test_a_closed_hub_sends_nothing(vendor):
     """A call that is under way when its hub closes ends, and is not sent again; no client is made for a later one."""
     under_way, sent = asyncio.Event(), 0
@@ -388,7 +389,7 @@ MISFRAMED = {
 }
 
 
-@pytest.mark.parametrize(("headers", "body"), MISFRAMED.values(), ids=list(MISFRAMED))
+@table(("headers", "body"), MISFRAMED.values(), ids=list(MISFRAMED))
 async def test_an_answer_with_doubtful_framing_is_no_answer(headers, body):
     """Two readers may see two answers in it: it is a failure, and the next model is asked."""
 

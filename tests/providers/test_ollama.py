@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from modelhub.core.errors import BadReply, InvalidRequest, NotConfigured, StreamBroken, UnsupportedFeature
 from modelhub.providers.ollama import OllamaChatModel
 from modelhub.registry import load_provider_options
+from tests.tables import table
 
 PNG = base64.b64encode(b"\x89PNG not really").decode()
 
@@ -126,7 +127,7 @@ async def test_references_in_a_tool_are_written_out(ask):
     assert sent[1] == {"type": "object", "properties": {"tree": tree}, "$defs": {"Tree": tree}}
 
 
-@pytest.mark.parametrize(
+@table(
     ("choice", "shown", "told"),
     [
         (None, ["weather", "clock"], False),
@@ -147,8 +148,8 @@ async def test_a_choice_of_tools_is_emulated(ask, choice, shown, told):
     assert "tool_choice" not in body
 
 
-@pytest.mark.parametrize("choice", ["required", "weather"])
-@pytest.mark.parametrize("said", [answer("No."), answer("", tool_calls=[call("clock")])], ids=["words", "another"])
+@table("choice", ["required", "weather"])
+@table("said", [answer("No."), answer("", tool_calls=[call("clock")])], ids=["words", "another"])
 async def test_a_demanded_call_that_is_not_made_is_a_bad_reply(ask, choice, said):
     """What could only be asked for is checked; any tool will do where any was demanded."""
     if choice == "required" and not said["message"]["content"]:
@@ -247,7 +248,7 @@ async def test_data_that_happens_to_name_a_file_is_not_read(ask, tmp_path, monke
     assert body["messages"][0]["images"] == ["aGk="]
 
 
-@pytest.mark.parametrize(
+@table(
     "part",
     [
         {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}},
@@ -290,7 +291,7 @@ async def test_parameters_join_from_general_to_particular(ask):
     assert "keep_alive" not in body
 
 
-@pytest.mark.parametrize(
+@table(
     ("model", "call", "think"),
     [
         ({}, {}, None),
@@ -410,7 +411,7 @@ def test_the_cloud_alone_needs_a_key(monkeypatch):
     assert options(model_name="tiny", host="https://ollama.com").missing({"OLLAMA_API_KEY": "x"}) is None
 
 
-@pytest.mark.parametrize(
+@table(
     ("host", "address"),
     [
         ("gpu-box", "http://gpu-box:11434"),

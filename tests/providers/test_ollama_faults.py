@@ -29,6 +29,7 @@ from modelhub.core.errors import (
 )
 from modelhub.providers.ollama import OllamaChatModel
 from tests.providers.wires import failure_of
+from tests.tables import table
 
 JSON, LINES, HTML = "application/json", "application/x-ndjson", "text/html"
 KEY = "ollama-key-0123456789"
@@ -121,7 +122,7 @@ WHOLE = [
 ]
 
 
-@pytest.mark.parametrize(("body", "wanted"), WHOLE)
+@table(("body", "wanted"), WHOLE)
 async def test_an_unusable_answer_is_no_success(loopback, body, wanted):
     """A 200 with anything but a complete answer in it is an error."""
     loopback.answers(body)
@@ -146,7 +147,7 @@ STREAMS = [
 ]
 
 
-@pytest.mark.parametrize(("pieces", "end", "wanted"), STREAMS)
+@table(("pieces", "end", "wanted"), STREAMS)
 async def test_a_stream_without_content_fails_before_it_is_handed_out(loopback, pieces, end, wanted):
     """Until the first content a stream's fault comes out of the call itself, with its own class."""
     loopback.streams(*pieces, end=end)
@@ -168,7 +169,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("pieces", "end", "cause"), BROKEN)
+@table(("pieces", "end", "cause"), BROKEN)
 async def test_a_stream_that_breaks_keeps_what_came(loopback, pieces, end, cause):
     """After the first content a fault is a broken stream, with the answer so far and the reason."""
     loopback.streams(*HALF, *pieces, end=end)
@@ -189,8 +190,8 @@ async def test_what_follows_the_end_does_not_matter(loopback):
     assert (reply.text, reply.finish_reason, reply.usage.output_tokens) == ("half an answer ", "stop", 2)
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("end", ["cut", "reset"])
+@table("stream", [False, True], ids=["whole", "stream"])
+@table("end", ["cut", "reset"])
 async def test_a_connection_closed_without_a_word_is_lost(loopback, stream, end):
     """The request may have arrived: this is not a failure to connect."""
     loopback.breaks(end=end)

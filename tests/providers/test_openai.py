@@ -17,6 +17,7 @@ from modelhub.providers.openai import OpenAIChatModel, OpenAIOptions
 from modelhub.providers.openai.response import read_body, read_event
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.registry import load_provider_options
+from tests.tables import table
 
 SSE = "text/event-stream"
 ANSWER = {"id": "c1", "model": "m1", "choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]}
@@ -150,7 +151,7 @@ async def test_a_key_given_for_openai_is_not_sent_to_the_environments_address(an
     assert (await request_of(anywhere, "m")).headers["authorization"] == "Bearer key-env"
 
 
-@pytest.mark.parametrize(
+@table(
     ("arguments", "variables", "says"),
     [
         ({}, {}, "OPENAI_API_KEY"),
@@ -263,7 +264,7 @@ def test_options_make_the_model():
         OpenAIOptions(model_name="m", reasoning_efort="low")
 
 
-@pytest.mark.parametrize(
+@table(
     ("fields", "says"),
     [
         ({}, "OPENAI_API_KEY"),
@@ -321,7 +322,7 @@ def both(*deltas):
 WHOLE = [("a", "f", {"x": 1}), ("b", "g", {})]
 
 
-@pytest.mark.parametrize(
+@table(
     ("deltas", "expected"),
     [
         (
@@ -376,8 +377,8 @@ async def test_deltas_and_choices_that_are_not_there(streamed):
     assert (reply.text, reply.finish_reason) == ("a", "stop")
 
 
-@pytest.mark.parametrize("client_type", [None, "azure"])
-@pytest.mark.parametrize("is_async", [True, False])
+@table("client_type", [None, "azure"])
+@table("is_async", [True, False])
 async def test_a_key_may_be_a_function_that_is_called_for_each_request(loopback, client_type, is_async, monkeypatch):
     """As with OpenAI's own client; a key of the environment is not sent in its place."""
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-environment")
@@ -423,7 +424,7 @@ async def test_the_first_choice_is_the_answer(loopback):
         assert (await model("hi", n=2, stream=False)).text == "A"
 
 
-@pytest.mark.parametrize(
+@table(
     ("deltas", "thinking"),
     [
         ([{"reasoning_content": "a"}, {"reasoning_content": "b"}], "ab"),
@@ -460,7 +461,7 @@ async def test_a_refusal_is_text(streamed):
     assert (reply.text, reply.finish_reason) == ("I won't.", "refusal")
 
 
-@pytest.mark.parametrize(
+@table(
     ("usage", "expected"),
     [
         ({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}, (9, 2, 0, 0, 0)),

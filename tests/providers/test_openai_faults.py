@@ -28,6 +28,7 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 from modelhub.providers.openai import OpenAIChatModel
+from tests.tables import table
 
 SSE = "text/event-stream"
 
@@ -52,21 +53,19 @@ def event(value, name=""):
 DONE = "data: [DONE]\n\n"
 
 
-@pytest.fixture
-async def model(loopback):
+def model_at(loopback):
     """A model on the scripted server, which hears nothing for at most 0.3 s."""
     arguments = {"timeout": httpx2.Timeout(0.3, connect=5.0)}
-    async with OpenAIChatModel("m", "key-of-test", base_url=f"{loopback.url}/v1", client_args=arguments) as made:
-        yield made
+    return OpenAIChatModel("m", "key-of-test", base_url=f"{loopback.url}/v1", client_args=arguments)
 
 
-async def fails(loopback, model, kind, stream=False):
+async def fails(loopback, kind, stream=False, model=None):
     """Ask; the error, which must be of *kind*, after one request and with no connection left busy."""
-    with pytest.raises(kind) as caught:
-        await ask(model, stream)
-    assert type(caught.value) is kind
-    assert len(loopback.asked) == 1
-    await model.aclose()
+    async with model or model_at(loopback) as model:
+        with pytest.raises(kind) as caught:
+            await ask(model, stream)
+        assert type(caught.value) is kind
+        assert len(loopback.asked) == 1
     await loopback.idle()
     return caught.value
 
@@ -101,12 +100,12 @@ STATUSES = [
 ]
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("status", "fields", "kind"), STATUSES)
-async def test_a_status_is_one_of_our_classes(loopback, model, status, fields, kind, stream):
+@table("stream", [False, True])
+@table(("status", "fields", "kind"), STATUSES)
+async def test_a_status_is_one_of_our_classes(loopback, status, fields, kind, stream):
     """Every status and code, at a call and at a stream's opening, comes out as the class that the table says."""
     loopback.answers(error(**fields), status=status, x_request_id="req_7")
-    caught = await fails(loopback, model, kind, stream)
+    caught = await fails(loopback, kind, stream)
     assert (caught.status, caught.code) == (status, fields.get("code"))
     assert (caught.request_id, caught.provider, caught.model) == ("req_7", "openai", "m")
     assert str(caught).startswith(f"127.0.0.1 said {status}: ")
@@ -116,13 +115,13 @@ async def test_a_status_is_one_of_our_classes(loopback, model, status, fields, k
     ("headers", "seconds"),
     [({"retry_after": "7"}, 7), ({"retry_after": "7", "retry_after_ms": "1500"}, 1.5), ({}, None)],
 )
-async def test_a_429_says_how_long_to_wait(loopback, model, headers, seconds):
+async def test_a_429_says_how_long_to_wait(loopback, headers, seconds):
     """What the vendor asks to wait stands on the error, in seconds."""
     loopback.answers(error(), status=429, **headers)
-    assert (await fails(loopback, model, RateLimited)).retry_after == seconds
+    assert (await fails(loopback, RateLimited)).retry_after == seconds
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "status", "content_type", "kind"),
     [
         (b"<html>bad gateway</html>", 502, "text/html", ServerError),
@@ -147,11 +146,11 @@ async def test_a_429_says_how_long_to_wait(loopback, model, headers, seconds):
         (b'{"object": "error", "message": "no", "code": 404}', 200, "application/json", ModelNotFound),
     ],
 )
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_body_that_is_no_answer_is_an_error(loopback, model, body, status, content_type, kind, stream):
+@table("stream", [False, True])
+async def test_a_body_that_is_no_answer_is_an_error(loopback, body, status, content_type, kind, stream):
     """Garbled, empty, foreign and mistaken bodies are errors of ours, asked for as a stream or not."""
     loopback.answers(body, status=status, content_type=content_type)
-    await fails(loopback, model, kind, stream)
+    await fails(loopback, kind, stream)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -162,19 +161,19 @@ async def test_nobody_listens(stream):
             await ask(model, stream)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("end", "kind"), [("cut", ConnectionLost), ("reset", ConnectionLost), ("hang", TimedOut)])
-async def test_the_connection_ends_before_an_answer(loopback, model, end, kind, stream):
+@table("stream", [False, True])
+@table(("end", "kind"), [("cut", ConnectionLost), ("reset", ConnectionLost), ("hang", TimedOut)])
+async def test_the_connection_ends_before_an_answer(loopback, end, kind, stream):
     """Closed, reset or silent before the first byte: a lost connection, or time run out."""
     loopback.breaks(end=end)
-    await fails(loopback, model, kind, stream)
+    await fails(loopback, kind, stream)
 
 
 @pytest.mark.parametrize(("end", "kind"), [("cut", ConnectionLost), ("reset", ConnectionLost), ("hang", TimedOut)])
-async def test_a_whole_answer_is_cut(loopback, model, end, kind):
+async def test_a_whole_answer_is_cut(loopback, end, kind):
     """An answer that stops in its middle is a lost connection, or time run out."""
     loopback.breaks(b'HTTP/1.1 200 -\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"id"', end)
-    await fails(loopback, model, kind)
+    await fails(loopback, kind)
 
 
 async def test_no_free_connection(loopback):
@@ -193,10 +192,10 @@ async def test_no_free_connection(loopback):
     await loopback.idle()
 
 
-async def test_a_redirect_is_not_followed(loopback, model):
+async def test_a_redirect_is_not_followed(loopback):
     """The conversation is not sent to an address that the server names; the error says which it was."""
     loopback.answers(b"", status=307, location="https://elsewhere.example/v1")
-    caught = await fails(loopback, model, NotConfigured)
+    caught = await fails(loopback, NotConfigured)
     assert "elsewhere.example" in str(caught)
     assert "base_url" in str(caught)
 
@@ -230,50 +229,52 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("pieces", "end", "kind"), FAULTS)
-async def test_a_stream_fails_before_its_content(loopback, model, pieces, end, kind):
+@table(("pieces", "end", "kind"), FAULTS)
+async def test_a_stream_fails_before_its_content(loopback, pieces, end, kind):
     """Nothing has been seen yet: the call itself raises what happened."""
     loopback.streams(": hello\n\n", chunk(""), *pieces, content_type=SSE, end=end)
-    await fails(loopback, model, kind, stream=True)
+    await fails(loopback, kind, stream=True)
 
 
-@pytest.mark.parametrize(("pieces", "end", "kind"), [fault for fault in FAULTS if fault[0] != [DONE]])
-async def test_a_stream_breaks_behind_its_content(loopback, model, pieces, end, kind):
+@table(("pieces", "end", "kind"), [fault for fault in FAULTS if fault[0] != [DONE]])
+async def test_a_stream_breaks_behind_its_content(loopback, pieces, end, kind):
     """Something has been seen: StreamBroken, with what came and the reason."""
     loopback.streams(chunk("half an "), chunk("answer"), *pieces, content_type=SSE, end=end)
-    caught = await fails(loopback, model, StreamBroken, stream=True)
+    caught = await fails(loopback, StreamBroken, stream=True)
     assert type(caught.__cause__) is kind
     assert caught.partial.text == "half an answer"
 
 
 @pytest.mark.parametrize("body", [b"", b"\n\n", b": nothing\n\n"])
-async def test_an_empty_stream_is_an_error(loopback, model, body):
+async def test_an_empty_stream_is_an_error(loopback, body):
     """A stream without any event is no answer."""
     loopback.answers(body, content_type=SSE)
-    assert "finish_reason" in str(await fails(loopback, model, BadReply, stream=True))
+    assert "finish_reason" in str(await fails(loopback, BadReply, stream=True))
 
 
-@pytest.mark.parametrize("end", ["clean", "cut", "reset", "hang"])
-async def test_what_comes_behind_the_end_does_not_matter(loopback, model, end):
+@table("end", ["clean", "cut", "reset", "hang"])
+async def test_what_comes_behind_the_end_does_not_matter(loopback, end):
     """With its finish_reason seen an answer is complete, however the connection ends."""
     loopback.streams(chunk("all"), chunk(finish="stop"), DONE, content_type=SSE, end=end)
-    reply = await ask(model, True)
+    async with model_at(loopback) as model:
+        reply = await ask(model, True)
     assert (reply.text, reply.finish_reason, reply.is_last) == ("all", "stop", True)
-    await model.aclose()
     await loopback.idle()
 
 
-async def test_what_is_no_event_is_passed_over(loopback, model):
+async def test_what_is_no_event_is_passed_over(loopback):
     """Comments, unknown fields and lines without a colon are no events."""
     loopback.streams(": ping\n\n", "retry: 5\n\n", "junk\n\n", chunk("a"), chunk(finish="stop"), content_type=SSE)
-    assert (await ask(model, True)).text == "a"
+    async with model_at(loopback) as model:
+        assert (await ask(model, True)).text == "a"
 
 
-async def test_a_whole_answer_in_the_place_of_a_stream(loopback, model):
+async def test_a_whole_answer_in_the_place_of_a_stream(loopback):
     """A server that does not stream is understood all the same."""
     body = {"id": "c1", "model": "m1", "choices": [{"message": {"content": "all"}, "finish_reason": "stop"}]}
     loopback.answers(body)
-    reply = await ask(model, True)
+    async with model_at(loopback) as model:
+        reply = await ask(model, True)
     assert (reply.text, reply.finish_reason, reply.id) == ("all", "stop", "c1")
 
 
@@ -283,7 +284,7 @@ async def forget(model):
     gc.collect()
 
 
-@pytest.mark.parametrize("how", ["break", "aclose", "cancel", "forget"])
+@table("how", ["break", "aclose", "cancel", "forget"])
 async def test_a_stream_that_is_left_gives_its_connection_back(loopback, how):
     """However a reader goes away, no connection stays busy, with the model still open."""
     model = OpenAIChatModel("m", "key-of-test", base_url=f"{loopback.url}/v1")
@@ -344,7 +345,7 @@ async def test_a_key_that_the_vendor_echoes_is_not_shown(loopback):
     key = "sk-very-secret-4711"
     model = OpenAIChatModel("m", key, base_url=f"{loopback.url}/v1")
     loopback.answers(error(f"Incorrect API key provided: {key}", code="invalid_api_key"), status=401)
-    caught = await fails(loopback, model, AuthenticationFailed)
+    caught = await fails(loopback, AuthenticationFailed, model=model)
     shown = "".join(traceback.format_exception(caught)) + str(caught) + repr(caught) + repr(model) + str(vars(model))
     assert key not in shown
     assert "***" in str(caught)

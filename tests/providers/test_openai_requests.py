@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from modelhub.core.errors import BadReply, InvalidRequest, UnsupportedFeature
 from modelhub.providers.openai import OpenAIChatModel
+from tests.tables import table
 
 SPEC = Path(__file__).parents[3] / "shared" / "tools" / "sdk_spec.py"
 TOOL = {
@@ -141,7 +142,7 @@ async def test_parameters_that_the_sdk_does_not_know(sent):
     assert "extra_body" not in body
 
 
-@pytest.mark.parametrize(
+@table(
     ("compat", "given", "name"),
     [
         ("openai", "max_tokens", "max_completion_tokens"),
@@ -156,7 +157,7 @@ async def test_the_limit_of_tokens_has_the_name_the_server_knows(sent, compat, g
     assert {key: value for key, value in body.items() if "max" in key} == {name: 9}
 
 
-@pytest.mark.parametrize(
+@table(
     ("compat", "effort", "sent_as"),
     [
         ("openai", "none", {"reasoning_effort": "none"}),
@@ -191,7 +192,7 @@ async def test_names_are_written_as_the_vendor_allows(sent):
     assert "name" not in body["messages"][0]
 
 
-@pytest.mark.parametrize(
+@table(
     ("choice", "written"),
     [
         ("auto", "auto"),
@@ -210,7 +211,7 @@ async def test_tools_and_their_choice(sent, choice, written):
     assert body.get("tool_choice") == written
 
 
-@pytest.mark.parametrize(
+@table(
     ("compat", "choice", "tools", "written"),
     [
         ("llamacpp", "time", ["time"], "required"),
@@ -329,7 +330,7 @@ async def test_media(sent, tmp_path):
 VIDEO = {"type": "video", "source": {"type": "url", "url": "https://x.example/cat.mp4"}}
 
 
-@pytest.mark.parametrize(
+@table(
     ("block", "compat"),
     [
         (VIDEO, "openai"),
@@ -382,7 +383,7 @@ THOUGHT = {"type": "thinking", "thinking": "hm", "provider": "openai"}
 FOREIGN = {"type": "thinking", "thinking": "secret", "signature": "sig", "provider": "anthropic"}
 
 
-@pytest.mark.parametrize(
+@table(
     ("compat", "blocks", "key", "expected"),
     [
         ("openai", [THOUGHT], "reasoning_content", None),

@@ -14,6 +14,7 @@ from modelhub.providers.gemini import GeminiChatModel
 from modelhub.providers.openai import OpenAIChatModel
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
 from modelhub.testing.reroute import reroute_config
+from tests.tables import table
 
 MODELS = {
     "openai": {"provider": "openai", "model_name": "a-deployment", "api": "chat", "compat": "openai"},
@@ -102,7 +103,7 @@ def test_a_call_takes_a_parameter_of_the_file_away():
     assert "temperature" not in body_of({"ask": {"temperature": 0.1}}, ask={"temperature": None})
 
 
-@pytest.mark.parametrize("vendor", MODELS)
+@table("vendor", MODELS)
 def test_what_a_call_says_of_effort_goes_before_the_vendors_words_in_the_file(vendor):
     """Also where the vendor calls it otherwise; what else stands in its object stays."""
     file = {
@@ -133,7 +134,7 @@ def test_the_file_says_what_a_model_takes():
     assert body["reasoning_effort"] == "high"
 
 
-@pytest.mark.parametrize(
+@table(
     ("section", "words"),
     [
         ({"models": {"m": {**MODELS["gemini"], "ask": {"temprature": 1}}}}, "did you mean `temperature`"),
@@ -153,7 +154,7 @@ def test_what_is_wrong_with_parameters_in_the_file_is_told_at_load(section, word
 # -- misspelt keywords -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@table(
     ("given", "meant"),
     [("deadlne", "deadline"), ("tag", "tags"), ("steam", "stream"), ("temprature", "temperature")],
 )
@@ -186,7 +187,7 @@ def test_names_that_nobody_knows_are_sent():
 SAMPLING = {"temperature": 0.2, "top_p": 0.9}
 
 
-@pytest.mark.parametrize(
+@table(
     ("model", "asked", "dropped"),
     [
         ("claude-opus-4-7", {**SAMPLING, "top_k": 5}, {"temperature", "top_p", "top_k"}),
@@ -211,7 +212,7 @@ def test_claude_is_not_sent_what_it_refuses(model, asked, dropped):
     assert not dropped & set(body)
 
 
-@pytest.mark.parametrize(
+@table(
     ("model", "effort", "sent", "rounded"),
     [
         ("claude-opus-4-8", "xhigh", ({"type": "adaptive"}, {"effort": "xhigh"}), None),
@@ -237,7 +238,7 @@ def test_claude_thinks_as_its_generation_can(model, effort, sent, rounded):
     assert bool(attempt.rounded) == bool(rounded)
 
 
-@pytest.mark.parametrize(
+@table(
     ("model", "effort", "config"),
     [
         ("gemini-3-pro-preview", "medium", {"thinking_level": "HIGH"}),
@@ -254,7 +255,7 @@ def test_gemini_thinks_as_its_generation_can(model, effort, config):
     assert body.get("generationConfig", {}).get("thinkingConfig") == config
 
 
-@pytest.mark.parametrize(
+@table(
     ("model", "asked", "sent"),
     [
         ("gpt-5-mini", {**SAMPLING, "stop": ["x"], "reasoning_effort": "none"}, {"reasoning_effort": "minimal"}),
@@ -277,8 +278,8 @@ def test_openais_models_are_sent_what_they_take(model, asked, sent):
 # -- learned from a refusal --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-@pytest.mark.parametrize("vendor", MODELS)
+@table("stream", [False, True], ids=["plain", "streamed"])
+@table("vendor", MODELS)
 def test_a_refused_parameter_is_left_out_from_then_on(vendor, stream):
     """The attempt is made once more at once, without it, also where only one attempt is allowed; others keep it out."""
 
@@ -298,7 +299,7 @@ def test_a_refused_parameter_is_left_out_from_then_on(vendor, stream):
     assert times == [0.0] * 3
 
 
-@pytest.mark.parametrize("vendor", MODELS)
+@table("vendor", MODELS)
 def test_a_refused_effort_is_left_out(vendor):
     """By whatever name the vendor refuses it."""
 
@@ -432,7 +433,7 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize(("vendor", "words", "name"), REFUSALS)
+@table(("vendor", "words", "name"), REFUSALS)
 def test_vendors_refuse_in_words_of_their_own(vendor, words, name):
     """What servers were seen to write; all other parameters are sent again."""
 
@@ -446,7 +447,7 @@ def test_vendors_refuse_in_words_of_their_own(vendor, words, name):
     assert play(main, vendor=vendor, script=[faults.status(400, message=words), faults.healthy()]) == {name}
 
 
-@pytest.mark.parametrize(
+@table(
     "words",
     [
         "Invalid schema for function 'f': In context=('properties', 'temperature'), 'maximum' is not permitted.",
@@ -483,7 +484,7 @@ def test_what_changes_the_meaning_is_never_left_out():
         body_of({"takes": {"response_format": False}}, ask={"response_format": {"type": "json_object"}})
 
 
-@pytest.mark.parametrize(
+@table(
     ("vendor", "entry", "asked"),
     [
         ("anthropic", {}, {"previous_response_id": "resp_1"}),
@@ -518,7 +519,7 @@ def test_a_strict_hub_learns_nothing():
     assert play(main, script=script, parameters={"unsupported": "refuse"}) == 1
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "asked"),
     [
         ({"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted"}]}, {"top_k": 1}),

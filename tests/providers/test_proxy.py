@@ -5,6 +5,7 @@ import pytest
 from modelhub.core.errors import CallError
 from tests.providers.http.loopback import Proxy
 from tests.providers.wires import MAKERS
+from tests.tables import table
 
 HOP_BY_HOP = {"proxy-authorization", "proxy-connection"}
 OF_THE_CLIENT = {"x-dashscope-sdk-session-id"}
@@ -20,9 +21,9 @@ async def ask(loopback, provider, stream):
     return (asked.method, asked.target, headers, asked.body), (type(caught.value), str(caught.value))
 
 
-@pytest.mark.parametrize("credentials", ["", "user:p@ss word"], ids=["open", "with password"])
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-@pytest.mark.parametrize("provider", MAKERS)
+@table("credentials", ["", "user:p@ss word"], ids=["open", "with password"])
+@table("stream", [False, True], ids=["plain", "streamed"])
+@table("provider", MAKERS)
 async def test_the_request_and_its_failure_are_the_same(loopback, monkeypatch, provider, stream, credentials):
     """What the server gets is the same; the proxy's password is for the proxy alone, the key for the vendor alone."""
     loopback.answers({"error": {"message": "busy"}}, status=503)

@@ -23,9 +23,10 @@ from modelhub.core.errors import (
 )
 from tests.providers.conftest import Loopback
 from tests.providers.wires import ENTRIES, MAKERS, WIRES, error_body, error_in_stream, failure_of, models_at
+from tests.tables import table
 
-BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-EVERY_WIRE = pytest.mark.parametrize("wire", WIRES)
+BOTH = table("stream", [False, True], ids=["whole", "stream"])
+EVERY_WIRE = table("wire", WIRES)
 
 
 @pytest_asyncio.fixture(name="shared_loopback", scope="module", loop_scope="module")
@@ -258,7 +259,7 @@ async def test_words_mean_the_same_in_any_case(shared_loopback, models, capitals
 
 
 @EVERY_WIRE
-@pytest.mark.parametrize("status", [400, 422, 500])
+@table("status", [400, 422, 500])
 async def test_a_users_words_that_a_server_quotes_shut_no_model(loopback, wire, status):
     """A validation error repeats the input: what stands there says nothing about the account or the model."""
     async with MAKERS[wire](loopback.url) as model:
@@ -311,7 +312,7 @@ PASSED_ON = {
 }
 
 
-@pytest.mark.parametrize("gateway", PASSED_ON)
+@table("gateway", PASSED_ON)
 async def test_a_gateway_passes_on_what_the_server_behind_it_said(loopback, gateway):
     """The refusal in a gateway's wrapping is read like the refusal itself."""
     loopback.answers(PASSED_ON[gateway], status=400)
@@ -344,7 +345,7 @@ IN_A_200 = {
 
 
 @BOTH
-@pytest.mark.parametrize("server", IN_A_200)
+@table("server", IN_A_200)
 async def test_an_error_in_a_200_is_read_in_the_form_of_every_gateway(loopback, server, stream):
     """Whatever stands in the place of an answer says what is wrong."""
     body, wanted = IN_A_200[server]
@@ -429,8 +430,8 @@ def quota(name):
 
 
 @BOTH
-@pytest.mark.parametrize("wire", ["gemini", "openai"])
-@pytest.mark.parametrize(
+@table("wire", ["gemini", "openai"])
+@table(
     ("name", "wanted"),
     [
         ("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", RateLimited),
@@ -447,7 +448,7 @@ async def test_googles_quota_of_a_minute_is_a_rate_and_of_a_day_is_spent(loopbac
 
 
 @BOTH
-@pytest.mark.parametrize(
+@table(
     "candidates",
     [{}, {"candidates": []}, {"candidates": [{}]}, {"candidates": [{"index": 0, "finishReason": "OTHER"}]}],
 )

@@ -22,6 +22,7 @@ from modelhub.providers.ollama import OllamaChatModel
 from modelhub.providers.openai import OpenAIChatModel
 from modelhub.testing import FaultServer, reroute_config
 from tests.providers.test_openai_corpus import KEY
+from tests.tables import table
 
 THOUGHT = {
     "type": "reasoning",
@@ -118,7 +119,7 @@ async def test_a_request_stores_nothing_and_asks_for_encrypted_reasoning(loopbac
     assert loopback.asked[-1].target == "/v1/responses"
 
 
-@pytest.mark.parametrize(
+@table(
     ("name", "asks"),
     [
         ("gpt-5", True),
@@ -165,7 +166,7 @@ PARAMETERS = [
 ]
 
 
-@pytest.mark.parametrize(("given", "sent"), PARAMETERS)
+@table(("given", "sent"), PARAMETERS)
 async def test_parameters_go_by_the_names_of_the_api(loopback, model, given, sent):
     """Those of chat completions are spelled anew, others are sent as they are, and what says nothing is left out."""
     body = await body_of(loopback, model, **given)
@@ -205,7 +206,7 @@ async def test_the_vendors_own_tools_are_sent_as_they_are(loopback, model):
     assert body["tool_choice"] == {"type": "web_search"}
 
 
-@pytest.mark.parametrize("cls", [AnthropicChatModel, GeminiChatModel, DashScopeChatModel, OllamaChatModel])
+@table("cls", [AnthropicChatModel, GeminiChatModel, DashScopeChatModel, OllamaChatModel])
 async def test_another_vendor_is_not_sent_the_tools(cls):
     """Nor are OpenAI's own chat completions: the next model of a chain may have them."""
     with pytest.raises(UnsupportedFeature, match="web_search"):
@@ -430,7 +431,7 @@ async def test_a_refusal_is_one(loopback, model):
     assert (reply.text, reply.finish_reason) == ("No.", "refusal")
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "cls"),
     [
         (response(status="failed", error={"code": "server_error", "message": "no"}), ServerError),
@@ -454,7 +455,7 @@ async def test_a_failed_response_is_an_error(loopback, model, body, cls):
 DELTA = event("response.output_text.delta", output_index=0, content_index=0, item_id="msg_1", delta="hel")
 
 
-@pytest.mark.parametrize(
+@table(
     ("events", "cls"),
     [
         ([event("response.failed", response=response(status="failed", error={"code": "server_error"}))], ServerError),
@@ -584,7 +585,7 @@ SITES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "path"), SITES)
+@table(("arguments", "path"), SITES)
 async def test_auto_is_responses_where_openai_and_azure_serve_it(anywhere, arguments, path):
     """By the address; elsewhere, and for who says so, it is chat completions."""
     client_args = {**arguments.get("client_args", {}), "http_client": anywhere.client()}
@@ -620,8 +621,8 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "says", "api"), CHOICES)
-@pytest.mark.parametrize("stream", [False, True])
+@table(("name", "says", "api"), CHOICES)
+@table("stream", [False, True])
 async def test_auto_goes_by_what_a_request_needs(anywhere, name, says, api, stream):
     """What only chat completions take goes there, unless the model or its tools would not."""
     says = dict(says)

@@ -5,6 +5,7 @@ import pytest
 from modelhub.core.errors import BadReply, CallError, InvalidRequest
 from modelhub.messages.tools import normalise_tools
 from tests.providers.wires import models_at
+from tests.tables import table
 
 
 def tool(schema):
@@ -67,7 +68,7 @@ REPAIRED = {
 }
 
 
-@pytest.mark.parametrize("name", REPAIRED)
+@table("name", REPAIRED)
 def test_a_schema_is_said_in_one_draft(name):
     """In the words of the present draft, with nothing lost that has a meaning."""
     schema, wanted = REPAIRED[name]

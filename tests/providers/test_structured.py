@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_camel
 from modelhub.core.errors import BadReply
 from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.vendor_answers import VENDORS, ask_once, asking
+from tests.tables import table
 
 
 class City(BaseModel):
@@ -151,8 +152,8 @@ AROUND = [
 ]
 
 
-@pytest.mark.parametrize("vendor", VENDORS.values(), ids=list(VENDORS))
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+@table("vendor", VENDORS.values(), ids=list(VENDORS))
+@table("stream", [False, True], ids=["plain", "streamed"])
 async def test_json_is_found_in_what_is_around_it(loopback, vendor, stream):
     """Thoughts, sentences, fences in any case, a bracket too many: the last that fits is the answer."""
     async with asking(loopback, vendor) as ask:
@@ -162,7 +163,7 @@ async def test_json_is_found_in_what_is_around_it(loopback, vendor, stream):
             assert reply.output == City(name="Ulm", people=126000), text
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         "",

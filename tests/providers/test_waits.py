@@ -1,10 +1,9 @@
 """How long a vendor asks to wait: read alike on every wire, and never longer than an hour."""
 
-import pytest
-
 from modelhub.core.errors import BadReply, ConnectionLost, RateLimited
 from modelhub.providers.http.requested_waits import parse_message_wait
 from tests.providers.wires import MAKERS, WIRES, error_body, failure_of, models_at
+from tests.tables import table
 
 HOUR = 3600
 HEADERS = {
@@ -24,7 +23,7 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize("value", HEADERS, ids=lambda value: value[:20])
+@table("value", HEADERS, ids=lambda value: value[:20])
 async def test_retry_after_is_capped_and_nonsense_counts_as_none(loopback, value):
     """A Unix time, infinity and hundreds of digits cannot be meant; a day becomes an hour."""
     found = {}
@@ -46,7 +45,7 @@ MESSAGES = {
 }
 
 
-@pytest.mark.parametrize("message", MESSAGES)
+@table("message", MESSAGES)
 async def test_a_wait_in_the_message_is_read_where_no_header_has_one(loopback, message):
     """OpenAI, Azure, Groq, Google and Moonshot write it into the text."""
     loopback.answers(error_body("openai", message), status=429)
@@ -60,7 +59,7 @@ def test_a_wait_that_stands_for_something_else_is_none():
     assert parse_message_wait("Limit 30000, used 29000; requested 5s of audio") is None
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@table("wire", WIRES)
 async def test_an_earlier_failure_does_not_decide_the_class_of_a_later_one(loopback, wire):
     """An exception's context is what happened to be handled; only its cause says what it is."""
     async with MAKERS[wire](loopback.url) as model:
