@@ -30,7 +30,7 @@ def table(names: str | tuple[str, ...], rows: Iterable[Any], ids: Any = None) ->
     values = [row if len(columns) > 1 else (row,) for row in rows]
     labels = [None] * len(values) if ids is None or callable(ids) else list(ids)
     own_rows = [
-        (label or _describe(columns, row, ids), dict(zip(columns, row, strict=True)))
+        (_describe(columns, row, ids) if label is None else label, dict(zip(columns, row, strict=True)))
         for label, row in zip(labels, values, strict=True)
     ]
     assert own_rows, f"a table without rows: {names}"
@@ -125,6 +125,6 @@ def _renewed(fixtures: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
                 value.clear()
             elif name in ("capsys", "capfd"):
                 value.readouterr()
-            elif hasattr(value, "begin_row"):
+            elif hasattr(value, "begin_row") and not isinstance(value, type):
                 value.begin_row()
         yield renewed

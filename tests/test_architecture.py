@@ -8,12 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 import modelhub
 from modelhub.core import errors
 from modelhub.registry import LAYERS, PROVIDERS
 from modelhub.version import DISTRIBUTION
+from tests.tables import table
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "modelhub"
@@ -324,8 +323,8 @@ VENDOR_FILES = {
 """The files of a vendor's folder, and the functions and methods that are in each."""
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
-@pytest.mark.parametrize("file", VENDOR_FILES)
+@table("vendor", VENDORS)
+@table("file", VENDOR_FILES)
 def test_the_vendors_folders_are_alike(vendor, file):
     """The same thing is in the same file and under the same name for every vendor."""
     source = read_source(PACKAGE / "providers" / vendor / f"{file}.py")

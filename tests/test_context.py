@@ -13,6 +13,7 @@ from modelhub.core.response import ChatUsage
 from modelhub.core.stream import Outcome
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock, run_virtual
+from tests.tables import table
 
 OK = {"say": "fine"}
 BUSY = {"fail": "Overloaded"}
@@ -191,9 +192,7 @@ def how_long(hub, make_call):
     return run_virtual(main())
 
 
-@pytest.mark.parametrize(
-    ("around", "own", "expected"), [("5s", None, 5), ("5s", "2s", 2), (3, "20s", 3), ("25s", None, 8)]
-)
+@table(("around", "own", "expected"), [("5s", None, 5), ("5s", "2s", 2), (3, "20s", 3), ("25s", None, 8)])
 def test_the_tightest_deadline_holds(around, own, expected):
     """Of the one around, the chain's and the call's."""
 
@@ -261,7 +260,7 @@ def test_what_is_no_duration_is_no_deadline_around(wrong):
         hub.deadline(wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"deadline": "soon"}, {"tags": "user"}, {"deadlne": 5}, {"seed": {1, 2}}])
+@table("wrong", [{"deadline": "soon"}, {"tags": "user"}, {"deadlne": 5}, {"seed": {1, 2}}])
 def test_a_wrong_keyword_is_refused_before_the_call_begins(wrong):
     """Nothing is recorded of it, neither a call nor an attempt."""
     hub, seen = watched([OK])

@@ -6,6 +6,7 @@ import pytest
 
 from modelhub import RateLimited
 from modelhub.core.errors import RetryRule
+from tests.tables import table
 
 MOVED = {
     "blocks": ["TextBlock", "Message"],
@@ -22,7 +23,7 @@ MOVED = {
 }
 
 
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in MOVED.items() for name in names])
+@table(("module", "name"), [(module, name) for module, names in MOVED.items() for name in names])
 def test_an_old_name_forwards_with_a_warning(module, name):
     """The warning says where the name is now."""
     old = importlib.import_module(f"modelhub.{module}")

@@ -17,13 +17,14 @@ from modelhub.core.errors import (
     RateLimited,
     UnknownModel,
 )
+from tests.tables import table
 
 
 def group(*members):
     return AllModelsFailed("no model answered", members)
 
 
-@pytest.mark.parametrize("cls", errors.failure_classes())
+@table("cls", errors.failure_classes())
 def test_every_class_has_a_verdict_and_survives_pickling(cls):
     """Facts and text come through pickle and copy, so that errors cross processes."""
     if cls is AllModelsFailed:

@@ -13,6 +13,7 @@ import pytest
 from modelhub import ChatResponse, ChatStream, ConfigError, Hub, HubClosed, NotConfigured, UnknownModel
 from modelhub.core import sync as _sync
 from modelhub.hub import find_config_file
+from tests.tables import table
 
 CONFIG = {
     "version": 1,
@@ -271,7 +272,7 @@ async def test_stream_of_a_view_is_that_of_its_chain():
         assert view.stream
 
 
-@pytest.mark.parametrize("name", ["context_size", "count_tokens", "formatter", "generate_structured_output", "model"])
+@table("name", ["context_size", "count_tokens", "formatter", "generate_structured_output", "model"])
 async def test_what_agents_of_agentscope_read_is_not_there_without_agentscope(name):
     """An attribute that only its agents read is one that does not exist, like any other."""
     async with Hub.from_dict(CONFIG) as hub:

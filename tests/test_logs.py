@@ -14,6 +14,7 @@ from modelhub.core.context import Services
 from modelhub.core.errors import CallError
 from modelhub.logs import LogObserver
 from modelhub.testing import VirtualClock, run_virtual
+from tests.tables import table
 
 SECRET = "sk-verysecretkey1234567890"
 PROMPT = "the launch code is swordfish"
@@ -177,8 +178,8 @@ WRAPPERS = [
 ]
 
 
-@pytest.mark.parametrize("cached", [False, True])
-@pytest.mark.parametrize("wrapper", WRAPPERS, ids=lambda wrapper: wrapper.__name__)
+@table("cached", [False, True])
+@table("wrapper", WRAPPERS, ids=lambda wrapper: wrapper.__name__)
 def test_every_wrapper_of_structlog_gets_the_entries(wrapper, cached, caplog):
     """Those with methods for levels only, those that are asynchronous, and those that keep their logger."""
     structlog.configure(

@@ -13,6 +13,7 @@ from modelhub.core.context import Services
 from modelhub.core.model import ChatModelBase
 from modelhub.core.response import ChatResponse, ChatUsage
 from modelhub.testing import VirtualClock, run_virtual
+from tests.tables import table
 
 
 class Echo(ChatModelBase):
@@ -167,7 +168,7 @@ def test_a_row_that_cannot_be_sent_is_a_result_with_an_error():
     run_virtual(main())
 
 
-@pytest.mark.parametrize(
+@table(
     ("row", "prompt", "expected"),
     [
         ("a", None, ["user: a"]),
@@ -182,7 +183,7 @@ def test_a_row_that_cannot_be_sent_is_a_result_with_an_error():
         ({"order id": 7}, "{ order id }", ["user: 7"]),
     ],
 )
-@pytest.mark.parametrize("system", [None, "Be brief."])
+@table("system", [None, "Be brief."])
 def test_a_row_is_messages_a_prompt_or_the_columns_of_a_template(row, prompt, system, expected):
     """With a system message before it, if there is one for all."""
 
@@ -196,14 +197,14 @@ def test_a_row_is_messages_a_prompt_or_the_columns_of_a_template(row, prompt, sy
     run_virtual(main())
 
 
-@pytest.mark.parametrize("template", ["Say it", "Say {", "Say }", "Say {}", 'Answer {"a": 1}: {text}'])
+@table("template", ["Say it", "Say {", "Say }", "Say {}", 'Answer {"a": 1}: {text}'])
 def test_a_template_that_cannot_be_filled_is_refused_at_once(template):
     """Before a row is read."""
     with pytest.raises(InvalidRequest, match="prompt: "):
         Echo().map(["a"], prompt=template)
 
 
-@pytest.mark.parametrize(
+@table(
     "arguments",
     [
         {"rows": "text"},

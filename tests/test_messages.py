@@ -28,6 +28,7 @@ from modelhub.messages.blocks import (
 )
 from modelhub.messages.normalize import normalise_messages
 from modelhub.messages.tools import normalise_tool_choice, normalise_tools
+from tests.tables import table
 
 CAT = "https://example.com/cat.png"
 
@@ -79,18 +80,18 @@ def test_a_string_is_one_user_message() -> None:
     assert normalise_messages("hi") == (Message("user", (TextBlock("hi"),)),)
 
 
-@pytest.mark.parametrize(
+@table(
     ("role", "neutral"),
     [("system", "system"), ("developer", "system"), ("user", "user"), ("assistant", "assistant")],
 )
-@pytest.mark.parametrize("content", ["hi", ["hi"], [{"type": "text", "text": "hi"}]])
+@table("content", ["hi", ["hi"], [{"type": "text", "text": "hi"}]])
 def test_roles_and_text(role: str, neutral: Any, content: Any) -> None:
     """Each role has its neutral one, and text may be written in three ways."""
     (message,) = normalise_messages([{"role": role, "content": content, "name": "bob"}])
     assert message == Message(neutral, (TextBlock("hi"),), "bob")
 
 
-@pytest.mark.parametrize(
+@table(
     ("part", "block"),
     [
         ({"type": "image_url", "image_url": {"url": CAT}}, MediaBlock("image", UrlSource(CAT))),
@@ -161,7 +162,7 @@ def test_parts_of_both_dialects(part: dict[str, Any], block: ContentBlock) -> No
     assert only_block(part) == block
 
 
-@pytest.mark.parametrize(
+@table(
     ("message", "blocks"),
     [
         ({"content": "a", "reasoning_content": "t", "reasoning": "t"}, (ThinkingBlock("t"), TextBlock("a"))),
@@ -227,7 +228,7 @@ def test_a_tool_result_may_be_empty_or_hold_media() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@table(
     "block",
     [
         {"type": "tool_result", "id": "a", "name": "other", "output": "ok"},
@@ -236,7 +237,7 @@ def test_a_tool_result_may_be_empty_or_hold_media() -> None:
         {"type": "tool_result", "tool_use_id": "a", "content": ["ok"], "cache_control": None},
     ],
 )
-@pytest.mark.parametrize("role", ["user", "system", "assistant", "tool"])
+@table("role", ["user", "system", "assistant", "tool"])
 def test_result_blocks_in_any_role(role: str, block: dict[str, Any]) -> None:
     """A tool_result block, the seed's or Anthropic's, may sit in a message of any role and lands in a user's."""
     talk = [asks(call("a")), {"role": role, "content": [block]}]
@@ -350,7 +351,7 @@ PARTS = "audio, document, file, image, image_url, input_audio, redacted_thinking
 PARTS += "tool_result, tool_use, video, video_url"
 
 
-@pytest.mark.parametrize(
+@table(
     ("messages", "message"),
     [
         ([], "messages: the list is empty"),
@@ -404,7 +405,7 @@ def test_wrong_messages(messages: Any, message: str) -> None:
     assert refusal_of(messages) == message
 
 
-@pytest.mark.parametrize(
+@table(
     ("part", "message"),
     [
         (7, ": expected a string or a dict with `type`, got int"),
@@ -485,7 +486,7 @@ LOOP: dict[str, Any] = {}
 LOOP["again"] = LOOP
 
 
-@pytest.mark.parametrize(
+@table(
     ("value", "message"),
     [
         ({"x": {1, 2}}, "expected JSON values only, found set"),
@@ -523,7 +524,7 @@ HINT = {"role": "system", "content": "Be quick."}
 LOOK = {"role": "user", "content": "Look at this."}
 
 
-@pytest.mark.parametrize(
+@table(
     ("between", "moved"),
     [
         ([HINT, answers("a"), answers("b")], [("system", "Be quick.")]),
@@ -577,7 +578,7 @@ def test_a_hint_behind_a_call_that_nothing_follows_stays():
     assert [turn.role for turn in normalise_messages([asks(call("a")), HINT])] == ["assistant", "system"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("messages", "message"),
     [
         (
@@ -639,7 +640,7 @@ def function(name: str = "f", **more: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **more}}
 
 
-@pytest.mark.parametrize(
+@table(
     ("tool", "neutral"),
     [
         (function(description="d", parameters=SCHEMA, strict=True), Tool("f", "d", SCHEMA, True)),
@@ -663,7 +664,7 @@ def test_no_tools() -> None:
     assert normalise_tools(None) == normalise_tools([]) == ()
 
 
-@pytest.mark.parametrize(
+@table(
     ("tools", "message"),
     [
         ({}, "tools: expected a list of tools, got dict"),
@@ -709,7 +710,7 @@ def test_wrong_tools(tools: Any, message: str) -> None:
 TOOLS = (Tool("get_weather"), Tool("get_time"))
 
 
-@pytest.mark.parametrize(
+@table(
     ("choice", "neutral"),
     [
         (None, None),
@@ -729,13 +730,13 @@ def test_tool_choices(choice: Any, neutral: ToolChoice | None) -> None:
     assert normalise_tool_choice(choice, TOOLS) == neutral
 
 
-@pytest.mark.parametrize("choice", [None, "auto", "none", {"type": "auto"}])
+@table("choice", [None, "auto", "none", {"type": "auto"}])
 def test_nothing_to_choose_from(choice: Any) -> None:
     """Without tools a choice that demands none is no choice."""
     assert normalise_tool_choice(choice, ()) is None
 
 
-@pytest.mark.parametrize(
+@table(
     ("choice", "tools", "message"),
     [
         (

@@ -6,7 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
+from tests.tables import table
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -29,7 +29,7 @@ def test_supported_pythons_have_no_gap():
     assert f"{sys.version_info.major}.{sys.version_info.minor}" in CLASSIFIERS
 
 
-@pytest.mark.parametrize("lock", sorted(path.name for path in ROOT.glob("requirements*.lock")))
+@table("lock", sorted(path.name for path in ROOT.glob("requirements*.lock")))
 def test_every_locked_package_has_hashes(lock):
     """What is installed is what was locked."""
     packages = re.split(r"\n(?=\S)", (ROOT / lock).read_text(encoding="utf-8").strip())

@@ -18,6 +18,7 @@ from modelhub.messages.blocks import (
     ToolResultBlock,
     ToolUseBlock,
 )
+from tests.tables import table
 
 
 class Page(BaseModel):
@@ -69,7 +70,7 @@ def test_what_has_a_default_may_be_left_out():
     assert page.reply.id
 
 
-@pytest.mark.parametrize("wrong", [{}, {"content": 3}, {"content": [], "restarts": "many"}, "text", None])
+@table("wrong", [{}, {"content": 3}, {"content": [], "restarts": "many"}, "text", None])
 def test_what_is_no_reply_is_refused(wrong):
     """By pydantic's own error, with the field's name."""
     with pytest.raises(ValidationError, match="reply"):
@@ -89,7 +90,7 @@ def test_the_json_schema_fits_what_is_written(cls):
     assert body["title"] == cls.__name__
 
 
-@pytest.mark.parametrize(
+@table(
     "block",
     [
         TextBlock("hello", cache={"type": "ephemeral"}),

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from modelhub.core.response import ChatResponse, ChatUsage, Lazy
+from tests.tables import table
 
 TEXT = [{"type": "text", "text": "hello"}]
 
@@ -43,7 +44,7 @@ def test_a_missing_attribute_is_an_attribute_error():
         reply["nothing"]
 
 
-@pytest.mark.parametrize(
+@table(
     "look",
     [
         lambda r: json.loads(json.dumps(r))["content"],

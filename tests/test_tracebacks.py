@@ -18,6 +18,7 @@ from modelhub.middleware.retry.layer import Retry
 from modelhub.middleware.retry.options import RetryOptions
 from modelhub.providers.scripted import ScriptedChatModel, Step
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
+from tests.tables import table
 
 LONGEST = 40  # what fits a screen
 PROVIDERS = ["openai", "anthropic", "gemini", "dashscope", "ollama"]
@@ -52,7 +53,7 @@ def files(error):
     return [line.split('"')[1] for line in lines(error) if line.lstrip(" |").startswith('File "')]
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@table("provider", PROVIDERS)
 def test_the_traceback_of_a_failed_call_is_the_callers(provider):
     """Frames of the layers, the SDK and the transport say nothing to him."""
     for stream in (False, True):

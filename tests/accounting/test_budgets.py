@@ -10,6 +10,7 @@ from modelhub import BudgetExceeded, ConnectFailed, Hub
 from modelhub.accounting.period import find_period
 from modelhub.core.context import Services
 from modelhub.testing import VirtualClock, run_virtual
+from tests.tables import table
 
 DOLLARS = {"input": 1_000_000, "output": 1_000_000}  # a dollar a token
 # A call of "one two three" answered by "ok" uses 4 tokens by its words; the guess before it is 13 // 4 + 1 = 4.
@@ -60,7 +61,7 @@ def test_a_call_that_would_exceed_the_budget_is_not_made(measure):
     assert run_virtual(ask(hub, "n")) == 1
 
 
-@pytest.mark.parametrize(
+@table(
     ("budget", "counted", "not_counted"),
     [
         ({"model": "m"}, [("m", {}), ("c", {})], [("n", {})]),
@@ -293,7 +294,7 @@ def test_a_call_that_fails_otherwise_is_no_budgets_business():
     assert spent(hub) == {("b", None): "0"}
 
 
-@pytest.mark.parametrize(
+@table(
     ("per", "at", "starts", "ends"),
     [
         ("hour", (2026, 5, 3, 14, 30), (2026, 5, 3, 14), (2026, 5, 3, 15)),

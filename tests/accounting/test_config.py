@@ -6,6 +6,7 @@ import pytest
 
 from modelhub import ConfigError
 from modelhub.config.load import load_text
+from tests.tables import table
 
 HEAD = """\
 version: 1
@@ -31,7 +32,7 @@ budgets:
     assert (config.budgets["team"].usd, config.budgets["each"].tokens) == (Decimal("12.50"), 100_000)
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "line", "words"),
     [
         ("budgets: {b: {chain: primry, usd: 1, per: day}}", 4, "unknown chain `primry`"),

@@ -2,13 +2,12 @@
 
 from decimal import Decimal
 
-import pytest
-
 from modelhub.accounting.prices import PriceBook
 from modelhub.core.response import ChatUsage
 from modelhub.providers.dashscope import DashScopeChatModel
 from modelhub.providers.openai import OpenAIChatModel
 from modelhub.providers.scripted import ScriptedChatModel
+from tests.tables import table
 
 ABROAD = "https://dashscope-intl.aliyuncs.com/api/v1"
 
@@ -18,7 +17,7 @@ def cost_of(model, **usage):
     return None if price is None else price.cost(ChatUsage(**usage))
 
 
-@pytest.mark.parametrize(
+@table(
     ("name", "usage", "cost"),
     [
         ("qwen-plus", {"input_tokens": 1_000_000, "output_tokens": 1_000_000}, "1.6"),

@@ -12,6 +12,7 @@ from modelhub import ConfigError, Hub
 from modelhub.accounting import prices
 from modelhub.accounting.prices import PriceBook
 from modelhub.core.response import ChatUsage
+from tests.tables import table
 
 pytest.importorskip("genai_prices")
 
@@ -128,7 +129,7 @@ def price_of(entry, **usage):
     return hub, hub.get("m").models[0].pricing
 
 
-@pytest.mark.parametrize(("entry", "usage", "when", "expected"), CASES)
+@table(("entry", "usage", "when", "expected"), CASES)
 def test_a_cost_is_what_one_works_out_by_hand(entry, usage, when, expected):
     """Cache reads and writes, reasoning, long inputs, times of day, and prices of one's own."""
     _, price = price_of(entry)

@@ -5,13 +5,13 @@ import json
 import sqlite3
 from contextlib import closing
 
-import pytest
 from pydantic import BaseModel
 
 from modelhub import Hub
 from modelhub.cli.fit.shape import SAMPLE_TOOL
 from modelhub.core.context import Services
 from modelhub.testing import FaultServer, reroute_config
+from tests.tables import table
 
 SECRET = "what nobody else may read"
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -38,7 +38,7 @@ def ask(path, *args, models=None, **kwargs):
     return asyncio.run(main())
 
 
-@pytest.mark.parametrize(
+@table(
     ("call", "shape"),
     [
         ({}, {}),

@@ -34,6 +34,7 @@ from modelhub.core.context import Services
 from modelhub.core.events import CallEnded
 from modelhub.testing import VirtualClock, run_virtual
 from tests.accounting import spender
+from tests.tables import table
 
 HI = "one two three"  # four tokens with the answer, "ok"
 LONG = bool(os.environ.get("MODELHUB_LONG"))
@@ -204,9 +205,9 @@ def test_only_what_is_new_is_read(tmp_path):
     assert spent(mine) == [4]
 
 
-@pytest.mark.parametrize("what", [{}, {"model": "m"}, {"chain": "c"}, {"tag": "user"}, {"tag": "user=1"}])
-@pytest.mark.parametrize("unit", ["usd", "tokens"])
-@pytest.mark.parametrize(("anew", "index"), [(True, "calls_at"), (False, "calls_batch")])
+@table("what", [{}, {"model": "m"}, {"chain": "c"}, {"tag": "user"}, {"tag": "user=1"}])
+@table("unit", ["usd", "tokens"])
+@table(("anew", "index"), [(True, "calls_at"), (False, "calls_batch")])
 def test_a_reading_costs_as_much_as_there_is_to_read(tmp_path, what, unit, anew, index):
     """SQLite goes by the time at first and by the batch from then on, and never through the whole file."""
     with hub_of(tmp_path) as hub:

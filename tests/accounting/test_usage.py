@@ -19,6 +19,7 @@ from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.messages.normalize import normalise_messages
 from modelhub.middleware.usage.layer import complete_usage
 from modelhub.testing import VirtualClock, run_virtual
+from tests.tables import table
 
 PRICE = {"input": 1_000_000, "output": 10_000_000}  # a dollar for a token in, ten for one out
 FAST = {"retry": {"max_attempts": 1}}
@@ -121,7 +122,7 @@ def test_a_failure_that_was_surely_not_billed_counts_no_tokens(notes):
     assert hub.usage.total.cost == 0
 
 
-@pytest.mark.parametrize("failure", ["ServerError", "BadReply", "ConnectionLost", "ContentBlocked", "UnknownFailure"])
+@table("failure", ["ServerError", "BadReply", "ConnectionLost", "ContentBlocked", "UnknownFailure"])
 def test_a_failure_that_may_have_been_billed_is_estimated(notes, failure):
     """The vendor gave no figures: the input is estimated, and nothing came in."""
     hub = hub_of(notes, {"a": {"steps": [{"fail": failure}]}})
@@ -318,7 +319,7 @@ def test_what_is_not_logged_is_not_gathered(notes, caplog):
     assert hub.usage.total.calls == 0
 
 
-@pytest.mark.parametrize(
+@table(
     ("outcome", "text", "figures", "expected"),
     [
         # The vendor gives the input first, and the output with an end that never came.

@@ -4,6 +4,7 @@ import pytest
 
 from modelhub.config.load import load_text
 from modelhub.core.errors import ConfigError
+from tests.tables import table
 
 HEAD = "version: 1\nmodels:\n  ok: {provider: scripted, reply: x}\n"
 
@@ -63,7 +64,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES)
+@table(("text", "expected"), CASES.values(), ids=CASES)
 def test_a_contradiction_is_an_error(text, expected):
     """With line, column and what to do."""
     problem = problem_of(text)
@@ -73,7 +74,7 @@ def test_a_contradiction_is_an_error(text, expected):
     assert hint in problem.hint
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         "  a: {provider: scripted, timeout: {total: 10s}}\n",
@@ -91,7 +92,7 @@ def test_what_only_looks_like_one_is_none(text):
     assert load_text(HEAD + text, environ={}).models
 
 
-@pytest.mark.parametrize(
+@table(
     ("name", "hint"),
     [
         ("azure", "client_type: azure"),

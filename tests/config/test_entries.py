@@ -15,6 +15,7 @@ from modelhub.config.source import parse_document
 from modelhub.core.errors import ConfigError, UnknownModel
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.options import Options, ProviderOptions
+from tests.tables import table
 
 Load = Callable[..., Loaded]
 Refuse = Callable[..., ConfigError]
@@ -103,7 +104,7 @@ def test_anchors(load: Load) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@table(
     ("entry", "environ", "missing"),
     [
         ("", {}, "set ACME_API_KEY"),

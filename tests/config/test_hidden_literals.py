@@ -7,6 +7,7 @@ import pytest
 from modelhub import Hub
 from modelhub.config.load import load_dict, load_file, load_text
 from modelhub.core.errors import ConfigError
+from tests.tables import table
 
 KEY = "literal-key-1234567890"
 FROM_ENVIRON = "environ-key-1234567890"
@@ -32,7 +33,7 @@ models:
 """
 
 
-@pytest.mark.parametrize("load", [Hub.from_yaml, Hub.from_dict, load_file, load_text, load_dict])
+@table("load", [Hub.from_yaml, Hub.from_dict, load_file, load_text, load_dict])
 def test_frames_of_a_refused_configuration_hold_no_key(load, tmp_path):
     """Neither those of the loader nor that of `Hub`: a report shows the caller's own frame."""
     (tmp_path / "models.yaml").write_text(TEXT, encoding="utf-8")

@@ -10,6 +10,7 @@ import pytest
 
 from modelhub.config.load import Loaded, load_dict, load_file
 from modelhub.core.errors import ConfigError
+from tests.tables import table
 
 Load = Callable[..., Loaded]
 Refuse = Callable[..., ConfigError]
@@ -22,7 +23,7 @@ def options(loaded: Loaded) -> Any:
     return loaded.models["gpt"].options
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "environ", "value"),
     [
         ("${URL}", {"URL": "https://a"}, "https://a"),
@@ -46,7 +47,7 @@ def test_text(load: Load, written: str, environ: dict[str, str], value: str) -> 
     assert loaded.models["gpt"].missing is None
 
 
-@pytest.mark.parametrize(
+@table(
     ("key", "text", "path", "value"),
     [
         ("max_tokens", "512", "max_tokens", 512),
@@ -78,7 +79,7 @@ def test_layers(load: Load) -> None:
     assert loaded.limits["tier"].concurrency == 4
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "value"),
     [
         ("\n      t: ${V}", 0.2),
@@ -96,7 +97,7 @@ def test_where_no_type_is_known(load: Load, written: str, value: object) -> None
     assert [value] == list(options(loaded).generate_kwargs.values())
 
 
-@pytest.mark.parametrize("written", ["${}", "${1A}", "${A-b}", "${A:b}", "${env:A}", "${A", "${A:-${B}}", "${file:}"])
+@table("written", ["${}", "${1A}", "${A-b}", "${A:b}", "${env:A}", "${A", "${A:-${B}}", "${file:}"])
 def test_no_reference(refuse: Refuse, written: str) -> None:
     """What looks like a reference and is none is an error with the forms there are."""
     error = refuse(HEAD + f'    base_url: "{written}"\n')
@@ -121,7 +122,7 @@ def test_file_elsewhere(tmp_path: Path, load: Load) -> None:
     assert options(loaded).base_url == "https://h/"
 
 
-@pytest.mark.parametrize(
+@table(
     ("make", "missing"),
     [
         (lambda path: None, "write the file {}"),

@@ -15,6 +15,7 @@ from modelhub import registry
 from modelhub.config.jsonschema import build_file_schema, write_schema
 from modelhub.config.source import parse_document
 from modelhub.options import Duration, ProviderOptions
+from tests.tables import table
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "schemas" / "models.schema.json"
@@ -88,7 +89,7 @@ def test_examples(schema: dict[str, Any]) -> None:
 HEAD = "version: 1\nmodels:\n  gpt:\n    provider: acme\n    model_name: a\n"
 
 
-@pytest.mark.parametrize(
+@table(
     "lines",
     [
         "    retires: {}\n",
@@ -123,7 +124,7 @@ def test_mistakes_are_flagged(schema: dict[str, Any], lines: str) -> None:
     assert mistakes(schema, HEAD + lines) != []
 
 
-@pytest.mark.parametrize(
+@table(
     "lines",
     [
         "    timeout: {total: '${T}', idle: 500ms, connect: 5}\n",

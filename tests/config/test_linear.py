@@ -7,6 +7,7 @@ import pytest
 
 from modelhub.config.load import load_text
 from modelhub.core.errors import ConfigError
+from tests.tables import table
 
 HEAD = "version: 1\nmodels:\n  m: {provider: scripted, reply: x}\n"
 SIZE = 100_000
@@ -50,7 +51,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("text", FILES.values(), ids=FILES)
+@table("text", FILES.values(), ids=FILES)
 def test_a_file_of_100_kilobytes_is_read_at_once(text):
     """Whatever it is made of; where the work grew with the square of the size, this took minutes."""
     began = time.process_time()

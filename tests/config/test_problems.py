@@ -11,6 +11,7 @@ import pytest
 from modelhub.config.load import load_dict, load_file, load_text
 from modelhub.config.schema import HubConfig
 from modelhub.core.errors import ConfigError
+from tests.tables import table
 
 Refuse = Callable[..., ConfigError]
 
@@ -410,7 +411,7 @@ def test_problems_of_a_dict_say_where() -> None:
     assert str(third) == "chain `c` names an unknown model `gtp`\ndid you mean `gpt`? (models: gpt)"
 
 
-@pytest.mark.parametrize("data", [[], "text", None, 5])
+@table("data", [[], "text", None, 5])
 def test_dict_must_be_one(data: object) -> None:
     """What is no mapping at all is said to be none."""
     with pytest.raises(ConfigError, match="the configuration must be a mapping"):
@@ -449,7 +450,7 @@ def test_byte_order_mark(tmp_path: Path) -> None:
     assert list(load_file(path, environ={}).models) == ["gpt"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "hint"),
     [
         ("models: {m: {provider: scripted, reply: x, timeout: 30000}}", "for example `timeout: {total: 30s}`"),

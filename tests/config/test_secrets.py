@@ -18,12 +18,13 @@ from modelhub import Hub
 from modelhub.config.load import load_text
 from modelhub.config.secrets import is_secret, redact_text
 from modelhub.core.errors import ConfigError
+from tests.tables import table
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
 Refuse = Callable[..., ConfigError]
 
 
-@pytest.mark.parametrize(
+@table(
     "name",
     [
         "api_key",
@@ -50,7 +51,7 @@ def test_secret_names(name: str) -> None:
     assert is_secret(name)
 
 
-@pytest.mark.parametrize(
+@table(
     "name",
     [
         "max_tokens",
@@ -90,7 +91,7 @@ def test_references_are_shown(refuse: Refuse) -> None:
     assert "hunter2" not in str(refuse(text.replace("${ACME_KEY}", "${ACME_KEY:-hunter2}")))
 
 
-@pytest.mark.parametrize(
+@table(
     "lines",
     [
         "    api_key: |\n      hunter2-hunter2\n    streem: true\n",
@@ -163,7 +164,7 @@ def test_secrets_are_hidden_in_reprs(load: Callable[..., object]) -> None:
     assert "hunter2" not in repr(load(text))
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic", "dashscope", "gemini", "ollama"])
+@table("provider", ["openai", "anthropic", "dashscope", "gemini", "ollama"])
 def test_a_hub_and_its_configuration_show_no_address_with_a_password_and_no_header(provider: str) -> None:
     """Nor does what the hub is built from: a report of a crash shows all of it."""
     headers = {"headers": {"X-Gateway": "hunter2"}}
@@ -176,7 +177,7 @@ def test_a_hub_and_its_configuration_show_no_address_with_a_password_and_no_head
     assert "model_name='a'" in repr(config.models)
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "safe"),
     [
         ("plain text", "plain text"),
@@ -190,8 +191,8 @@ def test_shown(text: str, safe: str) -> None:
     assert safe == redact_text(text)
 
 
-@pytest.mark.parametrize("quote", ["'", '"'])
-@pytest.mark.parametrize("rest", ["#7vX", " # 7vX", ""])
+@table("quote", ["'", '"'])
+@table("rest", ["#7vX", " # 7vX", ""])
 def test_a_secret_in_a_quote_that_was_not_closed_above_it(quote: str, rest: str) -> None:
     """The key is a piece of another value then, and stays hidden where a mistake below it shows its surroundings."""
     text = f"version: 1\nmodels:\n  gpt:\n    provider: scripted\n    reply: {quote}y\n    api_key: |\n"

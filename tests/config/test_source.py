@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from modelhub.config.source import parse_document, parse_plain_value
+from tests.tables import table
 
 
 def read(text: str) -> Any:
@@ -15,7 +16,7 @@ def read(text: str) -> Any:
     return parse_document(text, "models.yaml")[0].data
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "value"),
     [
         ("true", True),
@@ -56,8 +57,8 @@ def test_scalars(text: str, value: object) -> None:
         assert type(value) is type(found)
 
 
-@pytest.mark.parametrize("quoted", ["'{}'", '"{}"', "!!str {}"])
-@pytest.mark.parametrize("text", ["true", "5", "1.5", "null"])
+@table("quoted", ["'{}'", '"{}"', "!!str {}"])
+@table("text", ["true", "5", "1.5", "null"])
 def test_quotes_make_text(quoted: str, text: str) -> None:
     """Quotes, or the tag for it, make text of anything."""
     assert text == read(f"a: {quoted.format(text)}\n")["a"]

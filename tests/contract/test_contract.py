@@ -10,6 +10,7 @@ from modelhub import registry
 from modelhub.providers.openai import OpenAIChatModel
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing.contract import KEY, provider_contract
+from tests.tables import table
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FURTHER = {"openai_responses": "openai"}
@@ -29,7 +30,7 @@ def list_checks(folder):
     return provider_contract(kind, FIXTURES / folder, CONNECT.get(kind))
 
 
-@pytest.mark.parametrize("folder", find_folders())
+@table("folder", find_folders())
 async def test_every_provider_keeps_the_contract(folder):
     """The same question gives the same reply, the same snapshots and the same errors, whoever answers."""
     results = await verdicts(list_checks(folder))
@@ -64,7 +65,7 @@ async def test_a_provider_without_fixtures_is_told_which_are_missing(monkeypatch
         assert name in told
 
 
-@pytest.mark.parametrize(
+@table(
     ("change", "told"),
     [
         (lambda folder: (folder / "thinking.sse").unlink(), "thinking.sse or thinking.ndjson"),
@@ -148,7 +149,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("methods", "fails"), FAULTS.values(), ids=FAULTS.keys())
+@table(("methods", "fails"), FAULTS.values(), ids=FAULTS.keys())
 async def test_a_faulty_provider_does_not_pass(methods, fails):
     """Each of the usual faults is found by the checks that are there for it, and sound ones are not found faulty."""
     checks = {check.name: check for check in provider_contract("openai", FIXTURES / "openai", faulty(**methods))}

@@ -2,9 +2,8 @@
 
 import json
 
-import pytest
-
 from modelhub.testing.contract import TOOL
+from tests.tables import table
 
 KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai", "openai_responses"]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -79,8 +78,8 @@ QUESTION = ("user", [("text", "Whichferrytakestwoofustotheislandonthismap?"), ("
 SYSTEM = "Youknowthetimetablesofallferries.Bebrief."
 
 
-@pytest.mark.parametrize("behind", KINDS)
-@pytest.mark.parametrize("first", KINDS)
+@table("behind", KINDS)
+@table("first", KINDS)
 async def test_a_conversation_goes_on_with_another_vendor(first, behind, rules, wire, listening):
     """Both bodies obey their vendors' rules and say the same; what is bound to one vendor goes back to it alone."""
     async with listening(first) as one, listening(behind) as other:

@@ -16,6 +16,7 @@ from modelhub import Hub, UnsupportedFeature
 from modelhub.core.context import Services
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
 from modelhub.testing.reroute import reroute_config
+from tests.tables import table
 
 VENDORS = {
     "openai": {"provider": "openai", "model_name": "gpt-4.1", "api": "chat"},
@@ -126,8 +127,8 @@ def play(rules, vendors, calls, **more):
     return answers
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS if LONG else NEIGHBOURS, ids=lambda vendor: vendor)
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+@table(("first", "second"), PAIRS if LONG else NEIGHBOURS, ids=lambda vendor: vendor)
+@table("stream", [False, True], ids=["plain", "streamed"])
 def test_whatever_a_call_says_the_next_model_answers(rules, first, second, stream):
     """Each parameter alone: the second model's vendor takes it or is not sent it, and the attempt says which."""
     calls = [{name: value, "tools": [TOOL], "stream": stream} for name, value in PARAMETERS.items()]
@@ -136,8 +137,8 @@ def test_whatever_a_call_says_the_next_model_answers(rules, first, second, strea
         assert set(attempt.dropped) == LACKING[second] & {name}, name
 
 
-@pytest.mark.parametrize("second", VENDORS)
-@pytest.mark.parametrize("more", [{}, {"tools": [TOOL]}, {"structured_model": Answer}], ids=["", "tools", "structured"])
+@table("second", VENDORS)
+@table("more", [{}, {"tools": [TOOL]}, {"structured_model": Answer}], ids=["", "tools", "structured"])
 def test_all_parameters_at_once_are_answered(rules, second, more):
     """What a vendor lacks is left out together, and what only goes with tools is no loss without them."""
     lacking = LACKING[second] | UNTAKEN_WHILE_THINKING.get(second, set())
@@ -147,7 +148,7 @@ def test_all_parameters_at_once_are_answered(rules, second, more):
     assert (attempt.outcome, set(attempt.dropped)) == ("ok", lacking)
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda vendor: vendor)
+@table(("first", "second"), PAIRS, ids=lambda vendor: vendor)
 def test_another_vendors_own_names_are_left_out(rules, first, second):
     """A call that was written for one vendor is answered by the others, and each name of its own is told."""
     ((attempt, _),) = play(rules, (first, second), [FOREIGN[first]])
@@ -155,7 +156,7 @@ def test_another_vendors_own_names_are_left_out(rules, first, second):
     assert set(attempt.dropped) == set(FOREIGN[first]) - taken
 
 
-@pytest.mark.parametrize("second", VENDORS)
+@table("second", VENDORS)
 def test_a_hub_may_refuse_what_is_not_supported(rules, second):
     """With `unsupported: refuse` a model that lacks a parameter is not asked, and the error names it."""
     lacking = {name: PARAMETERS[name] for name in LACKING[second]}
@@ -189,7 +190,7 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+@table("vendor", VENDORS)
 def test_every_vendor_spells_in_its_own_way(rules, vendor):
     """Length, stops, effort and JSON, by each vendor's names; JSON in words where there is no mode."""
     asked = {name: PARAMETERS[name] for name in ("max_tokens", "stop", "reasoning_effort", "response_format")}

@@ -13,6 +13,7 @@ from collections import Counter
 import pytest
 
 from modelhub.core.errors import BadReply, InvalidRequest, UnsupportedFeature
+from tests.tables import table
 
 LONG = bool(os.environ.get("MODELHUB_LONG"))
 KINDS = ["anthropic", "dashscope", "gemini", "ollama", "openai", "openai_responses"]
@@ -43,7 +44,7 @@ def conversations(recorded):
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@table("kind", KINDS)
 async def test_every_conversation_obeys_every_vendors_rules(kind, conversations, rules, wire, listening):
     """A conversation becomes a body that the vendor takes and that says the same, or an error that says why not."""
     share = conversations if LONG else conversations[KINDS.index(kind) % 3 :: 3]
@@ -156,7 +157,7 @@ def as_given(kind, body, wire):
     return wire.neutral(kind, body)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@table("kind", KINDS)
 async def test_a_vendors_own_conversations_come_back_to_it(kind, recorded, rules, wire, listening):
     """What was sent to a vendor once, read and written again, says the same to it, thinking and signatures included."""
     compared, wrong = 0, []
@@ -237,7 +238,7 @@ def signed(kind, body, wire):
     return []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@table("kind", KINDS)
 async def test_a_large_image_arrives_whole_each_time(kind, listening):
     """Whether the SDK writes the request or not: the same body, with all of the image and nothing else in its place."""
     data = base64.b64encode(random.Random(1).randbytes(600_000)).decode()

@@ -2,7 +2,7 @@
 
 import copy
 
-import pytest
+from tests.tables import table
 
 USER = {"role": "user", "content": "hello"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -172,7 +172,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "body"), GOOD, ids=[kind for kind, _ in GOOD])
+@table(("kind", "body"), GOOD, ids=[kind for kind, _ in GOOD])
 def test_a_good_body_has_no_problem(kind, body, rules):
     """What the manuals show as right is right, and is not changed by looking at it."""
     before = copy.deepcopy(body)
@@ -180,13 +180,13 @@ def test_a_good_body_has_no_problem(kind, body, rules):
     assert body == before
 
 
-@pytest.mark.parametrize(("kind", "body", "words"), BAD, ids=[f"{kind}-{words}" for kind, _, words in BAD])
+@table(("kind", "body", "words"), BAD, ids=[f"{kind}-{words}" for kind, _, words in BAD])
 def test_a_broken_rule_is_found(kind, body, words, rules):
     """Each rule is there: a body that breaks it has a problem, which says so."""
     assert any(words in one for one in rules.problems(kind, body))
 
 
-@pytest.mark.parametrize(
+@table(
     ("kind", "endpoints", "least"),
     [
         ("openai", ("chat",), 0.85),

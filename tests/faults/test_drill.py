@@ -16,6 +16,7 @@ from modelhub.core.context import Services
 from modelhub.core.errors import CallError
 from modelhub.testing import FAULTS, CannedResponse, FaultServer, VirtualClock, reroute_config, run_virtual
 from modelhub.testing.wires import WIRES
+from tests.tables import table
 
 HALVES = (0, 1) if os.environ.get("MODELHUB_LONG") else (0,)
 WAYS = list(itertools.product(("chain", "alone"), ("whole", "stream")))
@@ -97,8 +98,8 @@ def expect(name, place, way):
     return FAULTS[name].expects if place == "chain" else FAULTS[name].alone
 
 
-@pytest.mark.parametrize("half", HALVES)
-@pytest.mark.parametrize("name", FAULTS)
+@table("half", HALVES)
+@table("name", FAULTS)
 def test_an_entry_comes_to_what_it_expects(name, half):
     """On every wire: an answer where one can be had, a clean error where none can; never a hang, never half a text."""
     calls = list(list_calls(list(FAULTS).index(name), half))

@@ -30,6 +30,7 @@ from modelhub.middleware.breaker.options import BreakerOptions
 from modelhub.middleware.breaker.record import AttemptCounts
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock
+from tests.tables import table
 
 OK = {"say": "fine"}
 BUSY = {"fail": "Overloaded"}
@@ -117,7 +118,7 @@ ABOUT_THE_REQUEST = [
 ]
 
 
-@pytest.mark.parametrize("name", ABOUT_THE_REQUEST)
+@table("name", ABOUT_THE_REQUEST)
 async def test_what_is_the_requests_fault_does_not_count(world, name):
     """A model is not ill because it is asked nonsense."""
     model = lone(world, [{"fail": name}], failures=1)
@@ -326,7 +327,7 @@ async def test_it_keeps_nothing_of_the_call_that_opened_it(world, stream):
     assert getattr(caught.value.__cause__, "partial", None) is None
 
 
-@pytest.mark.parametrize(
+@table(
     ("one", "other", "shared"),
     [
         ({}, {}, True),

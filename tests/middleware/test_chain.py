@@ -26,6 +26,7 @@ from modelhub.core.events import FellBack, Restarted, Waiting
 from modelhub.core.model import ChatModelBase
 from modelhub.core.response import ChatResponse
 from modelhub.testing import VirtualClock
+from tests.tables import table
 
 OK = {"say": "fine"}
 BUSY = {"fail": "Overloaded"}
@@ -57,14 +58,14 @@ async def test_models_are_asked_in_order(world, told):
     ]
 
 
-@pytest.mark.parametrize("name", sorted(set(GOES_ON) - NOT_SCRIPTED))
+@table("name", sorted(set(GOES_ON) - NOT_SCRIPTED))
 async def test_the_table_says_when_the_next_is_asked(world, told, name):
     """Every failure that another model could mend."""
     reply = await world.chain({"fail": name}, OK, entry=ONCE)("hi")
     assert told(reply.attempts) == [("a", name), ("b", "ok")]
 
 
-@pytest.mark.parametrize("name", STOPS)
+@table("name", STOPS)
 async def test_the_table_says_when_nobody_else_is_asked(world, name):
     """A wrong request and blocked content are raised at once, as themselves."""
     with pytest.raises(CallError) as caught:

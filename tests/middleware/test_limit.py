@@ -11,6 +11,7 @@ from modelhub.core.errors import AllModelsFailed, DeadlineExceeded, LimitRejecte
 from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool, WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock
+from tests.tables import table
 
 NOTHING = Amounts()
 
@@ -61,7 +62,7 @@ async def test_the_rate_is_used_but_not_exceeded():
     assert len(passed) >= 0.95 * 600 * 5
 
 
-@pytest.mark.parametrize(
+@table(
     ("options", "at_once"),
     [
         ({"requests_per_minute": 600}, 60),

@@ -10,11 +10,12 @@ from modelhub.middleware.limit.bucket import Bucket
 from modelhub.middleware.limit.layer import Rate
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock
+from tests.tables import table
 
 MINUTE, DAY = 60.0, 86_400.0
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "rates"),
     [
         ("10/s", [(10, 1.0)]),
@@ -51,7 +52,7 @@ def test_every_way_of_writing_may_be_mixed():
     assert LimitOptions(**options.model_dump(mode="json")) == options
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "told"),
     [
         (500, "has no period"),

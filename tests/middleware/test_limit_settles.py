@@ -11,6 +11,7 @@ from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateL
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock
+from tests.tables import table
 
 LIMITS = {"t": {"tokens_per_minute": 1000, "requests_per_minute": 100, "burst": 1}}
 MESSAGE = "one two three four five six seven"  # seven words, which the script counts as seven tokens; 33 characters
@@ -37,7 +38,7 @@ async def test_while_it_lasts_all_that_it_may_use_is_reserved(world):
     assert tokens(world) == (7 + 3, 1)
 
 
-@pytest.mark.parametrize(
+@table(
     ("entry", "kwargs", "output"),
     [
         ({"generate_kwargs": {"max_tokens": 300}}, {}, 300),
@@ -108,7 +109,7 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize(("failure", "counted"), FAILURES)
+@table(("failure", "counted"), FAILURES)
 async def test_a_failure_gives_back_what_it_surely_did_not_use(world, failure, counted):
     """Tokens that are not charged; the request too, if it was never sent."""
     chain = chain_of(world, {"fail": failure})

@@ -6,6 +6,7 @@ from modelhub import Hub
 from modelhub.core.context import Services
 from modelhub.messages.blocks import TextBlock
 from modelhub.testing import FaultServer, VirtualClock, reroute_config, run_virtual
+from tests.tables import table
 
 MARK = {"type": "ephemeral"}
 HOUR_MARK = {"type": "ephemeral", "ttl": "1h"}
@@ -54,7 +55,7 @@ def test_tools_system_and_the_last_message_are_marked():
     }
 
 
-@pytest.mark.parametrize(
+@table(
     ("places", "marked"),
     [
         (["system"], {("system", 0)}),
@@ -147,9 +148,7 @@ def test_openais_later_models_are_sent_breakpoints(api, key):
     }
 
 
-@pytest.mark.parametrize(
-    ("model", "takes"), [("gpt-5.6", True), ("gpt-6-mini", True), ("gpt-5.5", False), ("gpt-4o", False)]
-)
+@table(("model", "takes"), [("gpt-5.6", True), ("gpt-6-mini", True), ("gpt-5.5", False), ("gpt-4o", False)])
 def test_which_of_openais_models_take_breakpoints(model, takes):
     """The name tells."""
     hub = Hub.from_dict({"version": 1, "models": {"m": {"provider": "openai", "model_name": model, "api_key": "k"}}})

@@ -19,6 +19,7 @@ from modelhub.core.errors import (
     failure_classes,
 )
 from modelhub.core.events import FellBack, Waiting
+from tests.tables import table
 
 SEEDS = 200 if os.environ.get("MODELHUB_LONG") else 80
 OK = {"say": "fine"}
@@ -92,7 +93,7 @@ async def _fail(world):
         await hub.get("m")("hi")
 
 
-@pytest.mark.parametrize("seed", range(20))
+@table("seed", range(20))
 async def test_retry_after_is_never_undercut(worlds, seed):
     """Whatever the dice say, the vendor is not asked before it wants to be."""
     world = worlds(seed)
@@ -101,7 +102,7 @@ async def test_retry_after_is_never_undercut(worlds, seed):
     assert reply.attempts[1].started >= 2.5
 
 
-@pytest.mark.parametrize("seed", range(5))
+@table("seed", range(5))
 async def test_a_short_retry_after_does_not_shorten_the_wait(worlds, seed):
     """A vendor that asks for 10 ms gets at least its 10 ms, and the jitter goes on above them."""
     world = worlds(seed)
@@ -197,7 +198,7 @@ async def test_once_is_counted_for_each_kind_of_failure(world, told):
     assert told(caught.value.attempts) == [("m", "BadReply"), ("m", "Overloaded"), ("m", "BadReply")]
 
 
-@pytest.mark.parametrize("name", sorted(NEVER))
+@table("name", sorted(NEVER))
 async def test_what_the_table_forbids_is_never_asked_again(world, name):
     """One attempt, whatever `max_attempts` says."""
     hub = world.hub({"m": [{"fail": name}, OK]}, defaults={"retry": {"max_attempts": 9}})
@@ -358,9 +359,9 @@ def test_the_errors_used_here_are_what_the_table_says():
 # -- the bound on attempts -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bound", [1, 2, 3])
-@pytest.mark.parametrize("fallback", [True, False])
-@pytest.mark.parametrize(
+@table("bound", [1, 2, 3])
+@table("fallback", [True, False])
+@table(
     "steps",
     [[{"fail": "ServerError"}], [{"fail": "RateLimited", "retry_after": 1}], [{"say": "one two", "break_after": 1}]],
     ids=["error", "rate limit", "broken stream"],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelhub.testing.contract import KEY, provider_contract
+from tests.tables import table
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "plugin"
 SOURCES = sorted((PLUGIN / "modelhub_cohere").glob("*.py"))
@@ -27,7 +28,7 @@ def connect(served):
     return CohereOptions(model_name="command-a-03-2025", api_key=KEY, base_url=served.url).connect()
 
 
-@pytest.mark.parametrize("check", provider_contract("cohere", PLUGIN / "fixtures", connect), ids=str)
+@table("check", provider_contract("cohere", PLUGIN / "fixtures", connect), ids=str)
 async def test_the_contract(check):
     """A vendor without an SDK, in a package of its own, answers and fails as the built-in ones do."""
     await check()

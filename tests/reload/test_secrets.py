@@ -10,6 +10,7 @@ from modelhub import AuthenticationFailed, CallError, ConfigError, Hub, NotConfi
 from modelhub.cli.application import app
 from modelhub.core.events import Reloaded, ReloadFailed
 from modelhub.testing import FaultServer, faults
+from tests.tables import table
 
 
 @pytest.fixture(name="key")
@@ -160,7 +161,7 @@ def test_a_command_runs_without_a_shell_once_and_its_output_is_stripped(tmp_path
         assert [hub.get(name).sync("hi").text for name in "ab"] == ["key-1", "key-1"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("command", "instruction"),
     [
         (

@@ -33,11 +33,12 @@ from modelhub import (
 from modelhub.core.errors import CallError
 from modelhub.testing import FAULTS, CannedResponse, FaultServer, ToolCall, faults, run_virtual
 from modelhub.testing.wires import PARAGRAPH, WIRES, wire_at
+from tests.tables import table
 
 KEY = "sk-very-secret-0123456789"
 TEXT = "one two three four five six seven eight nine ten"
-EACH = pytest.mark.parametrize("kind", WIRES)
-BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+EACH = table("kind", WIRES)
+BOTH = table("stream", [False, True], ids=["whole", "stream"])
 MODELS = {
     "openai": lambda url, stream: OpenAIChatModel("gpt-5-mini", KEY, stream, base_url=f"{url}/v1"),
     "openai_responses": lambda url, stream: OpenAIChatModel(
@@ -221,7 +222,7 @@ def outcome(found):
 
 
 @BOTH
-@pytest.mark.parametrize("name", CASES)
+@table("name", CASES)
 def test_every_fault_is_what_the_provider_makes_of_it(name, stream):
     """One class of ours for every fault, on every wire; one request; no waiting in real time."""
     fault, whole, streamed, different = CASES[name]
@@ -240,7 +241,7 @@ def test_every_fault_is_what_the_provider_makes_of_it(name, stream):
 
 
 @EACH
-@pytest.mark.parametrize(("form", "least"), [("seconds", 37), ("ms", 37), ("date", 35)])
+@table(("form", "least"), [("seconds", 37), ("ms", 37), ("date", 35)])
 def test_how_long_to_wait_is_said_in_every_form(kind, form, least):
     """Seconds, milliseconds, or a date; some SDKs also look for `x-should-retry`, which here changes nothing."""
     fault = faults.status(429, retry_after=37, form=form, should_retry=True)

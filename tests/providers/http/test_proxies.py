@@ -6,9 +6,10 @@ from modelhub.core.errors import ConnectFailed, NotConfigured
 from modelhub.providers.http.proxies import ProxySettings, read_proxy_addresses
 from tests.providers.certificates import Authority
 from tests.providers.http.loopback import OK, Proxy, Server, open_transport, reply, request_to
+from tests.tables import table
 
 
-@pytest.mark.parametrize(
+@table(
     ("exceptions", "url", "goes_through"),
     [
         ("", "https://api.example/v1", True),
@@ -80,8 +81,8 @@ def tls(tmp_path_factory):
     return authority.server(), authority.file
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-@pytest.mark.parametrize("credentials", ["", "user:p@ss word"], ids=["open", "with password"])
+@table("secure", [False, True], ids=["http", "https"])
+@table("credentials", ["", "user:p@ss word"], ids=["open", "with password"])
 async def test_a_proxy_changes_the_route_and_nothing_else(secure, credentials, tls, monkeypatch):
     """The server gets the request that it would get without it; credentials of the proxy are for the proxy alone."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tls[1]))

@@ -16,13 +16,14 @@ from modelhub.core.context import Services
 from modelhub.middleware.limit.layer import Limit
 from modelhub.providers.http.rate_limit_headers import parse_rate_limit_headers
 from modelhub.testing import CannedResponse, FaultServer, VirtualClock, faults, run_virtual
+from tests.tables import table
 
 WALL = datetime(2026, 1, 1, tzinfo=UTC)  # when virtual time begins
 MODELS = {"openai": "gpt-5-mini", "anthropic": "claude-haiku-4-5"}
-EACH = pytest.mark.parametrize("kind", MODELS)
+EACH = table("kind", MODELS)
 # The first requests go through the SDK, later ones by a shorter way.
-OFTEN = pytest.mark.parametrize("before", [0, 3], ids=["first", "later"])
-BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+OFTEN = table("before", [0, 3], ids=["first", "later"])
+BOTH = table("stream", [False, True], ids=["whole", "stream"])
 
 
 def headers(kind, left, seconds, what="requests"):
@@ -36,7 +37,7 @@ def headers(kind, left, seconds, what="requests"):
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@table(
     ("reset", "seconds"),
     [
         ("1s", 1),
@@ -81,7 +82,7 @@ GARBAGE = [
 ]
 
 
-@pytest.mark.parametrize(("remaining", "reset"), GARBAGE)
+@table(("remaining", "reset"), GARBAGE)
 def test_what_cannot_be_read_says_nothing(remaining, reset):
     """Garbage, negatives, absurd times, a reset that is over or not given: no error, and no bound."""
     assert (
@@ -218,7 +219,7 @@ def test_a_stream_tells_when_it_begins_and_not_again_at_its_end(kind):
 @EACH
 @BOTH
 @OFTEN
-@pytest.mark.parametrize(("code", "error"), [(429, RateLimited), (503, Overloaded), (400, RequestRefused)])
+@table(("code", "error"), [(429, RateLimited), (503, Overloaded), (400, RequestRefused)])
 def test_a_refusal_tells_too(kind, stream, before, code, error):
     """Errors have the same headers, plain and at a stream's opening."""
 
@@ -302,7 +303,7 @@ def test_more_than_our_rate_widens_nothing(kind, stream):
 
 
 @EACH
-@pytest.mark.parametrize(("remaining", "reset"), GARBAGE)
+@table(("remaining", "reset"), GARBAGE)
 def test_garbage_changes_nothing(kind, remaining, reset):
     """Headers that cannot be read are as good as none."""
 

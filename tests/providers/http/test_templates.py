@@ -17,6 +17,7 @@ from modelhub.providers.http.templates import (
     is_tracing_header,
 )
 from tests.providers.http.loopback import Server, reply
+from tests.tables import table
 
 NO_ANSWER = reply(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", keep=False)
 KEY = "sk-verysecretkey"
@@ -90,7 +91,7 @@ def comparable(headers):
     return {name.lower(): value for name, value in headers.items() if name.lower() not in dropped}
 
 
-@pytest.mark.parametrize(("write", "library"), SDKS, ids=[write.__name__.removeprefix("write_") for write, _ in SDKS])
+@table(("write", "library"), SDKS, ids=[write.__name__.removeprefix("write_") for write, _ in SDKS])
 async def test_an_sdk_writes_into_a_recorder_what_it_sends(write, library):
     """Method, path, query, headers with the key, and its part of the body; nothing is sent meanwhile."""
     async with Server(NO_ANSWER).running() as server:
@@ -128,9 +129,7 @@ class Library:
         return await self.recorder.record(self.write)
 
 
-@pytest.mark.parametrize(
-    "name", ["traceparent", "baggage", "Sentry-Trace", "x-b3-traceid", "X-Datadog-Trace-Id", "Cookie"]
-)
+@table("name", ["traceparent", "baggage", "Sentry-Trace", "x-b3-traceid", "X-Datadog-Trace-Id", "Cookie"])
 async def test_what_belongs_to_one_request_is_in_no_template(name):
     """A trace or cookie of the request that was recorded would be that of all later ones."""
     template = await Library(**{name: "1", "X-Kept": "1"}).record()

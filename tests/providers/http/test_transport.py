@@ -22,6 +22,7 @@ from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 from modelhub.providers.http.failures import AIOHTTP_ERRORS, HTTPX_ERRORS, call_error_from
 from modelhub.providers.openai import OpenAIChatModel
 from tests.providers.http.loopback import OK, Server, open_transport, reply, request_to, stay_silent
+from tests.tables import table
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
 KEY = "sk-verysecretkey-0123456789"
@@ -39,7 +40,7 @@ def with_length(body, *headers):
 # -- answers -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@table(
     ("pieces", "keep", "body"),
     [
         ([with_length(b"whole")], True, b"whole"),
@@ -55,7 +56,7 @@ def with_length(body, *headers):
     ],
     ids=["length", "chunks", "until close", "no body", "gzip", "hints"],
 )
-@pytest.mark.parametrize("streamed", [False, True])
+@table("streamed", [False, True])
 async def test_a_body_is_read_however_it_is_framed(transport, pieces, keep, body, streamed):
     """At once or in chunks, the body is the same."""
     async with Server(reply(*pieces, keep=keep)).running() as server:
@@ -229,7 +230,7 @@ async def test_a_request_is_never_sent_twice(transport):
 # -- failures --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@table(
     ("script", "cls"),
     [
         (reply(keep=False), ConnectionLost),
@@ -246,7 +247,7 @@ async def test_no_answer_is_a_failure_that_may_have_been_billed(transport, scrip
     assert f"127.0.0.1:{server.port}" in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@table(
     "pieces",
     [
         [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"],
@@ -306,7 +307,7 @@ async def test_what_is_not_http_is_a_failure(transport):
             await transport.send(request_to(server.url))
 
 
-@pytest.mark.parametrize("value", ["a\r\nInjected: yes", "a\nb", "a\0b"])
+@table("value", ["a\r\nInjected: yes", "a\nb", "a\0b"])
 async def test_no_header_smuggles_another(transport, value):
     """A value with a line break is refused before anything is sent."""
     async with Server(reply(OK)).running() as server:
@@ -355,7 +356,7 @@ def test_a_row_is_found_for_subclasses():
     assert "secret" not in str(failure)
 
 
-@pytest.mark.parametrize("script", [reply(keep=False), stay_silent], ids=["closed", "silent"])
+@table("script", [reply(keep=False), stay_silent], ids=["closed", "silent"])
 async def test_no_header_is_in_a_frame_of_a_failure(transport, script):
     """Error trackers send local variables away; requests and responses are shown without headers."""
     async with Server(script).running() as server:
@@ -376,9 +377,9 @@ async def drain(response):
         pass
 
 
-@pytest.mark.parametrize("kind", ["aiohttp", "httpx", "httpx2"])
-@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "bomb"])
-@pytest.mark.parametrize("streamed", [False, True], ids=["read", "streamed"])
+@table("kind", ["aiohttp", "httpx", "httpx2"])
+@table("compressed", [False, True], ids=["plain", "bomb"])
+@table("streamed", [False, True], ids=["read", "streamed"])
 async def test_the_size_of_an_answer_is_bounded(kind, compressed, streamed):
     """Also of one that grows a thousandfold when it is unpacked, and of one without end."""
     body = gzipped(bytes(3_000_000)) if compressed else bytes(1_500_000)
@@ -464,7 +465,7 @@ async def test_an_answer_before_a_reset_is_seen():
         server.join()
 
 
-@pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"zstd"])
+@table("coding", [b"gzip", b"deflate", b"br", b"zstd"])
 async def test_a_compression_that_cannot_be_undone_is_said(coding):
     """It is an answer that cannot be read, not a connection that broke."""
     script = reply(with_length(b"not compressed", b"Content-Encoding: " + coding))
@@ -486,7 +487,7 @@ async def test_a_switch_of_protocols_is_refused():
     assert not caught
 
 
-@pytest.mark.parametrize(
+@table(
     "pieces",
     [
         [CHUNKED, b"\r\n0\r\n", *[b"X: a\r\n" * 20_000] * 40],
