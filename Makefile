@@ -31,10 +31,13 @@ lint: $(READY) ## ruff, mypy, and what type checkers say of the snippets and the
 	@$(BIN)/mypy $(if $(wildcard .mypy_cache),,-n 2)  # without a cache it has half a minute's work, for two
 	@$(BIN)/python tests/check_types.py
 
-test: lint pytest ## lint, types and all tests
+test: lint pytest ## lint, types and tests
 
 pytest: $(READY) ## the tests alone; on another Python: make pytest PYTHON=python3.13 VENV=.venv-3.13
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal $(TESTS)
+
+test-system: ## the tests with PostgreSQL, Redis and Valkey, and with processes that end, fork or are killed
+	@$(MAKE) --no-print-directory pytest TESTS=tests/system
 
 test-hosts: ## the tests in web servers, task queues and notebooks, which need many more packages
 	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-hosts LOCK=requirements-hosts.lock TESTS="tests/hosts tests/test_docs.py"
@@ -82,4 +85,4 @@ lock: $(READY) ## bring the files requirements*.lock up to date
 clean: ## remove the virtual environments and caches
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup run lint test pytest test-hosts test-integrations test-ray docs dist bench fix lock clean
+.PHONY: help setup run lint test pytest test-system test-hosts test-integrations test-ray docs dist bench fix lock clean

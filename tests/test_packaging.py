@@ -58,8 +58,8 @@ def test_ci_says_loudly_which_supported_pythons_it_skips(tmp_path):
     assert f"SKIPPED: Python {CLASSIFIERS[0]} is supported but not installed here" in done.stderr
     first, newest = CLASSIFIERS[1], CLASSIFIERS[-1]
     assert [line for line in done.stdout.splitlines() if line.startswith("make")] == [
-        f"make test PYTHON=/opt/{first}",
-        f"make pytest PYTHON=/opt/{newest} VENV=.venv-{newest}",
+        f"make test test-system PYTHON=/opt/{first}",
+        f"make pytest test-system PYTHON=/opt/{newest} VENV=.venv-{newest}",
         f"make docs PYTHON=/opt/{newest}",
         f"make dist PYTHON=/opt/{first}",
         f"make test-hosts PYTHON=/opt/{newest} VENV=.venv-{newest}",

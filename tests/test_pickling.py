@@ -2,8 +2,6 @@
 
 import copy
 import pickle
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import pytest
 from pydantic import BaseModel
@@ -22,22 +20,6 @@ MODELS = {"m": {"provider": "scripted", "reply": "hello"}}
 def config_of(**entry):
     gpt = {"provider": "openai", "model_name": "gpt-5-mini", **entry}
     return {"version": 1, "models": {**MODELS, "gpt": gpt}, "chains": {"main": {"models": ["gpt", "m"]}}}
-
-
-def ask(hub, name):
-    with hub:
-        return hub.get(name).sync("hi").text
-
-
-def test_a_hub_is_an_argument_of_a_worker(tmp_path):
-    """Made from a file or a dict, used or not, it is opened again there."""
-    (tmp_path / "models.yaml").write_text("version: 1\nmodels: {m: {provider: scripted, reply: from a file}}\n")
-    hubs = [Hub.from_yaml(tmp_path / "models.yaml"), Hub.from_dict({"version": 1, "models": MODELS})]
-    assert hubs[0].get("m").sync("hi").text == "from a file"
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        assert list(pool.map(ask, hubs, ["m", "m"])) == ["from a file", "hello"]
-    for hub in hubs:
-        hub.close()
 
 
 def test_references_stay_references(tmp_path, monkeypatch):

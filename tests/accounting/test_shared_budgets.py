@@ -6,7 +6,6 @@ MODELHUB_LONG=1 tries seven times as many plans, and spends longer.
 import asyncio
 import json
 import math
-import multiprocessing
 import os
 import sqlite3
 import tempfile
@@ -27,13 +26,11 @@ from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.period import find_period
 from modelhub.accounting.reader import open_database, open_ledger
 from modelhub.accounting.record import UsageRecord
-from modelhub.accounting.report import query_report
 from modelhub.accounting.spending import Selection, make_spending_query
 from modelhub.core.clock import SystemClock
 from modelhub.core.context import Services
 from modelhub.core.events import CallEnded
 from modelhub.testing import VirtualClock, run_virtual
-from tests.accounting import spender
 from tests.tables import table
 
 HI = "one two three"  # four tokens with the answer, "ok"
@@ -368,32 +365,6 @@ def test_no_call_is_counted_twice_or_forgotten(plan):
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
-
-
-@NEEDS_FORK
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_two_processes_keep_one_budget(tmp_path):
-    """They spend it together, and over it no more than they can in the time until they hear of each other."""
-    limit, ledger = 6000 if LONG else 1000, tmp_path / "usage.db"
-    context, connections, processes = multiprocessing.get_context("fork"), [], []
-    for _ in range(2):
-        connection, childs_end = context.Pipe()
-        processes.append(context.Process(target=spender.run, args=(str(ledger), limit, childs_end)))
-        processes[-1].start()
-        childs_end.close()
-        connections.append(connection)
-    own = [connection.recv() for connection in connections]
-    for connection in connections:
-        connection.send(sum(own))
-    spent = [connection.recv() for connection in connections]
-    for process, connection in zip(processes, connections, strict=True):
-        process.join()
-        connection.close()
-    assert [process.exitcode for process in processes] == [0, 0]
-    total = query_report(ledger, by="all")[""].total_tokens
-    assert sum(own) == total
-    assert limit <= total < 1.6 * limit, "each alone would have spent all of it"
-    assert spent == [total, total]
 
 
 @NEEDS_FORK

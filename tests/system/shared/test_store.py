@@ -18,7 +18,7 @@ from modelhub.middleware.limit.layer import Amounts, AttemptResult, WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.telemetry.observer import Telemetry
 from modelhub.testing import FaultServer, faults, reroute_config
-from tests.shared.conftest import until_waiting
+from tests.system.shared.conftest import until_waiting
 
 ANSWERED = AttemptResult(answered=True)
 
@@ -358,7 +358,7 @@ async def test_an_outage_is_said_once_at_its_begin_and_at_its_end(fragile, caplo
 
 async def test_a_server_that_is_full_counts_as_down(fragile):
     """A server that refuses to write is said to be down, with its own reason."""
-    (pool,) = fragile.pools(shared={**QUICK, "replicas": 1}, requests="100/min")
+    (pool,) = fragile.pools(shared={**QUICK, "timeout": 5, "replicas": 1}, requests="100/min")
     async with await fragile.client() as client:
         await client.config_set("maxmemory", "1")
         while pool.store.health.ok:

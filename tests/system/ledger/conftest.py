@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from benchmarks.postgres import PostgresServer, UnavailableError
-from tests.accounting.tcp_forwarder import TcpForwarder
+from tests.system.ledger.tcp_forwarder import TcpForwarder
 
 
 @pytest.fixture(name="postgres", scope="session")

@@ -13,10 +13,8 @@ import traceback
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
 from typer.testing import CliRunner
 
 from modelhub import BudgetExceeded, Hub
@@ -30,7 +28,7 @@ from modelhub.accounting.store import Store
 from modelhub.cli.application import app
 from modelhub.core.response import COUNTS
 from modelhub.core.tracebacks import linked_errors
-from tests.accounting.conftest import until
+from tests.system.ledger.conftest import until
 
 NOW = datetime(2026, 3, 14, 23, 59, 59, 999_999, tzinfo=UTC)
 LONG = "x" * 100_000
@@ -527,29 +525,3 @@ def list_locals(error):
     """The local variables that a report of *error* would show."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return [value for frame in frames if "/tests/" not in frame.f_code.co_filename for value in frame.f_locals.values()]
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgres://u:s3cret@h1:1,h2:2/db?sslmode=require&password=s3cret", "postgresql://h1:1,h2:2/db"),
-        ("postgresql+psycopg://u:s3cret@/db?host=/run/pg", "postgresql:///run/pg/db"),
-        ("postgresql:///db?host=/run/pg&user=u&password=s3cret", "postgresql:///run/pg/db"),
-        ("postgresql://u:s3cret@h", "postgresql://h/"),
-        ("postgresql://u:s3cret@h?dbname=db", "postgresql://h/db"),
-        ("postgresql://u:s3cret/s3cret@s3cret?s3cret@h/db", "postgresql://h/db"),
-    ],
-)
-def test_a_url_is_shown_as_host_and_database(url, shown):
-    """In whatever form it is written."""
-    location = parse_location(url)
-    assert (str(location), "s3cret" in repr(location)) == (shown, False)
-    assert location.redact("no 's3cret'") == "no '***'"
-
-
-def test_the_page_about_the_ledger_names_every_column():
-    """People query the tables themselves."""
-    page = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
-    tables = schema.get_tables(create_engine("sqlite://").dialect)
-    columns = {column.name for table in tables.metadata.tables.values() for column in table.c}
-    assert {name for name in columns if f"`{name}`" not in page} == set()

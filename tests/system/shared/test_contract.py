@@ -7,7 +7,7 @@ import pytest
 from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.layer import Amounts, AttemptResult, WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
-from tests.shared.conftest import until_waiting
+from tests.system.shared.conftest import until_waiting
 
 PERIOD = 0.2
 RATE = "200ms"

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from modelhub.core.errors import AuthenticationFailed, ContextTooLong, InvalidRequest
 from modelhub.providers.openai import OpenAIChatModel
 
-TOOLS = Path(__file__).parents[2] / "shared" / "tools"
+TOOLS = Path(__file__).parents[3] / "shared" / "tools"
 KEY = "sk-test-of-llama"
 CITY = {"type": "object", "properties": {"city": {"type": "string", "enum": ["Rom", "Oslo"]}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
