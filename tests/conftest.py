@@ -8,7 +8,9 @@ import ipaddress
 import os
 import socket
 import sys
+from pathlib import Path
 
+import certifi
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -30,11 +32,15 @@ settings.load_profile("default" if os.environ.get("MODELHUB_LONG") else "short")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Keep what stays for the whole run, modules and thousands of tests, out of every garbage collection."""
+    """Keep what stays for the whole run, modules and thousands of tests, out of every garbage collection.
+
+    What a test leaves behind is collected with its module; what it makes meanwhile is looked at less often than usual.
+    """
     gc.disable()
     result = yield
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
     gc.enable()
     return result
 
@@ -65,6 +71,17 @@ def _no_keys():
         for name in list(os.environ):
             if any(word in name for word in KEY_WORDS):
                 monkeypatch.delenv(name)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_certificate_authority(tmp_path_factory):
+    """No certificate of the internet is met here, and reading all its authorities takes 50 ms a client."""
+    bundle, end = Path(certifi.where()).read_text(encoding="ascii"), "-----END CERTIFICATE-----\n"
+    file = tmp_path_factory.mktemp("authority") / "one.pem"
+    file.write_text(bundle.partition(end)[0] + end, encoding="ascii")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
         yield
 
 
