@@ -28,7 +28,7 @@ from modelhub.accounting.database import LedgerDatabase
 from modelhub.accounting.health import Health
 from modelhub.accounting.location import LedgerError
 from modelhub.accounting.record import UsageRecord
-from modelhub.accounting.store import Store
+from modelhub.accounting.record_writer import RecordWriter
 from modelhub.core.events import CallEnded
 from modelhub.core.process import ExitStage, fork_count, register_at_exit, register_at_fork
 from modelhub.core.threads import DaemonThread, new_lock, sleep
@@ -69,7 +69,7 @@ class Ledger:
         self._batch_start = max(1, batch // 2)  # this many records make the writer start
         self.make_record = record
         self._closed = False
-        self._inherited: list[Store | None] = []
+        self._inherited: list[RecordWriter | None] = []
         self._reset()
         register_at_fork(self)
         self._register_at_exit()
@@ -86,7 +86,7 @@ class Ledger:
         self._thread: DaemonThread | None = None
         self._starting = new_lock()
         self._file = new_lock()  # held while writing
-        self._store: Store | None = None
+        self._record_writer: RecordWriter | None = None
         self._is_locked = False  # by another process, at the last attempt to write
         self._error: str | None = None
 
@@ -96,7 +96,7 @@ class Ledger:
 
     def reset_after_fork(self) -> None:
         """Drop the parent's thread, file and unwritten calls in a forked child."""
-        self._inherited.append(self._store)  # neither used nor closed here
+        self._inherited.append(self._record_writer)  # neither used nor closed here
         self._reset()
 
     @property
@@ -146,7 +146,7 @@ class Ledger:
     def retire(self) -> None:
         """Have the writer write all pending calls and close the file: the ledger is no longer used."""
         self._closed = True
-        if self._queue or self._store is not None:
+        if self._queue or self._record_writer is not None:
             self._start_or_wake_writer()
         self._notify()
 
@@ -264,7 +264,7 @@ class Ledger:
             while self._queue and self._write_batch(timeout):
                 pass
             if self._closed and not self._queue:
-                self._close_store()
+                self._close_record_writer()
         finally:
             self._file.release()
 
@@ -309,22 +309,22 @@ class Ledger:
 
     def _store_records(self, records: list[UsageRecord], timeout: float) -> None:
         """Write *records*. Raises LedgerError, and what the ledger cannot store as another exception."""
-        if self._store is not None and not self._store.is_current():
-            self._close_store()  # the file was deleted or moved away
-        if self._store is not None:
+        if self._record_writer is not None and not self._record_writer.is_current():
+            self._close_record_writer()  # the file was deleted or moved away
+        if self._record_writer is not None:
             try:
-                self._store.add(records, self._signature, timeout)
+                self._record_writer.add(records, self._signature, timeout)
             except LedgerError as error:
                 if not error.disconnected:
                     raise
-                self._close_store()  # perhaps long ago: with a new connection, they are written at once
+                self._close_record_writer()  # perhaps long ago: with a new connection, they are written at once
             else:
                 return
-        self._store = Store(self.database, timeout)
-        self._store.add(records, self._signature, timeout)
+        self._record_writer = RecordWriter(self.database, timeout)
+        self._record_writer.add(records, self._signature, timeout)
 
     def _mark_failed(self, error: LedgerError) -> None:
-        self._close_store()
+        self._close_record_writer()
         previous, self._error = self._error, str(error)
         if previous != self._error:
             _log.error("the ledger %s cannot be written, and is retried: %s", self.database.location, self._error)
@@ -344,8 +344,8 @@ class Ledger:
             message = "%d calls are lost: more than %d could not be written to the ledger %s"
             _log.error(message, count, MAX_PENDING, self.database.location)
 
-    def _close_store(self) -> None:
-        store, self._store = self._store, None
-        if store is not None:
+    def _close_record_writer(self) -> None:
+        record_writer, self._record_writer = self._record_writer, None
+        if record_writer is not None:
             with contextlib.suppress(LedgerError):
-                store.close()
+                record_writer.close()

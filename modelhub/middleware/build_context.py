@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from modelhub.core.context import Services
 from modelhub.core.model import ChatModelBase
-from modelhub.middleware.breaker.record import BreakerState
+from modelhub.middleware.breaker.state import BreakerState
 from modelhub.middleware.limit.store import LimitPool, LimitStore
 from modelhub.middleware.retry.budget import RetryBudget
 from modelhub.middleware.usage.protocols import BudgetPolicy, PriceSource

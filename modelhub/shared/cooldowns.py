@@ -13,7 +13,7 @@ from modelhub.shared.connection import StoreUnavailableError
 from modelhub.shared.script_loader import load_script
 
 if TYPE_CHECKING:
-    from modelhub.middleware.breaker.record import BreakerState
+    from modelhub.middleware.breaker.state import BreakerState
     from modelhub.shared.protocols import LinkView, StoreView
 
 __all__ = ["CooldownClient", "SharedCooldowns"]

@@ -22,9 +22,9 @@ from modelhub.accounting import ledger as room
 from modelhub.accounting import schema
 from modelhub.accounting.location import LedgerError, parse_location
 from modelhub.accounting.reader import open_database
+from modelhub.accounting.record_writer import RecordWriter
 from modelhub.accounting.report import GROUP_BY, query_report
 from modelhub.accounting.schema import MIGRATIONS
-from modelhub.accounting.store import Store
 from modelhub.accounting.usage_totals import UsageTotals
 from tests.accounting import released_ledgers
 
@@ -68,8 +68,8 @@ def test_the_same_call_is_never_written_twice(tmp_path):
     make = hub.usage.ledger.make_record
     hub.usage.ledger.make_record = lambda event: made.append(make(event)) or made[-1]
     ask(hub, 3)
-    with closing(Store(database_of(path), 1.0)) as store:
-        store.add(made)
+    with closing(RecordWriter(database_of(path), 1.0)) as writer:
+        writer.add(made)
     hub.close()
     assert len(rows(path)) == len(rows(path, "SELECT * FROM attempts")) == 3
 
@@ -202,7 +202,7 @@ def test_a_ledger_that_cannot_be_opened_fails_no_call(tmp_path, usage, caplog):
     assert ["cannot be written" in told[0], "again" in told[1], len(told)] == [True, True, 2]
 
 
-class ReadOnly(Store):
+class ReadOnly(RecordWriter):
     """As if the folder had become read-only."""
 
     def __init__(self, database, timeout):
@@ -210,7 +210,7 @@ class ReadOnly(Store):
         self._connection.connection.driver_connection.execute("PRAGMA query_only=1")
 
 
-class Full(Store):
+class Full(RecordWriter):
     """As if the disk had become full."""
 
     def __init__(self, database, timeout):
@@ -227,7 +227,7 @@ def test_a_ledger_that_can_no_longer_be_written_fails_no_call(tmp_path, usage, s
         ask(hub, 1)
     hub = hub_of(path, **usage)
     with monkeypatch.context() as patched:
-        patched.setattr(room, "Store", store)
+        patched.setattr(room, "RecordWriter", store)
         ask(hub, 200)
         until(lambda: not hub.usage.health.ok)
         assert words in hub.usage.health.error
@@ -342,7 +342,7 @@ def test_many_may_make_the_file_at_once(tmp_path):
         def make(path=tmp_path / f"{turn}.db", together=together):
             together.wait()
             try:
-                Store(database_of(path), 5.0).close()
+                RecordWriter(database_of(path), 5.0).close()
             except LedgerError as error:
                 failed.append(error)
 
@@ -365,7 +365,7 @@ def test_a_file_that_another_is_making_is_waited_for(tmp_path, monkeypatch):
             other.execute("COMMIT")
 
         monkeypatch.setattr(time, "sleep", give_way)
-        Store(database_of(path), 5.0).close()
+        RecordWriter(database_of(path), 5.0).close()
     assert len(tries) == 1
 
 
@@ -407,7 +407,7 @@ def test_a_migrated_file_has_the_columns_and_indexes_of_a_new_one(tmp_path, vers
     """In whatever version it began."""
     released_ledgers.write_ledger(tmp_path / "old.db", version)
     for name in ("old.db", "new.db"):
-        Store(database_of(tmp_path / name), 1.0).close()
+        RecordWriter(database_of(tmp_path / name), 1.0).close()
 
     def describe(name):
         columns = {
@@ -426,7 +426,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path, monkeypatch):
     impossible = dataclasses.replace(MIGRATIONS[-1], columns={"calls": ("call_id",)})
     monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS[:-1], impossible))
     with pytest.raises(LedgerError, match="duplicate column"):
-        Store(database_of(path), 1.0)
+        RecordWriter(database_of(path), 1.0)
     assert rows(path, "PRAGMA user_version") == [(2,)]
     assert query_report(path)["m"].calls == 1
 

@@ -9,7 +9,7 @@ import pytest
 from modelhub.accounting.location import parse_location
 from modelhub.accounting.reader import open_database
 from modelhub.accounting.record import AttemptUsage, UsageRecord
-from modelhub.accounting.store import Store
+from modelhub.accounting.record_writer import RecordWriter
 from modelhub.core.response import COUNTS
 
 NO_TEMPERATURE = {"temperature": "claude-1 does not take it"}
@@ -64,9 +64,9 @@ def _ledger(tmp_path):
     path = tmp_path / "usage.db"
 
     def write(*calls):
-        store = Store(open_database(parse_location(str(path))), 5.0)
-        store.add([call(number, *parts) for number, parts in enumerate(calls)])
-        store.close()
+        writer = RecordWriter(open_database(parse_location(str(path))), 5.0)
+        writer.add([call(number, *parts) for number, parts in enumerate(calls)])
+        writer.close()
         return str(path)
 
     return write

@@ -16,7 +16,7 @@ from modelhub.accounting.location import parse_location
 from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.reader import open_database
 from modelhub.accounting.record import AttemptUsage, UsageRecord
-from modelhub.accounting.store import Store
+from modelhub.accounting.record_writer import RecordWriter
 from modelhub.cli.usage.page import make_page
 from modelhub.cli.usage.page_data import load_figures
 from modelhub.cli.usage.page_text import format_dollars, format_percent, format_seconds, format_short
@@ -95,9 +95,9 @@ def _ledger(tmp_path):
 
     def write(*calls):
         location = parse_location(str(path))
-        store = Store(open_database(location), 5.0)
-        store.add([record(f"call-{number}", *call) for number, call in enumerate(calls)])
-        store.close()
+        writer = RecordWriter(open_database(location), 5.0)
+        writer.add([record(f"call-{number}", *call) for number, call in enumerate(calls)])
+        writer.close()
         return location
 
     return write

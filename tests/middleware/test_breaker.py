@@ -27,7 +27,7 @@ from modelhub.core.errors import (
 from modelhub.core.events import Waiting
 from modelhub.middleware.breaker.layer import Breaker
 from modelhub.middleware.breaker.options import BreakerOptions
-from modelhub.middleware.breaker.record import AttemptCounts
+from modelhub.middleware.breaker.state import AttemptCounts
 from modelhub.providers.scripted import ScriptedChatModel
 from modelhub.testing import VirtualClock
 from tests.tables import table

@@ -17,7 +17,7 @@ from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.middleware.breaker.options import BreakerOptions
-from modelhub.middleware.breaker.record import BreakerState
+from modelhub.middleware.breaker.state import BreakerState
 from modelhub.middleware.build_context import BuildContext, CooldownStore
 
 __all__ = ["Breaker", "BreakerOptions", "BreakerState"]

@@ -23,8 +23,8 @@ from modelhub.accounting import schema
 from modelhub.accounting.location import LedgerError, parse_location
 from modelhub.accounting.reader import open_database, open_ledger
 from modelhub.accounting.record import AttemptUsage, UsageRecord
+from modelhub.accounting.record_writer import RecordWriter
 from modelhub.accounting.report import GROUP_BY, query_report, query_shapes
-from modelhub.accounting.store import Store
 from modelhub.cli.application import app
 from modelhub.core.response import COUNTS
 from modelhub.core.tracebacks import linked_errors
@@ -60,8 +60,8 @@ def make_record(call_id, at=NOW, cost="0.5", tags=None, names="m", **changes):
 
 
 def write(ledger, *records, signature=""):
-    with closing(Store(open_database(parse_location(ledger.url)), 5.0)) as store:
-        store.add(records, signature)
+    with closing(RecordWriter(open_database(parse_location(ledger.url)), 5.0)) as record_writer:
+        record_writer.add(records, signature)
 
 
 # -- what is written ---------------------------------------------------------------------------------------------------
@@ -391,13 +391,13 @@ def test_tables_of_an_earlier_release_are_read_as_they_are_and_migrated_by_the_n
 
 def test_tables_of_a_later_release_are_not_touched(ledger):
     """Neither when they are opened, nor when another process migrates them meanwhile."""
-    store = Store(open_database(parse_location(ledger.url)), 5.0)
+    record_writer = RecordWriter(open_database(parse_location(ledger.url)), 5.0)
     with open_database(parse_location(ledger.url)).connect_for_writing(5) as connection, connection.begin():
         connection.execute(schema.get_tables(connection.dialect).ledger.update().values(version=99))
         if ledger.kind == "sqlite":
             connection.exec_driver_sql("PRAGMA user_version=99")
-    with closing(store), pytest.raises(LedgerError, match="version"):
-        store.add([make_record("x")])
+    with closing(record_writer), pytest.raises(LedgerError, match="version"):
+        record_writer.add([make_record("x")])
     with pytest.raises(LedgerError, match="has version 99"):
         write(ledger, make_record("x"))
     with pytest.raises(LedgerError, match="version 99"):
@@ -425,7 +425,7 @@ def test_a_user_who_may_not_create_the_schema_may_use_one_that_is_there(remote):
     target = remote.url.rpartition("@")[2]
     location = parse_location(f"postgresql://app:app@{target}")
     with pytest.raises(LedgerError, match="permission denied for database"):
-        Store(open_database(location), 5.0)
+        RecordWriter(open_database(location), 5.0)
     remote.execute("CREATE SCHEMA modelhub AUTHORIZATION app")
     with hub_of(location.url) as hub:
         ask(hub)
@@ -478,7 +478,7 @@ def test_a_writer_that_stops_in_the_midst_of_a_batch_holds_up_the_others_for_a_w
     connection = database.connect_for_writing(5)
     cursor = connection.connection.dbapi_connection.cursor()
     database.begin(connection, cursor, 5)
-    cursor.execute(Store(database, 5).lock_statement)
+    cursor.execute(RecordWriter(database, 5).lock_statement)
     write(remote, make_record("y"))
     assert remote.rows("SELECT COUNT(*) FROM calls") == [(2,)]
     connection.close()
@@ -488,13 +488,13 @@ def test_a_writer_that_stops_in_the_midst_of_a_batch_holds_up_the_others_for_a_w
 def test_no_call_speaks_to_the_database_itself(remote, usage, monkeypatch):
     """Its thread does: an event loop is never held up by a network."""
     threads = set()
-    add = Store.add
+    add = RecordWriter.add
 
     def record_thread(self, *args):
         threads.add(threading.get_ident())
         return add(self, *args)
 
-    monkeypatch.setattr(Store, "add", record_thread)
+    monkeypatch.setattr(RecordWriter, "add", record_thread)
     hub = hub_of(remote.url, **usage)
     ask(hub, 3)
     hub.usage.flush()

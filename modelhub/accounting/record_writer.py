@@ -18,13 +18,13 @@ from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.schema import MIGRATIONS, ExactDecimal, UtcTime, clean_text, get_tables
 from modelhub.core.response import COUNTS
 
-__all__ = ["Store", "dump_object"]
+__all__ = ["RecordWriter", "dump_object"]
 
 _MAX_INTEGER = 2**63 - 1  # what the tables can hold: a third party's provider may report more
 _get_counts = attrgetter(*COUNTS)
 
 
-class Store:
+class RecordWriter:
     """A connection for writing to *database*, whose tables are created or migrated; *timeout* is in seconds.
 
     Raises LedgerError, also for tables of a later version.
