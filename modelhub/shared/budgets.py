@@ -116,7 +116,7 @@ class BudgetClient:
             try:
                 await self._run(keys, operation)
             except StoreUnavailableError as error:
-                self._store.monitor.set_down(str(error))
+                self.link.report_failure(error)
                 return
             self._outbox.popleft()
 
@@ -149,7 +149,7 @@ class SharedBudgets:
             try:
                 return await client.reserve(claims)
             except StoreUnavailableError as error:
-                self._store.monitor.set_down(str(error))
+                client.link.report_failure(error)
         if self._store.options.when_down.budgets == "refuse":
             raise BudgetStoreDownError(self._store.monitor.reason)
         return client.reserve_nothing(claims)

@@ -41,10 +41,24 @@ class CooldownClient:
         try:
             known = await self._link.connection.run(load_script("cooldown"), [f"{{{prefix}:cooldowns}}"], args)
         except StoreUnavailableError as error:
-            self._store.monitor.set_down(str(error))
+            self._link.report_failure(error)
             return
         for name, remaining in zip(known[::2], known[1::2], strict=True):
             self._store.cooldowns.apply(name, float(remaining) / 1e6)
+
+    # -- as the link's other clients -----------------------------------------------------------------------------------
+
+    def store_went_down(self) -> None:
+        """Nothing is lost: the breakers know."""
+
+    def store_is_back(self) -> None:
+        """Tell what is known, and ask what others know."""
+        self.exchange(self._store.cooldowns.current())
+
+    async def aclose(self) -> None:
+        """Finish telling."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2 * self._store.options.timeout)
 
 
 class SharedCooldowns:

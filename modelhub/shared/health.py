@@ -54,7 +54,7 @@ class HealthMonitor:
         self._address = address
         self._modes = limits, budgets
         self._clock = clock
-        self._down_since = 0.0
+        self.down_since = 0.0
         self.up_since = self.trusted_from = -math.inf
         self._error: str | None = None
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class HealthMonitor:
         with self._lock:
             if self.is_down:
                 return
-            self.is_down, self._down_since, self._error = True, self._clock.now(), error
+            self.is_down, self.down_since, self._error = True, self._clock.now(), error
             self.outages += 1
         limits, budgets = self._modes
         message = f"the shared store {self._address} is down ({error}): limits: {limits}, budgets: {budgets}"
@@ -100,7 +100,7 @@ class HealthMonitor:
             if not self.is_down:
                 return
             self.is_down, self.up_since = False, self._clock.now()
-            seconds = self.up_since - self._down_since
+            seconds = self.up_since - self.down_since
         self._log("shared_store_up", f"the shared store {self._address} is back", down_for=round(seconds, 3))
         self._tell(False)
 
@@ -113,7 +113,7 @@ class HealthMonitor:
         """Return the state; *replicas* is how many processes were last counted."""
         with self._lock:
             limits, budgets = self._modes if self.is_down else ("shared", "shared")
-            down_for = self._clock.now() - self._down_since if self.is_down else None
+            down_for = self._clock.now() - self.down_since if self.is_down else None
             error = self._error if self.is_down else None
             return SharedHealth(
                 not self.is_down, self._address, limits, budgets, replicas, self.outages, down_for, error

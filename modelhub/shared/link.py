@@ -56,8 +56,8 @@ class StoreLink:
             self._budgets = BudgetClient(self, self.store)
         return self._budgets
 
-    def _all_clients(self) -> list[PoolClient | BudgetClient]:
-        return [*self._clients.values(), *(() if self._budgets is None else (self._budgets,))]
+    def _all_clients(self) -> list[PoolClient | BudgetClient | CooldownClient]:
+        return [*self._clients.values(), *(() if self._budgets is None else (self._budgets,)), self.cooldowns]
 
     async def forget_pool(self, pool_key: str) -> None:
         """Give back what this loop holds of a pool that is not used any more."""
@@ -100,6 +100,11 @@ class StoreLink:
 
     # -- outages -----------------------------------------------------------------------------------------------------
 
+    def report_failure(self, error: StoreUnavailableError) -> None:
+        """Record that the store is down, unless it is this link that is closed."""
+        if not self.is_closed:
+            self.store.monitor.set_down(str(error))
+
     def store_changed(self, *, is_down: bool) -> None:
         """The store is down, or back; on this loop."""
         for client in self._all_clients():
@@ -107,8 +112,6 @@ class StoreLink:
                 client.store_went_down()
             else:
                 client.store_is_back()
-        if not is_down:
-            self.cooldowns.exchange(self.store.cooldowns.current())
         if is_down and (self._probe is None or self._probe.done()):
             self._probe = self.loop.create_task(self._probe_until_up())
             self._probe._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -136,7 +139,9 @@ class StoreLink:
     async def _close(self) -> None:
         if self.is_closed:
             return
-        for client in self._all_clients():
+        # A client that has left asks nothing more, whatever message comes: it would be counted anew.
+        clients, self._clients = self._all_clients(), {}
+        for client in clients:
             await client.aclose()
         self.is_closed = True
         self.store.forget_link(self)

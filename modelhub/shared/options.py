@@ -49,9 +49,9 @@ class SharedOptions(Options):
     when_down: WhenDownOptions = Field(default_factory=WhenDownOptions)
     """What happens while the store cannot be reached: which processes may do what without it."""
     replicas: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """By how many `split` divides a limit, at least: how many processes there may be. If the store counted more while
-    it could be reached, by as many as that. Without it, by as many as were counted last; a process that never reached
-    the store refuses."""
+    """By how many `split` divides a limit, at least: how many processes there may be. If the store counted more in
+    the minute before it went down, by as many as that. Without `replicas`, by as many as it counted; a process that had
+    not reached it in that minute knows of no number, and refuses."""
     timeout: Annotated[float, Duration(0.01, 10)] = 0.5
     """How long the store may take to answer; after that, it counts as down."""
     retry_interval: Annotated[float, Duration(0.05, 60)] = 1.0

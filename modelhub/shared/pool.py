@@ -49,6 +49,8 @@ class SharedPool:
         """By which the store tells this pool from an earlier one, whose data it has lost."""
         self.shown: Sequence[int] = ()
         self._shown_at = 0.0
+        self.counted = 0, -math.inf
+        """How many processes the store last counted that use this pool, and when."""
         self._known_outages = 0
         self._lost_at = -math.inf
         self.admissions = Admissions()
@@ -73,6 +75,7 @@ class SharedPool:
     def reset_after_fork(self) -> None:
         """Begin at nothing in a forked child: what was admitted is the parent's to report."""
         self.epoch = ""
+        self.counted = 0, -math.inf
         self.admissions.reset()
         self.stand_in.reset()
 

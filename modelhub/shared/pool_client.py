@@ -151,7 +151,7 @@ class PoolClient:
                 reply = await self.link.connection.run(load_script("limit"), self.pool.keys, args)
             except StoreUnavailableError as error:
                 self._keep(operations)
-                self.pool.store.monitor.set_down(str(error))
+                self.link.report_failure(error)
                 return
             except BaseException:
                 self._keep(operations)
@@ -235,7 +235,8 @@ class PoolClient:
         self.post({"op": "ping", "ids": ids}, lambda result: self._pinged(ids, result))
 
     def _pinged(self, ids: Sequence[str], result: Sequence[int]) -> None:
-        *states, self.pool.store.replicas = result
+        *states, processes = result
+        self.pool.counted = processes, self.pool.store.clock.now()
         for permit_id, state in zip(ids, states, strict=True):
             if state >= 0:
                 self.admit(permit_id, self._sent_at - state / 1e6)  # the message that said so was lost
@@ -244,7 +245,7 @@ class PoolClient:
 
     def _schedule_beat(self) -> None:
         lease = self.pool.store.options.lease
-        interval = PATIENCE / 3 if self.waiting else lease / 3 if self.active else PRESENCE / 3
+        interval = PATIENCE / 3 if self.waiting else PRESENCE / 3
         interval = min(interval, lease / 3) if self.active else interval
         timer, at = self._beat_timer, self.loop.time() + interval
         if timer is not None and not timer.cancelled() and timer.when() <= at + _TICK:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from modelhub.middleware.limit.options import LimitOptions
     from modelhub.middleware.limit.rates import Rate, What
     from modelhub.shared.admissions import Admissions
-    from modelhub.shared.connection import StoreConnection
+    from modelhub.shared.connection import StoreConnection, StoreUnavailableError
     from modelhub.shared.health import HealthMonitor
     from modelhub.shared.options import SharedOptions
     from modelhub.shared.permit import ClientView, SharedPermit
@@ -37,6 +37,10 @@ class LinkView(Protocol):
         """Return this loop's client of budgets, a `BudgetClient`."""
         ...
 
+    def report_failure(self, error: StoreUnavailableError) -> None:
+        """Record that the store is down, unless it is this link that is closed."""
+        ...
+
     def next_id(self) -> str:
         """Return an id that nobody else has had."""
         ...
@@ -48,11 +52,14 @@ class StoreView(Protocol):
     options: SharedOptions
     clock: Clock
     monitor: HealthMonitor
-    replicas: int | None
 
     @property
     def cooldowns(self) -> Any:
         """The breakers of the hub, a `SharedCooldowns`."""
+        ...
+
+    def known_processes(self, since: float) -> int:
+        """Return how many processes share the limits, as counted since that instant; 0 if they were not."""
         ...
 
     def tell_cooldown(self, name: str, seconds: float) -> None:
@@ -88,6 +95,7 @@ class PoolView(Protocol):
     options: LimitOptions
     rates: dict[str, tuple[What, Rate]]
     admissions: Admissions
+    counted: tuple[int, float]
 
     @property
     def max_delay(self) -> float:

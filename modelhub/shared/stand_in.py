@@ -14,6 +14,7 @@ from modelhub.middleware.limit.permit import AttemptResult, Permit, State
 from modelhub.middleware.limit.pool import RateLimitPool
 from modelhub.middleware.limit.rates import Rate
 from modelhub.middleware.limit.snapshot import PoolSnapshot
+from modelhub.shared.pool_client import PRESENCE
 
 if TYPE_CHECKING:
     from modelhub.shared.permit import SharedPermit
@@ -94,13 +95,14 @@ class StandIn:
         if mode == "refuse":
             raise pool.rejected(f"is not known while the shared store is down (`when_down.limits: refuse`; {reason})")
         if mode == "split":
-            counted = max(store.options.replicas or 0, store.replicas or 0)
-            if not counted:
+            # An older count holds no more: since then the others do not count this process either.
+            counted = store.known_processes(since=store.monitor.down_since - PRESENCE)
+            parts = max(store.options.replicas or 0, counted)
+            if not parts:
                 raise pool.rejected(
-                    "is not known while the shared store is down, nor how many processes share it "
+                    "is not known while the shared store is down, nor how many processes share it now "
                     f"(set `replicas`; {reason})"
                 )
-            parts = counted
         local = RateLimitPool(pool.name, self._divide(parts), store.clock)
         recent = pool.admissions.recent(store.clock.now())
         amounts = [recent[key] for key in pool.rates]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import threading
 import weakref
@@ -42,8 +43,6 @@ class SharedStore:
         self.monitor.on_change = self._changed
         self.budgets = SharedBudgets(self)
         self.cooldowns = SharedCooldowns(self)
-        self.replicas: int | None = None
-        """How many processes were last counted."""
         self._pools: weakref.WeakValueDictionary[str, SharedPool] = weakref.WeakValueDictionary()
         self.reset_after_fork()
         register_at_fork(self)
@@ -72,7 +71,12 @@ class SharedStore:
     @property
     def health(self) -> SharedHealth:
         """Whether the store can be reached, and what holds if not."""
-        return self.monitor.health(self.replicas)
+        return self.monitor.health(self.known_processes() or None)
+
+    def known_processes(self, since: float = -math.inf) -> int:
+        """Return how many processes share the limits, as counted since that instant; 0 if they were not."""
+        counts = [pool.counted for pool in list(self._pools.values())]
+        return max((processes for processes, at in counts if at >= since), default=0)
 
     def make_pool(self, name: str, options: LimitOptions, scope: PoolScope = "limit") -> SharedPool:
         """Return the pool *name* of *scope*, which all processes share; the one that is in use, if it is."""

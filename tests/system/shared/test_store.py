@@ -244,6 +244,69 @@ async def test_without_replicas_the_processes_are_counted(fragile):
         await pools[0].acquire(waits=WaitLimits(max_wait=0.1))
 
 
+async def test_the_processes_of_a_limit_count_for_one_that_fewer_of_them_use(fragile):
+    """What only one of two processes has asked for until now, such as a fallback's limit, both may use in an outage."""
+    first, second = fragile.pools(2, requests="10/min")
+    own = first.store.make_pool("own", LimitOptions(requests="4/min", burst=1))
+    await second.acquire()
+    await first.refresh()
+    await own.acquire()
+    await own.refresh()
+    fragile.server.stop()
+    await own.acquire()
+    with pytest.raises(LimitRejected):
+        await own.acquire(waits=WaitLimits(max_wait=0.1))
+    assert first.store.health.replicas == 2
+
+
+class AdvancedClock(SystemClock):
+    """A clock that a test sets forward."""
+
+    ahead = 0.0
+
+    def now(self):
+        return time.monotonic() + self.ahead
+
+
+async def test_processes_that_were_counted_too_long_ago_are_no_number_to_divide_by(fragile):
+    """After a pause of two minutes there may be any number of them: only `replicas` says how many."""
+    clock = AdvancedClock()
+    (counting,) = fragile.pools(clock=clock, requests="9/min")
+    (configured,) = fragile.pools(shared={"replicas": 3}, clock=clock, requests="9/min", burst=1)
+    for pool in (counting, configured):
+        await pool.refresh()
+        await pool.store.aclose()  # as when its event loop ends
+    clock.ahead = 120
+    fragile.server.stop()
+    with pytest.raises(LimitRejected, match="nor how many processes share it now"):
+        await counting.acquire()
+    await configured.acquire()
+
+
+async def test_a_forked_child_was_counted_by_nobody(fragile):
+    """In an outage it refuses its part, which is none of those that its parent knows of."""
+    (pool,) = fragile.pools(requests="9/min")
+    await pool.refresh()
+    fragile.server.stop()
+    await pool.acquire()
+    pool.store.reset_after_fork()
+    with pytest.raises(LimitRejected, match="nor how many processes share it now"):
+        await pool.acquire()
+
+
+async def test_a_process_with_a_long_lease_is_counted_while_its_attempt_lasts(shared, monkeypatch):
+    """It calls as often as one that has nothing under way: here it learns in time that another one has left."""
+    monkeypatch.setattr("modelhub.shared.pool_client.PATIENCE", 0.03)
+    monkeypatch.setattr("modelhub.shared.pool_client.PRESENCE", 0.06)
+    first, second = shared.pools(2, shared={"lease": 3600}, concurrency=2)
+    await first.acquire()
+    await second.acquire()
+    beyond_first_call = time.monotonic() + 0.05
+    await until(lambda: first.store.health.replicas == 2 and time.monotonic() > beyond_first_call)
+    await second.store.aclose()
+    await until(lambda: first.store.health.replicas == 1)
+
+
 async def test_what_the_others_had_used_is_not_passed_again(fragile):
     """One process used eight of ten: of the two that are left each may pass one, until that period is over."""
     first, second = fragile.pools(2, shared={**QUICK, "replicas": 2}, requests="10/min", burst=1)
@@ -487,6 +550,34 @@ async def test_a_process_that_begins_later_hears_of_cooldowns(shared):
     second.cooldowns.listen()
     await until(lambda: late.until)
     assert late.until - time.monotonic() == pytest.approx(50, abs=5)
+
+
+async def test_closing_finishes_what_is_being_told_and_is_no_outage(shared):
+    """A cooldown that was met just before is told, and a connection that this process closes is not the store's end."""
+    first, second = shared.store(), shared.store()
+    known, late = BreakerState(), BreakerState()
+    first.cooldowns.watch(("m", "key"), known)
+    first.link()
+    known.on_open(50.0)
+    await first.aclose()
+    assert (first.health.ok, first.health.outages) == (True, 0)
+    second.cooldowns.watch(("m", "key"), late)
+    second.cooldowns.listen()
+    await until(lambda: late.until)
+
+
+async def test_a_link_that_closes_answers_no_message_any_more(shared):
+    """Else it would be counted as a process for another minute."""
+    first, second = shared.pools(2, requests="10/min")
+    await first.refresh()
+    await second.refresh()
+    (link,) = first.store.links.values()
+    leaving = asyncio.ensure_future(first.store.aclose())
+    while not leaving.done():
+        link._received(f"{first.key}\njoined")
+        await asyncio.sleep(0)
+    await second.refresh()
+    assert second.store.health.replicas == 1
 
 
 async def test_an_outage_is_a_metric(fragile):
