@@ -566,15 +566,15 @@ async def test_closing_finishes_what_is_being_told_and_is_no_outage(shared):
     await until(lambda: late.until)
 
 
-async def test_a_link_that_closes_answers_no_message_any_more(shared):
-    """Else it would be counted as a process for another minute."""
+async def test_a_link_that_closes_does_not_join_again(shared):
+    """Not even if it learns just then that the store is back: else it would be counted for another minute."""
     first, second = shared.pools(2, requests="10/min")
     await first.refresh()
     await second.refresh()
     (link,) = first.store.links.values()
     leaving = asyncio.ensure_future(first.store.aclose())
     while not leaving.done():
-        link._received(f"{first.key}\njoined")
+        link.store_changed(is_down=False)
         await asyncio.sleep(0)
     await second.refresh()
     assert second.store.health.replicas == 1
