@@ -139,11 +139,11 @@ class StoreLink:
     async def _close(self) -> None:
         if self.is_closed:
             return
-        # A client that has left asks nothing more, whatever message comes: it would be counted anew.
-        clients, self._clients = self._all_clients(), {}
-        for client in clients:
+        for client in self._all_clients():
             await client.aclose()
         self.is_closed = True
+        for client in self._all_clients():
+            client.store_went_down()  # whoever came meanwhile goes on with another link
         self.store.forget_link(self)
         if self._probe is not None:
             self._probe.cancel()

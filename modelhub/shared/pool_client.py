@@ -55,6 +55,7 @@ class PoolClient:
         self._first_timer: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
         self._renewed_at = link.loop.time()
+        self._has_left = False  # then it asks nothing more, whatever comes: it would be counted anew
         self._sent_at = 0.0  # the call whose reply came last
         self._clock_offset = 0.0  # by which the loop's clock is ahead of the store's, or a little less
 
@@ -131,7 +132,7 @@ class PoolClient:
 
     def post(self, operation: Operation, on_result: OnResult | None = None) -> None:
         """Send *operation* with the next call, and call *on_result* with its result. Must be on the client's loop."""
-        if self.pool.store.monitor.is_down or self.link.is_closed:
+        if self.pool.store.monitor.is_down or self.link.is_closed or self._has_left:
             self._backlog.append(operation)
             return
         self._outbox.append((operation, on_result))
@@ -296,6 +297,7 @@ class PoolClient:
         backlog, self._backlog = self._backlog, deque()
         for operation in (*backlog, {"op": "leave"}):
             self.post(operation)
+        self._has_left = True
         if self._sender is not None and not self._sender.done():
             await asyncio.wait({self._sender}, timeout=2 * self.pool.store.options.timeout)
 

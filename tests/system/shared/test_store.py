@@ -580,6 +580,21 @@ async def test_a_link_that_closes_does_not_join_again(shared):
     assert second.store.health.replicas == 1
 
 
+async def test_who_comes_while_a_link_closes_is_admitted_by_another(shared):
+    """An event loop that ends a link may go on itself."""
+    (pool,) = shared.pools(requests="10/min", burst=1)
+    await pool.acquire()
+    closing = asyncio.ensure_future(pool.store.aclose())
+    permits = []
+    while not closing.done():
+        permits.append(asyncio.ensure_future(pool.acquire()))
+        await asyncio.sleep(0)
+        if len(permits) == 9:
+            break
+    await asyncio.wait_for(asyncio.gather(*permits), 10)
+    await closing
+
+
 async def test_an_outage_is_a_metric(fragile):
     """`modelhub.shared.down` is 1 while the store is down, and 0 afterwards."""
     metrics = pytest.importorskip("opentelemetry.sdk.metrics")
