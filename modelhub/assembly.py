@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelhub.accounting.accounting import Accounting
 from modelhub.build import Builder
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Assembly", "Surroundings"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What a hub has whatever its configuration says: the *services* it was made with, and its *calls* under way.
 
     *find_model* returns the provider of an entry of the current configuration, for telemetry. *close_idle* closes

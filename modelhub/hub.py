@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from modelhub.config.changes import ConfigChanges
-from modelhub.config.load import Loaded
 from modelhub.config_source import CONFIG_VARIABLE, ConfigSource, find_config_file, make_pickling_error, reopen
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.call_options import as_seconds
@@ -18,7 +16,6 @@ from modelhub.core.errors import ConfigError, InvalidRequest
 from modelhub.core.process import is_in_finalizer
 from modelhub.core.sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
 from modelhub.core.tracebacks import raises_without_frames
-from modelhub.file_watcher import require_watchfiles
 from modelhub.live_config import LiveConfig
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain.layer import Chain
@@ -28,6 +25,8 @@ from modelhub.retired_models import close_models
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from modelhub.config.changes import ConfigChanges
+    from modelhub.config.load import Loaded
     from modelhub.shared.store import SharedStore
 
 __all__ = ["CLOSE_GRACE", "CONFIG_VARIABLE", "Hub", "find_config_file"]
@@ -89,6 +88,8 @@ class Hub:
         """
         source = ConfigSource.from_file(find_config_file(path, environ), environ, profile)
         if watch:
+            from modelhub.file_watcher import require_watchfiles
+
             require_watchfiles()
         hub = cls(source.load(), services=services, source=source)
         if watch:

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
 from modelhub.assembly import Assembly, Surroundings
-from modelhub.config.changes import ConfigChanges, compare
 from modelhub.core.errors import ConfigError, HubClosed
 from modelhub.core.events import Reloaded, ReloadFailed
 from modelhub.core.process import register_at_fork
-from modelhub.file_watcher import FileWatcher, require_watchfiles
 from modelhub.middleware.chain.handle import ChainHandle
 from modelhub.renewal import SecretRenewal
 from modelhub.retired_models import Closable, RetiredModels
 
 if TYPE_CHECKING:
+    from modelhub.config.changes import ConfigChanges
     from modelhub.config.load import Loaded
     from modelhub.config_source import ConfigSource
     from modelhub.core.active_calls import ActiveCalls
     from modelhub.core.context import Services
     from modelhub.core.model import ChatModelBase
+    from modelhub.file_watcher import FileWatcher
 
 __all__ = ["LiveConfig"]
 
@@ -136,6 +136,8 @@ class LiveConfig:
 
     def _replace(self, loaded: Loaded) -> tuple[ConfigChanges, list[Closable]]:
         """Use *loaded* from now on; return what has changed, and the models that are not used by further calls."""
+        from modelhub.config.changes import compare  # only a hub that is reloaded compares
+
         with self._lock:
             if self.is_closed:
                 raise HubClosed("the hub is closed, and cannot be reloaded")
@@ -164,6 +166,8 @@ class LiveConfig:
 
     def watch(self) -> None:
         """Reload whenever a file changes that was read. Raises ConfigError without watchfiles, and HubClosed."""
+        from modelhub.file_watcher import FileWatcher, require_watchfiles
+
         require_watchfiles()
         with self._lock:
             if self.is_closed:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelhub.core.errors import ConfigError
 from modelhub.core.model import Layer
 from modelhub.options import LayerOptions, ProviderOptions
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["LAYERS", "PROVIDERS", "LayerSpec", "list_layers", "list_providers", "load_provider_options"]
 
@@ -31,8 +32,7 @@ PROVIDERS: dict[str, str] = {
 """The options class of each provider. A provider is one folder and one line here."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSpec:
+class LayerSpec(NamedTuple):
     """A layer: its key in the file, and its class as "module:name". *plugin* is the entry point of a third party."""
 
     key: str
@@ -81,6 +81,8 @@ def load_target(target: str) -> Any:
 
 @cache
 def read_plugins() -> dict[str, dict[str, EntryPoint]]:
+    from importlib.metadata import entry_points  # it loads much, and only a configuration needs it
+
     points = entry_points()  # of all groups: for each single one the files of all distributions are read again
     groups = ("modelhub.providers", "modelhub.middleware")
     return {group: {point.name: point for point in points.select(group=group)} for group in groups}
@@ -129,6 +131,8 @@ def list_layers() -> tuple[LayerSpec, ...]:
 
 
 def _load_plugin(group: str, name: str, point: EntryPoint) -> Any:
+    from importlib.metadata import entry_points
+
     distributions = sorted({_get_distribution(other) for other in entry_points(group=group, name=name)})
     if len(distributions) > 1:
         raise ConfigError(f"`{name}` is provided by {' and '.join(distributions)}: uninstall all but one of them")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Health"]
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """The state of the ledger.
 
     `written` and `lost` count records since the hub was made; `pending` counts finished calls that are not written yet.
@@ -25,4 +23,4 @@ class Health:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as a JSON-compatible dict."""
-        return asdict(self)
+        return self._asdict()

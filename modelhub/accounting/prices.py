@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from modelhub.accounting.dashscope_prices import PRICES_DATE, find_prices
 from modelhub.core.errors import ConfigError
@@ -41,8 +40,7 @@ class Price(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TokenPrices:
+class TokenPrices(NamedTuple):
     """Prices of a million tokens, in steps by the number of input tokens: the last step exceeded applies to all."""
 
     input: tuple[_Step, ...] = ()
@@ -84,8 +82,7 @@ def _find_step(steps: tuple[_Step, ...], input_tokens: int) -> Decimal:
     return next(price for start, price in reversed(steps) if input_tokens > start or start == -1)
 
 
-@dataclass(frozen=True, slots=True)
-class _DashScopePrice:
+class _DashScopePrice(NamedTuple):
     """A price of our own DashScope table; `thinking` is the price when the model thinks, if that differs."""
 
     rates: TokenPrices
@@ -226,8 +223,7 @@ class _TablePrice:
         return rates.cost(usage)
 
 
-@dataclass(frozen=True, slots=True)
-class _PriceTable:
+class _PriceTable(NamedTuple):
     snapshot: Any
     version: str
 

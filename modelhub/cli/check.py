@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,7 +122,7 @@ def _check_profiles(path: Path, profiles: Sequence[str]) -> None:
             load_file(path, profile=profile, runs_commands=False)
         except ConfigError as error:
             label = f"profile `{profile}`: "
-            problems += [replace(problem, message=label + problem.message) for problem in error.problems]
+            problems += [problem._replace(message=label + problem.message) for problem in error.problems]
     if problems:
         raise ConfigError(problems)
 

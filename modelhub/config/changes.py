@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from modelhub.config.load import Loaded
 from modelhub.config.origins import Origin
@@ -19,8 +19,7 @@ Kind = Literal["model", "chain", "limit", "budget", "setting"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-@dataclass(frozen=True, slots=True)
-class SettingChange:
+class SettingChange(NamedTuple):
     """One value that is not the same: its `path` in the entry ("retry.max_attempts"), and how it was and is written.
 
     None stands for a value that is not in the file and has no default; secrets are `***`, references as they are.
@@ -41,8 +40,7 @@ class SettingChange:
         return f"{self.path}: {_format_side(self.old)} -> {_format_side(self.new)}"
 
 
-@dataclass(frozen=True, slots=True)
-class EntryChange:
+class EntryChange(NamedTuple):
     """A model, a chain or another entry that is not the same; `settings` are empty if it was added or removed."""
 
     kind: Kind
@@ -56,8 +54,7 @@ class EntryChange:
         return f"{subject} {self.change}{f' ({listed})' if listed else ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigChanges:
+class ConfigChanges(NamedTuple):
     """What differs between two configurations; false if nothing does."""
 
     entries: tuple[EntryChange, ...] = ()

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelhub.config.commands import CommandResult
 from modelhub.config.problems import Report
@@ -30,8 +30,7 @@ _REFERENCE_BODY = re.compile(
 _BARE_VARIABLE = re.compile(r"\$[A-Z][A-Z0-9_]*")
 
 
-@dataclass(frozen=True, slots=True)
-class UnresolvedReference:
+class UnresolvedReference(NamedTuple):
     """A reference that has no value; `what` says what to do, such as "set OPENAI_API_KEY"."""
 
     instruction: str

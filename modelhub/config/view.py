@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from modelhub.config.secrets import is_plain_key_field, is_secret
 from modelhub.config.source import Path
@@ -14,12 +14,11 @@ __all__ = ["LocatedData", "find_data_path", "is_secret_path", "find_nulls", "fin
 _ENTRY_KINDS = {"models": "model", "chains": "chain", "limits": "limit"}
 
 
-@dataclass(frozen=True, slots=True)
-class LocatedData:
+class LocatedData(NamedTuple):
     """Data to validate. `sources` maps paths in the data to paths in the file, where they differ."""
 
     data: dict[str, Any]
-    sources: Mapping[Path, Path] = field(default_factory=dict)
+    sources: Mapping[Path, Path] = MappingProxyType({})
 
     def source_path(self, path: Path) -> Path:
         """Return the path in the file of *path* in the data."""

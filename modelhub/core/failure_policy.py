@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import warnings
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["BreakerEffect", "Chargeable", "FailurePolicy", "RetryRule"]
 
@@ -50,8 +50,7 @@ class Chargeable(enum.Enum):
     YES = "yes"
 
 
-@dataclass(frozen=True, slots=True)
-class FailurePolicy:
+class FailurePolicy(NamedTuple):
     """What may be done about a failure: the row of the failure table."""
 
     what: str

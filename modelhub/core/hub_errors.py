@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["ConfigError", "HubClosed", "ModelHubError", "Problem", "UnknownModel"]
 
@@ -28,8 +27,7 @@ def _revive(cls: type[ModelHubError], args: tuple[Any, ...], state: dict[str, An
     return error
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing wrong with a file, and where.
 
     `line` and `column` count from 1; `excerpt` is the marked source text, `hint` what was probably meant. `file` is

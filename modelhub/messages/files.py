@@ -17,6 +17,7 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import field_validator
 from pydantic_core import PydanticCustomError
@@ -64,8 +65,7 @@ class FileOptions(Options):
         return FileAccess(tuple((base.absolute() / Path(folder).expanduser()) for folder in self.allow))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FileAccess:
+class FileAccess(NamedTuple):
     """Which local files may be read: those in *folders* (absolute paths); None if the configuration has no list."""
 
     folders: tuple[Path, ...] | None = None

@@ -15,9 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from modelhub.core.errors import ConfigError
-from modelhub.telemetry.attributes import ModelAttributes, make_model_attributes
-from modelhub.telemetry.instruments import Instruments
-from modelhub.telemetry.span import TelemetrySpan
 from modelhub.version import install_command
 
 if TYPE_CHECKING:
@@ -25,6 +22,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from modelhub.core.request import ChatRequest
+    from modelhub.telemetry.attributes import ModelAttributes
+    from modelhub.telemetry.instruments import Instruments
+    from modelhub.telemetry.span import TelemetrySpan
 
 __all__ = ["Telemetry"]
 
@@ -66,7 +66,11 @@ class Telemetry:
         """Start the span of the call of *request*; None if OpenTelemetry is not set up."""
         try:
             instruments = self.instruments or self._set_up()
-            return None if instruments is None else TelemetrySpan(self, instruments, request)
+            if instruments is None:
+                return None
+            from modelhub.telemetry.span import TelemetrySpan
+
+            return TelemetrySpan(self, instruments, request)
         except Exception:
             _log.exception("the span of a call could not be started")
             return None
@@ -83,6 +87,8 @@ class Telemetry:
         meter_provider = self._meter_provider or metrics.get_meter_provider()
         if _is_api_placeholder(tracer_provider) and _is_api_placeholder(meter_provider):
             return None
+        from modelhub.telemetry.instruments import Instruments  # only where OpenTelemetry is set up
+
         # If one of them is a placeholder, it will delegate to the application's provider once that is set.
         self.instruments = Instruments(tracer_provider, meter_provider)
         return self.instruments
@@ -101,6 +107,8 @@ class Telemetry:
         """Return the attributes of the entry *model* that do not depend on a request."""
         attributes = self._model_attributes.get(model)
         if attributes is None:
+            from modelhub.telemetry.attributes import ModelAttributes, make_model_attributes
+
             provider = self._find(model)
             if provider is None:
                 return ModelAttributes(None, {}, {})

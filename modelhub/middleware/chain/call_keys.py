@@ -48,8 +48,7 @@ class BuiltModel(NamedTuple):
     provider: ChatModelBase
 
 
-@dataclass(frozen=True, slots=True)
-class UnusedPool:
+class UnusedPool(NamedTuple):
     """A limit of a key that is not kept any more, to be closed."""
 
     store: LimitStore

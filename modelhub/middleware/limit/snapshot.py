@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelhub.middleware.limit.rates import Rate, What
 
 __all__ = ["PoolSnapshot", "RateSnapshot"]
 
 
-@dataclass(frozen=True, slots=True)
-class RateSnapshot:
+class RateSnapshot(NamedTuple):
     """One rate, and how much of it is left; below 0 where attempts used more than was expected of them."""
 
     what: What
@@ -23,8 +21,7 @@ class RateSnapshot:
         return f"{self.left} of {self.rate.amount} {self.what.replace('_', ' ')}/{self.rate.unit}"
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSnapshot:
+class PoolSnapshot(NamedTuple):
     """One pool: its rates, its `slots` (None: no bound) and how many are `taken`, how many attempts are `waiting`, and
     for how many more seconds it is `paused`; after `spread` seconds the rates let one more pass."""
 
