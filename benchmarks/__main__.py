@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -58,14 +59,20 @@ def rows(part: str, address: str, quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def imports(quick: bool) -> Iterator[dict[str, Any]]:
-    """What an import costs in a fresh process, beside the SDK's; what Python itself costs is left out of the CPU."""
+    """What an import costs in a fresh process, beside the SDK's; what Python itself costs is left out of the CPU.
+
+    The first round is not counted: it compiles what is not compiled yet, as an installation does.
+    """
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     lines = {"python": "", "bare": "import openai"} | {line: line for line in IMPORTS}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in lines}
-    for _ in range(1 if quick else 7):
+    for number in range(2 if quick else 8):
         for name, line in lines.items():
             command = [sys.executable, "-c", _IMPORT.format(line=line)]
-            cpu, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-            found[name].append((float(cpu) * 1000, float(memory)))
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environ)
+            cpu, memory = done.stdout.split()
+            if number:
+                found[name].append((float(cpu) * 1000, float(memory)))
     python = statistics.median(cpu for cpu, _ in found["python"])
     for line in IMPORTS:
         pairs = [

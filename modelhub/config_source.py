@@ -7,11 +7,13 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from modelhub.config.load import Loaded, copy_plain, load_dict, load_file
-from modelhub.config.portable import find_literal_secrets
+from modelhub.config.portable import copy_plain, find_literal_secrets
 from modelhub.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from modelhub.config.load import Loaded
 
 __all__ = ["CONFIG_VARIABLE", "ConfigSource", "find_config_file", "make_pickling_error", "reopen"]
 
@@ -71,6 +73,8 @@ class ConfigSource:
 
     def load(self) -> Loaded:
         """Read the configuration as it is now. Raises ConfigError with every problem."""
+        from modelhub.config.load import load_dict, load_file  # what checks a file is made when there is one
+
         files: set[Path] = set()
         try:
             if self.method == "from_dict":

@@ -24,6 +24,7 @@ from modelhub.config.including import ReadFile, apply_profile, include_files, re
 from modelhub.config.interpolate import UnresolvedReference, interpolate
 from modelhub.config.loaded import Loaded
 from modelhub.config.origins import Origin, trace_origins
+from modelhub.config.portable import copy_plain
 from modelhub.config.problems import Report, Source
 from modelhub.config.references import check_chains, check_limit, check_names, check_pool, check_served
 from modelhub.config.schema import VERSIONS, HubConfig, SecretsOptions, make_defaults_class
@@ -34,7 +35,7 @@ from modelhub.core.errors import ConfigError
 from modelhub.core.tracebacks import raises_without_frames
 from modelhub.middleware.limit.options import LimitOptions
 
-__all__ = ["Loaded", "ModelEntry", "Origin", "UnresolvedReference", "copy_plain", "load_dict", "load_file", "load_text"]
+__all__ = ["Loaded", "ModelEntry", "Origin", "UnresolvedReference", "load_dict", "load_file", "load_text"]
 
 _NAMED_SECTIONS = ("models", "chains", "limits", "budgets")
 
@@ -122,13 +123,6 @@ def load_dict(
     return _load_document(
         document, report, ReadFile(FilePath("config"), ""), Inputs(environ, profile, files, runs_commands)
     )
-
-
-def copy_plain(data: Any) -> Any:
-    """Copy the dicts and lists in *data*; other objects, such as HTTP clients, are kept as they are."""
-    if isinstance(data, Mapping):
-        return {str(key): copy_plain(value) for key, value in data.items()}
-    return [copy_plain(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def _load_document(document: Document, report: Report, file: ReadFile, inputs: Inputs) -> Loaded:

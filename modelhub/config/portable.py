@@ -1,4 +1,7 @@
-"""Find literal secrets in a configuration: references to secrets may leave the process, secrets may not."""
+"""A configuration as an application hands it over, to copy it, and to see whether it may leave the process.
+
+References to secrets may, secrets that are written out may not.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,14 @@ from typing import Any
 
 from modelhub.config.secrets import guess_line_masks, is_plain_key_field, is_reference, is_secret
 
-__all__ = ["find_literal_secrets"]
+__all__ = ["copy_plain", "find_literal_secrets"]
+
+
+def copy_plain(data: Any) -> Any:
+    """Copy the dicts and lists in *data*; other objects, such as HTTP clients, are kept as they are."""
+    if isinstance(data, Mapping):
+        return {str(key): copy_plain(value) for key, value in data.items()}
+    return [copy_plain(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def find_literal_secrets(config: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
