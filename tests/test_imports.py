@@ -47,6 +47,9 @@ asyncio.run(call())
 """
 STEPS = {
     "import modelhub": NEVER | LATER | {"pydantic", "yaml", "modelhub.hub"},
+    "from modelhub import Hub": NEVER
+    | LATER
+    | {"modelhub.config.changes", "modelhub.config.schema", "modelhub.file_watcher", "modelhub.telemetry.span", "yaml"},
     "import modelhub.config.load": NEVER | LATER | {"yaml"},
     "import modelhub.testing": NEVER | {"pytest", "yaml"},
     f"modelhub.config.load.load_text({SCRIPTED_FILE!r}, environ={{}})": NEVER | LATER | {"modelhub.providers.openai"},
