@@ -98,6 +98,8 @@ class Outcomes:
         self.rows += 1
         try:
             yield
+        except pytest.skip.Exception as skipped:  # would hide the rows that come after it, and those that have failed
+            self.failures.append(AssertionError(f"the row {label} asks to skip the test: {skipped}"))
         except (Exception, pytest.fail.Exception) as error:
             error.add_note(f"in the row: {label}")
             self.failures.append(error)

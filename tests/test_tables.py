@@ -22,7 +22,7 @@ def failures_of(*args, **kwargs):
     with pytest.raises(BaseException) as caught:
         play(*args, **kwargs)
     failures = getattr(caught.value, "exceptions", [caught.value])
-    return caught.value, [failure.__notes__ for failure in failures]
+    return caught.value, [getattr(failure, "__notes__", []) for failure in failures]
 
 
 def test_every_row_is_played_and_each_that_fails_is_named():
@@ -51,6 +51,19 @@ def test_the_only_failure_is_raised_as_it_is():
     error, notes = failures_of("number", [1, 2, 3], test, ids=["a", "b", "c"])
     assert isinstance(error, AssertionError)
     assert notes == [["in the row: b"]]
+
+
+def test_a_row_that_would_skip_the_test_fails():
+    """The rows after it are played."""
+
+    def test(number):
+        if number == 1:
+            pytest.skip("not here")
+        assert number == 3
+
+    error, notes = failures_of("number", [1, 2, 3], test)
+    assert [str(failure) for failure in error.exceptions][:1] == ["the row number=1 asks to skip the test: not here"]
+    assert notes[1] == ["in the row: number=2"]
 
 
 def test_several_tables_are_played_with_each_other():
