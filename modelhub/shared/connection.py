@@ -36,10 +36,12 @@ class StoreConnection:
     """Runs scripts and receives messages, on the loop that it was made on. Connects when it is first used."""
 
     def __init__(self, options: SharedOptions) -> None:
+        from redis import exceptions
         from redis.asyncio import BlockingConnectionPool
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
+        self._errors: Any = exceptions
         self._timeout = options.timeout
         self._pool: Any = BlockingConnectionPool.from_url(
             options.url.get_secret_value(),
@@ -47,7 +49,7 @@ class StoreConnection:
             timeout=options.timeout,
             socket_timeout=None,  # `run` bounds all of a call at once
             socket_connect_timeout=options.timeout,
-            decode_responses=True,
+            decode_responses=False,  # the answer of a pool's script is not all text
             protocol=2,  # messages of a subscription are plain answers
             retry=Retry(NoBackoff(), 0),
         )
@@ -56,14 +58,19 @@ class StoreConnection:
         self._is_closed = False
         self._listener: asyncio.Task[None] | None = None
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
-        """Return the result of *script*. Raises StoreUnavailableError, at the latest after `timeout`."""
+    async def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes], settings: Sequence[str | bytes] = ()
+    ) -> Any:
+        """Return the result of *script*, texts as bytes. Raises StoreUnavailableError, at the latest after `timeout`.
+
+        *settings* are arguments that come before *args* and are the same in most calls.
+        """
         loop = asyncio.get_running_loop()
         for attempt in range(2):
             began = loop.time()
             try:
                 async with asyncio.timeout(self._timeout):
-                    return await self._run(script, keys, args)
+                    return await self._run(script, tuple(keys), tuple(settings), args)
             except Exception as error:
                 # Where this loop itself stood still for longer, the answer may be there already.
                 if attempt == 0 and isinstance(error, TimeoutError) and loop.time() - began > 2 * self._timeout:
@@ -71,43 +78,39 @@ class StoreConnection:
                 raise StoreUnavailableError(_describe_error(error, self._timeout)) from None
         raise AssertionError
 
-    async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
-        from redis.exceptions import NoScriptError, ResponseError
-
+    async def _run(
+        self, script: Script, keys: tuple[str, ...], settings: tuple[str | bytes, ...], args: Sequence[str | bytes]
+    ) -> Any:
+        # Written here: redis-py takes as long for this as for all the remainder of a call.
+        packed_args = _pack(args)
         if self._has_evalsha:
+            start = _pack_start("EVALSHA", script.sha, keys, settings, len(args))
             try:
-                return await self._call("EVALSHA", script.sha, keys, args)
-            except NoScriptError:
+                return await self._call(start + packed_args)
+            except self._errors.NoScriptError:
                 pass  # new to this server, or forgotten with a restart: EVAL makes it known again
-            except ResponseError as error:
+            except self._errors.ResponseError as error:
                 if not _is_refused(error):
                     raise
                 self._has_evalsha = False
-        return await self._call("EVAL", script.source, keys, args)
+        return await self._call(_pack_start("EVAL", script.source, keys, settings, len(args)) + packed_args)
 
-    async def _call(self, name: str, script: str, keys: Sequence[str], args: Sequence[str]) -> Any:
-        """Return the script's result. A connection that the server closed while it was idle is replaced, once."""
-        from redis.exceptions import ConnectionError as RedisConnectionError
-
-        # Written here: redis-py takes as long for this as for all the remainder of a call.
-        start = _pack_start(name, script, tuple(keys))
-        command = b"*%d\r\n%b%b" % (3 + len(keys) + len(args), start, _pack(args))
+    async def _call(self, command: bytes) -> Any:
+        """Return the answer to *command*. A connection that the server closed while it was idle is replaced, once."""
         if self._idle:
             try:
                 return await self._call_on(self._idle.pop(), command)
-            except RedisConnectionError:
+            except self._errors.ConnectionError:
                 await self._disconnect_idle()
         return await self._call_on(await self._pool.get_connection(), command)
 
     async def _call_on(self, connection: Any, command: bytes) -> Any:
-        from redis.exceptions import ResponseError
-
         is_usable = False
         try:
             await connection.send_packed_command(command)
             answer = await connection.read_response()
             is_usable = True
-        except ResponseError:
+        except self._errors.ResponseError:
             is_usable = True
             raise
         finally:
@@ -137,10 +140,8 @@ class StoreConnection:
     async def _listen_forever(
         self, channels: Sequence[str], on_message: Callable[[str], None], on_connect: Callable[[], None]
     ) -> None:
-        from redis.exceptions import RedisError
-
         while True:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            with contextlib.suppress(self._errors.RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(self._timeout):
                     connection = await self._pool.get_connection()
                 try:
@@ -162,8 +163,8 @@ class StoreConnection:
         on_connect()
         while True:
             kind, *values = await connection.read_response(timeout=_LISTEN_SECONDS, disconnect_on_error=True)
-            if kind == "message":
-                on_message(values[1])
+            if kind == b"message":
+                on_message(values[1].decode())
 
     async def aclose(self) -> None:
         """Stop listening, and close all connections."""
@@ -176,14 +177,21 @@ class StoreConnection:
 
 
 @lru_cache(maxsize=256)
-def _pack_start(name: str, script: str, keys: tuple[str, ...]) -> bytes:
-    """Return the part of a command that is the same in each call of a script for one pool."""
-    return _pack((name, script, str(len(keys)), *keys))
+def _pack_start(
+    name: str, script: str, keys: tuple[str, ...], settings: tuple[str | bytes, ...], arg_count: int
+) -> bytes:
+    """Return what comes before the *arg_count* arguments of a call that are not the same each time."""
+    texts = (name, script, str(len(keys)), *keys, *settings)
+    return b"*%d\r\n" % (len(texts) + arg_count) + _pack(texts)
 
 
-def _pack(texts: Iterable[str]) -> bytes:
+def _pack(texts: Iterable[str | bytes]) -> bytes:
     """Return *texts* as a command of Redis has them."""
-    return b"".join(b"$%d\r\n%b\r\n" % (len(data), data) for data in map(str.encode, texts))
+    packed = []
+    for text in texts:
+        data = text if isinstance(text, bytes) else text.encode()
+        packed.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(packed)
 
 
 def _is_refused(error: Exception) -> bool:

@@ -44,7 +44,7 @@ class CooldownClient:
             self._link.report_failure(error)
             return
         for name, remaining in zip(known[::2], known[1::2], strict=True):
-            self._store.cooldowns.apply(name, float(remaining) / 1e6)
+            self._store.cooldowns.apply(name.decode(), float(remaining) / 1e6)
 
     # -- as the link's other clients -----------------------------------------------------------------------------------
 

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from modelhub.middleware.limit.rates import Amounts
     from modelhub.shared.admissions import RecordedAdmission
 
-__all__ = ["ClientView", "SharedPermit"]
+__all__ = ["ClientView", "Operation", "SharedPermit"]
 
 _UNKNOWN = AttemptResult()
+
+Operation = tuple[Any, ...]
+"""What the script of a pool is to do: the operation's name, and what it needs."""
 
 
 class ClientView(Protocol):
@@ -28,8 +31,8 @@ class ClientView(Protocol):
     active: dict[str, SharedPermit]
     """Those whose attempts are under way, by id."""
 
-    def request(self, permit: SharedPermit, operation: dict[str, Any]) -> None:
-        """Ask the store for *permit*, which is woken when there is an answer."""
+    async def request(self, permit: SharedPermit, max_queue: int, time_left: int, wait_budget: int) -> None:
+        """Ask the store for *permit*, and wait until there is an answer."""
         ...
 
     def admit_locally(self, permit: SharedPermit) -> None:
@@ -48,8 +51,12 @@ class ClientView(Protocol):
         """Tell the store if the request of *permit* was written long after it was admitted."""
         ...
 
-    def post(self, operation: dict[str, Any]) -> None:
+    def post(self, operation: Operation) -> None:
         """Send *operation* with the next call."""
+        ...
+
+    def post_soon(self, operation: Operation) -> None:
+        """Send *operation* with the next call, or in a moment if there is none."""
         ...
 
     def restore(self, admitted: Mapping[str, list[tuple[float, int]]]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.loop_timer import on_loop
@@ -22,7 +23,7 @@ from modelhub.shared.stand_in import StandIn
 if TYPE_CHECKING:
     from modelhub.middleware.limit.options import LimitOptions
     from modelhub.middleware.limit.store import PoolScope
-    from modelhub.shared.permit import ClientView
+    from modelhub.shared.permit import ClientView, Operation
     from modelhub.shared.protocols import StoreView
 
 __all__ = ["SharedPool"]
@@ -47,7 +48,7 @@ class SharedPool:
         """How often the options have changed."""
         self.epoch = ""
         """By which the store tells this pool from an earlier one, whose data it has lost."""
-        self.shown: Sequence[int] = ()
+        self.shown: Sequence[float] = ()
         self._shown_at = 0.0
         self.counted = 0, -math.inf
         """How many processes the store last counted that use this pool, and when."""
@@ -93,35 +94,24 @@ class SharedPool:
         shortest = min((rate.period for _, rate in self.rates.values()), default=math.inf)
         return min(self.store.options.lease, max(1.0, shortest))
 
-    def settings(self, member: str) -> dict[str, Any]:
+    def settings(self, member: str) -> tuple[str | bytes, ...]:
         """Return what the script must know of the pool, for calls of *member*; times in microseconds."""
         options, longest = self.options, max((rate.period for _, rate in self.rates.values()), default=0.0)
-        concurrency = options.concurrency
+        slots = -1 if options.concurrency is None else -2 if options.concurrency == "auto" else options.concurrency
         lease = self.store.options.lease
-        return {
-            "rates": [self._rate_settings(key, what, rate) for key, (what, rate) in self.rates.items()],
-            "slots": -1 if concurrency is None else concurrency,
-            "prefix": self.store.options.prefix,
-            "pool": self.key,
-            "member": member,
-            "lease": round(lease * 1e6),
-            "patience": round(PATIENCE * 1e6),
-            "presence": round(PRESENCE * 1e6),
-            "grace": round(min(_MAX_GRACE, longest) * 1e6),
-            "ttl": round(max(2 * longest, 4 * lease, 600.0) * 1e6),
-        }
-
-    def _rate_settings(self, key: str, what: What, rate: Rate) -> dict[str, Any]:
-        burst = self.options.burst_of(what, rate)
-        return {
-            "key": key,
-            "what": what,
-            "limit": rate.amount,
-            "period": round(rate.period * 1e6),
-            "span": round(_find_span(rate) * 1e6),
-            "grain": max(1, round(rate.period * 1e3)),
-            "burst": -1 if burst >= rate.amount else max(1.0, burst),
-        }
+        seconds = (lease, PATIENCE, PRESENCE, min(_MAX_GRACE, longest), max(2 * longest, 4 * lease, 600.0))
+        numbers: list[float] = [slots, *(round(length * 1e6) for length in seconds)]
+        for what, rate in self.rates.values():
+            burst = options.burst_of(what, rate)
+            numbers += [
+                int(what == "requests"),
+                rate.amount,
+                round(rate.period * 1e6),
+                round(_find_span(rate) * 1e6),
+                max(1, round(rate.period * 1e3)),
+                -1 if burst >= rate.amount else max(1.0, burst),
+            ]
+        return (member, self.key, self.store.options.prefix, struct.pack(f"<{len(numbers)}d", *numbers), *self.rates)
 
     # -- permits -----------------------------------------------------------------------------------------------------
 
@@ -135,8 +125,9 @@ class SharedPool:
 
     def request(self, amounts: Amounts = _NOTHING, waits: WaitLimits = _UNBOUNDED, *, source: str = "") -> SharedPermit:
         """Return the permit for *amounts*, which goes to `wait`. Raises LimitRejected for what can never fit."""
-        needs = {key: amounts.of(what) for key, (what, _) in self.rates.items()}
+        needs = {}
         for key, (what, rate) in self.rates.items():
+            needs[key] = amounts.of(what)
             if needs[key] > rate.amount:
                 raise self.rejected(
                     f"can never admit about {needs[key]} {_words(what)} at once (it admits {rate}): "
@@ -183,18 +174,17 @@ class SharedPool:
         return 0.0 if options.when_down.limits == "refuse" else options.retry_interval + 0.1
 
     async def _wait_in_store(self, permit: SharedPermit) -> None:
-        link = self.store.link()
-        permit.future = link.loop.create_future()
         max_queue, (until, budget, _) = self.options.max_queue, permit.waits
-        operation = {
-            "needs": permit.needs,
-            "source": permit.source,
-            "max_queue": -1 if max_queue is None else max_queue,
-            "time_left": -1 if until is None else max(0, round((until - self.store.clock.now()) * 1e6)),
-            "wait_budget": -1 if budget is None else round(budget * 1e6),
-        }
-        link.client(self).request(permit, operation)
-        await permit.future
+        await (
+            self.store.link()
+            .client(self)
+            .request(
+                permit,
+                -1 if max_queue is None else max_queue,
+                -1 if until is None else max(0, round((until - self.store.clock.now()) * 1e6)),
+                -1 if budget is None else round(budget * 1e6),
+            )
+        )
 
     def _cancel(self, permit: SharedPermit) -> None:
         if permit.state is State.HELD:
@@ -215,30 +205,30 @@ class SharedPool:
             permit.settle_locally(result)
         permit.state = State.OVER
         operation = self._settlement(permit, result)
-        if not on_loop(client.loop, client.post, operation):
+        # Where somebody may wait for what it gives back, or must know what it says, it is sent at once.
+        has_queue = bool(self.shown) and self.shown[2] > 0
+        is_urgent = self.options.concurrency is not None or result.limited or result.told or has_queue
+        if not on_loop(client.loop, client.post if is_urgent else client.post_soon, operation):
             self.store.hand_over(self, operation)
 
-    def _settlement(self, permit: SharedPermit, result: AttemptResult) -> dict[str, Any]:
-        operation: dict[str, Any] = {
-            "op": "settle",
-            "id": permit.id,
-            "sent": result.sent,
-            "answered": result.answered,
-            "limited": result.limited,
-            "retry_after": -1 if result.retry_after is None else round(result.retry_after * 1e6),
-        }
-        if result.used is not None:
-            operation["used"] = {key: result.used.of(what) for key, (what, _) in self.rates.items()}
-        if result.told is not None:
-            operation["told"] = self._remote_limits(result.told)
-        used = operation.get("used", {}) if result.sent else dict.fromkeys(self.rates, 0)
-        self.admissions.settle(permit.recorded, used)
-        return operation
+    def _settlement(self, permit: SharedPermit, result: AttemptResult) -> Operation:
+        used = None if result.used is None else {key: result.used.of(what) for key, (what, _) in self.rates.items()}
+        self.admissions.settle(permit.recorded, (used or {}) if result.sent else dict.fromkeys(self.rates, 0))
+        return (
+            "settle",
+            permit.id,
+            result.sent,
+            result.answered,
+            result.limited,
+            -1 if result.retry_after is None else round(result.retry_after * 1e6),
+            False if used is None else used,
+            False if result.told is None else self._remote_limits(result.told),
+        )
 
     def update_from_headers(self, permit: SharedPermit, told: Mapping[str, tuple[int, float]]) -> None:
         """Record what the vendor says is left, and for how many seconds, before the attempt of *permit* is over."""
         if permit.client is not None:
-            operation = {"op": "headers", "id": permit.id, "told": self._remote_limits(told)}
+            operation = "headers", permit.id, self._remote_limits(told)
             on_loop(permit.client.loop, permit.client.post, operation)
 
     def _remote_limits(self, told: Mapping[str, tuple[int, float]]) -> dict[str, tuple[int, int]]:
@@ -313,7 +303,7 @@ class SharedPool:
             return self.stand_in.left()
         concurrency = self.options.concurrency
         unused = (0, concurrency if isinstance(concurrency, int) else -1, 0, 0, 0)
-        taken, slots, waiting, paused, spread, *_ = self.shown or unused
+        taken, slots, waiting, paused, spread, *_ = map(int, self.shown or unused)
         age = self.store.clock.now() - self._shown_at
         return PoolSnapshot(
             self.name,
@@ -330,11 +320,11 @@ class SharedPool:
 
     def last_left(self) -> Sequence[int]:
         """Return what of each rate was left for all processes when the store last said it."""
-        return (
-            left if len(left := self.shown[5:]) == len(self.rates) else [rate.amount for _, rate in self.rates.values()]
-        )
+        if len(left := self.shown[5:]) != len(self.rates):
+            return [rate.amount for _, rate in self.rates.values()]
+        return [int(amount) for amount in left]
 
-    def show(self, shown: Sequence[int]) -> None:
+    def show(self, shown: Sequence[float]) -> None:
         """Record what the store says of the pool."""
         self.shown, self._shown_at = shown, self.store.clock.now()
 

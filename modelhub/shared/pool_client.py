@@ -1,16 +1,20 @@
 """One pool as one event loop uses it: operations are sent to the store in order, one script call at a time.
 
 While a call is under way, further operations gather, and the next call takes all of them. So a busy loop makes fewer
-calls than operations, and what was posted first is done first.
+calls than operations, and what was posted first is done first. An attempt that finds no call under way makes it in its
+own task, which saves starting another one and waking this one; all else is sent by a task of the client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
+import struct
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from modelhub.middleware.limit.permit import State
 from modelhub.shared.connection import StoreUnavailableError
@@ -18,7 +22,7 @@ from modelhub.shared.script_loader import load_script
 
 if TYPE_CHECKING:
     from modelhub.core.errors import LimitRejected
-    from modelhub.shared.permit import SharedPermit
+    from modelhub.shared.permit import Operation, SharedPermit
     from modelhub.shared.protocols import LinkView, PoolView
 
 __all__ = ["PATIENCE", "PRESENCE", "PoolClient"]
@@ -34,8 +38,13 @@ _MAX_PINGED = 50
 _UNKNOWN = -2  # what a ping says of a permit that neither waits nor is admitted
 _TICK = 0.0005  # a timer that rings a hair too early would only ask again
 
-Operation = dict[str, Any]
-OnResult = Callable[[Any], None]
+_SOON = 0.01  # for how many seconds an operation that is not urgent waits for another one
+_PRESENT = 0.25  # for how many seconds a process need not say again that it is there
+_FIXED_SETTINGS = 4  # of a pool; then comes one for each rate
+_HEADER_NUMBERS = 7  # of a reply; then comes one for each rate
+
+OnResult = Callable[[str], None]
+_encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
 
 class PoolClient:
@@ -47,11 +56,14 @@ class PoolClient:
         self.pool = pool
         self.waiting: dict[str, SharedPermit] = {}
         self.active: dict[str, SharedPermit] = {}
-        self._settings = ""
+        self._settings: tuple[str | bytes, ...] = ()
         self._version = -1
+        self._present_at = -math.inf
         self._outbox: deque[tuple[Operation, OnResult | None]] = deque()
         self._backlog: deque[Operation] = deque(maxlen=_MAX_BACKLOG)
         self._sender: asyncio.Task[None] | None = None
+        self._turn: asyncio.Future[None] | None = None  # of an attempt's own task that makes a call
+        self._soon_timer: asyncio.TimerHandle | None = None
         self._first_timer: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
         self._renewed_at = link.loop.time()
@@ -61,24 +73,43 @@ class PoolClient:
 
     # -- attempts ----------------------------------------------------------------------------------------------------
 
-    def request(self, permit: SharedPermit, operation: Operation) -> None:
-        """Ask for *permit*, which is woken when it is held or refused, or when the store is down."""
+    async def request(self, permit: SharedPermit, max_queue: int, time_left: int, wait_budget: int) -> None:
+        """Ask for *permit*, and wait until it is held or refused, or until the store is down."""
         permit.id, permit.client = self.link.next_id(), self
+        permit.future = self.loop.create_future()
         self.waiting[permit.id] = permit
-        self.post({"op": "acquire", "id": permit.id, **operation}, lambda result: self._answered(permit, result))
+        operation = "acquire", permit.id, permit.needs, permit.source, max_queue, time_left, wait_budget
+        on_result = partial(self._answered, permit)
         self._schedule_beat()
+        if self._turn is not None or self._is_cut_off or not (self._sender is None or self._sender.done()):
+            self.post(operation, on_result)
+        else:
+            self._outbox.append((operation, on_result))
+            await self._send_own()
+        await permit.future
 
-    def _answered(self, permit: SharedPermit, result: Sequence[Any]) -> None:
-        code, number, wait = result
-        if code == "held":
+    async def _send_own(self) -> None:
+        """Make a call in the running task."""
+        turn = self._turn = self.loop.create_future()
+        try:
+            await self._send()
+        finally:
+            self._turn = None
+            _resolve(turn)
+            if self._outbox:
+                self._start_sender()
+
+    def _answered(self, permit: SharedPermit, result: str) -> None:
+        if result == "held":
             self.admit(permit.id, self._sent_at)
         elif permit.id not in self.waiting:
             return  # nobody waits for it any more
-        elif code == "queued":
+        elif result == "queued":
             permit.mark_queued()
         else:
             del self.waiting[permit.id]
-            self._refuse(permit, self.pool.explain(permit, code, number, wait))
+            code, number, wait = result.split()
+            self._refuse(permit, self.pool.explain(permit, code, int(number), int(wait)))
 
     def refuse(self, permit: SharedPermit, refusal: LimitRejected) -> None:
         """Take *permit*, which waits, out of the queue."""
@@ -94,10 +125,10 @@ class PoolClient:
         permit = self.waiting.pop(permit_id, None)
         if permit is None:  # nobody waits for it any more
             if permit_id not in self.active:
-                self.post({"op": "cancel", "id": permit_id})
+                self.post(("cancel", permit_id))
             return
         if self.loop.time() - granted_at > self.pool.grant_lifetime:  # this process stood still: it asks again
-            self.post({"op": "cancel", "id": permit_id})
+            self.post(("cancel", permit_id))
             permit.wake()
             return
         permit.granted_at = granted_at
@@ -110,7 +141,7 @@ class PoolClient:
     def request_was_sent(self, permit: SharedPermit) -> None:
         """Tell the store if the request of *permit* was written long after it was admitted: it counts from now on."""
         if permit.id in self.active and self.loop.time() - permit.granted_at > self.pool.max_delay:
-            self.post({"op": "delayed", "id": permit.id})
+            self.post(("delayed", permit.id))
 
     def admit_locally(self, permit: SharedPermit) -> None:
         """Give *permit*, which was admitted without the store, an id: its slot is told when the store is back."""
@@ -128,61 +159,93 @@ class PoolClient:
         """Whoever waited has gone: nothing was sent, and nothing of it stays."""
         if self.waiting.pop(permit.id, None) is not None:
             permit.state = State.OVER
-            self.post({"op": "cancel", "id": permit.id})
+            self.post(("cancel", permit.id))
 
     def post(self, operation: Operation, on_result: OnResult | None = None) -> None:
         """Send *operation* with the next call, and call *on_result* with its result. Must be on the client's loop."""
-        if self.pool.store.monitor.is_down or self.link.is_closed or self._has_left:
+        if self._is_cut_off:
             self._backlog.append(operation)
             return
         self._outbox.append((operation, on_result))
-        if self._sender is None or self._sender.done():
-            self._sender = self.loop.create_task(self._send_all())
+        self._start_sender()
+
+    def post_soon(self, operation: Operation) -> None:
+        """Send *operation* with the next call, or in a moment if there is none. Must be on the client's loop."""
+        if self._is_cut_off:
+            self._backlog.append(operation)
+            return
+        self._outbox.append((operation, None))
+        if self._soon_timer is None:
+            self._soon_timer = self.loop.call_later(_SOON, self._soon_is_over)
+
+    def _soon_is_over(self) -> None:
+        self._soon_timer = None
+        if self._outbox:
+            self._start_sender()
+
+    @property
+    def _is_cut_off(self) -> bool:
+        return self.pool.store.monitor.is_down or self.link.is_closed or self._has_left
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
+    def _start_sender(self) -> None:
+        if self._sender is None or self._sender.done():
+            self._sender = self.loop.create_task(self._send_all())
+
     async def _send_all(self) -> None:
         while self._outbox:
-            batch = [self._outbox.popleft() for _ in range(min(len(self._outbox), _MAX_OPERATIONS))]
-            operations = [operation for operation, _ in batch]
-            known_epoch = self.pool.epoch
-            args = self._make_settings(), known_epoch, json.dumps(operations)
-            sent_at = self.loop.time()
-            try:
-                reply = await self.link.connection.run(load_script("limit"), self.pool.keys, args)
-            except StoreUnavailableError as error:
-                self._keep(operations)
-                self.link.report_failure(error)
+            if self._turn is not None:
+                await asyncio.wait({self._turn})
+            elif not await self._send():
                 return
-            except BaseException:
-                self._keep(operations)
-                raise
-            self._sent_at = sent_at
-            self._receive(json.loads(reply), batch, known_epoch)
 
-    def _make_settings(self) -> str:
+    async def _send(self) -> bool:
+        """Send what has gathered, and apply the reply. Returns False if the store is down."""
+        batch = [self._outbox.popleft() for _ in range(min(len(self._outbox), _MAX_OPERATIONS))]
+        operations = [operation for operation, _ in batch]
         if self._version != self.pool.version:
-            self._version, self._settings = self.pool.version, json.dumps(self.pool.settings(self.link.member))
-        return self._settings
+            self._version, self._settings = self.pool.version, self.pool.settings(self.link.member)
+        settings, known_epoch, sent_at = self._settings, self.pool.epoch, self.loop.time()
+        is_there = "" if sent_at < self._present_at + _PRESENT else "1"
+        args = known_epoch, is_there, _encode(operations)
+        try:
+            reply = await self.link.connection.run(load_script("limit"), self.pool.keys, args, settings)
+        except StoreUnavailableError as error:
+            self._keep(operations)
+            self.link.report_failure(error)
+            return False
+        except BaseException:  # whoever sent it is cancelled: it is sent again, which changes nothing where it was done
+            self._outbox.extendleft(reversed(batch))
+            raise
+        self._sent_at = sent_at
+        if is_there:
+            self._present_at = sent_at
+        self._receive(reply, len(settings) - _FIXED_SETTINGS, batch, known_epoch)
+        return True
 
     def _keep(self, operations: Sequence[Operation]) -> None:
         """Keep what must still be done when the store is back. The store may have done it: each is done once only."""
         for operation in operations:
-            if operation["op"] == "acquire":
-                self._backlog.append({"op": "cancel", "id": operation["id"]})
-            elif operation["op"] in ("settle", "cancel"):
+            if operation[0] == "acquire":
+                self._backlog.append(("cancel", operation[1]))
+            elif operation[0] in ("settle", "cancel"):
                 self._backlog.append(operation)
 
-    def _receive(self, reply: Sequence[Any], batch: Sequence[tuple[Operation, OnResult | None]], known: str) -> None:
-        epoch, now, shown, admitted, first_in, results = reply
+    def _receive(
+        self, reply: bytes, rate_count: int, batch: Sequence[tuple[Operation, OnResult | None]], known: str
+    ) -> None:
+        header = f"<{_HEADER_NUMBERS + rate_count}d"
+        now, first_in, *shown = struct.unpack_from(header, reply)
+        epoch, admitted, results = reply[struct.calcsize(header) :].decode().split("\n")
         self._clock_offset = self._sent_at - now / 1e6
         self.pool.show(shown)
         if epoch != known:
             self._learn_epoch(epoch)
-        for (_, on_result), result in zip(batch, results, strict=True):
+        for (_, on_result), result in zip(batch, results.split("\t"), strict=True):
             if on_result is not None:
                 on_result(result)
-        for permit_id in admitted:
+        for permit_id in admitted.split("\t") if admitted else ():
             self.admit(permit_id, self._sent_at)
         if first_in >= 0:
             self.set_first_timer(first_in / 1e6)
@@ -196,7 +259,7 @@ class PoolClient:
     def restore(self, admitted: Mapping[str, list[tuple[float, int]]]) -> None:
         """Tell the store what this process *admitted*, by age in seconds, and which attempts of this loop last."""
         amounts = {key: [(round(age * 1e6), n) for age, n in items if n] for key, items in admitted.items()}
-        self.post({"op": "restore", "admitted": amounts, "ids": list(self.active)})
+        self.post(("restore", amounts, list(self.active)))
         self.ping()
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -221,11 +284,11 @@ class PoolClient:
         """Wait until the store has said what is left; or until it is down."""
         answered = self.loop.create_future()
 
-        def on_result(result: Sequence[int]) -> None:
+        def on_result(result: str) -> None:
             self._pinged((), result)
             _resolve(answered)
 
-        self.post({"op": "ping", "ids": []}, on_result)
+        self.post(("ping", []), on_result)
         sender = self._sender
         if sender is not None:
             await asyncio.wait({answered, sender}, return_when=asyncio.FIRST_COMPLETED)
@@ -233,10 +296,10 @@ class PoolClient:
     def ping(self) -> None:
         """Ask what has become of the permits that wait, and whether the first may pass now."""
         ids = list(self.waiting)[:_MAX_PINGED]
-        self.post({"op": "ping", "ids": ids}, lambda result: self._pinged(ids, result))
+        self.post(("ping", ids), lambda result: self._pinged(ids, result))
 
-    def _pinged(self, ids: Sequence[str], result: Sequence[int]) -> None:
-        *states, processes = result
+    def _pinged(self, ids: Sequence[str], result: str) -> None:
+        *states, processes = map(int, result.split())
         self.pool.counted = processes, self.pool.store.clock.now()
         for permit_id, state in zip(ids, states, strict=True):
             if state >= 0:
@@ -247,11 +310,12 @@ class PoolClient:
     def _schedule_beat(self) -> None:
         lease = self.pool.store.options.lease
         interval = PATIENCE / 3 if self.waiting else PRESENCE / 3
-        interval = min(interval, lease / 3) if self.active else interval
+        if self.active and lease / 3 < interval:
+            interval = lease / 3
         timer, at = self._beat_timer, self.loop.time() + interval
-        if timer is not None and not timer.cancelled() and timer.when() <= at + _TICK:
-            return
         if timer is not None:
+            if timer.when() <= at + _TICK:
+                return
             timer.cancel()
         self._beat_timer = self.loop.call_at(at, self._beat)
 
@@ -261,7 +325,7 @@ class PoolClient:
             now = self.loop.time()
             if self.active and now - self._renewed_at >= self.pool.store.options.lease / 3 - _TICK:
                 self._renewed_at = now
-                self.post({"op": "renew", "ids": list(self.active)})
+                self.post(("renew", list(self.active)))
             self.ping()
         self._schedule_beat()
 
@@ -273,7 +337,7 @@ class PoolClient:
         self._outbox.clear()
         for permit_id, permit in list(self.waiting.items()):
             del self.waiting[permit_id]
-            self._backlog.append({"op": "cancel", "id": permit_id})
+            self._backlog.append(("cancel", permit_id))
             permit.wake()
 
     def store_is_back(self) -> None:
@@ -282,11 +346,11 @@ class PoolClient:
         for operation in backlog:
             self.post(operation)
         # What was admitted meanwhile is told when it is known whether the store has lost its data: then all is told.
-        self.post({"op": "ping", "ids": []}, lambda _: self.restore(self.pool.take_unreported()))
+        self.post(("ping", []), lambda _: self.restore(self.pool.take_unreported()))
 
     async def aclose(self) -> None:
         """Give back all that is held here, and send what is to be sent."""
-        for timer in (self._first_timer, self._beat_timer):
+        for timer in (self._first_timer, self._beat_timer, self._soon_timer):
             if timer is not None:
                 timer.cancel()
         for permit in list(self.active.values()):
@@ -295,7 +359,7 @@ class PoolClient:
             self.cancel(permit)
             permit.wake()
         backlog, self._backlog = self._backlog, deque()
-        for operation in (*backlog, {"op": "leave"}):
+        for operation in (*backlog, ("leave",)):
             self.post(operation)
         self._has_left = True
         if self._sender is not None and not self._sender.done():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modelhub.shared.connection import StoreConnection, StoreUnavailableError
     from modelhub.shared.health import HealthMonitor
     from modelhub.shared.options import SharedOptions
-    from modelhub.shared.permit import ClientView, SharedPermit
+    from modelhub.shared.permit import ClientView, Operation, SharedPermit
 
 __all__ = ["LinkView", "PoolView", "StoreView"]
 
@@ -78,7 +78,7 @@ class StoreView(Protocol):
         """Yield the clients of *pool*, one for each event loop."""
         ...
 
-    def hand_over(self, pool: PoolView, operation: dict[str, Any]) -> None:
+    def hand_over(self, pool: PoolView, operation: Operation) -> None:
         """Send *operation*, whose own loop has ended, by another one."""
         ...
 
@@ -107,7 +107,7 @@ class PoolView(Protocol):
         """How many seconds after its admission an attempt may begin that does not ask again."""
         ...
 
-    def settings(self, member: str) -> dict[str, Any]:
+    def settings(self, member: str) -> tuple[str | bytes, ...]:
         """Return what the script must know of the pool, for calls of *member*."""
         ...
 
@@ -115,7 +115,7 @@ class PoolView(Protocol):
         """Return what of each rate was left for all processes when the store last said it."""
         ...
 
-    def show(self, shown: Sequence[int]) -> None:
+    def show(self, shown: Sequence[float]) -> None:
         """Record what the store says of the pool."""
         ...
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modelhub.middleware.limit.options import LimitOptions
     from modelhub.middleware.limit.store import LimitPool, PoolScope
     from modelhub.shared.options import SharedOptions
-    from modelhub.shared.permit import ClientView
+    from modelhub.shared.permit import ClientView, Operation
     from modelhub.shared.protocols import LinkView, PoolView
 
 __all__ = ["SharedStore"]
@@ -131,7 +131,7 @@ class SharedStore:
             if (client := link.find_client(pool)) is not None:
                 yield client
 
-    def hand_over(self, pool: PoolView, operation: dict[str, Any]) -> None:
+    def hand_over(self, pool: PoolView, operation: Operation) -> None:
         """Send *operation*, whose own loop has ended, by another one. Without any, the lease ends by itself."""
         for client in self.clients(pool):
             if on_loop(client.loop, client.post, operation):

@@ -143,9 +143,25 @@ async def test_a_permit_that_was_reserved_is_settled_once_whoever_says_so_twice(
     (pool,) = shared.pools(tokens="100/min", burst=1)
     permit = await pool.acquire(Amounts(50))
     permit.settle(AttemptResult(Amounts(20, 0), answered=True))
-    again = {"op": "settle", "id": permit.id, "sent": False, "answered": False, "limited": False, "retry_after": -1}
+    again = "settle", permit.id, False, False, False, -1, False, False
     permit.client.post(again)
     assert [rate.left for rate in (await pool.refresh()).rates] == [80]
+
+
+async def test_what_a_cancelled_attempt_was_sending_for_others_is_sent_again(shared):
+    """An attempt makes the call in its own task; a settlement that went with it is not lost with the task."""
+    (pool,) = shared.pools(tokens="100/min", burst=1)
+    permit = await pool.acquire(Amounts(50))
+    async with await shared.client() as client:
+        await client.client_kill_filter(_type="normal", skipme=True)  # so that the call has to wait for a connection
+    permit.settle(AttemptResult(Amounts(20, 0), answered=True))
+    cancelled = asyncio.create_task(pool.acquire(Amounts(10)))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.wait({cancelled})
+    snapshot = await pool.refresh()
+    assert [rate.left for rate in snapshot.rates] == [80]
+    assert snapshot.taken == 0
 
 
 @pytest.mark.parametrize("lost", ["FLUSHALL", "state", "leases", "requests/60"])
