@@ -62,7 +62,8 @@ class SharedPool:
         self.options = options
         self.rates = _index_rates(options)
         """What is counted, and the rate, by a key that is the same in every process."""
-        base = f"{{{self.store.options.prefix}:{self.key}}}"  # the braces: a cluster keeps all of it in one place
+        # The braces: a cluster keeps all of it in one place. The number: another version's script keeps it otherwise.
+        base = f"{{{self.store.options.prefix}:{self.key}}}:2"
         self.keys = [f"{base}:{part}" for part in ("state", "queue", "leases", "members", *self.rates)]
         self.admissions.set_rates({key: rate for key, (_, rate) in self.rates.items()})
 
