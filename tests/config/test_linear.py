@@ -38,7 +38,7 @@ FILES = {
     + "".join(f", kez{i}: 1" for i in range(3000))
     + "}\n",
     "secrets in one line": "version: 1\nmodels:\n  m: {provider: openai, model_name: x"
-    + "".join(f", secret_key{i}: abcdefgh{i}" for i in range(6000))
+    + "".join(f", secret_key{i}: abcdefgh{i}" for i in range(3500))
     + "}\n",
     "unknown keys, a line each": HEAD + "  n:\n" + "".join(f"    kez{i}: {i}\n" for i in range(6000)),
     "a secret over many lines": f"{HEAD}  n:\n    provider: openai\n    model_name: x\n    api_key: |\n"

@@ -1,6 +1,6 @@
 """The standard list of a fire drill: what a chain, and a model on its own, make of every entry.
 
-Every wire plays half of the ways to call, which take turns; MODELHUB_LONG=1 plays all of them on every wire.
+Every wire plays one of the four ways to call, which take turns; MODELHUB_LONG=1 plays all of them on every wire.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from modelhub.testing import FAULTS, CannedResponse, FaultServer, VirtualClock, 
 from modelhub.testing.wires import WIRES
 from tests.tables import table
 
-HALVES = (0, 1) if os.environ.get("MODELHUB_LONG") else (0,)
+TURNS = range(4) if os.environ.get("MODELHUB_LONG") else (0,)
 WAYS = list(itertools.product(("chain", "alone"), ("whole", "stream")))
 LONGEST = 300
 """Seconds within which even a model on its own must have come to an end."""
@@ -31,32 +31,25 @@ def _sdks():
         importlib.import_module(name)
 
 
-def list_calls(number, half):
-    """The wire, the place and the way of every call in one *half* of those that the entry *number* can be played to."""
-    for shift, kind in enumerate(WIRES):
-        for place, way in WAYS:
-            if (number + half + shift + (place == "chain") + (way == "stream")) % 2:
-                yield kind, place, way
+def list_calls(number, turn):
+    """The place and the way of the call of every wire that the entry *number* is played to in a *turn*."""
+    return {kind: WAYS[(number + number // 4 + shift + turn) % 4] for shift, kind in enumerate(WIRES)}
 
 
-def configure(calls):
-    """A model for each of *calls*, by itself or before two others that all chains share."""
-    names = {call: "-".join(call) for call in calls}
-    first = {name: {**WIRES[kind].entry, "model_name": "m"} for (kind, *_), name in names.items()}
-    chained = [name for (_, place, _), name in names.items() if place == "chain"]
-    return {
-        "version": 1,
-        "defaults": {
-            "timeout": {"first_token": "10s", "idle": "10s", "slow": {"below": 20}, "total": "15s"},
-            "retry": {"max_attempts": 2},
-        },
-        "models": {
-            **first,
-            "second": {"provider": "openai", "model_name": "m"},
-            "last": {"provider": "ollama", "model_name": "m"},
-        },
-        "chains": {f"chain-{name}": {"models": [name, "second", "last"]} for name in chained},
-    }
+CONFIG = {
+    "version": 1,
+    "defaults": {
+        "timeout": {"first_token": "10s", "idle": "10s", "slow": {"below": 20}, "total": "15s"},
+        "retry": {"max_attempts": 2},
+    },
+    "models": {
+        **{kind: {**wire.entry, "model_name": "m"} for kind, wire in WIRES.items()},
+        "second": {"provider": "openai", "model_name": "m"},
+        "last": {"provider": "ollama", "model_name": "m"},
+    },
+    "chains": {f"chain-{kind}": {"models": [kind, "second", "last"]} for kind in WIRES},
+}
+"""A model for each wire, by itself and before two others that all chains share."""
 
 
 async def call_model(model, stream):
@@ -74,21 +67,27 @@ async def call_model(model, stream):
     return "answer" if reply.text == CannedResponse().text else f"truncated: {reply.text[-20:]!r}"
 
 
-async def play(drill, calls):
-    """What each of *calls* gives while *drill* is played."""
+async def play(server, config, drill, calls):
+    """What each of *calls* gives while *drill* is played, by its wire."""
+    services = Services(clock=VirtualClock(), random=random.Random(1))
+    async with Hub.from_dict(config, environ={}, services=services) as hub:
+        for kind in calls:
+            server.script(kind, drill.script, drill.then)
+        server.script("second", *((drill.script, drill.then) if drill.all_but_last else (drill.others,)))
+        server.script("last", drill.others)
+        models = [hub.get(f"chain-{kind}" if place == "chain" else kind) for kind, (place, _) in calls.items()]
+        replies = (call_model(model, way == "stream") for model, (_, way) in zip(models, calls.values(), strict=True))
+        return dict(zip(calls, await asyncio.gather(*replies), strict=True))
+
+
+async def play_all(turn):
+    """What the calls of a *turn* give while each entry is played, by entry and wire."""
     async with FaultServer() as server:
-        config = reroute_config(configure(calls), server)
-        services = Services(clock=VirtualClock(), random=random.Random(1))
-        async with Hub.from_dict(config, environ={}, services=services) as hub:
-            for call in calls:
-                server.script("-".join(call), drill.script, drill.then)
-            for name in ("second", "last"):
-                server.script(name, drill.others)
-            if drill.all_but_last:
-                server.script("second", drill.script, drill.then)
-            models = [hub.get("-".join(("chain", *call) if "chain" in call else call)) for call in calls]
-            replies = (call_model(model, "stream" in call) for model, call in zip(models, calls, strict=True))
-            return dict(zip(calls, await asyncio.gather(*replies), strict=True))
+        config = reroute_config(CONFIG, server)
+        return {
+            name: await play(server, config, drill, list_calls(number, turn))
+            for number, (name, drill) in enumerate(FAULTS.items())
+        }
 
 
 def expect(name, place, way):
@@ -98,10 +97,11 @@ def expect(name, place, way):
     return FAULTS[name].expects if place == "chain" else FAULTS[name].alone
 
 
-@table("half", HALVES)
-@table("name", FAULTS)
-def test_an_entry_comes_to_what_it_expects(name, half):
+@table("turn", TURNS)
+def test_an_entry_comes_to_what_it_expects(turn):
     """On every wire: an answer where one can be had, a clean error where none can; never a hang, never half a text."""
-    calls = list(list_calls(list(FAULTS).index(name), half))
-    expected = {(kind, place, way): expect(name, place, way) for kind, place, way in calls}
-    assert run_virtual(play(FAULTS[name], calls)) == expected
+    expected = {
+        name: {kind: expect(name, place, way) for kind, (place, way) in list_calls(number, turn).items()}
+        for number, name in enumerate(FAULTS)
+    }
+    assert run_virtual(play_all(turn)) == expected
