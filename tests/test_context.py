@@ -252,7 +252,7 @@ def test_a_deadline_around_holds_for_synchronous_calls_and_threads_like_tags():
         asyncio.run(main())
 
 
-@pytest.mark.parametrize("wrong", ["soon", True, None])
+@table("wrong", ["soon", True, None])
 def test_what_is_no_duration_is_no_deadline_around(wrong):
     """Said at once."""
     hub, _ = watched([OK])

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from modelhub import Hub
 from modelhub.cli.application import app
 from modelhub.core.errors import failure_classes
+from tests.tables import table
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -113,11 +114,13 @@ def write_files(block, folder):
         (folder / name).write_text(text, encoding="utf-8")
 
 
-@of("yaml")
-def test_every_file_loads(block, tmp_path):
+OUR_FILES = [block for block in BLOCKS if block.language == "yaml" and block.title in {None, "models.yaml"}]
+
+
+@table("block", OUR_FILES, ids=map(str, OUR_FILES))
+def test_every_file_loads(block, tmp_path, monkeypatch):
     """A YAML block that is not titled as somebody else's file is a file, or a part of one, that loads."""
-    if block.title not in {None, "models.yaml"}:
-        pytest.skip(f"{block.title} is not a file of ours")
+    monkeypatch.chdir(tmp_path)
     write_files(block, tmp_path)  # it may include one
     shown = yaml.safe_load(block.code)
     if "version" not in shown:

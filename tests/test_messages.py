@@ -504,7 +504,7 @@ def test_a_schema_must_be_json(value: Any, message: str) -> None:
     assert str(caught.value) == f"tools[0].function.parameters: {message}"
 
 
-@pytest.mark.parametrize(
+@table(
     ("value", "text"),
     [
         ({"x": {1, 2}}, '{"x": "set"}'),

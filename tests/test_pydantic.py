@@ -77,7 +77,7 @@ def test_what_is_no_reply_is_refused(wrong):
         Page.model_validate({"reply": wrong})
 
 
-@pytest.mark.parametrize("cls", [ChatResponse, ChatUsage, Attempt])
+@table("cls", [ChatResponse, ChatUsage, Attempt])
 def test_the_json_schema_fits_what_is_written(cls):
     """It names every key, so that a generated client knows them."""
     record = {ChatResponse: reply(), ChatUsage: ChatUsage(cost="1"), Attempt: Attempt("a", "openai", "gpt")}[cls]

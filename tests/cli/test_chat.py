@@ -10,6 +10,7 @@ import pytest
 
 from modelhub.cli.exit import Exit
 from modelhub.testing import reroute_config
+from tests.tables import table
 
 
 def test_the_answer_goes_to_standard_output_and_the_rest_to_standard_error(run):
@@ -89,7 +90,7 @@ def test_a_function_answers_the_model(run, tmp_path):
     assert "get_weather returned ValidationError: 2 validation errors" in result.stderr
 
 
-@pytest.mark.parametrize(
+@table(
     ("arguments", "stdin", "message"),
     [
         (["offline"], "", "there is no message: write it after the name, or pipe it in"),

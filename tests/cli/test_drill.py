@@ -17,6 +17,7 @@ from modelhub.testing import FAULTS, CannedResponse, Drill, Fault, FaultServer
 from modelhub.testing import server as server_module
 from modelhub.testing.faults import status
 from modelhub.testing.wires import WIRES
+from tests.tables import table
 
 ROOT = Path(__file__).parents[2]
 LONG = bool(os.environ.get("MODELHUB_LONG"))
@@ -190,7 +191,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "fault", "verdict", "why"), CASES)
+@table(("name", "fault", "verdict", "why"), CASES)
 def test_a_verdict_names_the_setting_behind_it(drilled, name, fault, verdict, why, monkeypatch):
     """Late or lost is no fate: a line of the file has made it so."""
     monkeypatch.setitem(FAULTS, "reset", Drill("connection reset", FAULTS["reset_once"].script))
@@ -244,7 +245,7 @@ def test_an_error_that_is_no_call_error_is_wrong(drill, monkeypatch):
 # -- the exit status ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@table(
     ("arguments", "expected"),
     [
         (["pair", "--only", "silence"], Exit.OK),
@@ -369,7 +370,7 @@ def test_neither_budget_nor_ledger_takes_part(drill, config):
     assert [path.name for path in config.parent.iterdir()] == ["models.yaml"]
 
 
-@pytest.mark.parametrize("vendor", WIRES)
+@table("vendor", WIRES)
 def test_every_vendor_is_survived(drilled, vendor):
     """Whoever comes first, nothing is lost, wrong or late: each fault at one vendor, or, in the long run, at all."""
     names = (

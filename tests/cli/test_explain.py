@@ -12,6 +12,7 @@ from modelhub.cli.exit import Exit
 from modelhub.config.load import load_text
 from modelhub.core.errors import CallError, failure_classes
 from modelhub.hub import Hub
+from tests.tables import table
 
 
 def test_a_chain_is_told_member_by_member(run):
@@ -241,7 +242,7 @@ chains:
 """
 
 
-@pytest.mark.parametrize(
+@table(
     ("chain", "notes"),
     [
         (
@@ -301,8 +302,8 @@ chains:
 """
 
 
-@pytest.mark.parametrize("name", ["a", "b", "inner", "raising"])
-@pytest.mark.parametrize("stream", [False, True])
+@table("name", ["a", "b", "inner", "raising"])
+@table("stream", [False, True])
 async def test_the_worst_case_is_a_bound(name, stream):
     """No call makes more attempts than `at worst` says, and a script that does its worst makes as many."""
     loaded = load_text(WORST)

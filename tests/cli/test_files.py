@@ -7,6 +7,7 @@ import json
 import pytest
 
 from modelhub.cli.exit import Exit
+from tests.tables import table
 
 BROKEN = """\
 version: 1
@@ -81,7 +82,7 @@ chains:
 """
 
 
-@pytest.mark.parametrize(
+@table(
     ("deadline", "inside", "warning"),
     [
         (
@@ -145,10 +146,10 @@ def test_other_commands_show_the_problems_too(run, config, command):
     assert json.loads(as_json.stdout)["error"]["problems"][0]["file"] == "models.yaml"
 
 
-@pytest.mark.parametrize("command", [("chat", "gpt", "hi"), ("list",), ("explain", "gpt"), ("check",)])
+@table("command", [("chat", "gpt", "hi"), ("list",), ("explain", "gpt"), ("check",)])
 def test_a_file_that_is_not_there_is_a_configuration_error(run, config, monkeypatch, command):
     """Status 3, and how to name another file."""
-    config.unlink()
+    config.unlink(missing_ok=True)
     result = run(*command)
     assert result.exit_code == Exit.CONFIG
     assert "there is no models.yaml in" in result.output

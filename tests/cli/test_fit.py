@@ -8,6 +8,7 @@ import pytest
 from modelhub import Hub
 from modelhub.cli.exit import Exit
 from modelhub.cli.fit.shape import SAMPLE_TOOL
+from tests.tables import table
 
 FILE = """
 version: 1
@@ -209,7 +210,7 @@ def test_a_drill_plays_its_faults_with_a_call_of_a_shape(fit, run, tmp_path):
     assert run(*misspelt).exit_code == Exit.FAILED
 
 
-@pytest.mark.parametrize(
+@table(
     ("arguments", "says"),
     [
         (["--ask", "seed"], "expected NAME=VALUE"),

@@ -7,6 +7,7 @@ import yaml
 
 from modelhub import Hub
 from modelhub.cli.exit import Exit
+from tests.tables import table
 
 LITELLM = """\
 model_list:
@@ -128,7 +129,7 @@ def test_a_group_alone_keeps_its_name_as_a_model(run, config):
     assert file["chains"] == {"b": {"models": [{"arms": {"b-2": 1, "b-3": 1}}]}}
 
 
-@pytest.mark.parametrize(
+@table(
     ("arguments", "status", "message"),
     [
         (["langchain", "config.yaml"], Exit.USAGE, "not a library whose files can be read (there is: litellm)"),

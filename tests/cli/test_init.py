@@ -8,6 +8,7 @@ import yaml
 from modelhub import Hub
 from modelhub.cli.exit import Exit
 from modelhub.cli.init import STARTERS
+from tests.tables import table
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def test_a_file_that_exists_is_kept(run, config):
     assert config.read_text(encoding="utf-8") != before
 
 
-@pytest.mark.parametrize(
+@table(
     ("typed", "completed"),
     [
         ("modelhub chat pri", ["primary"]),

@@ -11,6 +11,7 @@ import pytest
 from modelhub import Hub
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.cli.usage.table import format_table
+from tests.tables import table
 
 FILE = """\
 version: 1
@@ -92,7 +93,7 @@ def test_since_and_by_are_understood_or_told(used):
         assert used("usage", *wrong).exit_code == 2
 
 
-@pytest.mark.parametrize(
+@table(
     ("by", "names", "shown"),
     [
         ("day", ["2026-02-27", "2026-03-02"], ["2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02"]),

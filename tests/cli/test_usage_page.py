@@ -21,6 +21,7 @@ from modelhub.cli.usage.page import make_page
 from modelhub.cli.usage.page_data import load_figures
 from modelhub.cli.usage.page_text import format_dollars, format_percent, format_seconds, format_short
 from modelhub.core.response import COUNTS
+from tests.tables import table
 
 NOW = datetime(2026, 3, 14, 12, 30, tzinfo=UTC)
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -234,7 +235,7 @@ def test_many_names_are_summed_up(ledger):
     assert "25 others" in text
 
 
-@pytest.mark.parametrize(
+@table(
     ("shown", "expected"),
     [
         (format_short(9_999), "9,999"),

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from tests.tables import table
+
 ROOT = Path(__file__).parents[2]
 LONG = "a-model-with-a-very-long-name-that-nobody-would-type-twice-but-generators-do"
 LONG_NAMES = f"""\
@@ -65,8 +67,8 @@ def facts(output):
     return sorted(re.sub(r"[█▏▎▍▌▋▊▉]", "", re.sub(r"[0-9.]+\s+s\b|since .*|\s", "", output)))
 
 
-@pytest.mark.parametrize("command", COMMANDS[:5], ids=" ".join)
-@pytest.mark.parametrize("file", FILES)
+@table("command", COMMANDS[:5], ids=" ".join)
+@table("file", FILES)
 def test_every_line_fits_and_says_the_same(printed, file, command):
     """However long the names are; headers of columns become labels where a table is told line by line."""
     widest = None if command[0] == "drill" else facts(printed(FILES[file], command))

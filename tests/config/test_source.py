@@ -64,7 +64,7 @@ def test_quotes_make_text(quoted: str, text: str) -> None:
     assert text == read(f"a: {quoted.format(text)}\n")["a"]
 
 
-@pytest.mark.parametrize("tag", ["!!int x", "!!bool yes", "!!float x"])
+@table("tag", ["!!int x", "!!bool yes", "!!float x"])
 def test_tag_that_does_not_fit(tag: str) -> None:
     """A tag that says something else than its value is a problem."""
     _, report = parse_document(f"a: {tag}\n", "models.yaml")

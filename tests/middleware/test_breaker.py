@@ -97,7 +97,7 @@ async def test_what_is_long_ago_is_forgotten(world):
         await asyncio.sleep(16)
 
 
-@pytest.mark.parametrize("cls", [AuthenticationFailed, QuotaExhausted, ModelNotFound])
+@table("cls", [AuthenticationFailed, QuotaExhausted, ModelNotFound])
 async def test_what_somebody_must_mend_opens_it_at_once_and_for_long(world, cls):
     """One wrong key is enough, and the model is asked once a minute from then on."""
     model = lone(world, [{"fail": cls.__name__}])

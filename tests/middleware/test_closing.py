@@ -6,6 +6,7 @@ import pytest
 
 from modelhub import HubClosed
 from modelhub.core.events import AttemptEnded, CallEnded
+from tests.tables import table
 
 
 def now():
@@ -65,7 +66,7 @@ async def test_calls_that_wait_are_not_sent_at_all(world):
     assert hub.limits["narrow"].left().taken == 0
 
 
-@pytest.mark.parametrize("failure", ["Overloaded", "RateLimited", "ConnectionLost"])
+@table("failure", ["Overloaded", "RateLimited", "ConnectionLost"])
 async def test_an_attempt_that_fails_within_the_grace_is_not_repeated(world, failure):
     """Neither there nor at the next model: the caller gets HubClosed at once, not the failure."""
     chain = world.chain([{"wait": 1, "fail": failure}, {"say": "again"}], {"say": "behind"})

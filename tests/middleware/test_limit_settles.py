@@ -130,7 +130,7 @@ async def test_a_cancelled_attempt_may_have_used_what_it_reserved(world):
     assert world.layer("a", Limit).pool.left().taken == 0
 
 
-@pytest.mark.parametrize("how", ["read", "closed", "forgotten"])
+@table("how", ["read", "closed", "forgotten"])
 async def test_a_stream_is_settled_when_it_is_finished(world, how):
     """Not when it begins: its place and reservation are held as long as it lasts, however it ends."""
     chain = chain_of(world, {"say": "a b c", "pause": 1})

@@ -86,7 +86,7 @@ def test_the_callers_own_marks_stay_and_count():
     assert ("tools", 0) in marks
 
 
-@pytest.mark.parametrize(
+@table(
     ("ttl", "own", "lasting"),
     [
         ("1h", {"type": "ephemeral"}, {("tools", 0): "1h", ("system", 0): None, ("messages", 2, "content", 0): None}),
@@ -122,7 +122,7 @@ def test_the_callers_messages_are_not_changed():
     assert messages == [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
 
 
-@pytest.mark.parametrize("provider", ["gemini", "ollama", "openai"])
+@table("provider", ["gemini", "ollama", "openai"])
 def test_a_vendor_without_marks_is_sent_none(provider):
     """Nor the caller's own: the vendor would refuse them."""
     messages = [{"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": MARK}]}]

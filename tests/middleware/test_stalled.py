@@ -9,6 +9,7 @@ import pytest
 from modelhub.core.errors import DeadlineExceeded, IdleTimeout, StreamBroken, TotalTimeout
 from modelhub.core.events import CallEnded
 from modelhub.middleware.breaker.layer import Breaker
+from tests.tables import table
 
 WORDS = {"say": "one two three four", "pause": 1}
 POOL = {"limits": {"pool": {"concurrency": 1}}}
@@ -154,7 +155,7 @@ async def test_a_cancelled_read_loses_nothing(world):
     assert world.settled().how == "complete"
 
 
-@pytest.mark.parametrize("give_up", ["wait_for", "timeout", "cancel"])
+@table("give_up", ["wait_for", "timeout", "cancel"])
 async def test_it_does_not_matter_how_a_read_is_cancelled(world, give_up):
     """In a task of its own or in the reader's."""
     stream = await world.chain(WORDS)("hi", stream=True)

@@ -311,7 +311,7 @@ async def test_without_any_mark_of_its_end_a_stream_is_broken(loopback, vendor):
     assert type(await failure(ask_once(loopback, vendor, half[: 3 if len(half) > 3 else None], True))) is BadReply
 
 
-@pytest.mark.parametrize("end", ["message", "delta", "object"])
+@table("end", ["message", "delta", "object"])
 async def test_a_last_chunk_that_says_all_again_adds_nothing(loopback, end):
     """Some servers end a stream with the whole answer, in the place of a message or of a piece."""
     said = {"role": "assistant", "content": "hey you", "tool_calls": None}

@@ -445,7 +445,7 @@ async def test_white_space_alone_is_never_sent(loopback):
     ]
 
 
-@pytest.mark.parametrize(
+@table(
     ("model_name", "thinking"),
     [
         ("claude-3-7-sonnet-latest", {"type": "enabled", "budget_tokens": 1024}),
@@ -975,7 +975,7 @@ async def test_who_is_asked_for_stands_in_headers(loopback, streamed):
         assert not {"user_profile_id", "workspace_id", "extra_headers"} & asked.json.keys()
 
 
-@pytest.mark.parametrize("empty", [None, "", "  \n"])
+@table("empty", [None, "", "  \n"])
 async def test_a_missing_key_names_its_variable(monkeypatch, empty):
     """Without a key, or with an empty one, the variable to set is named, and nothing is sent."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "")

@@ -293,7 +293,7 @@ async def test_a_local_file_is_read_here(ask, tmp_path):
         assert body["input"]["messages"][0]["content"] == [{"image": f"data:image/png;base64,{PNG}"}]
 
 
-@pytest.mark.parametrize(
+@table(
     "part",
     [
         {"type": "image", "source": {"type": "url", "url": "oss://bucket/cat.png"}},
@@ -433,7 +433,7 @@ async def test_parameters_join_from_general_to_particular(ask):
     }
 
 
-@pytest.mark.parametrize("value", [float("nan"), {1, 2}, "\ud800"])
+@table("value", [float("nan"), {1, 2}, "\ud800"])
 async def test_parameters_that_are_no_json_are_the_callers_mistake(ask, loopback, value):
     """Said before anything is sent."""
     with pytest.raises(InvalidRequest, match="JSON"):

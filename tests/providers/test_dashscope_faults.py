@@ -319,7 +319,7 @@ async def test_a_redirect_is_not_followed(loopback):
     assert len(loopback.asked) == 1
 
 
-@pytest.mark.parametrize("how", ["break", "cancel", "forget"])
+@table("how", ["break", "cancel", "forget"])
 async def test_a_stream_left_early_leaves_no_connection(loopback, how):
     """The connection goes when the reader goes, whatever way he goes."""
     loopback.streams(*HALF, end="hang", content_type=EVENTS)

@@ -182,7 +182,7 @@ async def test_key_and_address_of_the_environment_belong_together(loopback, monk
     assert loopback.asked[0].headers["x-goog-api-key"] == "first"
 
 
-@pytest.mark.parametrize("named", ["client", "call", "vertex"])
+@table("named", ["client", "call", "vertex"])
 async def test_a_key_of_the_environment_goes_to_googles_own_hosts_only(loopback, monkeypatch, named):
     """Not to the address of a model, of a call, or of a Vertex AI that is elsewhere."""
     monkeypatch.setenv("GOOGLE_API_KEY", "from-the-environment")
@@ -249,7 +249,7 @@ async def test_credentials_of_vertex_ai_are_asked_for_each_request(loopback):
     assert [request.headers["authorization"] for request in loopback.asked] == ["Bearer token-1", "Bearer token-2"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("error", "failure"),
     [
         (exceptions.RefreshError("revoked"), AuthenticationFailed),

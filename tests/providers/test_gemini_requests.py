@@ -169,7 +169,7 @@ async def test_a_local_file_is_read(ask, tmp_path):
     assert body["contents"] == [user({"inlineData": {"mimeType": "image/png", "data": PNG}})]
 
 
-@pytest.mark.parametrize(
+@table(
     "messages",
     [
         [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "ftp://example.com/a"}}]}],

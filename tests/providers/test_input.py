@@ -377,7 +377,7 @@ async def test_names_that_a_vendor_refuses_are_replaced_and_put_back(loopback, k
 # -- a tool loop goes on with another vendor --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@table(
     ("earlier", "thinks"),
     [
         ([], False),
@@ -425,7 +425,7 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize(("compat", "pattern"), [("vllm", True), ("lmstudio", True), ("llamacpp", False)])
+@table(("compat", "pattern"), [("vllm", True), ("lmstudio", True), ("llamacpp", False)])
 async def test_a_server_with_a_grammar_gets_the_whole_schema(loopback, compat, pattern):
     """It can hold an answer to bounds that OpenAI's strict mode refuses; llama.cpp takes patterns of whole texts."""
     reply = answer("openai", '{"code": "ABC"}')

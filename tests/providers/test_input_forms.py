@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from modelhub.registry import load_provider_options
 from tests.tables import table
 
@@ -222,7 +220,7 @@ def test_a_link_in_a_result_is_its_address():
     assert talk[-1].blocks[0].output[0].text == "report: https://x/y"
 
 
-@pytest.mark.parametrize("result", [{"is_error": True}, {"status": "error"}, {"isError": True}])
+@table("result", [{"is_error": True}, {"status": "error"}, {"isError": True}])
 def test_a_tool_that_failed_is_understood(result):
     """As Anthropic, LangChain and MCP say it."""
     from modelhub.messages.normalize import normalise_messages

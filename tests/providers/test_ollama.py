@@ -348,7 +348,7 @@ async def test_further_keywords_go_to_the_http_client(loopback):
     assert loopback.asked[0].headers["user-agent"].startswith("ollama-python/")
 
 
-@pytest.mark.parametrize("named", ["host", "base_url", "environment"])
+@table("named", ["host", "base_url", "environment"])
 async def test_the_host_can_be_named_in_three_ways(loopback, monkeypatch, named):
     """OLLAMA_HOST counts only where nothing else is said; a path before /api is kept."""
     loopback.answers(answer())
@@ -371,7 +371,7 @@ async def test_the_key_of_the_cloud_goes_nowhere_else(loopback, monkeypatch):
     assert loopback.asked[1].headers["authorization"] == "Bearer own-key"
 
 
-@pytest.mark.parametrize(
+@table(
     ("host", "sent"),
     [
         ("https://ollama.com", "Bearer cloud-key"),
@@ -427,7 +427,7 @@ def test_a_host_without_a_scheme_has_ollamas_port(host, address):
     assert OllamaChatModel("tiny", host=host).address() == address
 
 
-@pytest.mark.parametrize("given", ["argument", "address", "flow"])
+@table("given", ["argument", "address", "flow"])
 async def test_a_name_and_password_are_sent(loopback, given):
     """As the client's `auth`, in the address, even without a scheme, or by a method that looks at the answers."""
     loopback.answers(answer())

@@ -250,7 +250,7 @@ async def test_a_host_that_is_no_address_is_not_configured(host):
             await model("hi")
 
 
-@pytest.mark.parametrize("how", ["break", "cancel", "forget"])
+@table("how", ["break", "cancel", "forget"])
 async def test_a_stream_left_early_leaves_no_connection(loopback, how):
     """The connection goes when the reader goes, whatever way he goes."""
     loopback.streams(*HALF, end="hang")

@@ -111,7 +111,7 @@ async def test_a_status_is_one_of_our_classes(loopback, status, fields, kind, st
     assert str(caught).startswith(f"127.0.0.1 said {status}: ")
 
 
-@pytest.mark.parametrize(
+@table(
     ("headers", "seconds"),
     [({"retry_after": "7"}, 7), ({"retry_after": "7", "retry_after_ms": "1500"}, 1.5), ({}, None)],
 )
@@ -169,7 +169,7 @@ async def test_the_connection_ends_before_an_answer(loopback, end, kind, stream)
     await fails(loopback, kind, stream)
 
 
-@pytest.mark.parametrize(("end", "kind"), [("cut", ConnectionLost), ("reset", ConnectionLost), ("hang", TimedOut)])
+@table(("end", "kind"), [("cut", ConnectionLost), ("reset", ConnectionLost), ("hang", TimedOut)])
 async def test_a_whole_answer_is_cut(loopback, end, kind):
     """An answer that stops in its middle is a lost connection, or time run out."""
     loopback.breaks(b'HTTP/1.1 200 -\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"id"', end)
@@ -245,7 +245,7 @@ async def test_a_stream_breaks_behind_its_content(loopback, pieces, end, kind):
     assert caught.partial.text == "half an answer"
 
 
-@pytest.mark.parametrize("body", [b"", b"\n\n", b": nothing\n\n"])
+@table("body", [b"", b"\n\n", b": nothing\n\n"])
 async def test_an_empty_stream_is_an_error(loopback, body):
     """A stream without any event is no answer."""
     loopback.answers(body, content_type=SSE)

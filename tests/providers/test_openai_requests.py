@@ -227,7 +227,7 @@ async def test_choices_a_server_lacks_are_emulated(sent, compat, choice, tools, 
     assert (names, body.get("tool_choice")) == (tools, written)
 
 
-@pytest.mark.parametrize(("compat", "choice"), [("ollama", "required"), ("dashscope", "any"), ("moonshot", "weather")])
+@table(("compat", "choice"), [("ollama", "required"), ("dashscope", "any"), ("moonshot", "weather")])
 async def test_choices_that_cannot_be_had_are_refused(loopback, sent, compat, choice):
     """What can be neither asked for nor emulated is refused before anything is sent."""
     with pytest.raises(UnsupportedFeature, match="tool_choice"):

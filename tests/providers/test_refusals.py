@@ -322,7 +322,7 @@ async def test_a_gateway_passes_on_what_the_server_behind_it_said(loopback, gate
     assert "prompt is too long" in str(failure)
 
 
-@pytest.mark.parametrize("code", ["tool_use_failed", "json_validate_failed", "output_parse_failed"])
+@table("code", ["tool_use_failed", "json_validate_failed", "output_parse_failed"])
 async def test_a_models_own_slip_counts_for_no_breaker(loopback, code):
     """Groq refuses what its model wrote: another try may do, and the model is as healthy as before."""
     loopback.answers({"error": {"message": "Failed to call a function", "code": code}}, status=400)

@@ -637,7 +637,7 @@ async def test_auto_goes_by_what_a_request_needs(anywhere, name, says, api, stre
     assert anywhere.asked[-1].url.path == f"/v1/{'responses' if api == 'responses' else 'chat/completions'}"
 
 
-@pytest.mark.parametrize(
+@table(
     ("arguments", "tools"),
     [({"api": "responses"}, []), ({}, [{"type": "web_search"}]), ({"base_url": AZURE, "api": "responses"}, [])],
 )
@@ -651,7 +651,7 @@ async def test_sound_is_refused_where_responses_do_not_take_it(anywhere, argumen
     assert anywhere.asked == []
 
 
-@pytest.mark.parametrize(("says", "sent"), [({"max_tokens": 5}, 16), ({"max_tokens": 17}, 17), ({}, None)])
+@table(("says", "sent"), [({"max_tokens": 5}, 16), ({"max_tokens": 17}, 17), ({}, None)])
 async def test_a_limit_of_tokens_is_not_lower_than_responses_take(anywhere, says, sent):
     """It is raised, and the attempt says so, where no other API is asked."""
     args = {"http_client": anywhere.client()}

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from modelhub import AnthropicChatModel, ConnectFailed, OllamaChatModel, OpenAIChatModel
+from tests.tables import table
 
 PLAIN = {
     "id": "c1",
@@ -106,7 +107,7 @@ async def test_answers_come_over_tls_and_one_connection(trusted):
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("cls", [OpenAIChatModel, AnthropicChatModel, OllamaChatModel])
+@table("cls", [OpenAIChatModel, AnthropicChatModel, OllamaChatModel])
 async def test_a_certificate_that_nobody_trusts_is_refused(secure, cls):
     """The name and the chain are checked; the error says where, and that it is TLS."""
     port, _, _ = secure

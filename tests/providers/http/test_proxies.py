@@ -46,7 +46,7 @@ def test_no_proxy_lists_what_is_reached_without_one(exceptions, url, goes_throug
     assert settings.find_proxy(url) == ("http://proxy.example:3128" if goes_through else None)
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "All_Proxy"])
+@table("name", ["HTTP_PROXY", "https_proxy", "All_Proxy"])
 def test_every_proxy_of_the_environment_is_known(monkeypatch, name):
     """However the variable's name is written; one that is taken away is known no more."""
     address = "http://user:pässword@proxy.example:3128"

@@ -539,7 +539,7 @@ def test_each_loop_has_connections_of_its_own_which_end_with_it():
     gc.collect()
 
 
-@pytest.mark.parametrize("forgotten", ["by a loop that goes on", "by a loop that ended", "with its loop"])
+@table("forgotten", ["by a loop that goes on", "by a loop that ended", "with its loop"])
 def test_a_transport_that_nobody_closed_logs_nothing(forgotten, caplog):
     """aiohttp complains in the log of each session and each connection pool that the garbage collector finds open."""
     kept = []
