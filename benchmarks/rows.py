@@ -172,19 +172,22 @@ class Bench:
 
     async def first_content(self) -> list[Row]:
         async with self.both("paced/40") as (client, chain):
-
+            # Both read to the end: google-genai leaves the connection of a stream that is broken off to the garbage
+            # collector, and aiohttp says so.
             async def bare() -> float:
-                began = time.perf_counter()
+                began, first = time.perf_counter(), 0.0
                 async for piece in self.bare.pieces(client):
-                    if piece:
-                        return (time.perf_counter() - began) * 1000
-                raise AssertionError
+                    if piece and not first:
+                        first = time.perf_counter()
+                return (first - began) * 1000
 
             async def ours() -> float:
                 began = time.perf_counter()
                 async with await chain(vendors.MESSAGES, stream=True) as stream:
                     await anext(stream)
-                    return (time.perf_counter() - began) * 1000
+                    first = time.perf_counter()
+                    await stream.final()
+                return (first - began) * 1000
 
             pairs = [(await bare(), await ours()) for _ in range(self.scale.first + 1)][1:]
         return [Row.of(self.vendor, "time to first content", "ms", pairs)]
