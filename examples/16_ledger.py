@@ -1,4 +1,4 @@
-"""Every finished call is a row of a database: what it cost, who made it, what answered. Any SQL client may ask it."""
+"""Every call is a row of a database, one that is broken off too: who made it, how it ended, what it cost, by plain SQL."""
 
 import asyncio
 import sqlite3
@@ -11,19 +11,16 @@ from modelhub import Hub
 CONFIG = {
     "version": 1,
     "models": {
-        "busy": {
+        "writer": {
             "provider": "scripted",
-            "retry": {"max_attempts": 1},
-            "steps": [{"fail": "Overloaded", "status": 503}],
+            "reply": "A short answer, which comes in several pieces.",
+            "pricing": {"input": 1.0, "output": 4.0},
         },
-        "spare": {"provider": "scripted", "reply": "A short answer.", "pricing": {"input": 1.0, "output": 4.0}},
     },
-    "chains": {"primary": {"models": ["busy", "spare"]}},
 }
 COSTS = """\
-SELECT c.tags ->> 'team', COUNT(*), SUM(a.model <> 'spare'), SUM(CAST(a.cost AS REAL))
-FROM calls c JOIN attempts a USING (call_id)
-GROUP BY 1 ORDER BY 1
+SELECT tags ->> 'team', outcome, COUNT(*), SUM(output_tokens), SUM(CAST(cost AS REAL)) FROM calls
+GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
@@ -31,11 +28,15 @@ async def main() -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "usage.db"
         async with Hub.from_dict({**CONFIG, "usage": {"ledger": str(path)}}) as hub:
-            for team in ("search", "search", "support"):
-                await hub.get("primary")("Hello", tags={"team": team})
+            search, support = (hub.get("writer").with_tags(team=team) for team in ("search", "support"))
+            await search("What is new?")
+            await search("And what is old?")
+            await support("Where is my parcel?")
+            async with await support.stream("Tell me all about parcels.") as stream:
+                await anext(stream)  # the customer has seen enough
         with closing(sqlite3.connect(path)) as ledger:
-            for team, attempts, failed, dollars in ledger.execute(COSTS):
-                print(f"{team}: {attempts} attempts, {failed} of them failed, ${dollars:.6f}")
+            for team, outcome, calls, tokens, dollars in ledger.execute(COSTS):
+                print(f"{team}: {calls} {outcome}, {tokens} tokens, ${dollars:.6f}")
 
 
 asyncio.run(main())

@@ -34,7 +34,7 @@ EXPECTED = {
     "11_testing": ["answered by claude after 30 s of FirstTokenTimeout", "gpt was asked 1 times"],
     "12_budgets": ["ann: answered\nann: answered\nann: has spent what there is\nbob: answered"],
     "15_errors": ["act on RateLimited", "and no other was asked", "wrong for every vendor: messages"],
-    "16_ledger": ["search: 4 attempts, 2 of them failed, $0.000", "support: 2 attempts, 1 of them failed"],
+    "16_ledger": ["search: 2 complete, 16 tokens, $0.000", "support: 1 closed, 1 tokens, $0.000"],
     "17_serve": ["models: job, greeter", "scripted: The first report", "10 chunks: Good morning! What can I do"],
     "18_shared": ["both hubs together: 10 calls of 20"],
     "19_sticky": ["ann: asked ['first', 'second']\nann: asked ['second']\nbob: asked ['first']"],

@@ -9,10 +9,22 @@ from pathlib import Path
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 
-from modelhub import AllModelsFailed, DeadlineExceeded, Hub
+from modelhub import AllModelsFailed, BreakerOpen, Hub, LimitRejected, Overloaded, RateLimited, ServerError
 
 app = Celery("celery_tasks", broker=os.environ.get("BROKER", "redis://"), backend=os.environ.get("RESULTS", "redis://"))
 hub: Hub
+# What may be better in a while; a request that is wrong, or a budget that is spent, fails at once. A chain of one model
+# raises that model's own error, a longer one AllModelsFailed; the two classes of Python are those of our own that say so.
+LATER = (
+    AllModelsFailed,
+    BreakerOpen,
+    LimitRejected,
+    Overloaded,
+    RateLimited,
+    ServerError,
+    ConnectionError,
+    TimeoutError,
+)
 
 
 @worker_process_init.connect
@@ -26,8 +38,7 @@ def close_hub(**_: object) -> None:
     hub.close()
 
 
-# Only what may be better in a while: a request that is wrong, or a budget that is spent, fails at once.
-@app.task(autoretry_for=(AllModelsFailed, DeadlineExceeded), max_retries=2, retry_backoff=True)
+@app.task(autoretry_for=LATER, max_retries=2, retry_backoff=True)
 def ask(text: str) -> str:
     with hub.tags(task="ask"):
         return hub.get("primary").sync(text, stream=False, deadline="60s").text

@@ -134,6 +134,15 @@ else:
     assert recipes.outcomes() == ["complete"] * 6
 
 
+@pytest.mark.parametrize("failure", ["Overloaded", "ConnectFailed", "TimedOut", "RequestRefused"])
+def test_celery_tries_again_what_time_may_mend_in_a_chain_of_one_too(recipes, failure):
+    """Such a chain raises its model's own error; one that is refused is refused again."""
+    module = load_example(recipes, "celery_tasks")
+    model = {"provider": "scripted", "retry": {"max_attempts": 1}, "steps": [{"fail": failure}, {"say": "yes"}]}
+    with Hub.from_dict({"version": 1, "models": {"primary": model}}) as module.hub:
+        assert module.ask.apply(args=("hi",)).successful() == (failure != "RequestRefused")
+
+
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's own making
 def test_a_notebook_awaits_and_streams(recipes, monkeypatch):
     """In a kernel, whose event loop runs already."""
