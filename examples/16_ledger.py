@@ -1,4 +1,4 @@
-"""Every call is a row of a database, one that is broken off too: who made it, how it ended, what it cost, by plain SQL."""
+"""Every call is a row of a database, one that is broken off too: plain SQL says who spends what, and how calls end."""
 
 import asyncio
 import sqlite3

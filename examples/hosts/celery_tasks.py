@@ -14,7 +14,7 @@ from modelhub import AllModelsFailed, BreakerOpen, Hub, LimitRejected, Overloade
 app = Celery("celery_tasks", broker=os.environ.get("BROKER", "redis://"), backend=os.environ.get("RESULTS", "redis://"))
 hub: Hub
 # What may be better in a while; a request that is wrong, or a budget that is spent, fails at once. A chain of one model
-# raises that model's own error, a longer one AllModelsFailed; the two classes of Python are those of our own that say so.
+# raises that model's own error, a longer one AllModelsFailed; our errors of connections and time are Python's, too.
 LATER = (
     AllModelsFailed,
     BreakerOpen,
