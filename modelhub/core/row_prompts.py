@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date, time
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest
@@ -83,8 +84,10 @@ def _as_text(value: Any, column: str) -> str:
     if value is None:
         raise InvalidRequest(f"column `{column}` of the row is empty (null)")
     if isinstance(value, Mapping | list | tuple | bool):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+        return json.dumps(value, ensure_ascii=False, default=lambda inner: _as_text(inner, column))
+    if isinstance(value, bytes):
+        raise InvalidRequest(f"column `{column}` of the row holds bytes, which are no text")
+    return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
 def _list_columns(row: Mapping[str, Any]) -> str:

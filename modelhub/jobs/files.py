@@ -20,6 +20,7 @@ __all__ = ["FORMATS", "find_format", "make_writer", "open_reader"]
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 """The formats by the ending of a file's name."""
 _MAX_INTEGER = 2**63 - 1  # of a column of whole numbers
+_CSV_TYPES = frozenset({str, int, float, bool, type(None)})  # others are written as JSON has them
 _TYPES: tuple[tuple[type, str], ...] = ((bool, "bool"), (int, "int"), (float, "float"), (str, "text"))
 
 
@@ -191,7 +192,7 @@ class CsvReader:
 
 
 class CsvWriter:
-    """Writes rows as CSV, with a first line that names the *columns*; lists and mappings are written as JSON."""
+    """Writes rows as CSV, with a first line that names the *columns*; dates, lists and the like are as in JSON."""
 
     def __init__(self, path: Path, columns: Mapping[str, Any]) -> None:
         self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
@@ -204,8 +205,9 @@ class CsvWriter:
         columns = merge_columns(row, answer)
         values = [columns.get(name) for name in self._columns]
         for place, value in enumerate(values):
-            if type(value) is dict or type(value) is list:
-                values[place] = dump_json(value).decode()
+            if type(value) not in _CSV_TYPES:
+                text = dump_json(value).decode()
+                values[place] = parse_json(text) if text[0] == '"' else text
         self._writer.writerow(values)
 
     def flush(self) -> None:

@@ -11,9 +11,12 @@ __all__ = ["dump_json", "parse_json"]
 
 
 def dump_json(value: Any) -> bytes:
-    """Return *value* as JSON in UTF-8: dates in ISO 8601, bytes in base64, what JSON has no form for as its text."""
+    """Return *value* as JSON in UTF-8.
+
+    Dates are in ISO 8601, bytes in base64 (with - and _, for URLs), NaN and infinity null, all else is its text.
+    """
     try:
-        return to_json(value, fallback=str, bytes_mode="base64")
+        return to_json(value, fallback=str, bytes_mode="base64", inf_nan_mode="null")
     except ValueError:  # text that UTF-8 cannot hold must not stop a job: it is written as an escape of JSON
         text = json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
         return text.encode("utf-8", "backslashreplace")

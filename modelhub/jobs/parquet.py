@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modelhub.core.errors import InvalidRequest
 from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.json_text import dump_json
@@ -57,9 +58,40 @@ class ParquetReader:
         number = 0
         with self._open() as file:
             for batch in file.iter_batches(batch_size=_READ_ROWS):
-                for columns in batch.to_pylist():
+                try:
+                    rows = batch.to_pylist()
+                except (ValueError, OverflowError):
+                    rows = list(self._read_values(batch))
+                for columns in rows:
                     number += 1
-                    yield InputRow(number, f"row {number}", columns)
+                    place = f"row {number}"
+                    if isinstance(columns, InvalidRequest):
+                        yield InputRow(number, place, {}, InvalidRequest(f"{place}: {columns}"))
+                    else:
+                        yield InputRow(number, place, columns)
+
+    def _read_values(self, batch: Any) -> Iterator[dict[str, Any] | InvalidRequest]:
+        """Yield the rows of a *batch* with values that Python's dates cannot hold, or why a row cannot be read."""
+        columns = {name: self._in_microseconds(batch.column(name)) for name in self.columns}
+        for at in range(batch.num_rows):
+            row: dict[str, Any] = {}
+            try:
+                for name, column in columns.items():
+                    row[name] = column[at].as_py()
+            except (ValueError, OverflowError):
+                value = column[at].cast(self._pyarrow.string(), safe=False)
+                yield InvalidRequest(f"column `{name}` holds {value}, which Python's dates and times cannot hold")
+            else:
+                yield row
+
+    def _in_microseconds(self, column: Any) -> Any:
+        """Return *column* with what is finer than Python's dates and times cut off."""
+        kind, types = column.type, self._pyarrow.types
+        if not types.is_temporal(kind) or getattr(kind, "unit", "") != "ns":
+            return column
+        if types.is_timestamp(kind):
+            return column.cast(self._pyarrow.timestamp("us", kind.tz), safe=False)
+        return column.cast(self._pyarrow.duration("us") if types.is_duration(kind) else "time64[us]", safe=False)
 
 
 class ParquetWriter:

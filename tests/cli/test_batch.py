@@ -5,7 +5,8 @@ import csv
 import json
 import signal
 import time
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -288,6 +289,46 @@ def test_parquet_goes_in_and_out(job, tmp_path):
     assert written.column("answer").to_pylist() == ["answer to Say a", "answer to Say b", None]
     assert written.column("n").to_pylist() == [1, None, 3]
     assert "row 3: column `text` of the row is empty" in written.column("error").to_pylist()[2]
+
+
+def test_what_is_no_text_in_parquet_is_asked_as_json_has_it_or_refused(job, tmp_path):
+    """Dates in ISO 8601, in objects too; bytes name their row and column; the journal knows such rows again."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    row = {"at": moment, "s": {"day": date(2026, 1, 2)}, "price": Decimal("1.50"), "raw": b"\xff"}
+    parquet.write_table(arrow.Table.from_pylist([row, row]), tmp_path / "rows.parquet")
+    job("--prompt", "{at} {s} {price}", "--ordered", source="rows.parquet", output="out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    asked = 'answer to 2026-01-02T03:04:05+00:00 {"day": "2026-01-02"} 1.50'
+    assert (row["answer"], row["at"], row["price"], row["raw"]) == (asked, "2026-01-02T03:04:05Z", "1.50", "_w==")
+    again = job("--prompt", "{at} {s} {price}", "--ordered", source="rows.parquet", output="out.csv")
+    assert "2 from the journal" in again.stdout + again.stderr
+    refused = job("--prompt", "{raw}", source="rows.parquet", output="raw.jsonl")
+    assert "row 2: column `raw` of the row holds bytes" in refused.stdout + refused.stderr
+
+
+def test_a_value_of_parquet_that_python_cannot_hold_costs_its_row_at_most(job, tmp_path):
+    """Nanoseconds are cut off; an instant after the year 9999 is refused with its row and column."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "at": arrow.array([1_001, 1_001], arrow.timestamp("ns")),
+        "took": arrow.array([1_001, 1_001], arrow.duration("ns")),
+        "clock": arrow.array([1_001, 1_001], arrow.time64("ns")),
+        "until": arrow.array([0, 2**61], arrow.timestamp("ms")),
+    }
+    parquet.write_table(arrow.table(columns), tmp_path / "rows.parquet")
+    assert job("--prompt", "{at} {clock}", "--ordered", source="rows.parquet").exit_code == Exit.FAILED
+    first, second = read_rows(tmp_path / "out.jsonl")
+    assert first["answer"] == "answer to 1970-01-01T00:00:00.000001 00:00:00.000001"
+    assert "row 2: column `until` holds <value out of range: 2305843009213693952>" in second["error"]
+
+
+def test_a_number_that_json_cannot_write_is_null_in_the_output(job, tmp_path):
+    """Else other readers of JSON would refuse the file."""
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "n": NaN}\n')
+    assert job().exit_code == Exit.OK
+    assert '"n":null' in (tmp_path / "out.jsonl").read_text()
 
 
 def test_the_types_of_json_values_are_those_of_parquet_columns(job, tmp_path):
