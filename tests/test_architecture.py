@@ -371,24 +371,27 @@ def test_no_test_reaches_into_a_private_name():
 
 def find_private(tree):
     """The private names that a test uses and does not define itself."""
-    nodes = list(ast.walk(tree))
-    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-    own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_of_self(node)}
-    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    used |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
-    used |= set(patched_names(nodes))
+    own, used = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            used.add(node.attr)
+            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                own.add(node.attr)
+        elif isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                own.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            own.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            used.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Call):
+            used.update(patched_names(node))
     private = {name for name in used if name.startswith("_") and not name.startswith("__")}
     return private - own - FOREIGN_NAMES
 
 
-def is_of_self(node):
-    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
-
-
-def patched_names(nodes):
+def patched_names(call):
     """What is replaced by `monkeypatch.setattr(object, "name", ...)` or `setattr("modelhub.module.name", ...)`."""
-    for node in nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
-            texts = [argument.value for argument in node.args[:2] if isinstance(argument, ast.Constant)]
-            yield from (part for text in texts if isinstance(text, str) for part in text.split("."))
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "setattr":
+        texts = [argument.value for argument in call.args[:2] if isinstance(argument, ast.Constant)]
+        yield from (part for text in texts if isinstance(text, str) for part in text.split("."))

@@ -202,16 +202,22 @@ def test_only_what_is_new_is_read(tmp_path):
     assert spent(mine) == [4]
 
 
+@pytest.fixture(name="usage_file")
+def _usage_file(tmp_path):
+    """A ledger with a call."""
+    with hub_of(tmp_path) as hub:
+        run_virtual(ask(hub))
+    return tmp_path / "usage.db"
+
+
 @table("what", [{}, {"model": "m"}, {"chain": "c"}, {"tag": "user"}, {"tag": "user=1"}])
 @table("unit", ["usd", "tokens"])
 @table(("anew", "index"), [(True, "calls_at"), (False, "calls_batch")])
-def test_a_reading_costs_as_much_as_there_is_to_read(tmp_path, what, unit, anew, index):
+def test_a_reading_costs_as_much_as_there_is_to_read(usage_file, what, unit, anew, index):
     """SQLite goes by the time at first and by the batch from then on, and never through the whole file."""
-    with hub_of(tmp_path) as hub:
-        run_virtual(ask(hub))
     options = SpendingOptions(per="day", **{unit: 1}, **what)
     selection = Selection(datetime(2026, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC), None if anew else 0, "")
-    with open_ledger(open_database(parse_location(str(tmp_path / "usage.db")))) as ledger:
+    with open_ledger(open_database(parse_location(str(usage_file)))) as ledger:
         query = make_spending_query(ledger, options, selection)
         text = query.compile(dialect=ledger.connection.dialect, compile_kwargs={"literal_binds": True})
         plan = [row[3] for row in ledger.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
