@@ -12,6 +12,7 @@ import random
 import pytest
 
 from modelhub import Hub
+from modelhub.config.load import load_dict
 from modelhub.core.context import Services
 from modelhub.core.errors import CallError
 from modelhub.testing import FAULTS, CannedResponse, FaultServer, VirtualClock, reroute_config, run_virtual
@@ -67,10 +68,10 @@ async def call_model(model, stream):
     return "answer" if reply.text == CannedResponse().text else f"truncated: {reply.text[-20:]!r}"
 
 
-async def play(server, config, drill, calls):
+async def play(server, loaded, drill, calls):
     """What each of *calls* gives while *drill* is played, by its wire."""
     services = Services(clock=VirtualClock(), random=random.Random(1))
-    async with Hub.from_dict(config, environ={}, services=services) as hub:
+    async with Hub(loaded, services=services) as hub:
         for kind in calls:
             server.script(kind, drill.script, drill.then)
         server.script("second", *((drill.script, drill.then) if drill.all_but_last else (drill.others,)))
@@ -83,9 +84,9 @@ async def play(server, config, drill, calls):
 async def play_all(turn):
     """What the calls of a *turn* give while each entry is played, by entry and wire."""
     async with FaultServer() as server:
-        config = reroute_config(CONFIG, server)
+        loaded = load_dict(reroute_config(CONFIG, server), environ={})
         return {
-            name: await play(server, config, drill, list_calls(number, turn))
+            name: await play(server, loaded, drill, list_calls(number, turn))
             for number, (name, drill) in enumerate(FAULTS.items())
         }
 

@@ -32,12 +32,19 @@ class World:
 
     def hub(self, models, chains=None, *, environ=None, **rest):
         """A hub; a model is a list of steps, one step, or a whole entry."""
-        services = Services(VirtualClock(), random.Random(self.seed), (self.events.append,))
         entries = {name: self._entry(what) for name, what in models.items()}
         config = {"version": 1, "models": entries, "chains": chains or {}, **rest}
-        found = Hub.from_dict(config, environ=environ or {}, services=services)
+        found = Hub.from_dict(config, environ=environ or {}, services=self._services())
         self.hubs.append(found)
         return found
+
+    def hub_like(self, hub):
+        """Another hub of the configuration of *hub*, which is not checked again."""
+        self.hubs.append(Hub(hub.loaded, services=self._services()))
+        return self.hubs[-1]
+
+    def _services(self):
+        return Services(VirtualClock(), random.Random(self.seed), (self.events.append,))
 
     def _entry(self, what):
         if isinstance(what, dict) and ("provider" in what or "steps" in what):

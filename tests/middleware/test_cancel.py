@@ -50,18 +50,7 @@ async def test_a_stream_goes_with_the_task_that_was_cancelled_while_it_read(worl
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_nothing_is_left_behind(worlds, streamed):
     """Whatever the call was doing: asking, waiting, standing in a queue, reading, beginning anew."""
-    for seconds in SECONDS:
-        for turns in (0, 1, 2, 5):
-            try:
-                await cancel_at(worlds(), streamed, seconds, turns)
-            except Exception as error:
-                error.add_note(f"cancelled after {seconds} s and {turns} turns")
-                raise
-
-
-async def cancel_at(world, streamed, seconds, turns):
-    """Cancel the first of two calls so late, and look at what is left of it."""
-    hub = world.hub(
+    first = worlds().hub(
         {
             "a": {"steps": SCRIPT_A, "limit": "one"},
             "b": {"steps": SCRIPT_B, "limit": "one"},
@@ -71,6 +60,20 @@ async def cancel_at(world, streamed, seconds, turns):
         limits={"one": {"concurrency": 1}},
         defaults={"timeout": {"first_token": 10, "idle": 5, "total": 20}, "breaker": {"failures": 1, "pause": 1}},
     )
+    for seconds in SECONDS:
+        for turns in (0, 1, 2, 5):
+            world = worlds()
+            world.hub_like(first)
+            try:
+                await cancel_at(world, streamed, seconds, turns)
+            except Exception as error:
+                error.add_note(f"cancelled after {seconds} s and {turns} turns")
+                raise
+
+
+async def cancel_at(world, streamed, seconds, turns):
+    """Cancel the first of two calls so late, and look at what is left of it."""
+    (hub,) = world.hubs
     calls = [asyncio.ensure_future(_read(hub.get("main"), streamed)) for _ in range(2)]
     await asyncio.sleep(seconds)
     for _ in range(turns):
