@@ -2,8 +2,8 @@
 --
 -- KEYS: the state (a hash), the queue (tickets by their number), the leases (attempts under way, by the instant at
 -- which they end), the members (by the instant at which they last said that they are there), and one window for each
--- rate (grains of time, by their last admission). All are of one hash slot, and each holds something as long as the pool
--- exists, so that a missing key shows that data were lost.
+-- rate (a list of the grains of time in which something was admitted; the state knows how much). All are of one hash slot,
+-- and each holds something as long as the pool exists, so that a missing key shows that data were lost.
 -- ARGV: the caller's name, the pool's, the prefix of channels, the pool's numbers (packed doubles) and the key of each
 -- rate, all of which are the same in most calls; then the epoch that the caller knows ("" for none), "1" if it says that
 -- it is there, and a list of operations as JSON (each a list: its name, then what it needs).
@@ -24,7 +24,7 @@ local NEVER = 2 ^ 52
 local AUTO = -2 -- an adaptive concurrency limit
 local MOST_ADMITTED = 200 -- at a time
 local MINUTE = 60e6
-local STATE, RATE, LEASE, HOLD = '<ddddddddddddss', '<ddddddddd', '<dB', '<ssddd'
+local STATE, RATE, LEASE, HOLD = '<ddddddddddddss', '<dddddddddd', '<dB', '<ssddd'
 local NO_CLAIMS = {}
 
 local time = redis.call('TIME')
@@ -36,8 +36,6 @@ local function text(number) return string.format('%d', number) end
 
 local function publish(channel, message) redis.pcall('PUBLISH', prefix .. ':' .. channel, message) end
 
-local function announce(message) publish('all', pool .. '\n' .. message) end
-
 -- the state ---------------------------------------------------------------------------------------------------------
 
 local fields = {'state', 'claims'}
@@ -45,7 +43,7 @@ for i = 1, #KEYS - 4 do
   local key = ARGV[4 + i]
   local rate = {key = key, field = 'r:' .. key, window = KEYS[4 + i], grains = 'a:' .. key .. ':', is_requests = 0, limit = 0,
     period = 0, span = 0, grain = 0, burst = 0, used = 0, total = 0, level = 0, level_at = now, queued = 0, reserved = 0,
-    oldest = 0, learning = 1, share = 0}
+    oldest = 0, latest = 0, learning = 1, share = 0}
   rate.is_requests, rate.limit, rate.period, rate.span, rate.grain, rate.burst, position
     = struct.unpack('<dddddd', numbers, position)
   rate.share = rate.is_requests
@@ -53,21 +51,18 @@ for i = 1, #KEYS - 4 do
 end
 local packed = redis.call('HMGET', state_key, unpack(fields))
 
--- Returns whether keys are missing that were there; the window of a rate that is new to the pool is made.
-local function has_lost_data()
-  if redis.call('EXISTS', state_key, queue_key, lease_key, member_key) < 4 then return true end
-  for i, rate in ipairs(rates) do
-    if redis.call('EXISTS', rate.window) == 0 then
-      if packed[i + 2] then return true end
-      redis.call('ZADD', rate.window, '+inf', '@')
-    end
-  end
-  return false
-end
-
 local state, claims = {now = 0, sequence = 0, renew_after = 0, paused_until = 0, paused_at = 0, pauses = 0, size = 0,
   starting = 0, cut = 0, head_at = 0, lease_ends = NEVER * 2, admit_after = 0, head = '', epoch = ''}, {}
-local is_known = packed[1] and (redis.call('EXISTS', unpack(KEYS)) == #KEYS or not has_lost_data())
+local is_known = packed[1]
+if is_known and redis.call('EXISTS', unpack(KEYS)) < #KEYS then
+  is_known = redis.call('EXISTS', state_key, queue_key, lease_key, member_key) == 4
+  for i, rate in ipairs(rates) do
+    if redis.call('EXISTS', rate.window) == 0 then
+      is_known = is_known and not packed[i + 2] -- or else the rate is new to the pool
+      redis.call('RPUSH', rate.window, '@')
+    end
+  end
+end
 if is_known then
   state.now, state.sequence, state.renew_after, state.paused_until, state.paused_at, state.pauses, state.size,
     state.starting, state.cut, state.head_at, state.lease_ends, state.admit_after, state.head, state.epoch
@@ -75,16 +70,17 @@ if is_known then
   claims = packed[2] and cmsgpack.unpack(packed[2]) or claims
   for i, rate in ipairs(rates) do
     if packed[i + 2] then
-      rate.used, rate.total, rate.level, rate.level_at, rate.queued, rate.reserved, rate.oldest, rate.learning, rate.share
-        = struct.unpack(RATE, packed[i + 2])
+      rate.used, rate.total, rate.level, rate.level_at, rate.queued, rate.reserved, rate.oldest, rate.latest, rate.learning,
+        rate.share = struct.unpack(RATE, packed[i + 2])
     end
   end
   now = math.max(now, state.now) -- a server whose clock is set back, or a replica that takes over, goes on from there
 else
   -- Nothing is known of what was admitted before. Where data were lost, those who admitted it say so in a moment.
   redis.call('DEL', unpack(KEYS))
-  for i = 2, #KEYS do redis.call('ZADD', KEYS[i], '+inf', '@') end
-  announce('lost')
+  for i = 2, 4 do redis.call('ZADD', KEYS[i], '+inf', '@') end
+  for _, rate in ipairs(rates) do redis.call('RPUSH', rate.window, '@') end
+  publish('all', pool .. '\nlost')
   state.epoch = member .. '/' .. text(now)
   state.admit_after = known_epoch ~= '' and now + grace or 0
 end
@@ -96,28 +92,41 @@ end
 
 -- rates -------------------------------------------------------------------------------------------------------------
 
+-- Lets go of the grains that are over. A grain is over a span after its end.
 local function forget(rate)
-  if rate.oldest > now - rate.span then return end -- by a bound of when the oldest part ended
-  local over = redis.call('ZRANGEBYSCORE', rate.window, '-inf', text(now - rate.span))
-  if #over > 0 then
-    local names = {}
-    for i, grain in ipairs(over) do names[i] = rate.grains .. grain end
+  if rate.oldest > now - rate.span then return end -- by a bound of when the oldest grain ended
+  local names, next_end, first = {}, nil, 1
+  repeat
+    local grains = redis.call('LRANGE', rate.window, first, first + 49)
+    for _, grain in ipairs(grains) do
+      local ends = (grain + 1) * rate.grain
+      if ends > now - rate.span then next_end = ends break end
+      names[#names + 1] = rate.grains .. grain
+    end
+    first = first + 50
+  until next_end or #grains < 50
+  if #names > 0 then
     for _, amount in ipairs(redis.call('HMGET', state_key, unpack(names))) do
       rate.used = rate.used - (tonumber(amount) or 0)
     end
     redis.call('HDEL', state_key, unpack(names))
-    redis.call('ZREMRANGEBYSCORE', rate.window, '-inf', text(now - rate.span))
+    redis.call('LTRIM', rate.window, #names, -1)
+    redis.call('LSET', rate.window, 0, '@')
   end
-  local first = redis.call('ZRANGE', rate.window, 0, 0, 'WITHSCORES')
-  rate.oldest = first[1] == '@' and now or tonumber(first[2])
+  rate.oldest = next_end or now
 end
 
-local function add(rate, amount, at)
-  local grain = text(math.floor(at / rate.grain))
-  redis.call('ZADD', rate.window, 'GT', text(at), grain)
-  redis.call('HINCRBY', state_key, rate.grains .. grain, text(amount))
-  rate.used, rate.oldest = rate.used + amount, math.min(rate.oldest, at)
-  return grain
+-- Counts *amount* as admitted now, and returns in which grain.
+local function add(rate, amount)
+  local grain = math.floor(now / rate.grain)
+  local name = text(grain)
+  redis.call('HINCRBY', state_key, rate.grains .. name, text(amount))
+  if grain > rate.latest then
+    redis.call('RPUSH', rate.window, name)
+    rate.latest = grain
+  end
+  rate.used, rate.oldest = rate.used + amount, math.min(rate.oldest, now)
+  return name
 end
 
 local function give_back(rate, grain, amount)
@@ -130,17 +139,14 @@ end
 local function window_wait(rate, amount)
   if rate.used + amount <= rate.limit then return 0 end
   forget(rate)
-  local over, first = rate.used + amount - rate.limit, 0
+  local over, first = rate.used + amount - rate.limit, 1
   while over > 0 do
-    local grains = redis.call('ZRANGE', rate.window, first, first + 49, 'WITHSCORES')
-    local names, ends = {}, {}
-    for i = 1, #grains, 2 do
-      if grains[i] ~= '@' then names[#names + 1], ends[#ends + 1] = rate.grains .. grains[i], tonumber(grains[i + 1]) end
-    end
-    if #names == 0 then return rate.span * math.ceil(over / rate.limit) end
+    local grains, names = redis.call('LRANGE', rate.window, first, first + 49), {}
+    if #grains == 0 then return rate.span * math.ceil(over / rate.limit) end
+    for i, grain in ipairs(grains) do names[i] = rate.grains .. grain end
     for i, held in ipairs(redis.call('HMGET', state_key, unpack(names))) do
       over = over - (tonumber(held) or 0)
-      if over <= 0 then return math.max(1, ends[i] + rate.span - now) end
+      if over <= 0 then return math.max(1, (grains[i] + 1) * rate.grain + rate.span - now) end
     end
     first = first + 50
   end
@@ -198,7 +204,7 @@ local function admit(id, needs, source)
     end
     if rate.burst >= 0 then rate.level = rate.level + amount end
     rate.total, rate.reserved = rate.total + amount, rate.reserved + amount
-    lease = lease .. struct.pack(HOLD, rate.key, add(rate, amount, now), amount, rate.total, is_probe)
+    lease = lease .. struct.pack(HOLD, rate.key, add(rate, amount), amount, rate.total, is_probe)
   end
   redis.call('HSET', state_key, 'l:' .. id, lease .. source)
   redis.call('ZADD', lease_key, text(now + lease_time), id)
@@ -350,7 +356,7 @@ local function adapt(began, answered, limited, retry_after)
   state.paused_at = now
   if now + retry_after > state.paused_until then
     state.paused_until = now + retry_after
-    announce('paused\n' .. text(retry_after))
+    publish('all', pool .. '\npaused\n' .. text(retry_after))
   end
 end
 
@@ -364,7 +370,7 @@ local function settle_rate(rate, hold, source, sent, answered, used)
   if beyond < 0 then
     give_back(rate, hold.grain, -beyond)
   elseif beyond > 0 then
-    add(rate, beyond, now)
+    add(rate, beyond)
     if rate.burst >= 0 then rate.level = rate.level + beyond end
   end
   local known = claims[rate.key]
@@ -405,7 +411,7 @@ local function find_operation(name)
       if rate and hold.amount > 0 then
         local level = rate.level
         give_back(rate, hold.grain, hold.amount)
-        hold.grain, rate.level = add(rate, hold.amount, now), level
+        hold.grain, rate.level = add(rate, hold.amount), level
       end
       lease, count = lease .. struct.pack(HOLD, key, hold.grain, hold.amount, hold.number, hold.is_probe), count + 1
     end
@@ -426,12 +432,30 @@ local function find_operation(name)
     for _, id in ipairs(ids) do taken = taken + redis.call('ZADD', lease_key, text(now + lease_time), id) end
   end
 
+  -- Counts what was admitted in the past: amounts by age.
+  local function restore_rate(rate, amounts)
+    local grains = {}
+    for _, item in ipairs(amounts) do
+      local grain = math.floor((now - item[1]) / rate.grain)
+      local name = rate.grains .. text(grain)
+      if item[1] < rate.span then
+        if redis.call('HEXISTS', state_key, name) == 0 then grains[#grains + 1] = grain end
+        redis.call('HINCRBY', state_key, name, text(item[2]))
+        rate.used, rate.oldest, rate.latest = rate.used + item[2], 0, math.max(rate.latest, grain)
+      end
+    end
+    if #grains == 0 then return end
+    for _, grain in ipairs(redis.call('LRANGE', rate.window, 1, -1)) do grains[#grains + 1] = tonumber(grain) end
+    table.sort(grains)
+    for i, grain in ipairs(grains) do grains[i] = text(grain) end
+    redis.call('DEL', rate.window)
+    redis.call('RPUSH', rate.window, '@', unpack(grains))
+    state.renew_after = 0 -- the new list must expire, too
+  end
+
   local function restore(amounts_by_key, ids)
     for key, amounts in pairs(amounts_by_key) do
-      local rate = by_key[key]
-      for _, item in ipairs(rate and amounts or {}) do
-        if item[1] < rate.span then add(rate, item[2], now - item[1]) end
-      end
+      if by_key[key] then restore_rate(by_key[key], amounts) end
     end
     renew(ids)
   end
@@ -485,7 +509,7 @@ local function announce_first()
 end
 
 if is_there == '1' or not is_known then
-  if redis.call('ZADD', member_key, text(now), member) == 1 then announce('joined') end
+  if redis.call('ZADD', member_key, text(now), member) == 1 then publish('all', pool .. '\njoined') end
 end
 for _, rate in ipairs(rates) do
   if rate.oldest <= now - rate.span * 33 / 32 then forget(rate) end -- sooner only where that matters
@@ -525,7 +549,7 @@ for _, rate in ipairs(rates) do
   end
   left = left .. struct.pack('<d', rate_left)
   kept[#kept + 1], kept[#kept + 2] = rate.field, struct.pack(RATE, rate.used, rate.total, rate.level, rate.level_at,
-    rate.queued, rate.reserved, rate.oldest, rate.learning, rate.share)
+    rate.queued, rate.reserved, rate.oldest, rate.latest, rate.learning, rate.share)
 end
 if packed[2] or next(claims) then kept[#kept + 1], kept[#kept + 2] = 'claims', cmsgpack.pack(claims) end
 redis.call('HSET', unpack(kept))
