@@ -25,7 +25,8 @@ local AUTO = -2 -- an adaptive concurrency limit
 local MOST_ADMITTED = 200 -- at a time
 local MINUTE = 60e6
 local STATE, RATE, LEASE, HOLD = '<ddddddddddddss', '<dddddddddd', '<dB', '<ssddd'
-local NO_CLAIMS = {}
+local find -- a function by its name, of those that are seldom needed
+local seldom -- all of them, once one was needed
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1e6 + tonumber(time[2])
@@ -159,15 +160,10 @@ local function bucket_wait(rate, amount, ahead)
   return missing > 1e-6 and math.ceil(missing * rate.period / rate.limit) or 0
 end
 
--- A claim is what a vendor said is left: no more passes until it is over, but for one attempt now and then, whose answer
--- may bring news.
-local function is_full(claim, amount) return now < claim.over and claim.consumed + amount > claim.left end
-
-local function claim_wait(rate, amount)
-  local wait = 0
-  for _, claim in pairs(claims[rate.key] or NO_CLAIMS) do
-    if is_full(claim, amount) then wait = math.max(wait, math.min(claim.over, claim.probed + claim.probe_after) - now) end
-  end
+local function rate_wait(rate, amount)
+  local wait = bucket_wait(rate, amount, 0)
+  if rate.used + amount > rate.limit then wait = math.max(wait, window_wait(rate, amount)) end
+  if claims[rate.key] then wait = math.max(wait, find('claim_wait')(rate, amount)) end
   return wait
 end
 
@@ -187,21 +183,15 @@ end
 local function ready_in(needs)
   if taken >= slots() then return NEVER end
   local wait = math.max(0, state.paused_until - now, state.admit_after - now)
-  for _, rate in ipairs(rates) do
-    local amount = needs[rate.key] or 0
-    wait = math.max(wait, window_wait(rate, amount), bucket_wait(rate, amount, 0), claim_wait(rate, amount))
-  end
+  for _, rate in ipairs(rates) do wait = math.max(wait, rate_wait(rate, needs[rate.key] or 0)) end
   return wait
 end
 
 local function admit(id, needs, source)
   local lease = struct.pack(LEASE, now, #rates)
   for _, rate in ipairs(rates) do
-    local amount, is_probe = needs[rate.key] or 0, 0
-    for _, claim in pairs(claims[rate.key] or NO_CLAIMS) do
-      if is_full(claim, amount) then is_probe = 1 end
-      claim.consumed, claim.probed = claim.consumed + amount, now
-    end
+    local amount = needs[rate.key] or 0
+    local is_probe = claims[rate.key] and find('consume')(rate, amount) and 1 or 0
     if rate.burst >= 0 then rate.level = rate.level + amount end
     rate.total, rate.reserved = rate.total + amount, rate.reserved + amount
     lease = lease .. struct.pack(HOLD, rate.key, add(rate, amount), amount, rate.total, is_probe)
@@ -212,51 +202,14 @@ local function admit(id, needs, source)
   taken = taken + 1
 end
 
-local function drop_ticket(id)
-  local record = redis.call('HGET', state_key, 't:' .. id)
-  redis.call('ZREM', queue_key, id)
-  redis.call('HDEL', state_key, 't:' .. id)
-  waiting = waiting - 1
-  for key, amount in pairs(record and cmsgpack.unpack(record).needs or {}) do
-    if by_key[key] then by_key[key].queued = math.max(0, by_key[key].queued - amount) end
-  end
-end
-
-local function first_ticket()
-  while waiting > 0 do
-    local id = redis.call('ZRANGE', queue_key, 0, 0)[1]
-    local record = redis.call('HGET', state_key, 't:' .. id)
-    local ticket = record and cmsgpack.unpack(record)
-    local seen = ticket and tonumber(redis.call('ZSCORE', member_key, ticket.member) or nil)
-    if seen and seen >= now - patience then return id, ticket end
-    drop_ticket(id) -- its process is gone
-  end
-end
-
-local function admit_first()
-  local others, count = {}, 0
-  has_room = false
-  while waiting > 0 and count < MOST_ADMITTED do
-    local id, ticket = first_ticket()
-    if not id or ready_in(ticket.needs) > 0 then break end
-    drop_ticket(id)
-    admit(id, ticket.needs, ticket.source)
-    count = count + 1
-    if ticket.member == member then admitted[#admitted + 1] = id
-    else others[ticket.member] = (others[ticket.member] or '') .. '\n' .. id end
-  end
-  for other, ids in pairs(others) do publish(other, pool .. '\nadmitted\n' .. text(now) .. ids) end
-end
-
 -- Returns when the attempt of a lease began, its holds by the rate's key, and its source; nil if there is none.
 local function read_lease(id)
   local record = redis.call('HGET', state_key, 'l:' .. id)
   if not record then return nil end
   local holds, began, count, at = {}, struct.unpack(LEASE, record)
   for _ = 1, count do
-    local hold, key = {}, nil
-    key, hold.grain, hold.amount, hold.number, hold.is_probe, at = struct.unpack(HOLD, record, at)
-    holds[key] = hold
+    local key, grain, amount, number, is_probe, next_at = struct.unpack(HOLD, record, at)
+    holds[key], at = {grain = grain, amount = amount, number = number, is_probe = is_probe}, next_at
   end
   return began, holds, string.sub(record, at)
 end
@@ -274,92 +227,6 @@ end
 
 -- operations --------------------------------------------------------------------------------------------------------
 
--- Returns why an attempt need not wait, as a code, the number of a rate (0: none) and the wait, or nil.
-local function rejection(needs, time_left, wait_budget)
-  if time_left < 0 and wait_budget < 0 then return nil end
-  local pause, waits = math.max(0, state.paused_until - now), {}
-  local longest = pause
-  for i, rate in ipairs(rates) do
-    local amount = needs[rate.key] or 0
-    local ahead = rate.queued * rate.share - rate.reserved * (1 - rate.share)
-    waits[i] = math.max(window_wait(rate, amount + ahead), claim_wait(rate, amount), bucket_wait(rate, amount, ahead))
-    longest = math.max(longest, waits[i])
-  end
-  if time_left >= 0 and longest > time_left then return 'late', 0, longest end
-  if wait_budget < 0 then return nil end
-  if pause > wait_budget then return 'paused', 0, pause end
-  for i, rate in ipairs(rates) do
-    local told = claim_wait(rate, needs[rate.key] or 0)
-    if told > wait_budget then return 'told', i, told end
-    if rate.period > MINUTE and waits[i] > wait_budget then return 'quota', i, waits[i] end
-  end
-end
-
--- Returns "held", "queued", or why not: a code, the number of a rate and a wait (or how many wait), with blanks between.
-local function acquire(id, needs, source, max_queue, time_left, wait_budget)
-  if redis.call('ZSCORE', lease_key, id) then return 'held' end
-  if waiting > 0 and redis.call('ZSCORE', queue_key, id) then return 'queued' end -- it is asked for again
-  if has_room then admit_first() end
-  if waiting == 0 and ready_in(needs) <= 0 then
-    admit(id, needs, source)
-    return 'held'
-  end
-  if max_queue >= 0 and waiting >= max_queue then return 'full 0 ' .. text(waiting) end
-  local code, number, wait = rejection(needs, time_left, wait_budget)
-  if code then return code .. ' ' .. number .. ' ' .. text(wait) end
-  state.sequence = state.sequence + 1
-  redis.call('ZADD', queue_key, state.sequence, id)
-  redis.call('HSET', state_key, 't:' .. id, cmsgpack.pack({member = member, needs = needs, source = source}))
-  for key, amount in pairs(needs) do
-    if by_key[key] then by_key[key].queued = by_key[key].queued + amount end
-  end
-  waiting = waiting + 1
-  return 'queued'
-end
-
--- Applies what a vendor said is left to the claims.
-local function hear(source, holds, told, retry_after)
-  for key, claim in pairs(told) do
-    local rate, hold = by_key[key], holds[key]
-    if rate and hold then
-      claims[key] = claims[key] or {}
-      local last = claims[key][source]
-      if not last or last.over <= now or last.number <= hold.number then
-        claims[key][source] = {left = claim[1], over = now + claim[2], number = hold.number, probed = now,
-          probe_after = retry_after < 0 and MINUTE or retry_after, consumed = rate.total - hold.number}
-      end
-    end
-  end
-end
-
--- Adapts the limit to how an attempt ended: its slots where they are adaptive, and its pause.
-local function adapt(began, answered, limited, retry_after)
-  local CALM = 10e6 -- after a cut, in which nothing changes
-  local FIRST_PAUSE, LONGEST_PAUSE = 1e6, 30e6 -- after a rate limit without Retry-After; doubles while it goes on
-  local function resize(size) state.size = math.min(256, math.max(1, size)) end
-
-  if began and slot_limit == AUTO and not (state.cut > 0 and (began <= state.cut or now < state.cut + CALM)) then
-    local is_full = taken >= slots()
-    if answered and is_full then resize(state.size + (state.starting == 1 and 1 or 1 / state.size)) end
-    if limited then
-      resize(math.min(state.size, taken) / 2)
-      state.starting, state.cut = 0, now
-    end
-  end
-  if not limited then return end
-  if retry_after < 0 then
-    -- Where it was under way when the last pause began, it says nothing new.
-    if (began or now) <= state.paused_at then return end
-    retry_after = math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ^ state.pauses)
-    state.pauses = state.pauses + 1
-  end
-  state.paused_at = now
-  if now + retry_after > state.paused_until then
-    state.paused_until = now + retry_after
-    publish('all', pool .. '\npaused\n' .. text(retry_after))
-  end
-end
-
 local function settle_rate(rate, hold, source, sent, answered, used)
   if not sent then used = 0 end
   if used and sent and rate.is_requests == 0 and hold.amount > 0 then
@@ -373,29 +240,197 @@ local function settle_rate(rate, hold, source, sent, answered, used)
     add(rate, beyond)
     if rate.burst >= 0 then rate.level = rate.level + beyond end
   end
-  local known = claims[rate.key]
-  if not known then return end
-  for _, claim in pairs(known) do
-    if beyond > 0 or beyond < 0 and hold.number > claim.number then claim.consumed = claim.consumed + beyond end
-  end
-  -- It was answered although the vendor had said that nothing is left.
-  if answered and hold.is_probe == 1 and known[source] and hold.number > known[source].number then known[source] = nil end
+  if claims[rate.key] then find('settle_claims')(claims[rate.key], hold, source, answered, beyond) end
 end
 
 local function settle(id, sent, answered, limited, retry_after, used, told)
   local began, holds, source = read_lease(id)
   if answered and (began or now) > state.paused_at then state.pauses = 0 end
-  if limited or slot_limit == AUTO then adapt(began, answered, limited, retry_after) end
+  if limited or slot_limit == AUTO then find('adapt')(began, answered, limited, retry_after) end
   end_lease(id, holds)
   if not began then return end
   for key, hold in pairs(holds) do
     if by_key[key] then settle_rate(by_key[key], hold, source, sent, answered, used and used[key]) end
   end
-  if told then hear(source, holds, told, retry_after) end
+  if told then find('hear')(source, holds, told, retry_after) end
 end
 
--- Returns the function of an operation that is seldom asked for.
-local function find_operation(name)
+-- Returns the function *name* of those that are not needed while nobody waits and no vendor has said what is left.
+find = function(name)
+  if seldom then return seldom[name] end
+
+  -- A claim is what a vendor said is left: no more passes until it is over, but for one attempt now and then, whose answer
+  -- may bring news.
+  local function is_full(claim, amount) return now < claim.over and claim.consumed + amount > claim.left end
+
+  local function claim_wait(rate, amount)
+    local wait = 0
+    for _, claim in pairs(claims[rate.key] or {}) do
+      if is_full(claim, amount) then wait = math.max(wait, math.min(claim.over, claim.probed + claim.probe_after) - now) end
+    end
+    return wait
+  end
+
+  -- Counts *amount* as consumed of all claims, and returns whether it is an attempt that passes although nothing is left.
+  local function consume(rate, amount)
+    local is_probe = false
+    for _, claim in pairs(claims[rate.key]) do
+      is_probe = is_probe or is_full(claim, amount)
+      claim.consumed, claim.probed = claim.consumed + amount, now
+    end
+    return is_probe
+  end
+
+  -- Corrects the claims by how much more was used than was reserved.
+  local function settle_claims(known, hold, source, answered, beyond)
+    for _, claim in pairs(known) do
+      if beyond > 0 or beyond < 0 and hold.number > claim.number then claim.consumed = claim.consumed + beyond end
+    end
+    -- It was answered although the vendor had said that nothing is left.
+    if answered and hold.is_probe == 1 and known[source] and hold.number > known[source].number then known[source] = nil end
+  end
+
+  -- Returns why an attempt need not wait, as a code, the number of a rate (0: none) and the wait, or nil.
+  local function rejection(needs, time_left, wait_budget)
+    if time_left < 0 and wait_budget < 0 then return nil end
+    local pause, waits = math.max(0, state.paused_until - now), {}
+    local longest = pause
+    for i, rate in ipairs(rates) do
+      local amount = needs[rate.key] or 0
+      local ahead = rate.queued * rate.share - rate.reserved * (1 - rate.share)
+      waits[i] = math.max(window_wait(rate, amount + ahead), claim_wait(rate, amount), bucket_wait(rate, amount, ahead))
+      longest = math.max(longest, waits[i])
+    end
+    if time_left >= 0 and longest > time_left then return 'late', 0, longest end
+    if wait_budget < 0 then return nil end
+    if pause > wait_budget then return 'paused', 0, pause end
+    for i, rate in ipairs(rates) do
+      local told = claim_wait(rate, needs[rate.key] or 0)
+      if told > wait_budget then return 'told', i, told end
+      if rate.period > MINUTE and waits[i] > wait_budget then return 'quota', i, waits[i] end
+    end
+  end
+
+  local function drop_ticket(id)
+    local record = redis.call('HGET', state_key, 't:' .. id)
+    redis.call('ZREM', queue_key, id)
+    redis.call('HDEL', state_key, 't:' .. id)
+    waiting = waiting - 1
+    for key, amount in pairs(record and cmsgpack.unpack(record).needs or {}) do
+      if by_key[key] then by_key[key].queued = math.max(0, by_key[key].queued - amount) end
+    end
+  end
+
+  local function first_ticket()
+    while waiting > 0 do
+      local id = redis.call('ZRANGE', queue_key, 0, 0)[1]
+      local record = redis.call('HGET', state_key, 't:' .. id)
+      local ticket = record and cmsgpack.unpack(record)
+      local seen = ticket and tonumber(redis.call('ZSCORE', member_key, ticket.member) or nil)
+      if seen and seen >= now - patience then return id, ticket end
+      drop_ticket(id) -- its process is gone
+    end
+  end
+
+  local function admit_first()
+    local others, count = {}, 0
+    has_room = false
+    while waiting > 0 and count < MOST_ADMITTED do
+      local id, ticket = first_ticket()
+      if not id or ready_in(ticket.needs) > 0 then break end
+      drop_ticket(id)
+      admit(id, ticket.needs, ticket.source)
+      count = count + 1
+      if ticket.member == member then admitted[#admitted + 1] = id
+      else others[ticket.member] = (others[ticket.member] or '') .. '\n' .. id end
+    end
+    for other, ids in pairs(others) do publish(other, pool .. '\nadmitted\n' .. text(now) .. ids) end
+  end
+
+  -- Puts an attempt into the queue. Returns "queued", or why not: a code, the number of a rate and a wait (or how many
+  -- wait), with blanks between.
+  local function enqueue(id, needs, source, max_queue, time_left, wait_budget)
+    if redis.call('ZSCORE', queue_key, id) then return 'queued' end -- it is asked for again
+    if max_queue >= 0 and waiting >= max_queue then return 'full 0 ' .. text(waiting) end
+    local code, number, wait = rejection(needs, time_left, wait_budget)
+    if code then return code .. ' ' .. number .. ' ' .. text(wait) end
+    state.sequence = state.sequence + 1
+    redis.call('ZADD', queue_key, state.sequence, id)
+    redis.call('HSET', state_key, 't:' .. id, cmsgpack.pack({member = member, needs = needs, source = source}))
+    for key, amount in pairs(needs) do
+      if by_key[key] then by_key[key].queued = by_key[key].queued + amount end
+    end
+    waiting = waiting + 1
+    return 'queued'
+  end
+
+  -- Tells the member whose ticket is now the first, and when that may pass, unless it knows already. Returns that wait if
+  -- the ticket is the caller's.
+  local function announce_first()
+    local id, ticket = first_ticket()
+    if not id then
+      state.head, state.head_at = '', 0
+      return -1
+    end
+    local wait = ready_in(ticket.needs)
+    if wait >= NEVER then
+      local ends = tonumber(redis.call('ZRANGE', lease_key, 0, 0, 'WITHSCORES')[2])
+      if ends and ends < NEVER then wait = math.max(1, ends - now) end
+    end
+    if ticket.member == member then
+      state.head, state.head_at = id, now + wait
+      return wait < NEVER and wait or -1
+    end
+    if state.head ~= id or now + wait < state.head_at - 1000 then
+      state.head, state.head_at = id, now + wait
+      publish(ticket.member, pool .. '\nfirst\n' .. text(wait < NEVER and wait or -1))
+    end
+    return -1
+  end
+
+  -- Applies what a vendor said is left to the claims.
+  local function hear(source, holds, told, retry_after)
+    for key, claim in pairs(told) do
+      local rate, hold = by_key[key], holds[key]
+      if rate and hold then
+        claims[key] = claims[key] or {}
+        local last = claims[key][source]
+        if not last or last.over <= now or last.number <= hold.number then
+          claims[key][source] = {left = claim[1], over = now + claim[2], number = hold.number, probed = now,
+            probe_after = retry_after < 0 and MINUTE or retry_after, consumed = rate.total - hold.number}
+        end
+      end
+    end
+  end
+
+  -- Adapts the limit to how an attempt ended: its slots where they are adaptive, and its pause.
+  local function adapt(began, answered, limited, retry_after)
+    local CALM = 10e6 -- after a cut, in which nothing changes
+    local FIRST_PAUSE, LONGEST_PAUSE = 1e6, 30e6 -- after a rate limit without Retry-After; doubles while it goes on
+    local function resize(size) state.size = math.min(256, math.max(1, size)) end
+
+    if began and slot_limit == AUTO and not (state.cut > 0 and (began <= state.cut or now < state.cut + CALM)) then
+      local is_full = taken >= slots()
+      if answered and is_full then resize(state.size + (state.starting == 1 and 1 or 1 / state.size)) end
+      if limited then
+        resize(math.min(state.size, taken) / 2)
+        state.starting, state.cut = 0, now
+      end
+    end
+    if not limited then return end
+    if retry_after < 0 then
+      -- Where it was under way when the last pause began, it says nothing new.
+      if (began or now) <= state.paused_at then return end
+      retry_after = math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ^ state.pauses)
+      state.pauses = state.pauses + 1
+    end
+    state.paused_at = now
+    if now + retry_after > state.paused_until then
+      state.paused_until = now + retry_after
+      publish('all', pool .. '\npaused\n' .. text(retry_after))
+    end
+  end
+
   local function headers(id, told)
     local began, holds, source = read_lease(id)
     if began then hear(source, holds, told, -1) end
@@ -480,32 +515,19 @@ local function find_operation(name)
 
   local function leave() redis.call('ZREM', member_key, member) end
 
-  return ({headers = headers, delayed = delayed, cancel = cancel, renew = renew, restore = restore, ping = ping,
-    leave = leave})[name]
+  seldom = {claim_wait = claim_wait, consume = consume, settle_claims = settle_claims, enqueue = enqueue,
+    admit_first = admit_first, announce_first = announce_first, hear = hear, adapt = adapt, headers = headers,
+    delayed = delayed, cancel = cancel, renew = renew, restore = restore, ping = ping, leave = leave}
+  return seldom[name]
 end
 
--- Tells the member whose ticket is now the first, and when that may pass, unless it knows already. Returns that wait if
--- the ticket is the caller's.
-local function announce_first()
-  local id, ticket = first_ticket()
-  if not id then
-    state.head, state.head_at = '', 0
-    return -1
-  end
-  local wait = ready_in(ticket.needs)
-  if wait >= NEVER then
-    local ends = tonumber(redis.call('ZRANGE', lease_key, 0, 0, 'WITHSCORES')[2])
-    if ends and ends < NEVER then wait = math.max(1, ends - now) end
-  end
-  if ticket.member == member then
-    state.head, state.head_at = id, now + wait
-    return wait < NEVER and wait or -1
-  end
-  if state.head ~= id or now + wait < state.head_at - 1000 then
-    state.head, state.head_at = id, now + wait
-    publish(ticket.member, pool .. '\nfirst\n' .. text(wait < NEVER and wait or -1))
-  end
-  return -1
+-- Returns "held", "queued", or why not, as `enqueue` does.
+local function acquire(id, needs, source, max_queue, time_left, wait_budget)
+  if redis.call('ZSCORE', lease_key, id) then return 'held' end
+  if has_room and waiting > 0 then find('admit_first')() end
+  if waiting > 0 or ready_in(needs) > 0 then return find('enqueue')(id, needs, source, max_queue, time_left, wait_budget) end
+  admit(id, needs, source)
+  return 'held'
 end
 
 if is_there == '1' or not is_known then
@@ -525,11 +547,16 @@ end
 local results = {}
 for i, operation in ipairs(operations) do
   local name = operation[1]
-  local operate = name == 'acquire' and acquire or name == 'settle' and settle or find_operation(name)
+  local operate = name == 'acquire' and acquire or name == 'settle' and settle or find(name)
   results[i] = operate(unpack(operation, 2)) or ''
 end
-if waiting > 0 then admit_first() end
-local first_in = announce_first()
+local first_in = -1
+if waiting > 0 then
+  find('admit_first')()
+  first_in = find('announce_first')()
+else
+  state.head, state.head_at = '', 0
+end
 
 -- what is kept, and what is said --------------------------------------------------------------------------------------
 
@@ -542,9 +569,9 @@ local kept = {state_key, 'state', struct.pack(STATE, state.now, state.sequence, 
   state.head, state.epoch)}
 local spread, left = 0, ''
 for _, rate in ipairs(rates) do
-  spread = math.max(spread, window_wait(rate, 1), bucket_wait(rate, 1, 0), claim_wait(rate, 1))
+  spread = math.max(spread, rate_wait(rate, 1))
   local rate_left = rate.limit - rate.used
-  for _, claim in pairs(claims[rate.key] or NO_CLAIMS) do
+  for _, claim in pairs(claims[rate.key] or {}) do
     if now < claim.over then rate_left = math.min(rate_left, claim.left - claim.consumed) end
   end
   left = left .. struct.pack('<d', rate_left)
