@@ -23,6 +23,7 @@ local known_epoch, is_there, operations = ARGV[#ARGV - 2], ARGV[#ARGV - 1], cjso
 local NEVER = 2 ^ 52
 local AUTO = -2 -- an adaptive concurrency limit
 local MOST_ADMITTED = 200 -- at a time
+local CHUNK = 16 -- of the grains of a window, of which mostly the first few are looked at
 local MINUTE = 60e6
 local STATE, RATE, LEASE, HOLD = '<ddddddddddddss', '<dddddddddd', '<dB', '<ssddd'
 local find -- a function by its name, of those that are seldom needed
@@ -98,14 +99,14 @@ local function forget(rate)
   if rate.oldest > now - rate.span then return end -- by a bound of when the oldest grain ended
   local names, next_end, first = {}, nil, 1
   repeat
-    local grains = redis.call('LRANGE', rate.window, first, first + 49)
+    local grains = redis.call('LRANGE', rate.window, first, first + CHUNK - 1)
     for _, grain in ipairs(grains) do
       local ends = (grain + 1) * rate.grain
       if ends > now - rate.span then next_end = ends break end
       names[#names + 1] = rate.grains .. grain
     end
-    first = first + 50
-  until next_end or #grains < 50
+    first = first + CHUNK
+  until next_end or #grains < CHUNK
   if #names > 0 then
     for _, amount in ipairs(redis.call('HMGET', state_key, unpack(names))) do
       rate.used = rate.used - (tonumber(amount) or 0)
@@ -142,14 +143,14 @@ local function window_wait(rate, amount)
   forget(rate)
   local over, first = rate.used + amount - rate.limit, 1
   while over > 0 do
-    local grains, names = redis.call('LRANGE', rate.window, first, first + 49), {}
+    local grains, names = redis.call('LRANGE', rate.window, first, first + CHUNK - 1), {}
     if #grains == 0 then return rate.span * math.ceil(over / rate.limit) end
     for i, grain in ipairs(grains) do names[i] = rate.grains .. grain end
     for i, held in ipairs(redis.call('HMGET', state_key, unpack(names))) do
       over = over - (tonumber(held) or 0)
       if over <= 0 then return math.max(1, (grains[i] + 1) * rate.grain + rate.span - now) end
     end
-    first = first + 50
+    first = first + CHUNK
   end
   return 0
 end
