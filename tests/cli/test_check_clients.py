@@ -59,3 +59,30 @@ def test_a_proxy_of_the_environment_that_cannot_be_used_is_a_problem(run, tmp_pa
     result = run("check", "--file", str(path))
     assert "HTTPS_PROXY cannot be used: the password in `http://h:1` is not escaped" in result.output
     assert "hunter2pw" not in result.output
+
+
+CREDENTIALS = {
+    "none": (None, "File %s was not found"),
+    "no JSON": ("nope", "File %s is not a valid json file"),
+    "a list": ("[]", "File %s is no JSON object"),
+    "fields": ('{"type": "service_account", "private_key": "hunter2"}', "missing fields client_email, token_uri"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), CREDENTIALS.values(), ids=CREDENTIALS)
+def test_a_file_of_credentials_that_vertex_cannot_use_is_a_problem(run, tmp_path, monkeypatch, text, reason):
+    """The SDK reads it with the first call; nothing of it is shown, and a key needs no such file."""
+    pytest.importorskip("google.auth")
+    credentials, path = tmp_path / "key.json", tmp_path / "models.yaml"
+    if text is not None:
+        credentials.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
+    entry = "{provider: gemini, model_name: x, client_args: {vertexai: true, project: p, location: global}}"
+    path.write_text(
+        f"{HEAD}  a: {entry}\n  b: {{provider: gemini, model_name: x, api_key: kkkkkkkk}}\n", encoding="utf-8"
+    )
+    result = run("check", "--file", str(path))
+    assert f"{path}:3:6: model `a`: GOOGLE_APPLICATION_CREDENTIALS cannot be used: " in result.output
+    assert reason.replace("%s", str(credentials)) in result.output
+    assert "1 problem in" in result.output
+    assert "hunter2" not in result.output

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from modelhub.providers.endpoint import Endpoint, Site, matches_host, resolve_endpoint
+from modelhub.providers.sdk_import import is_installed
 
-__all__ = ["KEY_VARIABLES", "environment_keys", "find_endpoint", "has_credentials", "is_vertex", "takes_key"]
+__all__ = [
+    "KEY_VARIABLES",
+    "check_credentials_file",
+    "environment_keys",
+    "find_endpoint",
+    "has_credentials",
+    "is_vertex",
+    "takes_key",
+]
 
 KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 """Where a key may be, in the SDK's order."""
@@ -41,6 +52,29 @@ def find_endpoint(base_url: Any, api_key: str | None, vertex: bool, environ: Map
 def takes_key(endpoint: Endpoint, host: str) -> bool:
     """Whether a key of the environment may be sent to *host*, which need not be the one of *endpoint*."""
     return matches_host(host, _HOSTS) or (host == endpoint.host and endpoint.takes_environment_key)
+
+
+def check_credentials_file(environ: Mapping[str, str]) -> str | None:
+    """Return what is wrong with the file of credentials that *environ* names for Google's libraries, or None.
+
+    Without one they look for gcloud's file and ask the machine's own account, which only a call can tell.
+    """
+    path = environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if not path or not is_installed("google.auth"):
+        return None
+    google_auth, errors = import_module("google.auth"), import_module("google.auth.exceptions")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that the file must be one's own
+            google_auth.load_credentials_from_file(path)
+    except OSError as error:
+        reason = str(error)
+    except AttributeError:
+        reason = f"File {path} is no JSON object"
+    except errors.GoogleAuthError as error:
+        reason = ": ".join(str(part) for part in error.args)  # a message, and perhaps its cause
+    else:
+        return None
+    return f"GOOGLE_APPLICATION_CREDENTIALS cannot be used: {reason}"
 
 
 def environment_keys(environ: Mapping[str, str]) -> Iterator[str]:

@@ -13,7 +13,14 @@ from modelhub.core.errors import AuthenticationFailed, CallError, ConnectFailed,
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.gemini import errors
-from modelhub.providers.gemini.endpoint import environment_keys, find_endpoint, has_credentials, is_vertex, takes_key
+from modelhub.providers.gemini.endpoint import (
+    check_credentials_file,
+    environment_keys,
+    find_endpoint,
+    has_credentials,
+    is_vertex,
+    takes_key,
+)
 from modelhub.providers.gemini.parameters import (
     VOCABULARY,
     copy_parameters,
@@ -108,13 +115,17 @@ class GeminiChatModel(HttpProvider):
     # -- the SDK's client, which writes requests -----------------------------------------------------------------------
 
     def client_problems(self) -> list[ClientProblem]:
-        """Return what is wrong with the settings, those in `http_options` included."""
+        """Return what is wrong with the settings, those in `http_options` and Vertex AI's credentials included."""
         version = {name: value for name, value in self._options.items() if name == "api_version"}
         options = [
             dataclasses.replace(problem, path=("client_args", "http_options", "api_version"))
             for problem in check_arguments("client_args", version)
         ]
-        return [*super().client_problems(), *options]
+        problems = [*super().client_problems(), *options]
+        signs_in = self._is_vertex and self.endpoint.key is None and "credentials" not in self._client_args
+        if signs_in and (problem := check_credentials_file(os.environ)) is not None:
+            problems.append(ClientProblem((), problem))
+        return problems
 
     def client_timeout(self) -> float | None:
         """Return the time-out of the HttpOptions, which has milliseconds, in seconds."""
