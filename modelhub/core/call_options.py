@@ -47,6 +47,7 @@ class CallOptions(NamedTuple):
 
 
 _DEFAULTS = CallOptions()
+_WHOLE = CallOptions(stream=False)
 
 
 def parse_call_options(keywords: dict[str, Any]) -> CallOptions:
@@ -58,6 +59,8 @@ def parse_call_options(keywords: dict[str, Any]) -> CallOptions:
     if not keywords:
         return _DEFAULTS
     stream = keywords.pop("stream", None)
+    if not keywords:  # as with most calls that have a keyword: no options of their own
+        return _WHOLE if stream is False else CallOptions(stream)
     tags = as_tags(keywords.pop("tags", None))
     time_limit = None
     if "deadline" in keywords:

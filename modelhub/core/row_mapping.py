@@ -6,7 +6,7 @@ the work when it is first used. Jobs with files and a journal are built on it, i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Mapping, Sized
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from modelhub.core.call_options import parse_call_options
@@ -88,9 +88,9 @@ class RowMapping:
         make_messages = RowPrompts(prompt, system).make_messages
         model: Any = self
 
-        async def ask(row: Any) -> ChatResponse[Any]:
-            reply: ChatResponse[Any] = await model(make_messages(row), stream=False, **kwargs)
-            return reply
+        def ask(row: Any) -> Awaitable[ChatResponse[Any]]:
+            call: Awaitable[ChatResponse[Any]] = model(make_messages(row), stream=False, **kwargs)
+            return call
 
         progress = MapProgress(model.services.clock, len(rows) if isinstance(rows, Sized) else None)
         return RowStream(ask, rows, progress, concurrency=concurrency, ordered=ordered)

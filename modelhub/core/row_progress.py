@@ -13,7 +13,7 @@ __all__ = ["MapProgress"]
 
 _RATE_SECONDS = 30.0  # the rate is that of the last half minute
 _SAMPLE_SECONDS = 1.0
-_MAX_UNPRICED = 1024  # usages whose cost is worked out together
+_MAX_UNPRICED = 1024  # usages of a job, before the first cost is worked out
 
 
 class MapProgress:
@@ -21,10 +21,11 @@ class MapProgress:
 
     `total` is the number of rows, or None if it is not known; it may be set. `read` rows were taken from the input,
     of which `answered` and `failed` are done and the others `under_way`. `input_tokens` and `output_tokens` are those
-    of all attempts. Costs are in US dollars, rates in rows a second, times in seconds.
+    of all attempts. Costs are in US dollars, rates in rows a second, times in seconds. With *needs_costs*, each row's
+    cost is worked out at once.
     """
 
-    def __init__(self, clock: Clock, total: int | None = None) -> None:
+    def __init__(self, clock: Clock, total: int | None = None, *, needs_costs: bool = False) -> None:
         self.total = total
         self.read = self.answered = self.failed = 0
         self.input_tokens = self.output_tokens = 0
@@ -32,6 +33,7 @@ class MapProgress:
         self._started: float | None = None
         self._samples: deque[tuple[float, int]] = deque()
         self._unpriced: list[ChatUsage] = []
+        self._has_priced = needs_costs
         self._cost, self._unknown_costs = Decimal(0), 0
 
     def start(self) -> None:
@@ -46,6 +48,21 @@ class MapProgress:
             self.answered += 1
         else:
             self.failed += 1
+        if self._has_priced:
+            input_tokens, output_tokens, cost, unknown_costs = result.usage
+            self.input_tokens += input_tokens
+            self.output_tokens += output_tokens
+            self._cost += cost
+            self._unknown_costs += unknown_costs
+        else:
+            self._count_unpriced(result)
+        now = self._clock.now()
+        if now - self._samples[-1][0] >= _SAMPLE_SECONDS:
+            self._samples.append((now, self.done))
+            while now - self._samples[0][0] > _RATE_SECONDS and len(self._samples) > 2:
+                self._samples.popleft()
+
+    def _count_unpriced(self, result: RowResult) -> None:
         for attempt in result.attempts:
             usage = attempt["usage"]
             if usage is not None:
@@ -54,14 +71,11 @@ class MapProgress:
                 self._unpriced.append(usage)
         if len(self._unpriced) >= _MAX_UNPRICED:
             self._sum_costs()
-        now = self._clock.now()
-        if now - self._samples[-1][0] >= _SAMPLE_SECONDS:
-            self._samples.append((now, self.done))
-            while now - self._samples[0][0] > _RATE_SECONDS and len(self._samples) > 2:
-                self._samples.popleft()
 
     def _sum_costs(self) -> None:
-        # Not with each row: the first cost of all may have to load the table of prices.
+        # Not with the first rows: the first cost of all may have to load the table of prices. Afterwards with each row,
+        # for usages that are kept are gone through by the garbage collector.
+        self._has_priced = True
         for usage in self._unpriced:
             cost = usage.cost
             if cost is None:

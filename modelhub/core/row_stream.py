@@ -62,11 +62,11 @@ class _MapRun:
         try:
             if isinstance(self.rows, AsyncIterable):
                 async for row in self.rows:
-                    if not await self._start_row(row):
+                    if self._start_row(row) and not await self._wait_for_slot():
                         break
             else:
                 for row in self.rows:
-                    if not await self._start_row(row):
+                    if self._start_row(row) and not await self._wait_for_slot():
                         break
         except Exception as error:  # of the caller's rows: it ends the iteration
             self.error = self.error or error
@@ -75,12 +75,16 @@ class _MapRun:
         self.is_read = True
         self.changed.set()
 
-    async def _start_row(self, row: Any) -> bool:
-        """Ask for *row* and wait until there is place for another one; return whether to read it."""
+    def _start_row(self, row: Any) -> bool:
+        """Ask for *row*; return whether to wait before the next one is read."""
         index = self.progress.read
         self.progress.read += 1
         self.held += 1
         self.tasks[index] = self.loop.create_task(self._ask_row(index, row))
+        return self.is_stopped or self.held >= self.max_held or len(self.tasks) >= self.concurrency
+
+    async def _wait_for_slot(self) -> bool:
+        """Wait until there is place for another row; return whether to read it."""
         while self.held >= self.max_held or len(self.tasks) >= self.concurrency:
             self.has_slot.clear()
             await self.has_slot.wait()
@@ -118,16 +122,20 @@ class _MapRun:
             self.ready.append(self.early.pop(self.next_index))
             self.next_index += 1
 
-    async def take(self) -> RowResult[Any] | None:
-        """Return the next result, or None after the last one. Raises what ended the iteration."""
+    async def wait_ready(self) -> bool:
+        """Wait for a result; return False after the last one. Raises what ended the iteration."""
         self.start()
         while not self.ready:
             if self.is_read and not self.tasks:
                 if self.error is not None:
                     raise self.error
-                return None
+                return False
             self.changed.clear()
             await self.changed.wait()
+        return True
+
+    def take(self) -> RowResult[Any]:
+        """Return the next result, which is ready."""
         self.held -= 1
         self.has_slot.set()
         return self.ready.popleft()
@@ -181,9 +189,10 @@ class RowStream(AsyncIterator[RowResult[OutputT]], Generic[OutputT]):
             raise StopAsyncIteration
         if self._run is None:
             self._run = _MapRun(*self._arguments)
-        if (result := await self._run.take()) is None:
+        run = self._run
+        if not run.ready and not await run.wait_ready():
             raise StopAsyncIteration
-        return result
+        return run.take()
 
     def take_ready(self) -> list[RowResult[OutputT]]:
         """Return the results that are there already, without waiting; there may be none."""

@@ -128,7 +128,7 @@ class BatchJob:
         self._estimator: CostEstimator  # if there is a budget
         self._writer: RowWriter
         self._partial = options.output.with_name(f"{options.output.name}.partial")
-        calls = MapProgress(model.services.clock)
+        calls = MapProgress(model.services.clock, needs_costs=True)
         self._phase = phase
         self._is_stopped = False
         self.progress = JobProgress(rows.reader.count(), calls, None if phase is None else phase.progress)
@@ -235,7 +235,7 @@ class BatchJob:
 
     def _record(self, results: list[RowResult[Any]]) -> None:
         """Write *results* to the journal, then to the output."""
-        answers: list[tuple[JobRow, Answer]] = []
+        answers: list[tuple[bytes, Answer]] = []
         for result in results:
             job_row: JobRow = result.row
             answer = make_answer(result, has_output=self._options.has_output)
@@ -246,14 +246,14 @@ class BatchJob:
                 self._repeated -= len(self._waiting.pop(job_row.key).repeated or ())
                 self.stop()
                 continue
-            answers.append((job_row, answer))
-        self.journal.add([(job_row.key, answer) for job_row, answer in answers], replace=self._options.retry_failed)
-        for job_row, answer in answers:
+            answers.append((job_row.key, answer))
+        self.journal.add(answers, replace=self._options.retry_failed)
+        for key, answer in answers:
+            job_row = self._waiting.pop(key)
             self._finish(job_row.row, answer)
-            if repeated := self._waiting.pop(job_row.key).repeated:
-                self._repeated -= len(repeated)
-                for row in repeated:
-                    self._finish_repeated(row, answer)
+            for row in job_row.repeated or ():
+                self._repeated -= 1
+                self._finish_repeated(row, answer)
         self._row_done.set()
         self._writer.flush()
 

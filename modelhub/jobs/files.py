@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = ["FORMATS", "find_format", "make_writer", "open_reader"]
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 """The formats by the ending of a file's name."""
+_MUST_QUOTE = re.compile(r'[",\r\n]')
 _MAX_INTEGER = 2**63 - 1  # of a column of whole numbers
 _CSV_TYPES = frozenset({str, int, float, bool, type(None)})  # others are written as JSON has them
 _TYPES: tuple[tuple[type, str], ...] = ((bool, "bool"), (int, "int"), (float, "float"), (str, "text"))
@@ -86,27 +88,27 @@ class JsonlReader:
                 if line.isspace() or not line:
                     continue
                 number += 1
-                yield _parse_line(line, number, f"line {line_number}")
+                yield _parse_line(line, number, line_number)
 
 
-def _parse_line(line: bytes, number: int, place: str) -> InputRow:
+def _parse_line(text: bytes, number: int, line: int) -> InputRow:
     try:
-        value = parse_json(line)
+        value = parse_json(text)
     except UnicodeDecodeError:
-        return _make_bad_row(number, place, "is not UTF-8 text")
+        return _make_bad_row(number, line, "is not UTF-8 text")
     except json.JSONDecodeError as error:
-        return _make_bad_row(number, place, f"is not JSON: {error.msg.lower()}, at character {error.pos + 1}")
+        return _make_bad_row(number, line, f"is not JSON: {error.msg.lower()}, at character {error.pos + 1}")
     except (RecursionError, ValueError):
-        return _make_bad_row(number, place, "is not JSON that can be read: nested too deeply, or a number is too long")
+        return _make_bad_row(number, line, "is not JSON that can be read: nested too deeply, or a number is too long")
     if isinstance(value, dict):
-        return InputRow(number, place, value)
+        return InputRow(number, value, line)
     if isinstance(value, str | list):
-        return InputRow(number, place, {"prompt" if isinstance(value, str) else "messages": value})
-    return _make_bad_row(number, place, f"is neither an object nor text nor a list of messages, but {line[:20]!r}")
+        return InputRow(number, {"prompt" if isinstance(value, str) else "messages": value}, line)
+    return _make_bad_row(number, line, f"is neither an object nor text nor a list of messages, but {text[:20]!r}")
 
 
-def _make_bad_row(number: int, place: str, what: str) -> InputRow:
-    return InputRow(number, place, {}, InvalidRequest(f"{place} {what}"))
+def _make_bad_row(number: int, line: int, problem: str) -> InputRow:
+    return InputRow(number, {}, line, InvalidRequest(f"line {line} {problem}"))
 
 
 def _find_type(value: Any) -> str:
@@ -147,6 +149,11 @@ class JsonlWriter:
         self._file.close()
 
 
+def _quote(field: str) -> str:
+    """Return *field* as it stands in a line of CSV."""
+    return '"' + field.replace('"', '""') + '"' if _MUST_QUOTE.search(field) else field
+
+
 class CsvReader:
     """Reads a CSV file whose first line names the columns; all values are text. Raises JobError without such a line."""
 
@@ -175,20 +182,20 @@ class CsvReader:
         return dict.fromkeys(self.columns, "text")
 
     def __iter__(self) -> Iterator[InputRow]:
-        width, number = len(self.columns), 0
+        columns, width, number = self.columns, len(self.columns), 0
         with self._open() as file:
             reader = csv.reader(file)
             next(reader, None)
-            line_number = reader.line_num + 1
+            next_line = reader.line_num + 1
             for values in reader:
-                place, line_number = f"line {line_number}", reader.line_num + 1
+                line, next_line = next_line, reader.line_num + 1
                 if not values:
                     continue
                 number += 1
                 if len(values) == width:
-                    yield InputRow(number, place, dict(zip(self.columns, values, strict=True)))
+                    yield InputRow(number, dict(zip(columns, values, strict=True)), line)
                 else:
-                    yield _make_bad_row(number, place, f"has {len(values)} fields, not {width} as the first line says")
+                    yield _make_bad_row(number, line, f"has {len(values)} fields, not {width} as the first line says")
 
 
 class CsvWriter:
@@ -197,18 +204,30 @@ class CsvWriter:
     def __init__(self, path: Path, columns: Mapping[str, Any]) -> None:
         self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
         self._columns = list(columns)
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow(self._columns)
+        self._nested = [
+            place for place, kind in enumerate(columns.values()) if kind == "json" or not isinstance(kind, str)
+        ]
+        self._write_fields(self._columns)
 
     def write(self, row: InputRow, answer: Answer) -> None:
         """Write *row* with its *answer*; what is missing or None is empty."""
-        columns = merge_columns(row, answer)
-        values = [columns.get(name) for name in self._columns]
-        for place, value in enumerate(values):
-            if type(value) not in _CSV_TYPES:
-                text = dump_json(value).decode()
+        if [*row.columns, "row", *answer.columns] == self._columns:  # as they are, if the input is CSV too
+            values = [*row.columns.values(), row.number, *answer.columns.values()]
+        else:
+            columns = merge_columns(row, answer)
+            values = [columns.get(name) for name in self._columns]
+        for place in self._nested:
+            if type(values[place]) not in _CSV_TYPES:
+                text = dump_json(values[place]).decode()
                 values[place] = parse_json(text) if text[0] == '"' else text
-        self._writer.writerow(values)
+        self._write_fields([value if type(value) is str else "" if value is None else str(value) for value in values])
+
+    def _write_fields(self, fields: list[str]) -> None:
+        # Not by Python's writer, which looks at each character, and leaves a lone carriage return without quotes.
+        line = ",".join(fields)
+        if '"' in line or "\n" in line or "\r" in line or line.count(",") >= len(fields):
+            line = ",".join([_quote(field) for field in fields])
+        self._file.write(f"{line}\n")
 
     def flush(self) -> None:
         """Pass all lines to the operating system."""

@@ -172,9 +172,10 @@ class Journal:
         return None if id_ is None else self._load([id_])[key]
 
     def _find_ids(self, keys: Iterable[bytes]) -> list[int]:
-        unindexed, wanted = self._unindexed, dict.fromkeys(keys)
-        ids = [unindexed[key] for key in wanted if key in unindexed]
-        if indexed := self._filter.select(key for key in wanted if key not in unindexed):
+        unindexed, wanted = self._unindexed, set(keys)
+        others = wanted.difference(unindexed)
+        ids = [unindexed[key] for key in wanted - others]
+        if indexed := self._filter.select(others):
             query = f"SELECT answer FROM answer_keys WHERE key IN ({_make_marks(indexed)})"  # noqa: S608
             ids += (id_ for (id_,) in self._database.execute(query, indexed))
         return ids
@@ -215,8 +216,8 @@ class Journal:
                 self._database.executemany("DELETE FROM answers WHERE id = ?", [(id_,) for id_ in replaced])
             if of_batch:
                 self._database.executemany("DELETE FROM batch_rows WHERE key = ?", [(key,) for key, _ in answers])
+        self._unindexed.update({row[1]: row[0] for row in stored})
         self._next_id += len(stored)
-        self._unindexed.update((key, id_) for id_, key, *_ in stored)
 
     @contextmanager
     def _write(self) -> Iterator[None]:

@@ -64,11 +64,10 @@ class ParquetReader:
                     rows = list(self._read_values(batch))
                 for columns in rows:
                     number += 1
-                    place = f"row {number}"
                     if isinstance(columns, InvalidRequest):
-                        yield InputRow(number, place, {}, InvalidRequest(f"{place}: {columns}"))
+                        yield InputRow(number, {}, problem=InvalidRequest(f"row {number}: {columns}"))
                     else:
-                        yield InputRow(number, place, columns)
+                        yield InputRow(number, columns)
 
     def _read_values(self, batch: Any) -> Iterator[dict[str, Any] | InvalidRequest]:
         """Yield the rows of a *batch* with values that Python's dates cannot hold, or why a row cannot be read."""

@@ -119,8 +119,8 @@ class JobRows:
         rows = iter(self.reader)
         while chunk := [self._make_row(row) for row in islice(rows, CHUNK_ROWS)]:
             if journal is not None:
-                answers = journal.find(row.key for row in chunk if row.answer is None)
-                for row in chunk:
+                answers = journal.find([row.key for row in chunk if row.answer is None])
+                for row in chunk if answers else ():
                     answer = answers.get(row.key)
                     if answer is not None and not (answer.has_failed and retry_failed):
                         row.answer = answer

@@ -31,15 +31,20 @@ for, `error` why the row failed, `cost` US dollars. Tokens and cost are those of
 
 @dataclass(slots=True)
 class InputRow:
-    """A row of the input: its `number`, from 1, its `place` ("line 17"), and its values by column.
+    """A row of the input: its `number`, from 1, its values by column, and its first `line` in a file of lines.
 
     `problem` says what is wrong with a row that cannot be read; it has no columns then.
     """
 
     number: int
-    place: str
     columns: Mapping[str, Any]
+    line: int | None = None
     problem: InvalidRequest | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is in the file, such as "line 17"."""
+        return f"row {self.number}" if self.line is None else f"line {self.line}"
 
 
 class RowReader(Protocol):

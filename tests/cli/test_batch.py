@@ -270,6 +270,15 @@ def test_csv_goes_in_and_out(job, tmp_path, server):
     ]
 
 
+def test_each_character_that_csv_must_quote_comes_back_as_it_was(job, tmp_path):
+    """A comma, a quote or a line break, with nothing else in its line to be quoted."""
+    texts = ["a,b", '"a" b', "a\nb", "a\rb", "plain"]
+    write_rows(tmp_path / "rows.jsonl", *({"text": text} for text in texts))
+    assert job("--prompt", "Say {text}", "--ordered", output="out.csv").exit_code == Exit.OK
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == texts
+
+
 def test_a_long_field_of_a_csv_file_is_read(job, tmp_path, server):
     """Longer than what Python's reader takes by default."""
     (tmp_path / "rows.csv").write_text(f"text\n{'x' * 200_000}\n")
