@@ -148,7 +148,7 @@ class _Completion:
 _CUT = ("failed", "cancelled")
 
 
-class ChatStream(AsyncGenerator[ChatResponse[OutputT], None], Generic[OutputT]):
+class ChatStream(AsyncGenerator[ChatResponse[OutputT | None], None], Generic[OutputT]):
     """An answer that is still coming: iterate over it, or `await stream.final()`.
 
     Each item is the whole answer so far. Use it as a context manager (`async with`) or call `aclose()` when you stop
@@ -243,7 +243,7 @@ class ChatStream(AsyncGenerator[ChatResponse[OutputT], None], Generic[OutputT]):
                 self._source.observer = completion.timer
         return completion.timer
 
-    async def __anext__(self) -> ChatResponse[OutputT]:
+    async def __anext__(self) -> ChatResponse[OutputT | None]:
         completion = self._completion
         if completion.outcome is not None and completion.outcome.how in _CUT:
             self._raise_failure(completion.outcome)
@@ -313,11 +313,11 @@ class ChatStream(AsyncGenerator[ChatResponse[OutputT], None], Generic[OutputT]):
         if (closer := self._completion.loop_end_closer) is not None:
             await closer.join()
 
-    async def asend(self, value: Any) -> ChatResponse[OutputT]:  # noqa: ARG002 - the protocol's parameter; snapshots only come out
+    async def asend(self, value: Any) -> ChatResponse[OutputT | None]:  # noqa: ARG002 - the protocol's parameter; snapshots only come out
         """The next snapshot; *value* has no meaning here."""
         return await self.__anext__()
 
-    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> ChatResponse[OutputT]:
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> ChatResponse[OutputT | None]:
         """Close the stream, then raise what is given."""
         await self.aclose()
         error = typ() if isinstance(typ, type) and val is None else (val if val is not None else typ)

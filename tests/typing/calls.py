@@ -25,7 +25,7 @@ async def calls(hub: Hub, model: OpenAIChatModel) -> None:
     assert_type(await chain.stream("hi"), ChatStream[Any])
     assert_type(await chain.with_tags(user="42").stream("hi"), ChatStream[Any])
     async for snapshot in await chain.stream("hi"):
-        assert_type(snapshot, ChatResponse[Any])
+        assert_type(snapshot.text, str)
 
 
 async def structured(hub: Hub, model: OpenAIChatModel) -> None:
@@ -34,6 +34,8 @@ async def structured(hub: Hub, model: OpenAIChatModel) -> None:
     assert_type((await model("hi", structured_model=Invoice)).output.total, float)
     assert_type((await model("hi", structured_model={"type": "object"})).output, Any)
     stream = await hub.get("primary").stream("hi", structured_model=Invoice)
+    async for snapshot in stream:
+        assert_type(snapshot.output, Invoice | None)
     assert_type((await stream.final()).output, Invoice)
 
 
