@@ -24,7 +24,7 @@ from modelhub.core.errors import CallError, HubClosed
 from modelhub.core.events import AttemptEnded, CallEnded, CompletionStatus, Event, Observer
 from modelhub.core.process import fork_count, register_at_fork
 from modelhub.core.record import Lazy
-from modelhub.core.response import COUNTS, Attempt, ChatUsage
+from modelhub.core.response import COUNTS, Attempt, ChatResponse, ChatUsage
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.messages.files import FileAccess
 
@@ -222,7 +222,7 @@ class CallContext:
     def commit(self, reply: Reply) -> None:
         """Note that *reply* is in hand, and record the call when it is finished."""
         self.is_committed = True
-        if isinstance(reply, ChatStream):
+        if not isinstance(reply, ChatResponse):
             self._stream = weakref.ref(reply)
         if self._is_ended and self._task is not None:
             self._task.uncancel()  # the answer came first

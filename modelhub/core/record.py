@@ -52,7 +52,7 @@ class Record(dict[str, Any]):
     def copy(self) -> Self:
         """A shallow copy of the same class."""
         new = type(self).__new__(type(self))
-        dict.update(new, dict.copy(self))  # a plain dict: of a record each value might be read by `__getitem__`
+        dict.update(new, dict.items(self))  # as pairs: of a mapping each value might be read by `__getitem__`
         return new
 
     __copy__ = copy

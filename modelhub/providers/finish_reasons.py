@@ -66,7 +66,7 @@ def read_finish_reason(
     off ends for their sake, and one without does not, whatever its server says. Raises the failure that a broken-off
     answer is.
     """
-    if isinstance(raw, Mapping):
+    if isinstance(raw, dict):
         raw = raw.get("type") or raw.get("reason")
     if not raw or raw in ("null", "None"):
         return None

@@ -18,6 +18,7 @@ from modelhub.core.context import CallContext, ambient_deadline
 from modelhub.core.errors import BreakerOpen, CallError, DeadlineExceeded, HubClosed
 from modelhub.core.model import ChatModelBase, Layer, StreamingCalls
 from modelhub.core.request import ChatRequest
+from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.messages.conversation import refuse_stored_conversation
 from modelhub.middleware.chain.arms import Arms, find_gates
@@ -120,7 +121,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
             reply = await run.first()
         except DeadlineExceeded as error:
             raise run.as_outer_error(error)  # noqa: B904 - it says its cause itself
-        if isinstance(reply, ChatStream) and (self.on_broken_stream == "restart" or run.owns_deadline):
+        if not isinstance(reply, ChatResponse) and (self.on_broken_stream == "restart" or run.owns_deadline):
             snapshots = RestartingSnapshots(run, reply)
             return snapshots.attach(ChatStream(snapshots, inner=reply))
         return reply

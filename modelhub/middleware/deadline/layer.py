@@ -24,7 +24,7 @@ class Deadline(Layer):
             raise self._exceeded(request)
         with TimeLimit(remaining, lambda: self._exceeded(request)):
             reply = await self.inner.send(request)
-        if isinstance(reply, ChatStream):
+        if not isinstance(reply, ChatResponse):
             self._limit(reply, request, request.deadline)
         return reply
 

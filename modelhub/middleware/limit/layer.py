@@ -31,7 +31,8 @@ from modelhub.core.errors import (
 )
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
-from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
+from modelhub.core.response import ChatResponse
+from modelhub.core.stream import Outcome, Reply, add_done_callback
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.limit.permit import AttemptResult, Permit, State, WaitLimits
@@ -110,7 +111,7 @@ class Limit(Layer):
             finish(context.loop, error, partial(permit.settle, result))
             raise
         remaining = _find_rate_limits(request, before)
-        if remaining is not None and isinstance(reply, ChatStream):
+        if remaining is not None and not isinstance(reply, ChatResponse):
             self.pool.update_from_headers(permit, remaining)  # it is true now, not when the stream is over
             remaining = None
         add_done_callback(

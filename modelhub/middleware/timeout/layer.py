@@ -59,7 +59,7 @@ class Timeout(Layer):
         seconds, failure = self._until_commit(request, streaming or is_inside)
         with TimeLimit(seconds, failure):
             reply = await self.inner.send(request)
-        if isinstance(reply, ChatStream):
+        if not isinstance(reply, ChatResponse):
             self._limit(reply, request, ends)
             if is_inside:
                 return await _read_whole(reply)

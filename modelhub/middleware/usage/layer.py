@@ -64,17 +64,18 @@ class Usage(Layer):
 
     def _settled(self, request: ChatRequest, before: int, settle: Commit | None, outcome: Outcome) -> None:
         attempts = request.context.attempts[before:]
-        if outcome.reply is not None and outcome.reply["usage"] is not None:
-            _divide(outcome.reply["usage"], request)
+        shown = outcome.reply["usage"] if outcome.reply is not None else None
+        if shown is not None:
+            _divide(shown, request)
         for attempt in attempts:
-            if attempt["usage"] is not None:
-                _divide(attempt["usage"], request)
-            if attempt["usage"] is None or attempt["outcome"] != "ok":
+            usage = attempt["usage"]
+            if usage is not None:
+                _divide(usage, request)
+            if usage is None or attempt["outcome"] != "ok":
                 complete_usage(attempt, request, _received(outcome) if attempt is attempts[-1] else None)
         used = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
         if self.pricing is not None:
             at = self.services.clock.wall()
-            shown = outcome.reply["usage"] if outcome.reply is not None else None
             for usage in used if shown is None else (*used, shown):
                 if dict.get(usage, "cost") is None:
                     # The figures are copied: what is worked out later must not hold on to what shows it.

@@ -86,7 +86,7 @@ _MERGED = ("chat_template_kwargs", "reasoning", "thinking", "stream_options")
 
 def _merge_extra_body(payload: Json) -> None:
     extra = payload.get("extra_body")
-    if isinstance(extra, Mapping) and any(name in payload and name in extra for name in _MERGED):
+    if extra and isinstance(extra, Mapping) and any(name in payload and name in extra for name in _MERGED):
         ours = {name: payload[name] for name in _MERGED if name in payload}
         payload["extra_body"] = {**extra, **merge_objects(ours, {name: extra[name] for name in ours if name in extra})}
 
