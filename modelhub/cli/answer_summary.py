@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modelhub.cli.error_view import format_earlier_failures
-from modelhub.cli.output import format_cost, format_count, format_duration, make_line
+from modelhub.cli.output import format_cost, format_count, format_duration, is_terminal, make_line
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -28,7 +28,7 @@ _FINISH_TEXTS = {
 
 def format_summary(reply: ChatResponse, trace: CallTrace, seconds: float, *, streamed: bool) -> list[Text]:
     """Return the lines below *reply*, which took *seconds*."""
-    blank = [make_line("")] if sys.stdout.isatty() else []
+    blank = [make_line("")] if is_terminal(sys.stdout) else []
     facts = make_line("  ", (" · ".join(_list_facts(reply, trace, seconds, streamed)), "dim"))
     return [*blank, *_format_tool_calls(reply), facts, *format_earlier_failures(trace.list_failed())]
 

@@ -91,5 +91,5 @@ def report_unreadable(ledger: LedgerLocation) -> Iterator[None]:
         with show_waiting(f"reading {ledger}"):
             yield
     except LedgerError as error:
-        print_lines(make_line(("error", "bold red"), f": {ledger} cannot be read: {error}"), err=True)
+        print_lines(make_line(("Error", "bold red"), f": {ledger} cannot be read: {error}"), err=True)
         raise typer.Exit(Exit.FAILED) from None

@@ -23,6 +23,7 @@ __all__ = [
     "align_columns",
     "format_count",
     "find_width",
+    "is_terminal",
     "make_line",
     "format_cost",
     "join_names",
@@ -56,12 +57,17 @@ def escape_controls(text: str) -> str:
     return text.translate(_CONTROL_PICTURES)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether *stream*, None if it is closed, is a terminal."""
+    return stream is not None and stream.isatty()
+
+
 def find_width(stream: TextIO | None) -> int | None:
     """Return the number of columns of *stream*: $COLUMNS or the terminal's, or None if it is not a terminal."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) >= _MIN_WIDTH:
         return int(columns)
-    return shutil.get_terminal_size().columns if stream is not None and stream.isatty() else None
+    return shutil.get_terminal_size().columns if is_terminal(stream) else None
 
 
 def wrap_line(row: Text, width: int | None) -> list[Text]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.output import format_count, make_line, print_json, print_lines
+from modelhub.cli.output import format_count, is_terminal, make_line, print_json, print_lines
 from modelhub.core.errors import CallError, ConfigError, Problem, UnknownModel
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def report_errors(*, as_json: bool = False, trace: CallTrace | None = None) -> I
     except KeyboardInterrupt:
         # The terminal has printed ^C, and the cursor is behind it.
         print_lines(
-            *([""] if sys.stderr is not None and sys.stderr.isatty() else []),
+            *([""] if is_terminal(sys.stderr) else []),
             make_line(("interrupted", "dim")),
             err=True,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from modelhub.cli.output import escape_controls, format_setting, make_line, print_lines
+from modelhub.cli.output import escape_controls, format_setting, is_terminal, make_line, print_lines
 from modelhub.core.events import Event, Waiting
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Screen:
         self.trace = trace
         self.thinking = thinking
         self.live = live
-        self._terminal = sys.stdout.isatty()
+        self._terminal = is_terminal(sys.stdout)
         self._last: ChatResponse | None = None
         self._open: Literal["text", "thinking"] | None = None
         self._thought = 0
@@ -82,7 +82,7 @@ class Screen:
             print_lines(make_line((new, "dim")), err=True, end="")
 
     def _write(self, text: str) -> None:
-        if not text:
+        if not text or sys.stdout is None:
             return
         if self._open == "thinking":
             self.end_line()

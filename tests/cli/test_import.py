@@ -133,7 +133,7 @@ def test_a_group_alone_keeps_its_name_as_a_model(run, config):
     ("arguments", "status", "message"),
     [
         (["langchain", "config.yaml"], Exit.USAGE, "not a library whose files can be read (there is: litellm)"),
-        (["litellm", "none.yaml"], Exit.CONFIG, "none.yaml"),
+        (["litellm", "none.yaml"], Exit.CONFIG, "none.yaml: the file cannot be read: no such file or directory"),
         (["litellm", "models.yaml"], Exit.CONFIG, "no `model_list`"),
         (["litellm", "config.yaml", "-o", "models.yaml"], Exit.FAILED, "models.yaml exists; nothing was written"),
     ],
@@ -143,3 +143,13 @@ def test_a_wrong_file_is_an_error(run, source, arguments, status, message):
     result = run("import", *arguments)
     assert result.exit_code == status
     assert message in result.stderr
+
+
+def test_a_file_that_is_no_yaml_says_where_and_shows_no_text_of_it(run, config):
+    """The line may have a key."""
+    config.write_text("model_list: [{api_key: sk-9876\n")
+    result = run("import", "litellm", "models.yaml")
+    assert result.exit_code == Exit.CONFIG
+    assert "models.yaml:1:" in result.stderr
+    assert "is not closed" in result.stderr
+    assert "sk-9876" not in result.output

@@ -13,6 +13,7 @@ import sys
 import pytest
 
 import modelhub
+from modelhub.cli.application import app
 from modelhub.cli.exit import Exit
 
 ESCAPE = b"\x1b"
@@ -83,6 +84,16 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(spawn, command):
     os.close(writing)
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (Exit.PIPE_CLOSED, b"")
+
+
+@pytest.mark.parametrize("option", ["--stream", "--no-stream", "--json"])
+def test_a_standard_output_that_is_closed_is_no_error(config, monkeypatch, capsys, option):
+    """`>&-`: Python has None there then."""
+    monkeypatch.chdir(config.parent)
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert app(["chat", "offline", "hi", option], standalone_mode=False) in (None, Exit.OK)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")  # noqa: PTH110

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from modelhub.cli.output import format_cost, format_count, format_duration, print_lines
+from modelhub.cli.output import format_cost, format_count, format_duration, is_terminal, print_lines
 
 if TYPE_CHECKING:
     from modelhub.jobs.batch_job import JobProgress
@@ -22,8 +22,7 @@ _LINE_SECONDS = 10.0
 @asynccontextmanager
 async def show_progress(progress: JobProgress) -> AsyncIterator[None]:
     """Show *progress* on standard error while inside."""
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    shown = asyncio.create_task(_show_bar(progress) if is_terminal else _print_progress(progress))
+    shown = asyncio.create_task(_show_bar(progress) if is_terminal(sys.stderr) else _print_progress(progress))
     try:
         yield
     finally:

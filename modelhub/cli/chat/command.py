@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelhub.cli.options import AsJson, ConfigFile, Name, Profile, SchemaSource, parse_parameters, read_schema
+from modelhub.cli.output import is_terminal
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def chat(
     """
     from modelhub.cli.chat.session import AnswerStyle, ChatSession
 
-    is_live = stream if stream is not None else sys.stdout.isatty()
+    is_live = stream if stream is not None else is_terminal(sys.stdout)
     style = AnswerStyle(streams=stream is not False and not as_json, live=is_live, thinking=thinking, json=as_json)
     session = ChatSession(name, style=style, profile=profile)
     with report_errors(as_json=as_json, trace=session.trace):
@@ -97,7 +98,7 @@ def chat(
 
 
 def _is_interactive() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    return is_terminal(sys.stdin) and is_terminal(sys.stdout)
 
 
 def _make_options(ask: list[str] | None, schema: str | None, deadline: str | None) -> dict[str, Any]:

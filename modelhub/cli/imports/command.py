@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,22 +52,38 @@ def import_file(library: Library, path: Source, output: Target = None) -> None:
 
 def _translate(path: Path) -> Translation:
     """Return the translation, with the problems of the file that it makes among its notes."""
-    import yaml
-
     from modelhub.cli.imports.litellm import translate
     from modelhub.config.load import load_dict
     from modelhub.core.errors import ConfigError
 
     try:
-        source = yaml.safe_load(path.read_text(encoding="utf-8"))
+        source = _read_yaml(path)
         translation = translate(source if isinstance(source, dict) else {})
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except ConfigError:
+        raise
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     try:
         load_dict(translation.config)
     except ConfigError as error:
         translation.notes += [f"the translation needs a change: {problem.message}" for problem in error.problems]
     return translation
+
+
+def _read_yaml(path: Path) -> Any:
+    """Return what the file has. Raises ConfigError, which shows the place and not the text: it may be a key."""
+    import yaml
+
+    from modelhub.config.including import read_text
+    from modelhub.config.syntax import explain_syntax_error
+    from modelhub.core.errors import ConfigError, Problem
+
+    text = read_text(path, str(path))
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        span, message, hint = explain_syntax_error(error, text)
+    raise ConfigError([Problem(message, str(path), span.line, span.column, hint=hint)])
 
 
 def _make_text(path: Path, translation: Translation) -> str:
