@@ -199,11 +199,12 @@ class Journal:
         Answers *of_batch* end the part of their rows in a batch.
         """
         replaced = self._find_ids(key for key, _ in answers) if replace else ()
+        # Of just these types: for others, bytes and bool too, the driver looks for an adapter with each value.
         stored = [
             (
                 id_,
-                key,
-                answer.has_failed,
+                bytearray(key),
+                int(answer.has_failed),
                 answer.json.decode(),
                 None if answer.cost is None else str(answer.cost),
                 answer.output_tokens,
@@ -216,8 +217,8 @@ class Journal:
                 self._database.executemany("DELETE FROM answers WHERE id = ?", [(id_,) for id_ in replaced])
             if of_batch:
                 self._database.executemany("DELETE FROM batch_rows WHERE key = ?", [(key,) for key, _ in answers])
-        self._unindexed.update({row[1]: row[0] for row in stored})
-        self._next_id += len(stored)
+        self._unindexed.update({key: id_ for id_, (key, _) in enumerate(answers, self._next_id)})
+        self._next_id += len(answers)
 
     @contextmanager
     def _write(self) -> Iterator[None]:
