@@ -60,7 +60,7 @@ def read_schema(text: str) -> Any:
     try:
         return json.loads(Path(text).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        fail_usage(f"{text}: {error}", "--schema")
+        fail_usage(f"{text}: {(getattr(error, 'strerror', None) or str(error)).lower()}", "--schema")
 
 
 def import_name(text: str, option: str) -> Any:

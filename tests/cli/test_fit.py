@@ -177,12 +177,19 @@ def test_a_file_of_calls_is_checked_call_by_call(fit, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("a: 1", "expected a list of calls"), ("- {nme: x}", "call 1: unknown key `nme`"), ("[", "calls.yaml")],
+    [
+        (b"a: 1", "expected a list of calls"),
+        (b"- {nme: x}", "call 1: unknown key `nme`"),
+        (b"- {ask: 5}", "call 1: `ask` must be a mapping"),
+        (b"- {schema: 5}", "call 1: `schema` must be true or a JSON Schema"),
+        (b"[", "a list or mapping is still open"),
+        (b"- {name: \xff}", "calls.yaml:1: this line is not UTF-8 text"),
+    ],
 )
 def test_a_wrong_file_of_calls_is_said(fit, tmp_path, text, says):
     """With its place."""
     calls = tmp_path / "calls.yaml"
-    calls.write_text(text, encoding="utf-8")
+    calls.write_bytes(text)
     result = fit("main", "--calls", str(calls))
     assert (result.exit_code, says in result.stderr) == (Exit.CONFIG, True)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelhub.cli.yaml_file import read_yaml
 from modelhub.core.context import CallContext, Services
 from modelhub.core.errors import ConfigError
 from modelhub.core.request import ChatRequest
@@ -38,6 +39,11 @@ MEDIA: Mapping[str, Mapping[str, Any]] = {
 }
 """A sample of each kind of media."""
 _SCHEMA = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "ask": (dict, "a mapping"),
+    "native_tools": (list, "a list of types"),
+    "schema": (dict | bool, "true or a JSON Schema"),
+}
 _KEYS = ("tools", "native_tools", "tool_choice", *MEDIA, "schema", "stream", "ask")
 
 
@@ -97,18 +103,16 @@ def read_shapes(path: Path) -> Iterator[CallShape]:
     Each has a `name`, and any of `tools`, `native_tools` (types), `tool_choice`, `image`, `audio`, `document`, `video`,
     `schema` (true, or a JSON Schema), `stream` and `ask` (parameters). Raises ConfigError for what is none of these.
     """
-    import yaml
-
-    try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+    listed = read_yaml(path)
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise ConfigError(f"{path}: expected a list of calls, such as `- {{name: report, tools: true}}`")
     for number, item in enumerate(listed, 1):
         unknown = sorted(set(item) - {"name", *_KEYS})
         if unknown:
             raise ConfigError(f"{path}: call {number}: unknown key `{unknown[0]}` (keys: name, {', '.join(_KEYS)})")
+        for key, (kind, word) in _KINDS.items():
+            if item.get(key) is not None and not isinstance(item[key], kind):
+                raise ConfigError(f"{path}: call {number}: `{key}` must be {word}")
         yield make_shape(item, str(item.get("name", f"call {number}")))
 
 

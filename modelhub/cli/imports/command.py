@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelhub.cli.exit import Exit
 from modelhub.cli.output import format_count, make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
+from modelhub.cli.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from modelhub.cli.imports.litellm import Translation
@@ -56,11 +57,9 @@ def _translate(path: Path) -> Translation:
     from modelhub.config.load import load_dict
     from modelhub.core.errors import ConfigError
 
+    source = read_yaml(path)
     try:
-        source = _read_yaml(path)
         translation = translate(source if isinstance(source, dict) else {})
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     try:
@@ -68,22 +67,6 @@ def _translate(path: Path) -> Translation:
     except ConfigError as error:
         translation.notes += [f"the translation needs a change: {problem.message}" for problem in error.problems]
     return translation
-
-
-def _read_yaml(path: Path) -> Any:
-    """Return what the file has. Raises ConfigError, which shows the place and not the text: it may be a key."""
-    import yaml
-
-    from modelhub.config.including import read_text
-    from modelhub.config.syntax import explain_syntax_error
-    from modelhub.core.errors import ConfigError, Problem
-
-    text = read_text(path, str(path))
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        span, message, hint = explain_syntax_error(error, text)
-    raise ConfigError([Problem(message, str(path), span.line, span.column, hint=hint)])
 
 
 def _make_text(path: Path, translation: Translation) -> str:
