@@ -87,7 +87,7 @@ ERROR_CODES: Final[dict[str, type[CallError]]] = {
     "unsupported_country_region_territory": AuthenticationFailed,
     "unsupported_parameter": UnsupportedFeature,
     "unsupported_value": UnsupportedFeature,
-    # Anthropic
+    # Anthropic, also where a gateway passes on what it said
     "billing_error": QuotaExhausted,
     "contract_spend_limit_reached": QuotaExhausted,
     "enforced_spend_limit_reached": QuotaExhausted,
