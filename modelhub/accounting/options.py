@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub.accounting.location import validate_url
@@ -41,6 +43,23 @@ class UsageOptions(Options):
         return ledger
 
 
+_PERIOD = re.compile(r"^(hour|day|month|[1-9][0-9]{0,3}[hd])$")
+
+
+def _check_period(period: str) -> str:
+    if _PERIOD.fullmatch(period) is None:
+        close = difflib.get_close_matches(period.lower(), ("hour", "day", "month"), 1, cutoff=0.5)
+        hint = f"did you mean `{close[0]}`?" if close else ""
+        raise PydanticCustomError(
+            "period", "expected `hour`, `day`, `month`, or a span of hours or days such as 12h or 30d", {"hint": hint}
+        )
+    return period
+
+
+Period = Annotated[str, AfterValidator(_check_period), WithJsonSchema({"type": "string", "pattern": _PERIOD.pattern})]
+"""A period of time in which a budget is spent."""
+
+
 class SpendingOptions(Options):
     """A spending limit per period, in US dollars or tokens: for one model, one chain, one tag, or in total."""
 
@@ -48,7 +67,7 @@ class SpendingOptions(Options):
     """The limit in US dollars, such as `50`."""
     tokens: Annotated[int, Field(gt=0)] | None = None
     """The limit in tokens, input and output together, such as `100_000`."""
-    per: Annotated[str, Field(pattern=r"^(hour|day|month|[1-9][0-9]{0,3}[hd])$")]
+    per: Period
     """The period: `hour`, `day` or `month` of the calendar (in UTC), or a span such as `12h` or `30d`."""
     model: str | None = None
     """Count only attempts at this model, in any chain."""

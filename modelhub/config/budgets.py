@@ -94,7 +94,7 @@ def _check_measure(checker: OptionsChecker, at: Path, entry: Mapping[str, Any]) 
 def _check_name(checker: OptionsChecker, place: Path, name: Any, known: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or name in known or place in checker.interpolated.unset:
         return
-    kind = f"{place[-1]}s"
+    kind = "models" if place[-1] == "model" else "models and chains"
     suggestion = suggest_name("" if place in checker.interpolated.from_environment else name, sorted(known), kind=kind)
     checker.problem(
         place, f"{describe_path(place[:-1])} names an unknown {place[-1]} `{checker.written(place)}`", suggestion

@@ -13,7 +13,7 @@ from modelhub.config.interpolate import Interpolated
 from modelhub.config.problems import Report
 from modelhub.config.schema import get_free_keys, get_keys
 from modelhub.config.secrets import MASK, redact_text
-from modelhub.config.source import Document, Path
+from modelhub.config.source import Document, Path, parse_plain_value
 from modelhub.config.view import (
     LocatedData,
     describe_path,
@@ -209,7 +209,10 @@ class OptionsChecker:
     def _refuse_boolean(self, path: Path, value: Any) -> None:
         if path in self.interpolated.from_environment:
             return  # a variable is always text: "1" and "yes" are as good as "true"
-        if isinstance(value, bool):
+        raw = get_value(self.document.data, path)
+        if isinstance(raw, str) and isinstance(parse_plain_value(raw), bool):
+            self.problem(path, f'`{path[-1]}: "{raw}"` must be {_BOOLEAN}', "write it without quotes")
+        elif isinstance(value, bool):
             suggestion = f"did you mean `{str(value).lower()}`?"
             self.problem(path, f"{self.subject(path)} must be {_BOOLEAN}", suggestion)
         else:

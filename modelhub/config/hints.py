@@ -73,6 +73,9 @@ def suggest_key(name: str, cls: type[BaseModel]) -> str:
     synonyms = [key for key, others in _SYNONYMS.items() if name in others and key in known]
     if synonyms:
         return f"did you mean {format_choice(synonyms[:1])}?"
+    for other_number in (f"{name}s", name.removesuffix("s")):
+        if other_number in known:
+            return f"did you mean `{other_number}`?"
     owners = [
         key for key, info in known.items() if (inner := find_model_class(info.annotation)) and name in get_keys(inner)
     ]

@@ -211,6 +211,8 @@ def _check_version(checker: OptionsChecker) -> None:
         checker.problem((), "the file has no `version`", suggest_missing_key("version", HubConfig), key=True)
     elif ("version",) in checker.document.empty:
         checker.problem(("version",), "`version` has no value", suggest_missing_key("version", HubConfig), key=True)
+    elif data["version"] == f"{VERSIONS[-1]}" and ("version",) not in checker.interpolated.from_environment:
+        checker.problem(("version",), f'`version: "{data["version"]}"` must be a number', "write it without quotes")
     elif isinstance(data["version"], bool) or data["version"] not in VERSIONS:
         known = ", ".join(str(version) for version in VERSIONS)
         message = f"{checker.subject(('version',))} is not supported (supported: {known})"

@@ -6,7 +6,7 @@ import difflib
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -80,16 +80,21 @@ class Source:
         first = max(1, span.line - _CONTEXT_LINES)
         while first < span.line and not self.lines[first - 1].strip():
             first += 1
-        lines = [f"{number:>5} | {self._get_masked_line(number)[0]}".rstrip() for number in range(first, span.line + 1)]
-        return "\n".join([*lines, self._format_caret(span, hint)])
+        above = [
+            f"{number:>5} | {_cut_line(self._get_masked_line(number)[0])[0]}" for number in range(first, span.line)
+        ]
+        return "\n".join([*(line.rstrip() for line in above), *self._format_marked_line(span, hint)])
 
-    def _format_caret(self, span: Span, hint: str) -> str:
-        line, shifts = self._get_masked_line(span.line)
+    def _format_marked_line(self, span: Span, hint: str) -> Iterator[str]:
+        masked, shifts = self._get_masked_line(span.line)
         start = _shift_index(span.column - 1, shifts)
-        end = _shift_index(span.end_column - 1, shifts) if span.end_line == span.line else len(line)
+        end = _shift_index(span.end_column - 1, shifts) if span.end_line == span.line else len(masked)
+        line, offset = _cut_line(masked, start)
+        start, end = start - offset, end - offset
+        yield f"{span.line:>5} | {line}".rstrip()
         width = max(1, sum(map(_count_cells, line[start:end].rstrip())))
         indent = sum(map(_count_cells, line[:start]))
-        return f"{'':>5} | {'':>{indent}}{'^' * width} {hint}".rstrip()
+        yield f"{'':>5} | {'':>{indent}}{'^' * width} {hint}".rstrip()
 
     def _get_masked_line(self, number: int) -> tuple[str, list[tuple[Range, Range]]]:
         if number not in self._masked_lines:
@@ -102,8 +107,6 @@ class Source:
         # Masks from the parsed file are exact; a guess that overlaps one would hide too much.
         guessed_masks = [(start, end) for start, end in guess_line_masks(raw) if not _is_overlapping(masks, start, end)]
         line, shifts = apply_masks(raw, [*masks, *guessed_masks])
-        if len(line) > _MAX_LINE_WIDTH:
-            line = f"{line[: _MAX_LINE_WIDTH - 3]}..."
         return "".join(char if char.isprintable() else " " for char in line), shifts
 
     def _get_masks(self, number: int) -> list[Range]:
@@ -112,6 +115,17 @@ class Source:
         if number not in self._joined_masks or self._joined_masks[number][0] != len(masks):
             self._joined_masks[number] = len(masks), list(join_ranges(masks))
         return self._joined_masks[number][1]
+
+
+def _cut_line(line: str, place: int = 0) -> tuple[str, int]:
+    """Return the part of *line* around the index *place*, and how many characters before that part are left out."""
+    if len(line) <= _MAX_LINE_WIDTH:
+        return line, 0
+    start = max(0, min(place - _MAX_LINE_WIDTH // 2, len(line) - _MAX_LINE_WIDTH))
+    part = line[start : start + _MAX_LINE_WIDTH]
+    left = "..." if start else ""
+    right = "..." if start + _MAX_LINE_WIDTH < len(line) else ""
+    return f"{left}{part[len(left) : len(part) - len(right)]}{right}", start
 
 
 def _is_overlapping(ranges: list[Range], start: int, end: int) -> bool:

@@ -80,12 +80,13 @@ def check_chains(checker: OptionsChecker, chains: Mapping[str, Any], models: Map
     members = {name: _list_members(chain) for name, chain in chains.items()}
     ways = {name: [member.name for member in listed] for name, listed in members.items() if name not in models}
     cyclic, names = _find_cyclic(ways), {*models, *chains}
+    kind = "models and chains" if len(chains) > 1 else "models"
     for name, listed in members.items():
         if checker.report.is_full:
             break
         seen: set[str] = set()
         for member in listed:
-            _check_member(checker, name, member, names, seen)
+            _check_member(checker, name, member, names, seen, kind)
             if name in cyclic and isinstance(member.name, str) and member.name in cyclic:
                 _check_cycle(checker, name, member, ways)
 
@@ -129,7 +130,9 @@ def _find_cyclic(ways: Mapping[str, list[Any]]) -> set[str]:
     return set(ways).difference(acyclic)
 
 
-def _check_member(checker: OptionsChecker, chain: str, member: _Member, names: set[str], seen: set[str]) -> None:
+def _check_member(
+    checker: OptionsChecker, chain: str, member: _Member, names: set[str], seen: set[str], kind: str
+) -> None:
     place: Path = ("chains", chain, "models", *member.path)
     name = member.name
     if not isinstance(name, str) or place in checker.interpolated.unset or name == chain:
@@ -137,7 +140,7 @@ def _check_member(checker: OptionsChecker, chain: str, member: _Member, names: s
     written = name if member.is_key else checker.written(place)
     if name not in names:
         known = sorted(names - {chain}) if not checker.report.has_many else []
-        hint = _suggest(checker, place, name, known, "models") if known else ""
+        hint = _suggest(checker, place, name, known, kind) if known else ""
         checker.problem(place, f"chain `{chain}` names an unknown model `{written}`", hint, key=member.is_key)
     elif name not in seen:
         seen.add(name)

@@ -56,7 +56,7 @@ TABLE = [
     # the sections
     ("models: {a: {provider: scripted, reply: x}}\n", "1:1: the file has no `version`", "add `version: 1`"),
     (GPT.replace("1", "2"), "1:10: `version: 2` is not supported (supported: 1)", "did you mean `version: 1`?"),
-    (GPT.replace("1", '"1"'), "1:10: `version: 1` is not supported (supported: 1)", "did you mean `version: 1`?"),
+    (GPT.replace("1", '"1"'), '1:10: `version: "1"` must be a number', "write it without quotes"),
     (GPT.replace("1", ""), "1:1: `version` has no value", "add `version: 1`"),
     (
         "version: 1\n",
@@ -75,6 +75,18 @@ TABLE = [
         "write a name before each of the models: `name: {...}`",
     ),
     (GPT + "modles: {}\n", "4:1: unknown key `modles` in the file", "did you mean `models`?"),
+    *(
+        (GPT + f"{name}: {{}}\n", f"4:1: unknown key `{name}` in the file", f"did you mean `{key}`?")
+        for name, key in {
+            "chain": "chains",
+            "model": "models",
+            "limit": "limits",
+            "budget": "budgets",
+            "profile": "profiles",
+            "includes": "include",
+            "default": "defaults",
+        }.items()
+    ),
     (
         GPT + "colour: red\n",
         "4:1: unknown key `colour` in the file",
@@ -221,6 +233,7 @@ TABLE = [
     (OPEN + "    timeout: {idle: 20m}\n", "6:21: `idle: 20m` is over the limit of 10m", ""),
     (OPEN + "chains: {c: {models: [gpt], deadline: 25h}}\n", "6:39: `deadline: 25h` is over the limit of 24h", ""),
     (OPEN + "    stream: yes\n", "6:13: `stream: yes` must be true or false", "did you mean `true`?"),
+    (OPEN + '    stream: "true"\n', '6:13: `stream: "true"` must be true or false', "write it without quotes"),
     (OPEN + "    stream: 1\n", "6:13: `stream: 1` must be true or false", "did you mean `true`?"),
     (OPEN + "    stream: maybe\n", "6:13: `stream: maybe` must be true or false", ""),
     (OPEN + "    max_tokens: many\n", "6:17: `max_tokens: many` must be a whole number", ""),
@@ -319,6 +332,24 @@ TABLE = [
         "a chain cannot lead back to itself",
     ),
     (
+        GPT + "chains:\n  a: {models: [gpt]}\n  b: {models: [gtp]}\n",
+        "6:16: chain `b` names an unknown model `gtp`",
+        "did you mean `gpt`? (models and chains: a, gpt)",
+    ),
+    *(
+        (
+            GPT + f"budgets: {{all: {{tokens: 5, per: {period}}}}}\n",
+            f"4:33: `per: {period}`: expected `hour`, `day`, `month`, or a span of hours or days such as 12h or 30d",
+            hint,
+        )
+        for period, hint in {
+            "dya": "did you mean `day`?",
+            "daily": "did you mean `day`?",
+            "Month": "did you mean `month`?",
+            "7w": "",
+        }.items()
+    ),
+    (
         GPT + "chains:\n  gpt: {models: [gpt]}\n",
         "5:3: `gpt` names both a model and a chain",
         "give one of them another name; the model is on line 3",
@@ -392,6 +423,17 @@ def test_long_line_is_cut(refuse: Refuse) -> None:
     """A long line above does not fill the screen."""
     text = OPEN + f"    generate_kwargs: {{prompt: '{'x y ' * 200}'}}\n    streem: true\n"
     assert max(map(len, refuse(text).problems[0].excerpt.splitlines())) < 160
+
+
+def test_caret_in_a_long_line(refuse: Refuse) -> None:
+    """A long line is cut around the place of the problem, so that the caret points at it."""
+    entries = ", ".join(f"m{number}: {{provider: acme, model_name: a}}" for number in range(20))
+    for number in (0, 1, 2, 10, 17, 18, 19):
+        name = f"m{number}: {{"
+        text = f"version: 1\nmodels: {{{entries.replace(name, name + 'streem: true, ')}}}\n"
+        line, caret = refuse(text).problems[0].excerpt.splitlines()[-2:]
+        assert line[caret.index("^") : caret.rindex("^") + 1] == "streem"
+        assert len(line) < 160
 
 
 def test_problems_of_a_dict_say_where() -> None:
