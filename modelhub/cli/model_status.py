@@ -107,7 +107,12 @@ def find_client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
         provider = entry.options.connect() if entry.options is not None else None
         if not isinstance(provider, Provider) or (entry is not loaded.models[name] and entry.missing is not None):
             continue
-        problems = [*provider.client_problems(), *provider.client_settings().misnamed()]
+        unset = {reference.path for reference in entry.unset}
+        problems = [
+            problem
+            for problem in (*provider.client_problems(), *provider.client_settings().misnamed())
+            if ("models", name, *problem.path) not in unset
+        ]
         for problem in problems or asyncio.run(provider.try_client()):
             yield loaded.problem(("models", name, *problem.path), f"model `{name}`: {problem.message}", problem.hint)
             return

@@ -139,35 +139,32 @@ def _report_unknown_provider(checker: OptionsChecker, place: Path, kind: Any) ->
     checker.problem(place, message, advice or suggest_name(name, known, kind="providers"))
 
 
-_OPENAI_COMPATIBLE = {
-    "openrouter": "https://openrouter.ai/api/v1",
-    "groq": "https://api.groq.com/openai/v1",
-    "deepseek": "https://api.deepseek.com",
-    "mistral": "https://api.mistral.ai/v1",
-    "xai": "https://api.x.ai/v1",
-    "together": "https://api.together.xyz/v1",
-    "fireworks": "https://api.fireworks.ai/inference/v1",
-    "vllm": "http://localhost:8000/v1",
-    "lmstudio": "http://localhost:1234/v1",
-    "llamacpp": "http://localhost:8080/v1",
-    "litellm": "http://localhost:4000/v1",
+_SERVERS = {
+    **{name: name for name in ("openrouter", "groq", "deepseek", "mistral", "xai", "moonshot", "zai", "together")},
+    **{name: name for name in ("fireworks", "cerebras", "perplexity", "vllm", "lmstudio", "llamacpp")},
+    "grok": "xai",
+    "kimi": "moonshot",
+    "zhipu": "zai",
+    "togetherai": "together",
+    "fireworksai": "fireworks",
 }
-_VERTEX = "write `provider: gemini` with `client_args: {vertexai: true, project: ..., location: ...}`"
-_AZURE = "write `provider: openai` with `client_type: azure`, `base_url` and `client_args: {api_version: ...}`"
+"""Servers that speak like OpenAI, by what they are called, and their names for `compat`."""
+_VERTEX = "write `provider: gemini` with `client_args: {vertexai: true, project: my-project, location: europe-west4}`"
+_AZURE = "write `provider: openai` with `base_url: https://NAME.openai.azure.com/openai/v1`"
+_BEDROCK = (
+    "write `provider: openai` with `base_url: https://bedrock-runtime.REGION.amazonaws.com/openai/v1` "
+    "and `api_key: ${AWS_BEARER_TOKEN_BEDROCK}`, a Bedrock API key"
+)
 _OTHER_PROVIDERS = {
-    "azure": _AZURE,
-    "azureopenai": _AZURE,
-    "vertex": _VERTEX,
-    "vertexai": _VERTEX,
+    **dict.fromkeys(("azure", "azureopenai", "azureai", "microsoft"), _AZURE),
+    **dict.fromkeys(("vertex", "vertexai", "googlevertex", "googlevertexai"), _VERTEX),
     **dict.fromkeys(("google", "googlegenai", "googleai", "palm"), "write `provider: gemini`"),
     "claude": "write `provider: anthropic`",
     **dict.fromkeys(("qwen", "alibaba", "tongyi", "modelstudio"), "write `provider: dashscope`"),
     **dict.fromkeys(("gpt", "chatgpt"), "write `provider: openai`"),
-    **dict.fromkeys(
-        ("bedrock", "awsbedrock", "aws"),
-        "Bedrock is not offered: use `anthropic`, or a gateway that speaks OpenAI's API with `provider: openai`",
-    ),
-    **{name: f"write `provider: openai` with `base_url: {url}`" for name, url in _OPENAI_COMPATIBLE.items()},
+    **dict.fromkeys(("bedrock", "awsbedrock", "amazonbedrock", "aws", "amazon"), _BEDROCK),
+    **{name: f"write `provider: openai` with `compat: {compat}`" for name, compat in _SERVERS.items()},
+    "litellm": "write `provider: openai` with `base_url: http://localhost:4000/v1`",
 }
 """Other names of providers, and what to write instead."""
 

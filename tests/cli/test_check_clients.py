@@ -51,6 +51,16 @@ def test_what_keeps_a_client_from_being_made_is_a_problem(run, tmp_path, entry, 
     assert hint in result.output
 
 
+def test_an_address_whose_variable_is_not_set_is_not_configured(run, tmp_path):
+    """Its reference is no wrong address."""
+    path = tmp_path / "models.yaml"
+    path.write_text(
+        HEAD + "  a: {provider: openai, model_name: x, api_key: k, base_url: '${NOT_SET}'}\n", encoding="utf-8"
+    )
+    result = run("check", "--file", str(path))
+    assert (result.exit_code, "not configured: set NOT_SET" in result.output) == (0, True)
+
+
 def test_a_proxy_of_the_environment_that_cannot_be_used_is_a_problem(run, tmp_path, monkeypatch):
     """Its password is not shown."""
     monkeypatch.setenv("HTTPS_PROXY", "http://u:hunter2pw/x@h:1")
@@ -65,7 +75,10 @@ CREDENTIALS = {
     "none": (None, "File %s was not found"),
     "no JSON": ("nope", "File %s is not a valid json file"),
     "a list": ("[]", "File %s is no JSON object"),
-    "fields": ('{"type": "service_account", "private_key": "hunter2"}', "missing fields client_email, token_uri"),
+    "fields": (
+        '{"type": "service_account", "private_key": "hunter2", "token_uri": "x"}',
+        "missing fields client_email",
+    ),
 }
 
 

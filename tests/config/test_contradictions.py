@@ -1,9 +1,14 @@
 """Settings that contradict each other, or cannot be meant, are errors with place and suggestion."""
 
+import re
+
 import pytest
+import yaml
 
 from modelhub.config.load import load_text
 from modelhub.core.errors import ConfigError
+from modelhub.providers.openai.servers import SERVERS
+from modelhub.registry import list_providers
 from tests.tables import table
 
 HEAD = "version: 1\nmodels:\n  ok: {provider: scripted, reply: x}\n"
@@ -45,6 +50,14 @@ CASES = {
         "  a: {provider: openai, model_name: m, compat: deepsek}\n",
         (4, 48, "there is no such server", "did you mean `deepseek`?"),
     ),
+    "Azure without an address": (
+        "  a: {provider: openai, model_name: m, compat: azure, api_key: kkkkkkkk}\n",
+        (4, 48, "this server has no usual address", "give `base_url`, such as https://NAME.openai.azure.com/openai/v1"),
+    ),
+    "any server without an address": (
+        "  a: {provider: openai, model_name: m, base_url: '', compat: generic}\n",
+        (4, 62, "this server has no usual address", "give `base_url`, such as https://models.example.com/v1"),
+    ),
     "an unknown failure": (
         "chains: {c: {models: [ok], fallback_on: [ContentBloked]}}\n",
         (4, 42, "unknown failure `ContentBloked` in `fallback_on`", "did you mean `ContentBlocked`?"),
@@ -80,6 +93,9 @@ def test_a_contradiction_is_an_error(text, expected):
         "  a: {provider: scripted, timeout: {total: 10s}}\n",
         "  a: {provider: scripted, timeout: {total: 10s}}\ndefaults: {timeout: {first_token: 20s}}\n",
         "  a: {provider: scripted, retry: {max_wait: 0}}\n",
+        "  a: {provider: openai, model_name: m, compat: generic, client_args: {base_url: 'http://localhost:1/v1'}}\n",
+        "  a: {provider: openai, model_name: m, compat: azure, client_type: azure}\n",
+        "  a: {provider: openai, model_name: m, compat: azure, base_url: '${NOT_SET}'}\n",
         "  a: {provider: ollama, model_name: m, host: h1, base_url: h1}\n",
         "  a: {provider: ollama, model_name: m}\nbudgets: {day: {usd: 5, per: day, on_unpriced: allow}}\n",
         "  a: {provider: ollama, model_name: m}\nbudgets: {day: {usd: 5, per: day, model: ok}}\n",
@@ -92,20 +108,33 @@ def test_what_only_looks_like_one_is_none(text):
     assert load_text(HEAD + text, environ={}).models
 
 
-@table(
-    ("name", "hint"),
-    [
-        ("azure", "client_type: azure"),
-        ("openrouter", "base_url: https://openrouter.ai/api/v1"),
-        ("vertex", "vertexai: true"),
-        ("groq", "base_url: https://api.groq.com/openai/v1"),
-        ("google", "provider: gemini"),
-        ("claude", "provider: anthropic"),
-        ("bedrock", "not offered"),
-        ("Azure_OpenAI", "client_type: azure"),
-    ],
-)
-def test_a_vendor_that_is_done_elsewhere_is_named_there(name, hint):
-    """People name vendors; the suggestion says how each is written."""
+VENDORS = {
+    "azure": {"base_url": "https://NAME.openai.azure.com/openai/v1"},
+    "Azure_OpenAI": {"base_url": "https://NAME.openai.azure.com/openai/v1"},
+    "aws-bedrock": {
+        "base_url": "https://bedrock-runtime.REGION.amazonaws.com/openai/v1",
+        "api_key": "${AWS_BEARER_TOKEN_BEDROCK}",
+    },
+    "vertex": {"client_args": {"vertexai": True, "project": "my-project", "location": "europe-west4"}},
+    "google": {"provider": "gemini"},
+    "claude": {"provider": "anthropic"},
+    "qwen": {"provider": "dashscope"},
+    "chatgpt": {"provider": "openai"},
+    "lm-studio": {"compat": "lmstudio"},
+    "z.ai": {"compat": "zai"},
+    "litellm": {"base_url": "http://localhost:4000/v1"},
+    **{name: {"compat": name} for name in SERVERS if name not in {*list_providers(), "azure", "generic"}},
+}
+
+
+@table(("name", "settings"), VENDORS.items(), ids=[*VENDORS])
+def test_what_is_advised_for_a_vendor_that_is_no_provider_is_an_entry(name, settings):
+    """People name vendors; the suggestion says how each is written, and what it says loads."""
     problem = problem_of(f"  a: {{provider: {name}, model_name: m}}\n")
-    assert hint in problem.hint
+    advised = {}
+    for setting in re.findall("`(.*?)`", problem.hint):
+        advised |= yaml.safe_load(setting)
+    assert advised.items() >= settings.items()
+    text = yaml.safe_dump({"a": {**advised, "model_name": "m"}}, default_flow_style=True, width=1000)
+    options = load_text(f"version: 1\nmodels: {text}", environ={}).models["a"].options
+    assert options.provider == advised["provider"]

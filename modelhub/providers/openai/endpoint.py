@@ -17,13 +17,14 @@ def find_endpoint(
 ) -> tuple[Endpoint, str]:
     """Return the endpoint that these settings and *environ* mean, and its server's name in the table.
 
-    Azure's address is "" where its own variables say it. Raises ConfigError for an unknown *compat*.
+    The address is "" where Azure's own variables say it, and where *compat* has no usual one: nothing is sent then.
+    Raises ConfigError for an unknown *compat*.
     """
     if compat is not None and compat not in SERVERS:
         raise ConfigError(f"compat: unknown server {compat!r} (known: {', '.join(sorted(SERVERS))})")
     given = str(address) if address else SERVERS[compat].site.address if compat else ""
     if not given and not is_azure:
-        endpoint = resolve_endpoint(environ, SERVERS["openai"].site, address=None, api_key=api_key)
+        endpoint = resolve_endpoint(environ, SERVERS[compat or "openai"].site, address=None, api_key=api_key)
         return endpoint, compat or find_server(endpoint.address)
     server = compat or ("azure" if is_azure else find_server(given))
     site = SERVERS[server].site

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from modelhub.options import BatchOptions, ProviderOptions, Secret
@@ -15,7 +15,7 @@ from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.openai.apis import has_responses
 from modelhub.providers.openai.endpoint import find_endpoint
 from modelhub.providers.openai.provider import OpenAIChatModel, has_credentials
-from modelhub.providers.openai.servers import SERVERS, Quirks, find_server
+from modelhub.providers.openai.servers import SERVERS, Quirks, find_server, suggest_address
 
 __all__ = ["OpenAIOptions"]
 
@@ -56,11 +56,15 @@ class OpenAIOptions(ProviderOptions):
 
     @field_validator("compat")
     @classmethod
-    def _check_compat(cls, name: str | None) -> str | None:
-        if name is not None and name not in SERVERS:
+    def _check_compat(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is None:
+            return None
+        if name not in SERVERS:
             close = get_close_matches(name, SERVERS, 1)
             hint = f"did you mean `{close[0]}`?" if close else f"servers: {', '.join(sorted(SERVERS))}"
             raise PydanticCustomError("compat", "there is no such server", {"hint": hint})
+        if not SERVERS[name].site.address and not _has_address(info.data):
+            raise PydanticCustomError("compat", "this server has no usual address", {"hint": suggest_address(name)})
         return name
 
     def missing(self, environ: Mapping[str, str]) -> str | None:
@@ -104,3 +108,9 @@ class OpenAIOptions(ProviderOptions):
     def connect(self) -> OpenAIChatModel:
         """The provider these options describe."""
         return OpenAIChatModel(**self.arguments())
+
+
+def _has_address(fields: Mapping[str, Any]) -> bool:
+    """Whether *fields* say where the server is, or Azure's own variables may."""
+    arguments = fields.get("client_args") or fields.get("client_kwargs") or {}
+    return bool(fields.get("base_url") or arguments.get("base_url") or fields.get("client_type") == "azure")

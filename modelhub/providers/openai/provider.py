@@ -22,7 +22,7 @@ from modelhub.providers.openai.models import has_cache_breakpoints
 from modelhub.providers.openai.parameters import make_vocabulary
 from modelhub.providers.openai.request import structured_method
 from modelhub.providers.openai.responses_response import LAST_EVENTS
-from modelhub.providers.openai.servers import SERVERS, Quirks, with_overrides
+from modelhub.providers.openai.servers import SERVERS, Quirks, suggest_address, with_overrides
 from modelhub.providers.parameters import Vocabulary
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import merge_client_args
@@ -110,7 +110,10 @@ class OpenAIChatModel(HttpProvider):
 
     def missing(self) -> str | None:
         """Return what must be installed or set before this model can be called, or None."""
-        return super().missing() or (self._missing_azure() if self._is_azure else None)
+        if self._is_azure:
+            return super().missing() or self._missing_azure()
+        address = None if self.endpoint.address else f"no address: {suggest_address(self.server)}"
+        return address or super().missing()
 
     def _missing_azure(self) -> str | None:
         args = self._client_args

@@ -15,7 +15,7 @@ from modelhub.core.errors import ConfigError
 from modelhub.options import EFFORTS, Effort, Options
 from modelhub.providers.endpoint import Site, matches_host
 
-__all__ = ["SERVERS", "Quirks", "Server", "find_server", "with_overrides"]
+__all__ = ["SERVERS", "Quirks", "Server", "find_server", "suggest_address", "with_overrides"]
 
 Choice = Literal["auto", "none", "required", "tool"]
 Thinking = Literal[
@@ -224,6 +224,12 @@ SERVERS: dict[str, Server] = {
     "generic": Server(Site("", (), ()), Quirks()),
 }
 """Every server with a name; `generic` is whoever else speaks the dialect."""
+_EXAMPLE_ADDRESSES = {"azure": "https://NAME.openai.azure.com/openai/v1", "generic": "https://models.example.com/v1"}
+
+
+def suggest_address(server: str) -> str:
+    """Return what to do about the address of *server*, which has no usual one."""
+    return f"give `base_url`, such as {_EXAMPLE_ADDRESSES[server]}"
 
 
 def find_server(address: str) -> str:
