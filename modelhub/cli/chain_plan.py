@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modelhub.config.load import Loaded, ModelEntry
     from modelhub.middleware.chain.options import ArmsOptions, ChainOptions
     from modelhub.middleware.usage.protocols import Pricing
+    from modelhub.providers.scripted import Step
 
 __all__ = ["Member", "Plan", "WorstCase"]
 
@@ -42,7 +43,8 @@ class Share:
 class Member:
     """A model or a chain in a plan; `number` is its position in its chain, `depth` the number of outer chains.
 
-    An arm or a key has the `share` of the calls at its place that it gets.
+    An arm or a key has the `share` of the calls at its place that it gets. `in_streaming_chain` is whether a chain
+    around it sets `stream_inside`.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Member:
     missing: str | None = None
     share: Share | None = None
     key: str | None = None
+    in_streaming_chain: bool = False
 
     @property
     def label(self) -> str:
@@ -71,9 +74,15 @@ class Member:
 
     @property
     def never_fails(self) -> bool:
-        """Whether this is a scripted model that always answers."""
-        steps = getattr(self.entry.options, "steps", None) if self.entry is not None else None
-        return self.configured and self.scripted and not any(s.fail or s.break_after is not None for s in steps or ())
+        """Whether this is a scripted model that always answers, also when it streams."""
+        steps: list[Step] = getattr(self.entry.options, "steps", None) or [] if self.entry is not None else []
+        return self.configured and self.scripted and not any(_can_fail(step, self.timeout) for step in steps)
+
+    @property
+    def streams_inside(self) -> bool:
+        """Whether plain answers are streamed internally, so that the timeouts of streams apply to them."""
+        options = self.entry.options if self.entry is not None else None
+        return self.in_streaming_chain or (options is not None and options.stream_inside)
 
     @property
     def endpoint(self) -> tuple[Any, ...]:
@@ -109,6 +118,19 @@ class Member:
         """The timeouts."""
         options: TimeoutOptions = self.get_layer("timeout") or TimeoutOptions()
         return options
+
+
+def _can_fail(step: Step, timeout: TimeoutOptions) -> bool:
+    """Return whether *step* of a script fails, breaks off, or is slower than *timeout* allows."""
+    words = len(f"{step.think or ''} {step.text}".split()) + len(step.calls)
+    return (
+        step.fail is not None
+        or step.break_after is not None
+        or step.wait >= timeout.first_token
+        or step.pause >= timeout.idle
+        or (step.pause > 0 and timeout.slow is not None)
+        or step.wait + step.pause * words >= timeout.total
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +169,13 @@ class Plan:
             return Member(name, number, depth, chain=self.loaded.chains[name])
         return Member(name, number, depth, self.loaded.models[name], missing=self.missing_by_model.get(name))
 
-    def _list_members(self, chain: str, depth: int) -> Iterator[Member]:
+    def _list_members(self, chain: str, depth: int, *, stream_inside: bool = False) -> Iterator[Member]:
+        stream_inside = stream_inside or self.loaded.chains[chain].stream_inside
         for number, place in enumerate(self.loaded.chains[chain].models, 1):
             for member in self._list_place(place, number, depth):
-                yield member
+                yield dataclasses.replace(member, in_streaming_chain=stream_inside)
                 if member.chain is not None:
-                    yield from self._list_members(member.name, depth + 1)
+                    yield from self._list_members(member.name, depth + 1, stream_inside=stream_inside)
 
     def _list_place(self, place: str | ArmsOptions, number: int, depth: int) -> Iterator[Member]:
         if isinstance(place, str):

@@ -123,15 +123,17 @@ def _warn_own_keys(plan: Plan) -> Iterator[str]:
 
 
 def warn_long_timeout(plan: Plan) -> Iterator[str]:
-    """Warn of the first model that can use up the deadline by its silence, although another one is behind it."""
+    """Warn of the first model that can use up the deadline by its silence, although another one is behind it.
+
+    Keys that are not set make no difference: the file is also used where they are.
+    """
     deadline = plan.chain.deadline if plan.chain is not None else None
     if plan.chain is None or deadline is None:
         return
-    for index, member in enumerate(plan.configured):
-        has_fallback = any(other.name != member.name for other in plan.configured[index + 1 :])
-        options = member.entry.options if member.entry is not None else None
+    for index, member in enumerate(plan.models):
+        has_fallback = any(other.name != member.name for other in plan.models[index + 1 :])
         key, seconds = "total", member.timeout.total
-        if plan.chain.stream_inside or (options is not None and options.stream_inside):
+        if member.streams_inside:
             key, seconds = min(("first_token", member.timeout.first_token), (key, seconds), key=itemgetter(1))
         if has_fallback and not member.scripted and seconds >= deadline:
             yield (

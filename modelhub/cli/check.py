@@ -54,7 +54,7 @@ def check(
             raise typer.Exit(Exit.CONFIG) from None
         unconfigured = [entry for entry in entries if entry.is_incomplete]
         is_refused = strict and bool(unconfigured)
-        refusals, warnings = _find_refusals(loaded, calls), _find_warnings(loaded, entries)
+        refusals, warnings = _find_refusals(loaded, calls), _find_warnings(loaded)
         if as_json:
             is_ok = not is_refused and not refusals
             sections = {"refusals": refusals, "warnings": warnings, **_make_sections(loaded, entries)}
@@ -88,13 +88,12 @@ def _find_refusals(loaded: Loaded, calls: Path | None) -> list[str]:
     ]
 
 
-def _find_warnings(loaded: Loaded, entries: list[Entry]) -> list[str]:
+def _find_warnings(loaded: Loaded) -> list[str]:
     """Return the chains whose deadline is used up by one silent model; `explain` has all warnings of a chain."""
     from modelhub.cli.chain_plan import Plan
     from modelhub.cli.chain_warnings import warn_long_timeout
 
-    missing = {entry.name: entry.missing for entry in entries if entry.kind == "model" and entry.missing is not None}
-    plans = [Plan(loaded, chain, missing) for chain in loaded.chains]
+    plans = [Plan(loaded, chain, {}) for chain in loaded.chains]
     return [f"chain `{plan.name}`: {warning}" for plan in plans for warning in warn_long_timeout(plan)]
 
 

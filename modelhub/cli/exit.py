@@ -36,9 +36,10 @@ class DiffExit(enum.IntEnum):
 EPILOG = """\b
 Exit status:
     0  success
-    1  the call failed; batch: rows failed; drill: a fault was not survived; diff: something changes
-    2  the command line is wrong; batch: the job cannot begin or go on
-    3  the file is missing or invalid, or has no entry of that name
+    1  the call failed; batch: rows failed; drill: a fault was not survived; diff: something changes;
+       check --calls, fit: a model would refuse a call; init: the file is there already
+    2  the command line is wrong; batch: the job cannot begin or go on; diff: a file is missing or invalid
+    3  the file is missing or invalid, or has no entry of that name, or no ledger
     4  check --strict: a model is not configured
   130  interrupted
   141  the reader of the output closed the pipe"""

@@ -209,8 +209,14 @@ def _format_options(member: Member) -> Iterator[str]:
         yield f"retry {retry.max_attempts} attempts, {waits}"
     else:
         yield "no retry"
-    for name in ("connect", "first_token", "idle", "total"):
-        yield f"{name.replace('_', ' ')} {format_setting(getattr(timeout, name))}"
+    yield f"connect {format_setting(timeout.connect)}"
+    of_streams = [f"first token {format_setting(timeout.first_token)}", f"idle {format_setting(timeout.idle)}"]
+    of_streams += [f"slow below {timeout.slow.below:g}/s"] if timeout.slow is not None else []
+    if member.streams_inside:
+        yield from of_streams
+    else:
+        yield f"streams: {', '.join(of_streams)}"
+    yield f"total {format_setting(timeout.total)}"
     if (breaker := member.get_layer("breaker")) is not None:
         pauses = f"{format_setting(breaker.pause)} to {format_setting(breaker.max_pause)}"
         yield f"breaker opens after {format_count(breaker.failures, 'failure')}, for {pauses}"

@@ -68,7 +68,7 @@ _HEAD = """\
 # call would do, and `modelhub drill primary` what happens when vendors fail.
 version: 1
 
-# What holds for every model. Times are 500ms, 5s, 2m.
+# What holds for every model. Times are 500ms, 5s, 2m; first_token and idle are those of streams (or `stream_inside`).
 defaults:
   timeout: {connect: 5s, first_token: 15s, idle: 15s, total: 60s}   # of one attempt
   retry: {max_attempts: 3, initial_wait: 500ms, max_wait: 20s}      # of one model; the first attempt counts

@@ -106,7 +106,8 @@ def _compare_settings(old: tuple[Origin, ...], new: tuple[Origin, ...]) -> Itera
         first, second = before.get(path), after.get(path)
         shown = [None if origin is None else origin.shown for origin in (first, second)]
         prints = {origin.fingerprint for origin in (first, second) if origin is not None and origin.fingerprint}
-        if shown[0] != shown[1] or len(prints) > 1:
+        is_same_number = first is not None and second is not None and first.number == second.number is not None
+        if not is_same_number and (shown[0] != shown[1] or len(prints) > 1):
             yield SettingChange(path, *shown)
 
 
@@ -119,4 +120,4 @@ def _join_lists(origins: tuple[Origin, ...]) -> Iterator[Origin]:
             continue
         shown = f"[{', '.join(item.shown for item in items)}]"
         prints = hash(tuple(item.fingerprint for item in items))
-        yield replace(items[0], path=path.removesuffix("."), shown=shown, fingerprint=prints)
+        yield replace(items[0], path=path.removesuffix("."), shown=shown, fingerprint=prints, number=None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
 
@@ -28,7 +29,8 @@ class Origin:
     """One value: its `path` in the entry ("retry.max_attempts"), its text as `shown` (as it is written; secrets are
     `***`), and the `source` it comes from, with the `line` of the file (0 for what is built in, or without a file).
     `fingerprint` differs, within one process, for values that differ; 0 for what is built in. `file` has the line.
-    `is_from_profile` tells that the profile set it.
+    `is_from_profile` tells that the profile set it. `number` is the number that it stands for (of a duration, the
+    seconds), None for what is none, and for references.
     """
 
     path: str
@@ -38,15 +40,18 @@ class Origin:
     fingerprint: int = field(default=0, repr=False, compare=False)
     file: str = ""
     is_from_profile: bool = False
+    number: int | float | Decimal | None = field(default=None, repr=False, compare=False)
 
 
 def trace_origins(checker: OptionsChecker, view: LocatedData, config: BaseModel | None) -> tuple[Origin, ...]:
     """Return the origin of every value of *view*, then of the built-in defaults of *config*, its validated form."""
-    written = [_trace_written(checker, view, path, value) for path, value in _walk_leaves(view.data)]
+    written = [_trace_written(checker, view, path, value, config) for path, value in _walk_leaves(view.data)]
     return (*written, *(_trace_defaults(config, ()) if config is not None else ()))
 
 
-def _trace_written(checker: OptionsChecker, view: LocatedData, path: Path, value: Any) -> Origin:
+def _trace_written(
+    checker: OptionsChecker, view: LocatedData, path: Path, value: Any, config: BaseModel | None
+) -> Origin:
     place = view.source_path(path)
     source: Where = "defaults" if place[0] == "defaults" else "entry"
     document, shown = checker.document, _format_shown(checker, place, value)
@@ -58,7 +63,20 @@ def _trace_written(checker: OptionsChecker, view: LocatedData, path: Path, value
         hash(str(value)),
         document.find_file(place),
         place in document.profile_paths,
+        None if place in checker.interpolated.from_environment else _find_number(config, path),
     )
+
+
+def _find_number(config: Any, path: Path) -> int | float | Decimal | None:
+    """Return the number at *path* of the validated *config*, None if there is something else."""
+    for part in path:
+        if isinstance(config, BaseModel):
+            config = getattr(config, str(part), None)
+        elif isinstance(config, Mapping):
+            config = config.get(part)
+        else:
+            config = config[part] if isinstance(config, Sequence) and isinstance(part, int) else None
+    return config if isinstance(config, int | float | Decimal) else None
 
 
 def _format_shown(checker: OptionsChecker, place: Path, value: Any) -> str:
@@ -96,7 +114,8 @@ def _trace_defaults(config: BaseModel, here: Path) -> Iterator[Origin]:
         elif isinstance(value, BaseModel):
             yield from _trace_defaults(value, path)
         elif name not in config.model_fields_set and value is not None and value not in ({}, [], ()):
-            yield Origin(_format_path(path), _format_value(value, info), "built-in default")
+            number = value if isinstance(value, int | float | Decimal) else None
+            yield Origin(_format_path(path), _format_value(value, info), "built-in default", number=number)
 
 
 def _trace_default_layer(key: str) -> tuple[Origin, ...]:

@@ -87,6 +87,16 @@ def test_the_same_is_the_same_however_it_is_written(run, config):
     assert (result.exit_code, result.stdout) == (0, "nothing changes\n")
 
 
+def test_numbers_that_are_the_same_are_no_change(run, config):
+    """A duration in another unit or without one, a number with underscores, a default that is written out."""
+    text = OLD.replace("deadline: 90s", "deadline: 90").replace("500}", "5_00}").replace("input: 1,", "input: 1.0,")
+    write(config, old=OLD, new=f"{text}defaults: {{timeout: {{total: 2m}}, retry: {{initial_wait: 0.5}}}}\n")
+    result = run("diff", "old.yaml", "new.yaml")
+    assert (result.exit_code, result.stdout) == (0, "nothing changes\n")
+    write(config, new=OLD.replace("90s", "90ms"))
+    assert "deadline  90s -> 90ms" in run("diff", "old.yaml", "new.yaml").stdout
+
+
 def test_a_broken_file_is_status_2(run, config):
     """With its problems on standard error, or in the JSON; so is a missing one."""
     write(config, old=OLD, new=OLD.replace("deadline: 90s", "deadlin: 90s"))

@@ -169,17 +169,33 @@ def test_the_list(run):
     }
 
 
+@table("name", ["auth", "key refused", "Key refused"])
+def test_a_fault_is_chosen_by_its_name_or_its_title(drilled, name):
+    """The table shows the titles, so they are taken too."""
+    assert list(drilled("pair", "--only", name)[1]) == [("auth", 1)]
+
+
+@table(
+    ("name", "advice"),
+    [("key refusd", "did you mean `auth`? `modelhub drill --list` lists all"), ("x", "; `modelhub drill --list`")],
+)
+def test_an_unknown_fault(run, name, advice):
+    """What was probably meant is suggested by its name, and where the names are listed."""
+    assert advice in run("drill", "pair", "--only", name).stderr
+
+
 # -- verdicts ----------------------------------------------------------------------------------------------------------
 
 CASES = [
     ("pair", "silence", "ok", None),
-    ("patient-first", "silence", "slow", "total is 90 s"),
+    ("patient-first", "silence", "slow", "total is 90 s (first_token needs stream_inside)"),
     ("patient-first", "slow_first_token", "slow", "first_token is 40 s"),
     ("patient-first", "stall", "slow", "idle is 20 s"),
+    ("patient-first", "slow", "slow", "total is 90 s, and slow is not set"),
     ("limited", "overloaded", "slow", "limit `tier` makes it wait"),
-    ("short", "silence", "lost", "deadline is 25 s, total is 90 s"),
+    ("short", "silence", "lost", "deadline is 25 s, total is 90 s (first_token needs stream_inside)"),
     ("short", "slow_first_token", "lost", "deadline is 25 s, first_token is 40 s"),
-    ("endless", "silence", "lost", "no end after 30 min: total is 2 h"),
+    ("endless", "silence", "lost", "no end after 30 min: total is 2 h (first_token needs stream_inside)"),
     ("once", "reset_once", "lost", "retry.max_attempts is 1, and there is no other model"),
     ("once", "reset", "ok", "there is no other model"),
     ("inner", "rate_limit", "lost", "no_fallback_on has RateLimited"),

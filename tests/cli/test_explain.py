@@ -24,9 +24,9 @@ def test_a_chain_is_told_member_by_member(run):
         "primary  chain, deadline 90 s, broken streams restart on the next model",
         "  1 keyless  scripted ${SCRIPT_NAME}  not configured (set SCRIPT_NAME): skipped",
         "  2 limited  scripted script-1",
-        "             retry 3 attempts, at once · connect 5 s · first token 30 s · idle 30 s · total 120 s",
+        "             retry 3 attempts, at once · connect 5 s · streams: first token 30 s, idle 30 s · total 120 s",
         "  3 flaky    scripted script-2        limit tier (500 requests/min, 200k tokens/min, 16 at once)",
-        "             retry 3 attempts, at once · connect 5 s · first token 30 s · idle 30 s · total 120 s",
+        "             retry 3 attempts, at once · connect 5 s · streams: first token 30 s, idle 30 s · total 120 s",
         "  4 offline  scripted",
     ]
     assert "layers   chain > usage > deadline > retry > breaker > limit > timeout > prompt cache > provider" in rows
@@ -50,6 +50,41 @@ def test_a_model_alone(run):
     assert rows[0] == "thinker  model  scripted"
     assert rows[1].endswith("total 120 s · $3 in, $15 out per million tokens")
     assert rows[3] == "at worst 1 attempt, 120 s; highest cost of a call with 8k in, 2k out: $0.054"
+
+
+def test_timeouts_of_streams_are_said_to_be_those(run, config):
+    """They hold for plain calls only where these are streamed internally, by the model or a chain around it."""
+    text = "version: 1\ndefaults: {timeout: {slow: {below: 20/s}}}\nmodels:\n"
+    text += "  a: {provider: openai, model_name: m, api_key: k}\n"
+    text += "  b: {provider: openai, model_name: m, api_key: k, stream_inside: true}\n"
+    text += "chains: {main: {models: [a, b]}, outer: {models: [main], stream_inside: true}}\n"
+    config.write_text(text)
+    plain = "connect 5 s · streams: first token 30 s, idle 30 s, slow below 20/s · total 120 s"
+    inside = "connect 5 s · first token 30 s · idle 30 s · slow below 20/s · total 120 s"
+    for name, shown in {"a": [plain], "b": [inside], "main": [plain, inside], "outer": [inside, inside]}.items():
+        rows = [row for row in run("explain", name).stdout.splitlines() if " · connect" in row]
+        assert [row[row.index("connect") :] for row in rows] == shown
+
+
+@table(
+    ("step", "always"),
+    [
+        ("wait: 1s", True),
+        ("wait: 4s", False),
+        ("pause: 1s", True),
+        ("pause: 4s", False),
+        ("wait: 1s, pause: 1900ms", False),
+        ("fail: Overloaded", False),
+    ],
+)
+def test_a_script_that_is_slower_than_its_timeouts_may_fail(run, config, step, always):
+    """It is not said to answer always, nor that the models after it are never called."""
+    config.write_text(
+        "version: 1\ndefaults: {timeout: {first_token: 2s, idle: 2s, total: 6s}}\nmodels:\n"
+        f"  a: {{provider: scripted, steps: [{{say: one two three, {step}}}]}}\n"
+        "  b: {provider: scripted, reply: x}\nchains: {main: {models: [a, b]}}\n"
+    )
+    assert ("a always answers: b after it is never called" in run("explain", "main").stdout) is always
 
 
 ARMS = """

@@ -77,7 +77,7 @@ models:
   keyed: {provider: openai, model_name: a, keys: [{api_key: k1}, {api_key: k2}]}
 chains:
   main: {models: [gpt, claude], deadline: DEADLINE, stream_inside: INSIDE}
-  alone: {models: [gpt, unset], deadline: 10s}
+  keyless: {models: [unset, gpt], deadline: 10s}
   only_keys: {models: [keyed], deadline: 10s}
 """
 
@@ -100,11 +100,15 @@ chains:
     ],
 )
 def test_check_warns_of_a_deadline_that_one_silent_model_uses_up(run, config, deadline, inside, warning):
-    """If another model that could answer is behind it. A warning is no failure."""
+    """If another model is behind it, whether or not its key is set here. A warning is no failure."""
     config.write_text(SILENT.replace("DEADLINE", deadline).replace("INSIDE", inside))
     result, as_json = run("check"), run("check", "--json")
     warnings = (
         [f"chain `main`: gpt alone may use up the deadline {warning}, or raise the `deadline`"] if warning else []
+    )
+    warnings.append(
+        "chain `keyless`: unset alone may use up the deadline (120 of 10 s), so that no other model is tried if it "
+        "does not answer; lower its `timeout.total`, or raise the `deadline`"
     )
     assert (result.exit_code, as_json.exit_code) == (Exit.OK, Exit.OK)
     assert (json.loads(as_json.stdout)["ok"], json.loads(as_json.stdout)["warnings"]) == (True, warnings)

@@ -107,14 +107,16 @@ def _make_tools(has_tools: bool) -> dict[str, Any]:
 
 
 def _check_faults(only: list[str]) -> list[str]:
+    """Return the names of the faults *only*, which are written as names or as titles."""
     from modelhub.testing import FAULTS
 
+    names = {drill.title.lower(): name for name, drill in FAULTS.items()} | {name: name for name in FAULTS}
     for fault in only:
-        if fault not in FAULTS:
-            close = difflib.get_close_matches(fault, FAULTS, 1)
-            suggestion = f"did you mean `{close[0]}`?" if close else "`modelhub drill --list` lists all of them"
-            fail_usage(f"no fault is called `{fault}`; {suggestion}", "--only")
-    return only
+        if fault.lower() not in names:
+            close = difflib.get_close_matches(fault.lower(), names, 1)
+            suggestion = f"did you mean `{names[close[0]]}`? " if close else ""
+            fail_usage(f"no fault is called `{fault}`; {suggestion}`modelhub drill --list` lists all", "--only")
+    return [names[fault.lower()] for fault in only]
 
 
 def _parse_seconds(text: str) -> float:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from modelhub.cli.drill.play import DrillOutcome
     from modelhub.config.load import Loaded
     from modelhub.core.events import Waiting
-    from modelhub.core.response import Attempt
     from modelhub.middleware.chain.options import ChainOptions
 
 __all__ = ["Evaluator", "Evaluation", "Verdict"]
@@ -160,12 +159,32 @@ class Evaluator:
         )
 
     def _list_timeouts(self, case: DrillCase, outcome: DrillOutcome) -> Iterator[Spent]:
-        """Yield the duration of each attempt, and the timeout that allowed it."""
+        """Yield the parts of the duration of each attempt, and the timeout that allowed each."""
         for attempt in outcome.attempts:
-            clock = _get_timeout_name(attempt, case.stream)
-            limit = getattr(self._get_timeout(attempt["model"]), clock)
-            shown = format_setting(limit) if isinstance(limit, float) else f"{limit.below:g}/s"
-            yield f"{clock} is {shown}", attempt["duration"] or 0.0
+            duration, first_token = attempt["duration"] or 0.0, attempt["first_token"]
+            name = _TIMEOUT_NAMES.get(str(attempt["outcome"]))
+            if name is not None:
+                yield self._describe_timeout(attempt["model"], name, case.stream), duration
+            elif first_token is not None:
+                yield self._describe_timeout(attempt["model"], "first_token", case.stream), first_token
+                yield self._describe_timeout(attempt["model"], "slow", case.stream), duration - first_token
+            else:
+                name = "first_token" if case.stream else "total"
+                yield self._describe_timeout(attempt["model"], name, case.stream), duration
+
+    def _describe_timeout(self, model: str, name: str, stream: bool) -> str:
+        timeout = self._get_timeout(model)
+        total = f"total is {format_setting(timeout.total)}"
+        if name == "slow":
+            return f"{total}, and slow is not set" if timeout.slow is None else f"slow is {timeout.slow.below:g}/s"
+        if name != "total":
+            return f"{name} is {format_setting(getattr(timeout, name))}"
+        return total if stream or self._streams_inside(model) else f"{total} (first_token needs stream_inside)"
+
+    def _streams_inside(self, model: str) -> bool:
+        options = self.loaded.models[model].options
+        chains = self._chains.values()
+        return (options is not None and options.stream_inside) or any(chain.stream_inside for chain in chains)
 
     def _list_queue_times(self, outcome: DrillOutcome) -> Iterator[Spent]:
         """Yield the time that each model's attempts waited in the queue of a limit."""
@@ -202,16 +221,6 @@ def _walk_chains(loaded: Loaded, name: str) -> Iterator[tuple[str, ChainOptions]
         yield name, loaded.chains[name]
         for member in loaded.chains[name].member_names():
             yield from _walk_chains(loaded, member)
-
-
-def _get_timeout_name(attempt: Attempt, stream: bool) -> str:
-    """Return the name of the timeout that ended *attempt*, or would have."""
-    name = _TIMEOUT_NAMES.get(str(attempt["outcome"]))
-    if name is not None:
-        return name
-    if not stream:
-        return "total"
-    return "first_token" if attempt["first_token"] is None else "idle"
 
 
 def _find_longest(spent: Iterable[Spent]) -> str:
