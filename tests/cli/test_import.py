@@ -129,6 +129,57 @@ def test_a_group_alone_keeps_its_name_as_a_model(run, config):
     assert file["chains"] == {"b": {"models": [{"arms": {"b-2": 1, "b-3": 1}}]}}
 
 
+ROUTED = """\
+model_list:
+  - {model_name: gpt, litellm_params: {model: gpt-5}}
+  - {model_name: small, litellm_params: {model: o3}}
+  - {model_name: long, litellm_params: {model: gemini/gemini-2.5-pro}}
+  - {model_name: lenient, litellm_params: {model: groq/llama}}
+"""
+ROUTERS = {
+    "a prompt that is too long": (
+        "{fallbacks: [{gpt: [small]}], context_window_fallbacks: [{gpt: [long, small]}]}",
+        {"gpt": {"models": ["gpt-1", "small", "long"]}},
+        "`context_window_fallbacks`: `gpt` goes on to `long` after every failure that falls back, not after this one",
+    ),
+    "refused content": (
+        "{content_policy_fallbacks: [{gpt: [lenient]}]}",
+        {"gpt": {"models": ["gpt-1", "lenient"], "fallback_on": ["ContentBlocked"]}},
+        "`content_policy_fallbacks`: `gpt` goes on to `lenient`",
+    ),
+    "a group that is not there": ("{fallbacks: [{nano: [gpt]}]}", None, "`fallbacks`: `nano` is not among the models"),
+    "any group": (
+        '{fallbacks: [{"*": [small]}]}',
+        {group: {"models": [f"{group}-1", "small-1"]} for group in ("gpt", "long", "lenient")}
+        | {"small": {"models": ["small-1"]}},
+        "",
+    ),
+    "other names": (
+        "{model_group_alias: {gpt-4: gpt, o-3: {model: small, hidden: true}}, fallbacks: [{gpt: [o-3]}]}",
+        {"gpt": {"models": ["gpt-1", "small"]}, "gpt-4": {"models": ["gpt"]}, "o-3": {"models": ["small"]}},
+        "",
+    ),
+    "another name of nothing": (
+        "{model_group_alias: {gpt-4: nano}}",
+        None,
+        "`model_group_alias`: `gpt-4` is `nano`, which is not among the models",
+    ),
+    "a name twice": ("{model_group_alias: {gpt: small}}", None, "`model_group_alias`: `gpt` is the name of a model"),
+}
+
+
+@table(("router", "chains", "note"), ROUTERS.values(), ids=ROUTERS)
+def test_what_a_group_falls_back_to_is_in_its_chain(run, config, router, chains, note):
+    """For whatever failure it was meant; what that changes is said. What is written loads."""
+    config.write_text(f"{ROUTED}router_settings: {router}\n")
+    result = run("import", "litellm", "models.yaml")
+    file = yaml.safe_load(result.stdout)
+    assert file.get("chains") == chains
+    assert note in result.stderr
+    assert note or "not translated" not in result.stderr
+    Hub.from_dict(file, environ={}).close()
+
+
 @table(
     ("arguments", "status", "message"),
     [

@@ -74,6 +74,18 @@ class _Deployment:
     order: float
 
 
+_FALLBACK_KEYS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fallbacks:
+    """The fallbacks of groups, for each key of _FALLBACK_KEYS, and of all groups; other names of groups."""
+
+    by_key: Mapping[str, Mapping[str, list[str]]]
+    of_all: list[str]
+    aliases: Mapping[str, str]
+
+
 def translate(source: Mapping[str, Any]) -> Translation:
     """Return the file that means what *source*, a LiteLLM configuration, means, and what could not be translated.
 
@@ -85,23 +97,38 @@ def translate(source: Mapping[str, Any]) -> Translation:
         raise ValueError("no `model_list`: this is not the configuration of a LiteLLM proxy")
     result = Translation()
     router = {**(source.get("litellm_settings") or {}), **(source.get("router_settings") or {})}
-    fallbacks = _read_fallbacks(router.pop("fallbacks", None))
-    defaults = router.pop("default_fallbacks", None) or []
+    fallbacks = _read_fallbacks(router)
     items = [item for item in listed if isinstance(item, dict) and item.get("model_name")]
-    chained = {item["model_name"] for item in items} if defaults else set(fallbacks)
+    chained = (
+        {str(item["model_name"]) for item in items} if fallbacks.of_all else set().union(*fallbacks.by_key.values())
+    )
     groups = _translate_models(items, chained, result)
     pick = _translate_router(router, result)
-    _make_chains(groups, fallbacks, defaults, pick, result)
+    _make_chains(groups, fallbacks, pick, result)
+    _make_aliases(groups, fallbacks, result)
     for section in sorted(source.keys() - {"model_list", "router_settings", "litellm_settings"}):
         result.notes.append(f"`{section}` has no counterpart in the file")
     result.config = {key: value for key, value in result.config.items() if value}
     return result
 
 
-def _read_fallbacks(listed: Any) -> dict[str, list[str]]:
+def _read_fallbacks(router: dict[str, Any]) -> _Fallbacks:
+    """Take the fallbacks and the aliases of groups out of *router*."""
+    by_key = {key: _read_targets(router.pop(key, None)) for key in _FALLBACK_KEYS}
+    of_all = [*by_key["fallbacks"].pop("*", ()), *(router.pop("default_fallbacks", None) or ())]
+    aliases = router.pop("model_group_alias", None) or {}
+    if not isinstance(aliases, dict):
+        raise ValueError("`model_group_alias` must be a mapping")
+    names = {
+        str(alias): str(group.get("model") if isinstance(group, dict) else group) for alias, group in aliases.items()
+    }
+    return _Fallbacks(by_key, of_all, names)
+
+
+def _read_targets(listed: Any) -> dict[str, list[str]]:
     """Return the fallbacks by group; LiteLLM has a list of mappings with one key each."""
     return {
-        str(group): [target for target in targets if isinstance(target, str)]
+        str(group): [target for target in targets or () if isinstance(target, str)]
         for item in listed or []
         if isinstance(item, dict)
         for group, targets in item.items()
@@ -284,9 +311,6 @@ _SETTINGS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
 }
 """The section and the key of a setting, and how its value is written here."""
 _EXPLAINED = {
-    "context_window_fallbacks": "a prompt that is too long always falls back; give the models a `context_window`",
-    "content_policy_fallbacks": "a chain hands refused content on if it says `fallback_on: [ContentBlocked]`",
-    "model_group_alias": "write a chain of that name",
     "retry_policy": "what is retried depends on the class of the failure: see `modelhub explain --failures`",
     "routing_strategy": "deployments are picked by weight, by a tag, or `pick: least_busy`",
     "redis_host": "limits over several processes are `shared: {url: ...}`",
@@ -302,24 +326,50 @@ _EXPLAINED = {
 
 
 def _make_chains(
-    groups: Mapping[str, list[_Deployment]],
-    fallbacks: Mapping[str, list[str]],
-    defaults: list[str],
-    pick: Mapping[str, Any],
-    result: Translation,
+    groups: Mapping[str, list[_Deployment]], fallbacks: _Fallbacks, pick: Mapping[str, Any], result: Translation
 ) -> None:
     """Write a chain for each group that has fallbacks or several deployments, under the group's name."""
+    for key, targets in fallbacks.by_key.items():
+        result.notes += [f"`{key}`: `{group}` is not among the models" for group in targets if group not in groups]
     for group, deployments in groups.items():
-        targets = [*fallbacks.get(group, []), *(name for name in defaults if name != group)]
-        for target in targets:
-            if target not in groups:
-                result.notes.append(f"`{group}` falls back to `{target}`, which is not among the models")
         places = [*_make_places(deployments, pick)]
-        for target in dict.fromkeys(targets):
-            places += _make_places(groups.get(target, []), pick)
+        for target in _list_targets(group, groups, fallbacks, result):
+            places += _make_places(groups[target], pick)
         name = _make_name(group)
         if places != [name]:
             result.config["chains"][name] = {"models": places}
+            if group in fallbacks.by_key["content_policy_fallbacks"]:
+                result.config["chains"][name]["fallback_on"] = ["ContentBlocked"]
+
+
+def _list_targets(group: str, groups: Collection[str], fallbacks: _Fallbacks, result: Translation) -> dict[str, None]:
+    """Return the groups that *group* falls back to, in order: those after certain failures only come last."""
+    targets: dict[str, None] = {}
+    for key, by_group in fallbacks.by_key.items():
+        for name in (*by_group.get(group, ()), *(fallbacks.of_all if key == "fallbacks" else ())):
+            target = fallbacks.aliases.get(name, name)
+            if target not in groups:
+                result.notes.append(f"`{group}` falls back to `{name}`, which is not among the models")
+            elif target != group and target not in targets:
+                targets[target] = None
+                if key != "fallbacks":
+                    result.notes.append(
+                        f"`{key}`: `{group}` goes on to `{target}` after every failure that falls back, "
+                        "not after this one only"
+                    )
+    return targets
+
+
+def _make_aliases(groups: Collection[str], fallbacks: _Fallbacks, result: Translation) -> None:
+    """Write a chain of one for each other name of a group."""
+    for alias, group in fallbacks.aliases.items():
+        name = _make_name(alias)
+        if group not in groups:
+            result.notes.append(f"`model_group_alias`: `{alias}` is `{group}`, which is not among the models")
+        elif name in result.config["models"] or name in result.config["chains"]:
+            result.notes.append(f"`model_group_alias`: `{alias}` is the name of a model too, which is kept")
+        else:
+            result.config["chains"][name] = {"models": [_make_name(group)]}
 
 
 def _make_places(deployments: list[_Deployment], pick: Mapping[str, Any]) -> Iterator[Any]:
