@@ -8,14 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelhub.cli.output import format_count, format_duration, format_setting
+from modelhub.core.error_report import CLEAR_BY_STATUS
 from modelhub.core.errors import AllModelsFailed, BreakerOpen, CallError, NotConfigured, StreamBroken
 from modelhub.core.events import AttemptEnded, Event, FellBack, Restarted
 from modelhub.core.response import Attempt
 
 __all__ = ["ModelTurn", "CallTrace"]
-
-_CLEAR_BY_STATUS = frozenset({"RateLimited", "Overloaded", "ServerError"})
-"""Errors that the status explains; the vendor's message would add nothing."""
 
 _SKIPPED_OUTCOMES = frozenset({"NotConfigured", "BreakerOpen", "LimitRejected"})
 """Outcomes of attempts without a request: the model was skipped."""
@@ -99,7 +97,7 @@ class ModelTurn:
             details.append(f"retry after {format_setting(self.retry_after)}")
         if len(self.attempts) > 1:
             details.append(format_count(len(self.attempts), "attempt"))
-        if message and self.message and not (self.status is not None and self.kind in _CLEAR_BY_STATUS):
+        if message and self.message and not (self.status is not None and self.kind in CLEAR_BY_STATUS):
             details.append(self.message)
         return details
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-__all__ = ["format_group"]
+__all__ = ["CLEAR_BY_STATUS", "format_group"]
+
+CLEAR_BY_STATUS = frozenset({"RateLimited", "Overloaded", "ServerError"})
+"""Errors that the status explains; the vendor's message would add nothing."""
+
+_MAX_MESSAGE_LENGTH = 80
 
 
 class FailedCall(Protocol):
@@ -47,9 +52,18 @@ def _row(error: FailedCall, indent: str) -> tuple[str, ...]:
     tries = sum(not attempt["skipped"] for attempt in own)
     again = f"retry after {error.retry_after:.0f} s" if error.retry_after else ""
     status = str(error.status) if error.status else ""
-    facts = (status, again, f"{tries} attempts" if tries > 1 else "")
-    words = ", ".join(filter(None, facts)) or " ".join(str(error).split())[:60]
+    message = "" if status and error.kind in CLEAR_BY_STATUS else _shorten(str(error))
+    status = "" if f"said {status}" in message else status
+    words = ", ".join(filter(None, (status, again, f"{tries} attempts" if tries > 1 else "", message)))
     took = sum((attempt["duration"] or 0.0) + attempt["wait"] for attempt in own)
     request = error.request_id or ""
     short = request if len(request) <= 12 else f"{request[:10]}.."
     return f"{indent}{error.arm or error.model or '?'}", error.kind, words, short, f"{took:.1f} s"
+
+
+def _shorten(text: str) -> str:
+    """Return *text* in one line, cut between two words if it is long."""
+    text = " ".join(text.split())
+    if len(text) <= _MAX_MESSAGE_LENGTH:
+        return text
+    return f"{text[: _MAX_MESSAGE_LENGTH + 1].rpartition(' ')[0] or text[:_MAX_MESSAGE_LENGTH]} ..."

@@ -6,6 +6,7 @@ import traceback
 import pytest
 
 from modelhub.core.errors import AllModelsFailed, AuthenticationFailed, CallError, Overloaded, RateLimited
+from tests.tables import table
 
 ONCE = {"retry": {"max_attempts": 1}}
 TWICE = {"retry": {"max_attempts": 2, "initial_wait": 0}}
@@ -96,6 +97,21 @@ async def test_a_message_of_several_lines_keeps_the_table_whole(world):
     )
     assert len(str(error).splitlines()) == 3
     assert "<html> <body> oh no" in str(error)
+
+
+@table(
+    ("failure_options", "shown"),
+    [
+        ({"fail": "AuthenticationFailed", "status": 401, "message": "it said 401: no"}, "  it said 401: no  "),
+        ({"fail": "AuthenticationFailed", "status": 401, "message": "no such key"}, "  401, no such key  "),
+        ({"fail": "Overloaded", "status": 503, "message": "busy"}, "  503  "),
+        ({"fail": "BadReply", "message": "a " * 39 + "word behind"}, f"  {'a ' * 39}...  "),
+        ({"fail": "BadReply", "message": "a" * 90}, f"  {'a' * 80} ...  "),
+    ],
+)
+async def test_a_line_has_the_reason(world, failure_options, shown):
+    """What the vendor said where the status alone does not say it, cut between two words."""
+    assert shown in str(await failure(world.chain(failure_options, {"fail": "Overloaded"}, entry=ONCE)))
 
 
 async def test_it_is_caught_as_itself_or_as_any_failure(nested):
