@@ -168,7 +168,7 @@ class AskOptions(Options):
 
 
 class TakesOptions(Options):
-    """Which parameters of `ask` a model takes, where what is known of it is wrong: true or false."""
+    """Which parameters of `ask` a model takes, where what is known of it is wrong, and whether it sees images."""
 
     max_tokens: bool | None = None
     """Whether the model takes `max_tokens`."""
@@ -202,6 +202,8 @@ class TakesOptions(Options):
     """Whether the model takes `n`."""
     service_tier: bool | None = None
     """Whether the model takes `service_tier`."""
+    images: bool | None = None
+    """`false` if the model sees no images: a call with one is not sent to it, and a chain passes over it."""
 
 
 class ParametersOptions(Options):
@@ -236,13 +238,14 @@ class ProviderOptions(Options):
     """Parameters to send with every request, under the vendor's own names, such as `temperature`."""
     stream_inside: bool = False
     """Whether to stream plain answers internally, so that `timeout.first_token`, `idle` and `slow` apply to them too.
-    The reply is the same as without it."""
+    The reply is the same as without it. A chain with `stream_inside: true` does so for all its models."""
     context_window: Annotated[int, Field(gt=0)] | None = None
     """The size of the model's context window in tokens. A chain skips the model for requests that are longer."""
     ask: AskOptions | None = None
     """Parameters of every call, by the names that are the same for every vendor, such as `max_tokens`."""
     takes: TakesOptions | None = None
-    """Which of those parameters the model takes, where what is known of it is wrong: `{temperature: false}`."""
+    """Which of those parameters the model takes, where what is known of it is wrong: `{temperature: false}`; and
+    whether it sees images."""
 
     key_variables: ClassVar[tuple[str, ...]] = ()
     """The environment variables that the key is read from if `api_key` is not set; empty if no key is needed."""

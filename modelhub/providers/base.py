@@ -32,6 +32,7 @@ from modelhub.core.request import ChatRequest
 from modelhub.core.response import Attempt, ChatResponse
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
 from modelhub.core.tracebacks import describe_origin, drop_frames, linked_errors
+from modelhub.messages.blocks import find_media
 from modelhub.providers.addresses import find_secrets
 from modelhub.providers.http.failures import find_network_failure
 from modelhub.providers.http.proxies import read_proxy_addresses
@@ -163,7 +164,10 @@ class Provider(ChatModelBase):
             request, sent = self._resolve(request, attempt)
             payload, answer = self._encode_call(request, stream)
             if not stream:
-                return self._respond(answer, await self.call(payload), attempt, context)
+                self.decode(await self.call(payload), answer)
+                response = self._finished(answer, attempt, context)
+                context.end(attempt, "ok")
+                return response
             reply = await ChatStream.open(self._snapshots(answer, payload, attempt, request))
         except HubClosed:
             context.end(attempt, HubClosed.__name__)
@@ -193,6 +197,8 @@ class Provider(ChatModelBase):
         for tool in request.tools:
             if tool.native is not None and not self.takes_native_tools:
                 raise UnsupportedFeature(f"{self.kind} cannot run the tool `{tool.name}`, which is another vendor's")
+        if self.takes.get("images") is False and any(media.kind == "image" for media in find_media(request.messages)):
+            raise UnsupportedFeature(f"{self.model_name} sees no images: `takes` says so")
         vendor_request, tool_names = with_vendor_names(request, self.tool_name_pattern)
         payload = self.encode(vendor_request, structured, stream)
         # Structured output is read from the text too, if the model does not call the tool for it.
@@ -240,12 +246,6 @@ class Provider(ChatModelBase):
             self.is_prepared = True
         elif not is_ready(self.sdk):  # asked for each attempt: the import of another SDK may be under way
             await import_sdk(self.sdk)
-
-    def _respond(self, answer: ResponseBuilder, body: Any, attempt: Attempt, context: CallContext) -> ChatResponse:
-        self.decode(body, answer)
-        reply = self._finished(answer, attempt, context)
-        context.end(attempt, "ok")
-        return reply
 
     async def _snapshots(
         self, answer: ResponseBuilder, payload: Payload, attempt: Attempt, request: ChatRequest

@@ -134,6 +134,30 @@ def test_the_file_says_what_a_model_takes():
     assert body["reasoning_effort"] == "high"
 
 
+@table("vendor", [*MODELS, "scripted"])
+def test_a_model_that_sees_no_images_is_passed_over_for_a_call_with_one_only(vendor):
+    """`takes: {images: false}` holds for any vendor, also for an image that a tool gave back; nothing is sent."""
+    picture = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP"}}
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    shown = {"role": "tool", "tool_call_id": "c", "content": [picture]}
+    asked = [
+        [{"role": "user", "content": [picture]}],
+        [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None, "tool_calls": [call]}, shown],
+    ]
+
+    async def main(hub, server):
+        for messages in asked:
+            reply = await hub.get("chain")(messages)
+            assert [attempt.outcome for attempt in reply.attempts] == ["UnsupportedFeature", "ok"]
+        assert server.requests("m") == []
+        assert (await hub.get("chain")("hi")).model == "m"
+
+    models = {"m": {**(MODELS | {"scripted": {"provider": "scripted", "reply": "yes"}})[vendor]}}
+    models["m"]["takes"] = {"images": False}
+    models["seeing"] = {"provider": "scripted", "reply": "A dot."}
+    play(main, models=models, chains={"chain": {"models": ["m", "seeing"]}})
+
+
 @table(
     ("section", "words"),
     [

@@ -105,7 +105,8 @@ class ChainOptions(LayerOptions):
     """Whether a call returns a stream of snapshots, for every model of the chain. A call can override it with
     `stream=`."""
     stream_inside: bool = False
-    """Whether to stream plain answers internally, so that `timeout.first_token`, `idle` and `slow` apply to them."""
+    """Whether to stream plain answers internally, so that `timeout.first_token`, `idle` and `slow` apply to them.
+    `true` is for every model of the chain; with `false`, it is for those that say `true` themselves."""
     on_broken_stream: Literal["restart", "raise"] = "restart"
     """What happens when a stream breaks after its first content: `restart` retries the answer on the next model."""
     fallback_on: list[str] = Field(default_factory=list)
