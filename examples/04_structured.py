@@ -23,7 +23,7 @@ class Invoice(BaseModel):
 async def main() -> None:
     async with Hub.from_yaml(CONFIG) as hub:
         reply = await hub.get("reader")("Acme asks for 128.50 euros, due on Friday.", structured_model=Invoice)
-        invoice = Invoice(**reply.metadata)
+        invoice = reply.output  # an `Invoice`, as type checkers know
         print(f"{invoice.vendor}: {invoice.total:.2f} {invoice.currency}, {'paid' if invoice.paid else 'open'}")
 
 

@@ -1,7 +1,8 @@
 """The documentation does what it says: its files load, its snippets run, its commands print what is shown.
 
 On each page
-- a YAML block titled `models.yaml` is the file of what follows; one without a title is a file, or a part, that loads;
+- a YAML block titled `models.yaml` is the file of what follows, and that of the first page the one of pages without;
+  one without a title is a file, or a part, that loads;
 - a Python block runs on its own, in a folder with that file; one whose title is a file's name is written there, too,
   and one with any other title is another library's, or part of something;
 - the output under a line that ends in "it prints:" is what the block above it prints;
@@ -28,15 +29,9 @@ from tests.tables import table
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r'^( *)```(\w+)(?: title="([^"]+)")?[^\n]*\n(.*?)^\1```$', re.DOTALL | re.MULTILINE)
-DEFAULT_FILE = """\
-version: 1
-models:
-  gpt: {provider: openai, model_name: gpt-5-mini}
-  claude: {provider: anthropic, model_name: claude-sonnet-5, max_tokens: 2048}
-  offline: {provider: scripted, reply: Nobody else could be asked.}
-chains:
-  primary: {models: [gpt, claude, offline], deadline: 90s}
-"""
+INDEX = (DOCS / "index.md").read_text(encoding="utf-8")
+DEFAULT_FILE = next(match[4] for match in FENCE.finditer(INDEX) if match[3] == "models.yaml")
+"""The file of the first page: of every page that shows none."""
 PLACEHOLDERS = yaml.safe_load(DEFAULT_FILE)
 
 

@@ -1,4 +1,4 @@
-"""FastAPI: one hub for the server's life, answers as a return type, streams as server-sent events.
+"""FastAPI: one hub for the server's life, answers as JSON, streams as server-sent events.
 
 uvicorn fastapi_sse:app
 """
@@ -11,8 +11,9 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from pydantic import BaseModel
 
-from modelhub import CallError, ChatResponse, ChatStream, Hub
+from modelhub import CallError, ChatStream, Hub
 
 PAGE = """<pre id=answer></pre><script>
 const answer = document.getElementById("answer"), events = new EventSource("/stream?text=hello");
@@ -23,6 +24,13 @@ for (const end of ["done", "failed", "error"]) events.addEventListener(end, () =
 events.addEventListener("failed", event => answer.textContent += "\\n" + JSON.parse(event.data).error);
 </script>"""
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx would collect the events otherwise
+
+
+class Answer(BaseModel):
+    """What a browser sees: the whole reply has the attempts too, with vendors' messages and what they cost."""
+
+    text: str
+    model: str
 
 
 @asynccontextmanager
@@ -49,10 +57,11 @@ async def open_stream(text: str, request: Request) -> AsyncIterator[ChatStream]:
 
 
 @app.get("/ask")
-async def ask(text: str, request: Request) -> ChatResponse:
+async def ask(text: str, request: Request) -> Answer:
     hub: Hub = request.app.state.hub
     with hub.tags(path=request.url.path), hub.deadline("20s"):
-        return await hub.get("primary")(text, stream=False)
+        reply = await hub.get("primary")(text, stream=False)
+    return Answer(text=reply.text, model=reply.model)
 
 
 @app.get("/stream")

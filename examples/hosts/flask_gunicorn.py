@@ -1,5 +1,6 @@
 """Flask under gunicorn: one hub for all threads, made before the workers are forked.
 
+pip install flask gunicorn
 gunicorn --preload --workers 2 --threads 8 flask_gunicorn:app
 """
 
@@ -23,7 +24,8 @@ def explain(error: CallError) -> tuple[Response, int]:
 @app.get("/ask")
 def ask() -> Response:
     with hub.tags(path=request.path), hub.deadline("20s"):
-        return jsonify(hub.get("primary").sync(request.args["text"], stream=False))
+        reply = hub.get("primary").sync(request.args["text"], stream=False)
+    return jsonify(text=reply.text, model=reply.model)  # not the reply itself: its attempts are nobody else's business
 
 
 @app.get("/stream")

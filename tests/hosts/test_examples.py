@@ -24,7 +24,7 @@ BROKEN = {
 
 
 def test_fastapi_streams_events_and_tells_the_browser_to_clear_its_text(recipes):
-    """A plain answer is the documented type; a browser that leaves mid-stream is recorded too."""
+    """A plain answer has a text and a model, as its type says; a browser that leaves mid-stream is recorded too."""
     with recipes.server("uvicorn", "fastapi_sse:app", "--port", "PORT") as url:
         answer = httpx.get(f"{url}/ask", params={"text": "hi"}).json()
         with httpx.stream("GET", f"{url}/stream", params={"text": "hi"}) as response:
@@ -33,14 +33,14 @@ def test_fastapi_streams_events_and_tells_the_browser_to_clear_its_text(recipes)
             next(response.iter_bytes())
         schema = httpx.get(f"{url}/openapi.json").json()
         assert "EventSource" in httpx.get(url).text
-    assert answer["content"] == [{"type": "text", "text": ANSWER}]
+    assert answer == {"text": ANSWER, "model": "steady"}
     names = [name.removeprefix("event: ") for name, _ in events]
     assert (names.count("restart"), names[-1]) == (1, "done")
     texts = [json.loads(data.removeprefix("data: ")) for name, data in events if name == "event: text"]
     after = names[: names.index("restart")].count("text")
     assert after > 0
     assert "".join(text["text"] for text in texts[after:]) == ANSWER
-    assert "content" in schema["components"]["schemas"]["ChatResponse"]["properties"]
+    assert schema["components"]["schemas"]["Answer"]["properties"].keys() == answer.keys()
     assert len(recipes.outcomes()) == 4
     assert "Traceback" not in recipes.log
 
@@ -93,21 +93,71 @@ def test_flask_under_gunicorn_answers_from_workers_that_were_forked(recipes):
     with recipes.server(*command) as url:
         answers = [httpx.get(f"{url}/ask", params={"text": "hi"}).json() for _ in range(8)]
         lines = httpx.get(f"{url}/stream", params={"text": "hi"}).text.splitlines()
-    assert {answer["content"][0]["text"] for answer in answers} == {ANSWER}
+    assert answers == [{"text": ANSWER, "model": "steady"}] * 8
     assert json.loads(lines[-1]) == {"text": ANSWER, "done": True}
     assert len(recipes.outcomes()) == 1 + 8 + 1
     assert "Traceback" not in recipes.log
 
 
+@pytest.mark.parametrize(
+    ("command", "prefix"),
+    [
+        (("django_site", "runserver", "--noreload", "PORT"), ""),
+        (("gunicorn", "--workers", "2", "--threads", "4", "--bind", "127.0.0.1:PORT", "django_site:wsgi"), ""),
+        (("uvicorn", "django_site:asgi", "--port", "PORT"), "/async"),
+    ],
+    ids=["runserver", "gunicorn", "uvicorn"],
+)
+def test_django_answers_and_streams_event_by_event_under_each_kind_of_server(recipes, command, prefix):
+    """The last event has the whole text, whichever model began it; a browser that leaves is recorded too.
+
+    The development server is killed as it was not meant to be, so nothing is recorded there.
+    """
+    with recipes.server(*command) as url:
+        answer = httpx.get(f"{url}{prefix}/ask", params={"text": "hi"}).json()
+        with httpx.stream("GET", f"{url}{prefix}/stream", params={"text": "hi"}) as response:
+            pieces = list(response.iter_text())
+        with httpx.stream("GET", f"{url}{prefix}/stream", params={"text": "hi"}) as response:
+            next(response.iter_bytes())
+    events = [json.loads(event.removeprefix("data: ")) for event in "".join(pieces).strip().split("\n\n")]
+    assert answer == {"text": ANSWER, "model": "steady"}
+    assert events[-1] == {"text": ANSWER, "done": True}
+    assert len(events) > 4
+    assert "runserver" in command or len(recipes.outcomes()) >= 1 + 3
+    assert "Traceback" not in recipes.log
+
+
+@pytest.mark.parametrize("path", ["stream", "async/stream"])
+def test_django_says_in_its_last_event_that_a_stream_failed(recipes, path):
+    """The status has been sent by then. In a process of its own, as Django's settings are those of a process."""
+    script = f"""
+import asyncio, django_site
+from django.test import AsyncClient, Client
+from modelhub import Hub
+with Hub.from_dict({BROKEN}) as django_site.hub:
+    if "async" in "{path}":
+        async def read():
+            response = await AsyncClient().get("/{path}?text=hi", headers={{"host": "localhost"}})
+            return b"".join([part async for part in response.streaming_content])
+        body = asyncio.run(read())
+    else:
+        body = Client().get("/{path}?text=hi", headers={{"host": "localhost"}}).getvalue()
+    print(body.decode().strip().splitlines()[-2:])
+"""
+    assert recipes.run("-c", script).strip() == str(["event: failed", 'data: {"error": "StreamBroken"}'])
+
+
 def test_celery_answers_from_its_worker_processes(recipes):
     """Prefork, with a broker and results in files."""
-    for folder in ("queue", "results"):
+    for folder in ("queue", "control", "results"):
         (recipes.folder / folder).mkdir()
     script = """
 import os, sys
 from celery_tasks import app
-queue = os.environ["QUEUE"]
-app.conf.update(broker_transport_options={"data_folder_in": queue, "data_folder_out": queue})
+queue, control = os.environ["QUEUE"], os.environ["CONTROL"]
+app.conf.update(
+    broker_transport_options={"data_folder_in": queue, "data_folder_out": queue, "control_folder": control}
+)
 if sys.argv[1] == "worker":
     app.worker_main(["worker", "--concurrency", "2", "--pool", "prefork", "--without-gossip", "--without-mingle"])
 else:
@@ -119,6 +169,7 @@ else:
         "BROKER": "filesystem://",
         "RESULTS": f"file://{recipes.folder / 'results'}",
         "QUEUE": str(recipes.folder / "queue"),
+        "CONTROL": str(recipes.folder / "control"),
     }
     words = [sys.executable, "-c", script]
     with (recipes.folder / "worker.log").open("w") as log:
