@@ -50,7 +50,8 @@ def reroute_config(
     *config* is a path, a dict with the structure of a file, or a loaded configuration. Variables that *environ* lacks
     get a stand-in. *profile* is the profile of the file that applies. Scripted models are not changed. A model with
     several keys becomes a chain of that name, with a model for each key, `gpt.key-1` or `gpt.key-NAME`, so that each
-    key has a route. Limits and budgets are not `shared`. `Hub.from_dict(reroute_config(...), environ={})` makes the hub.
+    key has a route. Limits and budgets are not `shared`. `Hub.from_dict(reroute_config(...), environ={})` makes
+    the hub.
 
     Raises ConfigError for an invalid file, and for a provider whose address cannot be changed.
     """
