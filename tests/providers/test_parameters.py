@@ -415,7 +415,8 @@ def test_a_limit_of_tokens_is_called_as_the_refusal_says():
         reply = await hub.get("m")("hi", max_tokens=50)
         return server.requests()[-1].body["max_completion_tokens"], reply.attempts[-1].dropped
 
-    assert play(main, {"compat": "generic"}, script=refuse) == (50, {})
+    entry = {"compat": "generic", "base_url": "http://127.0.0.1:1/v1"}  # it has no usual address
+    assert play(main, entry, script=refuse) == (50, {})
 
 
 REFUSALS = [
