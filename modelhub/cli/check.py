@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,13 @@ import typer
 
 from modelhub.cli.exit import Exit
 from modelhub.cli.options import AsJson, ConfigFile, Profile
-from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines
+from modelhub.cli.output import (
+    align_columns,
+    format_count,
+    make_line,
+    print_json,
+    print_lines,
+)
 from modelhub.cli.report import format_config_error, make_problem_dicts, report_errors
 from modelhub.cli.waiting import show_waiting
 from modelhub.core.errors import ConfigError, Problem
@@ -89,12 +95,37 @@ def _find_refusals(loaded: Loaded, calls: Path | None) -> list[str]:
 
 
 def _find_warnings(loaded: Loaded) -> list[str]:
-    """Return the chains whose deadline is used up by one silent model; `explain` has all warnings of a chain."""
+    """Return what was probably not meant so, and the chains whose deadline is used up by one silent model.
+
+    `explain` has all warnings of a chain.
+    """
     from modelhub.cli.chain_plan import Plan
     from modelhub.cli.chain_warnings import warn_long_timeout
 
     plans = [Plan(loaded, chain, {}) for chain in loaded.chains]
-    return [f"chain `{plan.name}`: {warning}" for plan in plans for warning in warn_long_timeout(plan)]
+    of_chains = (f"chain `{plan.name}`: {warning}" for plan in plans for warning in warn_long_timeout(plan))
+    return [*dict.fromkeys(_warn_of_values(loaded)), *of_chains]
+
+
+def _warn_of_values(loaded: Loaded) -> Iterator[str]:
+    """Yield warnings of keys that are written in the file, and of numbers that were probably meant in milliseconds."""
+    for name in (*loaded.models, *loaded.chains):
+        for origin in loaded.list_origins(name):
+            place, shown = f"{origin.file}:{origin.line}", origin.shown
+            if origin.is_literal_key:
+                variable = _find_variable(loaded, name) if origin.path.endswith("api_key") else "NAME"
+                yield f"{place}: `{origin.path}` has the key itself; write `${{{variable}}}`, and set that variable"
+            elif origin.path in {"timeout.total", "deadline"} and shown.isdecimal() and int(shown) > 3600:
+                meaning = f"`{origin.path}: {shown}` is {int(shown) / 3600:.1f} h: a plain number is in seconds"
+                yield f"{place}: {meaning}; write `{int(shown) / 1000:g}s` if milliseconds are meant, else `{shown}s`"
+
+
+def _find_variable(loaded: Loaded, model: str) -> str:
+    """Return the variable that the vendor's own tools read the key of *model* from, or "NAME" for another server."""
+    options = loaded.models[model].options
+    if options is None or not options.model_fields_set.isdisjoint({"base_url", "compat"}):
+        return "NAME"
+    return (*options.key_variables, "NAME")[0]
 
 
 @show_waiting("checking the file, its secrets and the clients")

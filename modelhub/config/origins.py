@@ -14,9 +14,9 @@ from pydantic.fields import FieldInfo
 
 from modelhub.config.check import OptionsChecker
 from modelhub.config.schema import load_layer_options
-from modelhub.config.secrets import MASK, is_reference
+from modelhub.config.secrets import MASK, is_reference, looks_like_key
 from modelhub.config.source import Path
-from modelhub.config.view import LocatedData, is_secret_path
+from modelhub.config.view import LocatedData, get_value, is_secret_path
 from modelhub.options import Duration, LayerOptions
 
 __all__ = ["Origin", "trace_origins"]
@@ -30,7 +30,7 @@ class Origin:
     `***`), and the `source` it comes from, with the `line` of the file (0 for what is built in, or without a file).
     `fingerprint` differs, within one process, for values that differ; 0 for what is built in. `file` has the line.
     `is_from_profile` tells that the profile set it. `number` is the number that it stands for (of a duration, the
-    seconds), None for what is none, and for references.
+    seconds), None for what is none, and for references. `is_literal_key` tells that a key is written in the file.
     """
 
     path: str
@@ -41,6 +41,7 @@ class Origin:
     file: str = ""
     is_from_profile: bool = False
     number: int | float | Decimal | None = field(default=None, repr=False, compare=False)
+    is_literal_key: bool = False
 
 
 def trace_origins(checker: OptionsChecker, view: LocatedData, config: BaseModel | None) -> tuple[Origin, ...]:
@@ -64,6 +65,7 @@ def _trace_written(
         document.find_file(place),
         place in document.profile_paths,
         None if place in checker.interpolated.from_environment else _find_number(config, path),
+        is_secret_path(place) and looks_like_key(str(get_value(document.data, place))),
     )
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "is_reference",
     "is_secret",
     "join_ranges",
+    "looks_like_key",
     "redact_text",
 ]
 
@@ -59,6 +60,11 @@ _LOOKS_SECRET = re.compile(
     r"|\beyJ[\w.-]{10,}"
     r"|\b(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{32,}\b"
 )
+
+
+def looks_like_key(text: str) -> bool:
+    """Return whether *text* begins as the keys and tokens of vendors do, or is as long and as mixed as one."""
+    return _LOOKS_SECRET.match(text) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -68,6 +68,42 @@ def test_check_json(run, monkeypatch):
     assert (strict.exit_code, json.loads(strict.stdout)["ok"], strict.stderr) == (Exit.NOT_CONFIGURED, False, "")
 
 
+@table(
+    ("model", "variable"),
+    [
+        ("provider: openai, api_key: sk-abcdefghijklmnop", "`api_key` has the key itself; write `${OPENAI_API_KEY}`"),
+        ("provider: openai, compat: groq, api_key: gsk_abcdefghijklmnop", "write `${NAME}`"),
+        ("provider: anthropic, keys: [{api_key: k}, {api_key: sk-abcdefghijklmnop}]", "`keys.1.api_key` has the key"),
+        ("provider: openai, api_key: none", None),
+        ('provider: openai, api_key: "${UNSET:-none}"', None),
+        ('provider: openai, api_key: "${A_KEY}"', None),
+    ],
+)
+def test_check_warns_of_a_key_in_the_file(run, config, monkeypatch, model, variable):
+    """What looks like a vendor's key belongs into a variable. The key is not shown, and it is no failure."""
+    monkeypatch.setenv("A_KEY", "sk-abcdefghijklmnop")
+    config.write_text(f"version: 1\nmodels:\n  m: {{model_name: x, {model}}}\n")
+    result = run("check")
+    assert result.exit_code == Exit.OK
+    assert result.stderr.startswith("watch: models.yaml:3: ") is (variable is not None)
+    assert (variable or "") in result.stderr
+    assert "abcdef" not in result.stdout + result.stderr
+
+
+@table(
+    ("deadline", "advice"),
+    [("40000", "is 11.1 h: a plain number is in seconds; write `40s` if milliseconds are meant, else `40000s`")]
+    + [(text, None) for text in ("3600", "40000s", "2h", '"${UNSET:-40000}"')],
+)
+def test_check_warns_of_hours_without_a_unit(run, config, deadline, advice):
+    """Whoever writes the unit means it."""
+    config.write_text(
+        "version: 1\nmodels: {m: {provider: scripted, reply: x}}\n"
+        f"chains: {{c: {{models: [m], deadline: {deadline}}}}}\n"
+    )
+    assert run("check").stderr == (f"watch: models.yaml:3: `deadline: {deadline}` {advice}\n" if advice else "")
+
+
 SILENT = """\
 version: 1
 models:
