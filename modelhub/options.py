@@ -25,12 +25,14 @@ from pydantic_core.core_schema import no_info_before_validator_function
 
 __all__ = [
     "EFFORTS",
+    "OWN_EFFORTS",
     "AskOptions",
     "BatchOptions",
     "Duration",
     "Effort",
     "LayerOptions",
     "Options",
+    "OwnEffort",
     "ParametersOptions",
     "ProviderOptions",
     "Secret",
@@ -124,6 +126,9 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 """How much a model is to think before it answers: one scale for every vendor."""
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 """The scale, from nothing to everything."""
+OwnEffort = Literal[Effort, "default"]
+"""The scale, and what a server may call its own choice (Groq does)."""
+OWN_EFFORTS: frozenset[str] = frozenset(get_args(OwnEffort))
 
 
 class AskOptions(Options):

@@ -47,7 +47,7 @@ LEVELS = [
         "core.error_report",
         "core.active_calls",
     ],
-    ["messages.gemini_parts", "messages.json_schema", "messages.responses_items"],
+    ["messages.gemini_parts", "messages.json_schema", "messages.responses_items", "core.keywords"],
     ["messages.content_parts"],
     ["messages.conversation"],
     ["messages.normalize", "messages.tools"],

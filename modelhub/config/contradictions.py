@@ -11,6 +11,7 @@ from modelhub.config.problems import suggest_name
 from modelhub.config.source import Path
 from modelhub.config.view import LocatedData, get_value
 from modelhub.core.errors import AllModelsFailed, failure_classes
+from modelhub.core.keywords import FOREIGN_KEYWORDS
 
 __all__ = ["check_failures", "check_model"]
 
@@ -24,6 +25,7 @@ _ORDERED_PAIRS = (
 )
 """Pairs of durations, the first of which may not be longer than the second where both are written in the file."""
 _RESERVED_PARAMETERS = {
+    **{name: hint for name, hint in FOREIGN_KEYWORDS.items() if name != "timeout"},  # of the SDKs, for a request
     "model": "set `model_name`",
     "messages": "they come with each call",
     "contents": "they come with each call",

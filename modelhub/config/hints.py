@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from modelhub.config.problems import format_choice, suggest_name
 from modelhub.config.schema import VERSIONS, HubConfig, get_keys
+from modelhub.core.keywords import FOREIGN_KEYWORDS
 from modelhub.options import AskOptions
 
 __all__ = ["find_misspelt_key", "suggest_missing_key", "find_model_class", "suggest_key", "suggest_value"]
@@ -85,6 +86,8 @@ def suggest_key(name: str, cls: type[BaseModel]) -> str:
         owners = ["generate_kwargs"]
     if owners:
         return f"it belongs under {format_choice(owners)}"
+    if name in FOREIGN_KEYWORDS and "generate_kwargs" in known:
+        return FOREIGN_KEYWORDS[name]
     hint = suggest_name(name, list(known))
     if "generate_kwargs" in known and "did you mean" not in hint:
         return f"{hint}; the vendor's own parameters go under `generate_kwargs`"

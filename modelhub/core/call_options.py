@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from functools import lru_cache
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
 from modelhub.core.errors import InvalidRequest
+from modelhub.core.keywords import check_keywords
 from modelhub.messages.conversation import STORED_CONVERSATIONS
 from modelhub.messages.sanitize import check_options
-from modelhub.options import AskOptions, parse_duration
+from modelhub.options import parse_duration
 
 __all__ = ["NO_KEYS", "NO_TAGS", "CallOptions", "Tags", "as_seconds", "as_tags", "parse_call_options"]
 
@@ -53,8 +52,8 @@ _WHOLE = CallOptions(stream=False)
 def parse_call_options(keywords: dict[str, Any]) -> CallOptions:
     """Return what *keywords* say; the dict becomes the options' `parameters`.
 
-    Raises InvalidRequest for a deadline that is no duration, tags that are no mapping, a misspelt keyword of ours, and
-    parameters that cannot be sent.
+    Raises InvalidRequest for a deadline that is no duration, tags that are no mapping, keywords that are misspelt or
+    another library's, and parameters that no vendor takes or that cannot be sent.
     """
     if not keywords:
         return _DEFAULTS
@@ -68,7 +67,7 @@ def parse_call_options(keywords: dict[str, Any]) -> CallOptions:
         time_limit = math.inf if seconds is None else seconds
     fallback = bool(keywords.pop("fallback", True))
     if keywords:
-        _check_keywords(keywords)
+        check_keywords(keywords)
         check_options(keywords)
     return CallOptions(stream, tags, time_limit, fallback, keywords)
 
@@ -91,35 +90,3 @@ def as_seconds(deadline: Any) -> float | None:
     except PydanticCustomError as error:
         raise InvalidRequest(f"deadline: {error.message()}") from None
     return duration
-
-
-# -- misspelt keywords -------------------------------------------------------------------------------------------------
-
-_OWN: Final = ("deadline", "fallback", "stream", "structured_model", "tags", "tool_choice", "tools")
-"""Our own keywords, which no vendor is sent."""
-_NEUTRAL: Final = tuple(AskOptions.model_fields)
-_VENDORS: Final = frozenset(
-    {
-        *("logprob", "min_tokens", "min_p", "stop_sequences", "stream_options", "tool_config", "tool_stream", "top_a"),
-        *("top_n", "timeout", "max_new_tokens", "max_completion_tokens", "seed_value", "users"),
-    }
-)
-"""Vendors' names that are near to ours and mean something else, or the same at that vendor."""
-_KNOWN: Final = frozenset({*_OWN, *_NEUTRAL, *_VENDORS})
-_NEAR_OWN, _NEAR_NEUTRAL = 0.8, 0.9
-"""How like a name must be to be taken for a misspelt one: no vendor knows ours, but many have names like the others."""
-
-
-def _check_keywords(names: Iterable[str]) -> None:
-    """Raise InvalidRequest, with a suggestion, for a name that is a misspelt one of ours or of a neutral parameter."""
-    for name in names:
-        if name not in _KNOWN and (meant := _find_meant(name)) is not None:
-            raise InvalidRequest(f"there is no keyword `{name}`: did you mean `{meant}`?")
-
-
-@lru_cache(maxsize=1024)
-def _find_meant(name: str) -> str | None:
-    if not name.islower():
-        return None  # Gemini's names may be written so
-    close = get_close_matches(name, _OWN, 1, _NEAR_OWN) or get_close_matches(name, _NEUTRAL, 1, _NEAR_NEUTRAL)
-    return close[0] if close else None

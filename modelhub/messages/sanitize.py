@@ -260,7 +260,7 @@ def _change_fields(value: _T, names: tuple[str, ...], change: Callable[[str], st
 
 # -- options -----------------------------------------------------------------------------------------------------------
 
-_OBJECT_OPTIONS = frozenset({"timeout", "http_options", "response_schema", "tools", "safety_settings", "httpx_client"})
+_OBJECT_OPTIONS = frozenset({"http_options", "response_schema", "tools", "safety_settings", "httpx_client"})
 """Options whose values may be objects of the vendors' SDKs and of HTTP libraries."""
 _HEADER = re.compile(r"[\t\x20-\x7e]*")
 

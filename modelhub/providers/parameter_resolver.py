@@ -195,7 +195,9 @@ class ParameterResolver:
     def _round_effort(self, draft: Draft) -> None:
         effort = draft.values.get("reasoning_effort")
         if effort not in _LEVELS:
-            return  # a vendor's own word, which it may know
+            if not self._vocabulary.knows_other_efforts:
+                draft.drop("reasoning_effort", f"{self._vocabulary.vendor} has no such level")
+            return
         sent = draft.values["reasoning_effort"] = round_effort(effort, draft.efforts)
         draft.round("reasoning_effort", effort, sent)
 

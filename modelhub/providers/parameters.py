@@ -57,6 +57,7 @@ _NEUTRAL_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
     "response_format": ({"type": "text"},),
     "service_tier": ("auto",),
     "user": ("",),
+    "reasoning_effort": ("default",),
 }
 """Values that ask for nothing but what every model does without them: leaving them out is no loss."""
 EFFORT_BUDGETS: Final[Mapping[Effort, int]] = {
@@ -143,6 +144,7 @@ class Vocabulary:
     *effort_fields* are the own parameters that say how much to think, each with the keys in it that do so (none if all
     of it does): the later of them and `reasoning_effort` counts. *levels* are the efforts that can be said.
     *normalize* writes a layer of parameters in one way, where the vendor knows several.
+    *knows_other_efforts* tells whether servers may have words of their own for `reasoning_effort`.
     *adapt* looks at what goes together once everything is known; what becomes of the *varying* ones depends on more of
     a request than on whether it has tools and a structure.
     """
@@ -153,6 +155,7 @@ class Vocabulary:
     aliases: Mapping[str, str] = field(default_factory=dict)
     effort_fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     levels: tuple[Effort, ...] = EFFORTS
+    knows_other_efforts: bool = False
     normalize: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     adapt: Callable[[Draft], None] | None = None
     varying: frozenset[str] = frozenset({"reasoning_effort"})

@@ -6,12 +6,16 @@ import random
 import pytest
 
 from modelhub import ConfigError, Hub, InvalidRequest, RequestRefused, UnsupportedFeature
+from modelhub.core.call_options import parse_call_options
 from modelhub.core.context import Services
 from modelhub.core.events import ParameterChanged
+from modelhub.core.keywords import FOREIGN_KEYWORDS
 from modelhub.logs import LogObserver
+from modelhub.options import AskOptions
 from modelhub.providers.anthropic import AnthropicChatModel
 from modelhub.providers.gemini import GeminiChatModel
 from modelhub.providers.openai import OpenAIChatModel
+from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
 from modelhub.testing.reroute import reroute_config
 from tests.tables import table
@@ -165,6 +169,8 @@ def test_a_model_that_sees_no_images_is_passed_over_for_a_call_with_one_only(ven
         ({"models": {"m": {**MODELS["gemini"], "ask": {"reasoning_effort": "hihg"}}}}, "did you mean `high`"),
         ({"models": {"m": {**MODELS["gemini"], "takes": {"tempature": False}}}}, "did you mean `temperature`"),
         ({"models": {"m": {**MODELS["gemini"], "temperature": 1}}}, "it belongs under `ask`"),
+        ({"models": {"m": {**MODELS["openai"], "reasoning_effort": "hgih"}}}, "did you mean `high`"),
+        ({"models": {"m": {**MODELS["openai"], "drop_params": True}}}, "`takes:` on the model"),
         ({"models": {"m": MODELS["gemini"]}, "parameters": {"unsupported": "dorp"}}, "did you mean `drop`"),
         ({"models": {"m": MODELS["gemini"]}, "chains": {"c": {"models": ["m"], "ask": {"seed": "x"}}}}, "seed"),
     ],
@@ -175,7 +181,120 @@ def test_what_is_wrong_with_parameters_in_the_file_is_told_at_load(section, word
         Hub.from_dict({"version": 1, **section})
 
 
-# -- misspelt keywords -------------------------------------------------------------------------------------------------
+# -- mistakes in a call ------------------------------------------------------------------------------------------------
+
+EFFORT = "expected `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`, got"
+
+
+@table("vendor", MODELS)
+@table(
+    ("asked", "words"),
+    [
+        ({"reasoning_effort": "hgih"}, f"reasoning_effort: {EFFORT} `hgih`: did you mean `high`?"),
+        ({"reasoning_effort": "sk-proj-0123456789abcdef"}, f"reasoning_effort: {EFFORT} str"),
+        ({"max_tokens": "many"}, "max_tokens: expected a whole number over 0, got `many`"),
+        ({"max_completion_tokens": -1}, "max_completion_tokens: expected a whole number over 0, got -1"),
+        ({"max_tokens": 1.5}, "max_tokens: expected a whole number over 0, got 1.5"),
+        ({"seed": True}, "seed: expected a whole number, got True"),
+        ({"temperature": -0.1}, "temperature: expected a number from 0 on, got -0.1"),
+        ({"top_p": 90}, "top_p: expected a number from 0 to 1, got 90"),
+        ({"presence_penalty": "1"}, "presence_penalty: expected a number from -2 to 2, got `1`"),
+        ({"stop": 7}, "stop: expected text or a list of texts, got 7"),
+        ({"stop": [None]}, "stop: expected text or a list of texts, got list"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls: expected True or False, got `no`"),
+        ({"user": 42}, "user: expected text, got 42"),
+        ({"response_format": dict}, "response_format: expected a dict such as"),
+    ],
+)
+def test_a_value_that_no_vendor_takes_is_told_before_anything_is_sent(vendor, asked, words):
+    """The values of `ask:` hold for a call too; what is long enough to be a key is not shown."""
+
+    async def main(hub, server):
+        with pytest.raises(InvalidRequest) as caught:
+            await hub.get("m")("hi", **asked)
+        return str(caught.value), server.requests()
+
+    message, requests = play(main, vendor=vendor)
+    assert (message[: len(words)], requests) == (words, [])
+    assert "sk-proj" not in message
+
+
+@table(("name", "schema"), [*AskOptions.model_json_schema()["properties"].items()], ids=lambda part: str(part)[:20])
+def test_a_call_takes_at_least_what_the_file_may_ask(name, schema):
+    """Every bound and every choice of `ask:`."""
+    kinds = [kind for kind in schema["anyOf"] if kind["type"] != "null"]
+    samples = {
+        "integer": 1,
+        "number": 0.5,
+        "string": "END",
+        "array": ["END"],
+        "boolean": True,
+        "object": {"type": "text"},
+    }
+    for kind in kinds:
+        bounds = [kind[bound] for bound in ("minimum", "maximum") if bound in kind]
+        for value in kind.get("enum") or [*bounds, samples[kind["type"]]]:
+            parse_call_options({name: value})
+
+
+@table(
+    ("vendor", "entry", "asked", "sent"),
+    [
+        ("openai", {"compat": "vllm"}, {"temperature": 3, "top_k": -1}, {"temperature": 3, "top_k": -1}),
+        ("openai", {"compat": "groq"}, {"reasoning_effort": "default"}, {"reasoning_effort": "default"}),
+        ("dashscope", {}, {"stop": [[1, 2]]}, {"stop": [[1, 2]]}),
+        ("dashscope", {}, {"reasoning_effort": "default", "stop": ("a",)}, {"stop": ["a"]}),
+        ("gemini", {}, {"logprobs": 3}, {"logprobs": 3}),
+    ],
+)
+def test_what_one_vendor_takes_beyond_the_others_is_sent(vendor, entry, asked, sent):
+    """Bounds that others have, tokens by their numbers, and a word for an effort of its own."""
+    body = body_of(entry, vendor=vendor, ask=asked)
+    body = {**body, **body.get("parameters", {}), **body.get("generationConfig", {})}
+    assert {name: body.get(name) for name in sent} == sent
+
+
+@table(
+    ("keyword", "instead"),
+    [
+        ("model", "hub.get(name)"),
+        ("timeout", "deadline=20"),
+        ("request_timeout", "deadline=20"),
+        ("num_retries", "retry: {max_attempts: 3}"),
+        ("fallbacks", "chains:"),
+        ("api_key", ".with_keys(openai=...)"),
+        ("api_base", "base_url"),
+        ("drop_params", "takes:"),
+        ("cache", "prompt_cache"),
+        ("response_model", "structured_model="),
+    ],
+)
+@table("vendor", MODELS)
+def test_a_keyword_of_another_library_is_told(vendor, keyword, instead):
+    """In a call and in the file, with what to write instead; nothing is sent."""
+
+    async def main(hub, server):
+        with pytest.raises(InvalidRequest) as caught:
+            await hub.get("m")("hi", **{keyword: "sk-secret"})
+        return str(caught.value), server.requests()
+
+    message, requests = play(main, vendor=vendor)
+    assert message.startswith(f"there is no keyword `{keyword}`: ")
+    assert instead in message
+    assert "sk-secret" not in message
+    assert requests == []
+    if keyword not in ("model", "timeout"):  # these are told otherwise, or are an SDK's
+        with pytest.raises(ConfigError, match=f"`{keyword}` cannot be set in `generate_kwargs`") as refused:
+            Hub.from_dict(
+                {"version": 1, "models": {"m": {**MODELS[vendor], "generate_kwargs": {keyword: "sk-secret"}}}}
+            )
+        assert "sk-secret" not in str(refused.value)
+
+
+def test_no_vendor_has_a_parameter_by_a_name_that_is_refused():
+    """`timeout` alone is the SDKs' own, of a request, and no vendor is sent it."""
+    names = {name for names in VENDOR_PARAMETERS.values() for name in names}
+    assert names & FOREIGN_KEYWORDS.keys() == {"timeout"}
 
 
 @table(

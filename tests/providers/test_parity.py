@@ -6,6 +6,7 @@ A release of an SDK that writes something else fails here, before any user meets
 import contextlib
 import copy
 import json
+from functools import partial
 
 import httpx2
 import pytest
@@ -16,6 +17,7 @@ from modelhub.providers.gemini import GeminiChatModel
 from modelhub.providers.http.templates import is_tracing_header
 from modelhub.providers.ollama import OllamaChatModel
 from modelhub.providers.openai import OpenAIChatModel
+from tests.tables import table
 
 KEY = "key-of-test"
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -88,7 +90,6 @@ OPENAI = (
     {"extra_query": {"debug": "1"}},
     {"extra_body": {"future_parameter": {"a": [1]}}},
     {"extra_headers": {"Authorization": "Bearer another"}},
-    {"timeout": 11.0},
 )
 
 
@@ -152,6 +153,36 @@ async def test_azure(loopback):
     assert differences == {}
 
 
+@table("stream", [False, True])
+@table("api", ["chat", "responses", "anthropic"])
+async def test_what_a_request_of_an_sdk_may_take_in_time_is_said_in_generate_kwargs(loopback, api, stream):
+    """A call has a deadline; an SDK's own `timeout=` of a request is the model's."""
+    import openai
+
+    time, more = {"timeout": 11.0}, {"stream": True} if stream else {}
+    async with contextlib.AsyncExitStack() as stack:
+        if api == "anthropic":
+            sdk = await stack.enter_async_context(anthropic_sdk(loopback))
+            model = AnthropicChatModel("claude-m", KEY, base_url=loopback.url, generate_kwargs=time)
+            bare = partial(sdk.messages.create, model="claude-m", messages=BLOCKS, max_tokens=2048, **more)
+        else:
+            url = f"{loopback.url}/v1"
+            sdk = await stack.enter_async_context(openai.AsyncOpenAI(api_key=KEY, base_url=url, max_retries=0))
+            model = make_openai(url, api=api, generate_kwargs=time)
+            usage = {"stream_options": {"include_usage": True}} if stream else {}
+            bare = (
+                partial(sdk.chat.completions.create, model="m", messages=MESSAGES, stream=stream, **usage)
+                if api == "chat"
+                else partial(sdk.responses.create, model="m", input=MESSAGES, stream=stream, **responded({}))
+            )
+        await stack.enter_async_context(model)
+        ours = partial(model, MESSAGES, stream=stream)
+        differences = await find_differences(
+            loopback, [time], lambda case: bare(**case), lambda _: ours(), stream=stream
+        )
+    assert differences == {}
+
+
 # -- OpenAI's Responses ------------------------------------------------------------------------------------------------
 
 RESPONSES = (
@@ -170,7 +201,6 @@ RESPONSES = (
     {"extra_headers": {"X-Trace-Name": "job"}},
     {"extra_query": {"debug": "1"}},
     {"extra_body": {"future_parameter": {"a": [1]}}},
-    {"timeout": 11.0},
 )
 
 
@@ -244,7 +274,6 @@ ANTHROPIC = (
     {"extra_headers": {"anthropic-beta": "interleaved-thinking-2025-05-14"}},
     {"extra_query": {"beta": "true"}},
     {"extra_body": {"future_parameter": {"a": [1]}}},
-    {"timeout": 11.0},
 )
 ANTHROPIC_CLIENT = (
     {"default_headers": {"X-Team": "search"}},

@@ -12,7 +12,15 @@ import typer
 from modelhub.cli.completion import complete_names
 from modelhub.cli.exit import Exit
 from modelhub.cli.ledger_file import LedgerFile, Since, check_exists, find_ledger, parse_since, report_unreadable
-from modelhub.cli.options import AsJson, ConfigFile, Parameters, Profile, SchemaSource, parse_parameters, read_schema
+from modelhub.cli.options import (
+    AsJson,
+    ConfigFile,
+    Parameters,
+    Profile,
+    SchemaSource,
+    parse_parameters,
+    read_schema,
+)
 from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
@@ -94,7 +102,13 @@ def _make_shape(
 ) -> CallShape:
     """Return the shape of the call that the options describe; of recorded calls they must describe nothing."""
     from modelhub.cli.fit.shape import CallShape
+    from modelhub.core.errors import InvalidRequest
+    from modelhub.core.keywords import check_keywords
 
+    try:
+        check_keywords(parameters)
+    except InvalidRequest as error:
+        fail_usage(str(error), "--ask / --effort / --max-tokens")
     shape = CallShape(
         parameters=parameters,
         tools=tools,

@@ -9,7 +9,8 @@ from typing import Any
 
 from modelhub.cli.yaml_file import read_yaml
 from modelhub.core.context import CallContext, Services
-from modelhub.core.errors import ConfigError
+from modelhub.core.errors import ConfigError, InvalidRequest
+from modelhub.core.keywords import check_keywords
 from modelhub.core.request import ChatRequest
 from modelhub.messages.json_schema import check_structured_model
 from modelhub.messages.normalize import normalise_messages
@@ -113,7 +114,12 @@ def read_shapes(path: Path) -> Iterator[CallShape]:
         for key, (kind, word) in _KINDS.items():
             if item.get(key) is not None and not isinstance(item[key], kind):
                 raise ConfigError(f"{path}: call {number}: `{key}` must be {word}")
-        yield make_shape(item, str(item.get("name", f"call {number}")))
+        shape = make_shape(item, str(item.get("name", f"call {number}")))
+        try:
+            check_keywords(shape.parameters)
+        except InvalidRequest as error:
+            raise ConfigError(f"{path}: call {number}: {error}") from None
+        yield shape
 
 
 def make_shape(item: Mapping[str, Any], name: str) -> CallShape:

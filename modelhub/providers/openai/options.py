@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from modelhub.options import BatchOptions, ProviderOptions, Secret
+from modelhub.options import BatchOptions, OwnEffort, ProviderOptions, Secret
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.openai.apis import has_responses
 from modelhub.providers.openai.endpoint import find_endpoint
@@ -29,8 +29,8 @@ class OpenAIOptions(ProviderOptions):
     """The key; OPENAI_API_KEY if not given, or the variable of the server that `compat` or `base_url` names."""
     base_url: str | None = None
     """Where the server is, such as https://api.deepseek.com or http://localhost:8000/v1."""
-    reasoning_effort: str | None = None
-    """How much a reasoning model thinks: none, minimal, low, medium, high, ..."""
+    reasoning_effort: OwnEffort | None = None
+    """How much a reasoning model thinks."""
     organization: str | None = None
     """The organization's id; OPENAI_ORGANIZATION or OPENAI_ORG_ID if not given."""
     client_args: dict[str, Any] | None = None

@@ -54,6 +54,7 @@ def make_vocabulary(server: str, quirks: Quirks, api: ApiName) -> Vocabulary:
         own=own if server in _OFFICIAL else own | VENDOR_PARAMETERS["compatible"],
         aliases={"max_output_tokens": "max_tokens"},
         levels=quirks.efforts,
+        knows_other_efforts=True,
         varying=CHAT_PARAMETERS | RESPONSES_PARAMETERS,
         adapt=partial(_adapt_to_api, api=api, is_official=server in _OFFICIAL),
     )
