@@ -73,7 +73,7 @@ class SpendingOptions(Options):
     """Count only attempts at this model, in any chain."""
     chain: str | None = None
     """Count only calls to this chain."""
-    tag: Annotated[str, Field(pattern=r"^[^=]+(=.*)?$")] | None = None
+    tag: Annotated[str, Field(pattern=r"^[^=]+(=.*)?$")] | None = Field(default=None, examples=["job=nightly"])
     """Count only calls with this tag: `job=nightly` for one value, or `user` for a separate budget for each user."""
     on_unpriced: Literal["refuse", "allow"] = "refuse"
     """Whether a budget in dollars may include a model whose price is unknown: `refuse` makes that an error when the

@@ -157,7 +157,11 @@ class OptionsChecker:
         if error_type == "extra_forbidden":
             self.unknown(file_path, _find_class(cls, path[:-1]))
             return path
-        message, hint = self._describe_wrong_value(errors, file_path)
+        info = get_keys(_find_class(cls, path[:-1])).get(str(path[-1])) if path else None
+        if error_type == "string_pattern_mismatch" and info is not None and info.examples:
+            message, hint = f"{self.subject(file_path)} must be written like `{info.examples[0]}`", ""
+        else:
+            message, hint = self._describe_wrong_value(errors, file_path)
         if self.document.find_span(file_path) is None and len(file_path) > 1:
             message = f"{describe_path(file_path[:-1])}: {message}"
         self.problem(file_path, message, hint)

@@ -69,7 +69,7 @@ class ApiKeyOptions(Options):
     limit: LimitField | None = None
     """The limit of this key: the name of an entry of `limits:`, or a limit of its own. The default is the model's; a
     limit that is described there belongs to each key by itself."""
-    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")] | None = None
+    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")] | None = Field(default=None, examples=["org-a"])
     """What records call it, after the model's name: `gpt#org-a`. The default is its position: `gpt#1`."""
 
 

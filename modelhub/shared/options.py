@@ -44,7 +44,7 @@ class SharedOptions(Options):
     url: Annotated[Secret, AfterValidator(_check_url)]
     """The address of a Redis (6.2 or later) or Valkey server, such as `${REDIS_URL}`: `redis://host:6379/0`, `rediss://`
     for TLS, or `unix:///path`."""
-    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$", max_length=60)] = "modelhub"
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$", max_length=60, examples=["my-app"])] = "modelhub"
     """The prefix of all keys and channels in the store. Limits of the same prefix and name are shared."""
     when_down: WhenDownOptions = Field(default_factory=WhenDownOptions)
     """What happens while the store cannot be reached: which processes may do what without it."""

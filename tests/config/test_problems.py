@@ -349,6 +349,22 @@ TABLE = [
             "7w": "",
         }.items()
     ),
+    (GPT + "budgets: {all: {tokens: 5, per: day, tag: =}}\n", "4:43: `tag: =` must be written like `job=nightly`", ""),
+    (
+        OPEN + "    keys: [{api_key: a, name: a b}]\n",
+        "6:31: `name: a b` must be written like `org-a`",
+        "",
+    ),
+    (
+        OPEN + "    prompt_cache: {key: session}\n",
+        "6:25: `key` must be written like `tag:session`",
+        "",
+    ),
+    (
+        GPT + "shared: {url: 'redis://host', prefix: a b}\n",
+        "4:39: `prefix: a b` must be written like `my-app`",
+        "",
+    ),
     (
         GPT + "chains:\n  gpt: {models: [gpt]}\n",
         "5:3: `gpt` names both a model and a chain",

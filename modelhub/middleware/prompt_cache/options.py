@@ -22,6 +22,6 @@ class PromptCacheOptions(LayerOptions):
     ttl: Annotated[float, Duration(300, 86_400)] = 300.0
     """How long the vendor should keep what is marked. From `1h` on, one hour is asked for where the vendor has that
     choice (Anthropic); else the vendor's usual time, such as five minutes."""
-    key: Annotated[str, Field(pattern=r"^tag:.+$")] | None = None
+    key: Annotated[str, Field(pattern=r"^tag:.+$")] | None = Field(default=None, examples=["tag:session"])
     """The tag whose value goes to OpenAI as `prompt_cache_key`, such as `tag:session`: requests with the same value are
     sent to the same cache."""
