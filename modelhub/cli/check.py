@@ -111,7 +111,7 @@ def _warn_of_values(loaded: Loaded) -> Iterator[str]:
     """Yield warnings of keys that are written in the file, and of numbers that were probably meant in milliseconds."""
     for name in (*loaded.models, *loaded.chains):
         for origin in loaded.list_origins(name):
-            place, shown = f"{origin.file}:{origin.line}", origin.shown
+            place, shown = f"{origin.file}:{origin.line}", origin.shown.replace("_", "")
             if origin.is_literal_key:
                 variable = _find_variable(loaded, name) if origin.path.endswith("api_key") else "NAME"
                 yield f"{place}: `{origin.path}` has the key itself; write `${{{variable}}}`, and set that variable"

@@ -78,7 +78,11 @@ def _find_number(config: Any, path: Path) -> int | float | Decimal | None:
             config = config.get(part)
         else:
             config = config[part] if isinstance(config, Sequence) and isinstance(part, int) else None
-    return config if isinstance(config, int | float | Decimal) else None
+    return _as_number(config)
+
+
+def _as_number(value: Any) -> int | float | Decimal | None:
+    return value if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
 
 
 def _format_shown(checker: OptionsChecker, place: Path, value: Any) -> str:
@@ -116,8 +120,8 @@ def _trace_defaults(config: BaseModel, here: Path) -> Iterator[Origin]:
         elif isinstance(value, BaseModel):
             yield from _trace_defaults(value, path)
         elif name not in config.model_fields_set and value is not None and value not in ({}, [], ()):
-            number = value if isinstance(value, int | float | Decimal) else None
-            yield Origin(_format_path(path), _format_value(value, info), "built-in default", number=number)
+            shown = _format_value(value, info)
+            yield Origin(_format_path(path), shown, "built-in default", number=_as_number(value))
 
 
 def _trace_default_layer(key: str) -> tuple[Origin, ...]:

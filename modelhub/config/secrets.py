@@ -63,8 +63,8 @@ _LOOKS_SECRET = re.compile(
 
 
 def looks_like_key(text: str) -> bool:
-    """Return whether *text* begins as the keys and tokens of vendors do, or is as long and as mixed as one."""
-    return _LOOKS_SECRET.match(text) is not None
+    """Return whether *text*, which has no reference, begins as keys and tokens do, or is as long and mixed as one."""
+    return "${" not in text and _LOOKS_SECRET.match(text) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -93,7 +93,10 @@ def test_numbers_that_are_the_same_are_no_change(run, config):
     write(config, old=OLD, new=f"{text}defaults: {{timeout: {{total: 2m}}, retry: {{initial_wait: 0.5}}}}\n")
     result = run("diff", "old.yaml", "new.yaml")
     assert (result.exit_code, result.stdout) == (0, "nothing changes\n")
-    write(config, new=OLD.replace("90s", "90ms"))
+    kwargs = OLD.replace("limit: tier\n", "limit: tier\n    generate_kwargs: {store: 1}\n")
+    write(config, old=kwargs, new=kwargs.replace("store: 1", "store: true"))
+    assert "generate_kwargs.store  1 -> true" in run("diff", "old.yaml", "new.yaml").stdout
+    write(config, old=OLD, new=OLD.replace("90s", "90ms"))
     assert "deadline  90s -> 90ms" in run("diff", "old.yaml", "new.yaml").stdout
 
 

@@ -77,6 +77,7 @@ def test_check_json(run, monkeypatch):
         ("provider: openai, api_key: none", None),
         ('provider: openai, api_key: "${UNSET:-none}"', None),
         ('provider: openai, api_key: "${A_KEY}"', None),
+        ('provider: openai, client_args: {default_headers: {Authorization: "Bearer ${A_KEY}"}}', None),
     ],
 )
 def test_check_warns_of_a_key_in_the_file(run, config, monkeypatch, model, variable):
