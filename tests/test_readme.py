@@ -117,13 +117,16 @@ def test_the_production_file_is_ready_with_its_keys_and_survives_every_fault(cha
     assert (drill["ok"], drill["counts"]["lost"]) == (True, 0)
 
 
-def test_every_way_to_a_vendor_is_ready_with_its_keys(monkeypatch):
-    """Each entry of the file with all of them."""
+def test_every_way_to_a_vendor_is_ready_with_its_keys(monkeypatch, tmp_path):
+    """Each entry of the file with all of them; Vertex AI, without a file, if the machine has an account."""
     file = ROOT / "examples" / "vendors.yaml"
     for name in re.findall(r"\$\{(\w+)\}", file.read_text(encoding="utf-8")):
         monkeypatch.setenv(name, "any")
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     result = CliRunner().invoke(app, ["check", "--strict", "--file", str(file)])
-    assert (result.exit_code, result.output.count(" ready\n"), result.stderr) == (0, 16, "")
+    assert (result.exit_code, result.output.count(" ready\n"), result.stderr) == (0, 15, "")
+    assert " ready if this machine has a service account" in " ".join(result.output.split())
 
 
 def test_the_file_of_a_litellm_proxy_is_translated(tmp_path):

@@ -130,7 +130,7 @@ def _find_variable(loaded: Loaded, model: str) -> str:
 
 @show_waiting("checking the file, its secrets and the clients")
 def _load(file: ConfigFile, profile: str | None) -> tuple[Loaded, list[Entry]]:
-    from modelhub.cli.model_status import find_missing, list_entries
+    from modelhub.cli.model_status import find_missing, find_unchecked, list_entries
     from modelhub.config.load import load_file
     from modelhub.hub import find_config_file
 
@@ -139,7 +139,8 @@ def _load(file: ConfigFile, profile: str | None) -> tuple[Loaded, list[Entry]]:
     if loaded.profile is None:
         _check_profiles(path, loaded.profiles)
     _check_ledger(loaded)
-    return loaded, list(list_entries(loaded, find_missing(loaded, check_clients=True)))
+    missing = find_missing(loaded, check_clients=True)
+    return loaded, list(list_entries(loaded, missing, find_unchecked(loaded)))
 
 
 def _check_profiles(path: Path, profiles: Sequence[str]) -> None:
@@ -210,4 +211,6 @@ def _format_state(entry: Entry) -> tuple[str, str]:
         return f"ready, without {', '.join(entry.missing_keys)}", "yellow"
     if entry.call_key is not None:
         return f"ready for calls with their own key: .with_keys({entry.call_key}=...)", "green"
+    if entry.unchecked is not None:
+        return f"ready if {entry.unchecked}", "yellow"
     return "ready", "green"

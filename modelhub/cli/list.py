@@ -31,7 +31,7 @@ def list_names(as_json: AsJson = False, file: ConfigFile = None, profile: Profil
                     {
                         key: value
                         for key, value in entry.as_dict().items()
-                        if key not in {"missing", "missing_keys", "call_key"}
+                        if key not in {"missing", "missing_keys", "call_key", "unchecked"}
                     }
                     for entry in entries
                 ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from modelhub.config.load import Loaded
     from modelhub.hub import Hub
 
-__all__ = ["Entry", "list_entries", "find_missing", "find_missing_in", "format_counts"]
+__all__ = ["Entry", "list_entries", "find_missing", "find_missing_in", "find_unchecked", "format_counts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Entry:
     """What is missing for single keys of a model that has others."""
     call_key: str | None = None
     """The name of the key that comes with each call, if it does."""
+    unchecked: str | None = None
+    """What must be so for there to be credentials, if only a call can tell."""
 
     @property
     def is_incomplete(self) -> bool:
@@ -49,12 +51,19 @@ class Entry:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as a JSON-compatible dict, with the keys that apply to its kind."""
-        others = {"provider", "model_name", "missing_keys", "call_key"} if self.kind == "chain" else {"models"}
+        others = (
+            {"provider", "model_name", "missing_keys", "call_key", "unchecked"} if self.kind == "chain" else {"models"}
+        )
         return {key: value for key, value in asdict(self).items() if key not in others}
 
 
-def list_entries(loaded: Loaded, missing: dict[str, str] | None = None) -> Iterator[Entry]:
-    """Yield every model, then every chain, in the order of the file; *missing* says what models lack."""
+def list_entries(
+    loaded: Loaded, missing: dict[str, str] | None = None, unchecked: dict[str, str] | None = None
+) -> Iterator[Entry]:
+    """Yield every model, then every chain, in the order of the file.
+
+    *missing* says what models lack, *unchecked* what must be so for their credentials.
+    """
     missing = missing or {}
     for name, entry in loaded.models.items():
         model_name = entry.options.model_name if entry.options is not None else None
@@ -70,6 +79,7 @@ def list_entries(loaded: Loaded, missing: dict[str, str] | None = None) -> Itera
             missing=missing.get(name),
             missing_keys=() if is_missing else of_keys,
             call_key=entry.call_key,
+            unchecked=(unchecked or {}).get(name),
         )
     for name, chain in loaded.chains.items():
         members = tuple(place if isinstance(place, str) else tuple(place.weights()) for place in chain.models)
@@ -116,6 +126,19 @@ def find_client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
         for problem in problems or asyncio.run(provider.try_client()):
             yield loaded.problem(("models", name, *problem.path), f"model `{name}`: {problem.message}", problem.hint)
             return
+
+
+def find_unchecked(loaded: Loaded) -> dict[str, str]:
+    """Return what must be so for models to have credentials that only a call can find."""
+    from modelhub.providers.http_provider import HttpProvider
+
+    unchecked: dict[str, str] = {}
+    for name, entry in loaded.models.items():
+        options = entry.list_variants()[0][1].options
+        provider = options.connect() if options is not None else None
+        if isinstance(provider, HttpProvider) and (condition := provider.unchecked_credentials()) is not None:
+            unchecked[name] = condition
+    return unchecked
 
 
 def find_missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:

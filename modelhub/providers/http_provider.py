@@ -164,6 +164,10 @@ class HttpProvider(Provider):
 
     # -- what is missing, what is secret -------------------------------------------------------------------------------
 
+    def unchecked_credentials(self) -> str | None:
+        """Return what must be so for there to be credentials, if only a call can tell: "this machine has ..."."""
+        return None
+
     def missing(self) -> str | None:
         """Return what must be installed or set before this model can be called, or None."""
         if self.sdk is not None and not is_installed(self.sdk):

@@ -1,5 +1,7 @@
 """`modelhub check` finds what keeps a client from being made, with place and suggestion."""
 
+import json
+
 import pytest
 
 HEAD = "version: 1\nmodels:\n"
@@ -99,3 +101,38 @@ def test_a_file_of_credentials_that_vertex_cannot_use_is_a_problem(run, tmp_path
     assert reason.replace("%s", str(credentials)) in result.output
     assert "1 problem in" in result.output
     assert "hunter2" not in result.output
+
+
+VERTEX = "  a: {provider: gemini, model_name: x, client_args: {vertexai: true, project: p, location: global}}\n"
+
+
+def test_vertex_without_a_file_of_credentials_is_ready_only_if_the_machine_has_an_account(run, tmp_path, monkeypatch):
+    """Nobody is contacted to find out, and a deployment with a service account may pass; a key needs none of this."""
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    path = tmp_path / "models.yaml"
+    with_key = "  b: {provider: gemini, model_name: x, client_args: {vertexai: true}, keys: [{api_key: kkkkkkkk}]}\n"
+    path.write_text(HEAD + VERTEX + with_key, encoding="utf-8")
+    result = run("check", "--strict", "--file", str(path))
+    assert "gemini  x  ready if this machine has a" in result.output
+    assert result.output.endswith("  b  gemini  x  ready\n")
+    assert result.exit_code == 0
+    models = json.loads(run("check", "--json", "--file", str(path)).stdout)["models"]
+    condition = "this machine has a service account: no file of Google's credentials is found"
+    assert [model["unchecked"] for model in models] == [condition, None]
+
+
+def test_gclouds_file_of_credentials_is_read(run, tmp_path, monkeypatch):
+    """The SDK takes it where the environment names none."""
+    pytest.importorskip("google.auth")
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    path, credentials = tmp_path / "models.yaml", tmp_path / "application_default_credentials.json"
+    path.write_text(HEAD + VERTEX, encoding="utf-8")
+    user = {"type": "authorized_user", "client_id": "i", "client_secret": "s"}
+    credentials.write_text(json.dumps(user), encoding="utf-8")
+    result = run("check", "--file", str(path))
+    assert "model `a`: gcloud's file cannot be used: " in result.output
+    assert "missing fields refresh_token" in result.output
+    credentials.write_text(json.dumps({**user, "refresh_token": "t"}), encoding="utf-8")
+    assert run("check", "--file", str(path)).output.splitlines()[1].endswith("  ready")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from modelhub.providers.endpoint import Endpoint, Site, matches_host, resolve_endpoint
@@ -14,6 +16,7 @@ __all__ = [
     "KEY_VARIABLES",
     "check_credentials_file",
     "environment_keys",
+    "find_credentials_file",
     "find_endpoint",
     "has_credentials",
     "is_vertex",
@@ -54,13 +57,22 @@ def takes_key(endpoint: Endpoint, host: str) -> bool:
     return matches_host(host, _HOSTS) or (host == endpoint.host and endpoint.takes_environment_key)
 
 
-def check_credentials_file(environ: Mapping[str, str]) -> str | None:
-    """Return what is wrong with the file of credentials that *environ* names for Google's libraries, or None.
+def find_credentials_file(environ: Mapping[str, str]) -> str | None:
+    """Return the file of credentials that Google's libraries read: the one that *environ* names, or gcloud's.
 
-    Without one they look for gcloud's file and ask the machine's own account, which only a call can tell.
+    None without one: they ask the machine for its account, which only a call can tell.
     """
-    path = environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    if not path or not is_installed("google.auth"):
+    if path := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return path
+    usual = Path(environ.get("APPDATA", "")) if os.name == "nt" else Path("~/.config").expanduser()
+    file = Path(environ.get("CLOUDSDK_CONFIG") or usual / "gcloud") / "application_default_credentials.json"
+    return str(file) if file.is_file() else None
+
+
+def check_credentials_file(environ: Mapping[str, str]) -> str | None:
+    """Return what is wrong with the file of credentials that Google's libraries find by *environ*, or None."""
+    path = find_credentials_file(environ)
+    if path is None or not is_installed("google.auth"):
         return None
     google_auth, errors = import_module("google.auth"), import_module("google.auth.exceptions")
     try:
@@ -74,7 +86,8 @@ def check_credentials_file(environ: Mapping[str, str]) -> str | None:
         reason = ": ".join(str(part) for part in error.args)  # a message, and perhaps its cause
     else:
         return None
-    return f"GOOGLE_APPLICATION_CREDENTIALS cannot be used: {reason}"
+    source = "GOOGLE_APPLICATION_CREDENTIALS" if environ.get("GOOGLE_APPLICATION_CREDENTIALS") else "gcloud's file"
+    return f"{source} cannot be used: {reason}"
 
 
 def environment_keys(environ: Mapping[str, str]) -> Iterator[str]:

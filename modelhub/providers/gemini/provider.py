@@ -16,6 +16,7 @@ from modelhub.providers.gemini import errors
 from modelhub.providers.gemini.endpoint import (
     check_credentials_file,
     environment_keys,
+    find_credentials_file,
     find_endpoint,
     has_credentials,
     is_vertex,
@@ -122,10 +123,18 @@ class GeminiChatModel(HttpProvider):
             for problem in check_arguments("client_args", version)
         ]
         problems = [*super().client_problems(), *options]
-        signs_in = self._is_vertex and self.endpoint.key is None and "credentials" not in self._client_args
-        if signs_in and (problem := check_credentials_file(os.environ)) is not None:
+        if self._takes_default_credentials() and (problem := check_credentials_file(os.environ)) is not None:
             problems.append(ClientProblem((), problem))
         return problems
+
+    def unchecked_credentials(self) -> str | None:
+        """Return that the machine's account is asked, if Vertex AI's client finds no file of credentials."""
+        if not self._takes_default_credentials() or find_credentials_file(os.environ) is not None:
+            return None
+        return "this machine has a service account: no file of Google's credentials is found"
+
+    def _takes_default_credentials(self) -> bool:
+        return self._is_vertex and self.endpoint.key is None and "credentials" not in self._client_args
 
     def client_timeout(self) -> float | None:
         """Return the time-out of the HttpOptions, which has milliseconds, in seconds."""
