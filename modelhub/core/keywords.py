@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from modelhub.core.errors import InvalidRequest
+from modelhub.messages.sanitize import check_options
 from modelhub.options import EFFORTS, OWN_EFFORTS, AskOptions
 
 __all__ = ["FOREIGN_KEYWORDS", "check_keywords"]
@@ -157,6 +158,7 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
     for name, value in keywords.items():
         if (rule := _RULES.get(name)) is not None:
             if value is not None and not rule.allows(value):
+                check_options({name: value})  # says more of what is no JSON at all
                 raise InvalidRequest(_describe_mistake(name, value, rule))
         elif name not in _KNOWN and (hint := _find_hint(name)) is not None:
             raise InvalidRequest(f"there is no keyword `{name}`: {hint}")

@@ -68,6 +68,7 @@ def reroute_config(
         sections["models"] |= {label: _reroute_entry(key.entry, loaded, server, label) for label, key in labels.items()}
         place = {"arms": {label: key.weight for label, key in labels.items()}}
         sections["chains"][name] = {"models": [place], "stream": loaded.config.models[name].stream}
+    server.add_models(sections["models"])
     return sections
 
 

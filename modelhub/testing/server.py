@@ -16,8 +16,9 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -118,6 +119,7 @@ class FaultServer:
     def __init__(self, answer: CannedResponse | str | None = None) -> None:
         self.answer = _make_answer(answer) or CannedResponse()
         self._routes: dict[str, _Route] = {}
+        self._models: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started = 0.0
         self._request_numbers = count(1)
@@ -202,8 +204,13 @@ class FaultServer:
     ) -> None:
         """Play *faults* at the route *name*, one for each request, and *then* repeat the last one, or be healthy.
 
-        *answer* is the healthy answer of this route. Raises ValueError if `refused()` is one of several faults.
+        *answer* is the healthy answer of this route. Raises ValueError if `refused()` is one of several faults, and,
+        once a configuration is rerouted, for a name that neither it has nor anybody has asked the address of.
         """
+        if self._models and name not in self._models and name not in self._routes:
+            close = get_close_matches(name, self._models, 1)
+            hint = f": did you mean `{close[0]}`?" if close else ""
+            raise ValueError(f"no model is called `{name}`{hint} (there are: {', '.join(sorted(self._models))})")
         items = [faults] if isinstance(faults, Fault) or not isinstance(faults, Sequence) else list(faults)
         shut = any(isinstance(item, Fault) and not item.listens for item in items)
         if shut and len(items) > 1:
@@ -211,6 +218,10 @@ class FaultServer:
         self._run_in_loop(
             lambda: self._set_script(name, _Script(items, then, _make_answer(answer) or self.answer, self.now()), shut)
         )
+
+    def add_models(self, names: Iterable[str]) -> None:
+        """Take *names* for those of models: from now on a script for a name that is not known is a mistake."""
+        self._models |= set(names)
 
     def heal(self, name: str) -> None:
         """Give healthy answers at the route *name*."""
@@ -240,7 +251,7 @@ class FaultServer:
         return self._loop.time() - self._started
 
     def reset(self) -> None:
-        """Drop all requests and scripts, and restart the clock; addresses and connections are kept."""
+        """Drop all requests, scripts and models' names, and restart the clock; addresses and connections are kept."""
         self._run_in_loop(self._clear)
 
     # -- routes --------------------------------------------------------------------------------------------------------
@@ -269,6 +280,7 @@ class FaultServer:
     def _clear(self) -> None:
         assert self._loop is not None  # noqa: S101 - `_in_loop` has seen to it
         self._started = self._loop.time()
+        self._models = set()
         for name, route in self._routes.items():
             route.log.clear()
             self._set_script(name, _Script((), "healthy", self.answer, 0.0), shut=False)

@@ -147,6 +147,12 @@ async def test_a_chain_by_hand_needs_no_hub(told):
 # -- chains in chains --------------------------------------------------------------------------------------------------
 
 
+def test_a_chain_by_hand_has_models():
+    """An empty list is a mistake in the configuration, wherever it is written."""
+    with pytest.raises(ConfigError, match="chain `empty` has no models"):
+        Chain("empty", [])
+
+
 async def test_chains_stand_in_chains(world, told):
     """An inner chain is asked as a whole, then the next."""
     hub = world.hub(

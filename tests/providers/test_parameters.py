@@ -203,7 +203,7 @@ EFFORT = "expected `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`,
         ({"stop": [None]}, "stop: expected text or a list of texts, got list"),
         ({"parallel_tool_calls": "no"}, "parallel_tool_calls: expected True or False, got `no`"),
         ({"user": 42}, "user: expected text, got 42"),
-        ({"response_format": dict}, "response_format: expected a dict such as"),
+        ({"response_format": AskOptions}, "response_format: expected a dict such as"),
     ],
 )
 def test_a_value_that_no_vendor_takes_is_told_before_anything_is_sent(vendor, asked, words):

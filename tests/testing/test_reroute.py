@@ -8,6 +8,7 @@ from modelhub import ConfigError, Hub, Overloaded
 from modelhub.config.load import load_dict
 from modelhub.testing import FaultServer, faults, reroute_config, run_virtual
 from modelhub.testing.reroute import STAND_IN_KEY
+from tests.tables import table
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = {
@@ -162,5 +163,25 @@ def test_a_pool_is_still_shared():
             async with Hub.from_dict(found, environ={}) as hub:
                 with pytest.raises(Overloaded):
                     await hub.get("gpt")("hi")
+
+    run_virtual(main())
+
+
+@table(
+    ("name", "words"),
+    [("gtp", r"no model is called `gtp`: did you mean `gpt`\? \(there are: gpt\)"), ("x", r"`x` \(there are: gpt\)")],
+)
+def test_a_script_for_a_name_that_the_file_does_not_have_is_told(name, words):
+    """A fault that nobody would meet; models made by hand have asked for their addresses."""
+
+    async def main():
+        async with FaultServer() as server:
+            server.script("early", faults.status(503))
+            server.url("by hand")
+            reroute_config({"version": 1, "models": {"gpt": {"provider": "ollama", "model_name": "m"}}}, server)
+            for known in ("gpt", "early", "by hand"):
+                server.script(known, faults.status(503))
+            with pytest.raises(ValueError, match=words):
+                server.script(name, faults.status(503))
 
     run_virtual(main())

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from modelhub.core.call_options import CallOptions
 from modelhub.core.context import CallContext, ambient_deadline
-from modelhub.core.errors import BreakerOpen, CallError, DeadlineExceeded, HubClosed
+from modelhub.core.errors import BreakerOpen, CallError, ConfigError, DeadlineExceeded, HubClosed
 from modelhub.core.model import ChatModelBase, Layer, StreamingCalls
 from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatResponse
@@ -62,6 +62,8 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
     ) -> None:
         self.places = Places(models)
         self.models = self.places.models
+        if not self.models:
+            raise ConfigError(f"chain `{name}` has no models")
         self._make_run = ArmsRun if self.places.has_arms else CallRun
         super().__init__(self.models[0].model_name, stream)
         self._name = name
