@@ -52,7 +52,7 @@ def ask(path, *args, models=None, **kwargs):
             {"ask": {"max_tokens": 500, "temperature": 0.5, "seed": 1}},
         ),
         ({"reasoning_effort": "high", "stop": [SECRET]}, {"ask": {"reasoning_effort": "high", "stop": "END"}}),
-        ({"reasoning_effort": SECRET}, {"ask": {"reasoning_effort": "text"}}),
+        ({"service_tier": SECRET}, {"ask": {"service_tier": "text"}}),
         ({"user": SECRET, "suffix": SECRET}, {"ask": {"user": "user", "suffix": "text"}}),
         ({"response_format": {"type": "json_object"}}, {"ask": {"response_format": {"type": "json_object"}}}),
         ({"extra_body": {SECRET: SECRET}, "logit_bias": None}, {"ask": {"extra_body": {}}}),
