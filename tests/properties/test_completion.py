@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from decimal import Decimal
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -166,6 +167,15 @@ def test_a_forked_child_completes_nothing_of_its_parents(plan, every):
     run_plan([*plan, (("keep", 1), 0), (("fork", 1), 1)], every, "close")
 
 
+@pytest.fixture(name="no_collections")
+def _no_collections():
+    """The garbage collector runs when it is told to: while another thread is collecting, `gc.collect` does nothing."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collections")
 def test_a_call_whose_loop_is_dropped_completes_when_the_hub_closes():
     """Neither its permit nor its record is lost with the coroutine, which the garbage collector ends."""
     clock, rows, spans = ForgetfulClock(1), [], Counter()
@@ -186,6 +196,7 @@ def test_a_call_whose_loop_is_dropped_completes_when_the_hub_closes():
     assert spans == {"begun": 1, "ended": 1}
 
 
+@pytest.mark.usefixtures("no_collections")
 def test_a_stream_whose_loop_stands_still_completes_when_the_hub_closes():
     """Such as that of a notebook's cell: it is not closed, and may never run again."""
     clock, rows, spans = ForgetfulClock(1), [], Counter()
