@@ -127,6 +127,7 @@ class StoreConnection:
     async def _disconnect_idle(self) -> None:
         while self._idle:
             await self._discard(self._idle.pop())
+        await self._pool.disconnect(inuse_connections=False)  # the server will have closed those, too
 
     def listen(
         self, channels: Sequence[str], on_message: Callable[[str], None], on_connect: Callable[[], None]
