@@ -47,6 +47,11 @@ $(VENV)-docs/.ready: requirements-docs.lock
 	@$(VENV)-docs/bin/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements-docs.lock
 	@touch $@
 
+environments: environment-hosts environment-integrations ## what test-hosts and test-integrations run in; with -j2 both at once
+
+environment-hosts environment-integrations: environment-%:
+	@$(MAKE) --no-print-directory setup VENV=$(VENV)-$* LOCK=requirements-$*.lock
+
 test-ray: ## the tests under Ray, which CI leaves out: two workers, one limit, a killed actor
 	@$(MAKE) --no-print-directory pytest VENV=$(VENV)-ray LOCK=requirements-ray.lock TESTS="tests/ray -n 0"
 
@@ -85,4 +90,4 @@ lock: $(READY) ## bring the files requirements*.lock up to date
 clean: ## remove the virtual environments and caches
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup run lint test pytest test-system test-hosts test-integrations test-ray docs dist bench fix lock clean
+.PHONY: environments environment-hosts environment-integrations help setup run lint test pytest test-system test-hosts test-integrations test-ray docs dist bench fix lock clean

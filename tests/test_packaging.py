@@ -62,6 +62,7 @@ def test_ci_says_loudly_which_supported_pythons_it_skips(tmp_path):
         f"make pytest test-system PYTHON=/opt/{newest} VENV=.venv-{newest}",
         f"make docs PYTHON=/opt/{newest}",
         f"make dist PYTHON=/opt/{first}",
+        f"make -j2 environments PYTHON=/opt/{newest} VENV=.venv-{newest}",
         f"make test-hosts PYTHON=/opt/{newest} VENV=.venv-{newest}",
         f"make test-integrations PYTHON=/opt/{newest} VENV=.venv-{newest}",
     ]
