@@ -21,6 +21,7 @@ __all__ = [
     "replace_unencodable",
     "escape_controls",
     "align_columns",
+    "can_rewrite_lines",
     "format_count",
     "find_width",
     "is_terminal",
@@ -60,6 +61,11 @@ def escape_controls(text: str) -> str:
 def is_terminal(stream: TextIO | None) -> bool:
     """Return whether *stream*, None if it is closed, is a terminal."""
     return stream is not None and stream.isatty()
+
+
+def can_rewrite_lines(stream: TextIO | None) -> bool:
+    """Return whether *stream* is a terminal on which a line can be written over, such as that of a progress bar."""
+    return is_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
 def find_width(stream: TextIO | None) -> int | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from modelhub.cli.output import can_rewrite_lines
 
 if TYPE_CHECKING:
     from modelhub.hub import Hub
@@ -22,7 +23,7 @@ def show_waiting(activity: str, delay: float = 1.0) -> Iterator[None]:
 
     Nothing is shown where standard error is no terminal. The block prints nothing itself.
     """
-    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not can_rewrite_lines(sys.stderr):
         yield
         return
     has_line, line = threading.Event(), f"{activity} ..."

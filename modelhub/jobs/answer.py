@@ -39,7 +39,7 @@ def make_answer(result: RowResult[Any], *, has_output: bool) -> Answer:
     cost = None if unknown_costs else known_cost
     columns: dict[str, Any] = {
         "answer": None if reply is None else reply.text,
-        "output": reply["metadata"] if has_output and reply is not None else None,
+        **({"output": None if reply is None else reply["metadata"]} if has_output else {}),
         "error": None if result.error is None else format_error(result.error),
         "model": None if reply is None else reply["model"],
         "finish_reason": None if reply is None else reply["finish_reason"],
@@ -47,8 +47,6 @@ def make_answer(result: RowResult[Any], *, has_output: bool) -> Answer:
         "output_tokens": output_tokens,
         "cost": None if cost is None else float(cost),
     }
-    if not has_output:
-        del columns["output"]
     return Answer(columns, result.error is not None, cost, output_tokens)
 
 

@@ -46,7 +46,7 @@ class CooldownClient:
         for name, remaining in zip(known[::2], known[1::2], strict=True):
             self._store.cooldowns.apply(name.decode(), float(remaining) / 1e6)
 
-    # -- as the link's other clients -----------------------------------------------------------------------------------
+    # -- called by the link, like those of its pools -------------------------------------------------------------------
 
     def store_went_down(self) -> None:
         """Nothing is lost: the breakers know."""
@@ -56,7 +56,7 @@ class CooldownClient:
         self.exchange(self._store.cooldowns.current())
 
     async def aclose(self) -> None:
-        """Finish telling."""
+        """Wait until the store has answered what is being told, for twice its time-out at the longest."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2 * self._store.options.timeout)
 

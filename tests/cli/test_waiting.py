@@ -14,11 +14,11 @@ class Terminal(io.StringIO):
         self.written = threading.Event()
 
     def isatty(self):
-        """It is one."""
+        """Return True, as a terminal does."""
         return True
 
     def flush(self):
-        """Something was written."""
+        """Note that a line was written: the command flushes each."""
         self.written.set()
 
 

@@ -34,9 +34,9 @@ class World:
         """A hub; a model is a list of steps, one step, or a whole entry."""
         entries = {name: self._entry(what) for name, what in models.items()}
         config = {"version": 1, "models": entries, "chains": chains or {}, **rest}
-        found = Hub.from_dict(config, environ=environ or {}, services=self._services())
-        self.hubs.append(found)
-        return found
+        hub = Hub.from_dict(config, environ=environ or {}, services=self._services())
+        self.hubs.append(hub)
+        return hub
 
     def hub_like(self, hub):
         """Another hub of the configuration of *hub*, which is not checked again."""

@@ -81,12 +81,12 @@ def test_three_processes_share_one_file(tmp_path):
         assert process.exitcode == 0
     sys.stdout.write(f"{3 * calls} calls in {time.monotonic() - began:.1f} s\n")
     assert len(rows(ledger)) == 3 * calls
-    found = query_report(ledger, by="model")
-    assert (found["good"].calls, found["good"].attempts) == (3 * calls, 3 * calls)
+    totals = query_report(ledger, by="model")
+    assert (totals["good"].calls, totals["good"].attempts) == (3 * calls, 3 * calls)
     # Two tokens in, three out, for every call: 2 x 1 + 3 x 2 millionths of a dollar.
-    assert found["good"].cost == Decimal(3 * calls * 8) / 1_000_000
-    assert found["down"].attempts == sum(number % 5 == 0 for number in range(calls)) * 3
-    assert found["down"].cost == 0
+    assert totals["good"].cost == Decimal(3 * calls * 8) / 1_000_000
+    assert totals["down"].attempts == sum(number % 5 == 0 for number in range(calls)) * 3
+    assert totals["down"].cost == 0
 
 
 def test_what_is_pending_when_a_process_ends_is_written(tmp_path):

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 
+from modelhub.cli.output import is_terminal
 from modelhub.cli.screen import print_wait
 from modelhub.core.events import Event
 
@@ -24,7 +25,7 @@ class Progress:
 
     def __init__(self, *, is_shown: bool) -> None:
         self._is_shown = is_shown
-        self._is_on_terminal = is_shown and sys.stderr is not None and sys.stderr.isatty()
+        self._is_on_terminal = is_shown and is_terminal(sys.stderr)
         self._task: asyncio.Task[None] | None = None
         self._has_line = False
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelhub.cli.output import align_columns, format_count, format_duration, is_terminal, make_line
+from modelhub.cli.output import align_columns, can_rewrite_lines, format_count, format_duration, make_line
 from modelhub.core.errors import CallError
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _make_error_dict(error: Exception | None) -> dict[str, str] | None:
 @contextmanager
 def show_progress(total: int) -> Iterator[Callable[[str], None]]:
     """Show a progress bar on standard error, if that is a terminal; yields a function to call with the next title."""
-    if not is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb":
+    if not can_rewrite_lines(sys.stderr):
         yield lambda title: None  # noqa: ARG005
         return
     from rich.console import Console

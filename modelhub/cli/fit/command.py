@@ -12,15 +12,7 @@ import typer
 from modelhub.cli.completion import complete_names
 from modelhub.cli.exit import Exit
 from modelhub.cli.ledger_file import LedgerFile, Since, check_exists, find_ledger, parse_since, report_unreadable
-from modelhub.cli.options import (
-    AsJson,
-    ConfigFile,
-    Parameters,
-    Profile,
-    SchemaSource,
-    parse_parameters,
-    read_schema,
-)
+from modelhub.cli.options import AsJson, ConfigFile, Parameters, Profile, SchemaSource, parse_parameters, read_schema
 from modelhub.cli.output import make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
