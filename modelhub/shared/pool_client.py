@@ -42,6 +42,7 @@ _SOON = 0.01  # for how many seconds an operation that is not urgent waits for a
 _PRESENT = 0.25  # for how many seconds a process need not say again that it is there
 _FIXED_SETTINGS = 4  # of a pool; then comes one for each rate
 _HEADER_NUMBERS = 7  # of a reply; then comes one for each rate
+_PAUSED = 3  # the place, in what is shown of the pool, of how long it is paused (microseconds)
 
 OnResult = Callable[[str], None]
 _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
@@ -247,6 +248,8 @@ class PoolClient:
                 on_result(result)
         for permit_id in admitted.split("\t") if admitted else ():
             self.admit(permit_id, self._sent_at)
+        if self.waiting and (paused := shown[_PAUSED]) > 0:  # the message that said so may have been lost
+            self.pool.paused(self, paused / 1e6)
         if first_in >= 0:
             self.set_first_timer(first_in / 1e6)
 
