@@ -4,6 +4,7 @@
 -- KEYS: both keys of each account. ARGV: an operation, as JSON.
 -- To reserve returns, for each account, what was spent and reserved before, and whether the claim fits; if one does not,
 -- nothing is reserved. A reservation that has ended leaves a mark, so that its call can still be settled, once.
+-- An operation may come twice, if the answer to the first was lost, and does nothing the second time.
 
 local op = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
@@ -20,11 +21,22 @@ local function expire(account, held)
   end
 end
 
+-- Ends the reservation of the operation's call, and returns whether there was one.
+local function cancel(account, held)
+  local reserved = redis.call('HGET', account, 'r:' .. op.id)
+  if not reserved then return false end
+  redis.call('HINCRBY', account, 'held', text(-tonumber(reserved)))
+  redis.call('HDEL', account, 'r:' .. op.id)
+  redis.call('ZREM', held, op.id)
+  return true
+end
+
 local function reserve()
   local states, fits = {}, true
   for i, claim in ipairs(op.claims) do
     local account, held_key = KEYS[2 * i - 1], KEYS[2 * i]
     expire(account, held_key)
+    cancel(account, held_key)
     local values = redis.call('HMGET', account, 'spent', 'held')
     local spent, held = tonumber(values[1]) or 0, tonumber(values[2]) or 0
     if claim.known > spent then -- the ledger is the truth
@@ -48,15 +60,15 @@ local function reserve()
 end
 
 local function settle()
+  local last = 'u:' .. string.match(op.id, '^(.*):') -- a member settles one call after the other
   for i, used in ipairs(op.used) do
     local account, held_key = KEYS[2 * i - 1], KEYS[2 * i]
-    local reserved = redis.call('HGET', account, 'r:' .. op.id)
-    if reserved then
-      redis.call('HINCRBY', account, 'held', text(-tonumber(reserved)))
-      redis.call('HDEL', account, 'r:' .. op.id)
-      redis.call('ZREM', held_key, op.id)
+    local counts = cancel(account, held_key)
+    if op.unreserved and redis.call('HGET', account, last) ~= op.id then
+      redis.call('HSET', account, last, op.id)
+      counts = true
     end
-    if reserved or op.unreserved then
+    if counts then
       redis.call('HINCRBY', account, 'spent', text(used))
       redis.call('PEXPIRE', account, text(op.seconds[i] * 1000))
     end

@@ -96,15 +96,15 @@ class StoreConnection:
         return await self._call(_pack_start("EVAL", script.source, keys, settings, len(args)) + packed_args)
 
     async def _call(self, command: bytes) -> Any:
-        """Return the answer to *command*. A connection that the server closed while it was idle is replaced, once."""
-        if self._idle:
-            try:
-                return await self._call_on(self._idle.pop(), command)
-            except self._errors.ConnectionError:
-                await self._disconnect_idle()
-        return await self._call_on(await self._pool.get_connection(), command)
+        """Return the answer to *command*. A connection that the server closes is replaced, once."""
+        try:
+            return await self._call_once(command)
+        except self._errors.ConnectionError:
+            await self._disconnect_idle()
+        return await self._call_once(command)
 
-    async def _call_on(self, connection: Any, command: bytes) -> Any:
+    async def _call_once(self, command: bytes) -> Any:
+        connection = self._idle.pop() if self._idle else await self._pool.get_connection()
         is_usable = False
         try:
             await connection.send_packed_command(command)

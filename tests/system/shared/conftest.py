@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import time
 from functools import partial
@@ -59,8 +60,13 @@ class Server:
         command = [self.program, *fixed, "--unixsocket", str(self.socket), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
-        while not self.socket.exists() and time.monotonic() < deadline:
+        while not self.is_listening() and time.monotonic() < deadline:
             time.sleep(0.002)
+
+    def is_listening(self):
+        """The socket is there a moment before the server listens."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
 
     def stop(self):
         if self.process is not None:
@@ -108,6 +114,43 @@ def own_server(tmp_path):
     running = Server(next(iter(PROGRAMS.values())), tmp_path)
     yield running
     running.stop()
+
+
+class Proxy:
+    """Stands before a server, and loses the answer to the next command with `lose` in it, with the connection."""
+
+    def __init__(self, folder, server):
+        self.socket, self.server_socket = folder / "proxy", server.socket
+        self.lose = b""
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_unix_server(self._serve, self.socket)
+        return self
+
+    async def __aexit__(self, *exc_info):
+        self._server.close()
+
+    async def _serve(self, reader, writer):
+        server_reader, server_writer = await asyncio.open_unix_connection(self.server_socket)
+        answering = asyncio.create_task(self._answer(server_reader, writer))
+        while command := await reader.read(65536):
+            if self.lose and self.lose in command:
+                answering.cancel()
+                await asyncio.wait({answering})
+                server_writer.write(command)
+                await server_reader.read(65536)
+                self.lose = b""
+                break
+            server_writer.write(command)
+        server_writer.close()
+        writer.close()
+
+    async def _answer(self, reader, writer):
+        while answer := await reader.read(65536):
+            writer.write(answer)
+
+    def url(self):
+        return f"unix://{self.socket}"
 
 
 async def until_waiting(world, pool, number=1):
@@ -204,3 +247,13 @@ async def fragile(own_server):
     made.server = own_server
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+async def lossy(own_server, tmp_path):
+    """Pools in a server behind a proxy that may lose answers."""
+    async with Proxy(tmp_path, own_server) as proxy:
+        made = SharedWorld(proxy.url())
+        made.proxy = proxy
+        yield made
+        await made.aclose()

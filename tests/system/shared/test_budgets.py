@@ -7,6 +7,7 @@ import time
 import pytest
 
 from modelhub import BudgetExceeded, Hub
+from modelhub.accounting.budget_store import BudgetClaim
 
 HI = "one two three"  # four tokens with the answer, "ok"
 ENTRY = {"provider": "scripted", "reply": "ok", "pricing": {"input": 1000, "output": 1000}}
@@ -89,6 +90,20 @@ async def test_the_ledger_mends_a_counter_that_is_lower(hubs, shared, tmp_path):
     (late,) = hubs(1, tokens=14, ledger=tmp_path / "usage.db")
     assert await ask(late, 3) == 1
     assert await ask(second, 1) == 0
+
+
+@pytest.mark.parametrize("is_reserved", [True, False], ids=["reserved", "made-without-the-store"])
+async def test_what_a_budget_is_told_twice_because_the_answer_was_lost_counts_once(lossy, is_reserved):
+    """Servers and proxies close connections: a call is then sent again, and may have been done already."""
+    client = lossy.store().link().budgets
+    claims = [BudgetClaim("b", 100, 40, 0, 60, enforce=True)]
+    await client.reserve([])  # the server knows the script now
+    lossy.proxy.lose = b'"reserve"'
+    reservation = await client.reserve(claims) if is_reserved else client.reserve_nothing(claims)
+    lossy.proxy.lose = b'"settle"'
+    reservation.settle([30])
+    (state,) = (await client.reserve(claims)).states
+    assert (state.spent, state.held, lossy.proxy.lose) == (30, 0, b"")
 
 
 async def test_without_the_store_budgets_refuse(hubs, own_server):

@@ -176,6 +176,21 @@ async def test_what_a_cancelled_attempt_was_sending_for_others_is_sent_again(sha
     assert snapshot.taken == 0
 
 
+async def test_a_call_whose_answer_was_lost_with_its_connection_is_made_again_and_counts_once(lossy):
+    """So it is when a server or a proxy closes connections: it is no outage, and nothing passes twice."""
+    other, pool = lossy.pools(2, requests="9/min", tokens="100/min", concurrency=5, burst=1)
+    await other.refresh()  # the server knows the script now
+    lossy.proxy.lose = b'"acquire"'
+    permit = await pool.acquire(Amounts(50))
+    snapshot = await pool.refresh()
+    assert (snapshot.taken, [rate.left for rate in snapshot.rates]) == (1, [8, 50])
+    lossy.proxy.lose = b'"settle"'
+    permit.settle(AttemptResult(Amounts(20, 0), answered=True))
+    snapshot = await pool.refresh()
+    assert (snapshot.taken, [rate.left for rate in snapshot.rates]) == (0, [8, 80])
+    assert (lossy.proxy.lose, pool.store.health.outages) == (b"", 0)
+
+
 @pytest.mark.parametrize("lost", ["FLUSHALL", "state", "leases", "requests/60"])
 async def test_what_the_store_has_lost_is_told_again(shared, lost):
     """All of it or a single key, as by eviction: what each process admitted counts again, and its slots are taken."""
