@@ -82,8 +82,8 @@ else
   redis.call('DEL', unpack(KEYS))
   for i = 2, 4 do redis.call('ZADD', KEYS[i], '+inf', '@') end
   for _, rate in ipairs(rates) do redis.call('RPUSH', rate.window, '@') end
-  publish('all', pool .. '\nlost')
   state.epoch = member .. '/' .. text(now)
+  publish('all', pool .. '\nlost\n' .. state.epoch)
   state.admit_after = known_epoch ~= '' and now + grace or 0
 end
 state.now = now

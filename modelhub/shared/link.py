@@ -89,6 +89,8 @@ class StoreLink:
             client.set_first_timer(float(values[0]) / 1e6)
         elif event == "paused":
             client.pool.paused(client, float(values[0]) / 1e6)
+        elif event == "lost":
+            client.learn_newer_epoch(values[0])
         else:
             client.ping()
 

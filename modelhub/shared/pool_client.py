@@ -259,6 +259,11 @@ class PoolClient:
         if was_known not in ("", epoch):
             self.pool.has_lost_data()
 
+    def learn_newer_epoch(self, epoch: str) -> None:
+        """Somebody found the data lost: all learn of each loss at once, as from the second one on they do without."""
+        if _instant_of(epoch) > _instant_of(self.pool.epoch):
+            self._learn_epoch(epoch)
+
     def restore(self, admitted: Mapping[str, list[tuple[float, int]]]) -> None:
         """Tell the store what this process *admitted*, by age in seconds, and which attempts of this loop last."""
         amounts = {key: [(round(age * 1e6), n) for age, n in items if n] for key, items in admitted.items()}
@@ -372,3 +377,8 @@ class PoolClient:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _instant_of(epoch: str) -> int:
+    """Return when the store made *epoch*, by its own clock in microseconds; 0 for none."""
+    return int(epoch.rpartition("/")[2] or 0)

@@ -117,11 +117,16 @@ def own_server(tmp_path):
 
 
 class Proxy:
-    """Stands before a server, and loses the answer to the next command with `lose` in it, with the connection."""
+    """Stands before a server.
+
+    Loses the answer to the next command with `lose` in it, with the connection, and passes on those with `hold` in them
+    only when `released` is set.
+    """
 
     def __init__(self, folder, server):
         self.socket, self.server_socket = folder / "proxy", server.socket
-        self.lose = b""
+        self.lose = self.hold = b""
+        self.released = asyncio.Event()
 
     async def __aenter__(self):
         self._server = await asyncio.start_unix_server(self._serve, self.socket)
@@ -134,6 +139,8 @@ class Proxy:
         server_reader, server_writer = await asyncio.open_unix_connection(self.server_socket)
         answering = asyncio.create_task(self._answer(server_reader, writer))
         while command := await reader.read(65536):
+            if self.hold and self.hold in command:
+                await self.released.wait()
             if self.lose and self.lose in command:
                 answering.cancel()
                 await asyncio.wait({answering})

@@ -253,6 +253,25 @@ async def test_a_loss_of_data_is_logged_and_a_second_one_counts_as_an_outage(sha
     await pool.acquire(waits=WaitLimits(max_wait=1))
 
 
+async def test_each_process_learns_of_each_loss_while_its_own_call_is_under_way(lossy, own_server):
+    """So all of them begin to do without the store at once: nobody takes what others count as their part."""
+    options = {"requests": "100/min", "burst": 1}
+    (busy,) = lossy.pools(shared={"replicas": 2}, **options)
+    (other,) = lossy.pools(shared={"replicas": 2, "url": own_server.url()}, **options)
+    for pool in (busy, other):
+        await pool.refresh()
+    lossy.proxy.hold = b'"ping"'
+    under_way = asyncio.create_task(busy.refresh())
+    async with await lossy.client() as client:
+        for _ in range(2):
+            await client.delete(other.keys[1])
+            await other.refresh()
+    await until(lambda: not busy.store.health.ok)
+    assert "again and again" in busy.store.health.error
+    lossy.proxy.released.set()
+    await under_way
+
+
 # -- outages ------------------------------------------------------------------------------------------------------
 
 
