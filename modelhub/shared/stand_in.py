@@ -72,6 +72,7 @@ class StandIn:
         if not turn.done():
             return False
         turn.result()
+        local_pool.resume(local)
         return True
 
     def _admit(self, permit: SharedPermit, local: Permit) -> None:

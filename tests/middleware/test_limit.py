@@ -62,6 +62,33 @@ async def test_the_rate_is_used_but_not_exceeded():
     assert len(passed) >= 0.95 * 600 * 5
 
 
+class AdvancedClock(VirtualClock):
+    """A clock that a test sets forward, as where the process stands still."""
+
+    ahead = 0.0
+
+    def now(self):
+        return super().now() + self.ahead
+
+
+async def test_whoever_can_go_on_only_long_after_its_admission_counts_from_then_on():
+    """The vendor sees its request no earlier: a second that begins with it holds no more than any other one."""
+    clock = AdvancedClock()
+    pool = RateLimitPool("tier", LimitOptions(requests="2/s", concurrency=1), clock)
+    first = await pool.acquire()
+    waiting = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0)
+    first.settle()
+    clock.ahead = 0.9
+    passed = []
+    for _ in range(3):
+        (await waiting).settle()
+        passed.append(clock.now())
+        waiting = asyncio.create_task(pool.acquire())
+    waiting.cancel()
+    assert passed == [0.9, pytest.approx(1.04, abs=0.01), pytest.approx(1.94, abs=0.01)]
+
+
 @table(
     ("options", "at_once"),
     [

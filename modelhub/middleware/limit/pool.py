@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ class RateLimitPool:
     def _reset(self) -> None:
         options = self.options
         self.counters = [RateCounter(what, rate, options.burst_of(what, rate)) for what, rate in options.rates()]
+        self._max_delay = _find_max_delay(self.counters)
         self.slots = make_concurrency_limit(options.concurrency)
         self.queue: OrderedDict[Permit, None] = OrderedDict()
         self.timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
@@ -115,6 +116,15 @@ class RateLimitPool:
             raise
         if permit.refusal is not None:
             raise permit.refusal
+        self.resume(permit)
+
+    def resume(self, permit: Permit) -> None:
+        """Count *permit*, whose task goes on only now, from now on if it was admitted long ago.
+
+        So it is where the process stood still for a moment.
+        """
+        if self.clock.now() - permit.began > self._max_delay:
+            self.apply(self._count_from_now, permit)
 
     def left(self) -> PoolSnapshot:
         """What may still pass, at this moment."""
@@ -166,7 +176,7 @@ class RateLimitPool:
             self.slots = make_concurrency_limit(options.concurrency, self.slots)
         for permit in (waiting := list(self.queue)):
             self._dequeue(permit)
-        self.options, self.counters = options, counters
+        self.options, self.counters, self._max_delay = options, counters, _find_max_delay(counters)
         for permit in waiting:
             permit.needs = self._needs(permit.amounts)
             self._enqueue(permit)
@@ -259,6 +269,12 @@ class RateLimitPool:
         permit.state, permit.began = State.HELD, now
         if not permit.wake():
             self._cancel_request(now, permit)
+
+    @staticmethod
+    def _count_from_now(now: float, permit: Permit) -> None:
+        permit.began = now
+        for hold in permit.reservations:
+            hold.counter.delay(hold, now)
 
     # -- refusing ------------------------------------------------------------------------------------------------------
 
@@ -360,3 +376,11 @@ class RateLimitPool:
         for permit in list(self.queue):
             if (refusal := self._rejection_reason(permit, now)) is not None:
                 self._refuse(permit, refusal)
+
+
+def _find_max_delay(counters: Sequence[RateCounter]) -> float:
+    """Return how many seconds after its admission a request may be made that counts from its admission on.
+
+    A window remembers a little longer than its period: part of that is for delays that nobody sees.
+    """
+    return min((counter.window.span - counter.rate.period for counter in counters), default=math.inf) / 4

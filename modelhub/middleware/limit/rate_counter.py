@@ -116,6 +116,13 @@ class RateCounter:
             self._add(used - hold.amount, now)
             self._pour(used - hold.amount, now)
 
+    def delay(self, hold: Reservation, now: float) -> None:
+        """Count the reservation as admitted now, as it was admitted a while ago and is used only now."""
+        self.window.forget(now)
+        if not hold.slot.gone:
+            self.window.give_back(hold.slot, hold.amount)
+        hold.slot, hold.total = self.window.add(hold.amount, now), self.window.total
+
     def undo(self, hold: Reservation, now: float) -> None:
         """Take the reservation back: nothing was sent."""
         self.reserved -= hold.amount
