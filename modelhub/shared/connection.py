@@ -107,7 +107,7 @@ class StoreConnection:
         connection = self._idle.pop() if self._idle else await self._pool.get_connection()
         is_usable = False
         try:
-            await connection.send_packed_command(command)
+            await connection.send_packed_command(command, check_health=False)
             answer = await connection.read_response()
             is_usable = True
         except self._errors.ResponseError:

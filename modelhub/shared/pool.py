@@ -66,6 +66,15 @@ class SharedPool:
         base = f"{{{self.store.options.prefix}:{self.key}}}:2"
         self.keys = [f"{base}:{part}" for part in ("state", "queue", "leases", "members", *self.rates)]
         self.admissions.set_rates({key: rate for key, (_, rate) in self.rates.items()})
+        rates = [rate for _, rate in self.rates.values()]
+        self.max_delay = max(0.005, min((_find_span(rate) - rate.period for rate in rates), default=1.0) / 4)
+        """How many seconds after its admission a request may be written that counts from its admission on.
+
+        A window remembers a little longer than its period: part of that is for delays that nobody sees.
+        """
+        shortest = min((rate.period for rate in rates), default=math.inf)
+        self.grant_lifetime = min(self.store.options.lease, max(1.0, shortest))
+        """How many seconds after its admission an attempt may begin that does not ask again."""
 
     def reconfigure(self, options: LimitOptions) -> None:
         """Hold to *options* from now on: what was admitted, attempts under way, the queue and pauses go on."""
@@ -80,20 +89,6 @@ class SharedPool:
         self.counted = 0, -math.inf
         self.admissions.reset()
         self.stand_in.reset()
-
-    @property
-    def max_delay(self) -> float:
-        """How many seconds after its admission a request may be written that counts from its admission on.
-
-        A window remembers a little longer than its period: part of that is for delays that nobody sees.
-        """
-        return max(0.005, min((_find_span(rate) - rate.period for _, rate in self.rates.values()), default=1.0) / 4)
-
-    @property
-    def grant_lifetime(self) -> float:
-        """How many seconds after its admission an attempt may begin that does not ask again."""
-        shortest = min((rate.period for _, rate in self.rates.values()), default=math.inf)
-        return min(self.store.options.lease, max(1.0, shortest))
 
     def settings(self, member: str) -> tuple[str | bytes, ...]:
         """Return what the script must know of the pool, for calls of *member*; times in microseconds."""

@@ -58,6 +58,7 @@ class PoolClient:
         self.waiting: dict[str, SharedPermit] = {}
         self.active: dict[str, SharedPermit] = {}
         self._settings: tuple[str | bytes, ...] = ()
+        self._header = struct.Struct("")  # of a reply
         self._version = -1
         self._present_at = -math.inf
         self._outbox: deque[tuple[Operation, OnResult | None]] = deque()
@@ -207,7 +208,8 @@ class PoolClient:
         operations = [operation for operation, _ in batch]
         if self._version != self.pool.version:
             self._version, self._settings = self.pool.version, self.pool.settings(self.link.member)
-        settings, known_epoch, sent_at = self._settings, self.pool.epoch, self.loop.time()
+            self._header = struct.Struct(f"<{_HEADER_NUMBERS + len(self._settings) - _FIXED_SETTINGS}d")
+        settings, header, known_epoch, sent_at = self._settings, self._header, self.pool.epoch, self.loop.time()
         is_there = "" if sent_at < self._present_at + _PRESENT else "1"
         args = known_epoch, is_there, _encode(operations)
         try:
@@ -222,7 +224,7 @@ class PoolClient:
         self._sent_at = sent_at
         if is_there:
             self._present_at = sent_at
-        self._receive(reply, len(settings) - _FIXED_SETTINGS, batch, known_epoch)
+        self._receive(reply, header, batch, known_epoch)
         return True
 
     def _keep(self, operations: Sequence[Operation]) -> None:
@@ -234,11 +236,10 @@ class PoolClient:
                 self._backlog.append(operation)
 
     def _receive(
-        self, reply: bytes, rate_count: int, batch: Sequence[tuple[Operation, OnResult | None]], known: str
+        self, reply: bytes, header: struct.Struct, batch: Sequence[tuple[Operation, OnResult | None]], known: str
     ) -> None:
-        header = f"<{_HEADER_NUMBERS + rate_count}d"
-        now, first_in, *shown = struct.unpack_from(header, reply)
-        epoch, admitted, results = reply[struct.calcsize(header) :].decode().split("\n")
+        now, first_in, *shown = header.unpack_from(reply)
+        epoch, admitted, results = reply[header.size :].decode().split("\n")
         self._clock_offset = self._sent_at - now / 1e6
         self.pool.show(shown)
         if epoch != known:

@@ -96,16 +96,8 @@ class PoolView(Protocol):
     rates: dict[str, tuple[What, Rate]]
     admissions: Admissions
     counted: tuple[int, float]
-
-    @property
-    def max_delay(self) -> float:
-        """How many seconds after its admission a request may be written that counts from its admission on."""
-        ...
-
-    @property
-    def grant_lifetime(self) -> float:
-        """How many seconds after its admission an attempt may begin that does not ask again."""
-        ...
+    max_delay: float
+    grant_lifetime: float
 
     def settings(self, member: str) -> tuple[str | bytes, ...]:
         """Return what the script must know of the pool, for calls of *member*."""
