@@ -96,7 +96,10 @@ class StoreConnection:
         return await self._call(_pack_start("EVAL", script.source, keys, settings, len(args)) + packed_args)
 
     async def _call(self, command: bytes) -> Any:
-        """Return the answer to *command*. A connection that the server closes is replaced, once."""
+        """Return the answer to *command*. A connection that the server closes is replaced, once.
+
+        A script may have been run then: run again, it changes nothing.
+        """
         try:
             return await self._call_once(command)
         except self._errors.ConnectionError:

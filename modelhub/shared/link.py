@@ -89,7 +89,7 @@ class StoreLink:
             client.set_first_timer(float(values[0]) / 1e6)
         elif event == "paused":
             client.pool.paused(client, float(values[0]) / 1e6)
-        elif event == "lost":
+        elif event == "lost" and values:  # an earlier version does not say the epoch
             client.learn_newer_epoch(values[0])
         else:
             client.ping()

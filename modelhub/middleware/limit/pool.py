@@ -272,6 +272,8 @@ class RateLimitPool:
 
     @staticmethod
     def _count_from_now(now: float, permit: Permit) -> None:
+        if permit.state is not State.HELD:
+            return
         permit.began = now
         for hold in permit.reservations:
             hold.counter.delay(hold, now)
