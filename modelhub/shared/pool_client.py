@@ -261,7 +261,11 @@ class PoolClient:
             self.pool.has_lost_data()
 
     def learn_newer_epoch(self, epoch: str) -> None:
-        """Somebody found the data lost: all learn of each loss at once, as from the second one on they do without."""
+        """Record *epoch*, of which a message says that the store has lost the data of an earlier one.
+
+        Two losses in a short time count as an outage, which should begin in all processes at the same time: so each
+        process records each loss, also one during its own call.
+        """
         if _instant_of(epoch) > _instant_of(self.pool.epoch):
             self._learn_epoch(epoch)
 

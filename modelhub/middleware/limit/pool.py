@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,6 @@ class RateLimitPool:
     def _reset(self) -> None:
         options = self.options
         self.counters = [RateCounter(what, rate, options.burst_of(what, rate)) for what, rate in options.rates()]
-        self._max_delay = _find_max_delay(self.counters)
         self.slots = make_concurrency_limit(options.concurrency)
         self.queue: OrderedDict[Permit, None] = OrderedDict()
         self.timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
@@ -119,11 +118,12 @@ class RateLimitPool:
         self.resume(permit)
 
     def resume(self, permit: Permit) -> None:
-        """Count *permit*, whose task goes on only now, from now on if it was admitted long ago.
+        """Count *permit*, whose task resumes now, from now on if it was admitted too long ago.
 
-        So it is where the process stood still for a moment.
+        Its request is sent only now: the event loop was blocked meanwhile.
         """
-        if self.clock.now() - permit.began > self._max_delay:
+        delay = self.clock.now() - permit.began
+        if any(delay > hold.counter.window.max_delay for hold in permit.reservations):
             self.apply(self._count_from_now, permit)
 
     def left(self) -> PoolSnapshot:
@@ -176,7 +176,7 @@ class RateLimitPool:
             self.slots = make_concurrency_limit(options.concurrency, self.slots)
         for permit in (waiting := list(self.queue)):
             self._dequeue(permit)
-        self.options, self.counters, self._max_delay = options, counters, _find_max_delay(counters)
+        self.options, self.counters = options, counters
         for permit in waiting:
             permit.needs = self._needs(permit.amounts)
             self._enqueue(permit)
@@ -272,8 +272,6 @@ class RateLimitPool:
 
     @staticmethod
     def _count_from_now(now: float, permit: Permit) -> None:
-        if permit.state is not State.HELD:
-            return
         permit.began = now
         for hold in permit.reservations:
             hold.counter.delay(hold, now)
@@ -378,11 +376,3 @@ class RateLimitPool:
         for permit in list(self.queue):
             if (refusal := self._rejection_reason(permit, now)) is not None:
                 self._refuse(permit, refusal)
-
-
-def _find_max_delay(counters: Sequence[RateCounter]) -> float:
-    """Return how many seconds after its admission a request may be made that counts from its admission on.
-
-    A window remembers a little longer than its period: part of that is for delays that nobody sees.
-    """
-    return min((counter.window.span - counter.rate.period for counter in counters), default=math.inf) / 4

@@ -117,7 +117,7 @@ class RateCounter:
             self._pour(used - hold.amount, now)
 
     def delay(self, hold: Reservation, now: float) -> None:
-        """Count the reservation as admitted now, as it was admitted a while ago and is used only now."""
+        """Count the reservation, which was admitted earlier, as admitted now."""
         self.window.forget(now)
         if not hold.slot.gone:
             self.window.give_back(hold.slot, hold.amount)

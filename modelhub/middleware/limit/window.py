@@ -48,6 +48,8 @@ class Window:
         self.limit = limit
         self.period = period
         self.span = period + _slack(period)
+        self.max_delay = _slack(period) / 4
+        """How many seconds after its admission a request may be sent that counts from its admission on."""
         self.used = 0
         self.total = 0
         """How much was ever admitted, and never mind what was given back."""
