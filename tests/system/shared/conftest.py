@@ -160,6 +160,13 @@ class Proxy:
         return f"unix://{self.socket}"
 
 
+async def until(condition):
+    """Return when *condition* is true. Raises TimeoutError if it never is."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
 async def until_waiting(world, pool, number=1):
     """Return when so many attempts stand in the queue of all processes. Raises TimeoutError if they never do."""
     async with asyncio.timeout(10):
