@@ -251,3 +251,21 @@ async def test_an_outage_is_a_metric(fragile):
         assert value() == [1]
     await until(lambda: pool.store.health.ok)
     assert value() == [0]
+
+
+@pytest.mark.parametrize("turns", range(3))
+async def test_whoever_can_go_on_only_long_after_the_stand_in_admitted_it_counts_from_then_on(fragile, turns):
+    """Whichever of the loop's turns between takes long: a minute that begins with its request holds no more."""
+    clock = AdvancedClock()
+    (pool,) = fragile.pools(shared={**QUICK, "replicas": 1}, clock=clock, requests="2/min", concurrency=1, burst=1)
+    fragile.server.stop()
+    held = await pool.acquire()
+    waiting = asyncio.create_task(pool.acquire())
+    await until(lambda: pool.left().waiting)
+    held.settle()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    clock.ahead = 30
+    await waiting
+    clock.ahead = 65
+    assert pool.left().rates[0].left == 1
