@@ -8,7 +8,7 @@ A provider is pure on both sides of one exchange. It says what to send (`build_r
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping
 from contextlib import aclosing
 from functools import cached_property
 from importlib import import_module
@@ -317,22 +317,21 @@ class HttpProvider(Provider):
         """Yield the headers, then each event; a body that is no stream is one event."""
         response = await self._post(payload)
         chunks = response.aiter_bytes()
+        is_sse = self.event_format == "sse"
         try:
             yield _Headers(response.headers, payload.request.api)
-            start = await _read_start(chunks)
-            if self.event_format == "sse" and start[:1] in _JSON_OR_HTML:
-                yield _WholeBody(start + b"".join([chunk async for chunk in chunks]))
+            start = await response.peek()
+            if is_sse and start[:1] in _JSON_OR_HTML:
+                yield _WholeBody(await response.read())
                 return
             unparsed_lines: list[bytes] = []
-            body = _prepend(start, chunks)
-            is_sse = self.event_format == "sse"
-            reader = read_events(body, unparsed_lines=unparsed_lines) if is_sse else read_lines(body)
+            reader = read_events(chunks, unparsed_lines=unparsed_lines) if is_sse else read_lines(chunks)
             async with aclosing(reader) as events:
                 async for event in events:
                     yield event
                     if self.is_last_event(event):
                         break
-                await response.drain(events, DRAIN_TIMEOUT)
+                await response.drain(DRAIN_TIMEOUT)
             if unparsed_lines and unparsed_lines[0].lstrip()[:1] == b"{":  # an error, written as it is
                 yield _WholeBody(b"\n".join(unparsed_lines))
         finally:
@@ -380,16 +379,3 @@ class _WholeBody(NamedTuple):
     body: bytes
 
 
-async def _read_start(chunks: AsyncIterator[bytes]) -> bytes:
-    """Return the first bytes that are not blank, in linear time however many blank ones come before."""
-    async for chunk in chunks:
-        if stripped := chunk.lstrip(b" \t\r\n\xef\xbb\xbf"):
-            return stripped
-    return b""
-
-
-async def _prepend(start: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    if start:
-        yield start
-    async for chunk in chunks:
-        yield chunk

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from modelhub.core.errors import BadReply
 from modelhub.providers.addresses import hide_password
@@ -15,6 +15,8 @@ __all__ = ["MAX_RESPONSE_BYTES", "BodySource", "HttpRequest", "HttpResponse", "T
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """How large the body of a response may be, after decompression; it bounds what a broken or hostile server can do."""
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+"""White space, and what a byte order mark is made of."""
 
 
 class Timeouts(NamedTuple):
@@ -75,7 +77,7 @@ class HttpResponse:
     its connection.
     """
 
-    __slots__ = ("_is_complete", "_max_bytes", "_size", "_source", "headers", "status")
+    __slots__ = ("_is_complete", "_max_bytes", "_peeked", "_size", "_source", "headers", "status")
 
     def __init__(
         self, status: int, headers: Mapping[str, str], source: BodySource, max_bytes: int = MAX_RESPONSE_BYTES
@@ -86,12 +88,26 @@ class HttpResponse:
         self._max_bytes = max_bytes
         self._size = 0
         self._is_complete = False
+        self._peeked = b""
+
+    async def peek(self) -> bytes:
+        """Return the first bytes that are not blank, which can still be read, or b""; blank ones before are dropped.
+
+        Raises like `read`.
+        """
+        while chunk := await self._read_chunk():
+            if peeked := chunk.lstrip(_BLANK):
+                self._peeked = peeked
+                break
+        return self._peeked
 
     async def read(self) -> bytes:
         """Return the whole body. Raises CallError: BadReply if it is too large, ConnectionLost if it is cut off."""
-        if (body := self._source.read_available()) is not None and len(body) <= self._max_bytes:
-            self._is_complete = True
-            return body
+        if not self._peeked:
+            body = self._source.read_available()
+            if body is not None and len(body) <= self._max_bytes:
+                self._is_complete = True
+                return body
         chunks = []
         while chunk := await self._read_chunk():
             chunks.append(chunk)
@@ -103,6 +119,9 @@ class HttpResponse:
             yield chunk
 
     async def _read_chunk(self) -> bytes:
+        if self._peeked:
+            chunk, self._peeked = self._peeked, b""
+            return chunk
         if self._is_complete:
             return b""
         try:
@@ -119,16 +138,16 @@ class HttpResponse:
             raise BadReply(f"the answer is larger than {self._max_bytes // 1024 // 1024} MB")
         return chunk
 
-    async def drain(self, items: AsyncIterator[Any], seconds: float) -> None:
-        """Read *items*, which are read from this response, to their end, for *seconds* at most.
+    async def drain(self, seconds: float) -> None:
+        """Read the body to its end, for *seconds* at most.
 
         The connection can be used again then. If that has to wait, a task of its own does it: the one that reads a
         stream may be another one by then, and `asyncio.timeout` would cancel the first.
         """
         if self._is_complete or self._source.has_arrived():  # most often: the end comes with the last event
-            await _read_to_end(items)
+            await self._read_to_end()
             return
-        task = asyncio.ensure_future(_read_to_end(items))
+        task = asyncio.ensure_future(self._read_to_end())
         try:
             await asyncio.wait({task}, timeout=seconds)
         finally:
@@ -136,18 +155,17 @@ class HttpResponse:
                 task.cancel()
                 await asyncio.wait({task})
 
+    async def _read_to_end(self) -> None:
+        with suppress(Exception):
+            while await self._read_chunk():
+                pass
+
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body has not been read to its end."""
         await self._source.close(is_complete=self._is_complete)
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status}>"
-
-
-async def _read_to_end(items: AsyncIterator[Any]) -> None:
-    with suppress(Exception):
-        async for _ in items:
-            pass
 
 
 class Transport(Protocol):

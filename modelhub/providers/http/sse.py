@@ -14,7 +14,6 @@ from modelhub.providers.http.message import MAX_RESPONSE_BYTES
 
 __all__ = ["ServerSentEvent", "read_events", "read_lines"]
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FIELDS_WITHOUT_MEANING = (b"id", b"retry", b"")
 
 
@@ -35,7 +34,7 @@ async def read_events(
     """
     parser = _EventParser(unparsed_lines)
     pending = 0
-    async for chunk in _skip_byte_order_mark(chunks):
+    async for chunk in chunks:
         events = parser.feed(chunk)
         pending = 0 if events else _add_pending(pending, chunk, max_bytes)
         for event in events:
@@ -65,20 +64,6 @@ def _add_pending(pending: int, chunk: bytes, max_bytes: int) -> int:
     if pending + len(chunk) > max_bytes:
         raise BadReply(f"an event of the stream is larger than {max_bytes // 1024 // 1024} MB")
     return pending + len(chunk)
-
-
-async def _skip_byte_order_mark(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    start: bytes | None = b""
-    async for chunk in chunks:
-        if start is None:
-            yield chunk
-            continue
-        start += chunk
-        if len(start) >= len(_BYTE_ORDER_MARK) or not _BYTE_ORDER_MARK.startswith(start):
-            yield start.removeprefix(_BYTE_ORDER_MARK)
-            start = None
-    if start:
-        yield start
 
 
 class _LineSplitter:
@@ -122,16 +107,6 @@ class _LineSplitter:
         """Return what is left, as lines."""
         data, self._remainder = b"".join(self._remainder), []
         return [line.rstrip(b"\r\n") for line in data.splitlines(keepends=True)]
-
-
-def _join_data(lines: list[bytes]) -> list[bytes]:
-    """Return the data of an event with many *lines*: one text, or each of them where all are JSON objects.
-
-    Those are the events of a server that forgets the blank lines between them.
-    """
-    if lines and all((line[:1] == b"{" and line.rstrip()[-1:] == b"}") or line == b"[DONE]" for line in lines):
-        return lines
-    return [b"\n".join(lines)]
 
 
 class _EventParser:
@@ -178,7 +153,10 @@ class _EventParser:
                 if self._unparsed is not None and field not in _FIELDS_WITHOUT_MEANING:
                     self._unparsed.append(line)
             else:
-                texts = self._data if len(self._data) == 1 else _join_data(self._data)
+                texts = self._data
+                # Lines that are all JSON objects are events of a server that forgets the blank lines between them.
+                if not all((text[:1] == b"{" and text.rstrip()[-1:] == b"}") or text == b"[DONE]" for text in texts):
+                    texts = [b"\n".join(texts)]
                 # An event without data only keeps the stream alive.
                 events += [ServerSentEvent(self._name, data) for data in texts if data and not data.isspace()]
                 self._name, self._data = "", []

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelhub.core.errors import BadReply
+from modelhub.providers.http import HttpResponse
 from modelhub.providers.http.sse import read_events, read_lines
 
 STREAM = (
-    b"\xef\xbb\xbf: comment\n\ndata: one\n\ndata:two\r\n\r\nevent: named\ndata: a\ndata: b\n\ndata:\n\nid: 7\n"
+    b": comment\n\ndata: one\n\ndata:two\r\n\r\nevent: named\ndata: a\ndata: b\n\ndata:\n\nid: 7\n"
     b"retry: 5\ndata: \xc3\xa9\n\n\n\n\n\rdata: cr\r\rstray line\ndata: cut off"
 )
 EVENTS = [
@@ -31,11 +32,35 @@ async def pieces_of(data, sizes):
 
 @given(st.lists(st.integers(1, 12)))
 async def test_events_are_the_same_however_they_are_cut(sizes):
-    """The network cuts anywhere, also inside of a line's end, a letter or the byte order mark."""
+    """The network cuts anywhere, also inside of a line's end or a letter."""
     unparsed = []
     events = [event async for event in read_events(pieces_of(STREAM, sizes), unparsed_lines=unparsed)]
     assert events == EVENTS
     assert unparsed == [b"stray line"]
+
+
+class Body:
+    """A body that comes in pieces."""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    def read_available(self):
+        return None
+
+    async def read_chunk(self):
+        return await anext(self.pieces, b"")
+
+    async def close(self, *, is_complete):
+        pass
+
+
+@given(st.lists(st.integers(1, 4)))
+async def test_a_body_begins_behind_what_is_blank(sizes):
+    """White space and a byte order mark, wherever they are cut, come before the first byte, which is seen and read."""
+    response = HttpResponse(200, {}, Body(pieces_of(b" \r\n\xef\xbb\xbf data: one\n\n", sizes)))
+    assert (await response.peek())[:1] == b"d"
+    assert [event async for event in read_events(response.aiter_bytes())] == [("", b"one")]
 
 
 @given(st.lists(st.integers(1, 9)))
