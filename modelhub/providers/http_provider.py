@@ -377,5 +377,3 @@ class _WholeBody(NamedTuple):
     """A body that is no stream."""
 
     body: bytes
-
-

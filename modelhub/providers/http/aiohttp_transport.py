@@ -10,7 +10,7 @@ import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,11 @@ class AiohttpTransport:
         """Send *request* once; see `Transport.send`."""
         session = self._sessions.get()
         try:
-            if session.was_idle():
-                await session.notice_closed_connections()
+            now = session.loop.time()
+            was_idle, session.last_used = now - session.last_used > _IDLE_SECONDS, now
+            if was_idle:  # have the event loop read what has come on idle connections, such as their end
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             client, sending = session.request(request)
             client.pending += 1
             try:
@@ -95,11 +98,6 @@ class _Client:
         if self.is_retired and not self.pending:
             self.session.detach()
 
-    def retire(self) -> None:
-        """Take no further requests; those that are pending go on."""
-        self.is_retired = True
-        self.detach_if_retired()
-
 
 class _Session:
     """The connections of the running event loop, and aiohttp's sessions over them."""
@@ -110,9 +108,9 @@ class _Session:
         self._proxy_by_origin: dict[str, str | None] = {}
         self.open_responses: set[aiohttp.ClientResponse] = set()
         """What has not been read to its end: kept here, because aiohttp warns of what the garbage collector closes."""
-        self._tls: ssl.SSLContext | None = None
-        self._last_used = 0.0
-        self._loop = asyncio.get_running_loop()
+        self.last_used = 0.0
+        """When the last request was sent, by the clock of the `loop`."""
+        self.loop = asyncio.get_running_loop()
         self._connector = _connector_class()(
             limit=0,
             keepalive_timeout=_KEEPALIVE_SECONDS,
@@ -121,7 +119,7 @@ class _Session:
         self._by_headers: OrderedDict[int, _Client] = OrderedDict()
         # Holds aiohttp's sessions, which warn when they are collected open, for longer than this object; not only until
         # the process ends, because a handler of its end may still make a call.
-        weakref.finalize(self, _detach_forgotten, self._loop, self._by_headers).atexit = False
+        weakref.finalize(self, _detach_forgotten, self.loop, self._by_headers).atexit = False
 
     def _client_with(self, headers: Mapping[str, str]) -> _Client:
         """Return the client whose every request has *headers*: that spares copying them for each."""
@@ -131,13 +129,18 @@ class _Session:
         import aiohttp
 
         while len(self._by_headers) >= _MAX_SESSIONS:
-            self._by_headers.popitem(last=False)[1].retire()
+            retired = self._by_headers.popitem(last=False)[1]
+            retired.is_retired = True  # takes no further requests; those that are pending go on
+            retired.detach_if_retired()
+        # aiohttp would add these: a request has the headers that its SDK wrote, and no others.
+        written = {name.lower() for name in headers}
+        skipped = [name for name in _ADDED_HEADERS if name.lower() not in written]
         session = aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_find_skipped(headers),
+            skip_auto_headers=skipped or None,
             timeout=aiohttp.ClientTimeout(total=None),
             max_field_size=_MAX_HEADER_BYTES,
             max_line_size=_MAX_HEADER_BYTES,
@@ -169,25 +172,12 @@ class _Session:
             allow_redirects=False,
             timeout=_client_timeout(request.timeouts),
             proxy=proxy,
-            ssl=self._find_tls(url),
+            ssl=self._tls if url.scheme == "https" else True,
         )
 
-    def was_idle(self) -> bool:
-        """Whether nothing was sent for a while; called before each request."""
-        last_used, self._last_used = self._last_used, self._loop.time()
-        return self._last_used - last_used > _IDLE_SECONDS
-
-    async def notice_closed_connections(self) -> None:
-        """Have the event loop read what has come on idle connections, such as their end, if it has not run lately."""
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-
-    def _find_tls(self, url: URL) -> ssl.SSLContext | bool:
-        if url.scheme != "https":
-            return True
-        if self._tls is None:
-            self._tls = tls_context()
-        return self._tls
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return tls_context()
 
     def _find_proxy(self, url: URL) -> str | None:
         if self._proxies is None:
@@ -291,12 +281,6 @@ def _check_response(response: aiohttp.ClientResponse) -> None:
         return
     response.close()
     raise BadReply(problem)
-
-
-def _find_skipped(headers: Mapping[str, str]) -> list[str] | None:
-    """Return the headers that aiohttp would add to *headers*: a request has those that its SDK wrote, and no others."""
-    written = {name.lower() for name in headers}
-    return [name for name in _ADDED_HEADERS if name.lower() not in written] or None
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ from typing import Any
 
 from modelhub.core.tracebacks import drop_frames
 from modelhub.providers.http.failures import HTTPX_ERRORS, call_error_from
-from modelhub.providers.http.message import MAX_RESPONSE_BYTES, HttpRequest, HttpResponse, Timeouts
+from modelhub.providers.http.message import MAX_RESPONSE_BYTES, HttpRequest, HttpResponse
 from modelhub.providers.http.per_loop import PerLoop
 from modelhub.providers.http.tls import tls_context
 
@@ -50,21 +50,17 @@ class HttpxTransport:
         raise failure
 
     def _build(self, request: HttpRequest) -> Any:
-        content = request.body[0] if len(request.body) == 1 else b"".join(request.body)
+        own_timeout, timeouts = self._client.timeout, request.timeouts
+        make_timeout = type(own_timeout)
+        keeps_own = self._keeps_timeouts and own_timeout != make_timeout(_HTTPX_DEFAULT_TIMEOUT)
+        timeout = make_timeout(timeouts.read, connect=timeouts.connect, pool=timeouts.pool)
         return self._client.build_request(
             request.method,
             request.url,
             headers={**request.headers, **request.own_headers},
-            content=content,
-            timeout=self._find_timeout(request.timeouts),
+            content=b"".join(request.body),
+            timeout=own_timeout if keeps_own else timeout,
         )
-
-    def _find_timeout(self, timeouts: Timeouts) -> Any:
-        """Return the client's own time-outs if the caller gave it some, else *timeouts*."""
-        own = self._client.timeout
-        if self._keeps_timeouts and own != type(own)(_HTTPX_DEFAULT_TIMEOUT):
-            return own
-        return type(own)(timeouts.read, connect=timeouts.connect, pool=timeouts.pool)
 
     async def aclose(self) -> None:
         """Do nothing: the client is closed by whoever made it."""

@@ -49,7 +49,10 @@ class PerLoop(Generic[T]):
         if self._is_closed:
             raise HubClosed("the model was closed: it sends nothing any more")
         client = self._make()
-        entry = client, _start_closer(lambda: self._discard(loop, client))
+        closer = self._close_with_loop(loop, client)
+        with contextlib.suppress(StopIteration):  # the generator is at its `yield` now, without having been awaited
+            closer.__anext__().send(None)
+        entry = client, closer
         with self._lock:
             # Loops that ended without shutting down took their connections with them; what is left is only memory.
             for ended in [known for known in self._clients if known.is_closed()]:
@@ -57,11 +60,19 @@ class PerLoop(Generic[T]):
             self._clients[loop] = entry
         return entry
 
-    async def _discard(self, loop: asyncio.AbstractEventLoop, client: T) -> None:
-        with self._lock:
-            if (entry := self._clients.get(loop)) is not None and entry[0] is client:
-                del self._clients[loop]
-        await self._close(client)
+    async def _close_with_loop(self, loop: asyncio.AbstractEventLoop, client: T) -> AsyncGenerator[None, None]:
+        """Give *client* back when this generator is closed.
+
+        The running loop closes all async generators when it shuts down (`loop.shutdown_asyncgens`): the only notice of
+        its end that a loop gives.
+        """
+        try:
+            yield
+        finally:
+            with self._lock:
+                if (entry := self._clients.get(loop)) is not None and entry[0] is client:
+                    del self._clients[loop]
+            await self._close(client)
 
     async def aclose(self) -> None:
         """Close every client, each in its own loop. Loops that have ended are skipped."""
@@ -74,25 +85,6 @@ class PerLoop(Generic[T]):
                 await closer.aclose()
             elif loop.is_running():
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_close_generator(closer), loop))
-
-
-def _start_closer(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, None]:
-    """An async generator that calls *close* when it is closed.
-
-    The running loop closes all async generators when it shuts down (`loop.shutdown_asyncgens`): the only notice of its
-    end that a loop gives.
-    """
-
-    async def wait_for_close() -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await close()
-
-    closer = wait_for_close()
-    with contextlib.suppress(StopIteration):  # the generator is at its `yield` now, without having been awaited
-        closer.__anext__().send(None)
-    return closer
 
 
 async def _close_generator(closer: AsyncGenerator[None, None]) -> None:

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from modelhub.core.errors import NotConfigured
@@ -13,11 +14,8 @@ from modelhub.providers.addresses import explain_address
 
 __all__ = ["ProxySettings", "read_proxy_addresses"]
 
-_IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
 _SUFFIX = b"_proxy"
 
 
@@ -77,8 +75,10 @@ def _matches(entry: str, host: str, port: int | None) -> bool:
     if entry == "*":
         return True
     address = _parse_address(host)
-    if (network := _parse_network(entry)) is not None:
-        return address is not None and address in network
+    if "/" in entry:
+        with suppress(ValueError):  # or else it is an address
+            network = ipaddress.ip_network(entry, strict=False)
+            return address is not None and address in network
     name, entry_port = _split_port(entry)
     if entry_port is not None and entry_port != port:
         return False
@@ -108,12 +108,3 @@ def _parse_address(text: str) -> _IPAddress | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def _parse_network(text: str) -> _IPNetwork | None:
-    if "/" not in text:
-        return None
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return None

@@ -65,16 +65,14 @@ def parse_rate_limit_headers(headers: Any, wall: datetime) -> RateLimits | None:
         return None
     limits: dict[str, tuple[int, float]] = {}
     for what, remaining, reset in _NAMES:
-        if (value := headers.get(remaining)) is not None:
-            left, seconds = _parse_amount(value), _parse_reset(headers.get(reset), headers, wall)
-            if left is not None and seconds is not None and (what not in limits or left < limits[what][0]):
+        if (value := headers.get(remaining)) is None:
+            continue
+        text = str(value).strip()
+        if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS:
+            left, seconds = int(text), _parse_reset(headers.get(reset), headers, wall)
+            if seconds is not None and (what not in limits or left < limits[what][0]):
                 limits[what] = left, seconds
     return limits or None
-
-
-def _parse_amount(value: Any) -> int | None:
-    text = str(value).strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 def _parse_reset(value: Any, headers: Mapping[str, str], wall: datetime) -> float | None:
@@ -83,22 +81,12 @@ def _parse_reset(value: Any, headers: Mapping[str, str], wall: datetime) -> floa
     if len(text) > _MAX_CHARACTERS:
         return None
     seconds = read_seconds(text)
-    if seconds is None:
-        seconds = _parse_time(text, headers, wall)
-    elif seconds >= _MIN_UNIX_TIME:
-        seconds -= _server_time(headers, wall).timestamp()
+    if seconds is None or seconds >= _MIN_UNIX_TIME:
+        now = parse_http_date(str(headers.get("date", ""))) or wall  # the server's own clock: ours may be wrong
+        try:
+            until = datetime.fromisoformat(text) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        except (ValueError, OverflowError, OSError):  # the latter for a year that there is not
+            return None
+        until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
+        seconds = (until - now).total_seconds()
     return seconds if 0 < seconds <= _MAX_RESET_SECONDS else None
-
-
-def _parse_time(text: str, headers: Mapping[str, str], wall: datetime) -> float:
-    try:
-        until = datetime.fromisoformat(text)
-    except ValueError:
-        return 0.0
-    until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
-    return (until - _server_time(headers, wall)).total_seconds()
-
-
-def _server_time(headers: Mapping[str, str], wall: datetime) -> datetime:
-    """The server's own clock, if it is given: ours may be wrong."""
-    return parse_http_date(str(headers.get("date", ""))) or wall
