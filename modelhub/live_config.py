@@ -15,7 +15,7 @@ from modelhub.assembly import Assembly, Surroundings
 from modelhub.core.errors import ConfigError, HubClosed
 from modelhub.core.events import Reloaded, ReloadFailed
 from modelhub.core.process import register_at_fork
-from modelhub.middleware.chain.handle import ChainHandle
+from modelhub.middleware.chain.layer import ChainHandle
 from modelhub.renewal import SecretRenewal
 from modelhub.retired_models import Closable, RetiredModels
 

@@ -73,7 +73,7 @@ LEVELS = [
     },
     ["providers.http_provider"],
     ["providers.stainless"],
-    ["middleware.attempts", "middleware.time_limit", "middleware.token_estimates"],
+    ["middleware.time_limit", "middleware.token_estimates"],
     {
         *("middleware.*.options", "middleware.breaker.state", "middleware.retry.budget", "middleware.usage.protocols"),
         *("middleware.limit.bucket", "middleware.limit.concurrency", "middleware.limit.loop_timer"),

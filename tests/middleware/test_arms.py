@@ -100,7 +100,7 @@ async def test_the_less_busy_of_two_is_asked(world):
     chain = armed(world, ["a", "b"], pick="least_busy", a=slow, b=slow)
     calls = [asyncio.create_task(chain("hi")) for _ in range(10)]
     await VirtualClock().sleep(1)
-    place = chain.places.find_arm(chain.models[0]).arms
+    place = chain.plan.find_arm(chain.models[0]).arms
     assert [arm.in_flight for arm in place.arms] == [5, 5]
     await asyncio.gather(*calls)
     assert [arm.in_flight for arm in place.arms] == [0, 0]
@@ -109,7 +109,7 @@ async def test_the_less_busy_of_two_is_asked(world):
 async def test_a_stream_is_in_flight_until_it_is_finished(world):
     """It may be read to the end, closed, or broken off by a failure."""
     chain = armed(world, ["a"], pick="least_busy", a=[OK, OK, CUT], entry=ONCE, chain={"on_broken_stream": "raise"})
-    (arm,) = chain.places.find_arm(chain.models[0]).arms.arms
+    (arm,) = chain.plan.find_arm(chain.models[0]).arms.arms
     stream = await chain("hi", stream=True)
     assert arm.in_flight == 1
     assert [snapshot async for snapshot in stream][-1].text == "fine"

@@ -193,7 +193,7 @@ async def test_a_reload_keeps_the_keys_that_stay(server, make):
         chain = hub.get("gpt")
         for _ in range(10):
             await chain("hi")
-        kept = {model for model in chain.models if "gpt#b" in repr(chain.places.find_arm(model).arm.label)}
+        kept = {model for model in chain.models if "gpt#b" in repr(chain.plan.find_arm(model).arm.label)}
         config = {
             "version": 1,
             "defaults": {"retry": {"max_attempts": 1}},

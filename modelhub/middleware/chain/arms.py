@@ -1,19 +1,29 @@
-"""Arms: several deployments, or several keys of one model, that share a place in a chain."""
+"""Arms: several deployments, or several keys of one model, that share a place in a chain.
+
+They are drawn by weights: at random, or by a hash that is the same in every process. Each arm gets an arrival time,
+exponentially distributed with its weight as the rate. Whoever arrives first is picked, with a probability that is its
+share of the weights, and the others follow in the same way. If the times come from a hash of a key instead of chance,
+this is weighted rendezvous hashing: a key's order among the arms that stay does not change when others come or go.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 from random import Random
 from typing import Literal, Protocol, runtime_checkable
 
 from modelhub.core.call_options import Tags
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.process import register_at_fork
-from modelhub.middleware.chain.weighted_draw import compute_arrival, draw_two, hash_to_uniform
 
 __all__ = ["Arm", "ArmState", "Arms", "Pick", "find_gates"]
 
 Pick = Literal["weighted", "least_busy"]
+
+_HASH_BYTES = 8
+_HASH_RANGE = float(1 << (8 * _HASH_BYTES))
 
 
 @runtime_checkable
@@ -131,18 +141,15 @@ class Arms:
         return list(self._order(key, self.pick, random))
 
     def _order(self, key: str | None, pick: Pick, random: Random) -> Iterator[ChatModelBase]:
-        for arm in self._rank(key, pick, random):
-            if isinstance(arm.target, Arms):
-                yield from arm.target._order(key, pick, random)
-            else:
-                yield arm.target
-
-    def _rank(self, key: str | None, pick: Pick, random: Random) -> list[Arm]:
         ready = [arm for arm in self.arms if arm.is_ready()]
         others = [arm for arm in self.arms if arm not in ready] if len(ready) < len(self.arms) else []
-        if key is None and pick == "least_busy":
-            return _rank_by_load(ready, random) + _rank_by_load(others, random)
-        return _rank_by_weight(ready, key, random) + _rank_by_weight(others, key, random)
+        by_load = key is None and pick == "least_busy"
+        for arms in (ready, others):
+            for arm in _rank_by_load(arms, random) if by_load else _rank_by_weight(arms, key, random):
+                if isinstance(arm.target, Arms):
+                    yield from arm.target._order(key, pick, random)
+                else:
+                    yield arm.target
 
     def __repr__(self) -> str:
         return f"Arms({', '.join(arm.label for arm in self.arms)})"
@@ -151,21 +158,26 @@ class Arms:
 def _rank_by_weight(arms: Sequence[Arm], key: str | None, random: Random) -> list[Arm]:
     """Return *arms* in an order of chance by their weights, or, with *key*, in the order that belongs to it."""
 
-    def arrive(arm: Arm) -> float:
-        uniform = random.random() if key is None else hash_to_uniform(arm.identity, key)
-        return compute_arrival(uniform, arm.weight)
+    def compute_arrival(arm: Arm) -> float:
+        uniform = random.random() if key is None else _hash_to_uniform(arm.identity, key)
+        return -math.log1p(-uniform) / arm.weight
 
-    return sorted(arms, key=arrive) if len(arms) > 1 else list(arms)
+    return sorted(arms, key=compute_arrival) if len(arms) > 1 else list(arms)
 
 
 def _rank_by_load(arms: Sequence[Arm], random: Random) -> list[Arm]:
     """Return *arms*: the less busy of two that are drawn by their weights, then the others, the least busy first."""
-    if len(arms) < 2:
-        return list(arms)
-    drawn = draw_two([arm.weight for arm in arms], random)
-    first = min((arms[index] for index in drawn), key=_measure_load)
-    return [first, *sorted((arm for arm in arms if arm is not first), key=_measure_load)]
+
+    def measure_load(arm: Arm) -> float:
+        return (arm.in_flight + 1) / arm.weight
+
+    first = min(_rank_by_weight(arms, None, random)[:2], key=measure_load, default=None)
+    return sorted(arms, key=lambda arm: (arm is not first, measure_load(arm)))
 
 
-def _measure_load(arm: Arm) -> float:
-    return (arm.in_flight + 1) / arm.weight
+def _hash_to_uniform(identity: str, key: str) -> float:
+    """Return a number between 0 and 1, both excluded, that depends on *identity* and *key* alone."""
+    # The length keeps ("a", "bc") apart from ("ab", "c").
+    text = f"{len(identity)}:{identity}{key}".encode("utf-8", "surrogatepass")
+    number = int.from_bytes(blake2b(text, digest_size=_HASH_BYTES).digest(), "big")
+    return min(max((number + 0.5) / _HASH_RANGE, math.ulp(0.0)), math.nextafter(1.0, 0.0))

@@ -12,14 +12,17 @@ from modelhub.core.errors import (
     NotConfigured,
     UnknownFailure,
 )
-from modelhub.core.events import ArmEjected, ArmRestored, FellBack
+from modelhub.core.events import ArmEjected, ArmRestored
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply, add_done_callback
 from modelhub.middleware.chain.arms import Arms
-from modelhub.middleware.chain.fallback import CalledChain, CallRun
-from modelhub.middleware.chain.places import ArmPlace
+from modelhub.middleware.chain.fallback import CallRun
+from modelhub.middleware.chain.plan import ArmPlace, ChainPlan
 
 __all__ = ["ArmsRun"]
+
+_OF_THE_KEY = (BreakerOpen, LimitRejected, NotConfigured, UnknownFailure)
+"""Failures that another key of the same model need not meet, though they say nothing about the model."""
 
 
 class ArmsRun(CallRun):
@@ -28,8 +31,8 @@ class ArmsRun(CallRun):
     A failure that is due to the request is not repeated with another key of the same model.
     """
 
-    def __init__(self, chain: CalledChain, request: ChatRequest, given: ChatRequest) -> None:
-        super().__init__(chain, request, given)
+    def __init__(self, plan: ChainPlan, request: ChatRequest, outer_deadline: float | None) -> None:
+        super().__init__(plan, request, outer_deadline)
         self._outer_arm = self.context.arm  # this chain may be an arm itself
         self._has_outer_arm = request.has_ready_arm  # and another one beside it
         self._ordered = 0 if request.fallback else len(self.models)  # the arms before this index are in their order
@@ -47,14 +50,15 @@ class ArmsRun(CallRun):
         if index >= self._ordered:
             self._order_arms(index)
         place = self._find_place(index)
-        if place is None:
-            self.context.arm = self._outer_arm
-            self._update_has_ready_arm(index)
-            return await super()._ask(index)
-        if place.keys in self._refused_keys:
+        if place is not None and place.keys in self._refused_keys:
             return None
-        self.context.arm = place.arm.label
-        self._update_has_ready_arm(index)
+        self.context.arm = self._outer_arm if place is None else place.arm.label
+        # Whether another arm of the place can be asked at once.
+        has_ready_arm = self._has_outer_arm or any(after.arm.is_ready() for after in self._list_arms_after(index))
+        if has_ready_arm != self.request.has_ready_arm:
+            self.request = self.request.replace(has_ready_arm=has_ready_arm)
+        if place is None:
+            return await super()._ask(index)
         end_call = place.arm.state.begin_call()
         reply: Reply | None = None
         try:
@@ -64,7 +68,10 @@ class ArmsRun(CallRun):
                 end_call()
         if reply is not None:
             add_done_callback(reply, lambda _: end_call())
-            self._restore(place)
+            if place.arm.state.is_ejected:
+                place.arm.state.is_ejected = False
+                name, context = self.models[self.index].name, self.context
+                context.observe(ArmRestored(context.call_id, self.plan.name, name, place.arm.label))
         return reply
 
     def _order_arms(self, index: int) -> None:
@@ -74,11 +81,14 @@ class ArmsRun(CallRun):
         if place is not None:
             services = self.context.services
             self.models[index : self._ordered] = place.arms.order(self.context.tags, services.random)
-            for unconfigured in range(index, self._ordered):
-                self._report_unconfigured(unconfigured)
+            for model in self.models[index : self._ordered]:
+                arm_place = self.plan.find_arm(model)
+                if arm_place is not None and not model.configured and not arm_place.arm.state.is_ejected:
+                    problem = model.missing() or "it is not configured"
+                    self._eject(arm_place, NotConfigured(problem, model=model.name))
 
     def _find_place(self, index: int) -> ArmPlace | None:
-        return self.chain.places.find_arm(self.models[index])
+        return self.plan.find_arm(self.models[index])
 
     def _get_arm(self, index: int) -> str | None:
         place = self._find_place(index)
@@ -86,36 +96,17 @@ class ArmsRun(CallRun):
 
     # -- who is behind -------------------------------------------------------------------------------------------------
 
-    def _update_has_ready_arm(self, index: int) -> None:
-        """Have the request for the model at *index* say whether another arm of its place can be asked at once."""
-        has_ready_arm = self._has_outer_arm or any(place.arm.is_ready() for place in self._list_arms_after(index))
-        if has_ready_arm != self.request.has_ready_arm:
-            self.request = self.request.replace(has_ready_arm=has_ready_arm)
-
     def _list_arms_after(self, index: int) -> list[ArmPlace]:
         """Return the arms that share the place of the model at *index* and are still to be asked."""
         place = self._find_place(index)
         if place is None:
             return []
-        others = (self._find_place(after) for after in range(index + 1, len(self.models)))
-        return [
-            other
-            for other in others
-            if other is not None and other.arms is place.arms and other.keys not in self._refused_keys
-        ]
-
-    def _record_fallback(self, index: int, error: CallError) -> None:
-        context, after = self.context, self._find_next(index)
-        to, to_arm = (None, None) if after is None else (self.models[after].name, self._get_arm(after))
-        name = self.models[index].name
-        context.observe(FellBack(context.call_id, self.chain.name, name, to, error, context.arm, to_arm))
+        others = (self.plan.find_arm(model) for model in self.models[index + 1 :])
+        same_place = [other for other in others if other is not None and other.arms is place.arms]
+        return [other for other in same_place if other.keys not in self._refused_keys]
 
     def _find_next(self, index: int) -> int | None:
-        """Return the index of the model that is asked after the one at *index*, if any."""
-        for after in range(index + 1, len(self.models)):
-            if not self._is_refused(after):
-                return after
-        return None
+        return next((after for after in range(index + 1, len(self.models)) if not self._is_refused(after)), None)
 
     async def _wait_for_cooldown(self, refused: Mapping[int, CallError]) -> Iterable[int]:
         # A key is not waited for if the model has refused the request since, with another key.
@@ -131,7 +122,7 @@ class ArmsRun(CallRun):
     def _goes_on(self, index: int, error: CallError) -> bool:
         goes_on = super()._goes_on(index, error)
         if self._list_arms_after(index):
-            if not goes_on and self.chain.goes_on(error):
+            if not goes_on and self.plan.falls_back(error, to_other_arm=True):
                 self._final = error
                 return True
             return goes_on
@@ -145,7 +136,8 @@ class ArmsRun(CallRun):
         if place is None:
             return
         error.arm = place.arm.label
-        if place.keys is not None and _is_due_to_request(error):
+        ignored = error.breaker_effect is BreakerEffect.IGNORES
+        if place.keys is not None and ignored and not isinstance(error, _OF_THE_KEY):
             self._refused_keys.add(place.keys)
         if error.breaker_effect is BreakerEffect.OPENS:
             self._eject(place, error)
@@ -156,27 +148,4 @@ class ArmsRun(CallRun):
         if not state.is_ejected:
             state.is_ejected = True
             model = self.models[self.index].name if error.model is None else error.model
-            context.observe(ArmEjected(context.call_id, self.chain.name, model, place.arm.label, error))
-
-    def _report_unconfigured(self, index: int) -> None:
-        model, place = self.models[index], self._find_place(index)
-        if place is not None and not model.configured and not place.arm.state.is_ejected:
-            problem = model.missing() or "it is not configured"
-            self._eject(place, NotConfigured(problem, model=model.name))
-
-    def _restore(self, place: ArmPlace) -> None:
-        state, context = place.arm.state, self.context
-        if state.is_ejected:
-            state.is_ejected = False
-            name = self.models[self.index].name
-            context.observe(ArmRestored(context.call_id, self.chain.name, name, place.arm.label))
-
-    def _final_error(self) -> CallError:
-        failed = self._failed()
-        return failed.dominant if self.chain.places.is_single_model else failed
-
-
-def _is_due_to_request(error: CallError) -> bool:
-    """Whether another key of the same model would fail in the same way."""
-    of_the_key = (BreakerOpen, LimitRejected, NotConfigured, UnknownFailure)
-    return error.breaker_effect is BreakerEffect.IGNORES and not isinstance(error, of_the_key)
+            context.observe(ArmEjected(context.call_id, self.plan.name, model, place.arm.label, error))

@@ -226,7 +226,13 @@ def check_call_keys(keys: Mapping[str, Any], known: Iterable[str], chain: str) -
     checked: dict[str, SecretStr] = {}
     for name, key in keys.items():
         if name not in names:
-            raise InvalidRequest(_describe_unknown(name, names, chain))
+            if not names:
+                hint = f"write `api_key: ${{call:{name}}}` there"
+                raise InvalidRequest(f"with_keys: no model of `{chain}` takes its key from the call; {hint}")
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            known_names = ", ".join(names)
+            raise InvalidRequest(f"with_keys: `{chain}` has no `${{call:{name}}}`{hint} (there are: {known_names})")
         text = key.get_secret_value() if isinstance(key, SecretStr) else key
         if text is None or text == "":
             continue
@@ -236,11 +242,3 @@ def check_call_keys(keys: Mapping[str, Any], known: Iterable[str], chain: str) -
             raise InvalidRequest(f"with_keys: `{name}` has a space, a line break or another character that no key has")
         checked[name] = SecretStr(text)
     return checked
-
-
-def _describe_unknown(name: str, names: list[str], chain: str) -> str:
-    if not names:
-        return f"with_keys: no model of `{chain}` takes its key from the call; write `api_key: ${{call:{name}}}` there"
-    close = difflib.get_close_matches(name, names, 1)
-    suggestion = f"; did you mean `{close[0]}`?" if close else ""
-    return f"with_keys: `{chain}` has no `${{call:{name}}}`{suggestion} (there are: {', '.join(names)})"

@@ -1,4 +1,4 @@
-"""Chain: the first model that answers, in the order of the list.
+"""Chain: the first model that answers, in the order of the list; its view with tags; and what a hub gives for a name.
 
 A chain is called like a model, stands in other chains, and is what the hub gives for every name: a model asked for by
 its own name is a chain of one. It alone may act on a stream that broke after its first content: since a snapshot is the
@@ -8,14 +8,14 @@ whole answer so far, the next model begins anew, and the next snapshot simply is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from pydantic import SecretStr
 
-from modelhub.core.call_options import CallOptions
+from modelhub.core.call_options import CallOptions, as_tags
 from modelhub.core.context import CallContext, ambient_deadline
-from modelhub.core.errors import BreakerOpen, CallError, ConfigError, DeadlineExceeded, HubClosed
+from modelhub.core.errors import ConfigError, DeadlineExceeded, HubClosed
 from modelhub.core.model import ChatModelBase, Layer, StreamingCalls
 from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatResponse
@@ -25,13 +25,21 @@ from modelhub.middleware.chain.arms import Arms, find_gates
 from modelhub.middleware.chain.arms_run import ArmsRun
 from modelhub.middleware.chain.call_keys import check_call_keys
 from modelhub.middleware.chain.fallback import CallRun
-from modelhub.middleware.chain.options import FAILURES, ChainOptions, StickyOptions
-from modelhub.middleware.chain.places import Places
+from modelhub.middleware.chain.options import ChainOptions, StickyOptions
+from modelhub.middleware.chain.plan import ChainPlan, FavouriteModels
 from modelhub.middleware.chain.restarting import RestartingSnapshots
-from modelhub.middleware.chain.sticky import FavouriteModels
-from modelhub.middleware.chain.tagged import Tagged
 
-__all__ = ["Chain", "ChainOptions"]
+__all__ = ["Chain", "ChainHandle", "ChainOptions", "Tagged"]
+
+_NO_KEYS: Mapping[str, SecretStr] = {}
+
+
+class Renewal(Protocol):
+    """Renews the secrets of a configuration."""
+
+    async def ensure_fresh(self) -> None:
+        """Renew those that are due; `current` may be another chain then."""
+        ...
 
 
 class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's `stream` is a bool, as the API page says
@@ -60,29 +68,23 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         sticky: float | StickyOptions | Mapping[str, Any] = 0.0,
         ask: Mapping[str, Any] | None = None,
     ) -> None:
-        self.places = Places(models)
-        self.models = self.places.models
-        if not self.models:
+        if not models:
             raise ConfigError(f"chain `{name}` has no models")
-        self._make_run = ArmsRun if self.places.has_arms else CallRun
+        self.plan = ChainPlan(name, models, FavouriteModels(sticky), on_broken_stream, fallback_on, no_fallback_on)
+        self.models = self.plan.models
         super().__init__(self.models[0].model_name, stream)
-        self._name = name
         self.stream_inside = stream_inside
         self.deadline = deadline
-        self.on_broken_stream = on_broken_stream
-        self.sticky = FavouriteModels(sticky)
         self.ask = dict(ask or {})
         self.configured = any(model.configured for model in self.models)
         self.services = self.models[0].services
-        self._also = tuple(FAILURES[failure] for failure in fallback_on)
-        self._never = tuple(FAILURES[failure] for failure in no_fallback_on)
         first = next((model for model in self.models if model.configured), self.models[0])
         *_, self._first_provider = first.stack() if isinstance(first, Layer) else (first,)
 
     @property
     def name(self) -> str:
         """The name of the chain in the file."""
-        return self._name
+        return self.plan.name
 
     def open_call(self, options: CallOptions) -> CallContext:
         """The context of a new call. Raises HubClosed if the hub that made the chain was closed."""
@@ -118,12 +120,13 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         has_deadline = self.deadline is not None or request.time_limit is not None
         if has_deadline and not self._first_provider.is_prepared:
             await self.prepare()
-        run = self._make_run(self, self._prepared(request), request)
+        run_type = ArmsRun if self.plan.has_arms else CallRun
+        run = run_type(self.plan, self._prepared(request), request.deadline)
         try:
             reply = await run.first()
         except DeadlineExceeded as error:
             raise run.as_outer_error(error)  # noqa: B904 - it says its cause itself
-        if not isinstance(reply, ChatResponse) and (self.on_broken_stream == "restart" or run.owns_deadline):
+        if not isinstance(reply, ChatResponse) and (self.plan.on_broken_stream == "restart" or run.owns_deadline):
             snapshots = RestartingSnapshots(run, reply)
             return snapshots.attach(ChatStream(snapshots, inner=reply))
         return reply
@@ -137,7 +140,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         await self._first_provider.prepare()
 
     def _prepared(self, request: ChatRequest) -> ChatRequest:
-        if len(self.models) > 1 and (request.fallback or self.places.has_arms):
+        if len(self.models) > 1 and (request.fallback or self.plan.has_arms):
             refuse_stored_conversation(request.options, self.name)
         deadline = _earlier(request.deadline, ambient_deadline())
         time_limit = self.deadline if request.time_limit is None else request.time_limit
@@ -151,37 +154,94 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
             stream_inside=request.stream_inside or self.stream_inside,
         )
 
-    def order(self, request: ChatRequest) -> list[ChatModelBase]:
-        """The models in the order in which *request* asks them; those at one place are ordered when it is reached."""
-        if not request.fallback:
-            return self.places.find_single(request.context)
-        first = self.sticky.find(request.context.tags, self.services.clock.now())
-        return list(self.models) if first == 0 else self.places.order_from(first)
-
-    def prefer(self, model: ChatModelBase, context: CallContext) -> None:
-        """Ask *model*, which has answered the call of *context*, first for a while, if it was not the first anyway."""
-        self.sticky.keep(context.tags, self.places.find_number(model), self.services.clock.now())
-
-    def falls_back(self, error: CallError) -> bool:
-        """Whether another model is asked after *error*; an open breaker stands for what it has opened for."""
-        reason = error.__cause__ if isinstance(error, BreakerOpen) and error.__cause__ is not None else error
-        if isinstance(reason, (DeadlineExceeded, *self._never)):
-            return False
-        return error.policy.fall_back or isinstance(error, self._also)
-
-    def goes_on(self, error: CallError) -> bool:
-        """Whether another arm of the same place is asked after *error*, which `no_fallback_on` does not forbid."""
-        reason = error.__cause__ if isinstance(error, BreakerOpen) and error.__cause__ is not None else error
-        if isinstance(reason, DeadlineExceeded):
-            return False
-        return error.policy.fall_back or isinstance(error, self._also)
-
     def names(self) -> Iterator[str]:
         """The names of the models, in order."""
         return (model.name for model in self.models)
 
     def __repr__(self) -> str:
         return f"Chain({self.name!r}, [{', '.join(repr(model) for model in self.models)}])"
+
+
+class Tagged(StreamingCalls, Layer):  # type: ignore[misc] # see `Chain`
+    """Calls *inner*, a chain, with *tags* and *keys*; a call's own `tags=` come on top.
+
+    Making one costs next to nothing.
+    """
+
+    inner: Chain
+
+    def __init__(self, inner: Chain, tags: Mapping[str, Any], keys: Mapping[str, SecretStr] = _NO_KEYS) -> None:
+        super().__init__(inner)
+        self.tags = as_tags(tags)
+        self._keys = keys
+
+    def with_tags(self, given: Mapping[str, Any] | None = None, /, **tags: Any) -> Tagged:
+        """The same chain with these tags too."""
+        return Tagged(self.inner, {**self.tags, **(given or {}), **tags}, self._keys)
+
+    def with_keys(self, **keys: str | SecretStr | None) -> Tagged:
+        """The same chain with these keys too; see `Chain.with_keys`."""
+        checked = check_call_keys(keys, self.inner.list_call_keys(), self.name)
+        return Tagged(self.inner, self.tags, {**self._keys, **checked})
+
+    def open_call(self, options: CallOptions) -> CallContext:
+        """The chain's context of a new call, with the tags and keys on it."""
+        tags, keys = {**self.tags, **options.tags}, {**self._keys, **options.keys}
+        return self.inner.open_call(options._replace(tags=tags, keys=keys))
+
+    async def send(self, request: ChatRequest) -> Reply:
+        """Return the reply of the chain, which raises what it raises."""
+        return await self.inner.send(request)
+
+
+class ChainHandle(Chain):
+    """A chain that can be replaced: each call is made with the chain that is `current` when it begins.
+
+    So an application can keep what `hub.get` returned, and follow each reload of the hub; a call that is under way
+    goes on with the chain that it began with. The attributes are those of the current chain.
+    """
+
+    current: Chain
+    """The chain that answers."""
+    before_call: Callable[[], None] | None = None
+    """Called before each call, and may raise in its place; None for nothing."""
+    owner: object | None = None
+    """What must live as long as the handle, so that there is something to follow."""
+    renewal: Renewal | None = None
+    """What renews secrets that are due, before a call; None if nothing does."""
+
+    def __init__(self, chain: Chain) -> None:
+        # All attributes are those of *chain*, so that there is nothing of its own to set up.
+        self.__dict__ = {**vars(chain), "current": chain}
+
+    @property
+    def streams(self) -> bool:
+        """Whether a call streams if it does not say."""
+        return self.current.streams
+
+    @streams.setter
+    def streams(self, streams: bool) -> None:
+        self.current.streams = streams
+
+    def follow(self, chain: Chain) -> None:
+        """Make the calls that begin from now on with *chain*, of the same name."""
+        if [model.name for model in chain.models] == [model.name for model in self.models]:
+            chain.plan.sticky.continue_from(self.plan.sticky)
+        self.__dict__ = {**vars(chain), "current": chain, "closed": self.closed}
+
+    def open_call(self, options: CallOptions) -> CallContext:
+        """Return the context of a new call. Raises HubClosed, and what `before_call` raises."""
+        if self.before_call is not None:
+            self.before_call()
+        return super().open_call(options)
+
+    def send(self, request: ChatRequest) -> Coroutine[Any, Any, Reply]:
+        """Return the reply of the current chain, which raises what it raises."""
+        return self.current.send(request) if self.renewal is None else self._send_renewed(request, self.renewal)
+
+    async def _send_renewed(self, request: ChatRequest, renewal: Renewal) -> Reply:
+        await renewal.ensure_fresh()
+        return await self.current.send(request)
 
 
 def _earlier(first: float | None, second: float | None) -> float | None:

@@ -4,38 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Protocol
 
-from modelhub.core.errors import CallError, DeadlineExceeded, StreamBroken
+from modelhub.core.errors import DeadlineExceeded, StreamBroken
 from modelhub.core.response import ChatResponse
 from modelhub.core.snapshot_reader import ReadInterrupted
 from modelhub.core.stream import ChatStream, Outcome, Reply, add_done_callback
+from modelhub.middleware.chain.fallback import CallRun
 
-if TYPE_CHECKING:
-    from modelhub.core.request import ChatRequest
-
-__all__ = ["ChainRun", "RestartingSnapshots"]
-
-
-class ChainRun(Protocol):
-    """One call's way through a chain, as its stream needs it."""
-
-    request: ChatRequest
-
-    def can_restart(self, broken: StreamBroken) -> bool:
-        """Whether a model is left to begin the answer anew."""
-
-    def give_up(self, broken: StreamBroken) -> None:
-        """Note that the stream broke and nobody begins it anew."""
-
-    async def restart(self, broken: StreamBroken) -> Reply:
-        """Begin the answer anew. Raises CallError."""
-
-    def as_stream_error(self, error: DeadlineExceeded) -> CallError:
-        """*error*, as whoever reads the chain's stream gets it."""
-
-    def exceed_deadline(self, partial: ChatResponse | None) -> CallError:
-        """The error for a call whose time is over while its stream waits to be read on."""
+__all__ = ["RestartingSnapshots"]
 
 
 class RestartingSnapshots:
@@ -44,7 +20,7 @@ class RestartingSnapshots:
     A read that is cancelled can be made again, also in the middle of a restart: that has a task of its own.
     """
 
-    def __init__(self, run: ChainRun, reply: ChatStream) -> None:
+    def __init__(self, run: CallRun, reply: ChatStream) -> None:
         self._run = run
         self._restarts = self._seen = 0
         self._restart: asyncio.Task[Reply] | None = None
@@ -90,7 +66,8 @@ class RestartingSnapshots:
                 except DeadlineExceeded as error:
                     raise self._run.as_stream_error(error)  # noqa: B904 - it says its cause itself
                 except StopAsyncIteration:
-                    if self._is_closed():
+                    outcome = self._current.settled
+                    if outcome is not None and outcome.how == "closed":
                         raise ReadInterrupted from None
                     raise
         except (asyncio.CancelledError, GeneratorExit):
@@ -106,10 +83,6 @@ class RestartingSnapshots:
         self._seen = snapshot["restarts"] = dict.__getitem__(snapshot, "restarts") + self._restarts
         return snapshot
 
-    def _is_closed(self) -> bool:
-        outcome = self._current.settled
-        return outcome is not None and outcome.how == "closed"
-
     def _read_from(self, stream: ChatStream) -> None:
         self._current = stream
         add_done_callback(stream, self._end_attempt)
@@ -119,10 +92,10 @@ class RestartingSnapshots:
     # -- beginning anew ------------------------------------------------------------------------------------------------
 
     def _begin_restart(self, broken: StreamBroken) -> None:
-        if not self._run.can_restart(broken):
+        if (start := self._run.find_restart(broken)) is None:
             self._run.give_up(broken)
             raise broken from broken.__cause__
-        self._restart = asyncio.ensure_future(self._run.restart(broken))
+        self._restart = asyncio.ensure_future(self._run.restart(broken, start))
         self._restart.add_done_callback(self._end_restart)
 
     async def _finish_restart(self, restart: asyncio.Task[Reply]) -> ChatResponse | None:
@@ -171,7 +144,7 @@ class RestartingSnapshots:
             outer.fail(run.as_stream_error(error))
         elif not isinstance(error, StreamBroken):
             return
-        elif not run.can_restart(error):
+        elif run.find_restart(error) is None:
             run.give_up(error)
             outer.fail(error)
         elif run.request.deadline is not None:
