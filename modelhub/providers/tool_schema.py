@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelhub.messages.blocks import Tool
+
 __all__ = ["plain_root"]
 
 Schema = dict[str, Any]
@@ -25,27 +27,32 @@ _WORDS = {
 }
 
 
-def plain_root(schema: Mapping[str, Any]) -> tuple[Schema, str]:
-    """Return *schema* as an object without alternatives at its root, and in words what that cannot say.
+def plain_root(tool: Tool) -> tuple[Schema, str]:
+    """Return the schema of *tool* as an object without alternatives at its root, and the description of the tool.
+
+    The latter says in words what such a schema cannot say.
 
     What the parts of `allOf` and the alternatives of `anyOf` and `oneOf` say of properties is merged into the root; a
     property that several of them describe may fit any of them. `$ref`s are followed where they stand at the root, each
     once: one that leads back to where it stands says nothing new.
     """
+    schema = tool.parameters
     if _REFUSED.isdisjoint(schema):
-        return _complete({**schema}), ""
+        return _complete({**schema}), tool.description
     root, followed = _follow(schema, schema)
     plain = _complete({key: value for key, value in root.items() if key not in _REFUSED})
     for part in root.get("allOf") or ():
         _merge(plain, part, schema, followed)
     for keyword in ("anyOf", "oneOf"):
         _merge_alternatives(plain, root.get(keyword) or (), schema, followed)
-    words = [
-        f"{said}: {_text(keyword, root[keyword], schema)}"
-        for keyword, said in _WORDS.items()
-        if _is_said(keyword, root)
-    ]
-    return plain, ". ".join(words)
+    words = []
+    for keyword, said in _WORDS.items():
+        if _is_said(keyword, root):
+            value = root[keyword]
+            if keyword in ("anyOf", "oneOf", "allOf") and isinstance(value, list):
+                value = [_follow(part, schema)[0] for part in value]
+            words.append(f"{said}: {json.dumps(value, ensure_ascii=False)}")
+    return plain, " ".join(filter(None, [tool.description, ". ".join(words)]))
 
 
 def _complete(schema: Schema) -> Schema:
@@ -96,7 +103,9 @@ def _merge_alternatives(plain: Schema, parts: Sequence[Any], root: Mapping[str, 
     """Add to *plain* the properties of *parts*, one of which it must fit; required is what all of them require."""
     if not parts:
         return
-    flat = [_flat(part, root, followed) for part in parts]
+    flat: list[Schema] = [{"type": "object", "properties": {}} for _ in parts]
+    for alternative, part in zip(flat, parts, strict=True):
+        _merge(alternative, part, root, followed)
     options: dict[str, list[Any]] = {}
     for part in flat:
         for name, schema in part["properties"].items():
@@ -112,21 +121,9 @@ def _merge_alternatives(plain: Schema, parts: Sequence[Any], root: Mapping[str, 
         plain["required"] = [*dict.fromkeys([*plain.get("required", ()), *required])]
 
 
-def _flat(part: Any, root: Mapping[str, Any], followed: frozenset[str]) -> Schema:
-    flat: Schema = {"type": "object", "properties": {}}
-    _merge(flat, part, root, followed)
-    return flat
-
-
 def _is_said(keyword: str, root: Mapping[str, Any]) -> bool:
     """Whether *keyword* must be put in words: what `allOf` says of properties alone is in the root by now."""
     if keyword != "allOf":
         return keyword in root and root[keyword] not in ([], None)
     known = {"type", "properties", "required", "additionalProperties", "title", "description", "$ref"}
     return any(not (isinstance(part, Mapping) and part.keys() <= known) for part in root.get("allOf") or ())
-
-
-def _text(keyword: str, value: Any, root: Mapping[str, Any]) -> str:
-    if keyword in ("anyOf", "oneOf", "allOf") and isinstance(value, list):
-        value = [_follow(part, root)[0] for part in value]
-    return json.dumps(value, ensure_ascii=False)

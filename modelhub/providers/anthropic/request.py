@@ -265,12 +265,12 @@ _PROPERTY_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
 def _tool(tool: Tool, model_name: str) -> Json:
-    schema, words = plain_root(tool.parameters)
+    schema, description = plain_root(tool)
     for name in schema["properties"]:
         if not _PROPERTY_NAME.fullmatch(name):
             raise UnsupportedFeature(f"anthropic cannot take the argument name `{name}` of the tool `{tool.name}`")
     found: Json = {"name": tool.name, "input_schema": schema}
-    if description := " ".join(filter(None, [tool.description, words])):
+    if description:
         found["description"] = description
     # Strictness is a guarantee on top: where the model or its grammar cannot give it, the tool works without.
     if tool.strict and structured_natively(model_name) and (strict := native_schema(schema)) is not None:

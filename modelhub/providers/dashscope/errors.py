@@ -60,13 +60,11 @@ _STATUSES_OF_CODES = {
 def error_from_response(status: int | None, headers: Mapping[str, str], body: object) -> CallError:
     """Return the failure that an error's *body* speaks of; *status* is None inside an answer with these *headers*."""
     report = read_error_body(body)
-    families = (code.partition(".")[0] for code in report.codes)
-    codes = (*report.codes, *families)
+    codes = (*report.codes, *(code.partition(".")[0] for code in report.codes))
+    known_status = status
     if status is None:
-        status_of_code = next((_STATUSES_OF_CODES[code] for code in codes if code in _STATUSES_OF_CODES), None)
-    else:
-        status_of_code = status
-    cls = classify(status_of_code, report._replace(codes=codes), _ERROR_CODES)
+        known_status = next((_STATUSES_OF_CODES[code] for code in codes if code in _STATUSES_OF_CODES), None)
+    cls = classify(known_status, report._replace(codes=codes), _ERROR_CODES)
     shown = " ".join(str(part) for part in (status, report.code) if part) or "no"
     message = f"dashscope said {shown}: {report.message or 'no reason given'}"
     if "url error" in report.message:

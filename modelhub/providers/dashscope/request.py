@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from modelhub.core.errors import UnsupportedFeature
 from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import (
     Base64Source,
+    ContentBlock,
     MediaBlock,
     Message,
-    Source,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
@@ -85,31 +85,28 @@ def encode_request(
 # Messages
 
 
-def _text(block: TextBlock) -> Wire:
-    return {"text": block.text, **({"cache_control": dict(block.cache)} if block.cache else {})}
-
-
-def _media(block: MediaBlock) -> Wire:
-    if block.kind == "document":
-        raise UnsupportedFeature("dashscope cannot take documents, only text, images, audio and video")
-    part: Wire = {block.kind: _address(block.source)}
-    return part | ({"cache_control": dict(block.cache)} if block.cache else {})
-
-
-def _address(source: Source) -> str:
-    if isinstance(source, Base64Source):
-        return source.url
-    # Nothing that the SDK or the vendor would read from a disk: files are in the message by now.
-    if isinstance(source, UrlSource) and source.url.lower().startswith(("http://", "https://")):
-        return source.url
-    raise UnsupportedFeature("dashscope cannot take media by an address that is not http:// or https://")
-
-
-_PARTS: dict[type, Callable[[Any], Wire]] = {TextBlock: _text, MediaBlock: _media}
-
-
-def _parts(blocks: Iterable[Any]) -> list[Wire]:
-    return [_PARTS[type(block)](block) for block in blocks if type(block) in _PARTS]
+def _parts(blocks: Iterable[ContentBlock]) -> list[Wire]:
+    """Return the texts and media among *blocks*. Raises UnsupportedFeature for media that the vendor cannot take."""
+    parts: list[Wire] = []
+    for block in blocks:
+        match block:
+            case TextBlock():
+                part: Wire = {"text": block.text}
+            case MediaBlock(kind="document"):
+                raise UnsupportedFeature("dashscope cannot take documents, only text, images, audio and video")
+            case MediaBlock(source=Base64Source(url=url)):
+                part = {block.kind: url}
+            # Nothing that the SDK or the vendor would read from a disk: files are in the message by now.
+            case MediaBlock(source=UrlSource(url=url)) if url.lower().startswith(("http://", "https://")):
+                part = {block.kind: url}
+            case MediaBlock():
+                raise UnsupportedFeature("dashscope cannot take media by an address that is not http:// or https://")
+            case _:
+                continue
+        if block.cache:
+            part["cache_control"] = dict(block.cache)
+        parts.append(part)
+    return parts
 
 
 def _content(parts: list[Wire], multimodal: bool, separator: str = "\n") -> Any:
@@ -123,44 +120,43 @@ def _encode_messages(messages: Sequence[Message], multimodal: bool, instruction:
     """The conversation. System messages go together to the front, where the vendor wants them, *instruction* last."""
     system = [part for message in messages if message.role == "system" for part in _parts(message.blocks)]
     system += [{"text": instruction}] if instruction else []
-    found: list[Wire] = [{"role": "system", "content": _content(system, multimodal, "\n\n")}] if system else []
+    encoded: list[Wire] = [{"role": "system", "content": _content(system, multimodal, "\n\n")}] if system else []
     for message in messages:
-        if message.role != "system":
-            found += _ROLES[message.role](message.blocks, multimodal)
-    return found
+        if message.role == "user":
+            encoded += _encode_user(message.blocks, multimodal)
+        elif message.role == "assistant":
+            encoded += _encode_assistant(message.blocks, multimodal)
+    return encoded
 
 
-def _user(blocks: Sequence[Any], multimodal: bool) -> list[Wire]:
-    results = [block for block in blocks if isinstance(block, ToolResultBlock)]
-    # A tool's message holds text; the media it gave back follow as the user's.
-    shown = [part for block in results for part in _parts(b for b in block.output if isinstance(b, MediaBlock))]
-    parts = [*shown, *_parts(blocks)]
-    user: list[Wire] = [{"role": "user", "content": _content(parts, multimodal)}] if parts else []
-    return [*(_result(block, multimodal) for block in results), *user]
+def _encode_user(blocks: Sequence[ContentBlock], multimodal: bool) -> list[Wire]:
+    """Return each result of a tool as a message, then the user's. A tool's holds text: its media are the user's."""
+    encoded: list[Wire] = []
+    parts: list[Wire] = []
+    for block in blocks:
+        if isinstance(block, ToolResultBlock):
+            texts = _parts(part for part in block.output if isinstance(part, TextBlock))
+            if block.is_error:  # there is no place for it but the text
+                texts.insert(0, {"text": "Error:"})
+            content = _content(texts, multimodal)
+            encoded.append({"role": "tool", "tool_call_id": block.id, "name": block.name, "content": content})
+            parts += _parts(part for part in block.output if isinstance(part, MediaBlock))
+    parts += _parts(blocks)
+    return [*encoded, {"role": "user", "content": _content(parts, multimodal)}] if parts else encoded
 
 
-def _result(block: ToolResultBlock, multimodal: bool) -> Wire:
-    texts = _parts(part for part in block.output if isinstance(part, TextBlock))
-    if block.is_error:  # there is no place for it but the text
-        texts = [{"text": "Error:"}, *texts]
-    return {"role": "tool", "tool_call_id": block.id, "name": block.name, "content": _content(texts, multimodal)}
-
-
-def _assistant(blocks: Sequence[Any], multimodal: bool) -> list[Wire]:
+def _encode_assistant(blocks: Sequence[ContentBlock], multimodal: bool) -> list[Wire]:
     message: Wire = {"role": "assistant", "content": _content(_parts(blocks), multimodal)}
     thoughts = [
-        block for block in blocks if isinstance(block, ThinkingBlock) and block.provider in (None, PROVIDER_NAME)
+        block.thinking
+        for block in blocks
+        if isinstance(block, ThinkingBlock) and block.provider in (None, PROVIDER_NAME)
     ]
     if thoughts:
-        message["reasoning_content"] = "\n".join(block.thinking for block in thoughts)
+        message["reasoning_content"] = "\n".join(thoughts)
     if calls := [block for block in blocks if isinstance(block, ToolUseBlock)]:
-        message["tool_calls"] = [_call(index, block) for index, block in enumerate(calls)]
+        message["tool_calls"] = []
+        for index, call in enumerate(calls):
+            function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
+            message["tool_calls"].append({"id": call.id, "type": "function", "index": index, "function": function})
     return [message] if len(message) > 2 or message["content"] else []
-
-
-def _call(index: int, block: ToolUseBlock) -> Wire:
-    function = {"name": block.name, "arguments": json.dumps(block.arguments, ensure_ascii=False)}
-    return {"id": block.id, "type": "function", "index": index, "function": function}
-
-
-_ROLES: dict[str, Callable[[Sequence[Any], bool], list[Wire]]] = {"user": _user, "assistant": _assistant}

@@ -56,20 +56,14 @@ def _is_last(choice: Mapping[str, Any]) -> bool:
     return choice.get("finish_reason") not in (None, "", "null")
 
 
-def _check(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
-    """Raise the error that *body* is, if it is one."""
+def _read(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
+    """Read a piece of the message, the counts so far, perhaps the end. Raises the error that *body* may be."""
     output = body.get("output")
     is_answer = isinstance(output, dict) and body.get("code") in _SUCCESS
     if (body.get("code") and not is_answer) or body.get("error") or (output is None and is_flat_error(body)):
         raise error_from_response(None, answer.headers or {}, body)
-
-
-def _read(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
-    """Read a piece of the message, the counts so far, perhaps the end. Raises the error that *body* may be."""
-    _check(body, answer)
     choice = _find_choice(body)
     answer.id = body.get("request_id") or answer.id
-    output = body.get("output")
     answer.model_name = body.get("model") or (output or {}).get("model") or answer.model_name
     message = choice.get("message", choice)  # the old form has `text` beside `finish_reason`
     if not isinstance(message, dict):
@@ -113,7 +107,7 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "".join(part if isinstance(part, str) else _text(part) for part in content)
+        return "".join(_text(part) for part in content)
     if isinstance(content, dict):
         return _text(content["text"]) if "text" in content else "" if "image" in content else dump_arguments(content)
     return ""
@@ -142,8 +136,10 @@ def _read_call(raw: Any, position: int, seen: set[Any], answer: ResponseBuilder)
 
 
 def _read_counts(raw: Any) -> Counts:
-    inner = raw.get("prompt_tokens_details") or raw.get("input_tokens_details") if isinstance(raw, dict) else None
-    outer = raw.get("output_tokens_details") or raw.get("completion_tokens_details") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict):
+        return {}
+    inner = raw.get("prompt_tokens_details") or raw.get("input_tokens_details")
+    outer = raw.get("output_tokens_details") or raw.get("completion_tokens_details")
     return {
         "input": read_count(raw, "input_tokens", "prompt_tokens"),
         "output": read_count(raw, "output_tokens", "completion_tokens"),

@@ -19,7 +19,11 @@ def encode_tools(tools: Sequence[Tool], choice: ToolChoice | None, is_thinking: 
     """
     if not tools:
         return {}
-    parameters: dict[str, Any] = {"tools": [_encode_tool(tool) for tool in tools]}
+    functions = []
+    for tool in tools:
+        schema, description = plain_root(tool)
+        functions.append({"name": tool.name, "description": description, "parameters": schema})
+    parameters: dict[str, Any] = {"tools": [{"type": "function", "function": function} for function in functions]}
     if choice is not None and choice.mode == "tool":
         if is_thinking:
             raise UnsupportedFeature(
@@ -29,9 +33,3 @@ def encode_tools(tools: Sequence[Tool], choice: ToolChoice | None, is_thinking: 
     elif choice is not None:
         parameters["tool_choice"] = "none" if choice.mode == "none" else "auto"
     return parameters
-
-
-def _encode_tool(tool: Tool) -> dict[str, Any]:
-    schema, words = plain_root(tool.parameters)
-    description = " ".join(filter(None, [tool.description, words]))
-    return {"type": "function", "function": {"name": tool.name, "description": description, "parameters": schema}}

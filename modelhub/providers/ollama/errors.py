@@ -25,10 +25,5 @@ def error_in_answer(line: Mapping[str, Any]) -> CallError:
     # There is no status of HTTP left. What the words do not explain is the server that breaks amid a stream.
     report = read_error_body(line)
     cls = classify(None, report)
-    return error_from_report(
-        None,
-        {},
-        report,
-        f"ollama said: {report.message or 'nothing'}",
-        cls=ServerError if cls is UnknownFailure else cls,
-    )
+    message = f"ollama said: {report.message or 'nothing'}"
+    return error_from_report(None, {}, report, message, cls=ServerError if cls is UnknownFailure else cls)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from modelhub.options import ProviderOptions, Secret
-from modelhub.providers.ollama.endpoint import find_endpoint
-from modelhub.providers.ollama.provider import OllamaChatModel, has_credentials
+from modelhub.providers.ollama.endpoint import find_endpoint, has_credentials
+from modelhub.providers.ollama.provider import OllamaChatModel
 
 __all__ = ["OllamaOptions"]
 

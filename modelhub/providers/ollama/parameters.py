@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from modelhub.providers.parameters import Draft, Spelling, Vocabulary, make_list_writer, spread_object
@@ -14,6 +15,7 @@ __all__ = ["VOCABULARY"]
 
 _HAS_LEVELS = re.compile(r"gpt-oss")
 """Models that know levels of thinking; the others can switch it on and off."""
+_PLAIN_OPTIONS = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty")
 
 
 def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:
@@ -31,10 +33,6 @@ def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:  # n
     return {"format": "json" if schema is None else dict(schema)}
 
 
-def _normalize(layer: Mapping[str, Any]) -> Mapping[str, Any]:
-    return spread_object(layer, "options")
-
-
 def _option(name: str) -> Spelling:
     return Spelling(name, shown=f"`options.{name}`", wire_names=(f"options.{name}",))
 
@@ -43,10 +41,7 @@ VOCABULARY = Vocabulary(
     vendor="Ollama",
     spellings={
         "max_tokens": _option("num_predict"),
-        **{
-            name: _option(name)
-            for name in ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty")
-        },
+        **{name: _option(name) for name in _PLAIN_OPTIONS},
         "stop": Spelling("stop", make_list_writer("stop"), shown="`options.stop`"),
         "reasoning_effort": Spelling(write=_spell_effort, shown="`think`", wire_names=("think", "thinking")),
         "response_format": Spelling(write=_spell_format, shown="`format`"),
@@ -56,5 +51,5 @@ VOCABULARY = Vocabulary(
     own=VENDOR_PARAMETERS["ollama"],
     aliases={"num_predict": "max_tokens"},
     effort_fields={"think": (), "enable_thinking": ()},
-    normalize=_normalize,
+    normalize=partial(spread_object, name="options"),
 )

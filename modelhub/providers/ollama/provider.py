@@ -16,7 +16,7 @@ from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.json_text import loads
-from modelhub.providers.ollama.endpoint import find_endpoint
+from modelhub.providers.ollama.endpoint import find_endpoint, has_authorization, has_credentials
 from modelhub.providers.ollama.errors import error_from_response
 from modelhub.providers.ollama.parameters import VOCABULARY
 from modelhub.providers.ollama.request import PROVIDER_NAME, encode_request
@@ -24,7 +24,7 @@ from modelhub.providers.ollama.response import read_body, read_event
 from modelhub.providers.sdk_client import merge_client_args
 from modelhub.providers.structured_output import Structured
 
-__all__ = ["OllamaChatModel", "has_credentials"]
+__all__ = ["OllamaChatModel"]
 
 _DONE = re.compile(rb'"done"\s*:\s*true')
 
@@ -133,7 +133,7 @@ class OllamaChatModel(HttpProvider):
     async def write_request(self, writer: SdkClient, request: VendorRequest) -> RequestTemplate:  # noqa: ARG002
         """Return what the SDK writes for every request."""
         template = await writer.recorder.record(lambda: writer.sdk.chat(model=self.model_name))
-        if self.endpoint.key is not None or self._basic_auth() or _has_authorization(self._client_args):
+        if self.endpoint.key is not None or self._basic_auth() or has_authorization(self._client_args):
             return template
         # The SDK would send OLLAMA_API_KEY, whatever the host.
         headers = {name: value for name, value in template.headers.items() if name.lower() != "authorization"}
@@ -162,12 +162,3 @@ class OllamaChatModel(HttpProvider):
             hint = f"`ollama pull {self.model_name}` on {server_name(self.endpoint.address)} fetches it"
             failure.args = (f"{failure}; {hint}",)
         return failure
-
-
-def has_credentials(client_args: Mapping[str, Any]) -> bool:
-    """Whether the client's arguments authorize by other means than a key: with a header, or a method of httpx's."""
-    return client_args.get("auth") is not None or _has_authorization(client_args)
-
-
-def _has_authorization(client_args: Mapping[str, Any]) -> bool:
-    return any(name.lower() == "authorization" for name in client_args.get("headers") or ())

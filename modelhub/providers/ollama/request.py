@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,9 @@ from modelhub.core.errors import UnsupportedFeature
 from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import (
     Base64Source,
+    ContentBlock,
     MediaBlock,
     Message,
-    ProviderItemBlock,
     TextBlock,
     ThinkingBlock,
     Tool,
@@ -31,147 +31,109 @@ PROVIDER_NAME = "ollama"
 
 Wire = dict[str, Any]
 
-
-def encode_request(model_name: str, request: ChatRequest, structured: Structured | None, stream: bool) -> Wire:
-    """Return the body of *request*. Raises UnsupportedFeature for what the vendor cannot take."""
-    choice = request.tool_choice
-    must_call = choice is not None and choice.mode in ("required", "tool")
-    messages = _encode_messages(request.messages, must_call)
-    body: Wire = {"model": model_name, "stream": stream, "messages": messages}
-    if tools := _encode_tools(request.tools, request.tool_choice):
-        body["tools"] = tools
-    if structured is not None:
-        body["format"] = structured.schema
-    _set_parameters(body, request.options)
-    return body
-
-
-# Messages
-
-
-@dataclass
-class _Turn:
-    """A message in the making."""
-
-    role: str
-    texts: list[str] = field(default_factory=list)
-    thoughts: list[str] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
-    calls: list[Wire] = field(default_factory=list)
-    answers: ToolResultBlock | None = None
-
-    def add(self, blocks: Iterable[Any]) -> _Turn:
-        for block in blocks:
-            _ADD[type(block)](self, block)
-        return self
-
-    def wire(self) -> Wire:
-        found: Wire = {"role": self.role, "content": "\n\n".join(self.texts)}
-        if self.thoughts:
-            found["thinking"] = "\n".join(self.thoughts)
-        if self.images:
-            found["images"] = self.images
-        if self.calls:
-            found["tool_calls"] = self.calls
-        if self.answers is not None:  # older servers go by the name, newer ones by the id
-            found |= {"tool_name": self.answers.name, "tool_call_id": self.answers.id}
-        return found
-
-
-def _add_text(turn: _Turn, block: TextBlock) -> None:
-    turn.texts.append(block.text)
-
-
-def _add_thinking(turn: _Turn, block: ThinkingBlock) -> None:
-    # Nothing is signed here; what another vendor wrote would still not be this model's thought.
-    if block.thinking and block.provider in (None, PROVIDER_NAME):
-        turn.thoughts.append(block.thinking)
-
-
-def _add_call(turn: _Turn, block: ToolUseBlock) -> None:
-    turn.calls.append({"id": block.id, "function": {"name": block.name, "arguments": block.arguments}})
-
-
-def _add_media(turn: _Turn, block: MediaBlock) -> None:
-    if block.kind != "image":
-        raise UnsupportedFeature(f"ollama cannot take {block.kind}, only text and images")
-    if not isinstance(block.source, Base64Source):
-        raise UnsupportedFeature("ollama cannot take an image by its address: send the image itself")
-    turn.images.append(block.source.data)
-
-
-def _drop(turn: _Turn, block: ProviderItemBlock) -> None:
-    """Leave out what only another vendor understands."""
-
-
-_ADD: dict[type, Callable[[_Turn, Any], None]] = {
-    TextBlock: _add_text,
-    ThinkingBlock: _add_thinking,
-    ToolUseBlock: _add_call,
-    MediaBlock: _add_media,
-    ProviderItemBlock: _drop,
-}
-
-
-def _encode_messages(messages: Sequence[Message], must_call: bool) -> list[Wire]:
-    """Return the conversation, with the request to call a tool in front of it if the model *must_call* one.
-
-    Neighbours of one role become one message: the server would merge them too, but lose images and calls.
-    """
-    if must_call:
-        messages = (Message("system", (TextBlock(CALL_PROMPT),)), *messages)
-    turns: list[_Turn] = []
-    for message in messages:
-        for turn in _turns(message, turns[-1] if turns else None):
-            if not turns or turn is not turns[-1]:
-                turns.append(turn)
-    return [turn.wire() for turn in turns if turn.texts or turn.images or turn.calls or turn.answers]
-
-
-def _turns(message: Message, last: _Turn | None) -> Iterator[_Turn]:
-    for result in message.blocks:
-        if isinstance(result, ToolResultBlock):
-            last = _Turn("tool", answers=result).add(result.output)
-            yield last
-    rest = [block for block in message.blocks if not isinstance(block, ToolResultBlock)]
-    if rest:
-        turn = last if last is not None and last.role == message.role else _Turn(message.role)
-        yield turn.add(rest)
-
-
-# Tools
-
-
-def _encode_tools(tools: Sequence[Tool], choice: ToolChoice | None) -> list[Wire]:
-    """The tools to show: Ollama knows no choice, so a chosen tool is the only one, and `none` shows none."""
-    if choice is not None and choice.mode == "none":
-        return []
-    return [_tool(tool) for tool in tools if choice is None or choice.name in (None, tool.name)]
-
-
-def _tool(tool: Tool) -> Wire:
-    schema, words = plain_root(tool.parameters)
-    function: Wire = {"name": tool.name, "parameters": inline_references(schema)}
-    if description := " ".join(filter(None, [tool.description, words])):
-        function["description"] = description
-    return {"type": "function", "function": function}
-
-
-# Parameters
-
 _OF_THE_REQUEST = frozenset({"format", "keep_alive", "logprobs", "shift", "think", "top_logprobs", "truncate"})
+"""Parameters of the request itself; any other, such as `temperature`, is one of its `options`.
+
+The server would overlook it anywhere else.
+"""
 _ALIASES = {"enable_thinking": "think"}
 
 
-def _set_parameters(body: Wire, parameters: Mapping[str, Any]) -> None:
-    """Put *parameters* into *body*.
-
-    What is no parameter of the request itself, such as `temperature`, is one of its `options`: the server would
-    overlook it anywhere else.
-    """
+def encode_request(model_name: str, request: ChatRequest, structured: Structured | None, stream: bool) -> Wire:
+    """Return the body of *request*. Raises UnsupportedFeature for what the vendor cannot take."""
+    choice, messages = request.tool_choice, request.messages
+    if choice is not None and choice.mode in ("required", "tool"):
+        messages = (Message("system", (TextBlock(CALL_PROMPT),)), *messages)
+    body: Wire = {"model": model_name, "stream": stream, "messages": _encode_messages(messages)}
+    if tools := _encode_tools(request.tools, choice):
+        body["tools"] = tools
+    if structured is not None:
+        body["format"] = structured.schema
     options: Wire = {}
-    for name, value in parameters.items():
+    for name, value in request.options.items():
         key = _ALIASES.get(name, name)
         (body if key in _OF_THE_REQUEST else options)[key] = value
     if options:
         body["options"] = options
+    return body
+
+
+def _encode_tools(tools: Sequence[Tool], choice: ToolChoice | None) -> list[Wire]:
+    """Return the tools to show: Ollama knows no choice, so a chosen tool is the only one, and `none` shows none."""
+    shown = []
+    for tool in tools:
+        if choice is not None and (choice.mode == "none" or choice.name not in (None, tool.name)):
+            continue
+        schema, description = plain_root(tool)
+        function: Wire = {"name": tool.name, "parameters": inline_references(schema)}
+        if description:
+            function["description"] = description
+        shown.append({"type": "function", "function": function})
+    return shown
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Turn:
+    """A message in the making; `result` is what a tool gave back, if it is one of a tool."""
+
+    role: str
+    result: ToolResultBlock | None = None
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    calls: list[Wire] = field(default_factory=list)
+
+    def add(self, block: ContentBlock) -> None:
+        """Add *block*, unless only another vendor understands it. Raises UnsupportedFeature for media but images."""
+        match block:
+            case TextBlock():
+                self.texts.append(block.text)
+            case ThinkingBlock():
+                # Nothing is signed here; what another vendor wrote would still not be this model's thought.
+                if block.thinking and block.provider in (None, PROVIDER_NAME):
+                    self.thoughts.append(block.thinking)
+            case ToolUseBlock():
+                self.calls.append({"id": block.id, "function": {"name": block.name, "arguments": block.arguments}})
+            case MediaBlock(kind="image", source=Base64Source(data=data)):
+                self.images.append(data)
+            case MediaBlock(kind="image"):
+                raise UnsupportedFeature("ollama cannot take an image by its address: send the image itself")
+            case MediaBlock():
+                raise UnsupportedFeature(f"ollama cannot take {block.kind}, only text and images")
+
+    def encode(self) -> Wire:
+        message: Wire = {"role": self.role, "content": "\n\n".join(self.texts)}
+        if self.thoughts:
+            message["thinking"] = "\n".join(self.thoughts)
+        if self.images:
+            message["images"] = self.images
+        if self.calls:
+            message["tool_calls"] = self.calls
+        if self.result is not None:  # older servers go by the name, newer ones by the id
+            message |= {"tool_name": self.result.name, "tool_call_id": self.result.id}
+        return message
+
+
+def _encode_messages(messages: Sequence[Message]) -> list[Wire]:
+    """Return the conversation.
+
+    Neighbours of one role become one message: the server would merge them too, but lose images and calls.
+    """
+    turns: list[_Turn] = []
+    for message in messages:
+        other_blocks = []
+        for block in message.blocks:
+            if isinstance(block, ToolResultBlock):
+                turns.append(_Turn("tool", block))
+                for part in block.output:
+                    turns[-1].add(part)
+            else:
+                other_blocks.append(block)
+        if other_blocks and not (turns and turns[-1].role == message.role):
+            turns.append(_Turn(message.role))
+        for block in other_blocks:
+            turns[-1].add(block)
+    return [turn.encode() for turn in turns if turn.texts or turn.images or turn.calls or turn.result]

@@ -55,7 +55,13 @@ def _read_message(message: Mapping[str, Any], is_last: bool, answer: ResponseBui
         answer.text(content)
     calls = message.get("tool_calls") or []
     for call in calls if isinstance(calls, list) else [calls]:
-        _read_call(call, answer)
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise BadReply("a tool call in the answer has no name")
+        answer.check_called_tool(function["name"])
+        key = answer.state["calls"] = answer.state.get("calls", 0) + 1
+        answer.tool(key, id=str(call.get("id") or ""), name=function["name"])
+        answer.arguments(key, dump_arguments(function.get("arguments") or {}))
 
 
 def _content_text(content: Any) -> str:
@@ -66,16 +72,6 @@ def _content_text(content: Any) -> str:
     if isinstance(content, dict) and isinstance(content.get("text"), str):
         return str(content["text"])
     return dump_arguments(content)
-
-
-def _read_call(call: Any, answer: ResponseBuilder) -> None:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise BadReply("a tool call in the answer has no name")
-    answer.check_called_tool(function["name"])
-    key = answer.state["calls"] = answer.state.get("calls", 0) + 1
-    answer.tool(key, id=str(call.get("id") or ""), name=function["name"])
-    answer.arguments(key, dump_arguments(function.get("arguments") or {}))
 
 
 def _finish(line: Mapping[str, Any], answer: ResponseBuilder) -> None:

@@ -351,9 +351,9 @@ def encode_tools(tools: Iterable[Tool], choice: ToolChoice | None, quirks: Quirk
 def _tool(tool: Tool) -> Json:
     if tool.native is not None:
         return dict(tool.native)
-    schema, words = plain_root(tool.parameters)
+    schema, description = plain_root(tool)
     function: Json = {"name": tool.name, "parameters": schema}
-    if description := " ".join(filter(None, [tool.description, words])):
+    if description:
         function["description"] = description
     if tool.strict is not None:
         # Strictness is a guarantee on top: a schema that cannot have it is refused with it, and taken without.
