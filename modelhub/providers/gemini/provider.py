@@ -192,19 +192,24 @@ class GeminiChatModel(HttpProvider):
         }
         # The SDK insists on contents; ours take their place.
         arguments = {"model": self.model_name, "contents": "-", "config": config}
+
+        async def generate() -> None:
+            if request.stream:
+                async for _ in await writer.sdk.aio.models.generate_content_stream(**arguments):
+                    pass
+            else:
+                await writer.sdk.aio.models.generate_content(**arguments)
+
         try:
-            template = await writer.recorder.record(lambda: _generate(writer.sdk, arguments, request.stream))
+            template = await writer.recorder.record(generate)
         except (TypeError, ValueError) as error:
             raise explain_parameters(error) from error
+        headers = template.headers
+        if not self._has_own_key and not takes_key(self.endpoint, urlsplit(template.url).hostname or ""):
+            keys = {_NO_KEY, *environment_keys(os.environ)}
+            headers = {name: value for name, value in headers.items() if value not in keys}
         parameters = {name: value for name, value in loads(template.body).items() if name != "contents"}
-        return dataclasses.replace(template, headers=self._check_key(template), parameters=parameters)
-
-    def _check_key(self, template: RequestTemplate) -> Mapping[str, str]:
-        """Return the headers of *template*, without a key that is not for the host."""
-        if self._has_own_key or takes_key(self.endpoint, urlsplit(template.url).hostname or ""):
-            return template.headers
-        keys = {_NO_KEY, *environment_keys(os.environ)}
-        return {name: value for name, value in template.headers.items() if value not in keys}
+        return dataclasses.replace(template, headers=headers, parameters=parameters)
 
     def merge_body(self, template: RequestTemplate, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return *body* with the parameters that the SDK has written."""
@@ -234,9 +239,14 @@ class GeminiChatModel(HttpProvider):
                 body = merge_json(body, extra_body)
         config = {name: value for name, value in config.items() if value is not None}
         sdk_options = {"config": config, "http_options": options}
+        target: tuple[bool, bytes] | None
+        try:
+            target = stream, dump_json(sdk_options) if config or options else b""
+        except (TypeError, ValueError):
+            target = None  # it cannot be compared
         timeout = options.get("timeout")
         timeouts = None if timeout is None else read_timeouts(_read_milliseconds(timeout), self.timeouts)
-        return VendorRequest(body, stream, _find_target(stream, sdk_options), sdk_options, timeouts)
+        return VendorRequest(body, stream, target, sdk_options, timeouts)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
@@ -252,24 +262,6 @@ class GeminiChatModel(HttpProvider):
         if "GoogleAuthError" in names:
             cls = ConnectFailed if "TransportError" in names else AuthenticationFailed
             return cls(f"signing in to Vertex AI failed: {error}")
-        return None
-
-
-async def _generate(sdk: Any, arguments: Mapping[str, Any], stream: bool) -> None:
-    if stream:
-        async for _ in await sdk.aio.models.generate_content_stream(**arguments):
-            pass
-    else:
-        await sdk.aio.models.generate_content(**arguments)
-
-
-def _find_target(stream: bool, sdk_options: Mapping[str, Any]) -> tuple[bool, bytes] | None:
-    """Return what the address, the headers and the SDK's part of the body depend on; None if it cannot be compared."""
-    if not any(sdk_options.values()):
-        return stream, b""
-    try:
-        return stream, dump_json(sdk_options)
-    except (TypeError, ValueError):
         return None
 
 

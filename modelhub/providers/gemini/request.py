@@ -8,7 +8,7 @@ or as an address that Google fetches itself: public or signed https, a registere
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from mimetypes import guess_type
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from modelhub.messages.blocks import (
     ContentBlock,
     MediaBlock,
     Message,
-    ProviderItemBlock,
     TextBlock,
     ThinkingBlock,
     Tool,
@@ -65,10 +64,7 @@ def encode_request(
             _in_turn(contents, 0, system)
         else:
             body["systemInstruction"] = {"parts": system}
-    tools = _server_tools(server_tools)
-    if request.tools:
-        tools.append({"functionDeclarations": [_declaration(tool) for tool in request.tools]})
-    if tools:
+    if tools := _encode_tools(request.tools, server_tools):
         body["tools"] = tools
     if (choice := request.tool_choice) is not None:
         names = {} if choice.name is None else {"allowedFunctionNames": [choice.name]}
@@ -102,7 +98,10 @@ def _in_turn(contents: list[Json], place: Literal[0, -1], parts: list[Json]) -> 
 
 @dataclass(slots=True)
 class _Turn:
-    """One entry of `contents` in the making. `asked` are the calls of the turn before, `calls` its own: id to call."""
+    """One entry of `contents` in the making, of a model that is *newer* than those that `_OLDER` names.
+
+    `asked` are the calls of the turn before, `calls` its own, by their ids. `parts` have a rank each, to be sorted by.
+    """
 
     role: str
     newer: bool
@@ -112,6 +111,55 @@ class _Turn:
 
     def add(self, part: Json, rank: int = _LAST) -> None:
         self.parts.append((rank, part))
+
+    def add_block(self, block: ContentBlock) -> None:
+        """Add *block*, unless only another vendor understands it."""
+        match block:
+            case TextBlock():
+                if block.text or _signature(block):
+                    self.add({"text": block.text, **_signature(block)})
+            case ThinkingBlock():
+                if block.provider == PROVIDER_NAME:
+                    self.add({"text": block.thinking, "thought": True, **_signature(block)})
+            case ToolUseBlock():
+                self._add_call(block)
+            case ToolResultBlock():
+                self._add_result(block)
+            case MediaBlock():
+                self.add(_media_part(block))
+
+    def _add_call(self, block: ToolUseBlock) -> None:
+        call: Json = {"name": block.name, "args": block.arguments}
+        if block.provider == PROVIDER_NAME and not block.id.startswith(GENERATED_ID_PREFIX):
+            call["id"] = block.id
+        signed = _signature(block)
+        if not signed and self.newer and not self.calls:
+            # Only the first call of a turn must be signed, and this one was made elsewhere.
+            signed = {"thoughtSignature": SKIP_SIGNATURE}
+        self.calls[block.id] = call
+        self.add({"functionCall": call, **signed})
+
+    def _add_result(self, block: ToolResultBlock) -> None:
+        inside: list[Json] = []
+        outside: list[Json] = []
+        for media in (part for part in block.output if isinstance(part, MediaBlock)):
+            source = media.source
+            is_inside = (
+                self.newer and isinstance(source, Base64Source) and _media_type(source.media_type) in _IN_RESULTS
+            )
+            (inside if is_inside else outside).append(_media_part(media))
+        text = "\n".join(part.text for part in block.output if isinstance(part, TextBlock))
+        answer: Json = {"name": block.name, "response": {"error" if block.is_error else "output": text}}
+        if "id" in self.asked.get(block.id, {}):
+            answer["id"] = self.asked[block.id]["id"]
+        if inside:
+            answer["parts"] = inside
+        rank = list(self.asked).index(block.id) if block.id in self.asked else len(self.asked)
+        self.add({"functionResponse": answer}, rank)
+        if outside:
+            self.add({"text": f"Attached to the result of `{block.name}`:"})
+            for part in outside:
+                self.add(part)
 
     def content(self) -> Json:
         ranked = sorted(self.parts, key=lambda pair: pair[0])
@@ -128,10 +176,15 @@ def _system(messages: Iterable[Message]) -> list[Json]:
 def _contents(messages: Iterable[Message], *, newer: bool) -> list[Json]:
     turns: list[_Turn] = []
     for message in messages:
-        if message.role != "system":
-            turn = _open_turn(turns, "model" if message.role == "assistant" else "user", newer)
-            for block in message.blocks:
-                _WRITERS[type(block)](block, turn)
+        if message.role == "system":
+            continue
+        role = "model" if message.role == "assistant" else "user"
+        if turns and not turns[-1].parts:
+            turns.pop()  # all of it was thinking that only another vendor can read
+        if not turns or turns[-1].role != role:
+            turns.append(_Turn(role, newer, asked=turns[-1].calls if turns else {}))
+        for block in message.blocks:
+            turns[-1].add_block(block)
     contents = [turn.content() for turn in turns if turn.parts]
     if not contents:
         raise UnsupportedFeature("gemini needs at least one message besides system messages")
@@ -140,69 +193,8 @@ def _contents(messages: Iterable[Message], *, newer: bool) -> list[Json]:
     return contents
 
 
-def _open_turn(turns: list[_Turn], role: str, newer: bool) -> _Turn:
-    if turns and not turns[-1].parts:
-        turns.pop()  # all of it was thinking that only another vendor can read
-    if not turns or turns[-1].role != role:
-        turns.append(_Turn(role, newer, asked=turns[-1].calls if turns else {}))
-    return turns[-1]
-
-
-def _write_text(block: TextBlock, turn: _Turn) -> None:
-    signed = _signature(block)
-    if block.text or signed:
-        turn.add({"text": block.text, **signed})
-
-
-def _write_thinking(block: ThinkingBlock, turn: _Turn) -> None:
-    if block.provider == PROVIDER_NAME:
-        turn.add({"text": block.thinking, "thought": True, **_signature(block)})
-
-
 def _signature(block: TextBlock | ThinkingBlock | ToolUseBlock) -> Json:
     return {"thoughtSignature": block.signature} if block.signature and block.provider == PROVIDER_NAME else {}
-
-
-def _write_call(block: ToolUseBlock, turn: _Turn) -> None:
-    call: Json = {"name": block.name, "args": block.arguments}
-    if block.provider == PROVIDER_NAME and not block.id.startswith(GENERATED_ID_PREFIX):
-        call["id"] = block.id
-    signed = _signature(block)
-    if not signed and turn.newer and not turn.calls:
-        # Only the first call of a turn must be signed, and this one was made elsewhere.
-        signed = {"thoughtSignature": SKIP_SIGNATURE}
-    turn.calls[block.id] = call
-    turn.add({"functionCall": call, **signed})
-
-
-def _write_result(block: ToolResultBlock, turn: _Turn) -> None:
-    call = turn.asked.get(block.id, {})
-    rank = list(turn.asked).index(block.id) if block.id in turn.asked else len(turn.asked)
-    media = [part for part in block.output if isinstance(part, MediaBlock)]
-    inside = [part for part in media if turn.newer and _goes_inside(part)]
-    text = "\n".join(part.text for part in block.output if isinstance(part, TextBlock))
-    answer: Json = {"name": block.name, "response": {"error" if block.is_error else "output": text}}
-    if "id" in call:
-        answer["id"] = call["id"]
-    if inside:
-        answer["parts"] = [_media_part(part) for part in inside]
-    turn.add({"functionResponse": answer}, rank)
-    if rest := [part for part in media if part not in inside]:
-        turn.add({"text": f"Attached to the result of `{block.name}`:"})
-        for part in rest:
-            turn.add(_media_part(part))
-
-
-def _goes_inside(block: MediaBlock) -> bool:
-    return isinstance(block.source, Base64Source) and _media_type(block.source.media_type) in _IN_RESULTS
-
-
-def _write_media(block: MediaBlock, turn: _Turn) -> None:
-    turn.add(_media_part(block))
-
-
-def _drop(block: ProviderItemBlock, turn: _Turn) -> None:
-    """Leave out what only another vendor understands."""
 
 
 def _media_part(block: MediaBlock) -> Json:
@@ -213,46 +205,40 @@ def _media_part(block: MediaBlock) -> Json:
         raise UnsupportedFeature(
             f"gemini cannot fetch the {block.kind}: it takes https:// and gs:// addresses, or data"
         )
-    found = source.media_type or guess_type(source.url.partition("?")[0], strict=False)[0]
-    return {"fileData": {"fileUri": source.url, **({"mimeType": _media_type(found)} if found else {})}}
+    media_type = source.media_type or guess_type(source.url.partition("?")[0], strict=False)[0]
+    return {"fileData": {"fileUri": source.url, **({"mimeType": _media_type(media_type)} if media_type else {})}}
 
 
 def _media_type(name: str) -> str:
     return _MEDIA_TYPES.get(name, name)
 
 
-_WRITERS: dict[type[ContentBlock], Callable[[Any, _Turn], None]] = {
-    TextBlock: _write_text,
-    ThinkingBlock: _write_thinking,
-    ToolUseBlock: _write_call,
-    ToolResultBlock: _write_result,
-    MediaBlock: _write_media,
-    ProviderItemBlock: _drop,
-}
-
 # -- tools -------------------------------------------------------------------------------------------------------------
 
 
-def _declaration(tool: Tool) -> Json:
-    found: Json = {"name": tool.name}
-    if tool.description:
-        found["description"] = tool.description
-    if tool.parameters.get("properties") or tool.parameters.keys() - {"type", "properties"}:
-        found["parametersJsonSchema"] = gemini_schema(tool.parameters)
-    return found
+def _encode_tools(tools: Iterable[Tool], server_tools: Any) -> list[Any]:
+    """Return the caller's own *server_tools*, dicts or the SDK's objects, as JSON, and the functions *tools*.
 
-
-def _server_tools(tools: Any) -> list[Any]:
-    """The caller's own `tools` as JSON: dicts, or the SDK's objects. Functions are refused: nothing here runs them."""
-    found = []
-    for tool in tools if isinstance(tools, (list, tuple)) else [tools] if tools else []:
-        if isinstance(tool, Mapping):
-            found.append(dict(tool))
-        elif hasattr(tool, "model_dump"):
-            found.append(tool.model_dump(mode="json", by_alias=True, exclude_none=True))
+    Functions among the caller's own are refused: nothing here runs them.
+    """
+    encoded: list[Any] = []
+    listed = server_tools if isinstance(server_tools, (list, tuple)) else [server_tools] if server_tools else []
+    for server_tool in listed:
+        if isinstance(server_tool, Mapping):
+            encoded.append(dict(server_tool))
+        elif hasattr(server_tool, "model_dump"):
+            encoded.append(server_tool.model_dump(mode="json", by_alias=True, exclude_none=True))
         else:
             raise InvalidRequest("generate_kwargs.tools: give functions as `tools` of the call, by their JSON schemas")
-    return found
+    declarations: list[Json] = []
+    for tool in tools:
+        declaration: Json = {"name": tool.name}
+        if tool.description:
+            declaration["description"] = tool.description
+        if tool.parameters.get("properties") or tool.parameters.keys() - {"type", "properties"}:
+            declaration["parametersJsonSchema"] = gemini_schema(tool.parameters)
+        declarations.append(declaration)
+    return [*encoded, {"functionDeclarations": declarations}] if declarations else encoded
 
 
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}

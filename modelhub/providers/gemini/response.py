@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
@@ -87,7 +87,10 @@ def _read_piece(piece: Any, answer: ResponseBuilder) -> None:
     if piece.get("error") or (piece.keys().isdisjoint(_ANSWER_KEYS) and is_flat_error(piece)):
         raise error_from_response(None, {}, piece)
     try:
-        _read_identity(piece, answer)
+        answer.id = piece.get("responseId") or answer.id
+        answer.model_name = piece.get("modelVersion") or answer.model_name
+        if usage := piece.get("usageMetadata") or piece.get("usage_metadata"):
+            answer.report_counts(usage, _read_counts)
         candidates = piece.get("candidates") or ()
         if (feedback := piece.get("promptFeedback")) and not answer.has_content:
             _refuse_blocked(feedback, candidates)
@@ -96,13 +99,6 @@ def _read_piece(piece: Any, answer: ResponseBuilder) -> None:
                 _read_candidate(candidate, answer)
     except SHAPE_ERRORS as error:
         raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error
-
-
-def _read_identity(piece: Json, answer: ResponseBuilder) -> None:
-    answer.id = piece.get("responseId") or answer.id
-    answer.model_name = piece.get("modelVersion") or answer.model_name
-    if usage := piece.get("usageMetadata") or piece.get("usage_metadata"):
-        answer.report_counts(usage, _read_counts)
 
 
 def _refuse_blocked(feedback: Json, candidates: Sequence[Json]) -> None:
@@ -117,10 +113,7 @@ def _read_candidate(candidate: Json, answer: ResponseBuilder) -> None:
     if reason and answer.is_repeated_by("".join(str(part.get("text") or "") for part in parts)):
         parts = []
     for part in parts:
-        for kind, read in _READERS.items():
-            if part.get(kind) is not None:
-                read(part, answer)
-                break
+        _read_part(part, answer)
     if usage := candidate.get("usageMetadata"):
         answer.report_counts(usage, _read_counts)
     if isinstance(reason, str) and reason.upper() in FINISH:
@@ -139,44 +132,41 @@ def _parts_of(content: Any) -> list[Json]:
     return [{"text": part} if isinstance(part, str) else part for part in parts]
 
 
-def _signed(part: Json) -> dict[str, Any]:
+def _read_part(part: Json, answer: ResponseBuilder) -> None:
+    """Read a call, a text, a thought or media. Raises one of `SHAPE_ERRORS` for what has another shape."""
     signature = part.get("thoughtSignature")
-    return {"signature": signature, "provider": PROVIDER_NAME} if signature else {}
+    signed = {"signature": signature, "provider": PROVIDER_NAME} if signature else {}
+    if (call := part.get("functionCall")) is not None:
+        _read_call(call, signed, answer)
+    elif (text := part.get("text")) is not None:
+        if not isinstance(text, str):
+            raise TypeError("text")
+        if not part.get("thought"):
+            answer.text(text, **signed)
+        elif text or signed:
+            answer.thinking(text, **{"provider": PROVIDER_NAME, **signed})
+    elif (media := part.get("inlineData")) is not None:  # its signature is not kept: Google does not ask for it back
+        media_type = media["mimeType"]
+        if not isinstance(media_type, str):
+            raise TypeError("mimeType")
+        source = {"type": "base64", "media_type": media_type, "data": media["data"]}
+        answer.media(get_media_kind(media_type), source=source)
 
 
-def _read_text(part: Json, answer: ResponseBuilder) -> None:
-    text, signed = part["text"], _signed(part)
-    if not isinstance(text, str):
-        raise TypeError("text")
-    if not part.get("thought"):
-        answer.text(text, **signed)
-    elif text or signed:
-        answer.thinking(text, **{"provider": PROVIDER_NAME, **signed})
-
-
-def _read_media(part: Json, answer: ResponseBuilder) -> None:
-    data = part["inlineData"]  # a signature on it is not kept: Google does not ask for those back
-    media_type = data["mimeType"]
-    if not isinstance(media_type, str):
-        raise TypeError("mimeType")
-    answer.media(get_media_kind(media_type), source={"type": "base64", "media_type": media_type, "data": data["data"]})
-
-
-def _read_call(part: Json, answer: ResponseBuilder) -> None:
-    call, state = part["functionCall"], answer.state
-    key = state.get("call")
+def _read_call(call: Json, signed: Mapping[str, Any], answer: ResponseBuilder) -> None:
+    key = answer.state.get("call")
     if key is None or (call.get("name") and call.get("id") != key):
         _end_partial(answer)
-        key = _open_call(call, part, answer)
+        key = _open_call(call, signed, answer)
         if key is None:
             return  # said twice
     if args := call.get("args"):
         answer.arguments(key, dump_arguments(args))
-    if call.get("partialArgs") or call.get("willContinue") or "call" in state:
+    if call.get("partialArgs") or call.get("willContinue") or "call" in answer.state:
         _read_partial(key, call, answer)
 
 
-def _open_call(call: Json, part: Json, answer: ResponseBuilder) -> str | None:
+def _open_call(call: Json, signed: Mapping[str, Any], answer: ResponseBuilder) -> str | None:
     """Open a call and return its key, or None for one that is there already: with the same id and arguments."""
     call_id, arguments = call.get("id"), dump_arguments(call.get("args"))
     seen: dict[Any, str] = answer.state.setdefault("seen", {})
@@ -184,15 +174,8 @@ def _open_call(call: Json, part: Json, answer: ResponseBuilder) -> str | None:
         return None
     key = str(call_id) if call_id and call_id not in seen else f"{GENERATED_ID_PREFIX}{uuid4().hex[:16]}"
     seen[call_id or key] = arguments
-    answer.tool(key, id=key, name=call["name"], **{"provider": PROVIDER_NAME, **_signed(part)})
+    answer.tool(key, id=key, name=call["name"], **{"provider": PROVIDER_NAME, **signed})
     return key
-
-
-_READERS: dict[str, Callable[[Json, ResponseBuilder], None]] = {
-    "functionCall": _read_call,
-    "text": _read_text,
-    "inlineData": _read_media,
-}
 
 
 def _read_counts(raw: Any) -> Counts:
@@ -220,7 +203,9 @@ def _read_partial(key: str, call: Json, answer: ResponseBuilder) -> None:
     for piece in call.get("partialArgs") or ():
         for name in _VALUES:
             if name in piece:
-                _place(arguments, _path(piece["jsonPath"]), None if name == "nullValue" else piece[name])
+                steps = _STEP.finditer(piece["jsonPath"])
+                path = [int(step[2]) if step[2] else step[1] or step[4] for step in steps]
+                _place(arguments, path, None if name == "nullValue" else piece[name])
     answer.has_new_content = True  # a sign of life
     if not call.get("willContinue"):
         _end_partial(answer)
@@ -231,10 +216,6 @@ def _end_partial(answer: ResponseBuilder, *, cut_off: bool = False) -> None:
     if key is not None and (arguments or cut_off):
         written = json.dumps(arguments, ensure_ascii=False)
         answer.arguments(key, written[:-1] if cut_off else written)  # what is cut off must not look whole
-
-
-def _path(text: str) -> list[str | int]:
-    return [int(step[2]) if step[2] else step[1] or step[4] for step in _STEP.finditer(text)]
 
 
 def _place(root: dict[str, Any], path: list[str | int], value: Any) -> None:

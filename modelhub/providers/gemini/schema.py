@@ -15,23 +15,10 @@ __all__ = ["gemini_schema"]
 Json = dict[str, Any]
 
 _READ = frozenset(
-    {
-        "$id",
-        "$ref",
-        "$anchor",
-        "type",
-        "format",
-        "title",
-        "description",
-        "default",
-        "enum",
-        "required",
-        "minItems",
-        "maxItems",
-        "minimum",
-        "maximum",
-        "propertyOrdering",
-    }
+    (
+        *("$id", "$ref", "$anchor", "type", "format", "title", "description", "default", "enum", "required"),
+        *("minItems", "maxItems", "minimum", "maximum", "propertyOrdering"),
+    )
 )
 # They say nothing about values, or, as `discriminator` does, what the alternatives say themselves.
 _SILENT = frozenset({"$schema", "$comment", "discriminator", "readOnly", "writeOnly", "deprecated"})
@@ -58,7 +45,11 @@ def gemini_schema(schema: Any) -> Json:
     words += _merge_all(rewritten, schema.get("allOf") or ())
     if words:
         rewritten["description"] = " ".join([*filter(None, [rewritten.get("description")]), f"({'; '.join(words)})"])
-    return _ref_alone(rewritten)
+    if "$ref" not in rewritten:
+        return rewritten
+    ref = {"$ref": str(rewritten.pop("$ref")).replace("#/definitions/", "#/$defs/")}
+    beside = rewritten.keys() - {"$defs"}
+    return {"anyOf": [ref], **rewritten} if beside and "anyOf" not in rewritten else {**rewritten, **ref}
 
 
 def _in_words(key: str, value: Any) -> str:
@@ -105,11 +96,3 @@ _CHANGED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "const": ("enum", lambda value: [value]),
 }
 """Keywords that are written otherwise: by which name, and how their value is."""
-
-
-def _ref_alone(rewritten: Json) -> Json:
-    if "$ref" not in rewritten:
-        return rewritten
-    ref = {"$ref": str(rewritten.pop("$ref")).replace("#/definitions/", "#/$defs/")}
-    beside = rewritten.keys() - {"$defs"}
-    return {"anyOf": [ref], **rewritten} if beside and "anyOf" not in rewritten else {**rewritten, **ref}
