@@ -17,7 +17,7 @@ import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 from modelhub.core.agentscope import AgentScopeAttributes, answer_agentscope, is_for_agentscope
 from modelhub.core.call_options import CallOptions, parse_call_options
@@ -27,7 +27,6 @@ from modelhub.core.request import ChatRequest, Messages, ToolChoiceOption, Tools
 from modelhub.core.response import ChatResponse
 from modelhub.core.row_mapping import RowMapping
 from modelhub.core.stream import ChatStream, Reply
-from modelhub.core.stream_method import StreamMethod
 from modelhub.core.sync import SyncStream, run_sync
 from modelhub.core.tracebacks import trim_traceback
 from modelhub.messages.files import has_files, read_files
@@ -36,7 +35,7 @@ from modelhub.messages.normalize import normalise_messages
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    ModelT = TypeVar("ModelT", bound=BaseModel)
+    from modelhub.core.row_mapping import ModelT
 
 __all__ = ["ChatModelBase", "Layer", "StreamingCalls"]
 
@@ -149,20 +148,8 @@ class ChatModelBase(RowMapping, AgentScopeAttributes, ABC):
         messages: Messages,
         tools: Tools = None,
         tool_choice: ToolChoiceOption = None,
-        structured_model: Mapping[str, Any] | None = None,
+        structured_model: type[ModelT] | Mapping[str, Any] | None = None,
         *,
-        stream: Literal[False] | None = None,
-        **kwargs: Any,
-    ) -> ChatResponse: ...
-
-    @overload
-    async def __call__(
-        self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
-        *,
-        structured_model: type[ModelT],
         stream: Literal[False] | None = None,
         **kwargs: Any,
     ) -> ChatResponse[ModelT]: ...
@@ -173,20 +160,8 @@ class ChatModelBase(RowMapping, AgentScopeAttributes, ABC):
         messages: Messages,
         tools: Tools = None,
         tool_choice: ToolChoiceOption = None,
-        structured_model: Mapping[str, Any] | None = None,
+        structured_model: type[ModelT] | Mapping[str, Any] | None = None,
         *,
-        stream: Literal[True],
-        **kwargs: Any,
-    ) -> ChatStream: ...
-
-    @overload
-    async def __call__(
-        self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
-        *,
-        structured_model: type[ModelT],
         stream: Literal[True],
         **kwargs: Any,
     ) -> ChatStream[ModelT]: ...
@@ -250,20 +225,8 @@ class ChatModelBase(RowMapping, AgentScopeAttributes, ABC):
         messages: Messages,
         tools: Tools = None,
         tool_choice: ToolChoiceOption = None,
-        structured_model: Mapping[str, Any] | None = None,
+        structured_model: type[ModelT] | Mapping[str, Any] | None = None,
         *,
-        stream: Literal[False] | None = None,
-        **kwargs: Any,
-    ) -> ChatResponse: ...
-
-    @overload
-    def sync(
-        self,
-        messages: Messages,
-        tools: Tools = None,
-        tool_choice: ToolChoiceOption = None,
-        *,
-        structured_model: type[ModelT],
         stream: Literal[False] | None = None,
         **kwargs: Any,
     ) -> ChatResponse[ModelT]: ...
@@ -308,33 +271,39 @@ class ChatModelBase(RowMapping, AgentScopeAttributes, ABC):
         return CallContext(self.services, self.name, tags=options.tags)
 
 
+class StreamMethod:
+    """The method `stream` of *chain*; as a condition, whether a call of it streams if it does not say.
+
+    A provider's `stream` is that bool, as the API page says, and AgentScope's agents look at it before they call.
+    """
+
+    __slots__ = ("_chain",)
+
+    def __init__(self, chain: Any) -> None:
+        self._chain = chain
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[ChatStream]:
+        """Call the chain with `stream=True`."""
+        streaming: Awaitable[ChatStream] = self._chain(*args, stream=True, **kwargs)
+        return streaming
+
+    def __bool__(self) -> bool:
+        return bool(self._chain.streams)
+
+
 class StreamingCalls:
     """Gives chains `stream(...)`, beside the call itself."""
 
     if TYPE_CHECKING:
 
-        @overload
         def stream(
             self,
             messages: Messages,
             tools: Tools = None,
             tool_choice: ToolChoiceOption = None,
-            structured_model: Mapping[str, Any] | None = None,
+            structured_model: type[ModelT] | Mapping[str, Any] | None = None,
             **kwargs: Any,
-        ) -> Awaitable[ChatStream]: ...
-
-        @overload
-        def stream(
-            self,
-            messages: Messages,
-            tools: Tools = None,
-            tool_choice: ToolChoiceOption = None,
-            *,
-            structured_model: type[ModelT],
-            **kwargs: Any,
-        ) -> Awaitable[ChatStream[ModelT]]: ...
-
-        def stream(self, *args: Any, **kwargs: Any) -> Awaitable[ChatStream]:
+        ) -> Awaitable[ChatStream[ModelT]]:
             """Make a call that streams: `async for snapshot in await chain.stream(messages): ...`."""
 
     else:

@@ -7,54 +7,27 @@ the work when it is first used. Jobs with files and a journal are built on it, i
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sized
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from modelhub.core.call_options import parse_call_options
 from modelhub.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from typing_extensions import TypeVar
 
     from modelhub.core.response import ChatResponse
     from modelhub.core.row_stream import RowStream
 
-    ModelT = TypeVar("ModelT", bound=BaseModel)
+    ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
 
 __all__ = ["RowMapping"]
 
-_CALL_ARGUMENTS = ("tools", "tool_choice", "structured_model")  # of a call, which are no keywords to parse
+_CALL_ARGUMENTS = ("tools", "tool_choice")  # of a call, which are no keywords to parse
 
 
 class RowMapping:
     """Gives every model `map(rows)`, beside the call itself."""
-
-    if TYPE_CHECKING:
-
-        @overload
-        def map(
-            self,
-            rows: Iterable[Any] | AsyncIterable[Any],
-            *,
-            prompt: str | None = None,
-            system: str | None = None,
-            concurrency: int = 16,
-            ordered: bool = False,
-            structured_model: Mapping[str, Any] | None = None,
-            **kwargs: Any,
-        ) -> RowStream: ...
-
-        @overload
-        def map(
-            self,
-            rows: Iterable[Any] | AsyncIterable[Any],
-            *,
-            prompt: str | None = None,
-            system: str | None = None,
-            concurrency: int = 16,
-            ordered: bool = False,
-            structured_model: type[ModelT],
-            **kwargs: Any,
-        ) -> RowStream[ModelT]: ...
 
     def map(
         self,
@@ -64,8 +37,9 @@ class RowMapping:
         system: str | None = None,
         concurrency: int = 16,
         ordered: bool = False,
+        structured_model: type[ModelT] | Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> RowStream[Any]:
+    ) -> RowStream[ModelT]:
         """Ask the model once for each of *rows*: `async for row in chain.map(rows, prompt="Summarise: {text}"): ...`.
 
         A row is a prompt (text), a list of messages, or a mapping with `messages` or `prompt`. With the template
@@ -89,7 +63,9 @@ class RowMapping:
         model: Any = self
 
         def ask(row: Any) -> Awaitable[ChatResponse[Any]]:
-            call: Awaitable[ChatResponse[Any]] = model(make_messages(row), stream=False, **kwargs)
+            call: Awaitable[ChatResponse[Any]] = model(
+                make_messages(row), structured_model=structured_model, stream=False, **kwargs
+            )
             return call
 
         progress = MapProgress(model.services.clock, len(rows) if isinstance(rows, Sized) else None)
