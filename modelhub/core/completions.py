@@ -1,7 +1,8 @@
-"""Completions that a finaliser leaves behind: they run on their own event loop, never inside the garbage collector.
+"""What must still happen on an event loop to what was forgotten, or would be left suspended when the loop ends.
 
 The garbage collector may interrupt any statement, of any thread, whatever locks it holds. So when it finds a stream or
-a call that was forgotten, what must happen then (give back a permit, record the call) is only posted from there.
+a call that was forgotten, what must happen then (give back a permit, record the call) is only posted from there, and
+runs on its own event loop. What is not forgotten when its loop ends is closed by a `LoopEndCloser`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from modelhub.core.process import fork_count
 
-__all__ = ["finish", "post_completion", "run_completions"]
+__all__ = ["LoopEndCloser", "finish", "post_completion", "run_completions"]
 
 
 class _PostedWork:
@@ -82,3 +83,39 @@ def finish(loop: asyncio.AbstractEventLoop, error: BaseException, work: Callable
         post_completion(loop, work)
     else:
         work()
+
+
+class LoopEndCloser:
+    """Awaits *close* when the running loop cancels all its tasks, as `asyncio.run` does at its end."""
+
+    def __init__(self, close: Callable[[], Awaitable[None]]) -> None:
+        self._close = close
+        self._loop = asyncio.get_running_loop()
+        self._called_off: asyncio.Future[None] = self._loop.create_future()
+        waiting = self._wait()
+        waiting.send(None)  # begun by hand: a task that is cancelled before its first step would not come to its `try`
+        self._task = self._loop.create_task(waiting)
+        # A loop may be closed without cancelling its tasks: that is nothing to report.
+        self._task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.sleep(0)
+            await self._called_off
+        except asyncio.CancelledError:
+            await self._close()
+            raise
+
+    def call_off(self) -> None:
+        """Close nothing when the loop ends; from any thread, also after its end."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._end_wait)
+
+    def _end_wait(self) -> None:
+        if not self._called_off.done():
+            self._called_off.set_result(None)
+
+    async def join(self) -> None:
+        """Wait until the task that waited for the loop's end has ended, after `call_off`."""
+        if self._loop is asyncio.get_running_loop() and not self._task.done():
+            await asyncio.wait({self._task})

@@ -1,10 +1,16 @@
-"""Dicts whose keys are attributes too, and whose values may be built when they are first looked at."""
+"""Dicts whose keys are attributes too, and whose values may be built when they are first looked at.
+
+Pydantic takes them as types: of fields of models, and of what FastAPI's routes return.
+"""
 
 from __future__ import annotations
 
 import copy as copying
+import inspect
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_origin, get_type_hints
+
+from pydantic_core import core_schema
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
@@ -63,14 +69,9 @@ class Record(dict[str, Any]):
         dict.update(new, {key: copying.deepcopy(value, memo) for key, value in self.items()})
         return new
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), dict(self.items()))
-
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from modelhub.core.pydantic_schema import make_record_schema  # only for those who put a reply in a model
-
-        return make_record_schema(cls, cls.stored_types, handler)
+        return _make_record_schema(cls, handler)
 
 
 class LazyRecord(Record):
@@ -138,7 +139,43 @@ class LazyRecord(Record):
     __copy__ = copy
 
 
-def _rebuild(cls: type[Record], fields: dict[str, Any]) -> Record:
-    record = cls.__new__(cls)
-    dict.update(record, fields)
-    return record
+def _make_record_schema(cls: type[Record], handler: GetCoreSchemaHandler) -> CoreSchema:
+    """Return the schema of the record *cls*: instances are taken as they are, mappings of its keys become new ones.
+
+    What is written is a plain dict with every key, and so says the JSON schema of the output; the schema of the input
+    asks only for what `__init__` asks for.
+    """
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    required = frozenset(parameter.name for parameter in parameters if parameter.default is parameter.empty)
+    hints = {**get_type_hints(cls), **cls.stored_types}
+    fields = {key: handler.generate_schema(hint) for key, hint in hints.items() if get_origin(hint) is not ClassVar}
+
+    def build(values: Mapping[str, Any]) -> dict[str, Any]:
+        record = cls(**{key: values[key] for key in required})
+        record.update(values)
+        return record
+
+    def typed_dict(required: frozenset[str]) -> CoreSchema:
+        entries = {
+            key: core_schema.typed_dict_field(schema, required=key in required) for key, schema in fields.items()
+        }
+        return core_schema.typed_dict_schema(entries, cls=cls, extra_behavior="allow")
+
+    from_mapping = core_schema.no_info_after_validator_function(build, typed_dict(required))
+    return core_schema.json_or_python_schema(
+        json_schema=from_mapping,
+        python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_mapping]),
+        serialization=core_schema.plain_serializer_function_ser_schema(
+            _as_plain, return_schema=typed_dict(frozenset(fields))
+        ),
+        ref=f"{cls.__module__}.{cls.__qualname__}:{id(cls)}",
+    )
+
+
+def _as_plain(value: Any) -> Any:
+    """Return *value* with dicts and lists for what it holds of records, whose lazy values are built by this."""
+    if isinstance(value, dict):
+        return {key: _as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_plain(item) for item in value]
+    return value

@@ -315,9 +315,6 @@ class ChatResponse(LazyRecord, Generic[OutputT]):
         new.output = copying.deepcopy(self._output, memo)
         return new
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (*super().__reduce__(), {"_output": self._output})
-
     @property
     def text(self) -> str:
         """The text of all text blocks, joined without a separator."""

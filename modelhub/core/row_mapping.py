@@ -6,7 +6,7 @@ the work when it is first used. Jobs with files and a journal are built on it, i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sized
+from collections.abc import AsyncIterable, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
 from modelhub.core.call_options import parse_call_options
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from typing_extensions import TypeVar
 
-    from modelhub.core.response import ChatResponse
     from modelhub.core.row_stream import RowStream
 
     ModelT = TypeVar("ModelT", bound=BaseModel, default=Any)
@@ -62,11 +61,8 @@ class RowMapping:
         make_messages = RowPrompts(prompt, system).make_messages
         model: Any = self
 
-        def ask(row: Any) -> Awaitable[ChatResponse[Any]]:
-            call: Awaitable[ChatResponse[Any]] = model(
-                make_messages(row), structured_model=structured_model, stream=False, **kwargs
-            )
-            return call
+        def ask(row: Any) -> Any:
+            return model(make_messages(row), structured_model=structured_model, stream=False, **kwargs)
 
         progress = MapProgress(model.services.clock, len(rows) if isinstance(rows, Sized) else None)
         return RowStream(ask, rows, progress, concurrency=concurrency, ordered=ordered)

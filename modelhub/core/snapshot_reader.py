@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modelhub.core.response import ChatResponse
+from modelhub.core.stream_timer import StreamTimer
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -47,16 +48,6 @@ class SnapshotSource(Protocol):
 
     async def aclose(self) -> None:
         """End the stream and give back its connection."""
-
-
-class WaitObserver(Protocol):
-    """Is told when somebody waits for the vendor."""
-
-    def begin_wait(self) -> None:
-        """Called when a read has to wait."""
-
-    def end_wait(self, is_cancelled: bool) -> None:
-        """Called when it waits no longer."""
 
 
 class _Shield:
@@ -134,7 +125,7 @@ class SnapshotReader:
         "_read",
         "_shield",
         "_snapshots",
-        "observer",
+        "timer",
     )
 
     def __init__(self, snapshots: AsyncGenerator[ChatResponse, None]) -> None:
@@ -143,8 +134,8 @@ class SnapshotReader:
         self._future: asyncio.Future[Any] | None = None
         self._shield: _Shield | None = None
         self._is_waiting = self._is_interrupted = self._is_closing = False
-        self.observer: WaitObserver | None = None
-        """Who is told when somebody waits."""
+        self.timer: StreamTimer | None = None
+        """What counts how long reads wait."""
 
     @property
     def is_pending(self) -> bool:
@@ -180,8 +171,8 @@ class SnapshotReader:
 
     def _wait(self, read: Generator[Any, Any, ChatResponse]) -> Generator[Any, None, ChatResponse]:
         self._is_waiting = True
-        if (observer := self.observer) is not None:
-            observer.begin_wait()
+        if (timer := self.timer) is not None:
+            timer.begin_wait()
         try:
             while True:
                 future = self._future
@@ -202,8 +193,8 @@ class SnapshotReader:
             return end.value  # type: ignore[no-any-return]
         finally:
             self._is_waiting = self._is_interrupted = False
-            if observer is not None:
-                observer.end_wait(self._read is not None)
+            if timer is not None:
+                timer.end_wait(self._read is not None)
 
     def _shielded(self, future: asyncio.Future[Any]) -> _Shield:
         future._asyncio_future_blocking = False

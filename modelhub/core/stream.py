@@ -18,9 +18,8 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Self
 
-from modelhub.core.completions import post_completion
+from modelhub.core.completions import LoopEndCloser, post_completion
 from modelhub.core.errors import BadReply, StreamBroken
-from modelhub.core.loop_end import LoopEndCloser
 from modelhub.core.process import fork_count
 from modelhub.core.response import ChatResponse, OutputT
 from modelhub.core.snapshot_reader import ReadInterrupted, SnapshotReader, SnapshotSource, run_in_background
@@ -240,7 +239,7 @@ class ChatStream(AsyncGenerator[ChatResponse[OutputT | None], None], Generic[Out
         if completion.timer is None:
             completion.timer = StreamTimer(now, completion.expire)
             if isinstance(self._source, SnapshotReader):
-                self._source.observer = completion.timer
+                self._source.timer = completion.timer
         return completion.timer
 
     async def __anext__(self) -> ChatResponse[OutputT | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from modelhub.core.loop_end import LoopEndCloser
+from modelhub.core.completions import LoopEndCloser
 from modelhub.shared.budgets import BudgetClient
 from modelhub.shared.connection import StoreConnection, StoreUnavailableError
 from modelhub.shared.cooldowns import CooldownClient
