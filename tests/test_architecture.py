@@ -57,7 +57,7 @@ LEVELS = [
     ["providers.addresses"],
     ["providers.http.*"],
     {
-        *("providers.base", "providers.response_builder", "providers.response_parts"),
+        *("providers.base", "providers.response_builder"),
         *("providers.endpoint", "providers.redaction"),
         *("providers.error_mapping", "providers.error_codes", "providers.error_patterns", "providers.provider_errors"),
         *("providers.sdk_client", "providers.sdk_import"),

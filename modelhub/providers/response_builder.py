@@ -16,22 +16,79 @@ from uuid import uuid4
 from modelhub.core.record import Lazy, LazyRecord
 from modelhub.core.response import Block, ChatResponse, ChatUsage, FinishReason
 from modelhub.messages.blocks import ToolChoice
-from modelhub.providers.json_text import clean_text, clean_value
+from modelhub.providers.json_text import (
+    LAST_BEFORE_SURROGATES,
+    REPLACEMENT,
+    clean_text,
+    clean_value,
+    is_high_surrogate,
+)
 from modelhub.providers.provider_errors import make_misfit
-from modelhub.providers.response_parts import AnswerPart, PartKind
 from modelhub.providers.structured_output import TOOL_NAME, Structured
 from modelhub.providers.token_counts import Counts, merge_counts, supersedes, usage_from_counts
 from modelhub.providers.tool_arguments import parse_arguments, parse_partial_arguments
 
 __all__ = ["ResponseBuilder", "ToolUse"]
 
-_WRITTEN = ("text", "thinking")
+PartKind = Literal["text", "thinking", "tool_use", "image", "audio", "video", "document", "provider_item"]
 
 
 class ToolUse(LazyRecord):
     """A `tool_use` block: `id`, `name`, `input` (a dict, parsed when read), `raw_input`; `error` if it is no JSON."""
 
     __slots__ = ()
+
+
+class AnswerPart:
+    """One block in the making: its text only grows, and can be read at every length it has had.
+
+    `pieces` are those of the text. `fields` is replaced, never changed: snapshots hold on to what they saw.
+    """
+
+    __slots__ = ("_half", "_joined", "_length", "fields", "key", "kind", "pieces")
+
+    def __init__(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> None:
+        self.kind = kind
+        self.key = key
+        self.fields = fields
+        self.pieces: list[str] = []
+        self._half = ""
+        self._joined = ""
+        self._length = 0
+
+    def text(self, length: int) -> str:
+        """Return the text as it was after *length* pieces."""
+        if length < self._length:
+            return "".join(self.pieces[:length])
+        if length > self._length:
+            self._joined = "".join((self._joined, *self.pieces[self._length : length]))
+            self._length = length
+        return self._joined
+
+    def add(self, piece: str) -> str:
+        """Add *piece* and return what was added: half a character at its end waits for the other half."""
+        if self._half or (
+            not piece.isascii() and (piece[0] > LAST_BEFORE_SURROGATES or piece[-1] > LAST_BEFORE_SURROGATES)
+        ):
+            piece, self._half = self._half + piece, ""
+            if is_high_surrogate(piece[-1]):
+                piece, self._half = piece[:-1], piece[-1]
+            piece = clean_text(piece)
+        if piece:
+            self.pieces.append(piece)
+        return piece
+
+    def end(self) -> str:
+        """Return what is added in the place of half a character whose other half never came."""
+        if not self._half:
+            return ""
+        self._half = ""
+        self.pieces.append(REPLACEMENT)
+        return REPLACEMENT
+
+
+_Mark = tuple[AnswerPart, int, dict[str, Any]]
+"""A part, the number of its pieces, and its fields: what it was at one time."""
 
 
 class ResponseBuilder:
@@ -61,6 +118,8 @@ class ResponseBuilder:
         self._common: dict[str, Any] = {}
         self._known: tuple[str | None, str | None] | None = None
         self._own_id: str | None = None
+        self._usage: ChatUsage | None = None
+        self._is_usage_due = False
         self._counts = Counts()
         self._report: tuple[Any, Callable[[Any], Counts]] | None = None  # the last one, and what will read it
         self._call_ids: dict[str, AnswerPart] = {}
@@ -70,8 +129,6 @@ class ResponseBuilder:
         self.complete = False
         """Whether the vendor's own mark of the end has been seen."""
         self.finish_reason: FinishReason | None = None
-        self._usage: ChatUsage | None = None
-        self._is_usage_due = False
         self.id: str | None = None
         self.request_id: str | None = None
         """The vendor's id of the request, where it is another than the answer's (a header)."""
@@ -88,21 +145,19 @@ class ResponseBuilder:
 
     def text(self, piece: str, key: Hashable = None, **fields: Any) -> None:
         """Add *piece* to the text; *fields* (a signature) belong to the block."""
-        if not piece and not fields:
-            return
-        part = self._part("text", key, fields)
-        if piece:
-            self._delta.append(part.add(piece))
-        self.has_new_content = True
+        if piece or fields:
+            part = self._part("text", key, fields)
+            if piece:
+                self._delta.append(part.add(piece))
+            self.has_new_content = True
 
     def thinking(self, piece: str, key: Hashable = None, **fields: Any) -> None:
         """Add *piece* to the thinking; *fields* (`signature`, `data`, `provider`) belong to the block."""
-        if not piece and not fields:
-            return
-        part = self._part("thinking", key, fields)
-        if piece:
-            part.add(piece)
-        self.has_new_content = True
+        if piece or fields:
+            part = self._part("thinking", key, fields)
+            if piece:
+                part.add(piece)
+            self.has_new_content = True
 
     def tool(self, key: Hashable, *, id: str | None = None, name: str | None = None, **fields: Any) -> None:  # noqa: A002
         """Open the call *key*, or add what was not known of it yet.
@@ -186,9 +241,14 @@ class ResponseBuilder:
 
     def _part(self, kind: PartKind, key: Hashable, fields: dict[str, Any]) -> AnswerPart:
         last = self._parts[-1] if self._parts else None
-        if last is None or last.kind != kind or (kind == "thinking" and last.key != key) or _is_closed(last, key):
-            found = self._by_key.get((kind, key)) if key is not None else None
-            last = found or self._open(kind, key, {})
+        if last is None or last.kind != kind:
+            goes_on = False
+        elif key is None:  # what a signature signs may not be joined with what it does not
+            goes_on = "signature" not in last.fields and (kind == "text" or last.key is None)
+        else:
+            goes_on = last.key == key or (kind == "text" and "phase" not in last.fields)
+        if last is None or not goes_on:
+            last = (self._by_key.get((kind, key)) if key is not None else None) or self._open(kind, key, {})
         if fields:
             last.fields = last.fields | clean_value(fields)
         return last
@@ -226,6 +286,11 @@ class ResponseBuilder:
         return any(part.kind == "thinking" for part in self._parts)
 
     @property
+    def has_content(self) -> bool:
+        """Whether there is anything to give back yet."""
+        return bool(self._parts)
+
+    @property
     def text_so_far(self) -> str:
         """All text that has come in."""
         return "".join(part.text(len(part.pieces)) for part in self._parts if part.kind == "text")
@@ -240,30 +305,19 @@ class ResponseBuilder:
         pieces = list(chain.from_iterable(texts))
         return len(pieces) > 1 and len(content) == sum(map(len, pieces)) and content == "".join(pieces)
 
-    @property
-    def has_content(self) -> bool:
-        """Whether there is anything to give back yet."""
-        return bool(self._parts)
-
     def snapshot(self) -> ChatResponse:
         """The answer so far; its content is built when it is read."""
         marks = [(part, len(part.pieces), part.fields) for part in self._parts]
         delta, self._delta = "".join(self._delta), []
         self.has_new_content = False
-        fields = self._fields()
-        fields["content"] = Lazy(lambda: [_block(*mark) for mark in marks])
-        fields["delta"] = delta
+        known = (self.id, self.model_name)
+        if self._known != known:  # what all snapshots have in common is written anew if the vendor says something new
+            self._known = known
+            self._common = dict(dict.items(ChatResponse([], is_last=False, delta="", **self._identity())))
+        fields = {**self._common, "content": Lazy(lambda: [_make_block(*mark) for mark in marks]), "delta": delta}
         if (structured := self._structured) is not None:
             fields["metadata"] = Lazy(lambda: structured.partial(_structured_text(structured, marks)))
         return ChatResponse.of(fields)
-
-    def _fields(self) -> dict[str, Any]:
-        """What all snapshots have in common, in a dict that is written anew only if the vendor says something new."""
-        known = (self.id, self.model_name)
-        if self._known != known:
-            self._known = known
-            self._common = dict(dict.items(ChatResponse([], is_last=False, delta="", **self._identity())))
-        return self._common
 
     def final(self) -> ChatResponse:
         """The complete answer.
@@ -273,8 +327,10 @@ class ResponseBuilder:
         """
         self._delta += [added for part in self._parts if (added := part.end()) and part.kind == "text"]
         marks = [(part, len(part.pieces), part.fields) for part in self._parts]
-        blocks = [_final_block(*mark) for mark in marks]
-        self._check_calls(blocks)
+        blocks = [_make_block(*mark, is_final=True) for mark in marks]
+        # What was cut off, blocked or refused says so in its finish reason: that it does not fit is not the news.
+        is_whole = self.finish_reason in (None, "stop", "tool_calls")
+        self._check_calls(blocks, is_whole)
         reply = ChatResponse(
             blocks,
             usage=self.usage,
@@ -282,22 +338,18 @@ class ResponseBuilder:
             delta="".join(self._delta),
             **self._identity(),
         )
-        if self._structured is not None and self._is_whole():
+        if self._structured is not None and is_whole:
             reply["metadata"], reply.output = self._structured.read(_structured_text(self._structured, marks))
         return reply
 
-    def _is_whole(self) -> bool:
-        # What was cut off, blocked or refused says so in its finish reason: that it does not fit is not the news.
-        return self.finish_reason in (None, "stop", "tool_calls")
-
-    def _check_calls(self, blocks: Sequence[Block]) -> None:
-        """Raise BadReply for a call that cannot be made; in an answer that was cut off it is marked instead."""
+    def _check_calls(self, blocks: Sequence[Block], is_whole: bool) -> None:
+        """Raise BadReply for a call that cannot be made; in an answer that is not whole it is marked instead."""
         for block in blocks:
             if block["type"] == "tool_use":
                 wrong = block.get("error") or (None if block["name"] else "the call has no name")
                 if wrong is None and block is blocks[-1] and not block["input"] and self.finish_reason == "length":
                     wrong = "the answer was cut off before the arguments"
-                if wrong and self._is_whole():
+                if wrong and is_whole:
                     raise make_misfit(f"the call of `{block['name']}` cannot be made: {wrong}")
                 if wrong:
                     block["error"] = wrong
@@ -319,16 +371,6 @@ class ResponseBuilder:
         return clean_text(self.model_name) if isinstance(self.model_name, str) and self.model_name else None
 
 
-def _is_closed(part: AnswerPart, key: Hashable) -> bool:
-    # Without keys, a signature is the last word: what it signs may not be joined with what it does not.
-    if key is None:
-        return "signature" in part.fields
-    return "phase" in part.fields and part.key != key
-
-
-_Mark = tuple[AnswerPart, int, dict[str, Any]]
-
-
 def _structured_text(structured: Structured, marks: Sequence[_Mark]) -> str:
     """The text that has the structure: the forced tool's arguments, or what a model wrote that did not call it."""
     if structured.method == "tool":
@@ -339,25 +381,18 @@ def _structured_text(structured: Structured, marks: Sequence[_Mark]) -> str:
     return "".join(part.text(length) for part, length, _ in marks if part.kind == "text")
 
 
-def _block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
+def _make_block(part: AnswerPart, length: int, fields: dict[str, Any], *, is_final: bool = False) -> Block:
+    """Return the block that a mark stands for; a call's arguments are parsed at once only if it *is_final*."""
     if part.kind != "tool_use":
-        return _plain_block(part, length, fields)
-    return ToolUse(
-        type="tool_use",
-        **fields,
-        input=Lazy(lambda: parse_partial_arguments(part.text(length))),
-        raw_input=Lazy(lambda: part.text(length)),
-    )
-
-
-def _plain_block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
-    written: Block = {part.kind: part.text(length)} if part.kind in _WRITTEN else {}
-    return {"type": part.kind, **written, **fields}
-
-
-def _final_block(part: AnswerPart, length: int, fields: dict[str, Any]) -> Block:
-    if part.kind != "tool_use":
-        return _plain_block(part, length, fields)
+        written: Block = {part.kind: part.text(length)} if part.kind in ("text", "thinking") else {}
+        return {"type": part.kind, **written, **fields}
+    if not is_final:
+        return ToolUse(
+            type="tool_use",
+            **fields,
+            input=Lazy(lambda: parse_partial_arguments(part.text(length))),
+            raw_input=Lazy(lambda: part.text(length)),
+        )
     text = part.text(length)
     value, wrong = parse_arguments(text)
     block = ToolUse(type="tool_use", **fields, input=value, raw_input=text)
