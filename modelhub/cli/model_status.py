@@ -118,14 +118,10 @@ def find_client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
         if not isinstance(provider, Provider) or (entry is not loaded.models[name] and entry.missing is not None):
             continue
         unset = {reference.path for reference in entry.unset}
-        problems = [
-            problem
-            for problem in (*provider.client_problems(), *provider.client_settings().misnamed())
-            if ("models", name, *problem.path) not in unset
-        ]
-        for problem in problems or asyncio.run(provider.try_client()):
-            yield loaded.problem(("models", name, *problem.path), f"model `{name}`: {problem.message}", problem.hint)
-            return
+        for problem in provider.client_problems() or asyncio.run(provider.try_client()):
+            if (path := ("models", name, *problem.path)) not in unset:
+                yield loaded.problem(path, f"model `{name}`: {problem.message}", problem.hint)
+                return
 
 
 def find_unchecked(loaded: Loaded) -> dict[str, str]:

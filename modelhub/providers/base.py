@@ -47,7 +47,7 @@ from modelhub.providers.parameter_resolver import (
 from modelhub.providers.parameters import Vocabulary
 from modelhub.providers.redaction import PreparedSecrets, is_clean, redact, shorten, texts_of_request
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.sdk_client import ClientProblem, ClientSettings
+from modelhub.providers.sdk_client import ClientProblem
 from modelhub.providers.sdk_import import import_sdk, is_ready
 from modelhub.providers.structured_output import Method, Structured
 from modelhub.providers.tool_names import with_vendor_names
@@ -75,6 +75,8 @@ class Provider(ChatModelBase):
 
     _prepared_secrets: PreparedSecrets | None = None
     """What was last hidden: keys rarely change."""
+    _is_configured = False
+    """Whether nothing was missing at an earlier call: what was there once stays there."""
 
     # -- what a subclass says --------------------------------------------------------------------------------------
 
@@ -82,16 +84,12 @@ class Provider(ChatModelBase):
         """Texts that no message may show."""
         return ()
 
-    def client_settings(self) -> ClientSettings:
-        """What the SDK's client is made from, to find what keeps it from being made."""
-        return ClientSettings()
-
     def client_problems(self) -> list[ClientProblem]:
         """Return what is wrong with the settings of the client, as far as no SDK is needed to tell."""
-        return list(self.client_settings().problems())
+        return []
 
     async def try_client(self) -> list[ClientProblem]:
-        """Return what keeps the SDK's client from being made with its arguments, by making one. Asks no server."""
+        """Return what keeps the SDK's client from being made, by making one. Asks no server."""
         return []
 
     @property
@@ -203,7 +201,16 @@ class Provider(ChatModelBase):
         payload = self.encode(vendor_request, structured, stream)
         # Structured output is read from the text too, if the model does not call the tool for it.
         tool_choice = vendor_request.tool_choice if structured is None else None
-        return payload, ResponseBuilder(self._facts(request.context), structured, tool_names, tool_choice)
+        context = request.context
+        wall = context.services.clock.wall()
+        facts = {
+            "created_at": Lazy(lambda: wall.isoformat(timespec="milliseconds")),
+            "model": self.name,
+            "model_name": self.model_name,
+            "requested": context.requested,
+            "attempts": context.attempts,
+        }
+        return payload, ResponseBuilder(facts, structured, tool_names, tool_choice)
 
     @cached_property
     def _resolver(self) -> ParameterResolver | None:
@@ -302,22 +309,14 @@ class Provider(ChatModelBase):
         broken.__cause__ = failure
         return broken
 
-    def _facts(self, context: CallContext) -> Mapping[str, Any]:
-        wall = context.services.clock.wall()
-        return {
-            "created_at": Lazy(lambda: wall.isoformat(timespec="milliseconds")),
-            "model": self.name,
-            "model_name": self.model_name,
-            "requested": context.requested,
-            "attempts": context.attempts,
-        }
-
     def _classified(self, error: Exception, request: ChatRequest) -> CallError:
         """*error* as one of our classes, with this model's name on it and no secret in it."""
-        if isinstance(error, CallError):
-            failure = error
-        else:
-            failure = self.failure(error) or find_network_failure(error, self.address() or "") or _unknown(error)
+        failure = error if isinstance(error, CallError) else self.failure(error)
+        if failure is None and (failure := find_network_failure(error, self.address() or "")) is None:
+            failure = UnknownFailure(f"{type(error).__name__}: {error}")
+            if origin := describe_origin(error):
+                failure.add_note(origin)
+        if failure is not error:
             record_rate_limits(request.context, getattr(getattr(error, "response", None), "headers", None))
             failure.__cause__ = error
         self._hide(failure, request)
@@ -354,11 +353,14 @@ class Provider(ChatModelBase):
 
     def check_configuration(self) -> None:
         """Raise NotConfigured for what must be set or installed before anything can be sent."""
+        if self._is_configured:
+            return
         if (problem := self.missing()) is not None:
             raise NotConfigured(problem)
         # A header carries printable ASCII only; a key pasted with a line break or a dash from a document fails late.
         if not all(secret.isascii() and secret.isprintable() for secret in self.secrets()):
             raise NotConfigured(_BAD_KEY)
+        self._is_configured = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -384,13 +386,6 @@ def _end_attempt(context: CallContext, attempt: Attempt, outcome: Outcome, answe
         return  # whoever cancelled it, a clock of ours or the caller, knows what to call it
     error = outcome.error if isinstance(outcome.error, CallError) else None
     context.end(attempt, "ok" if outcome.how == "complete" else error.kind if error else outcome.how, error)
-
-
-def _unknown(error: Exception) -> CallError:
-    failure = UnknownFailure(f"{type(error).__name__}: {error}")
-    if origin := describe_origin(error):
-        failure.add_note(origin)
-    return failure
 
 
 def _text_of(error: BaseException) -> str:

@@ -8,17 +8,26 @@ A provider is pure on both sides of one exchange. It says what to send (`build_r
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Mapping
+from contextlib import aclosing, suppress
 from functools import cached_property
 from importlib import import_module
+from pkgutil import resolve_name
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from modelhub.core.context import CallContext
-from modelhub.core.errors import BadReply, CallError, ConnectFailed, ConnectTimeout, InvalidRequest, NotConfigured
+from modelhub.core.errors import (
+    BadReply,
+    CallError,
+    ConfigError,
+    ConnectFailed,
+    ConnectTimeout,
+    InvalidRequest,
+    NotConfigured,
+)
 from modelhub.core.request import ChatRequest
-from modelhub.providers.addresses import hide_password, server_name
+from modelhub.providers.addresses import explain_address, hide_password, server_name
 from modelhub.providers.base import Provider
 from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http import HttpResponse, HttpxTransport, OwnHttpxTransport, Timeouts, Transport
@@ -31,12 +40,14 @@ from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
 from modelhub.providers.json_text import dump_json, dump_json_chunks, has_long_text
 from modelhub.providers.redaction import redact
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.sdk_client import ClientProblem, ClientSettings, guard_client, read_timeouts, secret_headers
+from modelhub.providers.sdk_client import ClientProblem, check_arguments, check_names, read_timeouts, secret_headers
 from modelhub.providers.sdk_import import import_sdk, is_installed
 from modelhub.providers.structured_output import Structured
 from modelhub.version import install_command
 
 __all__ = ["HttpProvider", "VendorRequest"]
+
+T = TypeVar("T")
 
 READ_TIMEOUT = 600.0
 """Seconds of silence; the layers' time-outs are shorter."""
@@ -83,7 +94,6 @@ class HttpProvider(Provider):
     """What to look at if the server cannot be reached."""
     credentials_lifetime: float | None = None
     """Seconds after which the SDK writes the headers again; 0 for each request, None if they never change."""
-    _is_configured = False
 
     def __init__(
         self,
@@ -100,11 +110,7 @@ class HttpProvider(Provider):
         self.generate_kwargs = dict(generate_kwargs or {})
         self._client_args = client_args
         self.transport: Transport = self.make_transport()
-        make_templates = guard_client(
-            lambda: RequestTemplates(self.make_writer(), lifetime=self.credentials_lifetime),
-            self.client_problems,
-            self.vendor,
-        )
+        make_templates = self._guard(lambda: RequestTemplates(self.make_writer(), lifetime=self.credentials_lifetime))
         self._templates = PerLoop(make_templates, self._close_templates)
 
     # -- what a vendor says --------------------------------------------------------------------------------------------
@@ -117,7 +123,7 @@ class HttpProvider(Provider):
         """Return what `write_request` writes with: the SDK's client over a recorder. Opens nothing."""
         return None
 
-    async def close_writer(self, writer: Any) -> None:
+    async def close_writer(self, writer: Any, /) -> None:
         """Close what *writer*, which `make_writer` returned, has opened, such as a client that fetches credentials."""
 
     @abstractmethod
@@ -153,10 +159,22 @@ class HttpProvider(Provider):
 
     def make_httpx_transport(self, library: str, arguments: Mapping[str, Any]) -> Transport:
         """Return what sends the requests through clients of *library*, made with the *arguments* of the caller."""
-        make_client = guard_client(
-            lambda: make_httpx_client(import_module(library), arguments), self.client_problems, self.vendor
-        )
-        return OwnHttpxTransport(make_client)
+        return OwnHttpxTransport(self._guard(lambda: make_httpx_client(import_module(library), arguments)))
+
+    def _guard(self, make_client: Callable[[], T]) -> Callable[[], T]:
+        """Return *make_client*, which raises NotConfigured for whatever keeps it from making a client."""
+
+        def make_or_explain() -> T:
+            if problems := self.client_problems():
+                raise NotConfigured("; ".join(map(str, problems)))
+            try:
+                return make_client()
+            except (CallError, ConfigError):
+                raise
+            except Exception as error:
+                raise NotConfigured(f"the {self.vendor} client cannot be made: {error}") from error
+
+        return make_or_explain
 
     def has_credentials(self) -> bool:
         """Whether the client's arguments authorize by other means than a key."""
@@ -193,13 +211,23 @@ class HttpProvider(Provider):
             if headers := self._client_args.get(name):
                 yield from secret_headers(headers)
 
-    def client_settings(self) -> ClientSettings:
-        """Return the server's address and the client's arguments."""
-        return ClientSettings({self.address_argument: self.endpoint.address}, self._client_args, self.client_class)
+    def client_problems(self) -> list[ClientProblem]:
+        """Return what is wrong with the server's address and the client's arguments. Imports nothing."""
+        name, address = self.address_argument, self.endpoint.address
+        problems = [*check_arguments(self._client_args)]
+        if address and (problem := explain_address(address)) is not None:
+            problems.insert(0, ClientProblem((name,), f"`{name}`: {problem[0]}", problem[1]))
+        return problems
 
     async def try_client(self) -> list[ClientProblem]:
-        """Return what keeps the SDK's client from being made with its arguments, by making one. Asks no server."""
-        if not self.client_settings().arguments or self.missing() is not None:
+        """Return the arguments that the client does not take, or else what is raised when it is made with them."""
+        if not self._client_args:
+            return []
+        if self.client_class is not None:
+            with suppress(ImportError):  # without the SDK, nothing can be said
+                if misnamed := [*check_names(self._client_args, resolve_name(self.client_class))]:
+                    return misnamed
+        if self.missing() is not None:
             return []
         try:
             self._templates.get()
@@ -213,15 +241,10 @@ class HttpProvider(Provider):
 
     # -- the exchange --------------------------------------------------------------------------------------------------
 
-    def check_configuration(self) -> None:
-        """Raise NotConfigured for what is missing; what was there once stays there."""
-        if not self._is_configured:
-            super().check_configuration()
-            self._is_configured = True
-
     async def prepare(self) -> None:
         """Load the SDK and aiohttp before the first request is counted as sent."""
-        await self._import_sdk()
+        if self.sdk is not None:
+            await import_sdk(self.sdk)
         await import_sdk("aiohttp")
         self.is_prepared = True
 
@@ -229,7 +252,10 @@ class HttpProvider(Provider):
         """Send the request; return its answer if it is no refusal."""
         request = payload.request
         templates = self._templates.get()
-        template = templates.find(request.target) or await self._record(request, templates)
+        if (template := templates.find(request.target)) is None:
+            if self.sdk is not None:  # another one may be under way: SDKs look at what others have imported
+                await import_sdk(self.sdk)
+            template = await templates.record(request.target, lambda writer: self.write_request(writer, request))
         try:
             value = self.merge_body(template, request.body)
             body = await dump_json_chunks(value) if has_long_text(value) else [dump_json(value)]
@@ -246,14 +272,6 @@ class HttpProvider(Provider):
             return response
         record_rate_limits(context, response.headers)
         raise await self._refusal(response, templates)
-
-    async def _record(self, request: VendorRequest, templates: RequestTemplates) -> RequestTemplate:
-        await self._import_sdk()  # another one may be under way: SDKs look at what others have imported
-        return await templates.record(request.target, lambda writer: self.write_request(writer, request))
-
-    async def _import_sdk(self) -> None:
-        if self.sdk is not None:
-            await import_sdk(self.sdk)
 
     async def _refusal(self, response: HttpResponse, templates: RequestTemplates) -> CallError:
         status = response.status

@@ -97,17 +97,13 @@ async def import_sdk(name: str) -> None:
             _importer.imported.add(name)
             return
         elif (future := _importer.begin()) is not None:
-            await _import_in_thread(names, future)
+            try:
+                thread = asyncio.get_running_loop().run_in_executor(None, _importer.run, names, future)
+            except RuntimeError:  # the process is ending, and starts no thread any more
+                _importer.run(names, future)
+            else:
+                await asyncio.shield(thread)  # others wait for it too
             return
-
-
-async def _import_in_thread(names: list[str], future: concurrent.futures.Future[None]) -> None:
-    try:
-        thread = asyncio.get_running_loop().run_in_executor(None, _importer.run, names, future)
-    except RuntimeError:  # the process is ending, and starts no thread any more
-        _importer.run(names, future)
-    else:
-        await asyncio.shield(thread)  # others wait for it too
 
 
 def is_loaded(name: str) -> bool:

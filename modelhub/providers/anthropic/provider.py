@@ -115,10 +115,6 @@ class AnthropicChatModel(HttpProvider):
             arguments["api_key"] = self.endpoint.key_text or "none"  # or else the SDK looks for one in files
         return SdkWriter(anthropic, anthropic.AsyncAnthropic(**arguments), recorder)
 
-    async def close_writer(self, writer: SdkWriter) -> None:
-        """Close what fetches credentials."""
-        await writer.aclose()
-
     def _sent_headers(self, omit: Any) -> dict[str, Any]:
         """Return the client's own headers, and what corrects those that the SDK would send; *omit* leaves one out."""
         own = dict(self._client_args.get("default_headers") or {})
@@ -134,6 +130,8 @@ class AnthropicChatModel(HttpProvider):
             headers["x-api-key"] = key
         names = {name.lower() for name in own}
         return {**{name: value for name, value in headers.items() if name not in names}, **own}
+
+    close_writer = staticmethod(SdkWriter.aclose)
 
     async def write_request(self, writer: SdkWriter, request: VendorRequest) -> RequestTemplate:
         """Return what the SDK writes for *request*."""

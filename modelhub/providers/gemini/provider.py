@@ -120,7 +120,7 @@ class GeminiChatModel(HttpProvider):
         version = {name: value for name, value in self._options.items() if name == "api_version"}
         options = [
             dataclasses.replace(problem, path=("client_args", "http_options", "api_version"))
-            for problem in check_arguments("client_args", version)
+            for problem in check_arguments(version)
         ]
         problems = [*super().client_problems(), *options]
         if self._takes_default_credentials() and (problem := check_credentials_file(os.environ)) is not None:

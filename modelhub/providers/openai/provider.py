@@ -184,9 +184,7 @@ class OpenAIChatModel(HttpProvider):
         headers = replace_environment_headers(os.environ.get("OPENAI_CUSTOM_HEADERS"), authorization, _omit())
         return {**{name: value for name, value in headers.items() if name not in _lower(own)}, **own}
 
-    async def close_writer(self, writer: SdkWriter) -> None:
-        """Close what fetches credentials."""
-        await writer.aclose()
+    close_writer = staticmethod(SdkWriter.aclose)
 
     async def write_request(self, writer: SdkWriter, request: VendorRequest) -> RequestTemplate:
         """Return what the SDK writes for *request*."""
