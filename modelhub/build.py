@@ -20,7 +20,8 @@ from modelhub.middleware.chain.arms import Arm, Arms, ArmState
 from modelhub.middleware.chain.call_keys import BuiltModel, CallKeyModel, CallKeyStates, KeyState, UnusedPart
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.limit.options import LimitOptions
-from modelhub.middleware.limit.store import LimitPool, LimitStore, LocalLimitStore
+from modelhub.middleware.limit.pool import LocalLimitStore
+from modelhub.middleware.limit.store import LimitPool, LimitStore
 from modelhub.middleware.retry.layer import Retry, RetryBudget
 from modelhub.middleware.retry.options import RetryOptions
 from modelhub.options import ParametersOptions, ProviderOptions

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from modelhub.middleware.limit.permit import AttemptResult, State, WaitLimits
+from modelhub.middleware.limit.permit import AttemptPermit, AttemptResult, WaitLimits
 
 if TYPE_CHECKING:
     from modelhub.core.errors import LimitRejected
@@ -68,26 +68,10 @@ class ClientView(Protocol):
         ...
 
 
-class SharedPermit:
+class SharedPermit(AttemptPermit):
     """One attempt's way through a pool in the store; the lease that its slot is held by has the same *id*."""
 
-    __slots__ = (
-        "_give_back",
-        "amounts",
-        "client",
-        "future",
-        "granted_at",
-        "id",
-        "latest",
-        "needs",
-        "recorded",
-        "refusal",
-        "settle_locally",
-        "source",
-        "state",
-        "timeout",
-        "waits",
-    )
+    __slots__ = ("client", "granted_at", "id", "latest", "needs", "recorded", "settle_locally", "timeout")
 
     def __init__(
         self,
@@ -97,43 +81,22 @@ class SharedPermit:
         waits: WaitLimits,
         source: str,
     ) -> None:
-        self._give_back = give_back
-        self.amounts = amounts
+        super().__init__(give_back, amounts, waits, source)
         self.needs = needs
         """What it takes of each rate, by the rate's key."""
-        self.waits = waits
-        self.source = source
-        self.state = State.WAITING
         self.id = ""
         self.client: ClientView | None = None
-        self.future: asyncio.Future[Any] | None = None
-        """What its task waits for while the attempt is in the store's queue."""
         self.timeout: asyncio.Timeout | None = None
         """What ends its wait, if it has a `max_wait`."""
         self.latest = 0.0
         """When that is over, in the time of its loop."""
         self.granted_at = math.inf
         """When the store admitted it, by its loop's clock, or a little earlier."""
-        self.refusal: LimitRejected | None = None
         self.recorded: RecordedAdmission = ()
         self.settle_locally: Callable[[AttemptResult], None] | None = None
         """Settles it in the pool that stands in for the store while that is down."""
-
-    def settle(self, result: AttemptResult = _UNKNOWN) -> None:
-        """Give back the slot and what was not used. From any thread; only the first call counts."""
-        self._give_back(self, result)
-
-    def mark_queued(self) -> None:
-        """The store has no room for it yet: from now on, it waits until `max_wait` is over and no longer."""
-        if self.timeout is not None and not self.timeout.expired():
-            self.timeout.reschedule(self.latest)
 
     def on_sent(self) -> None:
         """Count the attempt from now on, if long ago it was admitted: its request is written only now."""
         if self.client is not None:
             self.client.request_was_sent(self)
-
-    def wake(self) -> None:
-        """Let its task look at the permit again; on its own loop."""
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)

@@ -12,7 +12,7 @@ from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.loop_timer import on_loop
 from modelhub.middleware.limit.permit import AttemptResult, State, WaitLimits
 from modelhub.middleware.limit.rates import Amounts, Rate, What
-from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
+from modelhub.middleware.limit.store import NOTHING, UNBOUNDED, LimitPool, PoolSnapshot, RateSnapshot
 from modelhub.middleware.limit.window import Window
 from modelhub.shared.admissions import Admissions
 from modelhub.shared.health import LOSS_MEMORY
@@ -28,13 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedPool"]
 
-_NOTHING = Amounts()
-_UNBOUNDED = WaitLimits()
 _STALE = 2.0  # seconds after which nobody knows who waits
 _MAX_GRACE = 1.0  # seconds that processes have to say what they admitted, after the store has lost its data
 
 
-class SharedPool:
+class SharedPool(LimitPool[SharedPermit]):
     """One named limit, over all processes that use the same store and prefix.
 
     While the store is down, a `StandIn` decides, as the file says.
@@ -111,24 +109,13 @@ class SharedPool:
 
     # -- permits -----------------------------------------------------------------------------------------------------
 
-    async def acquire(
-        self, amounts: Amounts = _NOTHING, waits: WaitLimits = _UNBOUNDED, *, source: str = ""
-    ) -> SharedPermit:
-        """Wait until *amounts* may pass and a slot is free. Raises LimitRejected as a pool in this process does."""
-        permit = self.request(amounts, waits, source=source)
-        await self.wait(permit)
-        return permit
-
-    def request(self, amounts: Amounts = _NOTHING, waits: WaitLimits = _UNBOUNDED, *, source: str = "") -> SharedPermit:
+    def request(self, amounts: Amounts = NOTHING, waits: WaitLimits = UNBOUNDED, *, source: str = "") -> SharedPermit:
         """Return the permit for *amounts*, which goes to `wait`. Raises LimitRejected for what can never fit."""
         needs = {}
         for key, (what, rate) in self.rates.items():
             needs[key] = amounts.of(what)
             if needs[key] > rate.amount:
-                raise self.rejected(
-                    f"can never admit about {needs[key]} {_words(what)} at once (it admits {rate}): "
-                    "shorten the messages, lower max_tokens or raise the limit"
-                )
+                raise self.explain_too_large(what, rate, needs[key])
         waits = waits.bounded_by(self.options.max_wait, self.store.clock)
         return SharedPermit(self.settle, amounts, needs, waits, source)
 
@@ -147,8 +134,7 @@ class SharedPool:
                     await self._wait_until_decided(permit)
         except TimeoutError:
             self._cancel(permit)
-            why = "(`max_wait`)" if max_wait == self.options.max_wait else "and another model can be asked"
-            raise self.rejected(f"had no room within {max_wait:g} s {why}") from None
+            raise self.explain_timeout(max_wait) from None
         except BaseException:
             self._cancel(permit)
             raise
@@ -237,25 +223,16 @@ class SharedPool:
     def explain(self, permit: SharedPermit, code: str, number: int, value: int) -> LimitRejected:
         """Return the refusal of *permit* that the script gave as *code*, for the *number*th rate (from 1)."""
         if code == "full":
-            return self.rejected(f"is full, and {value} attempts wait already (`max_queue`)")
+            return self.explain_full(value)
         wait = value / 1e6
         if code == "late":
-            return self._too_late(permit, wait)
+            return self.explain_lateness(permit.waits, wait, self.store.clock.now())
         if code == "paused":
-            return self.rejected(f"is paused for {wait:.1f} s, as the vendor asked", wait)
+            return self.explain_pause(wait)
         what, rate = list(self.rates.values())[number - 1]
         if code == "told":
-            left = max(0, self.left().rates[number - 1].left)
-            why = f"has only {left} {_words(what)} left, as the vendor said: no room for {wait:.1f} s"
-            return self.rejected(why, wait)
-        return self.rejected(f"has used up its {_words(what)} ({rate})", wait)
-
-    def _too_late(self, permit: SharedPermit, wait: float) -> LimitRejected:
-        return self.rejected(permit.waits.describe_lateness(wait, self.store.clock.now()), wait)
-
-    def rejected(self, why: str, retry_after: float | None = None) -> LimitRejected:
-        """Return the refusal that says *why*."""
-        return LimitRejected(f"limit `{self.name}` {why}", retry_after=retry_after)
+            return self.explain_remote_limit(what, self.left().rates[number - 1].left, wait)
+        return self.explain_quota(what, rate, wait)
 
     def paused(self, client: ClientView, seconds: float) -> None:
         """The vendor asked for a pause: refuse those waiting at *client* who have no time for it."""
@@ -263,17 +240,17 @@ class SharedPool:
         for permit in list(client.waiting.values()):
             until, budget, _ = permit.waits
             if until is not None and now + seconds > until:
-                client.refuse(permit, self._too_late(permit, seconds))
+                client.refuse(permit, self.explain_lateness(permit.waits, seconds, now))
             elif budget is not None and seconds > budget:
-                why = f"is paused for {seconds:.1f} s, as the vendor asked"
-                client.refuse(permit, self.rejected(why, seconds))
+                client.refuse(permit, self.explain_pause(seconds))
 
     def reject_first(self, client: ClientView, wait: float) -> None:
         """The first ticket, of *client*, may pass in *wait* seconds: refuse it if that is too late."""
         permit = next(iter(client.waiting.values()), None)
         until = None if permit is None else permit.waits.until
-        if permit is not None and until is not None and self.store.clock.now() + wait > until:
-            client.refuse(permit, self._too_late(permit, wait))
+        now = self.store.clock.now()
+        if permit is not None and until is not None and now + wait > until:
+            client.refuse(permit, self.explain_lateness(permit.waits, wait, now))
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -330,9 +307,6 @@ class SharedPool:
             await self.store.link().client(self).ask()
         return self.left()
 
-    def __repr__(self) -> str:
-        return f"<SharedPool {self.name}: {self.left()}>"
-
 
 def _index_rates(options: LimitOptions) -> dict[str, tuple[What, Rate]]:
     rates: dict[str, tuple[What, Rate]] = {}
@@ -350,7 +324,3 @@ def _find_span(rate: Rate) -> float:
     longer than the second.
     """
     return max(Window(rate.amount, rate.period).span, rate.period + min(0.065, 0.1 * rate.period))
-
-
-def _words(what: str) -> str:
-    return what.replace("_", " ")

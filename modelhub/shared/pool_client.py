@@ -107,7 +107,9 @@ class PoolClient:
         elif permit.id not in self.waiting:
             return  # nobody waits for it any more
         elif result == "queued":
-            permit.mark_queued()
+            # There is no room yet: from now on, it waits until `max_wait` is over and no longer.
+            if permit.timeout is not None and not permit.timeout.expired():
+                permit.timeout.reschedule(permit.latest)
         else:
             del self.waiting[permit.id]
             code, number, wait = result.split()
@@ -120,7 +122,7 @@ class PoolClient:
 
     def _refuse(self, permit: SharedPermit, refusal: LimitRejected) -> None:
         permit.state, permit.refusal = State.REFUSED, refusal
-        permit.wake()
+        permit.resolve()
 
     def admit(self, permit_id: str, granted_at: float) -> None:
         """The store has admitted this permit, at the instant *granted_at* of the loop's clock or a little later."""
@@ -131,7 +133,7 @@ class PoolClient:
             return
         if self.loop.time() - granted_at > self.pool.grant_lifetime:  # this process stood still: it asks again
             self.post(("cancel", permit_id))
-            permit.wake()
+            permit.resolve()
             return
         permit.granted_at = granted_at
         self._hold(permit)
@@ -154,7 +156,7 @@ class PoolClient:
         self.pool.record(permit)
         permit.state = State.HELD
         self.active[permit.id] = permit
-        permit.wake()
+        permit.resolve()
         self._schedule_beat()
 
     def cancel(self, permit: SharedPermit) -> None:
@@ -318,7 +320,7 @@ class PoolClient:
             if state >= 0:
                 self.admit(permit_id, self._sent_at - state / 1e6)  # the message that said so was lost
             elif state == _UNKNOWN and (permit := self.waiting.pop(permit_id, None)) is not None:
-                permit.wake()  # the store has lost its ticket: it asks again
+                permit.resolve()  # the store has lost its ticket: it asks again
 
     def _schedule_beat(self) -> None:
         lease = self.pool.store.options.lease
@@ -351,7 +353,7 @@ class PoolClient:
         for permit_id, permit in list(self.waiting.items()):
             del self.waiting[permit_id]
             self._backlog.append(("cancel", permit_id))
-            permit.wake()
+            permit.resolve()
 
     def store_is_back(self) -> None:
         """Do what could not be done meanwhile."""
@@ -370,7 +372,7 @@ class PoolClient:
             permit.settle()
         for permit in list(self.waiting.values()):
             self.cancel(permit)
-            permit.wake()
+            permit.resolve()
         backlog, self._backlog = self._backlog, deque()
         for operation in (*backlog, ("leave",)):
             self.post(operation)

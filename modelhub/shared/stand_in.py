@@ -13,7 +13,7 @@ from modelhub.middleware.limit.options import LimitOptions
 from modelhub.middleware.limit.permit import AttemptResult, Permit, State
 from modelhub.middleware.limit.pool import RateLimitPool
 from modelhub.middleware.limit.rates import Rate
-from modelhub.middleware.limit.snapshot import PoolSnapshot
+from modelhub.middleware.limit.store import PoolSnapshot
 from modelhub.shared.pool_client import PRESENCE
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class StandIn:
             self._local = None
         for permit in list(self._waiting):
             if permit.future is not None:
-                on_loop(permit.future.get_loop(), permit.wake)
+                on_loop(permit.future.get_loop(), permit.resolve)
 
     def take_unreported(self, now: float) -> dict[str, list[tuple[float, int]]]:
         """Return, once, what was admitted here: how many seconds before *now*, and how much, by the rate's key."""

@@ -6,7 +6,7 @@ finished, what it did not use is given back and what it used beyond is counted t
 time, or never, is refused at once with LimitRejected, so that a chain can ask another model.
 
 A rate limit that the vendor reports pauses the pool for everybody in it. What its headers say is left narrows the
-rates for everybody in it, as soon as an answer begins, and never widens them: see `_limits`.
+rates for everybody in it, as soon as an answer begins, and never widens them: see `remote_limits`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ from modelhub.core.response import ChatResponse
 from modelhub.core.stream import Outcome, Reply, add_done_callback
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext
 from modelhub.middleware.limit.options import LimitOptions
-from modelhub.middleware.limit.permit import AttemptResult, Permit, State, WaitLimits
-from modelhub.middleware.limit.pool import RateLimitPool
+from modelhub.middleware.limit.permit import AttemptPermit, AttemptResult, Permit, State, WaitLimits
+from modelhub.middleware.limit.pool import LocalLimitStore, RateLimitPool
 from modelhub.middleware.limit.rates import Amounts, Rate
-from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
-from modelhub.middleware.limit.store import AttemptPermit, LimitPool, LocalLimitStore
+from modelhub.middleware.limit.store import LimitPool, PoolSnapshot, RateSnapshot
 from modelhub.middleware.token_estimates import input_tokens, max_output_tokens
 
 __all__ = [
@@ -120,12 +119,21 @@ class Limit(Layer):
         return reply
 
     def _request(self, request: ChatRequest) -> AttemptPermit:
+        """Return the permit for *request*, which may have to `_wait` still. Raises LimitRejected.
+
+        A call waits for a vendor's pause only briefly if another model can answer, and stands in a queue for at most
+        half of the time it has left, so that the other model can use the other half; not at all, if an arm can answer.
+        """
+        wait_budget = MAX_UNBOUNDED_WAIT if request.deadline is None else None
+        max_wait: float | None = None
+        if request.has_ready_arm:
+            wait_budget = max_wait = 0.0
+        elif request.has_fallback:
+            remaining = request.remaining()
+            wait_budget, max_wait = _SHORT_WAIT, None if remaining is None else remaining / 2
+        waits = WaitLimits(request.deadline, wait_budget, max_wait)
         try:
-            permit: AttemptPermit = self.pool.request(
-                self._amounts(request),
-                WaitLimits(request.deadline, _wait_budget(request), _longest_wait(request)),
-                source=self.name,
-            )
+            permit: AttemptPermit = self.pool.request(self._amounts(request), waits, source=self.name)
         except LimitRejected as refusal:
             refusal.model, refusal.provider = self.name, self.kind
             raise
@@ -150,12 +158,12 @@ class Limit(Layer):
         if most is not None:
             return Amounts(tokens, most)
         # Nobody says how long the answer may be: as long as the last ones were. A guess is no reason to refuse.
-        room: int | None = None
-        for what, rate in self.pool.options.rates():
-            if what in ("tokens", "output_tokens"):
-                free = rate.amount - tokens if what == "tokens" else rate.amount
-                room = free if room is None else min(room, free)
-        return Amounts(tokens, 0 if room is None else max(0, min(round(self._usual), room)))
+        room = [
+            rate.amount - tokens if what == "tokens" else rate.amount
+            for what, rate in self.pool.options.rates()
+            if what in ("tokens", "output_tokens")
+        ]
+        return Amounts(tokens, max(0, min(round(self._usual), *room)) if room else 0)
 
     def _attempt_result(
         self, outcome: Outcome, request: ChatRequest, before: int, told: RateLimits | None
@@ -168,9 +176,12 @@ class Limit(Layer):
                 self._usual += (used.output - self._usual) * (_LEARNING if self._usual else 1.0)
             return AttemptResult(used, answered=True, told=told)
         limited = next((e for e in (error, getattr(error, "__cause__", None)) if isinstance(e, RateLimited)), None)
+        is_unsent = isinstance(error, NotConfigured | ConnectFailed | ConnectTimeout)
+        if isinstance(error, UnsupportedFeature | InvalidRequest) and not isinstance(error, RequestRefused):
+            is_unsent = is_unsent or error.status is None
         return AttemptResult(
             used,
-            sent=not _is_unsent(error),
+            sent=not is_unsent,
             limited=limited is not None,
             retry_after=None if limited is None else limited.requested_wait,
             told=told,
@@ -181,26 +192,6 @@ def _find_rate_limits(request: ChatRequest, before: int) -> RateLimits | None:
     """Return what the vendor said is left, in the answer to the attempt behind the first *before* ones."""
     attempts = request.context.attempts
     return attempts[-1]["rate_limits"] if len(attempts) > before else None
-
-
-def _wait_budget(request: ChatRequest) -> float | None:
-    """How long a call waits for a vendor's pause: briefly, if another model can answer; not at all, if an arm can."""
-    if request.has_ready_arm:
-        return 0.0
-    if request.has_fallback:
-        return _SHORT_WAIT
-    return MAX_UNBOUNDED_WAIT if request.deadline is None else None
-
-
-def _longest_wait(request: ChatRequest) -> float | None:
-    """How long a call stands in a queue: half of the time it has left, if another model can use the other half.
-
-    If another arm is ready, it does not stand there at all.
-    """
-    if request.has_ready_arm:
-        return 0.0
-    remaining = request.remaining() if request.has_fallback else None
-    return None if remaining is None else remaining / 2
 
 
 def _used(outcome: Outcome, request: ChatRequest, before: int) -> Amounts | None:
@@ -215,12 +206,3 @@ def _used(outcome: Outcome, request: ChatRequest, before: int) -> Amounts | None
         return Amounts(usage["input_tokens"], max(seen, usage["output_tokens"]))
     free = isinstance(outcome.error, CallError) and outcome.error.policy.billed is Chargeable.NO
     return Amounts() if free else None
-
-
-def _is_unsent(error: BaseException | None) -> bool:
-    """Whether the vendor surely never saw the request."""
-    if isinstance(error, NotConfigured | ConnectFailed | ConnectTimeout):
-        return True
-    if isinstance(error, RequestRefused):
-        return False
-    return isinstance(error, UnsupportedFeature | InvalidRequest) and error.status is None

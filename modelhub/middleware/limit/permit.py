@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from modelhub.middleware.limit.loop_timer import on_loop
 from modelhub.middleware.limit.rates import Amounts
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from modelhub.middleware.limit.concurrency import ConcurrencyLimit
     from modelhub.middleware.limit.rate_counter import RateCounter, Reservation
 
-__all__ = ["AttemptResult", "Permit", "State", "WaitLimits"]
+__all__ = ["AttemptPermit", "AttemptResult", "Permit", "State", "WaitLimits"]
 
 
 class AttemptResult(NamedTuple):
@@ -61,13 +60,6 @@ class WaitLimits(NamedTuple):
         ends = clock.now() + max_wait
         return WaitLimits(ends if until is None else min(until, ends), budget, max_wait)
 
-    def describe_lateness(self, wait: float, now: float) -> str:
-        """Return why an attempt that would have to wait *wait* seconds from *now* on is refused."""
-        time_left = 0.0 if self.until is None else max(0.0, self.until - now)
-        # Rounded away from each other: 0.94 s and 0.91 s must not read as the same.
-        up, down = math.ceil(wait * 10) / 10, math.floor(time_left * 10) / 10
-        return f"has no room for {up:.1f} s; only {down:.1f} s are left to wait"
-
 
 class State(enum.Enum):
     """Where an attempt is on its way through a pool."""
@@ -78,26 +70,41 @@ class State(enum.Enum):
     OVER = enum.auto()
 
 
-class Permit:
+class AttemptPermit:
     """One attempt's way through a pool. Who has got one gives it back with `settle`."""
 
-    on_sent = None
-    """Nobody else waits for what is under way in this process: when it is written does not matter."""
+    __slots__ = ("_give_back", "amounts", "future", "refusal", "source", "state", "waits")
 
-    __slots__ = (
-        "_give_back",
-        "amounts",
-        "began",
-        "future",
-        "loop",
-        "needs",
-        "refusal",
-        "reservations",
-        "slots",
-        "source",
-        "state",
-        "waits",
-    )
+    on_sent: ClassVar[Callable[..., None] | None] = None
+    """Called when the request of the attempt is written to its connection. Nobody else waits for what is under way in
+    this process: when it is written does not matter."""
+
+    def __init__(
+        self, give_back: Callable[[Any, AttemptResult], None], amounts: Amounts, waits: WaitLimits, source: str
+    ) -> None:
+        self._give_back = give_back
+        self.amounts = amounts
+        self.waits = waits
+        self.source = source
+        self.state = State.WAITING
+        self.refusal: LimitRejected | None = None
+        self.future: asyncio.Future[None] | None = None
+        """What its task waits for, if it has to wait."""
+
+    def settle(self, result: AttemptResult = _UNKNOWN) -> None:
+        """Give back the slot and what was not used. From any thread; only the first call counts."""
+        self._give_back(self, result)
+
+    def resolve(self) -> None:
+        """Let its task look at the permit again; on the task's own loop."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+
+class Permit(AttemptPermit):
+    """A permit of a pool in this process."""
+
+    __slots__ = ("began", "loop", "needs", "reservations", "slots")
 
     def __init__(
         self,
@@ -107,24 +114,13 @@ class Permit:
         waits: WaitLimits,
         source: str,
     ) -> None:
-        self._give_back = give_back
-        self.amounts = amounts
+        super().__init__(give_back, amounts, waits, source)
         self.needs = needs
         """What it takes of each of the pool's rates."""
-        self.source = source
-        self.waits = waits
         self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] | None = None
-        """What its task waits for, if it has to wait."""
-        self.state = State.WAITING
-        self.refusal: LimitRejected | None = None
         self.reservations: list[Reservation] = []
         self.slots: ConcurrencyLimit
         self.began = 0.0
-
-    def settle(self, result: AttemptResult = _UNKNOWN) -> None:
-        """The attempt is over: give back the place and what was not used. From any thread; only the first counts."""
-        self._give_back(self, result)
 
     async def wait(self) -> None:
         """Wait until the attempt may pass, or is refused; in the task that asked."""
@@ -136,8 +132,4 @@ class Permit:
         """Resume the task if it waits; False if its loop is gone."""
         if self.future is None:
             return not self.loop.is_closed()
-        return on_loop(self.loop, self._wake)
-
-    def _wake(self) -> None:
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
+        return on_loop(self.loop, self.resolve)

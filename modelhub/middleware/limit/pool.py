@@ -19,20 +19,18 @@ from modelhub.middleware.limit.loop_timer import LoopTimer
 from modelhub.middleware.limit.permit import AttemptResult, Permit, State, WaitLimits
 from modelhub.middleware.limit.rate_counter import RateCounter
 from modelhub.middleware.limit.rates import Amounts
-from modelhub.middleware.limit.snapshot import PoolSnapshot, RateSnapshot
+from modelhub.middleware.limit.store import NOTHING, UNBOUNDED, LimitPool, PoolScope, PoolSnapshot, RateSnapshot
 
 if TYPE_CHECKING:
     from modelhub.middleware.limit.options import LimitOptions
 
-__all__ = ["RateLimitPool"]
+__all__ = ["LocalLimitStore", "RateLimitPool"]
 
-_NOTHING = Amounts()
-_UNBOUNDED = WaitLimits()
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # after a rate limit without Retry-After; doubles while it goes on
 
 
-class RateLimitPool:
-    """One named limit.
+class RateLimitPool(LimitPool[Permit]):
+    """One named limit of this process.
 
     First come, first served: whoever is first in the queue waits until everything it needs is there, and nobody
     overtakes it.
@@ -42,13 +40,14 @@ class RateLimitPool:
         self.name = name
         self.options = options
         self.clock: Clock = clock or SystemClock()
-        self._reset()
+        self.reset_after_fork()
         self._now = -math.inf
         self._paused_at = self._paused_until = -math.inf
         self._pauses = 0
         register_at_fork(self)
 
-    def _reset(self) -> None:
+    def reset_after_fork(self) -> None:
+        """Begin at nothing in a forked child, but for a pause that the vendor asked for: permits are the parent's."""
         options = self.options
         self.counters = [RateCounter(what, rate, options.burst_of(what, rate)) for what, rate in options.rates()]
         self.slots = make_concurrency_limit(options.concurrency)
@@ -56,60 +55,36 @@ class RateLimitPool:
         self.timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
         self._lock = new_lock()
 
-    def reset_after_fork(self) -> None:
-        """Begin at nothing in a forked child, but for a pause that the vendor asked for: permits are the parent's."""
-        self._reset()
-
     def reconfigure(self, options: LimitOptions) -> None:
-        """Hold to *options* from now on: what was admitted, attempts under way, the queue and pauses go on.
-
-        Only a rate of a period that the pool has not had so far begins at nothing.
-        """
+        """Hold to *options* from now on; see `LimitPool`."""
         if options != self.options:
             self.apply(self._apply_options, options)
 
-    async def acquire(self, amounts: Amounts = _NOTHING, waits: WaitLimits = _UNBOUNDED, *, source: str = "") -> Permit:
-        """Wait until *amounts* may pass and a place is free.
-
-        Raises LimitRejected at once for what can never fit, where the queue is full, and for what cannot be had within
-        *waits* or the pool's own `max_wait`. Then or later: a pause may come while it waits.
-
-        *source* is who asks: what the vendor tells of its limits is kept apart for each.
-        """
-        permit = self.request(amounts, waits, source=source)
-        if permit.state is not State.HELD:
-            await self.wait(permit)
-        return permit
-
-    def request(self, amounts: Amounts = _NOTHING, waits: WaitLimits = _UNBOUNDED, *, source: str = "") -> Permit:
-        """Return the permit for *amounts*, as `acquire` does; one that is not HELD yet goes to `wait`.
-
-        Raises LimitRejected like `acquire`.
-        """
+    def request(self, amounts: Amounts = NOTHING, waits: WaitLimits = UNBOUNDED, *, source: str = "") -> Permit:
+        """Return the permit for *amounts*, or raise LimitRejected; see `LimitPool`."""
         counters = self.counters
-        needs = self._needs(amounts)
+        needs = [(counter, amounts.of(counter.what)) for counter in counters]
         for counter, amount in needs:
             if amount > counter.rate.amount:
-                raise self._too_large(counter, amount)
+                raise self.explain_too_large(counter.what, counter.rate, amount)
         own = self.options.max_wait
         if own is not None or waits.max_wait is not None:
             waits = waits.bounded_by(own, self.clock)
-        permit = Permit(self._give_back, amounts, needs, waits, source)
+        permit = Permit(self.settle, amounts, needs, waits, source)
         self.apply(self._admit_or_enqueue, permit, counters)
         if permit.refusal is not None:
             raise permit.refusal
         return permit
 
     async def wait(self, permit: Permit) -> None:
-        """Wait until *permit* may pass. Raises LimitRejected like `acquire`."""
+        """Wait until *permit* may pass. Raises LimitRejected like `request`."""
         most = permit.waits.max_wait
         try:
             async with asyncio.timeout(most):
                 await permit.wait()
         except TimeoutError:
             self.apply(self._cancel_request, permit)
-            why = "(`max_wait`)" if most == self.options.max_wait else "and another model can be asked"
-            raise self._rejected(f"had no room within {most:g} s {why}") from None
+            raise self.explain_timeout(most) from None
         except BaseException as error:
             finish(permit.loop, error, partial(self.apply, self._cancel_request, permit))
             raise
@@ -145,9 +120,6 @@ class RateLimitPool:
         """The vendor has told, before the attempt of *permit* is over, what is left and for how many seconds."""
         self.apply(self._apply_headers, permit, told)
 
-    def __repr__(self) -> str:
-        return f"<Pool {self.name}: {self.left()}>"
-
     # -- one change at a time ------------------------------------------------------------------------------------------
 
     def apply(self, change: Callable[..., None], *args: Any) -> None:
@@ -181,17 +153,11 @@ class RateLimitPool:
             permit.needs = self._needs(permit.amounts)
             self._enqueue(permit)
             if too_large := [need for need in permit.needs if need[1] > need[0].rate.amount]:
-                self._refuse(permit, self._too_large(*too_large[0]))
+                counter, amount = too_large[0]
+                self._refuse(permit, self.explain_too_large(counter.what, counter.rate, amount))
         self._reject_waiters(now)
 
     # -- coming in -----------------------------------------------------------------------------------------------------
-
-    def _too_large(self, counter: RateCounter, amount: int) -> LimitRejected:
-        words = counter.what.replace("_", " ")
-        return self._rejected(
-            f"can never admit about {amount} {words} at once (it admits {counter.rate}): "
-            "shorten the messages, lower max_tokens or raise the limit"
-        )
 
     def _needs(self, amounts: Amounts) -> list[tuple[RateCounter, int]]:
         return [(counter, amounts.of(counter.what)) for counter in self.counters]
@@ -204,7 +170,7 @@ class RateLimitPool:
             return
         most, waiting = self.options.max_queue, len(self.queue)
         if most is not None and waiting >= most:
-            self._refuse(permit, self._rejected(f"is full, and {waiting} attempts wait already (`max_queue`)"))
+            self._refuse(permit, self.explain_full(waiting))
         elif (refusal := self._rejection_reason(permit, now)) is not None:
             self._refuse(permit, refusal)
         else:
@@ -228,10 +194,9 @@ class RateLimitPool:
             self.timers.pop(permit.loop).stop()
 
     def _tick(self) -> None:
-        self.apply(self._do_nothing)
-
-    def _do_nothing(self, now: float) -> None:
-        """What is to be done when time has passed is done after every change."""
+        """Let in whoever can pass, now that time has passed."""
+        with self._lock:
+            self._admit(self._time())
 
     def _wait(self, permit: Permit, now: float) -> float:
         """Seconds until *permit* may pass, as things stand; without end if somebody must give back a place first."""
@@ -285,23 +250,19 @@ class RateLimitPool:
             return None
         queued = permit in self.queue
         pause = max(0.0, self._paused_until - now)
-        waits = [
-            (counter.estimated_wait(amount, now, alone=queued), amount, counter) for counter, amount in permit.needs
-        ]
-        estimated_wait = max(pause, *(wait for wait, _, _ in waits), 0.0)
+        waits = [counter.estimated_wait(amount, now, alone=queued) for counter, amount in permit.needs]
+        estimated_wait = max(pause, *waits, 0.0)
         if until is not None and now + estimated_wait > until:
-            return self._rejected(permit.waits.describe_lateness(estimated_wait, now), estimated_wait)
+            return self.explain_lateness(permit.waits, estimated_wait, now)
         if budget is None:
             return None
         if pause > budget:
-            return self._rejected(f"is paused for {pause:.1f} s, as the vendor asked", pause)
-        for wait, amount, counter in waits:
-            words = counter.what.replace("_", " ")
+            return self.explain_pause(pause)
+        for wait, (counter, amount) in zip(waits, permit.needs, strict=True):
             if (told := counter.remote_limits.wait(amount, now)) > budget:
-                why = f"has only {max(0, counter.left(now))} {words} left, as the vendor said: no room for {told:.1f} s"
-                return self._rejected(why, told)
+                return self.explain_remote_limit(counter.what, counter.left(now), told)
             if counter.is_quota and wait > budget:
-                return self._rejected(f"has used up its {words} ({counter.rate})", wait)
+                return self.explain_quota(counter.what, counter.rate, wait)
         return None
 
     def _refuse(self, permit: Permit, refusal: LimitRejected) -> None:
@@ -309,9 +270,6 @@ class RateLimitPool:
             self._dequeue(permit)
         permit.state, permit.refusal = State.REFUSED, refusal
         permit.wake()
-
-    def _rejected(self, why: str, retry_after: float | None = None) -> LimitRejected:
-        return LimitRejected(f"limit `{self.name}` {why}", retry_after=retry_after)
 
     # -- going out -----------------------------------------------------------------------------------------------------
 
@@ -323,7 +281,8 @@ class RateLimitPool:
         else:
             self._settled(now, permit, AttemptResult(sent=False))
 
-    def _give_back(self, permit: Permit, result: AttemptResult) -> None:
+    def settle(self, permit: Permit, result: AttemptResult) -> None:
+        """Give back the slot of *permit* and what was not used."""
         self.apply(self._settled, permit, result)
 
     def _settled(self, now: float, permit: Permit, result: AttemptResult) -> None:
@@ -376,3 +335,17 @@ class RateLimitPool:
         for permit in list(self.queue):
             if (refusal := self._rejection_reason(permit, now)) is not None:
                 self._refuse(permit, refusal)
+
+
+class LocalLimitStore:
+    """Keeps pools in this process: the default."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def make_pool(self, name: str, options: LimitOptions, scope: PoolScope = "limit") -> RateLimitPool:  # noqa: ARG002
+        """Return a new pool, which only this process uses."""
+        return RateLimitPool(name, options, self._clock)
+
+    async def forget_pool(self, pool: LimitPool[Any]) -> None:
+        """Do nothing: a pool is only where it is used."""

@@ -15,7 +15,7 @@ import pytest
 
 from modelhub.core.clock import SystemClock
 from modelhub.middleware.limit.options import LimitOptions
-from modelhub.middleware.limit.store import LocalLimitStore
+from modelhub.middleware.limit.pool import LocalLimitStore
 from modelhub.testing import VirtualClock, VirtualLoop
 
 _prefixes = (f"test{number}" for number in itertools.count())
