@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from modelhub.config.hints import find_misspelt_key, find_model_class, suggest_key, suggest_missing_key, suggest_value
 from modelhub.config.interpolate import Interpolated
-from modelhub.config.problems import Report
+from modelhub.config.problems import Report, suggest_name
 from modelhub.config.schema import get_free_keys, get_keys
 from modelhub.config.secrets import MASK, redact_text
 from modelhub.config.source import Document, Path, parse_plain_value
@@ -18,10 +18,9 @@ from modelhub.config.view import (
     LocatedData,
     describe_path,
     find_data_path,
-    find_nulls,
-    find_texts,
     get_value,
     is_secret_path,
+    walk_leaves,
 )
 
 __all__ = ["OptionsChecker"]
@@ -60,6 +59,14 @@ _EXPECTED_BY_ERROR: dict[str, str] = {
     "duration": "a duration such as 500ms, 5s, 2m, or a number of seconds",
 }
 _EMPTY_ERRORS = frozenset({"string_too_short", "too_short"})
+_TYPE_NAMES: tuple[tuple[Any, str], ...] = (
+    (bool, "true or false"),
+    (str, "text"),
+    (int | float, "a number"),
+    (dict, "a mapping"),
+    (list, "a list"),
+    (object, "null"),
+)
 
 
 class OptionsChecker:
@@ -79,6 +86,10 @@ class OptionsChecker:
         name = self.report.mask_key(str(path[-1]), self.document.find_span(path, key=True))
         hint = suggest_key(str(path[-1]), cls) if not self.report.has_many else ""
         self.problem(path, f"unknown key `{name}` in {describe_path(path[:-1])}", hint, key=True)
+
+    def suggest_name(self, path: Path, name: str, known: Sequence[str], *, kind: str) -> str:
+        """Return a hint for the unknown *name* at *path*: all of *known*, and if it may be shown, the closest."""
+        return suggest_name("" if path in self.interpolated.from_environment else name, known, kind=kind)
 
     def written(self, path: Path) -> str | None:
         """Return the value at *path* as the file has it, None for a list or mapping, and `***` for a secret."""
@@ -115,11 +126,16 @@ class OptionsChecker:
             try:
                 instance = cls.model_validate(view.data)
             except ValidationError as error:
-                errors_by_path = _group_by_path(error, view.data)
-                related = _RelatedPaths(left_out)
-                left_out |= {
-                    self._report_error(path, errors, cls, view, related) for path, errors in errors_by_path.items()
-                }
+                errors_by_path: dict[Path, list[ErrorDetails]] = {}  # each branch of a union reports its own
+                for details in error.errors(include_url=False):
+                    path = find_data_path(details["loc"], view.data, missing=details["type"] == "missing")
+                    errors_by_path.setdefault(path, []).append(details)
+                enclosing = {path[:length] for path in left_out for length in range(len(path))}
+                for path, errors in errors_by_path.items():
+                    within = any(path[:length] in left_out for length in range(len(path) + 1))
+                    if not within and path not in enclosing:
+                        self._report_error(path, errors, cls, view)
+                left_out |= errors_by_path.keys()
             else:
                 self._refuse_coerced(instance, view, ())
                 return instance
@@ -128,7 +144,9 @@ class OptionsChecker:
     def _refuse_empty(self, cls: type[BaseModel], view: LocatedData) -> Iterator[Path]:
         """Report keys without a value, and yield their paths: a line may be missing. Free-form fields may have null."""
         free = get_free_keys(cls)
-        for path in find_nulls(view.data):
+        for path, value in walk_leaves(view.data):
+            if value is not None:
+                continue
             file_path = view.source_path(path)
             if file_path in self.document.empty and (path[0] not in free or len(path) == 1):
                 self.problem(
@@ -136,28 +154,25 @@ class OptionsChecker:
                 )
                 yield path
 
-    def _report_error(
-        self, path: Path, errors: list[ErrorDetails], cls: type[BaseModel], view: LocatedData, related: _RelatedPaths
-    ) -> Path:
-        """Report *errors* at *path*, unless they follow from a value in *related*. Returns the path to leave out."""
+    def _report_error(self, path: Path, errors: list[ErrorDetails], cls: type[BaseModel], view: LocatedData) -> None:
+        """Report *errors* at *path*, unless they are reported elsewhere: for unset references and lists of failures."""
         error_type = errors[0]["type"]
         file_path = view.source_path(path)
-        is_resolved = file_path not in self.interpolated.unset or error_type == "extra_forbidden"
-        if self.report.is_full or not is_resolved or related.includes(path):
-            return path  # an unset reference is reported elsewhere, and a related problem is reported already
+        if self.report.is_full or (file_path in self.interpolated.unset and error_type != "extra_forbidden"):
+            return
         if path[-1] in {"fallback_on", "no_fallback_on"} and error_type == "failure":
-            return path  # each name in the list is checked by itself
+            return
+        owner = _find_class(cls, path[:-1])
+        name = str(path[-1]) if path else ""
         if error_type == "missing":
-            name = str(path[-1])
-            if find_misspelt_key(name, get_value(view.data, path[:-1]), _find_class(cls, path[:-1])):
-                return path
-            message = f"{describe_path(file_path[:-1])} has no `{name}`"
-            self.problem(file_path[:-1], message, suggest_missing_key(name, _find_class(cls, path[:-1])), key=True)
-            return path
+            if not find_misspelt_key(name, get_value(view.data, path[:-1]), owner):
+                message = f"{describe_path(file_path[:-1])} has no `{name}`"
+                self.problem(file_path[:-1], message, suggest_missing_key(name, owner), key=True)
+            return
         if error_type == "extra_forbidden":
-            self.unknown(file_path, _find_class(cls, path[:-1]))
-            return path
-        info = get_keys(_find_class(cls, path[:-1])).get(str(path[-1])) if path else None
+            self.unknown(file_path, owner)
+            return
+        info = get_keys(owner).get(name)
         if error_type == "string_pattern_mismatch" and info is not None and info.examples:
             message, hint = f"{self.subject(file_path)} must be written like `{info.examples[0]}`", ""
         else:
@@ -165,7 +180,6 @@ class OptionsChecker:
         if self.document.find_span(file_path) is None and len(file_path) > 1:
             message = f"{describe_path(file_path[:-1])}: {message}"
         self.problem(file_path, message, hint)
-        return path
 
     def _describe_wrong_value(self, errors: list[ErrorDetails], path: Path) -> tuple[str, str]:
         details, subject = errors[0], self.subject(path)
@@ -180,19 +194,22 @@ class OptionsChecker:
             hint = "" if is_hidden else f"{context.get('hint', '')}"
             return f"{subject}: {self._scrub_message(details['msg'], path)}", hint
         value = get_value(self.interpolated.data, path)
-        expected, actual = _describe_expected(errors), _describe_type(value)
+        explained = [error for error in errors if error["type"] in _EXPECTED_BY_ERROR]  # of all branches of a union
+        expectations = [_EXPECTED_BY_ERROR[error["type"]].format(**error.get("ctx") or {}) for error in explained]
+        expected = ", or ".join(dict.fromkeys(expectations)).replace("'", "`")
+        actual = next(name for kind, name in _TYPE_NAMES if isinstance(value, kind))
         not_that = f", not {actual}" if self.written(path) in {None, MASK} and actual not in expected else ""
-        hint = (
-            suggest_value(f"{path[-1]}", error_type, value, context)
-            if not (is_hidden and isinstance(value, str))
-            else ""
-        )
+        hint = "" if is_hidden and isinstance(value, str) else suggest_value(f"{path[-1]}", error_type, value, context)
         return f"{subject} must be {expected}{not_that}", hint
 
     def _scrub_message(self, message: str, path: Path) -> str:
         """Return a third party's *message* without values that are secret or come from the environment."""
-        for text_path, value in find_texts(get_value(self.interpolated.data, path), path):
-            if value and (text_path in self.interpolated.from_environment or is_secret_path(text_path)):
+        for text_path, value in walk_leaves(get_value(self.interpolated.data, path), path):
+            if (
+                isinstance(value, str)
+                and value
+                and (text_path in self.interpolated.from_environment or is_secret_path(text_path))
+            ):
                 message = message.replace(value, MASK)
         return message.removeprefix("Value error, ")
 
@@ -223,49 +240,8 @@ class OptionsChecker:
             self.problem(path, f"{self.subject(path)} must be {_NUMBER}")
 
 
-def _group_by_path(error: ValidationError, data: Any) -> dict[Path, list[ErrorDetails]]:
-    """Group pydantic's errors by path: each branch of a union reports its own for one value."""
-    errors_by_path: dict[Path, list[ErrorDetails]] = {}
-    for details in error.errors(include_url=False):
-        path = find_data_path(details["loc"], data, missing=details["type"] == "missing")
-        errors_by_path.setdefault(path, []).append(details)
-    return errors_by_path
-
-
-def _describe_expected(errors: list[ErrorDetails]) -> str:
-    """Return what a value must be, by the errors of all branches of a union: "a number, or text"."""
-    explained = [details for details in errors if details["type"] in _EXPECTED_BY_ERROR]
-    names = [_EXPECTED_BY_ERROR[details["type"]].format(**details.get("ctx") or {}) for details in explained]
-    return ", or ".join(dict.fromkeys(names)).replace("'", "`")
-
-
-class _RelatedPaths:
-    """A set of paths that also includes their ancestors and descendants."""
-
-    def __init__(self, paths: set[Path]) -> None:
-        self._paths = set(paths)
-        self._above = {path[:length] for path in paths for length in range(len(path))}
-
-    def includes(self, path: Path) -> bool:
-        """Return whether *path* is one of the paths, or an ancestor or a descendant of one."""
-        return path in self._above or any(path[:length] in self._paths for length in range(len(path) + 1))
-
-
 def _find_class(cls: type[BaseModel], path: Path) -> type[BaseModel]:
     for part in path:
         info = get_keys(cls).get(str(part))
         cls = (find_model_class(info.annotation) if info is not None else None) or cls
     return cls
-
-
-_TYPE_NAMES: tuple[tuple[Any, str], ...] = (
-    (bool, "true or false"),
-    (str, "text"),
-    (int | float, "a number"),
-    (dict, "a mapping"),
-    (list, "a list"),
-)
-
-
-def _describe_type(value: Any) -> str:
-    return next((name for kind, name in _TYPE_NAMES if isinstance(value, kind)), "null")

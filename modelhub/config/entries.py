@@ -2,24 +2,70 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelhub.config.check import OptionsChecker
 from modelhub.config.hints import find_misspelt_key, suggest_missing_key
 from modelhub.config.interpolate import UnresolvedReference, get_call_key
-from modelhub.config.model_entry import ModelEntry, add_keys, describe_missing
 from modelhub.config.problems import suggest_name
-from modelhub.config.schema import get_free_keys, get_keys, load_layer_options, make_defaults_class, make_entry_class
+from modelhub.config.schema import (
+    ApiKeyOptions,
+    get_free_keys,
+    get_keys,
+    load_layer_options,
+    make_defaults_class,
+    make_entry_class,
+)
 from modelhub.config.source import Path, parse_plain_value
-from modelhub.config.view import LocatedData, describe_path, is_secret_path
+from modelhub.config.view import LocatedData, change_texts, describe_path, get_value, is_secret_path, walk_leaves
 from modelhub.core.errors import ConfigError
 from modelhub.options import Options, ProviderOptions
 from modelhub.registry import list_providers, load_provider_options
 
-__all__ = ["ModelEntry", "Resolved", "merge_defaults", "resolve_entry"]
+__all__ = ["KeyEntry", "ModelEntry", "Resolved", "resolve_entry"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One entry of `models:`, with the defaults applied.
+
+    `keys` are the keys of the model if it has several, `call_key` is the name of the one that comes with each call.
+    `options` builds the provider; it is None if a missing value prevents that. `layers` has every layer's options by
+    its key, None where the file has none; that of `limit` may be a pool's name. `missing` says what to do before the
+    model can be called ("set OPENAI_API_KEY"), or is None; `unset` has the unresolved references. `line` is where the
+    entry begins, 0 without a file.
+    """
+
+    name: str
+    provider: str
+    options: ProviderOptions | None = field(repr=False)  # a client's headers may be a secret
+    layers: Mapping[str, Any]
+    missing: str | None = None
+    unset: tuple[UnresolvedReference, ...] = ()
+    line: int = 0
+    keys: tuple[KeyEntry, ...] = ()
+    call_key: str | None = None
+
+    def list_variants(self) -> list[tuple[str, ModelEntry]]:
+        """Return the model once for each of its keys, by the labels of these; by its name if it has but one."""
+        return [(key.label, key.entry) for key in self.keys] or [(self.name, self)]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """One of several keys of a model: *entry* is the model with this key and its limit.
+
+    *label* is what records call it, such as `gpt#1`, and *identity* what stays the same when other keys come and go.
+    """
+
+    label: str
+    weight: float
+    entry: ModelEntry
+    identity: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +77,43 @@ class Resolved:
     config: Options | None = field(repr=False)
 
 
-def merge_defaults(entry: Mapping[str, Any], defaults: Mapping[str, Any], at: Path) -> LocatedData:
-    """Merge *entry*, which is at path *at*, with *defaults*, key by key; the entry takes precedence."""
+def resolve_entry(checker: OptionsChecker, name: str, entry: dict[str, Any], environ: Mapping[str, str]) -> Resolved:
+    """Validate the model *name* with the defaults applied; problems are reported to *checker*."""
+    at: Path = ("models", name)
+    defaults = checker.interpolated.data.get("defaults")
+    if not isinstance(defaults, dict):
+        defaults = {}  # what is wrong with the section is reported by itself
+    shared_keys = make_defaults_class().model_fields
+    known_defaults = {key: value for key, value in defaults.items() if key in shared_keys}
     sources: dict[Path, Path] = {(): at}
-    data = _merge_mappings(entry, defaults, (), at, sources)
-    return LocatedData(data, sources)
+    view = LocatedData(_merge_defaults(entry, known_defaults, (), sources), sources)
+    kind, cls = _find_provider(checker, view)
+    unset = tuple(_find_unset(checker, view))
+    config: Options | None = None
+    options: ProviderOptions | None = None
+    if cls is None:
+        common = {key: value for key, value in view.data.items() if key in shared_keys}
+        checker.validate(make_defaults_class(), LocatedData(common, sources))
+    else:
+        ready = LocatedData(_parse_bare_references(checker, view, cls), sources)
+        ready = ready.without(_find_empty_secrets(checker, view, cls))
+        config = checker.validate(cls, ready)
+        if config is not None:
+            of_provider = {key: ready.data[key] for key in ready.data if key not in {*load_layer_options(), "keys"}}
+            options = checker.validate(load_provider_options(kind), LocatedData(of_provider, sources))
+    layers = {key: getattr(config, key, None) for key in load_layer_options()}
+    keys = getattr(config, "keys", None) or ()
+    missing = None if keys else _describe_missing(unset, options, environ)
+    call_key = get_call_key(view.data.get("api_key"))
+    line = checker.document.find_line(at)
+    model = ModelEntry(name, kind, options, layers, missing, unset, line, call_key=call_key)
+    return Resolved(_add_keys(model, keys) if keys else model, view, config)
 
 
-def _merge_mappings(
-    entry: Mapping[str, Any], defaults: Mapping[str, Any], here: Path, at: Path, sources: dict[Path, Path]
+def _merge_defaults(
+    entry: Mapping[str, Any], defaults: Mapping[str, Any], here: Path, sources: dict[Path, Path]
 ) -> dict[str, Any]:
+    """Return *entry* with what it lacks of *defaults*, key by key; *sources* gets where that is in the file."""
     data = dict(entry)
     for key, default in defaults.items():
         path = (*here, key)
@@ -48,46 +121,38 @@ def _merge_mappings(
             data[key] = default
             sources[path] = ("defaults", *path)
         elif isinstance(data[key], Mapping) and isinstance(default, Mapping):
-            data[key] = _merge_mappings(data[key], default, path, at, sources)
+            data[key] = _merge_defaults(data[key], default, path, sources)
     return data
 
 
-def resolve_entry(checker: OptionsChecker, name: str, entry: dict[str, Any], environ: Mapping[str, str]) -> Resolved:
-    """Validate the model *name* with the defaults applied; problems are reported to *checker*."""
-    at: Path = ("models", name)
-    defaults = checker.interpolated.data.get("defaults")
-    known_defaults = {
-        key: value for key, value in _as_mapping(defaults).items() if key in make_defaults_class().model_fields
-    }
-    view = merge_defaults(entry, known_defaults, at)
-    kind, cls = _find_provider(checker, view)
-    unset = tuple(_find_unset(checker, view))
-    config: Options | None = None
-    options: ProviderOptions | None = None
-    if cls is None:
-        common = {key: value for key, value in view.data.items() if key in make_defaults_class().model_fields}
-        checker.validate(make_defaults_class(), LocatedData(common, view.sources))
-    else:
-        ready = LocatedData(_parse_bare_references(checker, view, cls), view.sources).without(
-            _find_empty_secrets(checker, view, cls)
-        )
-        config = checker.validate(cls, ready)
-        provider_data = LocatedData(
-            {key: value for key, value in ready.data.items() if key not in {*load_layer_options(), "keys"}},
-            view.sources,
-        )
-        options = checker.validate(load_provider_options(kind), provider_data) if config is not None else None
-    layers = {key: getattr(config, key, None) for key in load_layer_options()}
-    line = checker.document.find_line(at)
-    keys = getattr(config, "keys", None) or ()
-    missing = None if keys else describe_missing(unset, options, environ)
-    call_key = get_call_key(view.data.get("api_key"))
-    model = ModelEntry(name, kind, options, layers, missing, unset, line, call_key=call_key)
-    return Resolved(add_keys(model, keys) if keys else model, view, config)
+def _find_unset(checker: OptionsChecker, view: LocatedData) -> Iterator[UnresolvedReference]:
+    """Yield every unresolved reference of the entry, in the order of the file, then those of its defaults."""
+    unset = checker.interpolated.unset
+    for path in checker.interpolated.list_unset(view.source_path(())):
+        yield from unset[path]
+    for path, place in view.sources.items():
+        if place[0] == "defaults":
+            for inherited, _ in walk_leaves(get_value(view.data, path), place):
+                yield from unset.get(inherited, ())
 
 
-def _as_mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _parse_bare_references(checker: OptionsChecker, view: LocatedData, cls: type[ProviderOptions]) -> dict[str, Any]:
+    """Return the data with the values of unquoted references in free-form fields parsed as YAML scalars.
+
+    Secrets, and text of which the reference is only a part, stay text.
+    """
+    interpolated, free = checker.interpolated, get_free_keys(cls)
+
+    def parse(text: str, path: Path) -> Any:
+        path = view.source_path(path)
+        if path not in interpolated.from_environment or path in interpolated.unset or is_secret_path(path):
+            return text
+        place = checker.document.places.get(path)
+        written = place.written if place is not None and place.bare else None
+        is_reference = written is not None and written.startswith("${") and written.find("}") == len(written) - 1
+        return parse_plain_value(text) if is_reference else text
+
+    return {key: change_texts(value, parse, (key,)) if key in free else value for key, value in view.data.items()}
 
 
 def _find_empty_secrets(checker: OptionsChecker, view: LocatedData, cls: type[ProviderOptions]) -> Iterator[Path]:
@@ -169,57 +234,46 @@ _OTHER_PROVIDERS = {
 """Other names of providers, and what to write instead."""
 
 
-def _find_unset(checker: OptionsChecker, view: LocatedData) -> Iterator[UnresolvedReference]:
-    """Yield every unresolved reference of the entry, in the order of the file."""
-    at = view.source_path(())
-    paths = checker.interpolated.list_unset(at)
-    inherited = [path for path in _find_inherited(view) if path in checker.interpolated.unset]
-    for path in (*paths, *inherited):
-        yield from checker.interpolated.unset[path]
+def _add_keys(entry: ModelEntry, keys: Sequence[ApiKeyOptions]) -> ModelEntry:
+    """Return *entry* with *keys*; what is missing for one of them is missing for that key alone."""
+    unset: dict[Any, list[UnresolvedReference]] = {}  # by the position of the key, None for the whole model
+    for reference in entry.unset:
+        _, _, *path = reference.path
+        is_of_key = len(path) > 1 and path[0] == "keys" and isinstance(path[1], int)
+        unset.setdefault(path[1] if is_of_key else None, []).append(reference)
+    common = tuple(unset.get(None, ()))
+    model = replace(entry, unset=common, missing=_describe_missing(common, None, {}))
+    entries = tuple(_make_key(model, at, key, tuple(unset.get(at, ()))) for at, key in enumerate(keys))
+    missing = list(dict.fromkeys(key.entry.missing for key in entries))
+    if None in missing:
+        return replace(model, keys=entries)
+    return replace(model, keys=entries, missing=" or ".join(text for text in missing if text is not None))
 
 
-def _find_inherited(view: LocatedData) -> Iterator[Path]:
-    """Yield the path in `defaults:` of every value that came from there."""
-    for path, place in view.sources.items():
-        if place[0] == "defaults":
-            value = view.data
-            for part in path:
-                value = value[str(part)]
-            yield from _walk_leaves(value, place)
+def _make_key(model: ModelEntry, position: int, key: ApiKeyOptions, unset: tuple[UnresolvedReference, ...]) -> KeyEntry:
+    name = key.name or str(position + 1)
+    secret = key.api_key.get_secret_value()
+    missing = model.missing or _describe_missing(unset, None, {}) or (None if secret else "give it a key")
+    options = model.options.model_copy(update={"api_key": key.api_key}) if model.options is not None else None
+    layers = {**model.layers, "limit": key.limit} if key.limit is not None else model.layers
+    entry = replace(model, options=options, layers=layers, missing=missing, unset=(*model.unset, *unset))
+    # An unnamed key that is known keeps its tags wherever it stands; nothing can be read from the hash of one.
+    is_known = key.name is None and not missing
+    identity = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest() if is_known else name
+    return KeyEntry(f"{model.name}#{name}", key.weight, entry, f"{model.name}#{identity}")
 
 
-def _walk_leaves(value: Any, path: Path) -> Iterator[Path]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _walk_leaves(inner, (*path, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _walk_leaves(inner, (*path, index))
-    else:
-        yield path
-
-
-def _parse_bare_references(checker: OptionsChecker, view: LocatedData, cls: type[ProviderOptions]) -> dict[str, Any]:
-    """Return the data with the values of unquoted references in free-form fields parsed as YAML scalars."""
-    free = get_free_keys(cls)
-
-    def parse(value: Any, path: Path) -> Any:
-        if isinstance(value, Mapping):
-            return {key: parse(inner, (*path, key)) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [parse(inner, (*path, index)) for index, inner in enumerate(value)]
-        return (
-            parse_plain_value(value) if isinstance(value, str) and _is_bare(checker, view.source_path(path)) else value
-        )
-
-    return {key: parse(value, (key,)) if key in free else value for key, value in view.data.items()}
-
-
-def _is_bare(checker: OptionsChecker, path: Path) -> bool:
-    """Return whether the value at *path* is a single unquoted reference, and not a secret."""
-    place = checker.document.places.get(path)
-    if path not in checker.interpolated.from_environment or path in checker.interpolated.unset or is_secret_path(path):
-        return False
-    if place is None or place.written is None or not place.bare:
-        return False
-    return place.written.startswith("${") and place.written.find("}") == len(place.written) - 1
+def _describe_missing(
+    unset: tuple[UnresolvedReference, ...], options: ProviderOptions | None, environ: Mapping[str, str]
+) -> str | None:
+    """Return what must be done before the model can be called, such as "set A and B", or None."""
+    instructions = list(dict.fromkeys(item.instruction for item in unset))
+    names_key = any(item.path[-1] == "api_key" for item in unset)
+    instruction = options.missing(environ) if options is not None and not names_key else None
+    if instruction is not None and instruction not in instructions:
+        instructions.append(instruction)
+    text = ""
+    for item in instructions:
+        verb, _, thing = item.partition(" ")
+        text += f" and {thing if text.startswith(verb) else item}" if text else item
+    return text or None

@@ -19,6 +19,7 @@ from modelhub.config.commands import CommandResult
 from modelhub.config.problems import Report
 from modelhub.config.secrets import is_secret
 from modelhub.config.source import Document, Path
+from modelhub.config.view import change_texts
 
 __all__ = ["Interpolated", "RunCommand", "UnresolvedReference", "get_call_key", "interpolate"]
 
@@ -73,42 +74,28 @@ def interpolate(
     A relative path starts from the folder of the file in which it is written, where *run* runs commands too. Every file
     that is read, or looked for, is added to *files*.
     """
-    return _Interpolator(document, environ, report, files, run).result
+    interpolator = _Interpolator(document, environ, report, files, run)
+    data = change_texts(document.data, interpolator.interpolate_text)
+    return Interpolated(data, interpolator.unset, interpolator.from_environment, interpolator.renewable)
 
 
+@dataclass(frozen=True, slots=True)
 class _Interpolator:
-    def __init__(
-        self,
-        document: Document,
-        environ: Mapping[str, str],
-        report: Report,
-        files: set[FilePath],
-        run: RunCommand,
-    ) -> None:
-        self.document = document
-        self.environ = environ
-        self.report = report
-        self.files = files
-        self.run = run
-        self.renewable: set[Path] = set()
-        self.unset: dict[Path, list[UnresolvedReference]] = {}
-        self.from_environment: set[Path] = set()
-        self.result = Interpolated(
-            self._interpolate(document.data, ()), self.unset, self.from_environment, self.renewable
-        )
+    document: Document
+    environ: Mapping[str, str]
+    report: Report
+    files: set[FilePath]
+    run: RunCommand
+    unset: dict[Path, list[UnresolvedReference]] = field(default_factory=dict)
+    from_environment: set[Path] = field(default_factory=set)
+    renewable: set[Path] = field(default_factory=set)
 
-    def _interpolate(self, data: Any, path: Path) -> Any:
-        if isinstance(data, str):
-            return self._interpolate_text(data, path)
-        if isinstance(data, Mapping):
-            return {key: self._interpolate(value, (*path, key)) for key, value in data.items()}
-        if isinstance(data, list):
-            return [self._interpolate(value, (*path, index)) for index, value in enumerate(data)]
-        return data
-
-    def _interpolate_text(self, text: str, path: Path) -> str:
-        if _BARE_VARIABLE.fullmatch(text) and is_secret(_get_last_key(path)):
-            self._refuse(path, f"`{_get_last_key(path)}` looks like a variable without braces", "write it as ${NAME}")
+    def interpolate_text(self, text: str, path: Path) -> str:
+        """Return *text*, the value at *path*, with its references replaced."""
+        if _BARE_VARIABLE.fullmatch(text):
+            key = next((part for part in reversed(path) if isinstance(part, str)), "")
+            if is_secret(key):
+                self._refuse(path, f"`{key}` looks like a variable without braces", "write it as ${NAME}")
         if "${" not in text:
             return text
         return _REFERENCE_START.sub(lambda match: self._resolve_reference(match, path), text)
@@ -122,7 +109,8 @@ class _Interpolator:
             self._refuse(path, "`${` does not begin a reference", hint)
             return match[0]
         if body["call"]:
-            if not _is_key_of_model(path) or match[0] != match.string:
+            is_key_of_model = len(path) == 3 and (path[0], path[2]) == ("models", "api_key")
+            if not is_key_of_model or match[0] != match.string:
                 hint = "write it as the whole `api_key` of a model"
                 self._refuse(path, f"`{match[0]}` stands for a key that comes with each call", hint)
             return match[0]
@@ -134,19 +122,15 @@ class _Interpolator:
 
     def _read(self, body: re.Match[str], path: Path) -> tuple[str | None, str]:
         """Return the value of a reference, or None and what to do about it."""
-        if body["name"]:
-            return self._read_variable(body["name"], body["default"])
+        if name := body["name"]:
+            return self.environ.get(name) or body["default"], f"set {name}"
         self.renewable.add(path)
+        folder = self.document.find_source(path).folder
         if body["command"]:
-            return self.run(body["command"], self.document.find_source(path).folder)
-        return self._read_file(body["file"], path)
-
-    def _read_variable(self, name: str, default: str | None) -> tuple[str | None, str]:
-        return self.environ.get(name) or default, f"set {name}"
-
-    def _read_file(self, name: str, path: Path) -> tuple[str | None, str]:
+            return self.run(body["command"], folder)
+        name = body["file"]
         try:
-            file = self.document.find_source(path).folder / FilePath(name).expanduser()
+            file = folder / FilePath(name).expanduser()
             self.files.add(file)
             content = file.read_text(encoding="utf-8").rstrip("\r\n")
         except FileNotFoundError:
@@ -159,10 +143,6 @@ class _Interpolator:
         self.report.add(self.document.find_span(path), message, hint)
 
 
-def _is_key_of_model(path: Path) -> bool:
-    return len(path) == 3 and (path[0], path[2]) == ("models", "api_key")
-
-
 def get_call_key(reference: Any) -> str | None:
     """Return the name in *reference*, the value of an `api_key`, if it is `${call:NAME}`."""
     match = _CALL_KEY.fullmatch(reference) if isinstance(reference, str) else None
@@ -170,7 +150,3 @@ def get_call_key(reference: Any) -> str | None:
 
 
 _CALL_KEY = re.compile(r"\$\{call:([A-Za-z_]\w*)\}")
-
-
-def _get_last_key(path: Path) -> str:
-    return next((part for part in reversed(path) if isinstance(part, str)), "")

@@ -294,7 +294,7 @@ def _refuse_unset(checker: OptionsChecker) -> None:
 def _make_loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved]) -> Loaded:
     places = {name: (section, name) for section in ("models", "chains") for name in getattr(config, section)}
     return Loaded(
-        file=checker.document.source.file,
+        file=checker.document.sources[0].file,
         config=config,
         models={name: model.entry for name, model in resolved.items()},
         chains=config.chains,

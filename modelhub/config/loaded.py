@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelhub.config.model_entry import ModelEntry
+from modelhub.config.entries import ModelEntry
 from modelhub.config.origins import Origin
 from modelhub.config.problems import Report
 from modelhub.config.schema import HubConfig

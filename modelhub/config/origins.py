@@ -16,7 +16,7 @@ from modelhub.config.check import OptionsChecker
 from modelhub.config.schema import load_layer_options
 from modelhub.config.secrets import MASK, is_reference, looks_like_key
 from modelhub.config.source import Path
-from modelhub.config.view import LocatedData, get_value, is_secret_path
+from modelhub.config.view import LocatedData, get_value, is_secret_path, walk_leaves
 from modelhub.options import Duration, LayerOptions
 
 __all__ = ["Origin", "trace_origins"]
@@ -46,23 +46,21 @@ class Origin:
 
 def trace_origins(checker: OptionsChecker, view: LocatedData, config: BaseModel | None) -> tuple[Origin, ...]:
     """Return the origin of every value of *view*, then of the built-in defaults of *config*, its validated form."""
-    written = [_trace_written(checker, view, path, value, config) for path, value in _walk_leaves(view.data)]
+    written = [_trace_written(checker, view, path, value, config) for path, value in walk_leaves(view.data) if path]
     return (*written, *(_trace_defaults(config, ()) if config is not None else ()))
 
 
 def _trace_written(
     checker: OptionsChecker, view: LocatedData, path: Path, value: Any, config: BaseModel | None
 ) -> Origin:
-    place = view.source_path(path)
-    source: Where = "defaults" if place[0] == "defaults" else "entry"
-    document, shown = checker.document, _format_shown(checker, place, value)
+    place, document = view.source_path(path), checker.document
     return Origin(
-        _format_path(path),
-        shown,
-        source,
+        ".".join(map(str, path)),
+        _format_shown(checker, place, value),
+        "defaults" if place[0] == "defaults" else "entry",
         document.find_line(place),
         hash(str(value)),
-        document.find_file(place),
+        document.find_source(place).file,
         place in document.profile_paths,
         None if place in checker.interpolated.from_environment else _find_number(config, path),
         is_secret_path(place) and looks_like_key(str(get_value(document.data, place))),
@@ -99,38 +97,24 @@ def _format_shown(checker: OptionsChecker, place: Path, value: Any) -> str:
     return text
 
 
-def _walk_leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, Mapping) and (value or not path):
-        for key, inner in value.items():
-            yield from _walk_leaves(inner, (*path, key))
-    elif isinstance(value, list) and value:
-        for index, inner in enumerate(value):
-            yield from _walk_leaves(inner, (*path, index))
-    else:
-        yield path, value
-
-
-def _trace_defaults(config: BaseModel, here: Path) -> Iterator[Origin]:
+def _trace_defaults(config: BaseModel, here: tuple[str, ...]) -> Iterator[Origin]:
     """Yield the values that are not written in the file, those of layers without a key included."""
     for name, info in type(config).model_fields.items():
         value = getattr(config, name)
         path = (*here, name)
         if value is None and not here:
-            yield from _trace_default_layer(name)
+            layer = load_layer_options().get(name)
+            yield from _trace_layer_defaults(layer, name) if layer is not None and name != "limit" else ()
         elif isinstance(value, BaseModel):
             yield from _trace_defaults(value, path)
         elif name not in config.model_fields_set and value is not None and value not in ({}, [], ()):
             shown = _format_value(value, info)
-            yield Origin(_format_path(path), shown, "built-in default", number=_as_number(value))
-
-
-def _trace_default_layer(key: str) -> tuple[Origin, ...]:
-    cls = load_layer_options().get(key)
-    return _trace_layer_defaults(cls, key) if cls is not None and key != "limit" else ()
+            yield Origin(".".join(path), shown, "built-in default", number=_as_number(value))
 
 
 @cache
 def _trace_layer_defaults(cls: type[LayerOptions], key: str) -> tuple[Origin, ...]:
+    """Return the defaults of a layer whose *key* is not in the file."""
     if any(info.is_required() for info in cls.model_fields.values()):
         return ()
     return tuple(_trace_defaults(cls(), (key,)))
@@ -140,14 +124,6 @@ def _format_value(value: Any, info: FieldInfo) -> str:
     """Return *value* as it would be written in the file."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and _is_duration(info):
+    if isinstance(value, float) and any(isinstance(part, Duration) for part in info.metadata):
         return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:g}s"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _is_duration(info: FieldInfo) -> bool:
-    return any(isinstance(part, Duration) for part in info.metadata)
-
-
-def _format_path(path: Path) -> str:
-    return ".".join(str(part) for part in path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from modelhub.config.check import OptionsChecker
-from modelhub.config.problems import suggest_name
 from modelhub.config.schema import NAME_PATTERN
 from modelhub.config.source import Path
-from modelhub.config.view import LocatedData, describe_path, find_texts, get_value
+from modelhub.config.view import LocatedData, describe_path, get_value, walk_leaves
 from modelhub.middleware.limit.options import LimitOptions
 
 __all__ = ["check_chains", "check_limit", "check_names", "check_pool", "check_served"]
@@ -28,19 +27,15 @@ def check_names(checker: OptionsChecker, sections: Mapping[str, Mapping[str, Any
                 )
                 checker.problem((section, name), message, key=True)
     for name in sections["chains"]:
-        if name in sections["models"]:
-            _report_name_clash(checker, name)
-
-
-def _report_name_clash(checker: OptionsChecker, name: str) -> None:
-    model, chain = ("models", name), ("chains", name)
-    lines = checker.document.find_line(model), checker.document.find_line(chain)
-    later, first = (model, lines[1]) if lines[0] > lines[1] else (chain, lines[0])
-    other = "chain" if later is model else "model"
-    place = f"; the {other} is on line {first}" if first else ""
-    checker.problem(
-        later, f"`{name}` names both a model and a chain", f"give one of them another name{place}", key=True
-    )
+        if name not in sections["models"]:
+            continue
+        model, chain = ("models", name), ("chains", name)
+        lines = checker.document.find_line(model), checker.document.find_line(chain)
+        later, first = (model, lines[1]) if lines[0] > lines[1] else (chain, lines[0])
+        other = "chain" if later is model else "model"
+        place = f"; the {other} is on line {first}" if first else ""
+        hint = f"give one of them another name{place}"
+        checker.problem(later, f"`{name}` names both a model and a chain", hint, key=True)
 
 
 def check_limit(checker: OptionsChecker, view: LocatedData, limits: Mapping[str, Any]) -> None:
@@ -51,8 +46,9 @@ def check_limit(checker: OptionsChecker, view: LocatedData, limits: Mapping[str,
         if isinstance(name, dict):
             check_pool(checker, place, name)
         if isinstance(name, str) and name not in limits and place not in checker.interpolated.unset:
-            message = f"unknown limit `{checker.written(place)}` in {_describe_owner(view, place)}"
-            checker.problem(place, message, _suggest(checker, place, name, sorted(limits), "limits"))
+            owner = "`defaults`" if place[0] == "defaults" else f"model `{view.source_path(())[-1]}`"
+            message = f"unknown limit `{checker.written(place)}` in {owner}"
+            checker.problem(place, message, checker.suggest_name(place, name, sorted(limits), kind="limits"))
 
 
 def check_pool(checker: OptionsChecker, path: Path, data: Mapping[str, Any]) -> None:
@@ -61,10 +57,6 @@ def check_pool(checker: OptionsChecker, path: Path, data: Mapping[str, Any]) -> 
     if known.issuperset(data) and all(data.get(key) is None for key in LimitOptions.BOUNDS):
         hint = "add `requests_per_minute`, `tokens_per_minute` or `concurrency`"
         checker.problem(path, f"{describe_path(path)} sets no limit", hint, key=True)
-
-
-def _describe_owner(view: LocatedData, place: Path) -> str:
-    return "`defaults`" if place[0] == "defaults" else f"model `{view.source_path(())[-1]}`"
 
 
 class _Member(NamedTuple):
@@ -77,7 +69,7 @@ class _Member(NamedTuple):
 
 def check_chains(checker: OptionsChecker, chains: Mapping[str, Any], models: Mapping[str, Any]) -> None:
     """Report members of chains that do not exist, are listed twice, or lead back to the chain."""
-    members = {name: _list_members(chain) for name, chain in chains.items()}
+    members = {name: list(_list_members(chain)) for name, chain in chains.items()}
     ways = {name: [member.name for member in listed] for name, listed in members.items() if name not in models}
     cyclic, names = _find_cyclic(ways), {*models, *chains}
     kind = "models and chains" if len(chains) > 1 else "models"
@@ -87,25 +79,26 @@ def check_chains(checker: OptionsChecker, chains: Mapping[str, Any], models: Map
         seen: set[str] = set()
         for member in listed:
             _check_member(checker, name, member, names, seen, kind)
-            if name in cyclic and isinstance(member.name, str) and member.name in cyclic:
-                _check_cycle(checker, name, member, ways)
+            if name not in cyclic or not isinstance(member.name, str) or member.name not in cyclic:
+                continue
+            way = _find_way(member.name, name, ways)
+            if way is not None and name == min(way, key=list(ways).index):  # once, at the first chain in the file
+                message = f"chain cycle: {' > '.join([name, *way])}"
+                place = ("chains", name, "models", *member.path)
+                checker.problem(place, message, "a chain cannot lead back to itself", key=member.is_key)
 
 
-def _list_members(chain: Any) -> list[_Member]:
-    """Return the members of *chain*, arms included, each with its path in `models`."""
+def _list_members(chain: Any) -> Iterator[_Member]:
+    """Yield the members of *chain*, arms included, each with its path in `models`."""
     listed = chain.get("models") if isinstance(chain, Mapping) else None
-    return [member for index, place in enumerate(_as_list(listed)) for member in _list_place(place, index)]
-
-
-def _list_place(place: Any, index: int) -> Iterator[_Member]:
-    if not isinstance(place, Mapping):
-        yield _Member(place, (index,))
-        return
-    arms = place.get("arms")
-    if isinstance(arms, Mapping):
-        yield from (_Member(name, (index, "arms", name), is_key=True) for name in arms)
-    else:
-        yield from (_Member(name, (index, "arms", number)) for number, name in enumerate(_as_list(arms)))
+    for index, place in enumerate(_as_list(listed)):
+        arms = place.get("arms") if isinstance(place, Mapping) else None
+        if not isinstance(place, Mapping):
+            yield _Member(place, (index,))
+        elif isinstance(arms, Mapping):
+            yield from (_Member(name, (index, "arms", name), is_key=True) for name in arms)
+        else:
+            yield from (_Member(name, (index, "arms", number)) for number, name in enumerate(_as_list(arms)))
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -140,7 +133,7 @@ def _check_member(
     written = name if member.is_key else checker.written(place)
     if name not in names:
         known = sorted(names - {chain}) if not checker.report.has_many else []
-        hint = _suggest(checker, place, name, known, kind) if known else ""
+        hint = checker.suggest_name(place, name, known, kind=kind) if known else ""
         checker.problem(place, f"chain `{chain}` names an unknown model `{written}`", hint, key=member.is_key)
     elif name not in seen:
         seen.add(name)
@@ -151,24 +144,13 @@ def _check_member(
 def check_served(checker: OptionsChecker, serve: Any, names: Iterable[str]) -> None:
     """Report models in the section *serve* of the file that are none of *names*."""
     known = sorted(names)
-    for place, name in find_texts(serve, ("serve",)):
-        is_name = len(place) in (3, 5) and place[-2] == "models" and isinstance(place[-1], int)
+    for place, name in walk_leaves(serve, ("serve",)):
+        is_name = (
+            len(place) in (3, 5) and place[-2] == "models" and isinstance(place[-1], int) and isinstance(name, str)
+        )
         if is_name and name not in known and place not in checker.interpolated.unset:
             message = f"{describe_path(place[:-2])} names an unknown model `{name}`"
-            checker.problem(place, message, _suggest(checker, place, name, known, "models"))
-
-
-def _suggest(checker: OptionsChecker, place: Path, name: str, known: Sequence[str], kind: str) -> str:
-    return suggest_name("" if place in checker.interpolated.from_environment else name, known, kind=kind)
-
-
-def _check_cycle(checker: OptionsChecker, chain: str, member: _Member, members: Mapping[str, list[Any]]) -> None:
-    """Report the cycle through *chain* and *member*, once, at the first of its chains in the file."""
-    way = _find_way(member.name, chain, members) if chain in members and isinstance(member.name, str) else None
-    if way is not None and chain == min(way, key=list(members).index):
-        place: Path = ("chains", chain, "models", *member.path)
-        message = f"chain cycle: {' > '.join([chain, *way])}"
-        checker.problem(place, message, "a chain cannot lead back to itself", key=member.is_key)
+            checker.problem(place, message, checker.suggest_name(place, name, known, kind="models"))
 
 
 def _find_way(start: str, goal: str, members: Mapping[str, list[Any]]) -> list[str] | None:

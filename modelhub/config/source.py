@@ -57,20 +57,10 @@ class Document:
     empty: set[Path] = field(default_factory=set)
     profile_paths: frozenset[Path] = frozenset()
 
-    @property
-    def source(self) -> Source:
-        """The file itself."""
-        return self.sources[0]
-
     def find_source(self, path: Path) -> Source:
-        """Return the file in which the value at *path* is written."""
-        place = self.places.get(path)
-        return self.sources[place.value.file if place is not None else 0]
-
-    def find_file(self, path: Path) -> str:
-        """Return the name of the file in which the value at *path*, or the nearest enclosing one, is written."""
+        """Return the file in which the value at *path*, or the nearest enclosing one, is written."""
         span = self.find_span(path, key=True)
-        return self.sources[span.file if span is not None else 0].file
+        return self.sources[span.file if span is not None else 0]
 
     def find_span(self, path: Path, *, key: bool = False) -> Span | None:
         """Return the span of the value at *path*, or of its *key*; if it is absent, of the nearest enclosing value."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from modelhub.config.secrets import is_plain_key_field, is_secret
 from modelhub.config.source import Path
 
-__all__ = ["LocatedData", "find_data_path", "is_secret_path", "find_nulls", "find_texts", "get_value", "describe_path"]
+__all__ = [
+    "LocatedData",
+    "change_texts",
+    "describe_path",
+    "find_data_path",
+    "get_value",
+    "is_secret_path",
+    "walk_leaves",
+]
 
 _ENTRY_KINDS = {"models": "model", "chains": "chain", "limits": "limit"}
 
@@ -73,28 +81,27 @@ def get_value(data: Any, path: Path) -> Any:
     return data
 
 
-def find_nulls(data: Any, path: Path = ()) -> Iterator[Path]:
-    """Yield the path of every null in *data*."""
-    if data is None:
-        yield path
-    elif isinstance(data, dict):
+def walk_leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield every value in *data* but lists and mappings that hold others, with its path, which begins with *path*."""
+    if isinstance(data, dict) and data:
         for key, value in data.items():
-            yield from find_nulls(value, (*path, key))
-    elif isinstance(data, list):
+            yield from walk_leaves(value, (*path, key))
+    elif isinstance(data, list) and data:
         for index, value in enumerate(data):
-            yield from find_nulls(value, (*path, index))
-
-
-def find_texts(data: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    """Yield every string in *data* with its path; paths begin with *path*."""
-    if isinstance(data, str):
+            yield from walk_leaves(value, (*path, index))
+    else:
         yield path, data
-    elif isinstance(data, dict):
-        for key, value in data.items():
-            yield from find_texts(value, (*path, key))
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from find_texts(value, (*path, index))
+
+
+def change_texts(data: Any, change: Callable[[str, Path], Any], path: Path = ()) -> Any:
+    """Return a copy of *data* with what *change* makes of each text, given its path, which begins with *path*."""
+    if isinstance(data, str):
+        return change(data, path)
+    if isinstance(data, dict):
+        return {key: change_texts(value, change, (*path, key)) for key, value in data.items()}
+    if isinstance(data, list):
+        return [change_texts(value, change, (*path, index)) for index, value in enumerate(data)]
+    return data
 
 
 def find_data_path(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
