@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelhub.config.portable import copy_plain, find_literal_secrets
+from modelhub.config.secrets import find_literal_secrets
 from modelhub.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,12 +63,16 @@ class ConfigSource:
         cls, config: Mapping[str, Any], environ: Mapping[str, str] | None, profile: str | None
     ) -> ConfigSource:
         """Return the source of the configuration in *config*, of which it keeps a copy."""
+        from modelhub.config.load import copy_plain
+
         return cls("from_dict", copy_plain(config), environ=environ, profile=profile)
 
     def with_config(self, config: Mapping[str, Any]) -> ConfigSource:
         """Return the same source with another dict. Raises ConfigError if it is a file."""
         if self.method != "from_dict":
             raise ConfigError(f"this hub was made from the file {self.config}: change that, and reload without a dict")
+        from modelhub.config.load import copy_plain
+
         return replace(self, config=copy_plain(config), files=set())
 
     def load(self) -> Loaded:

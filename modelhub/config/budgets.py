@@ -8,7 +8,7 @@ from typing import Any
 from modelhub.accounting.prices import PriceBook
 from modelhub.config.check import OptionsChecker
 from modelhub.config.entries import Resolved
-from modelhub.config.problems import format_choice, suggest_name
+from modelhub.config.problems import format_choice
 from modelhub.config.source import Path
 from modelhub.config.view import describe_path
 from modelhub.core.errors import ConfigError
@@ -28,11 +28,14 @@ def check_budgets(
         if not isinstance(entry, Mapping):
             continue
         at: Path = ("budgets", name)
-        _check_measure(checker, at, entry)
+        if "usd" in entry and "tokens" in entry:
+            message = f"{describe_path(at)} has both `usd` and `tokens`"
+            checker.problem((*at, "tokens"), message, "make it two budgets", key=True)
+        elif "usd" not in entry and "tokens" not in entry:
+            checker.problem(at, f"{describe_path(at)} sets no limit", "add `usd` or `tokens`", key=True)
         for other in [key for key in _SUBJECTS if key in entry][1:]:
-            checker.problem(
-                (*at, other), f"{describe_path(at)} has more than one subject", "make it two budgets", key=True
-            )
+            message = f"{describe_path(at)} has more than one subject"
+            checker.problem((*at, other), message, "make it two budgets", key=True)
         if "usd" in entry and entry.get("on_unpriced") != "allow":
             _check_prices(checker, at, entry, sections, resolved)
         _check_name(checker, (*at, "model"), entry.get("model"), models)
@@ -66,8 +69,9 @@ def _find_models(name: str, chains: Mapping[str, Any], seen: set[str]) -> list[s
     if name in seen or not isinstance(chain, Mapping):
         return [] if name in seen else [name]
     seen.add(name)
-    members = [member for member in chain.get("models") or () if isinstance(member, str)]
-    return [model for member in members for model in _find_models(member, chains, seen)]
+    members = chain.get("models")
+    names = [member for member in members if isinstance(member, str)] if isinstance(members, list) else []
+    return [model for member in names for model in _find_models(member, chains, seen)]
 
 
 def _has_price(book: PriceBook, resolved: Resolved) -> bool:
@@ -82,20 +86,9 @@ def _has_price(book: PriceBook, resolved: Resolved) -> bool:
     return price is not None and price.cost(ChatUsage(1000, 1000)) is not None
 
 
-def _check_measure(checker: OptionsChecker, at: Path, entry: Mapping[str, Any]) -> None:
-    if "usd" in entry and "tokens" in entry:
-        checker.problem(
-            (*at, "tokens"), f"{describe_path(at)} has both `usd` and `tokens`", "make it two budgets", key=True
-        )
-    elif "usd" not in entry and "tokens" not in entry:
-        checker.problem(at, f"{describe_path(at)} sets no limit", "add `usd` or `tokens`", key=True)
-
-
 def _check_name(checker: OptionsChecker, place: Path, name: Any, known: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or name in known or place in checker.interpolated.unset:
         return
     kind = "models" if place[-1] == "model" else "models and chains"
-    suggestion = suggest_name("" if place in checker.interpolated.from_environment else name, sorted(known), kind=kind)
-    checker.problem(
-        place, f"{describe_path(place[:-1])} names an unknown {place[-1]} `{checker.written(place)}`", suggestion
-    )
+    message = f"{describe_path(place[:-1])} names an unknown {place[-1]} `{checker.written(place)}`"
+    checker.problem(place, message, checker.suggest_name(place, name, sorted(known), kind=kind))

@@ -7,7 +7,6 @@ from typing import Any
 
 from modelhub.config.check import OptionsChecker
 from modelhub.config.entries import Resolved
-from modelhub.config.problems import suggest_name
 from modelhub.config.source import Path
 from modelhub.config.view import LocatedData, get_value
 from modelhub.core.errors import AllModelsFailed, failure_classes
@@ -42,8 +41,9 @@ def check_model(checker: OptionsChecker, resolved: Resolved) -> None:
         _check_order(checker, view, config, smaller, larger)
     if view.data.get("provider") == "scripted" and view.data.get("reply") and view.data.get("steps"):
         checker.problem(view.source_path(("steps",)), "`steps` and `reply` are both set", "keep one of them", key=True)
+    generate_kwargs = view.data.get("generate_kwargs")
     for name, hint in _RESERVED_PARAMETERS.items():
-        if name in (get_value(view.data, ("generate_kwargs",)) or ()):
+        if isinstance(generate_kwargs, dict) and name in generate_kwargs:
             message = f"`{name}` cannot be set in `generate_kwargs`"
             checker.problem(view.source_path(("generate_kwargs", name)), message, hint, key=True)
     _check_name(checker, view)
@@ -113,25 +113,20 @@ def _check_keys(checker: OptionsChecker, resolved: Resolved) -> None:
 def check_failures(checker: OptionsChecker, chains: Mapping[str, Any]) -> None:
     """Report names in `fallback_on` and `no_fallback_on` that are not failures, or that are in both lists."""
     for chain, options in chains.items():
-        lists = {key: options.get(key) for key in ("fallback_on", "no_fallback_on")} if options else {}
-        for key, names in lists.items():
+        for key in ("fallback_on", "no_fallback_on"):
+            names = options.get(key)
             for index, name in enumerate(names if isinstance(names, list) else ()):
                 place: Path = ("chains", chain, key, index)
                 if isinstance(name, str) and place not in checker.interpolated.unset:
-                    _check_failure(checker, place, name, lists)
+                    _check_failure(checker, place, name, options.get("fallback_on"))
 
 
-def _check_failure(checker: OptionsChecker, place: Path, name: str, lists: Mapping[str, Any]) -> None:
-    written = checker.written(place)
+def _check_failure(checker: OptionsChecker, place: Path, name: str, fallback_on: Any) -> None:
     if name == AllModelsFailed.__name__:
         message = f"`{name}` in `{place[2]}` is raised by a chain, never by one of its models"
         checker.problem(place, message, "name the failures of models")
     elif name not in _FAILURE_NAMES:
-        suggested = "" if place in checker.interpolated.from_environment else name
-        checker.problem(
-            place,
-            f"unknown failure `{written}` in `{place[2]}`",
-            suggest_name(suggested, _FAILURE_NAMES, kind="failures"),
-        )
-    elif place[2] == "no_fallback_on" and name in (lists["fallback_on"] or ()):
+        message = f"unknown failure `{checker.written(place)}` in `{place[2]}`"
+        checker.problem(place, message, checker.suggest_name(place, name, _FAILURE_NAMES, kind="failures"))
+    elif place[2] == "no_fallback_on" and isinstance(fallback_on, list) and name in fallback_on:
         checker.problem(place, f"`{name}` is in `fallback_on` too", "keep it in one of them")

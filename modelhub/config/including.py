@@ -1,7 +1,8 @@
 """Read the files that a file includes, and put it on top of them; then put a profile on top of that.
 
 What comes later wins: an included file over those before it in the list, a file over those that it includes, and the
-profile over everything.
+profile over everything. Mappings are merged key by key; anything else, lists too, is replaced as a whole. A key that is
+`null` in what comes later is removed. Every value keeps the place in the file where it is written.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from modelhub.config.hints import suggest_key
-from modelhub.config.layering import move_to_top, put_on_top
 from modelhub.config.problems import Report, suggest_name
 from modelhub.config.schema import HubConfig
 from modelhub.config.source import Document, Path, parse_document
+from modelhub.config.view import get_value
 from modelhub.core.errors import ConfigError, Problem
 
 __all__ = ["PROFILE_VARIABLE", "ReadFile", "apply_profile", "include_files", "read_text"]
@@ -62,27 +63,21 @@ def include_files(document: Document, report: Report, files: set[FilePath], trai
     """
     items = document.data.pop("include", [])
     document.empty.discard(("include",))
-    listed = _list_items(document, report, items)
-    included = [_include_file(document, report, files, trail, path, item) for path, item in listed]
-    if None in included:
-        report.check()  # what else is missing is probably in the file that could not be read
-    layers = [*filter(None, included), document]
-    return functools.reduce(put_on_top, layers)
-
-
-def _list_items(document: Document, report: Report, items: Any) -> list[tuple[Path, str]]:
-    """Return the paths that `include` lists, each with its own place; a single path may stand alone."""
+    listed: list[tuple[Path, Any]] = []  # each file with its own place
     if isinstance(items, str):
-        listed: list[tuple[Path, Any]] = [(("include",), items)]
+        listed = [(("include",), items)]
     elif isinstance(items, list):
         listed = [(("include", index), item) for index, item in enumerate(items)]
     else:
         report.add(document.find_span(("include",)), "`include` must be a list of files", "such as `[base.yaml]`")
-        return []
     usable = [(path, item) for path, item in listed if isinstance(item, str) and item.strip()]
-    for path, _ in [pair for pair in listed if pair not in usable]:
-        report.add(document.find_span(path), "`include` lists the paths of files", "such as `base.yaml`")
-    return usable
+    for path, item in listed:
+        if (path, item) not in usable:
+            report.add(document.find_span(path), "`include` lists the paths of files", "such as `base.yaml`")
+    included = [_include_file(document, report, files, trail, path, item) for path, item in usable]
+    if None in included:
+        report.check()  # what else is missing is probably in the file that could not be read
+    return functools.reduce(_put_on_top, [*filter(None, included), document])
 
 
 def _include_file(
@@ -93,11 +88,11 @@ def _include_file(
     path = parent.path.parent / FilePath(item).expanduser()
     name = os.path.normpath(os.path.join(os.path.dirname(parent.name), FilePath(item).expanduser()))  # noqa: PTH118, PTH120
     files.add(path)
-    names = [file.name for file in trail if _is_same(file.path, path)]
-    if names:
-        circle = " > ".join([*(file.name for file in trail[[file.name for file in trail].index(names[0]) :]), name])
-        report.add(span, f"the file includes itself: {circle}", "remove one of these includes")
-        return None
+    for index, file in enumerate(trail):
+        if os.path.realpath(file.path) == os.path.realpath(path):
+            circle = " > ".join([*(file.name for file in trail[index:]), name])
+            report.add(span, f"the file includes itself: {circle}", "remove one of these includes")
+            return None
     if len(report.sources) >= _MAX_FILES:
         report.add(span, f"more than {_MAX_FILES} files are included")
         return None
@@ -105,16 +100,11 @@ def _include_file(
         text = read_text(path, name)
     except ConfigError as error:
         problem = error.problems[0]
-        report.add(
-            span, f"{name}: {problem.message}", problem.hint or f"the path starts from the folder of {parent.name}"
-        )
+        hint = problem.hint or f"the path starts from the folder of {parent.name}"
+        report.add(span, f"{name}: {problem.message}", hint)
         return None
     included, _ = parse_document(text, name, path.parent, report)
     return include_files(included, report, files, [*trail, ReadFile(path, name)])
-
-
-def _is_same(first: FilePath, second: FilePath) -> bool:
-    return os.path.realpath(first) == os.path.realpath(second)
 
 
 def apply_profile(
@@ -138,11 +128,13 @@ def apply_profile(
     if name is not None and name not in profiles:
         hint = suggest_name(name, list(profiles), kind="profiles")
         report.add(document.find_span(("profiles",), key=True), f"there is no profile `{name}`{origin}", hint)
-    top = move_to_top(document, ("profiles", name)) if name is not None and isinstance(selected, dict) else None
     document.data.pop("profiles", None)
-    if top is None:
+    if not isinstance(selected, dict):
         return document, name
-    return replace(put_on_top(document, top), profile_paths=frozenset(top.places)), name
+    places = {path[2:]: place for path, place in document.places.items() if path[:2] == ("profiles", name)}
+    empty = {path[2:] for path in document.empty if path[:2] == ("profiles", name)}
+    top = Document(document.sources, selected, places, empty)
+    return replace(_put_on_top(document, top), profile_paths=frozenset(places)), name
 
 
 def _check_profile(document: Document, report: Report, name: str, sections: Any) -> None:
@@ -157,3 +149,40 @@ def _check_profile(document: Document, report: Report, name: str, sections: Any)
         elif key not in HubConfig.model_fields:
             shown = report.mask_key(key, span)
             report.add(span, f"unknown key `{shown}` in profile `{name}`", suggest_key(key, HubConfig))
+
+
+def _put_on_top(lower: Document, upper: Document) -> Document:
+    """Return *lower* with *upper* on top of it; both belong to the same report."""
+    covered: set[Path] = set()
+    removed: set[Path] = set()
+    data = _merge(lower.data, upper, (), covered, removed)
+
+    def is_visible(path: Path) -> bool:
+        return not any(path[:length] in covered for length in range(1, len(path) + 1))
+
+    places = {path: place for path, place in lower.places.items() if is_visible(path)}
+    places |= {path: place for path, place in upper.places.items() if path not in removed}
+    empty = {path for path in lower.empty if is_visible(path)} | upper.empty
+    return Document(upper.sources, data, places, empty)
+
+
+def _merge(
+    lower: Mapping[str, Any], upper: Document, path: Path, covered: set[Path], removed: set[Path]
+) -> dict[str, Any]:
+    """Return the mapping *lower* with the one at *path* of *upper* on top.
+
+    *covered* gets the paths of values of *lower* that are replaced, and *removed* those of which nothing is left.
+    """
+    data = dict(lower)
+    for key, value in get_value(upper.data, path).items():
+        inner = (*path, key)
+        if isinstance(lower.get(key), Mapping) and isinstance(value, Mapping):
+            data[key] = _merge(lower[key], upper, inner, covered, removed)
+            continue
+        covered.add(inner)
+        if value is None and key in lower and inner not in upper.empty:
+            removed.add(inner)
+            del data[key]
+        else:
+            data[key] = value
+    return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,18 +25,17 @@ from modelhub.config.including import ReadFile, apply_profile, include_files, re
 from modelhub.config.interpolate import UnresolvedReference, interpolate
 from modelhub.config.loaded import Loaded
 from modelhub.config.origins import Origin, trace_origins
-from modelhub.config.portable import copy_plain
 from modelhub.config.problems import Report, Source
 from modelhub.config.references import check_chains, check_limit, check_names, check_pool, check_served
 from modelhub.config.schema import VERSIONS, HubConfig, SecretsOptions, make_defaults_class
-from modelhub.config.shared import check_shared
 from modelhub.config.source import Document, Path
 from modelhub.config.view import LocatedData, describe_path, get_value
 from modelhub.core.errors import ConfigError
 from modelhub.core.tracebacks import raises_without_frames
 from modelhub.middleware.limit.options import LimitOptions
+from modelhub.version import install_command
 
-__all__ = ["Loaded", "ModelEntry", "Origin", "UnresolvedReference", "load_dict", "load_file", "load_text"]
+__all__ = ["Loaded", "ModelEntry", "Origin", "UnresolvedReference", "copy_plain", "load_dict", "load_file", "load_text"]
 
 _NAMED_SECTIONS = ("models", "chains", "limits", "budgets")
 
@@ -58,9 +58,11 @@ def load_file(
     Raises ConfigError with every problem of the file, or if it cannot be read.
     """
     file = ReadFile(FilePath(path), os.fspath(path) if name is None else name)
-    files = set() if files is None else files
-    files.add(file.path)
-    return _load_text(read_text(file.path, file.name), file, Inputs(environ, profile, files, runs_commands))
+    inputs = _Inputs(
+        os.environ if environ is None else environ, profile, set() if files is None else files, runs_commands
+    )
+    inputs.files.add(file.path)
+    return _load_text(read_text(file.path, file.name), file, inputs)
 
 
 @raises_without_frames(ConfigError)
@@ -71,19 +73,20 @@ def load_text(
 
     *environ* and *profile* are those of `load_file`. Raises ConfigError with every problem.
     """
-    return _load_text(text, ReadFile(FilePath(file), file), Inputs(environ, profile))
+    inputs = _Inputs(os.environ if environ is None else environ, profile, set())
+    return _load_text(text, ReadFile(FilePath(file), file), inputs)
 
 
-class Inputs(NamedTuple):
+class _Inputs(NamedTuple):
     """What a configuration depends on besides its text; *files* gets every file that is read, or looked for."""
 
-    environ: Mapping[str, str] | None = None
-    profile: str | None = None
-    files: set[FilePath] | None = None
+    environ: Mapping[str, str]
+    profile: str | None
+    files: set[FilePath]
     runs_commands: bool = True
 
 
-def _load_text(text: str, file: ReadFile, inputs: Inputs) -> Loaded:
+def _load_text(text: str, file: ReadFile, inputs: _Inputs) -> Loaded:
     with _pause_collection(when=len(text) > _LARGE_FILE_CHARS):
         document, report = source.parse_document(text, file.name, file.path.parent)
         return _load_document(document, report, file, inputs)
@@ -120,48 +123,44 @@ def load_dict(
     """
     report = Report(Source(""))
     document = Document(report.sources, copy_plain(data))
-    return _load_document(
-        document, report, ReadFile(FilePath("config"), ""), Inputs(environ, profile, files, runs_commands)
+    inputs = _Inputs(
+        os.environ if environ is None else environ, profile, set() if files is None else files, runs_commands
     )
+    return _load_document(document, report, ReadFile(FilePath("config"), ""), inputs)
 
 
-def _load_document(document: Document, report: Report, file: ReadFile, inputs: Inputs) -> Loaded:
-    variables = os.environ if inputs.environ is None else inputs.environ
+def copy_plain(data: Any) -> Any:
+    """Copy the dicts and lists in *data*; other objects, such as HTTP clients, are kept as they are."""
+    if isinstance(data, Mapping):
+        return {str(key): copy_plain(value) for key, value in data.items()}
+    return [copy_plain(value) for value in data] if isinstance(data, list | tuple) else data
+
+
+def _load_document(document: Document, report: Report, file: ReadFile, inputs: _Inputs) -> Loaded:
     profile, profiles = inputs.profile, ()
     if isinstance(document.data, dict):
-        document = include_files(document, report, set() if inputs.files is None else inputs.files, [file])
+        document = include_files(document, report, inputs.files, [file])
         profiles = tuple(document.data.get("profiles") or ())
-        document, profile = apply_profile(document, report, profile, variables)
+        document, profile = apply_profile(document, report, profile, inputs.environ)
     return replace(_resolve_document(document, inputs, profile, report), profiles=profiles)
 
 
-def _resolve_document(document: Document, inputs: Inputs, profile: str | None, report: Report | None = None) -> Loaded:
+def _resolve_document(document: Document, inputs: _Inputs, profile: str | None, report: Report | None = None) -> Loaded:
     """Resolve the references of *document*, which includes everything, and validate it; *report* has its problems."""
-    variables = os.environ if inputs.environ is None else inputs.environ
     report = Report(*document.sources) if report is None else report
-    run = make_runner(variables, _find_timeout(document.data)) if inputs.runs_commands else pretend_to_run
-    files = set() if inputs.files is None else inputs.files
-    checker = OptionsChecker(document, interpolate(document, variables, report, files, run), report)
+    run = make_runner(inputs.environ, _find_timeout(document.data)) if inputs.runs_commands else pretend_to_run
+    checker = OptionsChecker(document, interpolate(document, inputs.environ, report, inputs.files, run), report)
     if not isinstance(document.data, dict):
         checker.problem((), "the configuration must be a mapping")
         report.check()
     sections = _read_sections(checker)
     resolved = {
-        name: resolve_entry(checker, name, entry, variables)
+        name: resolve_entry(checker, name, entry, inputs.environ)
         for name, entry in sections["models"].items()
         if isinstance(entry, dict)
     }
     config = _make_config(checker, sections, resolved)
-    for model in resolved.values():
-        check_limit(checker, model.view, sections["limits"])
-        check_model(checker, model)
-    check_names(checker, {section: sections[section] for section in _NAMED_SECTIONS})
-    check_chains(checker, sections["chains"], sections["models"])
-    check_failures(checker, {name: chain for name, chain in sections["chains"].items() if isinstance(chain, dict)})
-    check_budgets(checker, sections, resolved)
-    check_served(checker, checker.interpolated.data.get("serve"), {*sections["models"], *sections["chains"]})
-    check_shared(checker)
-    _refuse_unset(checker)
+    _check_sections(checker, sections, resolved)
     report.check()
     loaded = _make_loaded(checker, config, resolved)
     return replace(loaded, profile=profile, _resolve=partial(_resolve_document, document, inputs, profile))
@@ -185,7 +184,9 @@ def _read_sections(checker: OptionsChecker) -> dict[str, dict[str, Any]]:
     _check_version(checker)
     sections = {key: _read_mapping(checker, (key,)) for key in (*_NAMED_SECTIONS, "defaults")}
     if data.get("models", {}) == {} and not find_misspelt_key("models", data, HubConfig):
-        _report_no_models(checker)
+        message = "`models` is empty" if "models" in data else "the file has no `models`"
+        path: Path = ("models",) if "models" in data else ()
+        checker.problem(path, message, suggest_missing_key("models", HubConfig), key=True)
     for key in _NAMED_SECTIONS:
         for name in sections[key]:
             _read_mapping(checker, (key, name))
@@ -194,9 +195,8 @@ def _read_sections(checker: OptionsChecker) -> dict[str, dict[str, Any]]:
 
 def _report_unknown_section(checker: OptionsChecker, key: str, value: Any) -> None:
     """Report an unknown key of the top level; a model or chain that is not indented gets a hint."""
-    for characteristic_key, section in (("provider", "models"), ("models", "chains")):
+    for characteristic_key, section, kind in (("provider", "models", "model"), ("models", "chains", "chain")):
         if isinstance(value, dict) and characteristic_key in value:
-            kind = "model" if section == "models" else "chain"
             hint = f"a {kind} belongs under `{section}:`"
             checker.problem((key,), f"unknown key `{key}` in the file", hint, key=True)
             return
@@ -232,26 +232,14 @@ def _read_mapping(checker: OptionsChecker, path: Path) -> dict[str, Any]:
         hint = "indent what belongs to it, or remove it"
         checker.problem(path, f"{describe_path(path)} is empty", hint, key=True)
     else:
-        kind = "a list" if isinstance(value, list) else "a single value"
-        checker.problem(
-            path, f"{describe_path(path)} must be a mapping (`key: value`), not {kind}", _suggest_mapping(path, value)
-        )
+        is_list, hint = isinstance(value, list), ""
+        if is_list and path[0] == "chains" and len(path) == 2:
+            hint = "did you mean `models: [...]`?"
+        elif is_list and len(path) == 1 and path[0] in _NAMED_SECTIONS:
+            hint = f"write a name before each of the {path[0]}: `name: {{...}}`"
+        kind = "a list" if is_list else "a single value"
+        checker.problem(path, f"{describe_path(path)} must be a mapping (`key: value`), not {kind}", hint)
     return {}
-
-
-def _suggest_mapping(path: Path, value: Any) -> str:
-    if isinstance(value, list) and path[0] == "chains" and len(path) == 2:
-        return "did you mean `models: [...]`?"
-    if isinstance(value, list) and len(path) == 1 and path[0] in _NAMED_SECTIONS:
-        return f"write a name before each of the {path[0]}: `name: {{...}}`"
-    return ""
-
-
-def _report_no_models(checker: OptionsChecker) -> None:
-    if "models" not in checker.interpolated.data:
-        checker.problem((), "the file has no `models`", suggest_missing_key("models", HubConfig), key=True)
-    else:
-        checker.problem(("models",), "`models` is empty", suggest_missing_key("models", HubConfig), key=True)
 
 
 def _make_config(
@@ -283,16 +271,36 @@ def _check_section(checker: OptionsChecker, path: Path, cls: type[BaseModel]) ->
     return options
 
 
-def _refuse_unset(checker: OptionsChecker) -> None:
-    """Report unresolved references outside of models and defaults: only a model can be skipped."""
-    for path, missing in checker.interpolated.unset.items():
-        if path[0] not in {"models", "defaults"}:
+def _check_sections(
+    checker: OptionsChecker, sections: Mapping[str, Mapping[str, Any]], resolved: Mapping[str, Resolved]
+) -> None:
+    """Report what is wrong although each value is valid by itself: names, contradictions, and what is missing."""
+    models, chains, interpolated = sections["models"], sections["chains"], checker.interpolated
+    for model in resolved.values():
+        check_limit(checker, model.view, sections["limits"])
+        check_model(checker, model)
+    check_names(checker, {section: sections[section] for section in _NAMED_SECTIONS})
+    check_chains(checker, chains, models)
+    check_failures(checker, {name: chain for name, chain in chains.items() if isinstance(chain, dict)})
+    check_budgets(checker, sections, resolved)
+    check_served(checker, interpolated.data.get("serve"), {*models, *chains})
+    if "shared" in interpolated.data and importlib.util.find_spec("redis") is None:
+        message = "`shared` needs the client of Redis and Valkey, which is not installed"
+        checker.problem(("shared",), message, install_command("redis"), key=True)
+    for path, missing in interpolated.unset.items():
+        if path[0] not in {"models", "defaults"}:  # only a model can be skipped
             message = f"{checker.subject(path)} cannot be filled in: {missing[0].instruction}"
             checker.problem(path, message, "or give a default: ${VAR:-default}")
 
 
 def _make_loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[str, Resolved]) -> Loaded:
     places = {name: (section, name) for section in ("models", "chains") for name in getattr(config, section)}
+    renewable: set[str] = set()
+    for path in checker.interpolated.renewable:
+        if path[0] == "models":
+            renewable.add(str(path[1]))
+        elif path[0] == "defaults":
+            renewable.update(resolved)
     return Loaded(
         file=checker.document.sources[0].file,
         config=config,
@@ -300,19 +308,10 @@ def _make_loaded(checker: OptionsChecker, config: HubConfig, resolved: Mapping[s
         chains=config.chains,
         limits=config.limits,
         lines={name: checker.document.find_line(path) for name, path in places.items()},
-        renewable=frozenset(_find_renewable(checker, resolved)),
+        renewable=frozenset(renewable),
         _document=checker.document,
         _settings=dict(_trace_settings(checker, config, resolved)),
     )
-
-
-def _find_renewable(checker: OptionsChecker, resolved: Mapping[str, Resolved]) -> Iterator[str]:
-    """Yield the names of the models that have a value from a file or a command."""
-    for path in checker.interpolated.renewable:
-        if path[0] == "models":
-            yield str(path[1])
-        elif path[0] == "defaults":
-            yield from resolved
 
 
 def _trace_settings(

@@ -17,7 +17,6 @@ from pydantic.fields import FieldInfo
 from modelhub import registry
 from modelhub.accounting.options import SpendingOptions, UsageOptions
 from modelhub.config.commands import COMMAND_TIMEOUT
-from modelhub.config.serve import ServeOptions
 from modelhub.core.errors import ConfigError
 from modelhub.messages.files import FileOptions
 from modelhub.middleware.chain.options import ChainOptions, Weight
@@ -32,8 +31,10 @@ __all__ = [
     "VERSIONS",
     "HubConfig",
     "ApiKeyOptions",
+    "KeyOptions",
     "LimitField",
     "SecretsOptions",
+    "ServeOptions",
     "make_defaults_class",
     "make_entry_class",
     "get_free_keys",
@@ -80,6 +81,31 @@ class SecretsOptions(Options):
     """How often they are read again, such as `10m`. Without it, only when a vendor refuses a key."""
     timeout: Annotated[float, Duration(0.1, 300)] = COMMAND_TIMEOUT
     """How long a command may take."""
+
+
+class KeyOptions(Options):
+    """A bearer key of clients. Their calls have its tags, and the tag `key` with its name."""
+
+    key: Secret
+    """The key that clients send, such as `${TEAM_A_KEY}`. An empty key lets nobody in."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """Tags of every call with this key, such as `{team: search}`; a budget with `tag: team=search` counts them, and one
+    with `tag: key=NAME` counts the calls of this key alone."""
+    models: list[str] | None = None
+    """The models and chains that clients with this key may call; all that are served if not given."""
+
+
+class ServeOptions(Options):
+    """How `modelhub serve` and `modelhub.integrations.asgi` serve the hub as an OpenAI-compatible endpoint."""
+
+    keys: dict[str, KeyOptions] = Field(default_factory=dict)
+    """Bearer keys by name. Without any, every client that can reach the endpoint may call it."""
+    models: list[str] | None = None
+    """The models and chains that are served; all of them if not given."""
+    parameters: list[str] = Field(default_factory=list)
+    """Further parameters of a request, by name, that are passed on to the vendors, beside OpenAI's own."""
+    max_request_bytes: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 33_554_432
+    """How many bytes a request may have, images included."""
 
 
 class HubConfig(Options):
@@ -138,14 +164,11 @@ def load_layer_options(*, builtin_only: bool = False) -> dict[str, type[LayerOpt
 
 
 def _make_layer_fields(*, builtin_only: bool) -> dict[str, Any]:
-    return {
-        key: (_get_layer_type(key, options) | None, Field(default=None, description=_get_first_line(options)))
-        for key, options in load_layer_options(builtin_only=builtin_only).items()
-    }
-
-
-def _get_layer_type(key: str, options: type[LayerOptions]) -> Any:
-    return LimitField if key == "limit" else options
+    fields: dict[str, Any] = {}
+    for key, options in load_layer_options(builtin_only=builtin_only).items():
+        annotation: Any = LimitField if key == "limit" else options
+        fields[key] = (annotation | None, Field(default=None, description=_get_first_line(options)))
+    return fields
 
 
 def _get_first_line(cls: type) -> str:
@@ -211,28 +234,20 @@ def _get_key_tables(cls: type[BaseModel]) -> tuple[Mapping[str, FieldInfo], froz
 
 
 def _make_key_tables(cls: type[BaseModel]) -> tuple[Mapping[str, FieldInfo], frozenset[str]]:
-    keys = _map_keys(cls)
-    return MappingProxyType(keys), frozenset(key for key, info in keys.items() if _accepts_anything(info.annotation))
+    """Return every key of *cls* with its field, and the keys whose values are free-form."""
+    by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
+    keys: dict[str, FieldInfo] = {}
+    for name, info in cls.model_fields.items():
+        alias = info.validation_alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        names = [name] if alias is None or by_name else []
+        for key in [*names, *(choice for choice in choices if isinstance(choice, str))]:
+            keys.setdefault(key, info)
+    free = frozenset(key for key, info in keys.items() if _accepts_anything(info.annotation))
+    return MappingProxyType(keys), free
 
 
 _make_key_tables_once = cache(_make_key_tables)
-
-
-def _map_keys(cls: type[BaseModel]) -> dict[str, FieldInfo]:
-    fields: dict[str, FieldInfo] = {}
-    for name, info in cls.model_fields.items():
-        for key in _list_key_names(cls, name, info):
-            fields.setdefault(key, info)
-    return fields
-
-
-def _list_key_names(cls: type[BaseModel], name: str, info: FieldInfo) -> list[str]:
-    alias = info.validation_alias
-    if alias is None:
-        return [name]
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    by_name = cls.model_config.get("populate_by_name") or cls.model_config.get("validate_by_name")
-    return [*([name] if by_name else []), *(choice for choice in choices if isinstance(choice, str))]
 
 
 def _accepts_anything(annotation: Any) -> bool:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 __all__ = [
     "MASK",
     "Range",
     "apply_masks",
+    "find_literal_secrets",
     "guess_file_masks",
     "guess_line_masks",
     "is_plain_key_field",
@@ -73,17 +75,12 @@ def is_secret(name: str) -> bool:
     if len(name) > _MAX_NAME_LENGTH:  # longer than any real key: its two ends are enough
         name = f"{name[:_MAX_NAME_LENGTH]} {name[-_MAX_NAME_LENGTH:]}"
     lower = name.lower()
-    if _SECRET_STEMS.search(lower) and _has_secret_word(name):
-        return True
+    if _SECRET_STEMS.search(lower):
+        words = [word.lower() for word in _WORD_PATTERN.findall(name)]
+        for before, word in zip(["", *words], words, strict=False):
+            if _SECRET_WORDS.fullmatch(word) and not (word == "token" and _QUANTITY_WORDS.fullmatch(before)):
+                return True
     return lower.endswith(("headers", "query")) or _is_misspelt("".join(_LETTERS.findall(lower)))
-
-
-def _has_secret_word(name: str) -> bool:
-    words = [word.lower() for word in _WORD_PATTERN.findall(name)]
-    return any(
-        _SECRET_WORDS.fullmatch(word) and not (word == "token" and _QUANTITY_WORDS.fullmatch(before))
-        for before, word in zip(["", *words], words, strict=False)
-    )
 
 
 @lru_cache(maxsize=1024)
@@ -121,8 +118,10 @@ def is_reference(text: str) -> bool:
 def guess_line_masks(line: str) -> list[Range]:
     """Return the ranges of *line* that look secret: the text after a secret key, and text that looks like a key."""
     ranges = [match.span() for match in _LOOKS_SECRET.finditer(line)]
-    if "@" in line:
-        ranges += _find_passwords(line)
+    for word in _WITHOUT_SPACE.finditer(line) if "@" in line else ():  # user names and passwords in URLs
+        start, end = word[0].find("://"), word[0].rfind("@")
+        if 0 <= start < end:
+            ranges.append((word.start() + start + 3, word.start() + end))
     if "=" in line:
         ranges += [match.span(1) for match in _SIGNATURE.finditer(line)]
     pairs = [pair for pair in _PAIR.finditer(line) if is_secret(pair[2]) and not _SECTION.match(line, pair.start())]
@@ -130,12 +129,18 @@ def guess_line_masks(line: str) -> list[Range]:
     return ranges + [(start, len(line.rstrip())) for start in literal]
 
 
-def _find_passwords(line: str) -> Iterator[Range]:
-    """Yield the ranges of user names and passwords in the URLs of *line*."""
-    for word in _WITHOUT_SPACE.finditer(line):
-        start, end = word[0].find("://"), word[0].rfind("@")
-        if 0 <= start < end:
-            yield word.start() + start + 3, word.start() + end
+def find_literal_secrets(config: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the dotted path of every secret in *config* that is written out instead of as a reference like `${VAR}`."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from find_literal_secrets(value, (*path, str(key)))
+    elif isinstance(config, (list, tuple)):
+        for index, value in enumerate(config):
+            yield from find_literal_secrets(value, (*path, str(index)))
+    elif isinstance(config, str) and config and not is_reference(config):
+        has_secret_key = any(is_secret(key) for key in path) and not is_plain_key_field(path)
+        if has_secret_key or guess_line_masks(config):
+            yield ".".join(path)
 
 
 def guess_file_masks(lines: Sequence[str]) -> dict[int, list[Range]]:

@@ -38,6 +38,18 @@ CASES = {
         "  a: {provider: ollama, model_name: m, generate_kwargs: {model: n}}\n",
         (4, 58, "`model` cannot be set in `generate_kwargs`", "model_name"),
     ),
+    "parameters that are no mapping": (
+        "  a: {provider: ollama, model_name: m, generate_kwargs: 3}\n",
+        (4, 57, "`generate_kwargs: 3` must be a mapping", "for example"),
+    ),
+    "members that are no list, of a chain with a budget in dollars": (
+        "chains: {c: {models: 2.5}}\nbudgets: {b: {usd: 1, per: day, chain: c}}\n",
+        (4, 22, "`models: 2.5` must be a list", ""),
+    ),
+    "failures that are no list, beside a list of others": (
+        "chains: {c: {models: [ok], fallback_on: 3, no_fallback_on: [TimedOut]}}\n",
+        (4, 41, "`fallback_on: 3` must be a list", ""),
+    ),
     "a name with a line break": (
         '  a: {provider: ollama, model_name: "a\\nb"}\n',
         (4, 37, "`model_name` contains a line break", "one line"),

@@ -50,7 +50,7 @@ A client that disconnects cancels its call. When the server stops, the hub is cl
 
 from __future__ import annotations
 
-from modelhub.config.serve import KeyOptions, ServeOptions
+from modelhub.config.schema import KeyOptions, ServeOptions
 from modelhub.integrations.asgi.application import OpenAIApp
 
 __all__ = ["KeyOptions", "OpenAIApp", "ServeOptions"]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from modelhub.config.serve import KeyOptions
+from modelhub.config.schema import KeyOptions
 from modelhub.integrations.asgi.errors import HttpError
 
 __all__ = ["Access", "Client"]

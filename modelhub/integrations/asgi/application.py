@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from modelhub.config.load import Loaded
-from modelhub.config.serve import KeyOptions, ServeOptions
+from modelhub.config.schema import KeyOptions, ServeOptions
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.hub import Hub
