@@ -64,7 +64,7 @@ LEVELS = [
         *("providers.json_text", "providers.finish_reasons", "providers.token_counts"),
         *("providers.tool_names", "providers.tool_schema", "providers.tool_arguments"),
         *("providers.parameters", "providers.parameter_resolver", "providers.parameter_refusals"),
-        *("providers.vendor_parameters", "providers.known_models", "providers.prompts"),
+        *("providers.vendor_parameters", "providers.known_models"),
         "providers.structured_output",
     },
     ["providers.http_provider"],

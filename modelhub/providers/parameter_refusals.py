@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from modelhub.options import EFFORTS, Effort
+from modelhub.providers.parameters import camel_case, snake_case
 
 __all__ = ["find_levels", "find_refused"]
 
@@ -49,26 +50,20 @@ def find_refused(message: str, field: str | None, candidates: Mapping[str, Seque
     text = message.lower()
     if _UNSUPPORTED.search(text) is None and not find_levels(message):
         return None
-    if field is not None and (name := _find_by_field(field, candidates)) is not None:
-        return name
+    path = snake_case(field or "")
+    for suffix in (path, path.rpartition(".")[2]) if path else ():
+        for name, wire_names in candidates.items():
+            if any(suffix == wire or suffix.startswith(f"{wire}.") for wire in wire_names):
+                return name
     if _ABOUT_SCHEMA.search(text) is not None:
         return None
     places = ((place, name) for name, wire in candidates.items() for place in _places(text, wire))
     return min(places, default=(0, None))[1]
 
 
-def _find_by_field(field: str, candidates: Mapping[str, Sequence[str]]) -> str | None:
-    paths = [_snake_case(field), _snake_case(field).rpartition(".")[2]]
-    for path in paths:
-        for name, wire_names in candidates.items():
-            if any(path == wire or path.startswith(f"{wire}.") for wire in wire_names):
-                return name
-    return None
-
-
 def _places(text: str, wire_names: Sequence[str]) -> Iterator[int]:
     for wire in wire_names:
-        for spelled in {wire.lower(), _camel_case(wire).lower(), wire.rpartition(".")[2].lower()}:
+        for spelled in {wire.lower(), camel_case(wire).lower(), wire.rpartition(".")[2].lower()}:
             name = re.escape(spelled)
             if spelled in _PLAIN_WORDS:
                 pattern = (
@@ -86,11 +81,3 @@ def find_levels(message: str) -> tuple[Effort, ...]:
     match = _LIST.search(message.lower())
     words = set(re.findall(r"[a-z]+", match[1])) if match is not None else set[str]()
     return tuple(level for level in EFFORTS if level in words)
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: f"_{match[1].lower()}", name)
-
-
-def _camel_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match[1].upper(), name)

@@ -116,7 +116,10 @@ class ParameterResolver:
 
     def _resolve(self, request: ChatRequest) -> ResolvedParameters:
         vocabulary = self._vocabulary
-        draft = Draft(self._model_name, request, self._efforts())
+        levels = self._takes.get("reasoning_effort")
+        listed = tuple(levels) if isinstance(levels, list) else ()
+        efforts = listed or self._learned_levels or self._facts.efforts or vocabulary.levels
+        draft = Draft(self._model_name, request, efforts)
         for layer in (*self._layers, request.options):
             draft.add_layer(layer, vocabulary)
         draft.aliases |= self._learned_names
@@ -124,8 +127,12 @@ class ParameterResolver:
         self._round_effort(draft)
         if vocabulary.adapt is not None:
             vocabulary.adapt(draft)
-        if self._unsupported == "refuse":
-            self._refuse(draft)
+        if self._unsupported == "refuse" and (draft.dropped or draft.rounded):
+            names: dict[str, list[str]] = {}
+            for name, reason in (*draft.dropped.items(), *draft.rounded.items()):
+                names.setdefault(reason, []).append(f"`{name}`")
+            changes = "; ".join(f"{', '.join(listed)} ({reason})" for reason, listed in names.items())
+            raise UnsupportedFeature(f"{self._model_name} does not take {changes}")
         return ResolvedParameters(
             self._spell(draft),
             tuple(draft.values),
@@ -161,36 +168,31 @@ class ParameterResolver:
             elif (reason := self._reason_against(name, draft)) is not None:
                 draft.drop(name, reason)
 
-    def _reason_against(self, name: str, draft: Draft) -> str | None:
-        """Return why the parameter *name* is not for this model; None if it is."""
-        takes = self._takes.get(name)
+    def _reason_against(self, name: str, draft: Draft | None = None) -> str | None:
+        """Return why the parameter *name* is not for this model; None if it is.
+
+        Without a *draft*, a reason that does not hold for every request is one too.
+        """
+        vocabulary, takes = self._vocabulary, self._takes.get(name)
         if takes is not None:
             return "`takes` says so" if takes is False or takes == [] else None
-        if name in self._learned and (draft.request.tools or not self._learned[name]):
-            return _REFUSED
-        if name in self._facts.refuses:
-            exceptions = self._facts.refuses[name]
+        if name in self._learned and (draft is None or draft.request.tools or not self._learned[name]):
+            return "the model refused it"
+        if (exceptions := self._facts.refuses.get(name)) is not None:
             if not exceptions:
                 return f"{self._model_name} does not take it"
+            if draft is None:
+                return "only without reasoning"
             effort = draft.values.get("reasoning_effort")
             if effort in _LEVELS:
                 effort = round_effort(effort, draft.efforts)
             return None if effort in exceptions else f"{self._model_name} takes it only without reasoning"
-        return self._reason_of_vendor(name)
-
-    def _reason_of_vendor(self, name: str) -> str | None:
-        vocabulary = self._vocabulary
         if name in vocabulary.spellings or name in vocabulary.own:
             return None
         if name in NEUTRAL_PARAMETERS:
             return f"{vocabulary.vendor} has no such parameter"
         owner = owner_of(name)
         return None if owner is None else f"a parameter of {owner}"
-
-    def _efforts(self) -> tuple[Effort, ...]:
-        takes = self._takes.get("reasoning_effort")
-        listed = tuple(takes) if isinstance(takes, list) else ()
-        return listed or self._learned_levels or self._facts.efforts or self._vocabulary.levels
 
     def _round_effort(self, draft: Draft) -> None:
         effort = draft.values.get("reasoning_effort")
@@ -201,27 +203,10 @@ class ParameterResolver:
         sent = draft.values["reasoning_effort"] = round_effort(effort, draft.efforts)
         draft.round("reasoning_effort", effort, sent)
 
-    def _refuse(self, draft: Draft) -> None:
-        names: dict[str, list[str]] = {}
-        for name, reason in (*draft.dropped.items(), *draft.rounded.items()):
-            names.setdefault(reason, []).append(f"`{name}`")
-        if names:
-            changes = "; ".join(f"{', '.join(listed)} ({reason})" for reason, listed in names.items())
-            raise UnsupportedFeature(f"{self._model_name} does not take {changes}")
-
     def unsupported(self) -> Iterator[tuple[str, str]]:
         """Yield every neutral parameter that is left out for this model, and why."""
         for name in NEUTRAL_PARAMETERS:
-            if self._takes.get(name) is True:
-                continue
-            if self._takes.get(name) is False:
-                yield name, "`takes` says so"
-            elif name in self._learned:
-                yield name, _REFUSED
-            elif name in self._facts.refuses:
-                exceptions = self._facts.refuses[name]
-                yield name, "only without reasoning" if exceptions else f"{self._model_name} does not take it"
-            elif (reason := self._reason_of_vendor(name)) is not None:
+            if (reason := self._reason_against(name)) is not None:
                 yield name, reason
 
     def new_changes(self, sent: ResolvedParameters) -> Iterator[tuple[str, str, bool]]:
@@ -251,11 +236,8 @@ class ParameterResolver:
         }
         message = str(failure)
         name = find_refused(message, failure.parameter, candidates)
-        if name is not None:
-            self._remember(name, message, sent, has_tools)
-        return name
-
-    def _remember(self, name: str, message: str, sent: ResolvedParameters, has_tools: bool) -> None:
+        if name is None:
+            return None
         levels = find_levels(message) if name == "reasoning_effort" else ()
         if levels and sent.effort not in levels and levels != ("none",):
             self._learned_levels = levels
@@ -264,9 +246,9 @@ class ParameterResolver:
         else:
             self._learned[name] = has_tools and "tool" in message.lower() and self._learned.get(name, True)
         self._common.clear()
+        return name
 
 
-_REFUSED = "the model refused it"
 _LEVELS = frozenset(EFFORTS)
 _REFUSING_STATUSES = frozenset({None, 400, 404, 405, 415, 422, 500, 501})
 """The statuses at which a parameter may be refused; None is inside an answer, or before anything is sent."""

@@ -8,14 +8,17 @@ attempt says so. Here is the one place where all of that is applied, before a pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
 from modelhub.core.errors import UnsupportedFeature
 from modelhub.core.request import ChatRequest
 from modelhub.options import EFFORTS, AskOptions, Effort
+from modelhub.providers.structured_output import write_json_prompt
 
 __all__ = [
     "ALIASES",
@@ -25,10 +28,16 @@ __all__ = [
     "Draft",
     "Spelling",
     "Vocabulary",
+    "ask_in_words",
     "asks_nothing",
+    "camel_case",
+    "make_limited_writer",
+    "make_list_writer",
     "merge_objects",
     "round_effort",
+    "schema_of_format",
     "set_path",
+    "snake_case",
     "spread_object",
 ]
 
@@ -213,32 +222,51 @@ class Draft:
         """Put *layer* over what is there: of one thing, whatever its names, the later word counts."""
         if vocabulary.normalize is not None:
             layer = vocabulary.normalize(layer)
-        if layer.get("reasoning_effort") is not None:
-            self._take_out_efforts(vocabulary)
-        elif any(says_effort(layer.get(name), keys) for name, keys in vocabulary.effort_fields.items()):
-            self.values.pop("reasoning_effort", None)
-        for given, value in layer.items():
-            name = vocabulary.canonical_name(given)
+        says_effort = layer.get("reasoning_effort") is not None
+        for field_name, keys in vocabulary.effort_fields.items():
+            if says_effort:
+                before = self.values.pop(field_name, None)
+                if keys and isinstance(before, Mapping) and not before.keys() <= set(keys):
+                    self.values[field_name] = {key: item for key, item in before.items() if key not in keys}
+            elif (value := layer.get(field_name)) is not None and (
+                not keys or (isinstance(value, Mapping) and not value.keys().isdisjoint(keys))
+            ):
+                self.values.pop("reasoning_effort", None)
+        for written, value in layer.items():
+            name = vocabulary.canonical_name(written)
             self.values[name] = value
-            if given != name:
-                self.aliases[name] = given
+            if written != name:
+                self.aliases[name] = written
             else:
                 self.aliases.pop(name, None)
 
-    def _take_out_efforts(self, vocabulary: Vocabulary) -> None:
-        for name, keys in vocabulary.effort_fields.items():
-            value = self.values.get(name)
-            if not keys or not isinstance(value, Mapping):
-                self.values.pop(name, None)
-            elif remaining := {key: item for key, item in value.items() if key not in keys}:
-                self.values[name] = remaining
-            else:
-                del self.values[name]
+
+def schema_of_format(response_format: Any) -> Mapping[str, Any] | None:
+    """Return the JSON Schema in *response_format*; None if it asks for any JSON object."""
+    form = response_format.get("json_schema") if isinstance(response_format, Mapping) else None
+    schema = form.get("schema") if isinstance(form, Mapping) else None
+    return schema if isinstance(schema, Mapping) else None
 
 
-def says_effort(value: Any, keys: Iterable[str]) -> bool:
-    """Whether *value* of an own parameter says how much to think: by one of *keys*, or, without keys, at all."""
-    return value is not None and (not keys or (isinstance(value, Mapping) and any(key in value for key in keys)))
+def ask_in_words(response_format: Any, draft: Draft) -> None:
+    """Have *draft* ask for the JSON of *response_format* in words, and say so."""
+    draft.instruction = write_json_prompt(schema_of_format(response_format))
+    draft.round("response_format", response_format["type"], "in words")
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def snake_case(name: str) -> str:
+    """Return *name*, such as `maxOutputTokens`, as `max_output_tokens`."""
+    return name if name.islower() else re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: f"_{match[1].lower()}", name)
+
+
+@lru_cache(maxsize=256)
+def camel_case(name: str) -> str:
+    """Return *name*, such as `max_output_tokens`, as `maxOutputTokens`."""
+    return re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match[1].upper(), name)
 
 
 # -- objects -----------------------------------------------------------------------------------------------------------

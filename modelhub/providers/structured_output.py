@@ -16,16 +16,17 @@ from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import Tool, ToolChoice
 from modelhub.messages.json_schema import find_schema_problems
 from modelhub.providers.json_text import clean_value
-from modelhub.providers.prompts import write_json_prompt
 from modelhub.providers.provider_errors import make_misfit
 from modelhub.providers.tool_arguments import LENIENT_JSON
 
-__all__ = ["TOOL_NAME", "Method", "Structured", "offer_tools"]
+__all__ = ["CALL_PROMPT", "TOOL_NAME", "Method", "Structured", "offer_tools", "write_json_prompt"]
 
 Method = Literal["native", "tool", "prompt"]
 """How the structure is asked for: by the vendor's JSON schema mode, by a forced tool, or in words."""
 
 TOOL_NAME = "generate_structured_output"
+CALL_PROMPT = "Answer by calling one of the tools, not in words of your own."
+"""What a model is told whose API cannot demand a call."""
 _THINKING_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _FENCE = re.compile(r"```[\w+-]*")
 _START = re.compile(r"[{\[]")
@@ -106,6 +107,14 @@ class Structured:
                 raise _SchemaMisfit(misfit)
             return value
         return self.model.model_validate_json(json.dumps(value))
+
+
+def write_json_prompt(schema: Mapping[str, Any] | None) -> str:
+    """Return the request in words for an answer in JSON that fits *schema*, or for any JSON object."""
+    prompt = "Answer with one JSON object and nothing else: no explanation, no code fence."
+    if schema is not None:
+        prompt += " It must fit this JSON Schema:\n" + json.dumps(schema, ensure_ascii=False)
+    return prompt
 
 
 def offer_tools(

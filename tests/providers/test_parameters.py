@@ -130,6 +130,16 @@ def test_what_a_call_says_of_effort_goes_before_the_vendors_words_in_the_file(ve
     assert told[vendor](), body
 
 
+def test_what_is_left_out_is_listed_as_the_file_says():
+    """`takes` goes before what is known of the model, also where it lists the levels of effort, or none."""
+    listed = {}
+    for levels in (["low"], []):
+        model = OpenAIChatModel("gpt-4o", api_key="k")
+        model.takes = {"reasoning_effort": levels}
+        listed[len(levels)] = model.list_unsupported_parameters().get("reasoning_effort")
+    assert listed == {1: None, 0: "`takes` says so"}
+
+
 def test_the_file_says_what_a_model_takes():
     """`takes` goes before what is known of the model and of its vendor, either way; levels are those it lists."""
     entry = {"model_name": "gpt-5", "takes": {"temperature": True, "seed": False, "reasoning_effort": ["high"]}}

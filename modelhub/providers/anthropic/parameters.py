@@ -8,8 +8,15 @@ from typing import Any
 
 from modelhub.core.request import ChatRequest
 from modelhub.providers.anthropic.schema import native_schema
-from modelhub.providers.parameters import EFFORT_BUDGETS, Draft, Spelling, Vocabulary, make_limited_writer
-from modelhub.providers.prompts import ask_in_words, schema_of_format
+from modelhub.providers.parameters import (
+    EFFORT_BUDGETS,
+    Draft,
+    Spelling,
+    Vocabulary,
+    ask_in_words,
+    make_limited_writer,
+    schema_of_format,
+)
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY", "model_version"]

@@ -6,8 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelhub.providers.parameters import EFFORT_BUDGETS, Draft, Spelling, Vocabulary, make_limited_writer
-from modelhub.providers.prompts import ask_in_words, schema_of_format
+from modelhub.providers.parameters import (
+    EFFORT_BUDGETS,
+    Draft,
+    Spelling,
+    Vocabulary,
+    ask_in_words,
+    make_limited_writer,
+    schema_of_format,
+)
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY"]

@@ -26,8 +26,7 @@ from modelhub.messages.blocks import (
     find_media,
 )
 from modelhub.providers.dashscope.schema import encode_tools
-from modelhub.providers.prompts import CALL_PROMPT
-from modelhub.providers.structured_output import Structured, offer_tools
+from modelhub.providers.structured_output import CALL_PROMPT, Structured, offer_tools
 
 __all__ = ["PROVIDER_NAME", "encode_request", "is_multimodal", "must_stream"]
 

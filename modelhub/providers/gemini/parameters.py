@@ -6,7 +6,6 @@ import copy
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,8 +13,17 @@ from pydantic import ValidationError
 from modelhub.core.errors import CallError, ConfigError, InvalidRequest, UnsupportedFeature
 from modelhub.options import Effort
 from modelhub.providers.gemini.schema import gemini_schema
-from modelhub.providers.parameters import Draft, Spelling, Vocabulary, make_list_writer, spread_object
-from modelhub.providers.prompts import ask_in_words, schema_of_format
+from modelhub.providers.parameters import (
+    Draft,
+    Spelling,
+    Vocabulary,
+    ask_in_words,
+    camel_case,
+    make_list_writer,
+    schema_of_format,
+    snake_case,
+    spread_object,
+)
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY", "copy_parameters", "explain_parameters", "merge_json", "read_http_options"]
@@ -29,7 +37,7 @@ def copy_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: copy.deepcopy(value) if isinstance(value, (dict, list)) else value
         for key, value in parameters.items()
-        if (name := _snake_case(key)) not in _FIXED
+        if (name := snake_case(key)) not in _FIXED
     }
 
 
@@ -39,7 +47,7 @@ def read_http_options(options: Any) -> dict[str, Any]:
     Raises ConfigError for what cannot work here.
     """
     if isinstance(options, Mapping):
-        fields = {_snake_case(str(key)): value for key, value in options.items()}
+        fields = {snake_case(str(key)): value for key, value in options.items()}
     else:
         fields = {key: getattr(options, key) for key in getattr(options, "model_fields_set", ())}
     if fields.get("aiohttp_client") is not None:
@@ -55,22 +63,11 @@ def merge_json(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, A
     """
     merged = dict(body)
     for name, value in extra.items():
-        key = name if name in merged else next((other for other in _spell(name) if other in merged), name)
+        spellings = (name, camel_case(name), snake_case(name))
+        key = next((spelling for spelling in spellings if spelling in merged), name)
         before = merged.get(key)
         merged[key] = merge_json(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-@lru_cache(maxsize=256)
-def _spell(name: str) -> tuple[str, str]:
-    """Return *name* in both spellings."""
-    camel_case = re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match[1].upper(), name)
-    return camel_case, _snake_case(name)
-
-
-def _snake_case(name: str) -> str:
-    """`maxOutputTokens` as `max_output_tokens`: the SDK takes both."""
-    return name if name.islower() else re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: f"_{match[1].lower()}", name)
 
 
 def explain_parameters(error: Exception) -> CallError:
@@ -153,9 +150,9 @@ def _spell_tier(tier: Any, draft: Draft) -> Mapping[str, Any]:
 
 def _normalize(layer: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return *layer* in snake case, with what is in `generation_config` beside the rest."""
-    layer = {_snake_case(name): value for name, value in layer.items()}
+    layer = {snake_case(name): value for name, value in layer.items()}
     for name, value in spread_object(layer, "generation_config").items():
-        layer[_snake_case(name)] = value
+        layer[snake_case(name)] = value
     layer.pop("generation_config", None)
     if type(layer.get("logprobs")) is int:  # the number of alternatives, which others call otherwise
         layer["top_logprobs"] = layer.pop("logprobs")

@@ -7,8 +7,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from modelhub.providers.parameters import Draft, Spelling, Vocabulary, make_list_writer, spread_object
-from modelhub.providers.prompts import schema_of_format
+from modelhub.providers.parameters import (
+    Draft,
+    Spelling,
+    Vocabulary,
+    make_list_writer,
+    schema_of_format,
+    spread_object,
+)
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["VOCABULARY"]

@@ -21,8 +21,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
 )
 from modelhub.providers.ollama.schema import inline_references
-from modelhub.providers.prompts import CALL_PROMPT
-from modelhub.providers.structured_output import Structured
+from modelhub.providers.structured_output import CALL_PROMPT, Structured
 from modelhub.providers.tool_schema import plain_root
 
 __all__ = ["PROVIDER_NAME", "encode_request"]

@@ -14,8 +14,14 @@ from typing import Any
 from modelhub.providers.openai.apis import CHAT_PARAMETERS, MIN_OUTPUT_TOKENS, RESPONSES_PARAMETERS, ApiName, choose_api
 from modelhub.providers.openai.responses_request import SPELLINGS
 from modelhub.providers.openai.servers import Quirks
-from modelhub.providers.parameters import NEUTRAL_PARAMETERS, Draft, Spelling, Vocabulary
-from modelhub.providers.prompts import ask_in_words, schema_of_format
+from modelhub.providers.parameters import (
+    NEUTRAL_PARAMETERS,
+    Draft,
+    Spelling,
+    Vocabulary,
+    ask_in_words,
+    schema_of_format,
+)
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
 __all__ = ["make_vocabulary"]
