@@ -30,9 +30,9 @@ from modelhub.core.errors import CallError
 from modelhub.core.row_prompts import RowPrompts
 from modelhub.core.row_result import RowResult
 from modelhub.hub import Hub
-from modelhub.jobs.answer import Answer, make_answer
 from modelhub.jobs.journal import Journal, read_answers
 from modelhub.jobs.keys import RowKeys, describe_entries
+from modelhub.jobs.rows import Answer, make_answer
 
 __all__ = ["ChatRows"]
 

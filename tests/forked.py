@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 PRELOADED = (
     *("modelhub.cli.chat.conversation", "modelhub.cli.chat.session", "modelhub.cli.explained"),
-    *("modelhub.cli.model_status", "modelhub.jobs.open_job", "modelhub.providers.scripted", "rich.progress"),
+    *("modelhub.cli.model_status", "modelhub.jobs.batch_job", "modelhub.providers.scripted", "rich.progress"),
 )
 STREAMS = ("stdin", "stdout", "stderr")
 

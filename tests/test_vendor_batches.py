@@ -10,9 +10,9 @@ from pydantic import BaseModel, field_validator
 
 from modelhub import Hub
 from modelhub.core.context import Services
+from modelhub.jobs.batch_job import open_job
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.journal import Journal, find_journal
-from modelhub.jobs.open_job import open_job
 from modelhub.jobs.plan import JobOptions
 from modelhub.testing import FaultServer, VirtualClock, faults, run_virtual
 from modelhub.testing.batches import BatchScript

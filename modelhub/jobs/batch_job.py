@@ -9,32 +9,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from modelhub.core.call_options import parse_call_options
 from modelhub.core.errors import BudgetExceeded
 from modelhub.core.model import ChatModelBase
 from modelhub.core.row_progress import MapProgress
 from modelhub.core.row_result import RowResult
 from modelhub.core.row_stream import RowStream
-from modelhub.jobs.answer import Answer, make_answer
+from modelhub.hub import Hub
 from modelhub.jobs.budget import JobBudget
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.estimate import CostEstimator
 from modelhub.jobs.files import find_format, make_writer
-from modelhub.jobs.journal import Journal
-from modelhub.jobs.plan import CHUNK_ROWS, JobOptions, JobRow, JobRows
-from modelhub.jobs.row_order import OrderedWriter
-from modelhub.jobs.rows import InputRow, RowWriter
-from modelhub.jobs.vendor_batch.interface import PRICE_FACTOR
+from modelhub.jobs.journal import Journal, find_journal
+from modelhub.jobs.keys import RowKeys, describe_entries
+from modelhub.jobs.plan import CHUNK_ROWS, MAX_SAMPLES, JobOptions, JobRow, JobRows
+from modelhub.jobs.rows import Answer, InputRow, OrderedWriter, RowWriter, make_answer
+from modelhub.jobs.vendor_batch.batch_model import BatchModel, find_batch_entry, find_batch_options
 from modelhub.jobs.vendor_batch.phase import BatchPhase, BatchProgress
 
-__all__ = ["BatchJob", "JobProgress"]
+__all__ = ["BatchJob", "JobProgress", "open_job", "open_rows"]
 
-_MAX_SAMPLES = 5
 _MAX_REPEATED = 10_000  # rows that wait for the answer of a row like them, before no further row is read
 
 
@@ -79,29 +79,6 @@ class JobProgress:
         return self.left / rate if rate else None
 
 
-class _BatchBudget:
-    """The budget of a job, for rows in a batch, which cost a part of the usual price."""
-
-    def __init__(self, budget: JobBudget, estimator: CostEstimator) -> None:
-        self._budget = budget
-        self._estimator = estimator
-
-    def _estimate(self, messages: Any) -> Decimal:
-        return self._estimator.reserve(messages) * Decimal(PRICE_FACTOR)
-
-    def has_room(self, messages: Any) -> bool:
-        """Return whether a row with *messages* fits into the budget."""
-        return self._budget.has_room(self._estimate(messages))
-
-    def hold(self, messages: Any) -> None:
-        """Set aside what a row with *messages* may cost."""
-        self._budget.hold(self._estimate(messages))
-
-    def settle(self, messages: Any, cost: Decimal | None) -> None:
-        """Replace what was set aside for a row with *messages* by what it has cost."""
-        self._budget.settle(self._estimate(messages), cost)
-
-
 class BatchJob:
     """One run of a job: *model* is asked for the *rows* that the *journal* has no answer for.
 
@@ -121,11 +98,11 @@ class BatchJob:
         self._rows = rows
         self.journal = journal
         self._arguments = {"structured_model": options.structured_model, "stream": False, **options.parameters}
-        self._waiting: dict[bytes, JobRow] = {}
-        self._repeated = 0  # rows in `_waiting` that are not under way themselves
+        self._under_way: set[bytes] = set()  # the keys of the rows that are asked
+        self._repeats: dict[bytes, list[InputRow]] = {}  # the rows that get the same answer as one under way
+        self._repeated = 0  # how many these are
         self._row_done = asyncio.Event()
         self._budget: JobBudget | None = None
-        self._estimator: CostEstimator  # if there is a budget
         self._writer: RowWriter
         self._partial = options.output.with_name(f"{options.output.name}.partial")
         calls = MapProgress(model.services.clock, needs_costs=True)
@@ -180,45 +157,38 @@ class BatchJob:
 
     def _open_budget(self, limit: Decimal) -> None:
         totals = self.journal.sum_totals()
-        known = totals.answered + totals.failed
-        average = totals.output_tokens / known if totals.output_tokens else None
-        self._estimator = estimator = CostEstimator(self._model, self._options.parameters, average)
+        estimator = CostEstimator(self._model, self._options.parameters, totals.average_output)
         if estimator.unpriced:
             names = ", ".join(f"`{name}`" for name in estimator.unpriced)
             raise JobError(f"the price of {names} is not known, so no budget can be kept: set `pricing:` in the entry")
-        self._budget = JobBudget(limit, totals.cost)
+        self._budget = JobBudget(limit, totals.cost, estimator)
         if self._phase is not None:
-            self._phase.budget = _BatchBudget(self._budget, estimator)
+            self._phase.budget = self._budget
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
     async def _read_pending(self) -> AsyncIterator[JobRow]:
         """Yield the rows that must be asked; the others are done at once, or with the row that they are like."""
         for job_row in self._rows.read(self.journal):
-            if job_row.answer is not None:
-                self._finish_known(job_row, job_row.answer)
+            if job_row.key in self._under_way:
+                self._repeats.setdefault(job_row.key, []).append(job_row.row)
+                self._repeated += 1
+                while self._repeated >= _MAX_REPEATED:
+                    self._row_done.clear()
+                    await self._row_done.wait()
+            elif (answer := job_row.answer or self.journal.find_recent(job_row.key)) is not None:
+                self._finish_known(job_row, answer)
                 if not self.progress.done % CHUNK_ROWS:
                     await asyncio.sleep(0)  # others have their turn while a journal is gone through
-            elif (like := self._waiting.get(job_row.key)) is not None:
-                like.add_repeated(job_row.row)
-                await self._wait_for_repeated()
-            elif (answer := self.journal.find_recent(job_row.key)) is not None:
-                self._finish_repeated(job_row.row, answer)
             elif self._budget is None or await self._reserve(job_row, self._budget):
-                self._waiting[job_row.key] = job_row
+                self._under_way.add(job_row.key)
                 yield job_row
             else:
                 return
 
-    async def _wait_for_repeated(self) -> None:
-        self._repeated += 1
-        while self._repeated >= _MAX_REPEATED:
-            self._row_done.clear()
-            await self._row_done.wait()
-
     async def _reserve(self, job_row: JobRow, budget: JobBudget) -> bool:
         """Set the cost of *job_row* aside. Returns False if there is not enough left of the *budget*."""
-        job_row.reserved = self._estimator.reserve(job_row.messages)
+        job_row.reserved = budget.estimate(job_row.messages)
         if await budget.reserve(job_row.reserved):
             return True
         self.progress.stop_reason = (
@@ -235,25 +205,26 @@ class BatchJob:
 
     def _record(self, results: list[RowResult[Any]]) -> None:
         """Write *results* to the journal, then to the output."""
-        answers: list[tuple[bytes, Answer]] = []
+        answered: list[tuple[JobRow, Answer]] = []
         for result in results:
             job_row: JobRow = result.row
+            self._under_way.remove(job_row.key)
             answer = make_answer(result, has_output=self._options.has_output)
             if self._budget is not None:
                 self._budget.settle(job_row.reserved, answer.cost)
             if isinstance(result.error, BudgetExceeded):  # not the row's fault: it is asked when there is money again
                 self.progress.stop_reason = str(result.error)
-                self._repeated -= len(self._waiting.pop(job_row.key).repeated or ())
+                self._repeated -= len(self._repeats.pop(job_row.key, ()))
                 self.stop()
-                continue
-            answers.append((job_row.key, answer))
-        self.journal.add(answers, replace=self._options.retry_failed)
-        for key, answer in answers:
-            job_row = self._waiting.pop(key)
+            else:
+                answered.append((job_row, answer))
+        self.journal.add([(row.key, answer) for row, answer in answered], replace=self._options.retry_failed)
+        for job_row, answer in answered:
             self._finish(job_row.row, answer)
-            for row in job_row.repeated or ():
+            for row in self._repeats.pop(job_row.key, ()):
                 self._repeated -= 1
-                self._finish_repeated(row, answer)
+                self.progress.repeated += 1
+                self._finish(row, answer)
         self._row_done.set()
         self._writer.flush()
 
@@ -266,22 +237,17 @@ class BatchJob:
             self.progress.reused += 1
         self._finish(job_row.row, answer)
 
-    def _finish_repeated(self, row: InputRow, answer: Answer) -> None:
-        self.progress.repeated += 1
-        self._finish(row, answer)
-
     def _finish(self, row: InputRow, answer: Answer) -> None:
+        progress = self.progress
         if answer.has_failed:
-            self._count_failure(row, answer.columns["error"])
+            error = answer.columns["error"]
+            progress.failed += 1
+            progress.errors[error.partition(":")[0]] += 1
+            if len(progress.samples) < MAX_SAMPLES:
+                progress.samples.append(error if row.place in error else f"{row.place}: {error}")
         else:
-            self.progress.answered += 1
+            progress.answered += 1
         self._writer.write(row, answer)
-
-    def _count_failure(self, row: InputRow, error: str) -> None:
-        self.progress.failed += 1
-        self.progress.errors[error.partition(":")[0]] += 1
-        if len(self.progress.samples) < _MAX_SAMPLES:
-            self.progress.samples.append(error if row.place in error else f"{row.place}: {error}")
 
     def _write_from_journal(self) -> None:
         """Write every row that has an answer, in the order of the input, and count them."""
@@ -294,3 +260,33 @@ class BatchJob:
             for job_row in self._rows.read(self.journal, retry_failed=False):
                 if job_row.answer is not None:
                     self._finish(job_row.row, job_row.answer)
+
+
+def open_rows(hub: Hub, name: str, options: JobOptions) -> JobRows:
+    """Return the rows of a job that asks *name*. Raises JobError for its files, InvalidRequest for its options."""
+    options.check_files()
+    hub.loaded.check_name(name)
+    parsed = parse_call_options(dict(options.parameters))  # what is wrong is said before a row is read
+    entries = describe_entries(hub.loaded, name)
+    return JobRows(options, RowKeys(entries, parsed.parameters, options.structured_model))
+
+
+@contextmanager
+def open_job(hub: Hub, name: str, options: JobOptions) -> Iterator[BatchJob]:
+    """Open the job that asks the chain or model *name* of *hub* as *options* say: `await job.run()` runs it.
+
+    If a model of the chain has `batch:`, rows go through its vendor's batch API first. Raises JobError, InvalidRequest
+    and UnknownModel if the job cannot begin.
+    """
+    rows = open_rows(hub, name, options)
+    journal = Journal(find_journal(options.output))
+    try:
+        entry = find_batch_entry(hub.loaded, name)
+        batch = None if entry is None else find_batch_options(entry)
+        phase = None
+        if entry is not None and batch is not None:
+            model = BatchModel(hub, entry.name, name, options.parameters, options.structured_model)
+            phase = BatchPhase(model, rows, journal, window=batch.window, has_output=options.has_output)
+        yield BatchJob(hub.get(name), options, rows, journal, phase)
+    finally:
+        journal.close()

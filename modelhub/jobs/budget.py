@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from decimal import Decimal
+from typing import Any
+
+from modelhub.jobs.estimate import CostEstimator
 
 __all__ = ["JobBudget", "parse_budget"]
 
@@ -23,13 +26,18 @@ def parse_budget(text: str) -> Decimal:
 
 
 class JobBudget:
-    """A budget of *limit* US dollars, of which *spent* is gone already."""
+    """A budget of *limit* US dollars, of which *spent* is gone already; *estimator* says what a row may cost."""
 
-    def __init__(self, limit: Decimal, spent: Decimal) -> None:
+    def __init__(self, limit: Decimal, spent: Decimal, estimator: CostEstimator) -> None:
         self.limit = limit
         self.spent = spent
         self.held = Decimal(0)
+        self._estimator = estimator
         self._changed = asyncio.Event()
+
+    def estimate(self, messages: Any, factor: Decimal = Decimal(1)) -> Decimal:
+        """Return what to set aside for a row with *messages*, at *factor* of the usual price."""
+        return self._estimator.reserve(messages) * factor
 
     def has_room(self, amount: Decimal) -> bool:
         """Return whether *amount* can be set aside now."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from modelhub.core.errors import InvalidRequest
 from modelhub.core.model import ChatModelBase
 from modelhub.jobs.estimate import CostEstimate, CostEstimator
 from modelhub.jobs.journal import Journal
-from modelhub.jobs.plan import JobOptions, JobRows
+from modelhub.jobs.plan import MAX_SAMPLES, JobOptions, JobRows
 from modelhub.jobs.vendor_batch.interface import PRICE_FACTOR
 
 __all__ = ["DryRun", "plan_run"]
@@ -40,9 +39,6 @@ class DryRun:
     """The errors of the first rows that cannot be asked."""
 
 
-_MAX_SAMPLES = 5
-
-
 def plan_run(
     model: ChatModelBase, options: JobOptions, rows: JobRows, journal: Journal | None, *, in_batches: bool = False
 ) -> DryRun:
@@ -51,13 +47,11 @@ def plan_run(
     With *in_batches*, rows go through a vendor's batch API: what is expected is at its price, and the worst is that all
     rows are asked one by one as well.
     """
-    run = DryRun()
-    average = _find_average(journal)
-    run.is_measured = average is not None
+    average = None if journal is None else journal.sum_totals().average_output
+    run = DryRun(is_measured=average is not None, in_batches=in_batches)
     estimator = CostEstimator(model, options.parameters, average)
     run.output_tokens, run.unpriced, run.unbounded = estimator.output_tokens, estimator.unpriced, estimator.unbounded
     seen: set[bytes] = set()
-    run.in_batches = in_batches
     for job_row in rows.read(journal):
         run.total += 1
         if job_row.answer is not None:
@@ -74,19 +68,11 @@ def plan_run(
             except InvalidRequest as error:
                 _count_invalid(run, f"{job_row.row.place}: {error}")
     if in_batches:
-        run.estimate.apply_batches(Decimal(PRICE_FACTOR))
+        run.estimate.apply_batches(PRICE_FACTOR)
     return run
 
 
 def _count_invalid(run: DryRun, error: str) -> None:
     run.invalid += 1
-    if len(run.samples) < _MAX_SAMPLES:
+    if len(run.samples) < MAX_SAMPLES:
         run.samples.append(error)
-
-
-def _find_average(journal: Journal | None) -> float | None:
-    """Return how many tokens the answers of *journal* have on average, or None if there are none."""
-    if journal is None:
-        return None
-    totals = journal.sum_totals()
-    return totals.output_tokens / totals.answered if totals.answered else None

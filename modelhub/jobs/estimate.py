@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -62,6 +62,11 @@ class _PricedModel:
     provider: ChatModelBase
     max_attempts: int
 
+    def find_cost(self, usage: ChatUsage) -> Decimal | None:
+        """Return what *usage* costs, or None if the price is not known."""
+        pricing = self.usage.pricing
+        return None if pricing is None else pricing.cost(usage)
+
 
 class CostEstimator:
     """Estimates what a row costs that *model*, a chain of a hub, is asked with *parameters*.
@@ -74,16 +79,15 @@ class CostEstimator:
         self._parameters = {**model.ask, **parameters}
         self._output_tokens = round(ASSUMED_OUTPUT_TOKENS if output_tokens is None else output_tokens)
         sample = self._make_request("?")
-        self.unpriced = self._list_names(lambda priced: _find_cost(priced, ChatUsage(1000, 1000)) is None)
+        bounds = [max_output_tokens(sample, priced.provider) for priced in self._models]
+        unpriced = [priced.name for priced in self._models if priced.find_cost(ChatUsage(1000, 1000)) is None]
+        unbounded = [priced.name for priced, bound in zip(self._models, bounds, strict=True) if bound is None]
+        self.unpriced = list(dict.fromkeys(unpriced))
         """The names of the models whose price is not known."""
-        self.unbounded = self._list_names(lambda priced: max_output_tokens(sample, priced.provider) is None)
+        self.unbounded = list(dict.fromkeys(unbounded))
         """The names of the models whose answers may be of any length."""
-        bounds = [max_output_tokens(sample, priced.provider) for priced in self._models[:1]]
-        self.output_tokens = min([self._output_tokens, *(bound for bound in bounds if bound is not None)])
+        self.output_tokens = min([self._output_tokens, *(bound for bound in bounds[:1] if bound is not None)])
         """How long an answer of the first model is expected to be."""
-
-    def _list_names(self, is_listed: Callable[[_PricedModel], bool]) -> list[str]:
-        return list(dict.fromkeys(priced.name for priced in self._models if is_listed(priced)))
 
     def _make_request(self, messages: Any) -> ChatRequest:
         return ChatRequest(
@@ -104,11 +108,11 @@ class CostEstimator:
         expected: Decimal | None = None
         for priced in self._models:
             bound = max_output_tokens(request, priced.provider)
-            lows.append(_find_cost(priced, ChatUsage(least, min(SHORT_OUTPUT_TOKENS, bound or SHORT_OUTPUT_TOKENS))))
+            lows.append(priced.find_cost(ChatUsage(least, min(SHORT_OUTPUT_TOKENS, bound or SHORT_OUTPUT_TOKENS))))
             if expected is None:
                 length = self._output_tokens if bound is None else min(self._output_tokens, bound)
-                expected = _find_cost(priced, ChatUsage(likely, length)) or Decimal(0)
-            longest = _find_cost(priced, ChatUsage(likely, bound or self._output_tokens)) or Decimal(0)
+                expected = priced.find_cost(ChatUsage(likely, length)) or Decimal(0)
+            longest = priced.find_cost(ChatUsage(likely, bound or self._output_tokens)) or Decimal(0)
             worst += longest * priced.max_attempts
         known = [low for low in lows if low is not None]
         return CostEstimate(min(known, default=Decimal(0)), expected or Decimal(0), None if self.unbounded else worst)
@@ -124,7 +128,7 @@ class CostEstimator:
             return Decimal(0)
         tokens = input_tokens(request)
         costs = [
-            _find_cost(priced, ChatUsage(tokens, max_output_tokens(request, priced.provider) or self._output_tokens))
+            priced.find_cost(ChatUsage(tokens, max_output_tokens(request, priced.provider) or self._output_tokens))
             for priced in self._models
         ]
         return max((cost for cost in costs if cost is not None), default=Decimal(0))
@@ -143,8 +147,3 @@ def _list_models(model: ChatModelBase) -> Iterator[_PricedModel]:
         for member in model.models:
             if member.configured:
                 yield from _list_models(member)
-
-
-def _find_cost(priced: _PricedModel, usage: ChatUsage) -> Decimal | None:
-    pricing = priced.usage.pricing
-    return None if pricing is None else pricing.cost(usage)

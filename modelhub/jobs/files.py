@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest
-from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.json_text import dump_json, parse_json
-from modelhub.jobs.rows import InputRow, RowReader, RowWriter, merge_columns, rename_columns
+from modelhub.jobs.rows import Answer, InputRow, RowReader, RowWriter, merge_columns, rename_columns
 
 __all__ = ["FORMATS", "find_format", "make_writer", "open_reader"]
 
@@ -72,12 +71,19 @@ class JsonlReader:
 
     def find_columns(self) -> dict[str, str]:
         """Return the keys of all objects; a key whose values have several types is written as JSON."""
-        types: dict[str, str] = {}
+        types: dict[str, set[str]] = {}
         for row in self:
             for name, value in row.columns.items():
-                kind = _find_type(value)
-                types[name] = _merge_types(types.get(name, kind), kind)
-        return {name: kind or "text" for name, kind in types.items()}
+                kinds = types.setdefault(name, set())
+                if value is not None:
+                    kinds.add(_find_type(value))
+        merged: dict[str, str] = {}
+        for name, kinds in types.items():
+            if kinds == {"int", "float"}:
+                merged[name] = "float"
+            else:
+                merged[name] = "text" if not kinds else kinds.pop() if len(kinds) == 1 else "json"
+        return merged
 
     def __iter__(self) -> Iterator[InputRow]:
         number = 0
@@ -112,20 +118,9 @@ def _make_bad_row(number: int, line: int, problem: str) -> InputRow:
 
 
 def _find_type(value: Any) -> str:
-    """Return the type of a JSON value; "" for null."""
-    if value is None:
-        return ""
     if isinstance(value, int) and abs(value) > _MAX_INTEGER:
         return "json"
     return next((kind for type_, kind in _TYPES if isinstance(value, type_)), "json")
-
-
-def _merge_types(first: str, second: str) -> str:
-    if first == second or not second:
-        return first
-    if not first:
-        return second
-    return "float" if {first, second} == {"int", "float"} else "json"
 
 
 class JsonlWriter:

@@ -24,9 +24,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.json_text import dump_json, parse_json
+from modelhub.jobs.rows import Answer
 
 __all__ = ["MAX_UNINDEXED", "Journal", "JournalTotals", "StoredBatch", "find_journal", "read_answers"]
 
@@ -77,6 +77,11 @@ class JournalTotals:
     cost: Decimal = Decimal(0)
     unpriced: int = 0
     output_tokens: int = 0
+
+    @property
+    def average_output(self) -> float | None:
+        """How many tokens an answer has on average, or None if that is not known."""
+        return self.output_tokens / self.answered if self.answered and self.output_tokens else None
 
 
 @dataclass(frozen=True, slots=True)

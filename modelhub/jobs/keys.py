@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from modelhub.config.load import Loaded
+from modelhub.config.load import Loaded, ModelEntry
 from modelhub.config.secrets import is_secret
 from modelhub.messages.json_schema import check_structured_model, get_schema
 
@@ -24,6 +24,7 @@ __all__ = ["RowKeys", "describe_entries"]
 _VERSION = 1  # of what goes into a key; another version asks every row again
 _KEY_BYTES = 16
 _IRRELEVANT = ("batch", "client_args", "context_window", "keys", "limit", "stream", "stream_inside")
+_encode_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 class RowKeys:
@@ -32,7 +33,7 @@ class RowKeys:
     def __init__(self, entries: Mapping[str, Any], parameters: Mapping[str, Any], structured_model: Any = None) -> None:
         schema = None if structured_model is None else get_schema(check_structured_model(structured_model))
         common = {"version": _VERSION, "entries": entries, "parameters": parameters, "schema": schema}
-        self._text = hashlib.blake2b(_as_json(common), digest_size=_KEY_BYTES)
+        self._text = hashlib.blake2b(_encode_json(common).encode(), digest_size=_KEY_BYTES)
         self._json = self._text.copy()
         self._text.update(b"text")
         self._json.update(b"json")
@@ -44,52 +45,35 @@ class RowKeys:
             key.update(messages.encode("utf-8", "surrogatepass"))
         else:
             key = self._json.copy()
-            key.update(_as_json(messages))
+            key.update(_encode_json(messages).encode())
         return key.digest()
-
-
-_encode_json = json.JSONEncoder(sort_keys=True, default=str).encode
-
-
-def _as_json(value: Any) -> bytes:
-    return _encode_json(value).encode()
 
 
 def describe_entries(loaded: Loaded, name: str) -> dict[str, Any]:
     """Return what an answer of the chain or model *name* depends on, as JSON-compatible data without secrets."""
     described: dict[str, Any] = {}
-    _describe_entry(loaded, name, described)
+    names = [name]
+    while names:
+        name = names.pop()
+        chain = loaded.chains.get(name)
+        if chain is None:
+            described[name] = _describe_model(loaded.models[name])
+        elif name not in described:
+            ask = None if chain.ask is None else chain.ask.given()
+            described[name] = {"models": list(chain.member_names()), "ask": ask}
+            names += chain.member_names()
     return described
 
 
-def _describe_entry(loaded: Loaded, name: str, described: dict[str, Any]) -> None:
-    if name in described:
-        return
-    chain = loaded.chains.get(name)
-    if chain is None:
-        described[name] = _describe_model(loaded, name)
-        return
-    ask = None if chain.ask is None else chain.ask.given()
-    described[name] = {"models": list(chain.member_names()), "ask": ask}
-    for member in chain.member_names():
-        _describe_entry(loaded, member, described)
-
-
-def _describe_model(loaded: Loaded, name: str) -> dict[str, Any]:
-    entry = loaded.models[name]
+def _describe_model(entry: ModelEntry) -> dict[str, Any]:
     if entry.options is None:
         return {"provider": entry.provider}
     fields = entry.options.model_dump(exclude_defaults=True, exclude=set(_IRRELEVANT))
     for field in entry.options.address_fields:
-        if isinstance(fields.get(field), str):
-            fields[field] = _strip_address(fields[field])
+        if isinstance(fields.get(field), str):  # its password and its query are left out
+            address = urlsplit(fields[field])
+            fields[field] = f"{address.scheme}://{address.hostname}:{address.port}{address.path}"
     return {"provider": entry.provider, **_strip_secrets(fields)}
-
-
-def _strip_address(address: str) -> str:
-    """Return *address* without a password and a query."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
 
 
 def _strip_secrets(value: Any) -> Any:

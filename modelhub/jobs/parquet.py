@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest
-from modelhub.jobs.answer import Answer
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.json_text import dump_json
-from modelhub.jobs.rows import InputRow, merge_columns
+from modelhub.jobs.rows import Answer, InputRow, merge_columns
 from modelhub.version import install_command
 
 __all__ = ["ParquetReader", "ParquetWriter"]

@@ -11,17 +11,19 @@ from typing import Any
 
 from modelhub.core.errors import InvalidRequest
 from modelhub.core.row_prompts import RowPrompts
-from modelhub.jobs.answer import Answer, format_error
+from modelhub.core.row_result import RowResult
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.files import find_format, open_reader
 from modelhub.jobs.journal import Journal, find_journal
 from modelhub.jobs.keys import RowKeys
-from modelhub.jobs.rows import InputRow, RowReader, name_columns
+from modelhub.jobs.rows import Answer, InputRow, RowReader, make_answer, name_columns
 
-__all__ = ["CHUNK_ROWS", "JobOptions", "JobRow", "JobRows"]
+__all__ = ["CHUNK_ROWS", "MAX_SAMPLES", "JobOptions", "JobRow", "JobRows"]
 
 CHUNK_ROWS = 128
 """How many rows are looked up in the journal together."""
+MAX_SAMPLES = 5
+"""How many errors are shown of rows that failed, or cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,8 @@ class JobOptions:
 class JobRow:
     """A row of the input with what is sent for it, and its key.
 
-    `answer` is there if the row need not be asked: it is in the journal, or the row is wrong. While the row is asked,
-    `reserved` is its part of the budget, and `repeated` are the rows like it that get the same answer.
+    `answer` is there if the row need not be asked: it is in the journal, or the row is wrong; a wrong row has no key.
+    While the row is asked, `reserved` is its part of the budget.
     """
 
     row: InputRow
@@ -74,38 +76,30 @@ class JobRow:
     key: bytes = b""
     answer: Answer | None = None
     reserved: Decimal = Decimal(0)
-    repeated: list[InputRow] | None = None
-
-    def add_repeated(self, row: InputRow) -> None:
-        """Let *row* get the same answer."""
-        if self.repeated is None:
-            self.repeated = []
-        self.repeated.append(row)
 
 
 class JobRows:
-    """The rows of a job's input, with the answers that the journal has. Raises JobError, and InvalidRequest."""
+    """The rows of a job's input, with the answers that the journal has.
+
+    Raises InvalidRequest for a wrong template, and JobError for the input, or if it has no column that is named.
+    """
 
     def __init__(self, options: JobOptions, keys: RowKeys) -> None:
         self._options = options
         self._keys = keys
         self._prompts = RowPrompts(options.prompt, options.system)
         self.reader: RowReader = open_reader(options.source)
-        self._check_columns()
-
-    def _check_columns(self) -> None:
-        """Raise JobError if no row has a column that the template names."""
         columns, template = self.reader.columns, self._prompts.template
         if columns is None:
             return
         if template is None and not {"messages", "prompt"} & set(columns):
             raise JobError(
-                f"{self._options.source} has neither a column `messages` nor `prompt` (it has: {', '.join(columns)}): "
+                f"{options.source} has neither a column `messages` nor `prompt` (it has: {', '.join(columns)}): "
                 'name its columns in a prompt, such as "Summarise: {text}"'
             )
         for name in template.columns if template is not None else ():
             if name not in columns and name.partition(".")[0] not in columns:
-                raise JobError(f"{self._options.source} has no column `{name}` (it has: {', '.join(columns)})")
+                raise JobError(f"{options.source} has no column `{name}` (it has: {', '.join(columns)})")
 
     def find_columns(self) -> dict[str, Any] | None:
         """Return the columns of the output with their types, or None for JSONL, where each row has its own."""
@@ -133,12 +127,6 @@ class JobRows:
             messages = self._prompts.make_messages(row.columns)
         except InvalidRequest as error:
             message = str(error) if error is row.problem else f"{row.place}: {error}"
-            return JobRow(row, answer=make_bad_answer(InvalidRequest(message), has_output=self._options.has_output))
+            result: RowResult[Any] = RowResult(0, None, error=InvalidRequest(message))
+            return JobRow(row, answer=make_answer(result, has_output=self._options.has_output))
         return JobRow(row, messages, self._keys.make_key(messages))
-
-
-def make_bad_answer(error: InvalidRequest, *, has_output: bool) -> Answer:
-    """Return the answer of a row that cannot be asked."""
-    columns: dict[str, Any] = {"answer": None, **({"output": None} if has_output else {}), "error": format_error(error)}
-    columns |= {"model": None, "finish_reason": None, "input_tokens": 0, "output_tokens": 0, "cost": 0.0}
-    return Answer(columns, has_failed=True, cost=Decimal(0))

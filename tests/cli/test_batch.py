@@ -13,11 +13,11 @@ import pytest
 from benchmarks.job_kills import CountingServer
 from modelhub import Hub
 from modelhub.cli.exit import Exit
-from modelhub.jobs.answer import Answer
+from modelhub.jobs.batch_job import open_job
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.journal import Journal, read_answers
-from modelhub.jobs.open_job import open_job
 from modelhub.jobs.plan import JobOptions
+from modelhub.jobs.rows import Answer
 
 JOB_FILE = """
 version: 1
@@ -510,7 +510,7 @@ def test_wrong_options_are_refused_before_a_row_is_read(job, rows, server, argum
 @pytest.mark.parametrize("most", [2, 1024])
 def test_an_ordered_output_is_in_order_however_many_rows_come_early(job, tmp_path, monkeypatch, most):
     """What would take too much memory is written from the journal."""
-    monkeypatch.setattr("modelhub.jobs.row_order.MAX_EARLY_ROWS", most)
+    monkeypatch.setattr("modelhub.jobs.rows.MAX_EARLY_ROWS", most)
     (tmp_path / "rows.jsonl").write_text('"a"\n{broken\n"b"\n7\n8\n"c"\n', encoding="utf-8")
     assert job("--ordered").exit_code == Exit.FAILED
     written = [(row["row"], row["answer"]) for row in read_rows(tmp_path / "out.jsonl")]

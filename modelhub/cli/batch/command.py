@@ -161,9 +161,9 @@ class _BatchCommand:
     async def plan(self) -> Exit:
         """Print what the job would do, and what it may cost."""
         from modelhub.cli.batch.summary import print_plan
+        from modelhub.jobs.batch_job import open_rows
         from modelhub.jobs.dry_run import plan_run
         from modelhub.jobs.journal import Journal, find_journal
-        from modelhub.jobs.open_job import open_rows
         from modelhub.jobs.vendor_batch.batch_model import find_batch_entry
 
         async with load_hub(self.file, self.profile) as hub:
@@ -185,7 +185,7 @@ class _BatchCommand:
         from modelhub.cli.batch.interrupt import stop_on_interrupt
         from modelhub.cli.batch.progress import show_progress
         from modelhub.cli.batch.summary import print_summary
-        from modelhub.jobs.open_job import open_job
+        from modelhub.jobs.batch_job import open_job
 
         async with load_hub(self.file, self.profile) as hub:
             with open_job(hub, self.name, self.options) as job:

@@ -157,7 +157,7 @@ class _BatchPricing:
     def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:
         """Return what *usage* costs in a batch, in US dollars, or None if that is not known."""
         cost = self._pricing.cost(usage, at)
-        return None if cost is None else cost * Decimal(PRICE_FACTOR)
+        return None if cost is None else cost * PRICE_FACTOR
 
 
 def _connect(hub: Hub, name: str, services: Services) -> HttpProvider:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 from modelhub.core.errors import BadReply, CallError
@@ -11,7 +12,7 @@ from modelhub.providers.http import HttpRequest, HttpResponse, Timeouts, Transpo
 
 __all__ = ["BatchClient", "BatchRow", "BatchState", "RowResponse", "VendorBatches"]
 
-PRICE_FACTOR = "0.5"
+PRICE_FACTOR = Decimal("0.5")
 """What a batch costs at every vendor, compared with single calls."""
 
 

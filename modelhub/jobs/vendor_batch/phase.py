@@ -8,27 +8,26 @@ are there too, until they are answered, so that answers which are paid for are k
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 from modelhub.core.errors import CallError, InvalidRequest
 from modelhub.core.row_result import RowResult
-from modelhub.jobs.answer import Answer, make_answer
+from modelhub.jobs.budget import JobBudget
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.journal import Journal, StoredBatch
 from modelhub.jobs.plan import JobRow, JobRows
+from modelhub.jobs.rows import Answer, make_answer
 from modelhub.jobs.vendor_batch.batch_model import BatchModel
-from modelhub.jobs.vendor_batch.interface import BatchRow, BatchState, VendorBatches
+from modelhub.jobs.vendor_batch.interface import PRICE_FACTOR, BatchRow, BatchState, VendorBatches
 from modelhub.providers.http import HttpRequest
 
-__all__ = ["BatchBudget", "BatchPhase", "BatchProgress"]
+__all__ = ["BatchPhase", "BatchProgress"]
 
 MAX_ROWS = 2_000  # of one batch: its answers must fit into one response
 _MAX_BYTES = 15_000_000  # of the requests of one batch
@@ -48,22 +47,6 @@ class BatchProgress:
     unanswered: int = 0
 
 
-class BatchBudget(Protocol):
-    """What is set aside for rows while they are in a batch."""
-
-    def has_room(self, messages: Any) -> bool:
-        """Return whether a row with *messages* fits into the budget."""
-        ...
-
-    def hold(self, messages: Any) -> None:
-        """Set aside what a row with *messages* may cost."""
-        ...
-
-    def settle(self, messages: Any, cost: Decimal | None) -> None:
-        """Replace what was set aside for a row with *messages* by what it has cost."""
-        ...
-
-
 class BatchPhase:
     """Takes the rows that the journal has no answer for through the batches of *model*.
 
@@ -81,7 +64,7 @@ class BatchPhase:
         self._has_output = has_output
         self._vendor: VendorBatches | None = None
         self._stopped = asyncio.Event()
-        self.budget: BatchBudget | None = None
+        self.budget: JobBudget | None = None
         self.progress = BatchProgress()
 
     def stop(self) -> None:
@@ -114,7 +97,7 @@ class BatchPhase:
             return
         sample = await self._model.write(next(iter(rows.values()))[1])
         vendor = self._open(sample)
-        name = await vendor.find(batch.id, [_make_row_id(batch.id, number) for number in rows])
+        name = await vendor.find(batch.id, [f"{batch.id}-{number}" for number in rows])
         if name is None:
             requests = [(number, await self._model.write(messages)) for number, (_, messages) in rows.items()]
             name = await vendor.submit(batch.id, [_make_row(batch.id, *request) for request in requests])
@@ -125,17 +108,21 @@ class BatchPhase:
         rows: list[tuple[JobRow, HttpRequest]] = []
         size = 0
         seen: set[bytes] = set()
-        for job_row in self._list_new_rows():
+        for job_row in self._rows.read(self._journal):
+            if job_row.answer is not None or job_row.key in seen or self._journal.has_batch_row(job_row.key):
+                continue
             if self._stopped.is_set():
                 return
-            request = None if job_row.key in seen else await self._write(job_row)
-            if request is None:
-                continue
+            try:
+                request = await self._model.write(job_row.messages)
+            except InvalidRequest:
+                continue  # why it cannot be sent is said when it is asked live
             length = sum(map(len, request.body))
             if rows and (len(rows) >= MAX_ROWS or size + length > _MAX_BYTES):
                 await self._submit(rows)
                 rows, size, seen = [], 0, set()
-            if self.budget is not None and not self.budget.has_room(job_row.messages):
+            budget = self.budget
+            if budget is not None and not budget.has_room(budget.estimate(job_row.messages, PRICE_FACTOR)):
                 break
             self._hold(job_row.messages)
             rows.append((job_row, request))
@@ -146,18 +133,7 @@ class BatchPhase:
 
     def _hold(self, messages: Any) -> None:
         if self.budget is not None:
-            self.budget.hold(messages)
-
-    def _list_new_rows(self) -> Iterator[JobRow]:
-        for job_row in self._rows.read(self._journal):
-            if job_row.answer is None and not self._journal.has_batch_row(job_row.key):
-                yield job_row
-
-    async def _write(self, job_row: JobRow) -> HttpRequest | None:
-        """Return the request of *job_row*; None if it cannot be sent, which is said when it is asked live."""
-        with contextlib.suppress(InvalidRequest):
-            return await self._model.write(job_row.messages)
-        return None
+            self.budget.hold(self.budget.estimate(messages, PRICE_FACTOR))
 
     async def _submit(self, rows: list[tuple[JobRow, HttpRequest]]) -> None:
         batch = StoredBatch(f"modelhub-{os.urandom(8).hex()}", self._name, self._clock.wall())
@@ -202,7 +178,9 @@ class BatchPhase:
         """Take the answers of *batch* if it has ended; have it cancelled if its time is over."""
         if batch.name is None:
             return
-        vendor = await self._open_for(batch)
+        if self._vendor is None and (rows := self._journal.list_batch_rows(batch.id)):
+            self._open(await self._model.write(next(iter(rows.values()))[1]))
+        vendor = self._vendor  # None if no row of the batch is left
         state = BatchState(True, "answered") if vendor is None else await vendor.poll(batch.name)
         if state.failure is not None:
             self._journal.remove_batch(batch.id)  # so that the next run hands its rows in again
@@ -213,15 +191,6 @@ class BatchPhase:
             cancelled.add(batch.id)
             await vendor.cancel(batch.name)
 
-    async def _open_for(self, batch: StoredBatch) -> VendorBatches | None:
-        """Return the vendor's API; it is opened with a request of *batch*. None if that has no row left."""
-        if self._vendor is None:
-            rows = self._journal.list_batch_rows(batch.id)
-            if not rows:
-                return None
-            return self._open(await self._model.write(next(iter(rows.values()))[1]))
-        return self._vendor
-
     async def _take_results(self, batch: StoredBatch, vendor: VendorBatches | None) -> None:
         rows = self._journal.list_batch_rows(batch.id)
         answers: list[tuple[bytes, Answer]] = []
@@ -229,11 +198,17 @@ class BatchPhase:
             async for response in vendor.results(batch.name):
                 batch_id, _, number = response.row_id.rpartition("-")
                 row = rows.get(int(number)) if batch_id == batch.id and number.isdecimal() else None
-                if row is not None and response.body is not None:
-                    answer = await self._read(row[1], response.body)
-                    if answer is not None:
-                        answers.append((row[0], answer))
-                        self._settle(row[1], answer.cost)
+                if row is None or response.body is None:
+                    continue
+                key, messages = row
+                try:
+                    reply = await self._model.read(messages, response.body)
+                except CallError as error:  # the row is asked live
+                    _log.info("an answer of a batch of `%s` cannot be used: %s", self._name, error)
+                    continue
+                answer = make_answer(RowResult(0, None, reply), has_output=self._has_output)
+                answers.append((key, answer))
+                self._settle(messages, answer.cost)
                 if len(answers) >= _RECORDED_ROWS:
                     self._record(answers)
         self._record(answers)
@@ -246,16 +221,7 @@ class BatchPhase:
 
     def _settle(self, messages: Any, cost: Decimal | None) -> None:
         if self.budget is not None:
-            self.budget.settle(messages, cost)
-
-    async def _read(self, messages: Any, body: bytes) -> Answer | None:
-        """Return the answer that *body* has, or None if it cannot be used: then the row is asked live."""
-        try:
-            reply = await self._model.read(messages, body)
-        except CallError as error:
-            _log.info("an answer of a batch of `%s` cannot be used: %s", self._name, error)
-            return None
-        return make_answer(RowResult(0, None, reply), has_output=self._has_output)
+            self.budget.settle(self.budget.estimate(messages, PRICE_FACTOR), cost)
 
     def _record(self, answers: list[tuple[bytes, Answer]]) -> None:
         self._journal.add(answers, replace=True, of_batch=True)
@@ -264,9 +230,5 @@ class BatchPhase:
         answers.clear()
 
 
-def _make_row_id(batch_id: str, number: int) -> str:
-    return f"{batch_id}-{number}"
-
-
 def _make_row(batch_id: str, number: int, request: HttpRequest) -> BatchRow:
-    return BatchRow(_make_row_id(batch_id, number), json.loads(b"".join(request.body)))
+    return BatchRow(f"{batch_id}-{number}", json.loads(b"".join(request.body)))
