@@ -45,8 +45,7 @@ if TYPE_CHECKING:
     )
     from modelhub.core.model import ChatModelBase, Layer
     from modelhub.core.response import Attempt, ChatResponse, ChatUsage
-    from modelhub.core.row_progress import MapProgress
-    from modelhub.core.row_result import RowResult
+    from modelhub.core.row_result import MapProgress, RowResult
     from modelhub.core.row_stream import RowStream
     from modelhub.core.stream import ChatStream
     from modelhub.hub import Hub
@@ -122,7 +121,7 @@ _ROOMS = {
     "ChatUsage": "modelhub.core.response",
     "RowStream": "modelhub.core.row_stream",
     "RowResult": "modelhub.core.row_result",
-    "MapProgress": "modelhub.core.row_progress",
+    "MapProgress": "modelhub.core.row_result",
     "Chain": "modelhub.middleware.chain.layer",
     "OpenAIChatModel": "modelhub.providers.openai",
     "AnthropicChatModel": "modelhub.providers.anthropic",

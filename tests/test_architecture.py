@@ -50,7 +50,6 @@ LEVELS = [
     ["core.stream", "core.call_options"],
     ["core.context", "core.sync"],
     ["core.request", "core.row_prompts", "core.row_result"],
-    ["core.row_progress"],
     ["core.row_stream"],
     ["core.row_mapping", "core.agentscope"],
     ["core.model"],

@@ -53,8 +53,8 @@ class RowMapping:
         Returns a `RowStream`, whose `progress` has counts, rate, ETA and cost; `chain.map(rows).sync()` is a plain
         iterator. Raises InvalidRequest for a wrong template or keyword, before a row is read.
         """
-        from modelhub.core.row_progress import MapProgress
         from modelhub.core.row_prompts import RowPrompts
+        from modelhub.core.row_result import MapProgress
         from modelhub.core.row_stream import RowStream
 
         _check_arguments(rows, concurrency, kwargs)

@@ -37,7 +37,12 @@ class PromptTemplate:
             if match[0] in ("{{", "}}"):
                 literal += match[0][0]
                 continue
-            self._pieces.append((literal, _read_column(match)))
+            name = match[1]
+            if name is None or not _COLUMN.fullmatch(name):
+                raise InvalidRequest(
+                    f"prompt: `{match[0]}` names no column; write {{{{ and }}}} for braces that are part of the text"
+                )
+            self._pieces.append((literal, name.strip()))
             literal = ""
         self._pieces.append((literal + text[end:], None))
         self.columns = tuple(dict.fromkeys(column for _, column in self._pieces if column is not None))
@@ -54,16 +59,6 @@ class PromptTemplate:
             text if column is None else text + _as_text(find_value(row, column), column)
             for text, column in self._pieces
         )
-
-
-def _read_column(match: re.Match[str]) -> str:
-    """Return the name between braces. Raises InvalidRequest if it is none."""
-    name = match[1]
-    if name is None or not _COLUMN.fullmatch(name):
-        raise InvalidRequest(
-            f"prompt: `{match[0]}` names no column; write {{{{ and }}}} for braces that are part of the text"
-        )
-    return name.strip()
 
 
 def find_value(row: Mapping[str, Any], column: str) -> Any:
@@ -110,21 +105,22 @@ class RowPrompts:
 
     def make_messages(self, row: Any) -> Messages:
         """Return the messages of *row*. Raises InvalidRequest, which says what is missing."""
-        messages = self._read_row(row) if self.template is None else self.template.fill(row)
+        messages: Messages
+        if self.template is not None:
+            messages = self.template.fill(row)
+        elif isinstance(row, str):
+            messages = row
+        elif type(row) is dict or isinstance(row, Mapping):  # a dict is told at once, an abstract class is asked
+            messages = _read_mapping(row)
+        elif isinstance(row, Sequence) and not isinstance(row, bytes):
+            messages = row
+        else:
+            raise InvalidRequest(f"a row is text, a list of messages or a mapping, not {type(row).__name__}")
         if self._system is None:
             return messages
         if isinstance(messages, str):
             return [self._system, {"role": "user", "content": messages}]
         return [self._system, *messages]
-
-    def _read_row(self, row: Any) -> Messages:
-        if isinstance(row, str):
-            return row
-        if type(row) is dict or isinstance(row, Mapping):  # a dict is told at once, an abstract class is asked
-            return _read_mapping(row)
-        if isinstance(row, Sequence) and not isinstance(row, bytes):
-            return row
-        raise InvalidRequest(f"a row is text, a list of messages or a mapping, not {type(row).__name__}")
 
 
 def _read_mapping(row: Mapping[str, Any]) -> Messages:

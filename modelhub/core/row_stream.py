@@ -15,8 +15,7 @@ from typing import Any, Generic, Self
 from modelhub.core.errors import CallError
 from modelhub.core.process import fork_count
 from modelhub.core.response import ChatResponse, OutputT
-from modelhub.core.row_progress import MapProgress
-from modelhub.core.row_result import RowResult
+from modelhub.core.row_result import MapProgress, RowResult
 from modelhub.core.sync import run_sync
 
 __all__ = ["RowStream", "SyncRowStream"]
@@ -48,13 +47,14 @@ class _MapRun:
         self.error: Exception | None = None
         self.changed = asyncio.Event()  # for who takes results
         self.has_slot = asyncio.Event()  # for who reads rows
-        self.loop = asyncio.get_running_loop()
-        self.forks = fork_count()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.forks = 0
 
     def start(self) -> None:
-        """Begin to read rows; later calls do nothing."""
+        """Begin to read rows, on the running loop; later calls do nothing."""
         if self.reader is None and not self.is_stopped:
             self.progress.start()
+            self.loop, self.forks = asyncio.get_running_loop(), fork_count()
             self.reader = self.loop.create_task(self._read_rows())
             self.reader.add_done_callback(self._end_reading)
 
@@ -80,7 +80,7 @@ class _MapRun:
         index = self.progress.read
         self.progress.read += 1
         self.held += 1
-        self.tasks[index] = self.loop.create_task(self._ask_row(index, row))
+        self.tasks[index] = asyncio.create_task(self._ask_row(index, row))
         return self.is_stopped or self.held >= self.max_held or len(self.tasks) >= self.concurrency
 
     async def _wait_for_slot(self) -> bool:
@@ -180,25 +180,17 @@ class RowStream(AsyncIterator[RowResult[OutputT]], Generic[OutputT]):
     ) -> None:
         self.progress = progress
         """How far the job is, at any time."""
-        self._arguments = (ask, rows, progress, concurrency, ordered)
-        self._run: _MapRun | None = None
-        self._is_closed = False
+        self._run: _MapRun = _MapRun(ask, rows, progress, concurrency, ordered)
 
     async def __anext__(self) -> RowResult[OutputT]:
-        if self._is_closed:
-            raise StopAsyncIteration
-        if self._run is None:
-            self._run = _MapRun(*self._arguments)
         run = self._run
-        if not run.ready and not await run.wait_ready():
+        if run.is_cancelled or (not run.ready and not await run.wait_ready()):
             raise StopAsyncIteration
         return run.take()
 
     def take_ready(self) -> list[RowResult[OutputT]]:
         """Return the results that are there already, without waiting; there may be none."""
         run = self._run
-        if run is None or not run.ready:
-            return []
         results = list(run.ready)
         run.ready.clear()
         run.held -= len(results)
@@ -207,16 +199,11 @@ class RowStream(AsyncIterator[RowResult[OutputT]], Generic[OutputT]):
 
     def stop(self) -> None:
         """Read no more rows: calls under way finish, and the iteration ends with the last of them."""
-        if self._run is None:
-            self._is_closed = True
-        else:
-            self._run.stop()
+        self._run.stop()
 
     async def aclose(self) -> None:
         """Stop: calls under way are cancelled, and have ended when this returns. Safe to call twice."""
-        self._is_closed = True
-        if self._run is not None:
-            await asyncio.gather(*self._run.cancel(), return_exceptions=True)
+        await asyncio.gather(*self._run.cancel(), return_exceptions=True)
 
     def sync(self) -> SyncRowStream[OutputT]:
         """The same for code without an event loop, as a plain iterator: `for row in chain.map(rows).sync(): ...`.
@@ -236,7 +223,7 @@ class RowStream(AsyncIterator[RowResult[OutputT]], Generic[OutputT]):
 
     def __del__(self) -> None:
         run: _MapRun | None = getattr(self, "_run", None)
-        if run is None or run.forks != fork_count() or run.loop.is_closed():
+        if run is None or run.loop is None or run.loop.is_closed() or run.forks != fork_count():
             return
         if run.tasks or not run.is_read:
             run.loop.call_soon_threadsafe(run.cancel)  # the garbage collector may be in any thread

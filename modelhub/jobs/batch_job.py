@@ -18,8 +18,7 @@ from typing import Any
 from modelhub.core.call_options import parse_call_options
 from modelhub.core.errors import BudgetExceeded
 from modelhub.core.model import ChatModelBase
-from modelhub.core.row_progress import MapProgress
-from modelhub.core.row_result import RowResult
+from modelhub.core.row_result import MapProgress, RowResult
 from modelhub.core.row_stream import RowStream
 from modelhub.hub import Hub
 from modelhub.jobs.budget import JobBudget
