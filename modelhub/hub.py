@@ -12,7 +12,7 @@ from modelhub.config_source import CONFIG_VARIABLE, ConfigSource, find_config_fi
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.call_options import as_seconds
 from modelhub.core.context import Services, bounded, tagged
-from modelhub.core.errors import ConfigError, InvalidRequest
+from modelhub.core.errors import InvalidRequest
 from modelhub.core.process import is_in_finalizer
 from modelhub.core.sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
 from modelhub.core.tracebacks import raises_without_frames
@@ -69,7 +69,7 @@ class Hub:
         return self._config.assembly.services
 
     @classmethod
-    @raises_without_frames(ConfigError)
+    @raises_without_frames
     def from_yaml(
         cls,
         path: str | os.PathLike[str] | None = None,
@@ -97,7 +97,7 @@ class Hub:
         return hub
 
     @classmethod
-    @raises_without_frames(ConfigError)
+    @raises_without_frames
     def from_dict(
         cls,
         config: Mapping[str, Any],
@@ -198,7 +198,7 @@ class Hub:
 
     # -- reloading -------------------------------------------------------------------------------------------------
 
-    @raises_without_frames(ConfigError)
+    @raises_without_frames
     def reload(self, config: Mapping[str, Any] | None = None) -> ConfigChanges:
         """Read the configuration again, and use it for every call that begins from now on. Return what has changed.
 

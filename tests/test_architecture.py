@@ -43,7 +43,7 @@ LEVELS = [
         "core.error_report",
         "core.active_calls",
     ],
-    ["messages.gemini_parts", "messages.json_schema", "messages.responses_items", "core.keywords"],
+    ["messages.gemini_parts", "messages.json_schema", "messages.responses_items"],
     ["messages.content_parts", "core.snapshot_reader"],
     ["messages.conversation"],
     ["messages.normalize", "messages.tools"],

@@ -9,8 +9,8 @@ from modelhub.config.check import OptionsChecker
 from modelhub.config.entries import Resolved
 from modelhub.config.source import Path
 from modelhub.config.view import LocatedData, get_value
+from modelhub.core.call_options import FOREIGN_KEYWORDS
 from modelhub.core.errors import AllModelsFailed, failure_classes
-from modelhub.core.keywords import FOREIGN_KEYWORDS
 
 __all__ = ["check_failures", "check_model"]
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from modelhub.config.problems import format_choice, suggest_name
 from modelhub.config.schema import VERSIONS, HubConfig, get_keys
-from modelhub.core.keywords import FOREIGN_KEYWORDS
+from modelhub.core.call_options import FOREIGN_KEYWORDS
 from modelhub.options import AskOptions
 
 __all__ = ["find_misspelt_key", "suggest_missing_key", "find_model_class", "suggest_key", "suggest_value"]

@@ -30,7 +30,6 @@ from modelhub.config.references import check_chains, check_limit, check_names, c
 from modelhub.config.schema import VERSIONS, HubConfig, SecretsOptions, make_defaults_class
 from modelhub.config.source import Document, Path
 from modelhub.config.view import LocatedData, describe_path, get_value
-from modelhub.core.errors import ConfigError
 from modelhub.core.tracebacks import raises_without_frames
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.version import install_command
@@ -40,7 +39,7 @@ __all__ = ["Loaded", "ModelEntry", "Origin", "UnresolvedReference", "copy_plain"
 _NAMED_SECTIONS = ("models", "chains", "limits", "budgets")
 
 
-@raises_without_frames(ConfigError)
+@raises_without_frames
 def load_file(
     path: str | os.PathLike[str],
     *,
@@ -65,7 +64,7 @@ def load_file(
     return _load_text(read_text(file.path, file.name), file, inputs)
 
 
-@raises_without_frames(ConfigError)
+@raises_without_frames
 def load_text(
     text: str, file: str = "models.yaml", *, environ: Mapping[str, str] | None = None, profile: str | None = None
 ) -> Loaded:
@@ -108,7 +107,7 @@ def _pause_collection(*, when: bool) -> Iterator[None]:
             gc.enable()
 
 
-@raises_without_frames(ConfigError)
+@raises_without_frames
 def load_dict(
     data: Mapping[str, Any],
     *,

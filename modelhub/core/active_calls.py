@@ -86,9 +86,9 @@ class ActiveCalls:
         """Remove a call that is finished from those under way."""
         self._calls.pop(call, None)
         for drain in list(self._drains):
-            self._discard_from(drain, call)
+            self._discard_from(drain, (call,))
         for loop, event in self._waiters:
-            if not self._running():
+            if not self._is_any_running():
                 _call_on(loop, event.set)
 
     def call_when_over(self, callback: Callable[[], None]) -> None:
@@ -98,15 +98,11 @@ class ActiveCalls:
         """
         drain = set(self._calls), callback
         self._drains.append(drain)
-        for call in [call for call in drain[0].copy() if call not in self._calls]:
-            self._discard_from(drain, call)  # it ended before it was waited for
-        if not drain[0]:
-            self._discard_from(drain, None)
+        self._discard_from(drain, drain[0].difference(self._calls))  # which ended before they were waited for
 
-    def _discard_from(self, drain: tuple[set[ActiveCall], Callable[[], None]], call: ActiveCall | None) -> None:
+    def _discard_from(self, drain: tuple[set[ActiveCall], Callable[[], None]], ended: Iterable[ActiveCall]) -> None:
         calls, callback = drain
-        if call is not None:
-            calls.discard(call)
+        calls.difference_update(ended)
         if calls:
             return
         try:
@@ -137,8 +133,8 @@ class ActiveCalls:
                     call.abandon_call()
             await self._wait(seconds)
 
-    def _running(self) -> Iterable[ActiveCall]:
-        return [call for call in list(self._calls) if call.loop.is_running()]
+    def _is_any_running(self) -> bool:
+        return any(call.loop.is_running() for call in list(self._calls))
 
     async def _wait(self, seconds: float) -> None:
         """Wait until no call is left whose loop runs, but not longer than *seconds*."""
@@ -147,7 +143,7 @@ class ActiveCalls:
         self._waiters.append(waiter)
         waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._clock.sleep(max(0.0, seconds)))]
         try:
-            if self._running():
+            if self._is_any_running():
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._waiters.remove(waiter)
@@ -168,7 +164,7 @@ class ActiveCalls:
         for call in list(self._calls):
             _call_on(call.loop, call.cancel_call)
         ends = time.monotonic() + EXIT_TIMEOUT
-        while self._running() and time.monotonic() < ends:
+        while self._is_any_running() and time.monotonic() < ends:
             sleep(0.001)
         for call in list(self._calls):
             call.abandon_call()

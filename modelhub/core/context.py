@@ -180,7 +180,7 @@ class CallContext:
         self._wait = 0.0
         self._forks = fork_count()
         self._is_settled = self._is_ended = self.is_committed = False
-        self._stream: weakref.ref[ChatStream] | None = None
+        self._stream: Callable[[], ChatStream | None] = _get_no_stream  # a weak reference once there is one
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self.loop: asyncio.AbstractEventLoop
@@ -214,7 +214,11 @@ class CallContext:
 
     def fail(self, caught: BaseException) -> BaseException:
         """Record that the call has ended with *caught*, before there was a reply; return what the caller gets."""
-        error = self._error_of_end(caught)
+        error = caught
+        if self._is_ended and self._task is not None:
+            is_cancelled_elsewhere = self._task.uncancel() > self._cancelling
+            if isinstance(caught, asyncio.CancelledError) and not is_cancelled_elsewhere:  # by `end_call` alone
+                error = HubClosed("the hub was closed before there was an answer")
         how: CompletionStatus = "failed" if isinstance(error, Exception) else "cancelled"
         finish(self.loop, caught, partial(self.settle, Outcome(how, None, error)))
         return error
@@ -328,7 +332,7 @@ class CallContext:
 
     def end_call(self) -> None:
         """End the call with HubClosed."""
-        stream = self._stream() if self._stream is not None else None
+        stream = self._stream()
         if self._is_settled or self._is_ended:
             return
         if stream is not None:
@@ -344,22 +348,13 @@ class CallContext:
 
     def end_call_if_unread(self) -> None:
         """End the call if it is a stream that nobody reads at this moment."""
-        stream = self._stream() if self._stream is not None else None
+        stream = self._stream()
         if stream is not None and not stream.is_being_read:
             self.end_call()
 
-    def _error_of_end(self, error: BaseException) -> BaseException:
-        """Return what the caller is to get for *error*: HubClosed, if the call was cancelled by `end_call` alone."""
-        if not self._is_ended or self._task is None:
-            return error
-        is_cancelled_elsewhere = self._task.uncancel() > self._cancelling
-        if not isinstance(error, asyncio.CancelledError) or is_cancelled_elsewhere:
-            return error
-        return HubClosed("the hub was closed before there was an answer")
-
     def cancel_call(self) -> None:
         """Cancel the task if it waits for the reply; discard the stream if that is in hand."""
-        stream = self._stream() if self._stream is not None else None
+        stream = self._stream()
         if not self._is_settled and stream is not None:
             stream.discard()
         if not self._is_settled and not self.is_committed and self._task is not None:
@@ -367,10 +362,14 @@ class CallContext:
 
     def abandon_call(self) -> None:
         """Record the call as it is: its loop has ended, or is about to."""
-        stream = self._stream() if self._stream is not None else None
+        stream = self._stream()
         if stream is not None:
             stream.settle_as_abandoned()
         self.settle(Outcome("abandoned", None))
+
+
+def _get_no_stream() -> None:
+    """Return what stands for the stream of a call that has led to none."""
 
 
 def _sum_usage(attempts: Sequence[Attempt]) -> ChatUsage | None:
@@ -382,10 +381,10 @@ def _sum_usage(attempts: Sequence[Attempt]) -> ChatUsage | None:
         for key in (*COUNTS, "time"):
             total[key] += usage[key]
         total["estimated"] = total["estimated"] or usage["estimated"]
-    total["cost"] = Lazy(lambda: _sum_cost(known))  # a cost may have to be looked up
+
+    def sum_costs() -> str | None:
+        costs = [usage.cost for usage in known]
+        return None if None in costs else str(sum((cost for cost in costs if cost is not None), Decimal(0)))
+
+    total["cost"] = Lazy(sum_costs)  # a cost may have to be looked up
     return total
-
-
-def _sum_cost(usages: Sequence[ChatUsage]) -> str | None:
-    costs = [usage.cost for usage in usages]
-    return None if None in costs else str(sum((cost for cost in costs if cost is not None), Decimal(0)))

@@ -27,7 +27,7 @@ class FailedCall(Protocol):
 
 def format_group(group: ExceptionGroup[Any]) -> list[str]:
     """The lines below the group's own: model, class, what it said, request id, time; chains are indented."""
-    rows = list(_rows(group, 1))
+    rows = list(_make_rows(group, "  "))
     # A column that nobody has anything for is left out.
     columns = [column for column in zip(*rows, strict=True) if any(column)]
     widths = [max(map(len, column)) for column in columns]
@@ -37,33 +37,26 @@ def format_group(group: ExceptionGroup[Any]) -> list[str]:
     ]
 
 
-def _rows(group: ExceptionGroup[Any], depth: int) -> Iterator[tuple[str, ...]]:
+def _make_rows(group: ExceptionGroup[Any], indent: str) -> Iterator[tuple[str, ...]]:
     for error in group.exceptions:
-        indent = "  " * depth
         if isinstance(error, ExceptionGroup):
             yield f"{indent}{getattr(error, 'model', None) or '?'}", "chain", f"{len(error.exceptions)} failed", "", ""
-            yield from _rows(error, depth + 1)
+            yield from _make_rows(error, f"{indent}  ")
         else:
-            yield _row(error, indent)
+            yield _make_row(error, indent)
 
 
-def _row(error: FailedCall, indent: str) -> tuple[str, ...]:
+def _make_row(error: FailedCall, indent: str) -> tuple[str, ...]:
     own = error.attempts  # inside a group an error has only what its own model did at this place
     tries = sum(not attempt["skipped"] for attempt in own)
     again = f"retry after {error.retry_after:.0f} s" if error.retry_after else ""
     status = str(error.status) if error.status else ""
-    message = "" if status and error.kind in CLEAR_BY_STATUS else _shorten(str(error))
+    message = "" if status and error.kind in CLEAR_BY_STATUS else " ".join(str(error).split())
+    if len(message) > _MAX_MESSAGE_LENGTH:  # it is cut between two words
+        message = f"{message[: _MAX_MESSAGE_LENGTH + 1].rpartition(' ')[0] or message[:_MAX_MESSAGE_LENGTH]} ..."
     status = "" if f"said {status}" in message else status
     words = ", ".join(filter(None, (status, again, f"{tries} attempts" if tries > 1 else "", message)))
     took = sum((attempt["duration"] or 0.0) + attempt["wait"] for attempt in own)
     request = error.request_id or ""
     short = request if len(request) <= 12 else f"{request[:10]}.."
     return f"{indent}{error.arm or error.model or '?'}", error.kind, words, short, f"{took:.1f} s"
-
-
-def _shorten(text: str) -> str:
-    """Return *text* in one line, cut between two words if it is long."""
-    text = " ".join(text.split())
-    if len(text) <= _MAX_MESSAGE_LENGTH:
-        return text
-    return f"{text[: _MAX_MESSAGE_LENGTH + 1].rpartition(' ')[0] or text[:_MAX_MESSAGE_LENGTH]} ..."

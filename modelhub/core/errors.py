@@ -384,14 +384,13 @@ class AllModelsFailed(CallError, ExceptionGroup[CallError]):
     @property
     def dominant(self) -> CallError:
         """The error to act on: of the kind met most often among models that were really asked, the last one."""
-        leaves = [_reason(error) for error in self.leaves()]
+        leaves = [
+            error.__cause__ if isinstance(error, BreakerOpen) and isinstance(error.__cause__, CallError) else error
+            for error in self.leaves()
+        ]
         asked = [error for error in leaves if not isinstance(error, NotConfigured)] or leaves
         counts = Counter(type(error) for error in asked)
         return max(reversed(asked), key=lambda error: counts[type(error)])
-
-
-def _reason(error: CallError) -> CallError:
-    return error.__cause__ if isinstance(error, BreakerOpen) and isinstance(error.__cause__, CallError) else error
 
 
 def failure_classes() -> list[type[CallError]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 __all__ = ["ConfigError", "HubClosed", "ModelHubError", "Problem", "UnknownModel"]
@@ -52,16 +52,13 @@ class ConfigError(ModelHubError, ValueError):
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         listed = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
-        super().__init__("\n\n".join([*map(str, listed), *_count(listed)]))
+        paragraphs = [str(problem) for problem in listed]
+        files = list(dict.fromkeys(problem.file for problem in listed if problem.file))
+        if files:
+            places = " and ".join(filter(None, (", ".join(files[:-1]), files[-1])))
+            paragraphs.append(f"{len(listed)} problem{'s' if len(listed) > 1 else ''} in {places}")
+        super().__init__("\n\n".join(paragraphs))
         self.problems = listed
-
-
-def _count(problems: Sequence[Problem]) -> Iterator[str]:
-    """The last line: how many problems there are, and in which files."""
-    files = list(dict.fromkeys(problem.file for problem in problems if problem.file))
-    if files:
-        listed = " and ".join(filter(None, (", ".join(files[:-1]), files[-1])))
-        yield f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {listed}"
 
 
 class UnknownModel(ModelHubError, KeyError):

@@ -87,8 +87,10 @@ class _Process:
         if "atexit" not in self._exit_hooks:
             self._exit_hooks.add("atexit")
             atexit.register(self._close)
-        for name in ("multiprocessing.util", "billiard.util"):
-            if name not in self._exit_hooks and _is_worker_of(name):
+        multiprocessing = sys.modules.get("multiprocessing.process")
+        is_worker = multiprocessing is not None and multiprocessing.parent_process() is not None
+        for name, may_be_worker in (("multiprocessing.util", is_worker), ("billiard.util", True)):
+            if may_be_worker and name in sys.modules and name not in self._exit_hooks:
                 self._exit_hooks.add(name)
                 sys.modules[name].Finalize(None, self._close, exitpriority=0)
 
@@ -99,13 +101,6 @@ class _Process:
                     obj.close_at_exit()
                 except Exception:
                     _log.exception("%s could not be closed at exit", type(obj).__name__)
-
-
-def _is_worker_of(module: str) -> bool:
-    """Return whether this process is a worker of multiprocessing, or may be one of billiard, Celery's fork of it."""
-    if module not in sys.modules or module != "multiprocessing.util":
-        return module in sys.modules
-    return sys.modules["multiprocessing.process"].parent_process() is not None
 
 
 _process = _Process()

@@ -109,11 +109,9 @@ def wait_until_done(future: concurrent.futures.Future[Any], timeout: float | Non
     """Wait until *future* is done, at most *timeout* seconds; in a greenlet, the others go on meanwhile."""
     if _gevent_monkey() is None:
         concurrent.futures.wait([future], timeout)
-    elif not future.done():
-        _wait_in_greenlet(future, timeout)
-
-
-def _wait_in_greenlet(future: concurrent.futures.Future[Any], timeout: float | None) -> None:
+        return
+    if future.done():
+        return
     gevent, event = sys.modules["gevent"], sys.modules["gevent.event"].Event()
     watcher = gevent.get_hub().loop.async_()
     watcher.start(event.set)

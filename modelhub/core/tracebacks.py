@@ -14,8 +14,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
+from modelhub.core.hub_errors import ConfigError
+
 __all__ = [
-    "TRACEBACKS_VARIABLE",
     "describe_origin",
     "drop_frames",
     "drop_traceback",
@@ -27,35 +28,12 @@ __all__ = [
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
-TRACEBACKS_VARIABLE = "MODELHUB_TRACEBACKS"
-"""The environment variable that keeps every frame outside of the providers if it is `full`."""
-
 _MAX_PLACES = 3
 _LIBRARIES = frozenset(
     {
-        "aiohttp",
-        "anthropic",
-        "anyio",
-        "dashscope",
-        "gevent",
-        "h11",
-        "h2",
-        "httpcore",
-        "httpcore2",
-        "httpx",
-        "httpx2",
-        "modelhub",
-        "ollama",
-        "openai",
-        "pydantic",
-        "pydantic_core",
-        "requests",
-        "sniffio",
-        "tenacity",
-        "urllib3",
-        "uvloop",
-        "websockets",
-        "yarl",
+        *("aiohttp", "anthropic", "anyio", "dashscope", "gevent", "h11", "h2", "httpcore", "httpcore2", "httpx"),
+        *("httpx2", "modelhub", "ollama", "openai", "pydantic", "pydantic_core", "requests", "sniffio", "tenacity"),
+        *("urllib3", "uvloop", "websockets", "yarl"),
     }
 )
 _NAMESPACED_LIBRARIES = ("google.genai", "google.auth", "google.api_core")
@@ -103,24 +81,19 @@ def drop_traceback(error: BaseException) -> None:
         failure.__traceback__ = None
 
 
-def raises_without_frames(
-    kind: type[Exception],
-) -> Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]:
-    """Return a decorator: errors of *kind* leave the function without the frames in it, and without its arguments."""
+def raises_without_frames(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Decorate *function*: a ConfigError leaves it without the frames in it, and without its arguments."""
 
-    def decorate(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-        @functools.wraps(function)
-        def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-            try:
-                return function(*args, **kwargs)
-            except kind as error:
-                drop_frames(error)
-                del args, kwargs  # this frame is in the traceback as well
-                raise
+    @functools.wraps(function)
+    def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except ConfigError as error:
+            drop_frames(error)
+            del args, kwargs  # this frame is in the traceback as well
+            raise
 
-        return call
-
-    return decorate
+    return call
 
 
 def trim_traceback(error: BaseException) -> None:
@@ -130,7 +103,7 @@ def trim_traceback(error: BaseException) -> None:
     a traceback shows are left as they are: an exception that the application was handling when it made the call is its
     own.
     """
-    if os.environ.get(TRACEBACKS_VARIABLE) == "full":
+    if os.environ.get("MODELHUB_TRACEBACKS") == "full":
         return
     for failure in linked_errors(error, contexts=False):
         failure.__traceback__ = _without_libraries(failure.__traceback__)

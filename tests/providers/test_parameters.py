@@ -6,10 +6,9 @@ import random
 import pytest
 
 from modelhub import ConfigError, Hub, InvalidRequest, RequestRefused, UnsupportedFeature
-from modelhub.core.call_options import parse_call_options
+from modelhub.core.call_options import FOREIGN_KEYWORDS, parse_call_options
 from modelhub.core.context import Services
 from modelhub.core.events import ParameterChanged
-from modelhub.core.keywords import FOREIGN_KEYWORDS
 from modelhub.logs import LogObserver
 from modelhub.options import AskOptions
 from modelhub.providers.anthropic import AnthropicChatModel

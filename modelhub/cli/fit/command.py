@@ -94,8 +94,8 @@ def _make_shape(
 ) -> CallShape:
     """Return the shape of the call that the options describe; of recorded calls they must describe nothing."""
     from modelhub.cli.fit.shape import CallShape
+    from modelhub.core.call_options import check_keywords
     from modelhub.core.errors import InvalidRequest
-    from modelhub.core.keywords import check_keywords
 
     try:
         check_keywords(parameters)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from modelhub.cli.yaml_file import read_yaml
+from modelhub.core.call_options import check_keywords
 from modelhub.core.context import CallContext, Services
 from modelhub.core.errors import ConfigError, InvalidRequest
-from modelhub.core.keywords import check_keywords
 from modelhub.core.request import ChatRequest
 from modelhub.messages.json_schema import check_structured_model
 from modelhub.messages.normalize import normalise_messages
