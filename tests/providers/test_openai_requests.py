@@ -58,7 +58,7 @@ class Dog(BaseModel):
 
     kind: Literal["dog"]
     seen: datetime
-    code: str = Field(pattern=r"^(?:a|b)$")
+    code: str = Field(pattern=r"^(?:a|b)$", json_schema_extra={"contentEncoding": "base64"})
 
 
 class Owner(BaseModel):

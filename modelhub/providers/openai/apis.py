@@ -109,9 +109,6 @@ def choose_api(model: str, request: ChatRequest, parameters: Mapping[str, Any]) 
         return "responses"
     limits = (parameters.get(name) for name in ("max_completion_tokens", "max_tokens"))
     wants_few_tokens = any(isinstance(limit, int) and limit < MIN_OUTPUT_TOKENS for limit in limits)
-    wants_chat = not says.isdisjoint(CHAT_PARAMETERS) or wants_few_tokens or _has_audio(request)
-    return "chat" if wants_chat else "responses"
-
-
-def _has_audio(request: ChatRequest) -> bool:
-    return any(media.kind == "audio" for media in find_media(request.messages))
+    wants_chat = not says.isdisjoint(CHAT_PARAMETERS) or wants_few_tokens
+    has_audio = any(media.kind == "audio" for media in find_media(request.messages))
+    return "chat" if wants_chat or has_audio else "responses"

@@ -63,7 +63,11 @@ class OpenAIOptions(ProviderOptions):
             close = get_close_matches(name, SERVERS, 1)
             hint = f"did you mean `{close[0]}`?" if close else f"servers: {', '.join(sorted(SERVERS))}"
             raise PydanticCustomError("compat", "there is no such server", {"hint": hint})
-        if not SERVERS[name].site.address and not _has_address(info.data):
+        fields = info.data
+        arguments = fields.get("client_args") or fields.get("client_kwargs") or {}
+        address = fields.get("base_url") or arguments.get("base_url")
+        # Azure's own variables may say the address.
+        if not SERVERS[name].site.address and not address and fields.get("client_type") != "azure":
             raise PydanticCustomError("compat", "this server has no usual address", {"hint": suggest_address(name)})
         return name
 
@@ -108,9 +112,3 @@ class OpenAIOptions(ProviderOptions):
     def connect(self) -> OpenAIChatModel:
         """The provider these options describe."""
         return OpenAIChatModel(**self.arguments())
-
-
-def _has_address(fields: Mapping[str, Any]) -> bool:
-    """Whether *fields* say where the server is, or Azure's own variables may."""
-    arguments = fields.get("client_args") or fields.get("client_kwargs") or {}
-    return bool(fields.get("base_url") or arguments.get("base_url") or fields.get("client_type") == "azure")

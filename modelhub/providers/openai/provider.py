@@ -110,13 +110,11 @@ class OpenAIChatModel(HttpProvider):
 
     def missing(self) -> str | None:
         """Return what must be installed or set before this model can be called, or None."""
-        if self._is_azure:
-            return super().missing() or self._missing_azure()
-        address = None if self.endpoint.address else f"no address: {suggest_address(self.server)}"
-        return address or super().missing()
-
-    def _missing_azure(self) -> str | None:
-        args = self._client_args
+        if not self._is_azure and not self.endpoint.address:
+            return f"no address: {suggest_address(self.server)}"
+        problem, args = super().missing(), self._client_args
+        if problem is not None or not self._is_azure:
+            return problem
         if not (self.endpoint.address or args.get("azure_endpoint") or os.environ.get("AZURE_OPENAI_ENDPOINT")):
             return "no Azure endpoint: give `base_url`, or set AZURE_OPENAI_ENDPOINT"
         if not (args.get("api_version") or os.environ.get("OPENAI_API_VERSION")):
@@ -225,14 +223,11 @@ class OpenAIChatModel(HttpProvider):
 
     def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
         """Read a whole answer of the API that was asked."""
-        self._api_of(builder).read_body(body, builder)
+        builder.api.read_body(body, builder)
 
     def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
         """Read one event of the API that was asked."""
-        self._api_of(builder).read_event(event, builder)
-
-    def _api_of(self, builder: ResponseBuilder) -> Api:
-        return builder.api or self._apis["responses" if self.api == "responses" else "chat"]
+        builder.api.read_event(event, builder)
 
     def is_last_event(self, event: ServerSentEvent) -> bool:
         """Whether nothing follows *event* but the end of the body."""

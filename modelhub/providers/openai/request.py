@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modelhub.core.errors import UnsupportedFeature
@@ -60,13 +60,20 @@ def encode_request(
         payload |= encode_tools(request.tools, request.tool_choice, quirks)
     if structured is not None:
         _ask_structured(payload, structured, quirks)
-    _merge_extra_body(payload)
+    extra = payload.get("extra_body")
+    if extra and isinstance(extra, Mapping):
+        ours = {name: payload[name] for name in _MERGED if name in payload and name in extra}
+        payload["extra_body"] = {**extra, **merge_objects(ours, {name: extra[name] for name in ours})}
     payload["stream"] = stream
     if not stream:
         payload.pop("stream_options", None)
     elif quirks.stream_options:
         payload["stream_options"] = {"include_usage": True, **payload.get("stream_options", {})}
     return payload
+
+
+_MERGED = ("chat_template_kwargs", "reasoning", "thinking", "stream_options")
+"""Objects of `extra_body` in which the caller's keys stand beside ours."""
 
 
 def _spell_parameters(parameters: Mapping[str, Any], quirks: Quirks) -> Json:
@@ -77,47 +84,26 @@ def _spell_parameters(parameters: Mapping[str, Any], quirks: Quirks) -> Json:
     if known is not None and other in spelled and known not in spelled:
         spelled[known] = spelled.pop(other)
     effort = spelled.pop("reasoning_effort", None)
-    return spelled if effort is None else merge_objects(_THINKING[quirks.thinking](effort), spelled)
+    return spelled if effort is None else merge_objects(_spell_effort(effort, quirks.thinking), spelled)
 
 
-_MERGED = ("chat_template_kwargs", "reasoning", "thinking", "stream_options")
-"""Objects in which the caller's keys stand beside ours."""
-
-
-def _merge_extra_body(payload: Json) -> None:
-    extra = payload.get("extra_body")
-    if extra and isinstance(extra, Mapping) and any(name in payload and name in extra for name in _MERGED):
-        ours = {name: payload[name] for name in _MERGED if name in payload}
-        payload["extra_body"] = {**extra, **merge_objects(ours, {name: extra[name] for name in ours if name in extra})}
-
-
-def _switch(effort: str) -> Json:
-    return {"thinking": {"type": "disabled" if effort == "none" else "enabled"}}
-
-
-def _switch_in_template(effort: str) -> Json:
-    return {"chat_template_kwargs": {"enable_thinking": effort != "none"}}
-
-
-def _switch_with_budget(effort: str) -> Json:
-    budget = EFFORT_BUDGETS.get(effort) if effort != "max" else None  # type: ignore[call-overload]  # any text
-    return {"enable_thinking": effort != "none", **({"thinking_budget": budget} if budget is not None else {})}
-
-
-def _effort_unless_none(effort: str) -> Json:
-    return {} if effort == "none" else {"reasoning_effort": effort}
-
-
-_THINKING: Mapping[str, Callable[[str], Json]] = {
-    "reasoning_effort": lambda effort: {"reasoning_effort": effort},
-    "enable_thinking": _switch_with_budget,
-    "chat_template_kwargs": _switch_in_template,
-    "chat_template_kwargs+reasoning_effort": lambda effort: _switch_in_template(effort) | _effort_unless_none(effort),
-    "thinking": _switch,
-    "thinking+reasoning_effort": lambda effort: _switch(effort) | _effort_unless_none(effort),
-    "reasoning": lambda effort: {"reasoning": {"effort": effort}},
-}
-"""How much to think, as each server wants to be told."""
+def _spell_effort(effort: str, thinking: str) -> Json:
+    """Return how much to think, by the parameters that *thinking* names in the server's quirks."""
+    switch, _, beside = thinking.partition("+")
+    is_on = effort != "none"
+    forms: dict[str, Json] = {
+        "reasoning_effort": {"reasoning_effort": effort},
+        "reasoning": {"reasoning": {"effort": effort}},
+        "thinking": {"thinking": {"type": "enabled" if is_on else "disabled"}},
+        "chat_template_kwargs": {"chat_template_kwargs": {"enable_thinking": is_on}},
+        "enable_thinking": {"enable_thinking": is_on},
+    }
+    spelled = forms[switch]
+    if beside and is_on:
+        spelled["reasoning_effort"] = effort
+    if switch == "enable_thinking" and effort != "max" and effort in EFFORT_BUDGETS:
+        spelled["thinking_budget"] = EFFORT_BUDGETS[effort]  # type: ignore[index]  # any text
+    return spelled
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
@@ -131,7 +117,9 @@ def _encode_messages(messages: Iterable[Message], quirks: Quirks) -> list[Json]:
         results = [block for block in message.blocks if isinstance(block, ToolResultBlock)]
         for result in results:
             written.append(_tool_message(result, quirks))
-            shown += _shown_media(result, quirks)
+            media = [_part(part, quirks) for part in result.output if isinstance(part, MediaBlock)]
+            if media:
+                shown += [{"type": "text", "text": f"From the result of {result.name} ({result.id}):"}, *media]
         rest = [block for block in message.blocks if not isinstance(block, (ToolResultBlock, ProviderItemBlock))]
         if not rest:
             continue
@@ -241,11 +229,6 @@ def _tool_message(result: ToolResultBlock, quirks: Quirks) -> Json:
     return {"role": "tool", "tool_call_id": _call_id(result.id, quirks), "content": content}
 
 
-def _shown_media(result: ToolResultBlock, quirks: Quirks) -> list[Json]:
-    media = [_part(part, quirks) for part in result.output if isinstance(part, MediaBlock)]
-    return [{"type": "text", "text": f"From the result of {result.name} ({result.id}):"}, *media] if media else []
-
-
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +239,26 @@ def _part(block: ContentBlock, quirks: Quirks) -> Json:
         raise UnsupportedFeature(f"openai cannot take a {type(block).__name__} here")
     if quirks.text_only:
         raise UnsupportedFeature(f"this server cannot take {block.kind}: it knows text only")
-    return {**_MEDIA[block.kind](block, quirks), **write_cache_mark(block, quirks)}
+    return {**_media(block, quirks), **write_cache_mark(block, quirks)}
+
+
+def _media(block: MediaBlock, quirks: Quirks) -> Json:
+    source = block.source
+    match block.kind:
+        case "audio":
+            return write_audio(block, quirks)
+        case "document":
+            if isinstance(source, FileSource):
+                return {"type": "file", "file": write_file_id(source)}
+            if not isinstance(source, Base64Source):
+                raise UnsupportedFeature("openai cannot take a document by its address: give the data or a file")
+            return {"type": "file", "file": {"filename": block.name or "document.pdf", "file_data": source.url}}
+        case "video" if not quirks.video:
+            raise UnsupportedFeature("openai cannot take video")
+    if not isinstance(source, UrlSource | Base64Source):
+        raise UnsupportedFeature(f"openai takes an uploaded file as a document only: send the {block.kind} itself")
+    detail = {"detail": block.detail} if block.kind == "image" and block.detail else {}
+    return {"type": f"{block.kind}_url", f"{block.kind}_url": {"url": source.url, **detail}}
 
 
 def write_cache_mark(block: TextBlock | MediaBlock, quirks: Quirks) -> Json:
@@ -270,19 +272,6 @@ def write_cache_mark(block: TextBlock | MediaBlock, quirks: Quirks) -> Json:
     if quirks.cache_marks == "breakpoint":
         return {"prompt_cache_breakpoint": {"mode": "explicit"}}
     return {"cache_control": dict(block.cache)}
-
-
-def _url(block: MediaBlock) -> str:
-    if isinstance(block.source, UrlSource | Base64Source):
-        return block.source.url
-    raise UnsupportedFeature(f"openai takes an uploaded file as a document only: send the {block.kind} itself")
-
-
-def _image(block: MediaBlock, _: Quirks) -> Json:
-    return {
-        "type": "image_url",
-        "image_url": {"url": _url(block), **({"detail": block.detail} if block.detail else {})},
-    }
 
 
 _AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
@@ -305,27 +294,6 @@ def write_file_id(source: FileSource) -> Json:
         raise UnsupportedFeature(f"openai does not know a file that was uploaded to {source.provider}")
     return {"file_id": source.file_id}
 
-
-def _document(block: MediaBlock, _: Quirks) -> Json:
-    if isinstance(block.source, FileSource):
-        return {"type": "file", "file": write_file_id(block.source)}
-    if not isinstance(block.source, Base64Source):
-        raise UnsupportedFeature("openai cannot take a document by its address: give the data or a file")
-    return {"type": "file", "file": {"filename": block.name or "document.pdf", "file_data": _url(block)}}
-
-
-def _video(block: MediaBlock, quirks: Quirks) -> Json:
-    if not quirks.video:
-        raise UnsupportedFeature("openai cannot take video")
-    return {"type": "video_url", "video_url": {"url": _url(block)}}
-
-
-_MEDIA: Mapping[str, Callable[[MediaBlock, Quirks], Json]] = {
-    "image": _image,
-    "audio": write_audio,
-    "video": _video,
-    "document": _document,
-}
 
 # -- tools and structure -----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ in `servers`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from modelhub.core.errors import BadReply
@@ -43,15 +43,15 @@ def read_body(data: bytes, answer: ResponseBuilder) -> None:
     choices = body.get("choices")
     if body.get("error") or (choices is None and is_flat_error(body)):
         raise error_in_answer(body)
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise BadReply("the answer has no choices")
     try:
-        _read_choices(body, choices, answer)
+        _read_whole_choice(body, choices, answer)
     except SHAPE_ERRORS as error:
         raise_shape_error(error, "the answer has another shape than a completion")
 
 
-def _read_choices(body: Json, choices: Any, answer: ResponseBuilder) -> None:
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise BadReply("the answer has no choices")
+def _read_whole_choice(body: Json, choices: Sequence[Any], answer: ResponseBuilder) -> None:
     choice = next((one for one in choices if isinstance(one, dict) and not one.get("index")), choices[0])
     message = choice.get("message") or choice.get("delta")
     if message is None and isinstance(choice.get("text"), str):  # the older completions' form
@@ -101,7 +101,7 @@ def _read_choice(choice: Json, chunk: Json, answer: ResponseBuilder) -> None:
         is_whole = reason or chunk.get("object") == "chat.completion"
         _read_message(_unread_part(message, answer) if is_whole else message, answer)
     elif "text" in choice:  # the older completions' form
-        _read_content(choice["text"] or "", choice, answer)
+        _read_content(choice["text"] or "", answer)
     if reason:
         _finish(choice, reason, answer)
 
@@ -127,33 +127,36 @@ def read_identity(body: Json, answer: ResponseBuilder) -> None:
 
 
 def _read_message(message: Json, answer: ResponseBuilder) -> None:
-    for key, read in _READERS:
-        if value := message.get(key):
-            read(value, message, answer)
+    """Read a message or a delta, in the order in which its parts are shown; anything else in it is not for us."""
+    thoughts = message.get("reasoning_content") or message.get("reasoning")  # some servers write it under both names
+    if thoughts and isinstance(thoughts, str):
+        answer.thinking(thoughts, _REASONING, provider=PROVIDER)
+    if (details := message.get("reasoning_details")) and isinstance(details, list):
+        _read_details(details, not thoughts, answer)
+    if content := message.get("content"):
+        _read_content(content, answer)
+    if refusal := message.get("refusal"):
+        _read_refusal(refusal, answer)
+    audio = message.get("audio")
+    if not content and isinstance(audio, dict) and isinstance(said := audio.get("transcript"), str):
+        answer.text(said)  # spoken answers are not in our terms; what was said is
+    if calls := message.get("tool_calls"):
+        read_calls(calls, answer)
+    if call := message.get("function_call"):
+        read_function_call(call, answer)
 
 
-def _read_reasoning(value: Any, message: Json, answer: ResponseBuilder) -> None:
-    if isinstance(value, str) and message.get("reasoning_content") in (None, "", value):
-        answer.thinking(value, _REASONING, provider=PROVIDER)
-
-
-def _read_reasoning_content(value: Any, message: Json, answer: ResponseBuilder) -> None:
-    if message.get("reasoning") != value and isinstance(value, str):  # some servers write it under both names
-        answer.thinking(value, _REASONING, provider=PROVIDER)
-
-
-def _read_details(details: Any, message: Json, answer: ResponseBuilder) -> None:
-    if not isinstance(details, list):
-        return
-    found = [detail for detail in details if isinstance(detail, dict)]
-    answer.state.setdefault("details", []).extend(found)
-    if not message.get("reasoning") and not message.get("reasoning_content"):
-        text = "".join(str(detail.get("text") or detail.get("summary") or "") for detail in found)
-        if text or _must_go_back(found):
+def _read_details(details: Sequence[Any], is_only_form: bool, answer: ResponseBuilder) -> None:
+    """Read *details* of the reasoning, as OpenRouter writes it; their text only if it stands nowhere else."""
+    known = [detail for detail in details if isinstance(detail, dict)]
+    answer.state.setdefault("details", []).extend(known)
+    if is_only_form:
+        text = "".join(str(detail.get("text") or detail.get("summary") or "") for detail in known)
+        if text or _must_go_back(known):
             answer.thinking(text, _REASONING, provider=PROVIDER)
 
 
-def _read_content(content: Any, _: Json, answer: ResponseBuilder) -> None:
+def _read_content(content: Any, answer: ResponseBuilder) -> None:
     if type(content) is str:
         answer.text(content)
     elif isinstance(content, list):
@@ -177,32 +180,14 @@ def _read_part(part: Any, answer: ResponseBuilder) -> None:
         if isinstance(text := part.get("text"), str):
             answer.text(text)
         if refusal := part.get("refusal"):
-            _read_refusal(refusal, part, answer)
+            _read_refusal(refusal, answer)
 
 
-def _read_refusal(refusal: Any, _: Json, answer: ResponseBuilder) -> None:
+def _read_refusal(refusal: Any, answer: ResponseBuilder) -> None:
     if isinstance(refusal, str):
         answer.text(refusal)
         answer.state["refused"] = True
 
-
-def _read_audio(audio: Any, message: Json, answer: ResponseBuilder) -> None:
-    # Spoken answers are not in our terms; what was said is.
-    if isinstance(audio, dict) and isinstance(said := audio.get("transcript"), str) and not message.get("content"):
-        answer.text(said)
-
-
-_READERS: Sequence[tuple[str, Callable[[Any, Json, ResponseBuilder], None]]] = (
-    ("reasoning", _read_reasoning),
-    ("reasoning_content", _read_reasoning_content),
-    ("reasoning_details", _read_details),
-    ("content", _read_content),
-    ("refusal", _read_refusal),
-    ("audio", _read_audio),
-    ("tool_calls", read_calls),
-    ("function_call", read_function_call),
-)
-"""What is looked for in a message or a delta, in the order in which it is read; anything else is not for us."""
 
 # -- the end -----------------------------------------------------------------------------------------------------------
 
@@ -216,9 +201,17 @@ def _finish(choice: Json, reason: Any, answer: ResponseBuilder) -> None:
 
 
 def _end(finish: FinishReason, answer: ResponseBuilder) -> None:
+    """End the answer, and keep of its reasoning what only the server can read, to be sent back as it came."""
     set_finish_reason(finish, answer)
-    if details := answer.state.pop("details", None):
-        _keep_details(details, answer)
+    joined: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for detail in answer.state.pop("details", ()):
+        kept = joined.setdefault((detail.get("type"), detail.get("index")), {})
+        for key, value in detail.items():
+            grows = key in ("text", "summary", "data") and isinstance(kept.get(key), str) and isinstance(value, str)
+            kept[key] = kept[key] + value if grows else kept.get(key) if value is None else value
+    if _must_go_back(joined.values()):
+        data = json.dumps(list(joined.values()), ensure_ascii=False)
+        answer.thinking("", _REASONING, provider=PROVIDER, data=data)
 
 
 def _read_done(answer: ResponseBuilder) -> None:
@@ -230,19 +223,6 @@ def set_finish_reason(finish: FinishReason, answer: ResponseBuilder) -> None:
     """End the answer for the reason *finish*: an answer that holds a refusal ends with it."""
     answer.finish_reason = "refusal" if finish == "stop" and answer.state.get("refused") else finish
     answer.complete = True
-
-
-def _keep_details(details: Sequence[dict[str, Any]], answer: ResponseBuilder) -> None:
-    """Keep what only the server can read, to be sent back as it came; plain text needs no keeping."""
-    joined: dict[tuple[Any, Any], dict[str, Any]] = {}
-    for detail in details:
-        kept = joined.setdefault((detail.get("type"), detail.get("index")), {})
-        for key, value in detail.items():
-            grows = key in ("text", "summary", "data") and isinstance(kept.get(key), str) and isinstance(value, str)
-            kept[key] = kept[key] + value if grows else kept.get(key) if value is None else value
-    if _must_go_back(joined.values()):
-        data = json.dumps(list(joined.values()), ensure_ascii=False)
-        answer.thinking("", _REASONING, provider=PROVIDER, data=data)
 
 
 def _must_go_back(details: Iterable[Json]) -> bool:

@@ -1,20 +1,26 @@
-"""OpenAI's Responses API as the wire has it: whole answers and the events of streams, in our own terms."""
+"""OpenAI's Responses API as the wire has it: whole answers and the events of streams, in our own terms.
+
+An output item is read as far as it goes: what its events brought is not read again when the whole item comes, nor when
+the whole response comes at the end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from modelhub.core.errors import BadReply, CallError, ServerError
-from modelhub.providers.error_mapping import is_flat_error
+from modelhub.providers.error_mapping import get_dicts, is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.json_text import json_body, loads
 from modelhub.providers.openai.errors import error_in_answer
-from modelhub.providers.openai.response import read_counts, read_identity, set_finish_reason
-from modelhub.providers.openai.responses_items import ItemReader, Items
+from modelhub.providers.openai.response import PROVIDER, read_counts, read_identity, set_finish_reason
+from modelhub.providers.openai.tool_calls import as_text
 from modelhub.providers.provider_errors import SHAPE_ERRORS, raise_shape_error
 from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.tool_arguments import dump_arguments
 
 __all__ = ["LAST_EVENTS", "read_body", "read_event"]
 
@@ -22,6 +28,8 @@ Json = Mapping[str, Any]
 
 LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """The events that nothing follows but the end of the body."""
+_CUSTOM_START = '{"input": "'
+_CUSTOM_END = '"}'
 
 # -- whole answers -----------------------------------------------------------------------------------------------------
 
@@ -60,17 +68,6 @@ def _failure(response: Json, answer: ResponseBuilder) -> CallError:
     return error_in_answer({"error": response.get("error")})  # its own fields are about the response
 
 
-def _items(answer: ResponseBuilder, host: str) -> Items:
-    items: Items | None = answer.state.get("items")
-    if items is None:
-        items = answer.state["items"] = Items(answer, host)
-    return items
-
-
-def _reader(event: Json, answer: ResponseBuilder, host: str) -> ItemReader:
-    return _items(answer, host).find(event.get("output_index"), event.get("item_id"))
-
-
 def _end(response: Json, answer: ResponseBuilder) -> None:
     """End the answer, for the reason that *response* gives. Raises ServerError if it was broken off."""
     status = response.get("status")
@@ -94,12 +91,14 @@ def read_event(sent: ServerSentEvent, answer: ResponseBuilder, host: str) -> Non
     if type(event) is not dict:
         raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
     kind = event.get("type") or sent.name
-    read = _EVENTS.get(kind)
     try:
-        if read is not None:
-            read(event, answer, host)
+        if kind in _DELTAS:
+            _read_delta(kind, event, answer, host)
         elif kind.startswith("response."):
-            return
+            _read_progress(kind, event, answer, host)
+        elif kind == "error":
+            # The older form has the error's fields in the event itself, whose type is not the error's.
+            raise error_in_answer(event if event.get("error") else {"error": {**event, "type": None}})
         elif event.get("error") or is_flat_error(event):
             raise error_in_answer(event)
         elif event.get("object") == "response":  # a server that does not stream gives the answer whole
@@ -108,73 +107,200 @@ def read_event(sent: ServerSentEvent, answer: ResponseBuilder, host: str) -> Non
         raise_shape_error(error, "an event of the stream has another shape than the API's")
 
 
-def _read_start(event: Json, answer: ResponseBuilder, _: str) -> None:
-    read_identity(event["response"], answer)
+_REFUSAL = "response.refusal.delta"
+_SUMMARY = "response.reasoning_summary_text.delta"
+_REASONING = "response.reasoning_text.delta"
+_ARGUMENTS = ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta")
+_DELTAS = frozenset({"response.output_text.delta", _REFUSAL, _SUMMARY, _REASONING, *_ARGUMENTS})
 
 
-def _read_end(event: Json, answer: ResponseBuilder, host: str) -> None:
-    response = event["response"]
-    if not isinstance(response.get("output"), list):
-        response = {**response, "output": []}
-    _read_response(response, answer, host)
+def _read_delta(kind: str, event: Json, answer: ResponseBuilder, host: str) -> None:
+    """Read a piece of an item."""
+    piece = event["delta"]
+    item = _items(answer, host).find(event.get("output_index"), event.get("item_id"))
+    if kind in _ARGUMENTS:
+        item.add_arguments(piece)
+    elif kind == _SUMMARY:
+        item.add_thinking(piece, ("summary", event.get("summary_index")))
+    elif kind == _REASONING:
+        item.add_thinking(piece, ("content", event.get("content_index")))
+    else:
+        if kind == _REFUSAL:
+            answer.state["refused"] = True
+        if piece:
+            item.add_text(piece)
 
 
-def _read_failure(event: Json, answer: ResponseBuilder, _: str) -> None:
-    raise _failure(event["response"], answer)
+def _read_progress(kind: str, event: Json, answer: ResponseBuilder, host: str) -> None:
+    """Read how far the response has come; events that are not read here say what others say too."""
+    match kind:
+        case "response.output_item.added" | "response.output_item.done":
+            item = event["item"]
+            reader = _items(answer, host).find(event.get("output_index"), item.get("id"))
+            if kind == "response.output_item.added":
+                reader.begin(item)
+            else:
+                reader.finish(item)
+        case "response.created" | "response.in_progress":
+            read_identity(event["response"], answer)
+        case "response.completed" | "response.incomplete":
+            response = event["response"]
+            if not isinstance(response.get("output"), list):
+                response = {**response, "output": []}
+            _read_response(response, answer, host)
+        case "response.failed" | "response.cancelled":
+            raise _failure(event["response"], answer)
 
 
-def _read_error(event: Json, _: ResponseBuilder, __: str) -> None:
-    # The older form has the error's fields in the event itself, whose type is not the error's.
-    raise error_in_answer(event if event.get("error") else {"error": {**event, "type": None}})
+# -- output items ------------------------------------------------------------------------------------------------------
 
 
-def _begin_item(event: Json, answer: ResponseBuilder, host: str) -> None:
-    item = event["item"]
-    _items(answer, host).find(event.get("output_index"), item.get("id")).begin(item)
+class _ItemReader:
+    """One output item of an answer, and how much of it has been read.
+
+    *key* tells it from the other items; *host* is the server that wrote it.
+    """
+
+    __slots__ = ("_answer", "_fields", "_host", "_is_custom", "_is_open", "_last_part", "_length", "is_done", "key")
+
+    def __init__(self, answer: ResponseBuilder, key: Any, host: str) -> None:
+        self.key = key
+        self.is_done = False
+        self._answer = answer
+        self._host = host
+        self._length = 0
+        self._last_part: Any = None
+        self._fields: dict[str, Any] = {}
+        self._is_open = self._is_custom = False
+
+    def add_text(self, piece: str) -> None:
+        """Add *piece* to the text of a message."""
+        self._length += len(piece)
+        if self._length:
+            self._answer.text(piece, self.key, **self._fields)
+
+    def add_thinking(self, piece: str, part: Any) -> None:
+        """Add *piece* to the *part* of a reasoning; a blank line stands between two parts."""
+        if self._last_part is not None and part != self._last_part:
+            piece = "\n\n" + piece
+        self._last_part = part
+        self._length += len(piece)
+        self._answer.thinking(piece, self.key, provider=PROVIDER)
+
+    def add_arguments(self, piece: str) -> None:
+        """Add *piece* to the arguments of a call, or to the input of a custom tool, which becomes its one argument."""
+        if not piece:
+            return
+        self._open_call({})
+        start = ""
+        if self._is_custom:
+            piece = json.dumps(piece, ensure_ascii=False)[1:-1]
+            start = "" if self._length else _CUSTOM_START
+        self._length += len(piece)
+        self._answer.arguments(self.key, start + piece)
+
+    def begin(self, item: Json) -> None:
+        """Read an *item* that has begun: what is known of it before its content comes."""
+        kind = item.get("type")
+        if kind == "message":
+            if isinstance(phase := item.get("phase"), str):
+                self._fields = {"phase": phase}
+        elif kind in ("function_call", "custom_tool_call"):
+            self._open_call(item)
+        elif kind != "reasoning":
+            self._answer.provider_item(self.key, provider=PROVIDER, host=self._host, item=dict(item))
+
+    def finish(self, item: Json) -> None:
+        """Read a whole *item*: what of it has not come in pieces."""
+        if self.is_done:
+            return
+        self.begin(item)
+        match item.get("type"):
+            case "message":
+                self._finish_message(item)
+            case "reasoning":
+                self._finish_reasoning(item)
+            case "function_call" | "custom_tool_call":
+                self._finish_call(item)
+        self.is_done = True
+
+    def _finish_message(self, item: Json) -> None:
+        text = ""
+        for part in get_dicts(item.get("content")):
+            if refusal := part.get("refusal"):
+                self._answer.state["refused"] = True
+                text += str(refusal)
+            elif isinstance(said := part.get("text"), str):
+                text += said
+        self.add_text(text[self._length :])
+
+    def _finish_reasoning(self, item: Json) -> None:
+        parts = [*get_dicts(item.get("summary")), *get_dicts(item.get("content"))]
+        text = "\n\n".join(text for part in parts if isinstance(text := part.get("text"), str))
+        encrypted = item.get("encrypted_content")
+        if not text and not self._length and not encrypted:
+            return  # nothing that anybody could read, or that could be sent back
+        kept = {key: value for key, value in item.items() if key != "encrypted_content"}
+        signature = {"signature": encrypted} if encrypted else {}
+        unread = text[self._length :]
+        self._answer.thinking(unread, self.key, provider=PROVIDER, host=self._host, item=kept, **signature)
+
+    def _finish_call(self, item: Json) -> None:
+        if self._is_custom:
+            text = item.get("input")
+            written = json.dumps(text if isinstance(text, str) else "", ensure_ascii=False)[1:-1]
+            start = "" if self._length else _CUSTOM_START
+            self._answer.arguments(self.key, start + written[self._length :] + _CUSTOM_END)
+        else:
+            self.add_arguments(dump_arguments(item.get("arguments") or "")[self._length :])
+
+    def _open_call(self, item: Json) -> None:
+        if self._is_open and not item:
+            return
+        self._is_open = True
+        if item.get("type") == "custom_tool_call":
+            self._is_custom = True
+        kept = {key: item[key] for key in ("namespace", "caller") if item.get(key) is not None}
+        if self._is_custom:
+            kept["type"] = "custom_tool_call"
+        fields = {"provider": PROVIDER, "item": kept} if kept else {}
+        self._answer.tool(self.key, id=as_text(item.get("call_id")), name=as_text(item.get("name")), **fields)
+        if self._answer.finish_reason == "stop":
+            self._answer.finish_reason = "tool_calls"
 
 
-def _finish_item(event: Json, answer: ResponseBuilder, host: str) -> None:
-    item = event["item"]
-    _items(answer, host).find(event.get("output_index"), item.get("id")).finish(item)
+class _Items:
+    """The output items of one answer, by the index that the server gives them, or by their id where it gives none."""
+
+    __slots__ = ("_answer", "_by_id", "_by_index", "_host")
+
+    def __init__(self, answer: ResponseBuilder, host: str) -> None:
+        self._answer = answer
+        self._host = host
+        self._by_index: dict[Any, _ItemReader] = {}
+        self._by_id: dict[str, _ItemReader] = {}
+
+    def find(self, index: Any, item_id: Any) -> _ItemReader:
+        """Return the reader of the item with *index* or, if that is None, with *item_id*; a new one if unknown."""
+        reader = self._by_index.get(index) if index is not None else self._by_id.get(item_id)
+        return reader if reader is not None else self._open(index, item_id)
+
+    def find_final(self, index: int, item: Json) -> _ItemReader:
+        """Return the reader of the *item* that stands at *index* in the whole response."""
+        reader = self._by_id.get(item.get("id") or "") or self._by_index.get(index)
+        return reader if reader is not None else self._open(index, item.get("id"))
+
+    def _open(self, index: Any, item_id: Any) -> _ItemReader:
+        reader = _ItemReader(self._answer, index if index is not None else item_id, self._host)
+        if index is not None:
+            self._by_index[index] = reader
+        if isinstance(item_id, str):
+            self._by_id[item_id] = reader
+        return reader
 
 
-def _read_text(event: Json, answer: ResponseBuilder, host: str) -> None:
-    if piece := event["delta"]:
-        _reader(event, answer, host).add_text(piece)
-
-
-def _read_refusal(event: Json, answer: ResponseBuilder, host: str) -> None:
-    answer.state["refused"] = True
-    _read_text(event, answer, host)
-
-
-def _read_summary(event: Json, answer: ResponseBuilder, host: str) -> None:
-    _reader(event, answer, host).add_thinking(event["delta"], ("summary", event.get("summary_index")))
-
-
-def _read_reasoning(event: Json, answer: ResponseBuilder, host: str) -> None:
-    _reader(event, answer, host).add_thinking(event["delta"], ("content", event.get("content_index")))
-
-
-def _read_arguments(event: Json, answer: ResponseBuilder, host: str) -> None:
-    _reader(event, answer, host).add_arguments(event["delta"])
-
-
-_EVENTS: Mapping[str, Callable[[Json, ResponseBuilder, str], None]] = {
-    "response.output_text.delta": _read_text,
-    "response.reasoning_summary_text.delta": _read_summary,
-    "response.reasoning_text.delta": _read_reasoning,
-    "response.function_call_arguments.delta": _read_arguments,
-    "response.custom_tool_call_input.delta": _read_arguments,
-    "response.refusal.delta": _read_refusal,
-    "response.output_item.added": _begin_item,
-    "response.output_item.done": _finish_item,
-    "response.created": _read_start,
-    "response.in_progress": _read_start,
-    "response.completed": _read_end,
-    "response.incomplete": _read_end,
-    "response.failed": _read_failure,
-    "response.cancelled": _read_failure,
-    "error": _read_error,
-}
-"""What is read of a stream; the other events say what these say too, or how far a tool has come."""
+def _items(answer: ResponseBuilder, host: str) -> _Items:
+    items: _Items | None = answer.state.get("items")
+    if items is None:
+        items = answer.state["items"] = _Items(answer, host)
+    return items

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelhub.providers.openai.servers import Quirks
@@ -17,7 +16,7 @@ _DROPPED = frozenset(
     {
         *("default", "title", "examples", "example", "discriminator", "deprecated", "readOnly", "writeOnly"),
         *("$schema", "$id", "minLength", "maxLength", "minProperties", "maxProperties", "uniqueItems"),
-        *("contentEncoding"),
+        "contentEncoding",
     }
 )
 """What strict mode refuses and an answer can do without: we validate it afterwards anyway."""
@@ -86,46 +85,33 @@ def _strict(schema: Any) -> Schema:
     kept = {key: value for key, value in schema.items() if key not in _DROPPED}
     if not kept.keys() <= _KNOWN or not kept.keys() & {"type", "enum", "const", "anyOf", "oneOf", "allOf"}:
         raise _Inexpressible
-    for key, rewrite in _REWRITES.items():
-        if key in kept:
-            value = kept.pop(key)
-            kept |= rewrite(value)
+    _rewrite_parts(kept)
     if kept.get("type") == "object":
-        kept |= _object(kept)
+        if kept.get("additionalProperties", False) is not False or "properties" not in kept:
+            raise _Inexpressible
+        kept |= {"required": list(kept["properties"]), "additionalProperties": False}
     return kept
 
 
-def _object(schema: Schema) -> Schema:
-    if schema.get("additionalProperties", False) is not False or "properties" not in schema:
-        raise _Inexpressible
-    return {"required": list(schema["properties"]), "additionalProperties": False}
-
-
-def _each(schemas: Any) -> Schema:
-    return {name: _strict(schema) for name, schema in schemas.items()}
-
-
-def _either(schemas: Any) -> Schema:
-    return {"anyOf": [_strict(schema) for schema in schemas]}
-
-
-def _only(schemas: Any) -> Schema:
-    if len(schemas) != 1:
-        raise _Inexpressible
-    return _strict(schemas[0])
-
-
-_REWRITES: Mapping[str, Callable[[Any], Schema]] = {
-    "properties": lambda value: {"properties": _each(value)},
-    "$defs": lambda value: {"$defs": _each(value)},
-    "items": lambda value: {"items": _strict(value)},
-    "anyOf": _either,
-    "oneOf": _either,
-    "allOf": _only,
-    "format": lambda name: {"format": name} if name in _FORMATS else {},
+def _rewrite_parts(schema: Schema) -> None:
+    """Put what strict mode takes in the place of the schemas within *schema*, and of its other keywords."""
+    for key in schema.keys() & {"properties", "$defs"}:
+        schema[key] = {name: _strict(part) for name, part in schema[key].items()}
+    if "items" in schema:
+        schema["items"] = _strict(schema["items"])
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            schema["anyOf"] = [_strict(part) for part in schema.pop(key)]
+    if "allOf" in schema:
+        parts = schema.pop("allOf")
+        if len(parts) != 1:
+            raise _Inexpressible
+        schema |= _strict(parts[0])
+    if schema.get("format") not in _FORMATS:
+        schema.pop("format", None)
     # Its engine knows groups, but no look-around and no flags.
-    "pattern": lambda pattern: {} if "(?" in str(pattern).replace("(?:", "") else {"pattern": pattern},
-}
+    if "(?" in str(schema.get("pattern")).replace("(?:", ""):
+        del schema["pattern"]
 
 
 def write_schema(structured: Structured, quirks: Quirks) -> dict[str, Any]:

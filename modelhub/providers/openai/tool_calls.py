@@ -115,7 +115,7 @@ def _is_another(call: _Call, name: str, call_id: str, piece: str, beside: bool) 
     return call.is_whole()
 
 
-def read_calls(calls: Any, _: Json, answer: ResponseBuilder) -> None:
+def read_calls(calls: Any, answer: ResponseBuilder) -> None:
     """Add the pieces of calls in a message or a delta."""
     if not isinstance(calls, list):
         calls = [calls]
@@ -128,7 +128,7 @@ def read_calls(calls: Any, _: Json, answer: ResponseBuilder) -> None:
             seen.add(index)
 
 
-def read_function_call(call: Any, _: Json, answer: ResponseBuilder) -> None:
+def read_function_call(call: Any, answer: ResponseBuilder) -> None:
     """Add a piece of the one call that messages of the older form have."""
     if isinstance(call, dict):
         _read_call({"function": call}, "function_call", answer, False)
@@ -164,14 +164,11 @@ def _name_call(call: _Call, name: str, call_id: str, raw: Json, answer: Response
     if not (new or is_more or (call_id and not call.id) or (name and not call.name)):
         return False
     call.id, call.name = call.id or call_id, call.name + name if is_more else call.name or name
-    answer.tool(call.key, id=call.id, name=call.name, **_signature(raw))
-    if answer.finish_reason == "stop":
-        answer.finish_reason = "tool_calls"
-    return True
-
-
-def _signature(raw: Json) -> dict[str, Any]:
     extra = raw.get("extra_content")
     google = extra.get("google") if isinstance(extra, dict) else None
     signature = google.get("thought_signature") if isinstance(google, dict) else None
-    return {"signature": signature, "provider": "openai"} if isinstance(signature, str) else {}
+    signed = {"signature": signature, "provider": "openai"} if isinstance(signature, str) else {}
+    answer.tool(call.key, id=call.id, name=call.name, **signed)
+    if answer.finish_reason == "stop":
+        answer.finish_reason = "tool_calls"
+    return True
