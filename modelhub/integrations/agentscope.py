@@ -53,20 +53,18 @@ from modelhub.core import model as hub_model
 from modelhub.core.response import Block
 from modelhub.core.response import ChatResponse as Reply
 from modelhub.core.stream import ChatStream
-from modelhub.integrations.deltas import Delta, Restarts, read_deltas
+from modelhub.integrations.replies import Restarts, StreamDeltas, get_details
 
 __all__ = ["AgentScopeFormatter", "AgentScopeModel"]
 
 Json = dict[str, Any]
-_DETAILS: Final = ("signature", "data", "provider", "item", "host", "phase")
-"""What a block has beside its text, and must have again when it goes back to its vendor."""
-_MEDIA: Final = ["text/plain", "application/x-thinking", "image/*", "audio/*", "video/*", "application/pdf"]
+_MEDIA_TYPES: Final = ["text/plain", "application/x-thinking", "image/*", "audio/*", "video/*", "application/pdf"]
 
 
 class AgentScopeFormatter(FormatterBase):
     """Writes AgentScope's messages in the form that a chain takes, with everything that is in them."""
 
-    input_types: list[str] = _MEDIA
+    input_types: list[str] = _MEDIA_TYPES
 
     async def format(self, msgs: list[Msg]) -> list[Json]:
         """Return *msgs* for a call."""
@@ -117,7 +115,7 @@ class AgentScopeModel(ChatModelBase):
         if tool_choice is not None and tool_choice.tools:
             tools = [tool for tool in tools or [] if tool["function"]["name"] in tool_choice.tools]
         if tools:
-            arguments |= {"tools": tools, "tool_choice": tool_choice.mode if tool_choice is not None else None}
+            arguments |= {"tools": tools, "tool_choice": None if tool_choice is None else tool_choice.mode}
         if not self.stream:
             reply: Reply = await self._chain(**arguments, stream=False)
             return _make_response(reply)
@@ -125,13 +123,21 @@ class AgentScopeModel(ChatModelBase):
 
     async def _stream_response(self, stream: ChatStream) -> AsyncGenerator[ChatResponse, None]:
         """Yield what each snapshot adds, and at the end the complete answer."""
+        deltas = StreamDeltas(self._restarts)
         calls: dict[int, Mapping[str, Any]] = {}
+        block: TextBlock | ThinkingBlock | ToolCallBlock
         async with stream:
-            async for snapshot, deltas in read_deltas(stream, self._restarts):
-                for delta in deltas:
+            async for snapshot in stream:
+                for delta in deltas.add(snapshot):
                     if delta.call is not None:
                         calls[delta.number] = delta.call
-                    block = _make_delta(delta, snapshot.id, calls)
+                    if delta.kind == "text":
+                        block = TextBlock(text=delta.text, id=f"{snapshot.id}-text-0")
+                    elif delta.kind == "thinking":
+                        block = ThinkingBlock(thinking=delta.text, id=f"{snapshot.id}-thinking-{delta.number}")
+                    else:
+                        call = calls[delta.number]
+                        block = ToolCallBlock(id=call["id"], name=call["name"], input=delta.text)
                     yield ChatResponse(content=[block], is_last=False, id=snapshot.id)
                 if snapshot.is_last:
                     yield _make_response(snapshot)
@@ -161,22 +167,18 @@ def _make_messages(msg: Msg) -> Iterator[Json]:
             if blocks:
                 yield {"role": msg.role, "content": blocks}
                 blocks = []
-            yield _make_result(block) if isinstance(block, ToolResultBlock) else _make_hint(block)
+            content = block.output if isinstance(block, ToolResultBlock) else block.hint
+            content = content if isinstance(content, str) else [_make_block(part) for part in content]
+            if isinstance(block, HintBlock):
+                yield {"role": "user", "content": content}
+                continue
+            is_error = block.state in (ToolResultState.ERROR, ToolResultState.DENIED)
+            message = {"role": "tool", "tool_call_id": block.id, "name": block.name, "content": content}
+            yield {**message, "is_error": is_error}
         else:
             blocks.append(_make_block(block))
     if blocks:
         yield {"role": msg.role, "content": blocks, **({"name": msg.name} if msg.role == "user" else {})}
-
-
-def _make_result(block: ToolResultBlock) -> Json:
-    is_error = block.state in (ToolResultState.ERROR, ToolResultState.DENIED)
-    content = block.output if isinstance(block.output, str) else [_make_block(part) for part in block.output]
-    return {"role": "tool", "tool_call_id": block.id, "name": block.name, "content": content, "is_error": is_error}
-
-
-def _make_hint(block: HintBlock) -> Json:
-    is_text = isinstance(block.hint, str)
-    return {"role": "user", "content": block.hint if is_text else [_make_block(part) for part in block.hint]}
 
 
 def _make_block(block: Any) -> Json:
@@ -189,18 +191,15 @@ def _make_block(block: Any) -> Json:
         return {"type": "tool_use", "id": block.id, "name": block.name, "input": block.input}
     if not isinstance(block, DataBlock):
         raise TypeError(f"modelhub cannot send a {type(block).__name__}")
-    kind = block.source.media_type.partition("/")[0]
-    source = _make_source(block.source)
+    media_type = block.source.media_type
+    if isinstance(block.source, Base64Source):
+        source: Json = {"type": "base64", "media_type": media_type, "data": block.source.data}
+    elif (url := str(block.source.url)).startswith("file://"):  # the application has named it
+        source = {"type": "path", "media_type": media_type, "path": Path(url2pathname(urlsplit(url).path))}
+    else:
+        source = {"type": "url", "media_type": media_type, "url": url}
+    kind = media_type.partition("/")[0]
     return {"type": kind if kind in ("image", "audio", "video") else "document", "source": source, "name": block.name}
-
-
-def _make_source(source: Any) -> Json:
-    if isinstance(source, Base64Source):
-        return {"type": "base64", "media_type": source.media_type, "data": source.data}
-    url = str(source.url)
-    if url.startswith("file://"):  # the application has named it
-        return {"type": "path", "media_type": source.media_type, "path": Path(url2pathname(urlsplit(url).path))}
-    return {"type": "url", "media_type": source.media_type, "url": url}
 
 
 # -- replies -----------------------------------------------------------------------------------------------------------
@@ -223,21 +222,11 @@ def _make_blocks(content: Iterable[Block], reply_id: str) -> Iterator[Any]:
             if kind == "text":
                 yield TextBlock(text=block["text"], id=block_id)
                 continue
-            details = {key: block[key] for key in _DETAILS if block.get(key) is not None}
+            details = get_details(block)
             extra: Json = {"signature": block.get("signature"), "modelhub": details} if details else {}
             yield ThinkingBlock(thinking=block["thinking"], id=block_id, **extra)
         elif (source := block.get("source")) and source.get("type") == "base64":
             yield DataBlock(source=Base64Source(data=source["data"], media_type=source["media_type"]))
-
-
-def _make_delta(delta: Delta, reply_id: str, calls: Mapping[int, Mapping[str, Any]]) -> Any:
-    """Return *delta* as a block; *calls* are the calls so far by their numbers."""
-    if delta.kind == "text":
-        return TextBlock(text=delta.text, id=f"{reply_id}-text-0")
-    if delta.kind == "thinking":
-        return ThinkingBlock(thinking=delta.text, id=f"{reply_id}-thinking-{delta.number}")
-    call = calls[delta.number]
-    return ToolCallBlock(id=call["id"], name=call["name"], input=delta.text)
 
 
 def _make_usage(reply: Reply) -> ChatUsage | None:

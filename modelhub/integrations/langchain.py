@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
@@ -41,14 +41,19 @@ from pydantic import BaseModel, Field
 
 from modelhub.core.model import ChatModelBase
 from modelhub.core.response import Block, ChatResponse, ChatUsage
-from modelhub.integrations.blocking import call_blocking, iterate_blocking
-from modelhub.integrations.deltas import Delta, Restarts, StreamDeltas, read_deltas
+from modelhub.integrations.replies import (
+    Delta,
+    Restarts,
+    StreamDeltas,
+    call_blocking,
+    find_provider,
+    get_details,
+    iterate_blocking,
+)
 
 __all__ = ["ChatModelHub"]
 
 Json = dict[str, Any]
-_DETAILS: Final = ("signature", "data", "provider", "item", "host", "phase")
-"""What a block has beside its text, and must have again when it goes back to its vendor."""
 
 
 class ChatModelHub(BaseChatModel):
@@ -113,10 +118,10 @@ class ChatModelHub(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         arguments = self._make_arguments(messages, stop, kwargs)
-        writer = _ChunkWriter()
+        writer, deltas = _ChunkWriter(), StreamDeltas(self._choose_restarts(arguments))
         async with await self.chain(**arguments, stream=True) as stream:
-            async for snapshot, deltas in read_deltas(stream, self._choose_restarts(arguments)):
-                for chunk in writer.write(snapshot, deltas):
+            async for snapshot in stream:
+                for chunk in writer.write(snapshot, deltas.add(snapshot)):
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
@@ -147,9 +152,8 @@ class ChatModelHub(BaseChatModel):
             tool_choice = "any" if tool_choice else None
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
-        bound: Runnable[Any, AIMessage] = self.bind(
-            tools=[convert_to_openai_tool(tool, strict=strict) for tool in tools], **kwargs
-        )
+        openai_tools = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        bound: Runnable[Any, AIMessage] = self.bind(tools=openai_tools, **kwargs)
         return bound
 
     def with_structured_output(
@@ -174,9 +178,8 @@ class ChatModelHub(BaseChatModel):
             return parsing
         parsed = RunnablePassthrough.assign(parsed=lambda result: parser.invoke(result["raw"]), parsing_error=_nothing)
         failed = RunnablePassthrough.assign(parsed=_nothing)
-        with_raw: Runnable[Any, Any] = RunnableMap(raw=model) | parsed.with_fallbacks(
-            [failed], exception_key="parsing_error"
-        )
+        parsed_or_failed = parsed.with_fallbacks([failed], exception_key="parsing_error")
+        with_raw: Runnable[Any, Any] = RunnableMap(raw=model) | parsed_or_failed
         return with_raw
 
     def get_num_tokens(self, text: str) -> int:
@@ -209,18 +212,12 @@ def _make_message(message: BaseMessage) -> Json:
     if not isinstance(message, AIMessage):
         return {"role": getattr(message, "role", message.type), "content": content, "name": message.name}
     details = message.additional_kwargs.get("modelhub", {})
-    calls = [
-        {
-            "type": "tool_use",
-            "id": call["id"],
-            "name": call["name"],
-            "input": call["args"],
-            **details.get(call["id"], {}),
-        }
-        for call in message.tool_calls
-    ]
-    texts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return {"role": "assistant", "content": [*(text for text in texts if text.get("type") != "tool_use"), *calls]}
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    blocks = [block for block in blocks if block.get("type") != "tool_use"]  # the calls are in the message too
+    for call in message.tool_calls:
+        block = {"type": "tool_use", "id": call["id"], "name": call["name"], "input": call["args"]}
+        blocks.append({**block, **details.get(call["id"], {})})
+    return {"role": "assistant", "content": blocks}
 
 
 def _make_blocks(content: Sequence[str | Json]) -> Iterator[Json]:
@@ -240,23 +237,19 @@ def _make_blocks(content: Sequence[str | Json]) -> Iterator[Json]:
 
 
 def _make_result(reply: ChatResponse) -> ChatResult:
+    # The tool that a structured answer was forced into is not one of the caller's.
+    calls = [] if reply.metadata is not None else reply.tool_calls
     message = AIMessage(
         content=_make_content(reply),
         additional_kwargs=_make_details(reply.content),
         tool_calls=[
-            {"type": "tool_call", "id": block["id"], "name": block["name"], "args": block["input"]}
-            for block in _list_calls(reply)
+            {"type": "tool_call", "id": call["id"], "name": call["name"], "args": call["input"]} for call in calls
         ],
         usage_metadata=_make_usage(reply.usage),
         response_metadata=_describe_reply(reply),
         id=reply.id,
     )
     return ChatResult(generations=[ChatGeneration(message=message)])
-
-
-def _list_calls(reply: ChatResponse) -> list[Block]:
-    # The tool that a structured answer was forced into is not one of the caller's.
-    return [] if reply.metadata is not None else reply.tool_calls
 
 
 def _make_content(reply: ChatResponse) -> str | list[str | Json]:
@@ -269,19 +262,15 @@ def _make_content(reply: ChatResponse) -> str | list[str | Json]:
     return [
         {"type": "text", "text": block["text"]}
         if block["type"] == "text"
-        else {"type": "reasoning", "reasoning": block["thinking"], "extras": _get_details(block)}
+        else {"type": "reasoning", "reasoning": block["thinking"], "extras": get_details(block)}
         for block in blocks
     ]
-
-
-def _get_details(block: Mapping[str, Any]) -> Json:
-    return {key: block[key] for key in _DETAILS if block.get(key) is not None}
 
 
 def _make_details(content: Sequence[Block]) -> Json:
     """Return what the calls in *content* have beside their arguments, by their ids."""
     calls = [block for block in content if block["type"] == "tool_use"]
-    details = {call["id"]: own for call in calls if (own := _get_details(call))}
+    details = {call["id"]: own for call in calls if (own := get_details(call))}
     return {"modelhub": details} if details else {}
 
 
@@ -298,12 +287,11 @@ def _make_usage(usage: ChatUsage | None) -> UsageMetadata | None:
 
 
 def _describe_reply(reply: ChatResponse) -> Json:
-    provider = next((attempt.provider for attempt in reversed(reply.attempts) if attempt.model == reply.model), None)
     return {
         "model_name": reply.model_name,
         "finish_reason": reply.finish_reason,
         "model": reply.model,
-        "provider": provider,
+        "provider": find_provider(reply),
         "attempts": len(reply.attempts),
     }
 
@@ -321,8 +309,13 @@ class _ChunkWriter:
         else:
             yield from (_make_chunk(**self._make_piece(delta)) for delta in deltas)
         if snapshot.is_last:
+            extras: list[Json] = []  # what is only known at the end of thinking, such as its signature
+            for number, block in enumerate(block for block in snapshot.content if block["type"] == "thinking"):
+                index = self._indices.get(("thinking", number))
+                if index is not None and (details := get_details(block)):
+                    extras.append({"type": "reasoning", "reasoning": "", "extras": details, "index": index})
             yield _make_chunk(
-                content=[*self._make_extras(snapshot)] or "",
+                content=extras or "",
                 additional_kwargs=_make_details(snapshot.content),
                 usage_metadata=_make_usage(snapshot.usage),
                 response_metadata=_describe_reply(snapshot),
@@ -340,13 +333,6 @@ class _ChunkWriter:
         index = self._indices.setdefault((delta.kind, delta.number), len(self._indices))
         key = "text" if delta.kind == "text" else "reasoning"
         return {"content": [{"type": key, key: delta.text, "index": index}]}
-
-    def _make_extras(self, reply: ChatResponse) -> Iterator[Json]:
-        """Yield what is only known at the end of thinking, such as its signature."""
-        for number, block in enumerate(block for block in reply.content if block["type"] == "thinking"):
-            index = self._indices.get(("thinking", number))
-            if index is not None and (details := _get_details(block)):
-                yield {"type": "reasoning", "reasoning": "", "extras": details, "index": index}
 
 
 def _make_chunk(**fields: Any) -> ChatGenerationChunk:

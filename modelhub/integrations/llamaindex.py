@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from llama_index.core.base.llms.types import (
     AudioBlock,
@@ -55,14 +55,11 @@ from llama_index.core.tools import BaseTool
 
 from modelhub.core.model import ChatModelBase
 from modelhub.core.response import ChatResponse as Reply
-from modelhub.integrations.blocking import call_blocking, iterate_blocking
-from modelhub.integrations.deltas import Delta, Restarts, StreamDeltas, read_deltas
+from modelhub.integrations.replies import Delta, Restarts, StreamDeltas, call_blocking, get_details, iterate_blocking
 
 __all__ = ["ModelHubLLM"]
 
 Json = dict[str, Any]
-_DETAILS: Final = ("signature", "data", "provider", "item", "host", "phase")
-"""What a block has beside its text, and must have again when it goes back to its vendor."""
 
 
 class ModelHubLLM(FunctionCallingLLM):
@@ -123,9 +120,10 @@ class ModelHubLLM(FunctionCallingLLM):
         """Stream the answer as `stream_chat` does."""
 
         async def generate() -> ChatResponseAsyncGen:
+            deltas = StreamDeltas(self.restarts)
             async with await self.chain(**self._make_arguments(messages, kwargs), stream=True) as stream:
-                async for snapshot, added in read_deltas(stream, self.restarts):
-                    if added or snapshot.is_last:
+                async for snapshot in stream:
+                    if (added := deltas.add(snapshot)) or snapshot.is_last:
                         yield _make_response(snapshot, added)
 
         return generate()
@@ -202,18 +200,22 @@ class ModelHubLLM(FunctionCallingLLM):
         self, output_cls: type[BaseModel], prompt: PromptTemplate, llm_kwargs: Json | None = None, **prompt_args: Any
     ) -> Any:
         """Return an instance of *output_cls*, which the answer to *prompt* fits. Raises CallError."""
-        messages = self._extend_messages(prompt.format_messages(**prompt_args))
-        arguments = self._make_arguments(messages, {**(llm_kwargs or {}), "structured_model": output_cls})
+        arguments = self._make_structured_arguments(output_cls, prompt, llm_kwargs, prompt_args)
         return call_blocking(self.chain, **arguments).output
 
     async def astructured_predict(
         self, output_cls: type[BaseModel], prompt: PromptTemplate, llm_kwargs: Json | None = None, **prompt_args: Any
     ) -> Any:
         """Return what `structured_predict` does."""
-        messages = self._extend_messages(prompt.format_messages(**prompt_args))
-        arguments = self._make_arguments(messages, {**(llm_kwargs or {}), "structured_model": output_cls})
+        arguments = self._make_structured_arguments(output_cls, prompt, llm_kwargs, prompt_args)
         reply: Reply = await self.chain(**arguments, stream=False)
         return reply.output
+
+    def _make_structured_arguments(
+        self, output_cls: type[BaseModel], prompt: PromptTemplate, llm_kwargs: Json | None, prompt_args: Json
+    ) -> Json:
+        messages = self._extend_messages(prompt.format_messages(**prompt_args))
+        return self._make_arguments(messages, {**(llm_kwargs or {}), "structured_model": output_cls})
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
@@ -221,23 +223,17 @@ class ModelHubLLM(FunctionCallingLLM):
 
 def _make_message(message: ChatMessage) -> Json:
     """Return *message* as one of modelhub's."""
-    role = (
-        "assistant" if message.role in (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL) else message.role
-    )
-    details = message.additional_kwargs.get("modelhub", {})
-    content = [_make_block(block, details) for block in message.blocks]
+    extra = message.additional_kwargs
+    content = [_make_block(block, extra.get("modelhub", {})) for block in message.blocks]
     if message.role in (MessageRole.TOOL, MessageRole.FUNCTION):
-        call_id = message.additional_kwargs.get("tool_call_id")
-        return {
-            "role": "tool",
-            "tool_call_id": call_id,
-            "name": message.additional_kwargs.get("name"),
-            "content": content,
-        }
-    own = {"role": str(getattr(role, "value", role)), "content": content}
-    calls = message.additional_kwargs.get("tool_calls")  # other LLMs of LlamaIndex have no blocks for them
-    is_needed = calls and role == "assistant" and not any(isinstance(block, ToolCallBlock) for block in message.blocks)
-    return {**own, "tool_calls": calls} if is_needed else own
+        call_id = extra.get("tool_call_id")
+        return {"role": "tool", "tool_call_id": call_id, "name": extra.get("name"), "content": content}
+    if message.role not in (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL):
+        return {"role": message.role.value, "content": content}
+    calls = extra.get("tool_calls")  # other LLMs of LlamaIndex have no blocks for them
+    if calls and not any(isinstance(block, ToolCallBlock) for block in message.blocks):
+        return {"role": "assistant", "content": content, "tool_calls": calls}
+    return {"role": "assistant", "content": content}
 
 
 def _make_block(block: Any, details: Json) -> Json:
@@ -247,9 +243,8 @@ def _make_block(block: Any, details: Json) -> Json:
         own = block.additional_information.get("modelhub", {})
         return {"type": "thinking", "thinking": block.content or "", **own}
     if isinstance(block, ToolCallBlock):
-        call_id = block.tool_call_id or ""
-        own = details.get(call_id, {})
-        return {"type": "tool_use", "id": call_id, "name": block.tool_name, "input": block.tool_kwargs, **own}
+        call = {"id": block.tool_call_id or "", "name": block.tool_name, "input": block.tool_kwargs}
+        return {"type": "tool_use", **call, **details.get(call["id"], {})}
     if not isinstance(block, ImageBlock | AudioBlock | VideoBlock | DocumentBlock):
         raise TypeError(f"modelhub cannot send a {type(block).__name__}")
     return {"type": block.block_type, "source": _make_source(block)}
@@ -262,12 +257,11 @@ def _make_source(block: Any) -> Json:
     if kind == "document":
         data, media_type = block.resolve_document(), block.document_mimetype
     else:
-        data = getattr(block, f"resolve_{kind}")()
-        media_type = (
-            f"audio/{block.format}" if kind == "audio" and block.format else getattr(block, f"{kind}_mimetype", None)
-        )
-    encoded = base64.b64encode(data.read()).decode()
-    return {"type": "base64", "data": encoded, **({} if media_type is None else {"media_type": media_type})}
+        data, media_type = getattr(block, f"resolve_{kind}")(), getattr(block, f"{kind}_mimetype", None)
+        if kind == "audio" and block.format:
+            media_type = f"audio/{block.format}"
+    source = {"type": "base64", "data": base64.b64encode(data.read()).decode()}
+    return source if media_type is None else {**source, "media_type": media_type}
 
 
 # -- replies -----------------------------------------------------------------------------------------------------------
@@ -279,13 +273,12 @@ def _make_response(reply: Reply, added: Sequence[Delta] = ()) -> ChatResponse:
     calls: list[Json] = []  # as the blocks say, for those parts of LlamaIndex that look for OpenAI's form
     details: Json = {}
     for block in reply.content:
-        own = {key: block[key] for key in _DETAILS if block.get(key) is not None}
+        own = get_details(block)
         if block["type"] == "text":
             blocks.append(TextBlock(text=block["text"]))
         elif block["type"] == "thinking":
-            blocks.append(
-                ThinkingBlock(content=block["thinking"], additional_information={"modelhub": own} if own else {})
-            )
+            information = {"modelhub": own} if own else {}
+            blocks.append(ThinkingBlock(content=block["thinking"], additional_information=information))
         elif block["type"] == "tool_use" and block["name"]:
             blocks.append(ToolCallBlock(tool_call_id=block["id"], tool_name=block["name"], tool_kwargs=block["input"]))
             function = {"name": block["name"], "arguments": block["raw_input"] or "{}"}
@@ -294,17 +287,11 @@ def _make_response(reply: Reply, added: Sequence[Delta] = ()) -> ChatResponse:
     extra = {**({"modelhub": details} if details else {}), **({"tool_calls": calls} if calls else {})}
     message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
     delta = "".join(delta.text for delta in added if delta.kind == "text")
-    return ChatResponse(message=message, raw=reply, delta=delta, additional_kwargs=_make_counts(reply))
-
-
-def _make_counts(reply: Reply) -> Json:
-    if reply.usage is None:
-        return {}
-    return {
-        "prompt_tokens": reply.usage.input_tokens,
-        "completion_tokens": reply.usage.output_tokens,
-        "total_tokens": reply.usage.total_tokens,
-    }
+    usage, counts = reply.usage, {}
+    if usage is not None:
+        counts["prompt_tokens"], counts["completion_tokens"] = usage.input_tokens, usage.output_tokens
+        counts["total_tokens"] = usage.total_tokens
+    return ChatResponse(message=message, raw=reply, delta=delta, additional_kwargs=counts)
 
 
 def _make_completion(response: ChatResponse) -> CompletionResponse:

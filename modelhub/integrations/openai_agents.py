@@ -39,10 +39,10 @@ from agents.items import ModelResponse, TResponseStreamEvent
 from modelhub.core.model import ChatModelBase
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.hub import Hub
-from modelhub.integrations.asgi.completions import make_completion, write_chunks
+from modelhub.integrations.asgi.completions import ChunkWriter, make_completion
 from modelhub.integrations.asgi.errors import as_http_error
 from modelhub.integrations.asgi.requests import CompletionRequest, read_request
-from modelhub.integrations.deltas import Restarts
+from modelhub.integrations.replies import Restarts
 
 __all__ = ["AgentsModel", "AgentsModelProvider"]
 
@@ -133,8 +133,10 @@ class _EventBody(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in write_chunks(self._stream, self._request):
-                yield _make_event(chunk)
+            writer = ChunkWriter(self._request)
+            async for snapshot in self._stream:
+                for chunk in writer.write(snapshot):
+                    yield _make_event(chunk)
         except Exception as error:  # the status is known already: the error is the last event
             yield _make_event(as_http_error(error).as_json())
         else:

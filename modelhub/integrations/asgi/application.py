@@ -1,8 +1,10 @@
-"""The ASGI application: its routes, and how an answer is sent."""
+"""The ASGI application: its routes, who may call what, and how an answer is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from modelhub.config.load import Loaded
@@ -10,7 +12,6 @@ from modelhub.config.schema import KeyOptions, ServeOptions
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.hub import Hub
-from modelhub.integrations.asgi.access import Access, Client
 from modelhub.integrations.asgi.completions import ChunkWriter, make_completion
 from modelhub.integrations.asgi.errors import HttpError, as_http_error
 from modelhub.integrations.asgi.exchange import (
@@ -30,6 +31,53 @@ __all__ = ["OpenAIApp"]
 
 COMMENT_SECONDS = 5.0
 """How long a buffered stream is silent, at most, while its answer comes in."""
+KEY_TAG = "key"
+"""The tag that has the name of the key of a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Whoever sent a request: the *tags* of its calls, and the *models* it may call, in order."""
+
+    models: tuple[str, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def check_model(self, name: str) -> None:
+        """Raise HttpError, as for a model that does not exist, if the client may not call *name*."""
+        if name not in self.models:
+            message = f"no model or chain is called `{name}` (there are: {', '.join(self.models)})"
+            raise HttpError(404, message, code="model_not_found", param="model", headers={"x-should-retry": "false"})
+
+
+class Access:
+    """The keys of an endpoint that serves *models*; if it *is_open*, requests need none. Only hashes are kept."""
+
+    def __init__(self, keys: Mapping[str, KeyOptions], models: Iterable[str], *, is_open: bool) -> None:
+        self.models = tuple(models)
+        self.is_open = is_open
+        self._clients: dict[bytes, Client] = {}
+        for name, options in keys.items():
+            if not (secret := options.key.get_secret_value()):
+                continue
+            allowed = [model for model in self.models if options.models is None or model in options.models]
+            self._clients[_hash(secret)] = Client(tuple(allowed), {**options.tags, KEY_TAG: name})
+
+    def authenticate(self, authorization: str) -> Client:
+        """Return who sends the header *authorization*, "" if there is none. Raises HttpError if no key is valid."""
+        if self.is_open:
+            return Client(self.models)
+        scheme, _, secret = authorization.partition(" ")
+        # The key is compared by its hash, so that the time it takes says nothing about it.
+        client = self._clients.get(_hash(secret.strip())) if scheme.lower() == "bearer" else None
+        if client is None:
+            message = "the API key is not valid" if authorization else "an API key is needed: Authorization: Bearer ..."
+            headers = {"www-authenticate": "Bearer", "x-should-retry": "false"}
+            raise HttpError(401, message, code="invalid_api_key", headers=headers)
+        return client
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 class _Serving(NamedTuple):
@@ -66,25 +114,23 @@ class OpenAIApp:
         self._own_options = options
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
         self._needs_key = False
-        self._serving = self._read_options()
+        self._serving: _Serving | None = None
+        self._get_serving()
         own_names = (options.models if options is not None else None, *(key.models for key in self._keys.values()))
         for names in own_names:  # those of the file are checked with the file
             for name in names or ():
                 hub.loaded.check_name(name)
 
-    def _read_options(self) -> _Serving:
-        loaded = self.hub.loaded
-        options = self._own_options or loaded.config.serve
-        names = [name for name in options.models or self.hub if name in loaded]
-        keys = {**options.keys, **self._keys}
-        # A file that loses its keys while it is served must not let everybody in.
-        self._needs_key = self._needs_key or bool(keys)
-        return _Serving(loaded, options, Access(keys, names, is_open=not self._needs_key))
-
     def _get_serving(self) -> _Serving:
         """Return what is served to whom, as the hub's file says it now: it may have been reloaded."""
-        if self._serving.loaded is not self.hub.loaded:
-            self._serving = self._read_options()
+        loaded = self.hub.loaded
+        if self._serving is None or self._serving.loaded is not loaded:
+            options = self._own_options or loaded.config.serve
+            names = [name for name in options.models or self.hub if name in loaded]
+            keys = {**options.keys, **self._keys}
+            # A file that loses its keys while it is served must not let everybody in.
+            self._needs_key = self._needs_key or bool(keys)
+            self._serving = _Serving(loaded, options, Access(keys, names, is_open=not self._needs_key))
         return self._serving
 
     @property
@@ -104,21 +150,9 @@ class OpenAIApp:
         """Answer one connection, as the ASGI protocol says. Raises ValueError for anything but HTTP."""
         if scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
-        else:
+            return
+        if scope["type"] != "http":
             raise ValueError(f"this application speaks HTTP, not {scope['type']}")
-
-    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            kind = (await receive())["type"]
-            if kind == "lifespan.shutdown":
-                await self.hub.aclose()
-            await send({"type": f"{kind}.complete"})
-            if kind == "lifespan.shutdown":
-                return
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._route(scope, receive, send)
         except ClientGone:
@@ -127,20 +161,32 @@ class OpenAIApp:
             refusal = as_http_error(error)
             await send_json(send, refusal.as_json(), refusal.status, refusal.headers)
 
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        while (kind := (await receive())["type"]) != "lifespan.shutdown":
+            await send({"type": f"{kind}.complete"})
+        await self.hub.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, method = read_headers(scope), scope["method"]
         self._check_host(headers.get("host", ""))
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
         if path == "/healthz":
             _check_method(method, "GET", "HEAD")
-            await self._send_health(send)
+            status, code = ("closed", 503) if self.hub.closed else ("ok", 200)
+            await send_json(send, {"status": status}, code)
             return
         path = path.removeprefix("/v1")
         _, options, access = self._get_serving()
         client = access.authenticate(headers.get("authorization", ""))
-        if path == "/models" or path.startswith("/models/"):
+        if path == "/models":
             _check_method(method, "GET", "HEAD")
-            await send_json(send, self._list_models(client, path.removeprefix("/models").removeprefix("/")))
+            await send_json(send, {"object": "list", "data": [self._describe_model(name) for name in client.models]})
+        elif path.startswith("/models/"):
+            _check_method(method, "GET", "HEAD")
+            name = path.removeprefix("/models/")
+            client.check_model(name)
+            await send_json(send, self._describe_model(name))
         elif path == "/chat/completions":
             _check_method(method, "POST")
             body = await read_json(receive, headers, options.max_request_bytes)
@@ -152,17 +198,6 @@ class OpenAIApp:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         if self._hosts is not None and name.strip("[]").lower() not in self._hosts:
             raise HttpError(403, "the header `Host` of the request names another server", code="unknown_host")
-
-    async def _send_health(self, send: Send) -> None:
-        closed = self.hub.closed
-        await send_json(send, {"status": "closed" if closed else "ok"}, 503 if closed else 200)
-
-    def _list_models(self, client: Client, name: str) -> dict[str, Any]:
-        """Return the model *name*, or the list of all that *client* may call if it is empty. Raises HttpError."""
-        if name:
-            client.check_model(name)
-            return self._describe_model(name)
-        return {"object": "list", "data": [self._describe_model(name) for name in client.models]}
 
     def _describe_model(self, name: str) -> dict[str, Any]:
         entry = self.hub.loaded.models.get(name)
@@ -183,10 +218,9 @@ class OpenAIApp:
         await run_while_connected(receive, call())
 
     async def _send_stream(self, stream: ChatStream, request: CompletionRequest, events: EventStream) -> None:
-        send_snapshots = self._send_at_end if request.restarts == "buffer" else self._send_as_it_comes
         async with stream:
             try:
-                await send_snapshots(stream, request, events)
+                await self._send_chunks(stream, request, events)
             except Exception as error:
                 if not events.is_open:
                     raise
@@ -194,35 +228,19 @@ class OpenAIApp:
                 await events.send(as_http_error(error).as_json())
                 await events.close()
 
-    async def _send_as_it_comes(self, stream: ChatStream, request: CompletionRequest, events: EventStream) -> None:
-        writer: ChunkWriter | None = None
-        async for snapshot in stream:
-            if writer is None:
-                writer = ChunkWriter(snapshot, request)
-                await events.open(_make_headers(snapshot))
-                await events.send(writer.begin())
-            for chunk in writer.add(snapshot):
-                await events.send(chunk)
-            if snapshot.is_last:
-                for chunk in writer.finish(snapshot):
-                    await events.send(chunk)
-        await events.finish()
-
-    async def _send_at_end(self, stream: ChatStream, request: CompletionRequest, events: EventStream) -> None:
+    async def _send_chunks(self, stream: ChatStream, request: CompletionRequest, events: EventStream) -> None:
         now = self.hub.services.clock.now
-        sent_at = now()
-        async for _ in stream:
-            if now() - sent_at >= COMMENT_SECONDS:
+        writer, sent_at = ChunkWriter(request), now()
+        async for snapshot in stream:
+            for chunk in writer.write(snapshot):
+                if not events.is_open:
+                    await events.open(_make_headers(snapshot))
+                await events.send(chunk)
+            if request.restarts == "buffer" and not snapshot.is_last and now() - sent_at >= COMMENT_SECONDS:
                 if not events.is_open:  # as late as possible: until then a failure has a status of its own
                     await events.open({})
                 await events.send_comment()
                 sent_at = now()
-        reply = await stream.final()
-        if not events.is_open:
-            await events.open(_make_headers(reply))
-        writer = ChunkWriter(reply, request)
-        for chunk in (writer.begin(), *writer.add_whole(reply), *writer.finish(reply)):
-            await events.send(chunk)
         await events.finish()
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from modelhub.core.response import Block, ChatResponse, ChatUsage
-from modelhub.core.stream import ChatStream
 from modelhub.integrations.asgi.errors import HttpError
 from modelhub.integrations.asgi.requests import CompletionRequest
-from modelhub.integrations.deltas import Delta, DeltaReader
+from modelhub.integrations.replies import Delta, DeltaReader
 
-__all__ = ["ChunkWriter", "make_completion", "write_chunks"]
+__all__ = ["ChunkWriter", "make_completion"]
 
 Json = dict[str, Any]
 
@@ -33,7 +32,14 @@ def make_completion(reply: ChatResponse, request: CompletionRequest) -> Json:
     if reply.thinking:
         message["reasoning_content"] = reply.thinking
     if not request.is_structured and reply.tool_calls:
-        message["tool_calls"] = [_make_call(block) for block in reply.tool_calls]
+        message["tool_calls"] = [
+            {
+                "id": block["id"],
+                "type": "function",
+                "function": {"name": block["name"], "arguments": _get_arguments(block)},
+            }
+            for block in reply.tool_calls
+        ]
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _get_finish_reason(reply, request)}
     return {**_make_head(reply, "chat.completion"), "choices": [choice], "usage": _make_usage(reply.usage)}
 
@@ -51,11 +57,6 @@ def _get_content(reply: ChatResponse, request: CompletionRequest) -> str | None:
 def _get_finish_reason(reply: ChatResponse, request: CompletionRequest) -> str:
     reason = _FINISH_REASONS[reply.finish_reason or "stop"]
     return "stop" if request.is_structured and reason == "tool_calls" else reason
-
-
-def _make_call(block: Block) -> Json:
-    function = {"name": block["name"], "arguments": _get_arguments(block)}
-    return {"id": block["id"], "type": "function", "function": function}
 
 
 def _get_arguments(block: Block) -> str:
@@ -87,71 +88,39 @@ def _make_usage(usage: ChatUsage | None) -> Json | None:
     }
 
 
-async def write_chunks(stream: ChatStream, request: CompletionRequest) -> AsyncIterator[Json]:
-    """Yield every chunk of the answer to *request*. Raises HttpError if what was sent would be void."""
-    writer: ChunkWriter | None = None
-    async for snapshot in stream:
-        if request.restarts == "buffer":
-            if snapshot.is_last:
-                writer = ChunkWriter(snapshot, request)
-                for chunk in (writer.begin(), *writer.add_whole(snapshot), *writer.finish(snapshot)):
-                    yield chunk
-            continue
-        if writer is None:
-            writer = ChunkWriter(snapshot, request)
-            yield writer.begin()
-        for chunk in writer.add(snapshot):
-            yield chunk
-        if snapshot.is_last:
-            for chunk in writer.finish(snapshot):
-                yield chunk
-
-
 class ChunkWriter:
-    """Makes the chunks of one streamed answer to *request* from its snapshots, whose *first* one is in hand.
+    """Makes the chunks of one streamed answer to *request* from its snapshots.
 
     A chunk has what a snapshot adds to the one before. If another model begins the answer again, it does what
-    `request.restarts` says.
+    `request.restarts` says; with `buffer`, all chunks are made of the last snapshot.
     """
 
-    def __init__(self, first: ChatResponse, request: CompletionRequest) -> None:
+    def __init__(self, request: CompletionRequest) -> None:
         self._request = request
-        self._head = _make_head(first, "chat.completion.chunk")
-        self._restarts = first.restarts
+        self._head: Json = {}
         self._reader = DeltaReader()
-        self._skips_thinking = False
 
-    def begin(self) -> Json:
-        """Return the first chunk, which has no text."""
-        return self._make_chunk({"role": "assistant", "content": ""})
-
-    def add(self, snapshot: ChatResponse) -> Iterator[Json]:
+    def write(self, snapshot: ChatResponse) -> Iterator[Json]:
         """Yield the chunks that *snapshot* adds. Raises HttpError if what was sent would be void."""
-        if snapshot["restarts"] > self._restarts:
-            yield from self._begin_again(snapshot)
-        yield from self._write(self._reader.read(snapshot))
-
-    def add_whole(self, reply: ChatResponse) -> Iterator[Json]:
-        """Yield the content of the complete *reply*, of which nothing was sent."""
-        deltas = list(self._reader.read_blocks(reply.content))
-        yield from self._write(delta for delta in deltas if delta.kind == "thinking")
-        if content := _get_content(reply, self._request):
-            yield self._make_chunk({"content": content})
-        if not self._request.is_structured:
-            yield from self._write(delta for delta in deltas if delta.kind == "call")
-
-    def finish(self, reply: ChatResponse) -> Iterator[Json]:
-        """Yield what comes after the content of the complete *reply*."""
-        yield self._make_chunk({}, finish_reason=_get_finish_reason(reply, self._request))
-        if self._request.includes_usage:
-            yield {**self._head, "choices": [], "usage": _make_usage(reply.usage)}
-
-    def _begin_again(self, snapshot: ChatResponse) -> Iterator[Json]:
-        self._restarts = snapshot["restarts"]
-        if not self._reader.has_text:
-            # Another model's thoughts would be appended to those that were sent.
-            self._skips_thinking = self._skips_thinking or self._reader.has_thinking
+        is_whole = self._request.restarts == "buffer"
+        if is_whole and not snapshot["is_last"]:
             return
+        if not self._head:
+            self._head = _make_head(snapshot, "chat.completion.chunk")
+            yield self._make_chunk({"role": "assistant", "content": ""})
+        if is_whole:
+            yield from self._write_whole(snapshot)
+        else:
+            if self._reader.detect_restart(snapshot):
+                yield self._begin_again(snapshot)
+            yield from self._write(self._reader.read(snapshot))
+        if snapshot["is_last"]:
+            yield self._make_chunk({}, finish_reason=_get_finish_reason(snapshot, self._request))
+            if self._request.includes_usage:
+                yield {**self._head, "choices": [], "usage": _make_usage(snapshot.usage)}
+
+    def _begin_again(self, snapshot: ChatResponse) -> Json:
+        """Return the chunk that announces that the text so far is void. Raises HttpError unless that was asked for."""
         if self._request.restarts != "announce":
             raise HttpError(
                 502,
@@ -160,27 +129,34 @@ class ChunkWriter:
                 "server_error",
                 "stream_restarted",
             )
-        self._reader, self._skips_thinking = DeltaReader(), False
+        self._reader = DeltaReader(snapshot.restarts)
         self._head["model"] = snapshot.model_name
-        yield {**self._make_chunk({}), "modelhub": {"restart": self._restarts}}
+        return {**self._make_chunk({}), "modelhub": {"restart": snapshot.restarts}}
+
+    def _write_whole(self, reply: ChatResponse) -> Iterator[Json]:
+        """Yield the content of the complete *reply*; a structured one has no text and no calls beside its JSON."""
+        deltas = self._reader.read_whole(reply)
+        if not self._request.is_structured:
+            yield from self._write(deltas)
+            return
+        yield from self._write(delta for delta in deltas if delta.kind == "thinking")
+        if content := _get_content(reply, self._request):
+            yield self._make_chunk({"content": content})
 
     def _write(self, deltas: Iterable[Delta]) -> Iterator[Json]:
         for delta in deltas:
             if delta.kind == "text":
                 yield self._make_chunk({"content": delta.text})
-            elif delta.kind == "call":
-                yield self._make_chunk({"tool_calls": [_make_call_delta(delta)]})
-            elif not self._skips_thinking:
+            elif delta.kind == "thinking":
                 yield self._make_chunk({"reasoning_content": delta.text})
+            else:
+                call: Json = {"index": delta.number, "function": {"arguments": delta.text}}
+                if delta.call is not None:
+                    call |= {"id": delta.call["id"], "type": "function"}
+                    call["function"]["name"] = delta.call["name"]
+                yield self._make_chunk({"tool_calls": [call]})
 
     def _make_chunk(self, delta: Json, finish_reason: str | None = None) -> Json:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         chunk = {**self._head, "choices": [choice]}
         return {**chunk, "usage": None} if self._request.includes_usage else chunk
-
-
-def _make_call_delta(delta: Delta) -> Json:
-    if delta.call is None:
-        return {"index": delta.number, "function": {"arguments": delta.text}}
-    function = {"name": delta.call["name"], "arguments": delta.text}
-    return {"index": delta.number, "id": delta.call["id"], "type": "function", "function": function}

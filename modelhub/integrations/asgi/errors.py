@@ -84,13 +84,9 @@ def as_http_error(error: Exception) -> HttpError:
     status = kind.status
     if isinstance(reason, errors.RequestRefused) and reason.status in _VENDORS_STATUSES:
         status = reason.status
-    param = reason.parameter if isinstance(reason, CallError) else None
-    return HttpError(status, str(error), kind.type, kind.code, param, _make_headers(error, kind))
-
-
-def _make_headers(error: ModelHubError, kind: _Kind) -> dict[str, str]:
     headers = {} if kind.is_retryable else {"x-should-retry": "false"}
     wait = error.retry_after if isinstance(error, CallError) else None
     if kind.status in (429, 503) and wait is not None and 0 <= wait < math.inf:
         headers["retry-after"] = str(math.ceil(wait))
-    return headers
+    param = reason.parameter if isinstance(reason, CallError) else None
+    return HttpError(status, str(error), kind.type, kind.code, param, headers)

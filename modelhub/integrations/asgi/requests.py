@@ -1,7 +1,12 @@
-"""A request for a chat completion, as the arguments of a call."""
+"""A request for a chat completion, as the arguments of a call.
+
+What comes over the network is not the application's own: a path in it must never be read. So only the types of content
+that OpenAI's API has go through, no other form that a hub would read, and only addresses that a vendor can fetch.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
@@ -9,7 +14,6 @@ from typing import Any, Final, Literal, get_args
 from pydantic import ValidationError
 
 from modelhub.integrations.asgi.errors import HttpError
-from modelhub.integrations.asgi.messages import read_messages
 from modelhub.options import AskOptions
 
 __all__ = ["CompletionRequest", "Restarts", "read_request"]
@@ -43,15 +47,8 @@ _OWN: Final = frozenset(
 _NEUTRAL: Final = frozenset(AskOptions.model_fields) - _UNAVAILABLE.keys() - _OWN
 _OPENAIS: Final = frozenset(
     {
-        *(
-            "max_completion_tokens",
-            "logit_bias",
-            "moderation",
-            "prediction",
-            "prompt_cache_key",
-            "prompt_cache_options",
-        ),
-        *("prompt_cache_retention", "safety_identifier", "verbosity", "web_search_options"),
+        *("max_completion_tokens", "logit_bias", "moderation", "prediction", "prompt_cache_key"),
+        *("prompt_cache_options", "prompt_cache_retention", "safety_identifier", "verbosity", "web_search_options"),
     }
 )
 """OpenAI's parameters that are passed on by its names."""
@@ -83,7 +80,7 @@ def read_request(body: Mapping[str, Any], more_parameters: Collection[str]) -> C
     stream = body.get("stream", False)
     if not isinstance(stream, bool):
         raise _make_error("stream", "expected true or false")
-    arguments = {"messages": read_messages(body.get("messages")), **_read_parameters(body, more_parameters)}
+    arguments = {"messages": _read_messages(body.get("messages")), **_read_parameters(body, more_parameters)}
     if tools := _read_tools(body.get("tools", [])):
         arguments["tools"] = tools
     if "tool_choice" in body:
@@ -92,7 +89,10 @@ def read_request(body: Mapping[str, Any], more_parameters: Collection[str]) -> C
     includes_usage, restarts = _read_stream_options(body.get("stream_options", {}))
     if is_structured and restarts == "error":
         restarts = "buffer"  # what was checked against the schema is what is sent
-    return CompletionRequest(model, arguments, _read_metadata(body), stream, includes_usage, restarts, is_structured)
+    tags = body.get("metadata", {})
+    if not isinstance(tags, Mapping) or not all(isinstance(value, str) for value in tags.values()):
+        raise _make_error("metadata", "expected an object of texts")
+    return CompletionRequest(model, arguments, dict(tags), stream, includes_usage, restarts, is_structured)
 
 
 def _read_parameters(body: Mapping[str, Any], more_parameters: Collection[str]) -> dict[str, Any]:
@@ -120,11 +120,8 @@ def _read_tools(tools: Any) -> list[Any]:
     if not isinstance(tools, list):
         raise _make_error("tools", "expected a list")
     for index, tool in enumerate(tools):
-        if (
-            not isinstance(tool, Mapping)
-            or tool.get("type") != "function"
-            or not isinstance(tool.get("function"), Mapping)
-        ):
+        is_function = isinstance(tool, Mapping) and tool.get("type") == "function"
+        if not is_function or not isinstance(tool.get("function"), Mapping):
             raise _make_error(f"tools[{index}]", 'expected {"type": "function", "function": {...}}')
     return tools
 
@@ -148,19 +145,81 @@ def _add_format(arguments: dict[str, Any], response_format: Any, *, has_tools: b
 def _read_stream_options(options: Any) -> tuple[bool, Restarts]:
     if not isinstance(options, Mapping):
         raise _make_error("stream_options", "expected an object")
-    asked = options.get("restarts") or "error"
-    restarts: Restarts | None = next((mode for mode in _RESTARTS if mode == asked), None)
-    if restarts is None:
+    restarts: Restarts = options.get("restarts") or "error"
+    if restarts not in _RESTARTS:
         raise _make_error("stream_options.restarts", f"expected one of {', '.join(_RESTARTS)}")
     return options.get("include_usage") is True, restarts
 
 
-def _read_metadata(body: Mapping[str, Any]) -> dict[str, str]:
-    metadata = body.get("metadata", {})
-    if not isinstance(metadata, Mapping) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _make_error("metadata", "expected an object of texts")
-    return dict(metadata)
-
-
 def _make_error(param: str, expectation: str, code: str | None = None) -> HttpError:
     return HttpError(400, f"{param}: {expectation}", code=code, param=param)
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+_ROLES: Final = ("system", "developer", "user", "assistant", "tool")
+_KEYS: Final = (
+    *("role", "name", "tool_calls", "tool_call_id", "refusal", "reasoning_content", "reasoning"),
+    *("cache_control", "audio"),
+)
+"""The keys of a message beside its content."""
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "text": (),
+    "refusal": (),
+    "image_url": ("url", "detail"),
+    "video_url": ("url",),
+    "input_audio": ("data", "format"),
+    "file": ("file_data", "filename", "file_id"),
+}
+"""The types of parts, and the keys of the object that is called like the part; where it is text, none."""
+_ADDRESS: Final = re.compile(r"(https?://|data:)", re.IGNORECASE)
+_DATA: Final = re.compile(r"data:|[A-Za-z0-9+/_=\s-]*\Z", re.IGNORECASE)
+
+
+def _read_messages(messages: Any) -> list[dict[str, Any]]:
+    """Return *messages*, with nothing in them but what OpenAI's API has. Raises HttpError for other roles and types."""
+    if not isinstance(messages, list) or not messages:
+        raise _make_error("messages", "expected a list of messages")
+    return [_read_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
+
+
+def _read_message(message: Any, path: str) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        raise _make_error(path, "expected an object with `role` and `content`")
+    if message.get("role") not in _ROLES:
+        raise _make_error(f"{path}.role", f"expected one of {', '.join(_ROLES)}")
+    allowed = {key: message[key] for key in _KEYS if message.get(key) is not None}
+    content = message.get("content")
+    if isinstance(content, list):
+        content = [_read_part(part, f"{path}.content[{index}]") for index, part in enumerate(content)]
+    elif content is not None and not isinstance(content, str):
+        raise _make_error(f"{path}.content", "expected text or a list of parts")
+    return {**allowed, "content": content}
+
+
+def _read_part(part: Any, path: str) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if not isinstance(kind, str) or kind not in _PARTS:
+        raise _make_error(f"{path}.type", f"expected one of {', '.join(_PARTS)}")
+    value = part.get(kind)
+    if _PARTS[kind]:
+        value = _read_media(value, kind, f"{path}.{kind}")
+    elif not isinstance(value, str):
+        raise _make_error(f"{path}.{kind}", "expected text")
+    mark = part.get("cache_control")
+    return {"type": kind, kind: value, **({} if mark is None else {"cache_control": mark})}
+
+
+def _read_media(value: Any, kind: str, path: str) -> dict[str, Any]:
+    """Return media that are data, or at an address that a vendor can fetch. Raises HttpError for any other place."""
+    if not isinstance(value, Mapping):
+        raise _make_error(path, "expected an object")
+    media = {key: value[key] for key in _PARTS[kind] if value.get(key) is not None}
+    for key, pattern, expectation in (
+        ("url", _ADDRESS, "expected an address that begins with http://, https:// or data:"),
+        ("data", _DATA, "expected data in base64, or a data: URL"),
+        ("file_data", _DATA, "expected data in base64, or a data: URL"),
+    ):
+        if key in media and not (isinstance(media[key], str) and pattern.match(media[key])):
+            raise _make_error(f"{path}.{key}", expectation)
+    return media

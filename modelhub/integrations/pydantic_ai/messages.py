@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from pydantic_ai.exceptions import UserError
@@ -33,15 +33,14 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import ModelRequestParameters
 
 from modelhub.core.response import Block
+from modelhub.integrations.replies import get_details
 
-__all__ = ["PROVIDER_NAME", "get_details", "make_messages", "make_parts"]
+__all__ = ["PROVIDER_NAME", "make_messages", "make_parts"]
 
 PROVIDER_NAME: Final = "modelhub"
 """How Pydantic AI names where a part comes from."""
 
 Json = dict[str, Any]
-_DETAILS: Final = ("signature", "data", "provider", "item", "host", "phase")
-"""What a block has beside its text, and must have again when it goes back to its vendor."""
 
 
 def make_messages(messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> list[Json]:
@@ -52,17 +51,14 @@ def make_messages(messages: Sequence[ModelMessage], parameters: ModelRequestPara
             made += [item for part in message.parts for item in _make_request_message(part)]
         else:
             made.append({"role": "assistant", "content": [*_make_blocks(message)]})
-    if instructions := _get_instructions(messages, parameters):
-        position = next((index for index, item in enumerate(made) if item["role"] != "system"), len(made))
-        made[position:position] = [{"role": "system", "content": text} for text in instructions]
-    return made
-
-
-def _get_instructions(messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> list[str]:
     if parameters.instruction_parts is not None:
-        return [part.content for part in parameters.instruction_parts]
-    requests = (message for message in reversed(messages) if isinstance(message, ModelRequest))
-    return [instructions for request in requests if (instructions := request.instructions)][:1]
+        instructions = [part.content for part in parameters.instruction_parts]
+    else:
+        requests = (message for message in reversed(messages) if isinstance(message, ModelRequest))
+        instructions = [text for request in requests if (text := request.instructions)][:1]
+    position = next((index for index, item in enumerate(made) if item["role"] != "system"), len(made))
+    made[position:position] = [{"role": "system", "content": text} for text in instructions]
+    return made
 
 
 def _make_request_message(part: ModelRequestPart) -> Iterator[Json]:
@@ -133,15 +129,10 @@ def _make_blocks(response: ModelResponse) -> Iterator[Json]:
             yield {"type": "tool_use", "id": part.tool_call_id, "name": part.tool_name, "input": arguments, **details}
 
 
-def get_details(block: Mapping[str, Any]) -> Json | None:
-    """Return what *block* has beside its text, or None."""
-    return {key: block[key] for key in _DETAILS if block.get(key) is not None} or None
-
-
 def make_parts(content: Sequence[Block]) -> Iterator[ModelResponsePart]:
     """Yield the parts of a complete reply's *content*."""
     for block in content:
-        details = get_details(block)
+        details = get_details(block) or None
         common: Json = {"provider_details": details, "provider_name": PROVIDER_NAME if details else None}
         if block["type"] == "text":
             yield TextPart(block["text"], **common)
