@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhub.cli.waiting import show_waiting
+from modelhub.cli.output import show_waiting
 
 if TYPE_CHECKING:
     from modelhub.accounting.usage_totals import UsageTotals

@@ -10,9 +10,8 @@ import typer
 
 from modelhub.cli.exit import Exit
 from modelhub.cli.options import AsJson, ConfigFile, Profile
-from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines
+from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines, show_waiting
 from modelhub.cli.report import format_config_error, make_problem_dicts, report_errors
-from modelhub.cli.waiting import show_waiting
 from modelhub.core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:

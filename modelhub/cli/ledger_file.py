@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelhub.cli.exit import Exit
-from modelhub.cli.output import make_line, print_lines
-from modelhub.cli.report import fail_usage
-from modelhub.cli.waiting import show_waiting
+from modelhub.cli.output import make_line, print_lines, show_waiting
+from modelhub.cli.report import fail, fail_usage
 
 if TYPE_CHECKING:
     from modelhub.accounting.location import LedgerLocation
+    from modelhub.config.load import Loaded
 
-__all__ = ["LedgerFile", "Since", "check_exists", "find_ledger", "parse_since", "report_unreadable"]
+__all__ = ["LedgerFile", "Since", "check_exists", "find_ledger", "parse_ledger", "parse_since", "report_unreadable"]
 
 Since = Annotated[
     str,
@@ -45,26 +44,8 @@ def parse_since(since: str, now: datetime) -> datetime | None:
     return start if start.tzinfo is not None else start.replace(tzinfo=UTC)
 
 
-def find_ledger(ledger: str | None, file: Path | None, profile: str | None = None) -> LedgerLocation:
-    """Return where *ledger* is, or the one that the configuration *file* sets. Raises ConfigError if it sets none.
-
-    Exits with a usage error if *ledger* is an unusable URL.
-    """
-    if ledger is not None:
-        return _parse_ledger(ledger)
-    from modelhub.accounting import accounting
-    from modelhub.config.load import load_file
-    from modelhub.core.errors import ConfigError
-    from modelhub.hub import find_config_file
-
-    path = find_config_file(file)
-    location = accounting.find_ledger(load_file(path, profile=profile, runs_commands=False).config.usage, path.parent)
-    if location is None:
-        raise ConfigError(f"{path} has no ledger: add `usage: {{ledger: usage.db}}`")
-    return location
-
-
-def _parse_ledger(text: str) -> LedgerLocation:
+def parse_ledger(text: str) -> LedgerLocation:
+    """Return the ledger at the path or URL *text*. Exits with a usage error if it is an unusable URL."""
     from modelhub.accounting.location import parse_location, validate_url
 
     try:
@@ -72,6 +53,22 @@ def _parse_ledger(text: str) -> LedgerLocation:
     except ValueError as error:
         fail_usage(f"the URL {error}", "--ledger")
     return parse_location(text)
+
+
+def find_ledger(ledger: str | None, loaded: Loaded) -> LedgerLocation:
+    """Return where *ledger* is, or the one that the configuration sets. Raises ConfigError if it sets none.
+
+    Exits with a usage error if *ledger* is an unusable URL.
+    """
+    if ledger is not None:
+        return parse_ledger(ledger)
+    from modelhub.accounting import accounting
+    from modelhub.core.errors import ConfigError
+
+    location = accounting.find_ledger(loaded.config.usage, Path(loaded.file).parent)
+    if location is None:
+        raise ConfigError(f"{loaded.file} has no ledger: add `usage: {{ledger: usage.db}}`")
+    return location
 
 
 def check_exists(ledger: LedgerLocation) -> bool:
@@ -91,5 +88,4 @@ def report_unreadable(ledger: LedgerLocation) -> Iterator[None]:
         with show_waiting(f"reading {ledger}"):
             yield
     except LedgerError as error:
-        print_lines(make_line(("Error", "bold red"), f": {ledger} cannot be read: {error}"), err=True)
-        raise typer.Exit(Exit.FAILED) from None
+        fail(f"{ledger} cannot be read: {error}")

@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -30,6 +32,7 @@ __all__ = [
     "join_names",
     "print_json",
     "print_lines",
+    "show_waiting",
     "format_setting",
     "format_duration",
     "wrap_line",
@@ -130,6 +133,35 @@ def _convert_value(value: Any) -> Any:
     if isinstance(value, Sequence):
         return list(value)
     return str(value)
+
+
+@contextmanager
+def show_waiting(activity: str, delay: float = 1.0) -> Iterator[None]:
+    """Show *activity*, such as "reading usage.db", on a terminal after *delay* seconds, until the block ends.
+
+    Nothing is shown where standard error is no terminal. The block prints nothing itself.
+    """
+    if not can_rewrite_lines(sys.stderr):
+        yield
+        return
+    has_line, line = threading.Event(), f"{activity} ..."
+
+    def write_line() -> None:
+        has_line.set()
+        sys.stderr.write(f"\r{line}")
+        sys.stderr.flush()
+
+    timer = threading.Timer(delay, write_line)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if has_line.is_set():
+            sys.stderr.write(f"\r{' ' * len(line)}\r")
+            sys.stderr.flush()
 
 
 def make_line(*parts: tuple[str, str] | str) -> Text:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from modelhub.cli.call_trace import CallTrace
 
-__all__ = ["fail_usage", "format_config_error", "make_problem_dicts", "print_simple_error", "report_errors"]
+__all__ = ["fail", "fail_usage", "format_config_error", "make_problem_dicts", "print_simple_error", "report_errors"]
 
 
 @contextmanager
@@ -57,6 +57,12 @@ def report_errors(*, as_json: bool = False, trace: CallTrace | None = None) -> I
         place = f" {error.filename}" if error.filename else " the output"
         print_simple_error("OSError", f"cannot write{place}: {(error.strerror or str(error)).lower()}", as_json=False)
         raise typer.Exit(Exit.FAILED) from None
+
+
+def fail(message: str, status: Exit = Exit.FAILED) -> NoReturn:
+    """Print an error on standard error, and exit with *status*."""
+    print_lines(make_line(("Error", "bold red"), f": {message}"), err=True)
+    raise typer.Exit(status) from None
 
 
 def fail_usage(message: str, hint: str) -> NoReturn:

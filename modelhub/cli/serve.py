@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.options import ConfigFile, Profile
+from modelhub.cli.options import ConfigFile, Profile, load_hub
 from modelhub.cli.output import make_line, print_lines
-from modelhub.cli.report import fail_usage, report_errors
-from modelhub.cli.waiting import load_hub
+from modelhub.cli.report import fail, fail_usage, report_errors
 from modelhub.version import install_command
 
 if TYPE_CHECKING:
@@ -48,7 +47,10 @@ def serve(
       modelhub serve
       modelhub serve --host 0.0.0.0 --port 4000 --file deploy/models.yaml
     """
-    is_loopback = _is_loopback(host)
+    try:
+        is_loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
     with report_errors():
         app = _make_app(file, profile, is_loopback=is_loopback, watch=watch)
     if app.is_open and not is_loopback and not without_keys:
@@ -58,13 +60,6 @@ def serve(
         )
         fail_usage(message, "--host")
     run_server(app, host, port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _make_app(file: ConfigFile, profile: str | None, *, is_loopback: bool, watch: bool) -> OpenAIApp:
@@ -79,9 +74,7 @@ def _make_app(file: ConfigFile, profile: str | None, *, is_loopback: bool, watch
 def run_server(app: OpenAIApp, host: str, port: int) -> None:
     """Serve *app* until the process is told to end. Exits if uvicorn is missing or cannot listen."""
     if find_spec("uvicorn") is None:
-        message = f": uvicorn is not installed: {install_command('serve')}"
-        print_lines(make_line(("Error", "bold red"), message), err=True)
-        raise typer.Exit(Exit.NOT_CONFIGURED)
+        fail(f"uvicorn is not installed: {install_command('serve')}", Exit.NOT_CONFIGURED)
     import uvicorn
 
     from modelhub.hub import CLOSE_GRACE
@@ -101,5 +94,4 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0].lower()
-        print_lines(make_line(("Error", "bold red"), f": cannot listen on {host}, port {port}: {reason}"), err=True)
-        raise typer.Exit(Exit.FAILED) from None
+        fail(f"cannot listen on {host}, port {port}: {reason}")

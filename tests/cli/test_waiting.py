@@ -3,7 +3,7 @@
 import io
 import threading
 
-from modelhub.cli.waiting import show_waiting
+from modelhub.cli.output import show_waiting
 
 
 class Terminal(io.StringIO):

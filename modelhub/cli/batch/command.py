@@ -20,14 +20,15 @@ from modelhub.cli.options import (
     Parameters,
     Profile,
     SchemaSource,
+    load_hub,
+    parse_pairs,
     parse_parameters,
     read_schema,
 )
+from modelhub.cli.output import show_waiting
 from modelhub.cli.report import fail_usage, print_simple_error, report_errors
-from modelhub.cli.waiting import load_hub, show_waiting
 
 if TYPE_CHECKING:
-    from modelhub.jobs.batch_job import JobProgress
     from modelhub.jobs.plan import JobOptions
 
 __all__ = ["batch"]
@@ -100,21 +101,17 @@ def batch(
         parameters, structure = _make_parameters(ask, tag, deadline), None if schema is None else read_schema(schema)
         how = (parameters, structure, concurrency, _parse_budget(budget), ordered, retry_failed)
         command = _BatchCommand(name, JobOptions(source, output, prompt, system, *how), file, profile, as_json)
-        _run(command, dry_run)
-
-
-def _run(command: _BatchCommand, dry_run: bool) -> None:
-    """Run *command*, or say what it would do; exit with a status if that is not 0."""
-    import asyncio
-
-    status = asyncio.run(command.plan() if dry_run else command.run())
-    if status:
-        raise typer.Exit(status)
+        command.execute(is_dry_run=dry_run)
 
 
 def _make_parameters(ask: list[str] | None, tags: list[str] | None, deadline: str | None) -> dict[str, Any]:
     """Return the keywords of every call."""
-    return parse_parameters(ask) | _parse_tags(tags) | ({} if deadline is None else {"deadline": deadline})
+    parameters = parse_parameters(ask)
+    if tags:
+        parameters["tags"] = parse_pairs(tags, "--tag", "job=nightly")
+    if deadline is not None:
+        parameters["deadline"] = deadline
+    return parameters
 
 
 @contextmanager
@@ -127,14 +124,6 @@ def _report_job_errors(*, as_json: bool) -> Iterator[None]:
     except JobError as error:
         print_simple_error("JobError", str(error), as_json)
         raise typer.Exit(Exit.USAGE) from None
-
-
-def _parse_tags(texts: list[str] | None) -> dict[str, Any]:
-    if not texts:
-        return {}
-    if wrong := next((text for text in texts if not text.partition("=")[1]), None):
-        fail_usage(f"expected NAME=VALUE, such as job=nightly, not {wrong!r}", "--tag")
-    return {"tags": {name: value for name, _, value in (text.partition("=") for text in texts)}}
 
 
 def _parse_budget(text: str | None) -> Decimal | None:
@@ -157,6 +146,14 @@ class _BatchCommand:
     file: Path | None
     profile: str | None
     as_json: bool
+
+    def execute(self, *, is_dry_run: bool) -> None:
+        """Run the job, or say what it would do; exit with a status if that is not 0."""
+        import asyncio
+
+        status = asyncio.run(self.plan() if is_dry_run else self.run())
+        if status:
+            raise typer.Exit(status)
 
     async def plan(self) -> Exit:
         """Print what the job would do, and what it may cost."""
@@ -194,7 +191,9 @@ class _BatchCommand:
                         progress = await job.run()
                 totals = job.journal.sum_totals()
         print_summary(progress, totals, self.options, interrupted=interrupts.count > 0, as_json=self.as_json)
-        return _find_status(progress, interrupted=interrupts.count > 0)
+        if interrupts.count and progress.left:
+            return Exit.INTERRUPTED
+        return Exit.FAILED if progress.failed or progress.left else Exit.OK
 
 
 @contextmanager
@@ -212,9 +211,3 @@ def _collect_garbage_less_often() -> Iterator[None]:
     finally:
         gc.set_threshold(*thresholds)
         gc.unfreeze()
-
-
-def _find_status(progress: JobProgress, *, interrupted: bool) -> Exit:
-    if interrupted and progress.left:
-        return Exit.INTERRUPTED
-    return Exit.FAILED if progress.failed or progress.left else Exit.OK

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelhub.cli.options import AsJson, ConfigFile, Name, Profile, SchemaSource, parse_parameters, read_schema
+from modelhub.cli.options import (
+    AsJson,
+    ConfigFile,
+    Name,
+    Profile,
+    SchemaSource,
+    parse_parameters,
+    parse_seconds,
+    read_schema,
+)
 from modelhub.cli.output import is_terminal
-from modelhub.cli.report import fail_usage, report_errors
+from modelhub.cli.report import report_errors
 
 if TYPE_CHECKING:
     from modelhub.cli.chat.session import ChatSession
@@ -90,15 +99,11 @@ def chat(
     with report_errors(as_json=as_json, trace=session.trace):
         session.options = _make_options(ask, schema, deadline)
         session.tools = _load_tools(tool)
-        if prompt is None and not as_json and _is_interactive():
-            _converse(session, file, system, image or [])
+        session.messages = [] if system is None else [{"role": "system", "content": system}]
+        if prompt is None and not as_json and is_terminal(sys.stdin) and is_terminal(sys.stdout):
+            _converse(session, file, image or [])
         else:
-            session.messages = _make_messages(prompt, system, image or [])
-            _send(session, file)
-
-
-def _is_interactive() -> bool:
-    return is_terminal(sys.stdin) and is_terminal(sys.stdout)
+            _send(session, file, prompt, image or [])
 
 
 def _make_options(ask: list[str] | None, schema: str | None, deadline: str | None) -> dict[str, Any]:
@@ -106,17 +111,8 @@ def _make_options(ask: list[str] | None, schema: str | None, deadline: str | Non
     if schema is not None:
         options["structured_model"] = read_schema(schema)
     if deadline is not None:
-        options["deadline"] = _parse_deadline(deadline)
+        options["deadline"] = parse_seconds(deadline, "--deadline")
     return options
-
-
-def _parse_deadline(text: str) -> float:
-    from modelhub.options import parse_duration
-
-    try:
-        return float(parse_duration(text))
-    except ValueError as error:
-        fail_usage(str(error), "--deadline")
 
 
 def _load_tools(names: list[str] | None) -> list[ToolFunction]:
@@ -127,14 +123,12 @@ def _load_tools(names: list[str] | None) -> list[ToolFunction]:
     return [load_tool(name) for name in names]
 
 
-def _make_messages(prompt: str | None, system: str | None, images: list[Path]) -> list[dict[str, Any]]:
-    from modelhub.cli.chat.question import make_message, make_system_message, read_question
-
-    return [*make_system_message(system), make_message(read_question(prompt), images)]
-
-
-def _send(session: ChatSession, file: Path | None) -> None:
+def _send(session: ChatSession, file: Path | None, prompt: str | None, images: list[Path]) -> None:
     import asyncio
+
+    from modelhub.cli.chat.question import make_message, read_question
+
+    session.messages.append(make_message(read_question(prompt), images))
 
     async def send() -> None:
         async with session.open_hub(file) as hub:
@@ -143,9 +137,7 @@ def _send(session: ChatSession, file: Path | None) -> None:
     asyncio.run(send())
 
 
-def _converse(session: ChatSession, file: Path | None, system: str | None, images: list[Path]) -> None:
+def _converse(session: ChatSession, file: Path | None, images: list[Path]) -> None:
     from modelhub.cli.chat.conversation import TerminalConversation
-    from modelhub.cli.chat.question import make_system_message
 
-    session.messages = make_system_message(system)
     TerminalConversation(session, images).run(file)

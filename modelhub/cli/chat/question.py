@@ -10,12 +10,7 @@ from typing import Any
 
 from modelhub.cli.report import fail_usage
 
-__all__ = ["make_message", "make_system_message", "read_question"]
-
-
-def make_system_message(text: str | None) -> list[dict[str, Any]]:
-    """Return the system message *text* as a list, which is empty without one."""
-    return [] if text is None else [{"role": "system", "content": text}]
+__all__ = ["make_message", "read_question"]
 
 
 def make_message(text: str, images: list[Path]) -> dict[str, Any]:
@@ -34,24 +29,20 @@ def make_message(text: str, images: list[Path]) -> dict[str, Any]:
 
 def read_question(prompt: str | None) -> str:
     """Return the prompt and the piped input, separated by a blank line. Exits with a usage error without either."""
-    parts = [part for part in (prompt, _read_stdin(prompt is not None)) if part is not None and part.strip()]
+    piped = None
+    if sys.stdin is not None and not sys.stdin.isatty() and (prompt is None or _is_meant_for_us()):
+        try:
+            piped = sys.stdin.buffer.read().decode("utf-8-sig").strip("\r\n")
+        except UnicodeDecodeError:
+            fail_usage("the piped input is not UTF-8 text", "PROMPT")
+    parts = [part for part in (prompt, piped) if part is not None and part.strip()]
     if not parts:
         fail_usage("there is no message: write it after the name, or pipe it in", "PROMPT")
     return "\n\n".join(parts)
 
 
-def _read_stdin(has_prompt: bool) -> str | None:
-    """Return the piped input, or None if standard input is not meant for this command."""
-    if sys.stdin is None or sys.stdin.isatty() or (has_prompt and not _is_meant_for_us()):
-        return None
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").strip("\r\n")
-    except UnicodeDecodeError:
-        fail_usage("the piped input is not UTF-8 text", "PROMPT")
-
-
 def _is_meant_for_us() -> bool:
-    """Whether standard input is a pipe, or a file that nobody has read from.
+    """Return whether standard input is a pipe, or a file that nobody has read from.
 
     A file that was read before is the input of a loop in a shell (`while read line; do ...; done < lines`), which would
     lose its other lines. Devices, such as /dev/null, and sockets are what a scheduler leaves a program.

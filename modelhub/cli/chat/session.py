@@ -13,9 +13,9 @@ from modelhub.cli.answer_summary import format_summary
 from modelhub.cli.call_trace import CallTrace
 from modelhub.cli.chat.progress import Progress
 from modelhub.cli.chat.tools import ToolFunction
+from modelhub.cli.options import load_hub
 from modelhub.cli.output import make_line, print_json, print_lines
 from modelhub.cli.screen import Screen
-from modelhub.cli.waiting import load_hub
 from modelhub.core.context import Services
 from modelhub.core.events import Event
 from modelhub.core.response import ChatResponse

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelhub.cli.completion import complete_names
 from modelhub.cli.exit import Exit
 from modelhub.cli.ledger_file import LedgerFile, Since, check_exists, find_ledger, parse_since, report_unreadable
-from modelhub.cli.options import AsJson, ConfigFile, Parameters, Profile, SchemaSource, parse_parameters, read_schema
-from modelhub.cli.output import make_line, print_lines
+from modelhub.cli.options import (
+    AsJson,
+    ConfigFile,
+    Parameters,
+    Profile,
+    SchemaSource,
+    complete_names,
+    load_config,
+    parse_parameters,
+    read_schema,
+)
+from modelhub.cli.output import align_columns, format_count, make_line, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
     from modelhub.accounting.location import LedgerLocation
+    from modelhub.cli.fit.compare import Fit, MemberFit
     from modelhub.cli.fit.shape import CallShape
     from modelhub.config.load import Loaded
 
 __all__ = ["fit"]
+
+_STYLES = {"as it is": "green", "spelled": "green", "rounded": "yellow", "dropped": "yellow", "refused": "bold red"}
 
 NameOrAll = Annotated[
     str | None,
@@ -78,9 +90,9 @@ def fit(
         parameters = parse_parameters(ask) | {key: value for key, value in own.items() if value is not None}
         media = {"image": image, "audio": audio, "document": document}
         shape = _make_shape(parameters, tools, media, schema, stream, from_ledger or calls is not None)
-        loaded, names = _load(file, profile, name)
-        location = find_ledger(ledger, file, profile) if from_ledger else None
-        if _fit_calls(loaded, _choose_shapes(names, shape, calls, location, since), as_json=as_json):
+        loaded = load_config(file, profile)
+        location = find_ledger(ledger, loaded) if from_ledger else None
+        if _fit_calls(loaded, _choose_shapes(loaded, name, shape, calls, location, since), as_json=as_json):
             raise typer.Exit(Exit.FAILED)
 
 
@@ -114,30 +126,20 @@ def _make_shape(
 
 
 def _choose_shapes(
-    names: list[str], shape: CallShape, calls: Path | None, ledger: LedgerLocation | None, since: str
+    loaded: Loaded, name: str | None, shape: CallShape, calls: Path | None, ledger: LedgerLocation | None, since: str
 ) -> Mapping[str, list[CallShape]]:
-    """Return the shapes to look at, by the name called: those of the *ledger*, those in *calls*, or *shape*."""
-    if ledger is not None:
-        return _read_ledger(ledger, names, parse_since(since, datetime.now(UTC)))
-    return dict.fromkeys(names, [shape] if calls is None else _read_calls(calls))
+    """Return the shapes to look at, by the name called: those of the *ledger*, those in *calls*, or *shape*.
 
-
-def _load(file: Path | None, profile: str | None, name: str | None) -> tuple[Loaded, list[str]]:
-    """Return the configuration, and the names to look at: *name*, or all chains, or all models if there is none."""
-    from modelhub.config.load import load_file
-    from modelhub.hub import find_config_file
-
-    loaded = load_file(find_config_file(file), profile=profile, runs_commands=False)
-    if name is None:
-        return loaded, list(loaded.chains or loaded.models)
-    loaded.check_name(name)
-    return loaded, [name]
-
-
-def _read_calls(path: Path) -> list[CallShape]:
+    Without a *name*, all chains are looked at, or all models if there is none.
+    """
     from modelhub.cli.fit.shape import read_shapes
 
-    return list(read_shapes(path))
+    if name is not None:
+        loaded.check_name(name)
+    names = [name] if name is not None else list(loaded.chains or loaded.models)
+    if ledger is not None:
+        return _read_ledger(ledger, names, parse_since(since, datetime.now(UTC)))
+    return dict.fromkeys(names, [shape] if calls is None else list(read_shapes(calls)))
 
 
 def _read_ledger(location: LedgerLocation, names: list[str], since: datetime | None) -> dict[str, list[CallShape]]:
@@ -158,10 +160,45 @@ def _read_ledger(location: LedgerLocation, names: list[str], since: datetime | N
 def _fit_calls(loaded: Loaded, shapes: Mapping[str, list[CallShape]], *, as_json: bool) -> bool:
     """Print what models make of calls of these *shapes*, by the name called; return whether one would be refused."""
     from modelhub.cli.fit.compare import fit_members
-    from modelhub.cli.fit.show import print_fits
 
     fits = [
         (name, shape, list(fit_members(loaded, name, shape))) for name, listed in shapes.items() for shape in listed
     ]
-    print_fits(fits, as_json=as_json)
+    if as_json:
+        dicts = [(name, shape.name, list(map(_make_dict, members))) for name, shape, members in fits]
+        print_json([{"name": name, "call": call, "models": models} for name, call, models in dicts])
+    else:
+        has_names = len({name for name, *_ in fits}) > 1
+        for number, (name, shape, members) in enumerate(fits):
+            heading = ": ".join(part for part in (name if has_names else "", shape.name) if part)
+            print_lines(*([""] if number else []), *([make_line((heading, "bold"))] if heading else []))
+            _print_fits(members)
     return any(member.refuses for *_, members in fits for member in members)
+
+
+def _make_dict(member: MemberFit) -> dict[str, Any]:
+    fits = {key: {"verdict": each.verdict, "detail": each.detail or None} for key, each in member.fits.items()}
+    return {"model": member.model, "provider": member.provider, "refuses": member.refuses, "fits": fits}
+
+
+def _print_fits(members: Sequence[MemberFit]) -> None:
+    """Print a table of what *members* make of a call, and why they drop or refuse a part of it."""
+    asked = list(dict.fromkeys(key for member in members for key in member.fits))
+    header = [("model", "bold"), *((key, "bold") for key in asked)]
+    rows = [[(member.model, "bold"), *(_make_cell(member.fits.get(key)) for key in asked)] for member in members]
+    changes = [
+        f"{member.model}: `{key}` is {each.verdict}: {each.detail}"
+        for member in members
+        for key, each in member.fits.items()
+        if each.verdict in ("dropped", "refused")
+    ]
+    refusing = ", ".join(member.model for member in members if member.refuses)
+    result = f"{refusing} would refuse the call" if refusing else "none refuses"
+    print_lines(*align_columns([header, *rows], indent=0, labels=["", *asked]))
+    print_lines("", *changes, f"{format_count(len(members), 'model')}: {result}")
+
+
+def _make_cell(each: Fit | None) -> tuple[str, str]:
+    if each is None:
+        return "-", "dim"
+    return each.detail if each.verdict in ("spelled", "rounded") else each.verdict, _STYLES[each.verdict]

@@ -15,6 +15,9 @@ from modelhub.cli.output import format_count
 
 __all__ = ["read_recorded_shapes"]
 
+_SHOWN_PARAMETERS = ("reasoning_effort", "service_tier", "max_tokens", "max_completion_tokens", "temperature")
+"""The parameters that are shown with their values."""
+
 
 def read_recorded_shapes(ledger: LedgerLocation, requested: str, since: datetime | None) -> Iterator[CallShape]:
     """Yield the shapes of the calls to *requested* in *ledger* from *since* on, the most frequent first.
@@ -23,7 +26,11 @@ def read_recorded_shapes(ledger: LedgerLocation, requested: str, since: datetime
     LedgerError if *ledger* is not a ledger.
     """
     for group in _merge_shapes(query_shapes(ledger, requested, since)):
-        yield make_shape(_with_sample_tool(group.shape), group.describe())
+        shape = group.shape
+        if shape.get("tool_choice") == "tool":  # one tool, whose name is not recorded
+            name = SAMPLE_TOOL["function"]["name"] if shape.get("tools") else shape["native_tools"][0]  # type: ignore[index]
+            shape = {**shape, "tool_choice": name}
+        yield make_shape(shape, group.describe())
 
 
 @dataclass(slots=True)
@@ -47,7 +54,8 @@ class _Group:
         """Return the group in words: how many calls, what they ask for, and when the last one was made."""
         asked = [name for name in ("tools", *MEDIA, "schema", "stream") if self.shape.get(name)]
         asked += self.shape.get("native_tools", [])
-        asked += [_describe_parameter(name, value) for name, value in self.shape.get("ask", {}).items()]
+        for name, value in self.shape.get("ask", {}).items():
+            asked.append(f"{name} {value}" if name in _SHOWN_PARAMETERS else name)
         content = f"with {', '.join(asked)}" if asked else "of text alone"
         return f"{format_count(self.calls, 'call')} {content}, the last on {self.last_at:%Y-%m-%d %H:%M} UTC"
 
@@ -67,16 +75,3 @@ def _merge_shapes(recorded_shapes: Iterable[RecordedShape]) -> list[_Group]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _describe_parameter(name: str, value: Any) -> str:
-    is_known = name in ("reasoning_effort", "service_tier", "max_tokens", "max_completion_tokens", "temperature")
-    return f"{name} {value}" if is_known else name
-
-
-def _with_sample_tool(shape: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return *shape* with a choice of one tool as the choice of the sample, or of the first tool of the vendor's."""
-    if shape.get("tool_choice") != "tool":
-        return shape
-    name = SAMPLE_TOOL["function"]["name"] if shape.get("tools") else shape["native_tools"][0]  # type: ignore[index]
-    return {**shape, "tool_choice": name}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelhub.cli.yaml_file import read_yaml
+from modelhub.cli.options import read_yaml
 from modelhub.core.call_options import check_keywords
 from modelhub.core.context import CallContext, Services
 from modelhub.core.errors import ConfigError, InvalidRequest
@@ -81,7 +81,9 @@ class CallShape:
             *({"type": kind} for kind in native_tools),
         ]
         neutral_tools = normalise_tools(offered)
-        choice = self._find_choice(tools=tools) if offered else None
+        # The choice of a tool is about the functions, or about the tools of a vendor: only one of them is offered.
+        is_choice_native = self.tool_choice in self.native_tools or not self.tools
+        choice = self.tool_choice if offered and tools != is_choice_native else None
         return ChatRequest(
             messages=normalise_messages([{"role": "user", "content": parts}]),
             tools=neutral_tools,
@@ -91,11 +93,6 @@ class CallShape:
             options=options or {},
             context=CallContext(Services(), "fit"),
         )
-
-    def _find_choice(self, *, tools: bool) -> Any:
-        """Return the choice of a tool, if it is about the offered ones: functions (*tools*), or those of a vendor."""
-        is_native = self.tool_choice in self.native_tools or not self.tools
-        return None if tools == is_native else self.tool_choice
 
 
 def read_shapes(path: Path) -> Iterator[CallShape]:

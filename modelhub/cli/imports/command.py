@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelhub.cli.exit import Exit
+from modelhub.cli.options import read_yaml
 from modelhub.cli.output import format_count, make_line, print_lines
 from modelhub.cli.report import fail_usage, report_errors
-from modelhub.cli.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from modelhub.cli.imports.litellm import Translation

@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelhub.cli.ledger_file import LedgerFile, Since, check_exists, find_ledger, parse_since, report_unreadable
-from modelhub.cli.options import AsJson, ConfigFile, Profile
+from modelhub.cli.ledger_file import (
+    LedgerFile,
+    Since,
+    check_exists,
+    find_ledger,
+    parse_ledger,
+    parse_since,
+    report_unreadable,
+)
+from modelhub.cli.options import AsJson, ConfigFile, Profile, load_config, parse_pairs
 from modelhub.cli.output import make_line, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from modelhub.accounting.location import LedgerLocation
     from modelhub.accounting.options import SpendingOptions
     from modelhub.accounting.usage_totals import UsageTotals
@@ -71,30 +77,24 @@ def usage(
     now = datetime.now(UTC)
     start, only_values = parse_since(since, now), _parse_only(only)
     with report_errors(as_json=as_json):
-        location, budgets = find_ledger(ledger, file, profile), _find_budgets(ledger, file, profile)
+        location, budgets = _find_ledger(ledger, file, profile)
         if html is not None:
             _write_page(html, location, start, now, only=only_values, budgets=budgets)
             return
         totals = _query_totals(location, start, by, only_values)
         if as_json:
-            _print_json(totals, _query_dropped(location, start, only_values) if by == "model" and totals else None)
+            _print_json(totals, by, location, start, only_values)
         elif as_csv:
             print_csv(totals)
         else:
-            details = _format_details(location, start, only_values) if totals else []
-            _print_table(totals, by, start, [*details, *_format_budgets(location, budgets, now)])
+            _print_table(totals, by, location, start, now, only=only_values, budgets=budgets)
 
 
 def _parse_only(texts: list[str] | None) -> dict[str, str]:
     """Return the filter that *texts*, such as "tag:user=42", describe; exits with a usage error for anything else."""
     from modelhub.accounting.report import check_filter
 
-    only = {}
-    for text in texts or []:
-        name, separator, value = text.partition("=")
-        if not separator:
-            fail_usage(f"expected NAME=VALUE, such as chain=primary, not {text!r}", "--only")
-        only[name] = value
+    only = parse_pairs(texts, "--only", "chain=primary")
     try:
         check_filter(only)
     except ValueError as error:
@@ -102,20 +102,21 @@ def _parse_only(texts: list[str] | None) -> dict[str, str]:
     return only
 
 
-def _find_budgets(ledger: str | None, file: Path | None, profile: str | None) -> Mapping[str, SpendingOptions]:
-    """Return the budgets of the configuration; none for a ledger that was named without one."""
-    from modelhub.config.load import load_file
-    from modelhub.hub import find_config_file
-
+def _find_ledger(
+    ledger: str | None, file: Path | None, profile: str | None
+) -> tuple[LedgerLocation, Mapping[str, SpendingOptions]]:
+    """Return where the ledger is, and the budgets of the configuration; none for a ledger named without one."""
     if ledger is not None and file is None:
-        return {}
-    return load_file(find_config_file(file), profile=profile, runs_commands=False).config.budgets
+        return parse_ledger(ledger), {}
+    loaded = load_config(file, profile)
+    return find_ledger(ledger, loaded), loaded.config.budgets
 
 
 def _query_totals(
     ledger: LedgerLocation, since: datetime | None, by: str, only: Mapping[str, str]
 ) -> dict[str, UsageTotals]:
     from modelhub.accounting.report import query_report
+    from modelhub.cli.usage.table import sort_by_cost
 
     if not check_exists(ledger):
         return {}
@@ -124,50 +125,7 @@ def _query_totals(
             totals = query_report(ledger, since, by, only=only)
         except ValueError as error:
             fail_usage(str(error), "--by")
-    if by in {"hour", "day", "month"}:
-        return totals
-    return dict(sorted(totals.items(), key=lambda item: (-item[1].known_cost, -item[1].total_tokens, item[0])))
-
-
-def _query_dropped(
-    ledger: LedgerLocation, since: datetime | None, only: Mapping[str, str]
-) -> dict[str, dict[str, int]]:
-    """Return how many attempts of each model left out which parameters."""
-    from modelhub.accounting.hops import list_parameter_changes
-    from modelhub.accounting.reader import open_database, open_ledger
-    from modelhub.accounting.report import filter_calls
-
-    dropped: dict[str, dict[str, int]] = {}
-    with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
-        for change in list_parameter_changes(filter_calls(reader, only), since):
-            if change.is_dropped:
-                counts = dropped.setdefault(change.model, {})
-                counts[change.parameter] = counts.get(change.parameter, 0) + change.attempts
-    return dropped
-
-
-def _format_details(ledger: LedgerLocation, since: datetime | None, only: Mapping[str, str]) -> list[Text]:
-    """Return lines about hops to other models, and about parameters that models did not take."""
-    from modelhub.accounting.hops import list_parameter_changes, read_hops
-    from modelhub.accounting.reader import open_database, open_ledger
-    from modelhub.accounting.report import filter_calls
-    from modelhub.cli.usage.table import format_changes, format_hops
-
-    with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
-        filtered = filter_calls(reader, only)
-        return [*format_hops(read_hops(filtered, since)), *format_changes(list_parameter_changes(filtered, since))]
-
-
-def _format_budgets(ledger: LedgerLocation, budgets: Mapping[str, SpendingOptions], now: datetime) -> list[Text]:
-    """Return a line for each budget: how much of it is spent in its current period."""
-    if not budgets or not ledger.exists():
-        return []
-    from modelhub.accounting.budget_state import read_budget_states
-    from modelhub.accounting.reader import open_database, open_ledger
-    from modelhub.cli.usage.table import format_budget
-
-    with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
-        return [format_budget(state) for state in read_budget_states(reader, budgets, now)]
+    return totals if by in {"hour", "day", "month"} else sort_by_cost(totals)
 
 
 def _write_page(
@@ -179,12 +137,12 @@ def _write_page(
     only: Mapping[str, str],
     budgets: Mapping[str, SpendingOptions],
 ) -> None:
-    from modelhub.cli.usage import page as _usage_page
+    from modelhub.cli.usage.page import make_page
 
     if check_exists(ledger) and ledger.path is not None and page.exists() and page.samefile(ledger.path):
         fail_usage("this is the ledger itself", "--html")
     with report_unreadable(ledger):
-        text = _usage_page.make_page(ledger, since, now, only=only, budgets=budgets)
+        text = make_page(ledger, since, now, only=only, budgets=budgets)
     if str(page) == "-":
         print(text)  # noqa: T201
         return
@@ -192,21 +150,56 @@ def _write_page(
     print_lines(make_line(f"wrote {page}"), err=True)
 
 
-def _print_table(totals: dict[str, UsageTotals], by: str, since: datetime | None, details: list[Text]) -> None:
-    from modelhub.cli.usage.table import format_table
+def _print_table(
+    totals: dict[str, UsageTotals],
+    by: str,
+    ledger: LedgerLocation,
+    since: datetime | None,
+    now: datetime,
+    *,
+    only: Mapping[str, str],
+    budgets: Mapping[str, SpendingOptions],
+) -> None:
+    """Print *totals*, and below them hops to other models, parameters that models did not take, and *budgets*."""
+    from modelhub.accounting.budget_state import read_budget_states
+    from modelhub.accounting.hops import list_parameter_changes, read_hops
+    from modelhub.accounting.reader import open_database, open_ledger
+    from modelhub.accounting.report import filter_calls
+    from modelhub.cli.usage.table import format_budget, format_changes, format_hops, format_table
 
-    print_lines(*format_table(totals, by, since), *details)
+    lines = format_table(totals, by, since)
+    if ledger.exists():
+        with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
+            if totals:
+                filtered = filter_calls(reader, only)
+                lines += format_hops(read_hops(filtered, since))
+                lines += format_changes(list_parameter_changes(filtered, since))
+            lines += [format_budget(state) for state in read_budget_states(reader, budgets, now)]
+    print_lines(*lines)
 
 
-def _print_json(totals: dict[str, UsageTotals], dropped: dict[str, dict[str, int]] | None) -> None:
-    """Print *totals* by name, and for models how often each parameter was left out (*dropped*)."""
+def _print_json(
+    totals: dict[str, UsageTotals], by: str, ledger: LedgerLocation, since: datetime | None, only: Mapping[str, str]
+) -> None:
+    """Print *totals* by name, and for models how many attempts left out which parameters."""
+    from modelhub.accounting.hops import list_parameter_changes
+    from modelhub.accounting.reader import open_database, open_ledger
+    from modelhub.accounting.report import filter_calls
+
     rows = [{"name": name, **total.as_dict()} for name, total in totals.items()]
-    if dropped is not None:
-        rows = [{**row, "dropped": dropped.get(row["name"], {})} for row in rows]
+    if by == "model" and totals:
+        dropped: dict[str, dict[str, int]] = {name: {} for name in totals}
+        with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
+            for change in list_parameter_changes(filter_calls(reader, only), since):
+                if change.is_dropped:
+                    counts = dropped.setdefault(change.model, {})
+                    counts[change.parameter] = counts.get(change.parameter, 0) + change.attempts
+        rows = [{**row, "dropped": dropped[row["name"]]} for row in rows]
     print_json(rows)
 
 
 def print_csv(totals: dict[str, UsageTotals]) -> None:
+    """Print *totals* by name as CSV; a name that a spreadsheet would read as a formula is quoted."""
     import csv
     import sys
 
@@ -215,9 +208,6 @@ def print_csv(totals: dict[str, UsageTotals]) -> None:
     writer = csv.DictWriter(sys.stdout, ["name", *UsageTotals().as_dict()], lineterminator="\n")
     writer.writeheader()
     for name, total in totals.items():
-        writer.writerow({"name": _escape_formula(name), **total.as_dict()})
-
-
-def _escape_formula(cell: str) -> str:
-    """Return *cell* quoted if a spreadsheet would read it as a formula: names and tags come from outside."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+        # Names and tags come from outside.
+        cell = f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+        writer.writerow({"name": cell, **total.as_dict()})

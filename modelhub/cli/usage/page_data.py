@@ -19,6 +19,7 @@ from modelhub.accounting.reader import LedgerReader, open_database, open_ledger
 from modelhub.accounting.report import GROUP_BY, filter_calls, read_totals, select_period
 from modelhub.accounting.sql import exact_sum, select_tag_names
 from modelhub.accounting.usage_totals import UsageTotals
+from modelhub.cli.usage.table import sort_by_cost
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -116,21 +117,11 @@ def load_figures(
         figures.changes = list_parameter_changes(reader, since, until)
         figures.expensive = list_expensive_calls(reader, since, until, _MAX_CALLS)
         figures.failed = list_failed_calls(reader, since, until, _MAX_CALLS)
-        for by in ("model", "chain", *(f"tag:{tag}" for tag in _find_frequent_tags(figures, reader))):
-            totals = read_totals(reader, since, by, until=until)
-            figures.tables[by] = dict(sorted(totals.items(), key=_sort_key))
+        tags = _execute(figures, reader, select_tag_names(reader.calls, reader.connection.dialect.name))
+        frequent_tags = sorted((-count, str(tag)) for tag, count in tags)[:_MAX_TAGS]
+        for by in ("model", "chain", *(f"tag:{tag}" for _, tag in frequent_tags)):
+            figures.tables[by] = sort_by_cost(read_totals(reader, since, by, until=until))
     return figures
-
-
-def _find_frequent_tags(figures: PageFigures, ledger: LedgerReader) -> list[str]:
-    query = select_tag_names(ledger.calls, ledger.connection.dialect.name)
-    rows = ledger.connection.execute(select_period(query, ledger.calls, figures.since, figures.until))
-    counts = {str(name): count for name, count in rows}
-    return sorted(counts, key=lambda name: (-counts[name], name))[:_MAX_TAGS]
-
-
-def _sort_key(item: tuple[str, UsageTotals]) -> tuple[Decimal, int, str]:
-    return -item[1].known_cost, -item[1].total_tokens, item[0]
 
 
 def _parse_hour(name: str) -> datetime:

@@ -10,16 +10,19 @@ from modelhub.cli.output import escape_controls, format_cost, format_duration
 
 __all__ = [
     "APPROX",
+    "UNKNOWN_MARK",
     "format_cost_total",
     "format_dollars",
     "escape_markup",
     "format_percent",
     "format_seconds",
     "format_short",
+    "mark_estimate",
 ]
 
 APPROX = "≈"
 """The prefix of totals that include estimates."""
+UNKNOWN_MARK = '<em class="unknown">unknown</em>'
 _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 
 
@@ -74,3 +77,13 @@ def format_percent(part: int, total: int) -> str:
     if share < 9.95:
         return f"{share:.1f}%"
     return f"{min(share, 99 if part < total else 100):.0f}%"
+
+
+def mark_estimate(total: UsageTotals, figure: str) -> str:
+    """Return *figure*, which is a part of *total*, as HTML, marked if it includes estimates or an unknown part."""
+    known, plus, _ = figure.partition(" + unknown")
+    if known == "unknown":
+        return UNKNOWN_MARK
+    estimate = f'<abbr title="includes estimated figures">{APPROX}</abbr>' if total.estimated else ""
+    unknown = ' <em class="unknown">+ unknown</em>' if plus else ""
+    return f"{estimate}{escape_markup(known)}{unknown}"

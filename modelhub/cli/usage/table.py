@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modelhub.accounting.hops import HopFigures, ParameterChange
     from modelhub.cli.output import Cell
 
-__all__ = ["format_budget", "format_changes", "format_hops", "format_table"]
+__all__ = ["format_budget", "format_changes", "format_hops", "format_table", "sort_by_cost"]
 
 _BAR_WIDTH = 24
 _NARROW_BAR_WIDTH = 12
@@ -33,6 +33,11 @@ _TIME_FORMATS = {
 }
 _MAX_CHANGES = 10
 _HEADER = ("calls", "failed", "attempts", "input", "cached", "output", "cost")
+
+
+def sort_by_cost(totals: Mapping[str, UsageTotals]) -> dict[str, UsageTotals]:
+    """Return *totals*, the most expensive first."""
+    return dict(sorted(totals.items(), key=lambda item: (-item[1].known_cost, -item[1].total_tokens, item[0])))
 
 
 def format_table(totals: Mapping[str, UsageTotals], by: str, since: datetime | None) -> list[Text]:
@@ -50,11 +55,18 @@ def format_table(totals: Mapping[str, UsageTotals], by: str, since: datetime | N
     maximum = max(sizes.values())
     rows = [(name or "-", "bold", total, sizes[name]) for name, total in totals.items() if by != "all"]
     rows.append(("total", "", overall, Decimal(0)))
-    figures = _align_cells([_HEADER, *(_format_figures(total) for _, _, total, _ in rows)])
-    table: list[list[Cell]] = [[(by, "dim"), *((cell, "dim") for cell in figures[0])]]
-    for (name, style, _, size), cells in zip(rows, figures[1:], strict=True):
+    figures = [_HEADER, *(_format_figures(total) for _, _, total, _ in rows)]
+    widths = [max(map(len, column)) for column in zip(*figures, strict=True)]
+    aligned = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in figures]
+    table: list[list[Cell]] = [[(by, "dim"), *((cell, "dim") for cell in aligned[0])]]
+    for (name, style, _, size), cells in zip(rows, aligned[1:], strict=True):
         table.append([(name, style), *cells, (_format_bar(size, maximum), "cyan")])
-    return [*align_columns(table, indent=0, labels=("", *_HEADER, "")), *_make_notes(overall, period)]
+    notes = [period, format_count(overall.attempts, "attempt")]
+    if overall.estimated:
+        notes.append(f"{overall.estimated:,} of them estimated")
+    if overall.unpriced:
+        notes.append(f"{overall.unpriced:,} without a known price (?)")
+    return [*align_columns(table, indent=0, labels=("", *_HEADER, "")), make_line((", ".join(notes), "dim"))]
 
 
 def format_budget(budget: BudgetState) -> Text:
@@ -119,20 +131,11 @@ def _fill_gaps(totals: Mapping[str, UsageTotals], by: str) -> Mapping[str, Usage
 
 def _format_figures(total: UsageTotals) -> tuple[str, ...]:
     counts = (f"{count:,}" for count in (total.calls, total.failed, total.attempts, total.input_tokens))
-    share = total.cache_share
-    cached = f"{total.cache_read_tokens:,}" + (f" ({share:.0%})" if share else "")
-    return (*counts, cached, f"{total.output_tokens:,}", _format_cost_cell(total))
-
-
-def _format_cost_cell(total: UsageTotals) -> str:
-    if not total.unpriced:
-        return format_cost(total.known_cost)
-    return f"{format_cost(total.known_cost)} + ?" if total.known_cost else "?"
-
-
-def _align_cells(rows: list[tuple[str, ...]]) -> list[list[str]]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    return [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    share = f" ({total.cache_share:.0%})" if total.cache_share else ""
+    cost = format_cost(total.known_cost)
+    if total.unpriced:
+        cost = f"{cost} + ?" if total.known_cost else "?"
+    return (*counts, f"{total.cache_read_tokens:,}{share}", f"{total.output_tokens:,}", cost)
 
 
 def _format_bar(size: Decimal, maximum: Decimal) -> str:
@@ -141,12 +144,3 @@ def _format_bar(size: Decimal, maximum: Decimal) -> str:
     width = _BAR_WIDTH if (find_width(sys.stdout) or _WIDE_TERMINAL) >= _WIDE_TERMINAL else _NARROW_BAR_WIDTH
     eighths = max(1, round(size / maximum * width * 8))
     return _EIGHTHS[8] * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
-
-
-def _make_notes(overall: UsageTotals, period: str) -> list[Text]:
-    notes = [period, format_count(overall.attempts, "attempt")]
-    if overall.estimated:
-        notes.append(f"{overall.estimated:,} of them estimated")
-    if overall.unpriced:
-        notes.append(f"{overall.unpriced:,} without a known price (?)")
-    return [make_line((", ".join(notes), "dim"))]

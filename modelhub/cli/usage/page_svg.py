@@ -57,35 +57,31 @@ class Chart:
 
 def draw_chart(chart: Chart) -> str:
     """Return the chart as a `<figure>` element."""
-    most = _find_maximum(chart)
-    unknown = any(chart.unknown)
-    plot = _draw_plot(chart, most) if most or unknown else f'<p class="nothing">{escape_markup(chart.empty)}</p>'
-    legend = _draw_legend(chart, unknown) if most or unknown else ""
+    columns = zip(*(series.values for series in chart.series), strict=True)
+    combine = max if chart.lines else sum
+    maximum = max((combine([value or 0.0 for value in column]) for column in columns), default=0.0)
+    content = f'<p class="nothing">{escape_markup(chart.empty)}</p>'
+    if maximum or any(chart.unknown):
+        content = _draw_legend(chart) + _draw_plot(chart, maximum)
     return (
         f'<figure class="card"><figcaption><h2 id="{chart.name}">{escape_markup(chart.title)}</h2>'
-        f'<p class="total">{chart.total}</p></figcaption>{legend}{plot}</figure>'
+        f'<p class="total">{chart.total}</p></figcaption>{content}</figure>'
     )
 
 
-def _find_maximum(chart: Chart) -> float:
-    columns = zip(*(series.values for series in chart.series), strict=True)
-    combined = max if chart.lines else sum
-    return max((combined([value or 0.0 for value in column]) for column in columns), default=0.0)
-
-
-def _draw_legend(chart: Chart, unknown: bool) -> str:
-    keys = [(series.colour, series.name) for series in chart.series]
-    if unknown:
-        keys.append(("unknown", "cost unknown"))
-    items = "".join(f'<li><i class="{colour}"></i><bdi>{escape_markup(name)}</bdi></li>' for colour, name in keys)
+def _draw_legend(chart: Chart) -> str:
+    colours = [(series.colour, series.name) for series in chart.series]
+    if any(chart.unknown):
+        colours.append(("unknown", "cost unknown"))
+    items = "".join(f'<li><i class="{colour}"></i><bdi>{escape_markup(name)}</bdi></li>' for colour, name in colours)
     return f'<ul class="legend">{items}</ul>'
 
 
-def _draw_plot(chart: Chart, most: float) -> str:
-    ticks = _make_ticks(most, chart.integers) if most else [0.0, 1.0]
+def _draw_plot(chart: Chart, maximum: float) -> str:
+    ticks = _make_ticks(maximum, chart.integers) if maximum else [0.0, 1.0]
     top = ticks[-1]
     marks = _draw_unknown(chart) + (_draw_lines(chart, top) if chart.lines else _draw_bars(chart, top))
-    axis = _draw_grid(chart, ticks if most else [0.0]) + _draw_times(chart.labels)
+    axis = _draw_grid(chart, ticks if maximum else [0.0]) + _draw_times(chart.labels)
     wide = " wide" if max(len(chart.form(tick)) for tick in ticks) > _MAX_TICK_CHARS else ""
     return (
         f'<div class="plot{wide}"><svg role="img" aria-labelledby="{chart.name}-title {chart.name}-about">'
@@ -94,14 +90,14 @@ def _draw_plot(chart: Chart, most: float) -> str:
     )
 
 
-def _make_ticks(most: float, integers: bool) -> list[float]:
-    """Round numbers from 0 to *most* or a little more, about four."""
-    rough = most / 4
+def _make_ticks(maximum: float, integers: bool) -> list[float]:
+    """Return about four round numbers, from 0 to *maximum* or a little more."""
+    rough = maximum / 4
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * 0.999)
     if integers:
         step = max(1.0, float(math.ceil(step)))
-    return [step * number for number in range(math.ceil(most / step * 0.999) + 1)]
+    return [step * number for number in range(math.ceil(maximum / step * 0.999) + 1)]
 
 
 def _draw_grid(chart: Chart, ticks: Sequence[float]) -> str:
