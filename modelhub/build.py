@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -15,7 +16,7 @@ from modelhub.core.errors import NotConfigured
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
-from modelhub.middleware.build_context import BuildContext, CooldownStore, RenewModel, SharedState
+from modelhub.middleware.build_context import BuildContext, RenewModel, SharedState
 from modelhub.middleware.chain.arms import Arm, Arms, ArmState
 from modelhub.middleware.chain.call_keys import BuiltModel, CallKeyModel, CallKeyStates, KeyState, UnusedPart
 from modelhub.middleware.chain.layer import Chain
@@ -24,13 +25,14 @@ from modelhub.middleware.limit.pool import LocalLimitStore
 from modelhub.middleware.limit.store import LimitPool, LimitStore
 from modelhub.middleware.retry.layer import Retry, RetryBudget
 from modelhub.middleware.retry.options import RetryOptions
-from modelhub.options import ParametersOptions, ProviderOptions
+from modelhub.options import ProviderOptions
 from modelhub.registry import list_layers
 
 if TYPE_CHECKING:
     from modelhub.accounting.accounting import Accounting
     from modelhub.config.load import Loaded, ModelEntry
     from modelhub.middleware.chain.options import ArmsOptions
+    from modelhub.shared.store import SharedStore
 
 __all__ = ["Builder", "Unconfigured", "connect_model"]
 
@@ -40,16 +42,12 @@ class Unconfigured(ChatModelBase):
 
     configured = False
 
-    def __init__(self, name: str, kind: str, model_name: str, missing: str) -> None:
-        super().__init__(model_name, stream=False)
-        self._name = name
-        self.kind = kind
+    def __init__(self, entry: ModelEntry, missing: str, services: Services) -> None:
+        super().__init__(entry.name if entry.options is None else entry.options.model_name, stream=False)
+        self.entry = entry.name
+        self.kind = entry.provider
         self.problem = missing
-
-    @property
-    def name(self) -> str:
-        """The entry's name."""
-        return self._name
+        self.services = services
 
     async def send(self, request: ChatRequest) -> Reply:  # noqa: ARG002 - nothing is sent
         """Raise NotConfigured, which says what to do."""
@@ -60,7 +58,7 @@ class Unconfigured(ChatModelBase):
         return self.problem
 
     def __repr__(self) -> str:
-        return f"Unconfigured({self._name!r}: {self.problem})"
+        return f"Unconfigured({self.entry!r}: {self.problem})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +74,23 @@ class _Stack:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def _leave_open(models: Sequence[UnusedPart]) -> None:
-    """Do nothing with *models*: whoever made the builder closes them with the others."""
-
-
 @dataclass(slots=True)
 class Builder:
     """Builds the models and chains of a configuration, each model once.
 
-    *accounts* has prices and budgets, *limit_store* the pools of limits (None: they are kept in this process), and
-    *cooldowns* shares how long breakers are open.
-    *close_idle* is called with models that no call will use again.
-    *previous* is the builder of the configuration before, which this one is to replace: limits, breakers and unchanged
-    models are the same objects; `take_over` completes the change. *renew* renews the secrets of a model.
+    *accounts* has prices and budgets; *shared_store* has the pools of limits, and shares how long breakers are open
+    (None: this process keeps them). *close_idle* is called with models that no call will use again, *renew* renews the
+    secrets of a model. *previous* is the builder of the configuration before, which this one is to replace: limits,
+    breakers and unchanged models are the same objects; `take_over` completes the change.
     """
 
     loaded: Loaded
     services: Services
-    accounts: Accounting | None = None
-    limit_store: LimitStore | None = None
-    cooldowns: CooldownStore | None = None
-    previous: Builder | None = None
-    renew: RenewModel | None = None
-    close_idle: Callable[[Sequence[UnusedPart]], None] = _leave_open
+    accounts: Accounting
+    shared_store: SharedStore | None
+    previous: Builder | None
+    close_idle: Callable[[Sequence[UnusedPart]], None]
+    renew: RenewModel
     pools: dict[str, LimitPool[Any]] = field(init=False, default_factory=dict)
     _shared: SharedState = field(init=False, repr=False)
     _stacks: dict[str, _Stack] = field(init=False, default_factory=dict, repr=False)
@@ -108,32 +100,25 @@ class Builder:
 
     def __post_init__(self) -> None:
         previous = self.previous
-        variants = (variant for entry in self.loaded.models.values() for variant in entry.list_variants())
-        self._entries = dict(variants)
+        self._entries = dict(variant for entry in self.loaded.models.values() for variant in entry.list_variants())
         self._call_keys = CallKeyStates(self.close_idle) if previous is None else previous._call_keys
-        store = self.limit_store or LocalLimitStore(self.services.clock)
-        known = previous.pools if previous is not None and previous.limit_store is self.limit_store else {}
+        store: LimitStore = self.shared_store or LocalLimitStore(self.services.clock)
+        known = previous.pools if previous is not None and previous.shared_store is self.shared_store else {}
         self.pools = {
             name: known[name] if name in known else store.make_pool(name, options)
             for name, options in self.loaded.limits.items()
         }
-        prices, budgets = (None, None) if self.accounts is None else (self.accounts.prices, self.accounts.budgets)
-        if previous is None:
-            retry_budget = RetryBudget(self.loaded.config.retry_budget)
-            self._shared = SharedState(
-                retry_budget, self.pools, store, cooldowns=self.cooldowns, prices=prices, budgets=budgets
-            )
-        else:
-            same_store = previous.limit_store is self.limit_store
-            self._shared = replace(
-                previous._shared,
-                limits=self.pools,
-                limit_store=store,
-                cooldowns=self.cooldowns,
-                own_limits=previous._shared.own_limits if same_store else {},
-                prices=prices,
-                budgets=budgets,
-            )
+        before = SharedState(RetryBudget(self.loaded.config.retry_budget)) if previous is None else previous._shared
+        self._shared = replace(
+            before,
+            limits=self.pools,
+            limit_store=store,
+            cooldowns=None if self.shared_store is None else self.shared_store.cooldowns,
+            own_limits=before.own_limits if previous is None or previous.shared_store is self.shared_store else {},
+            prices=self.accounts.prices,
+            budgets=self.accounts.budgets,
+        )
+        if previous is not None:
             self._stacks = {name: stack for name, stack in previous._stacks.items() if self._is_unchanged(name)}
             # What is made anew is not ejected for what was before; a chain that is an arm goes on.
             self._arm_states = {
@@ -215,22 +200,23 @@ class Builder:
             stream = entry.options.stream if entry.options is not None else False
             chain = Chain(name, [self._make_place(name)], stream=stream)
         else:
-            members = [
-                self._make_place(place) if isinstance(place, str) else self._make_arms(place)
-                for place in options.models
-            ]
+            members = [self._make_place(place) for place in options.models]
             ask = None if options.ask is None else options.ask.given()
             chain = Chain(name, members, ask=ask, **options.model_dump(exclude={"models", "ask"}, by_alias=True))
         chain.services = self.services
         return chain
 
-    def _make_place(self, name: str) -> ChatModelBase | Arms:
-        """Return the chain or model *name*; a model with several keys, as these."""
-        if name in self.loaded.chains:
-            return self.chain(name)
-        keys = self.loaded.models[name].keys
+    def _make_place(self, place: str | ArmsOptions) -> ChatModelBase | Arms:
+        """Return the chain or model *place*; a model with several keys, as these; or the arms that it lists."""
+        if not isinstance(place, str):
+            listed = place.weights().items()
+            arms = [Arm(name, self._make_place(name), weight, state=self._get_state(name)) for name, weight in listed]
+            return Arms(arms, by=None if place.by is None else place.by.removeprefix("tag:"), pick=place.pick)
+        if place in self.loaded.chains:
+            return self.chain(place)
+        keys = self.loaded.models[place].keys
         if not keys:
-            return self.stack(name)
+            return self.stack(place)
         arms = [
             Arm(key.label, self.stack(key.label), key.weight, identity=key.identity, state=self._get_state(key.label))
             for key in keys
@@ -239,14 +225,6 @@ class Builder:
 
     def _get_state(self, label: str) -> ArmState:
         return self._arm_states.setdefault(label, ArmState())
-
-    def _make_arms(self, options: ArmsOptions) -> Arms:
-        arms = [
-            Arm(name, self._make_place(name), weight, state=self._get_state(name))
-            for name, weight in options.weights().items()
-        ]
-        tag = options.by.removeprefix("tag:") if options.by is not None else None
-        return Arms(arms, by=tag, pick=options.pick)
 
     def stack(self, label: str) -> ChatModelBase:
         """Return the model or key *label* with its layers around it; the same object each time."""
@@ -276,10 +254,10 @@ class Builder:
 
     def _build_stack(self, label: str, entry: ModelEntry) -> _Stack:
         if entry.options is None or entry.missing is not None:
-            return _Stack(self._make_unconfigured(entry, entry.missing or "it is not configured"))
+            return _Stack(Unconfigured(entry, entry.missing or "it is not configured", self.services))
         provider = connect_model(self.loaded, entry, self.services)
         if (missing := provider.missing()) is not None:
-            return _Stack(self._make_unconfigured(entry, missing))
+            return _Stack(Unconfigured(entry, missing, self.services))
         if entry.call_key is not None:
             return _Stack(self._make_call_key_model(entry, entry.call_key, provider))
         identity = _make_endpoint_key(entry.options)
@@ -291,9 +269,7 @@ class Builder:
         def make_shared(_: str) -> SharedState:
             return replace(self._shared, limits={}, own_limits={}, breakers={})
 
-        def build(key: SecretStr, state: KeyState) -> BuiltModel:
-            return self._build_for_call_key(entry, key, state)
-
+        build = partial(self._build_for_call_key, entry)
         retry = entry.layers.get("retry") or RetryOptions()
         return CallKeyModel(template, call_key, self._call_keys, make_shared, build, retry.max_attempts)
 
@@ -313,12 +289,6 @@ class Builder:
         label = f"{entry.name}@{state.label}"
         build_context = BuildContext(self.services, _make_endpoint_key(options), shared, label)
         return BuiltModel(_add_layers(provider, own, build_context), provider)
-
-    def _make_unconfigured(self, entry: ModelEntry, missing: str) -> Unconfigured:
-        model_name = entry.options.model_name if entry.options is not None else entry.name
-        placeholder = Unconfigured(entry.name, entry.provider, model_name, missing)
-        placeholder.services = self.services
-        return placeholder
 
 
 def _add_layers(provider: ChatModelBase, entry: ModelEntry, build_context: BuildContext) -> ChatModelBase:
@@ -340,18 +310,13 @@ def connect_model(loaded: Loaded, entry: ModelEntry, services: Services) -> Chat
         model.connect_timeout = timeout.connect
     model.context_window = options.context_window
     model.stream_inside = options.stream_inside
-    _set_parameters(model, options, loaded.config.parameters)
-    return model
-
-
-def _set_parameters(model: ChatModelBase, options: ProviderOptions, parameters: ParametersOptions) -> None:
-    """Tell *model* what the file says of parameters; what the entry says in its own fields goes before `ask`."""
-    if options.ask is not None:
+    if options.ask is not None:  # what the entry says in its own fields goes before it
         own = options.model_fields_set
         model.ask = {name: value for name, value in options.ask.given().items() if name not in own}
     if options.takes is not None:
         model.takes = options.takes.model_dump(exclude_none=True)
-    model.unsupported_parameters = parameters.unsupported
+    model.unsupported_parameters = loaded.config.parameters.unsupported
+    return model
 
 
 def _make_endpoint_key(options: ProviderOptions) -> Hashable:

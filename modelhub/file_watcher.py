@@ -143,15 +143,15 @@ def sleep_until_stopped(stop: _StopFlag, seconds: float) -> None:
 
 
 def _read_contents(files: Collection[Path]) -> Contents:
-    return {file: _hash_file(file) for file in files}
-
-
-def _hash_file(file: Path) -> bytes | None:
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    return hashlib.blake2b(content, digest_size=16).digest() if content.strip() else b""
+    contents: Contents = {}
+    for file in files:
+        try:
+            text = file.read_bytes()
+        except OSError:
+            contents[file] = None
+        else:
+            contents[file] = hashlib.blake2b(text, digest_size=16).digest() if text.strip() else b""
+    return contents
 
 
 def _read_settled(stop: _StopFlag, before: Contents) -> Contents:
@@ -175,18 +175,13 @@ def _find_folders(files: Collection[Path]) -> set[Path]:
     for file in files:
         path = file.absolute()
         for _ in range(_MAX_LINKS):
-            folders.update(_find_link_folders(path.parent))
+            folders.add(path.parent)
+            if path.parent.is_symlink():
+                folders.add(path.parent.parent)
             if not path.is_symlink():
                 break
             path = path.parent / path.readlink()
     return {folder for folder in folders if folder.is_dir()}
-
-
-def _find_link_folders(folder: Path) -> Iterator[Path]:
-    """Yield *folder*, and the folder of the link if it is one."""
-    yield folder
-    if folder.is_symlink():
-        yield folder.parent
 
 
 def _watch_folders(folders: set[Path], stop: _StopFlag) -> Iterator[None]:

@@ -248,18 +248,14 @@ class Hub:
         if self._close_finished:
             return
         if not can_run_sync():
-            self._close_without_loop()
+            self._config.refuse_calls()  # the process exits; connections end with it
+            self._calls.close_without_loop()
+            self.usage.close()
+            self._close_finished = True
         elif is_loop_running() and is_in_finalizer():
             run_in_background(self.aclose(grace=grace))
         else:
             run_sync(self.aclose(grace=grace), instead="`await hub.aclose()`, or `async with` for a `with`")
-
-    def _close_without_loop(self) -> None:
-        """Close what can be closed while the process exits; connections end with the process."""
-        self._config.refuse_calls()
-        self._calls.close_without_loop()
-        self.usage.close()
-        self._close_finished = True
 
     async def __aenter__(self) -> Self:
         return self

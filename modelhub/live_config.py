@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -11,22 +12,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
-from modelhub.assembly import Assembly, Surroundings
+from modelhub.accounting.accounting import Accounting
+from modelhub.build import Builder
 from modelhub.core.errors import ConfigError, HubClosed
 from modelhub.core.events import Reloaded, ReloadFailed
 from modelhub.core.process import register_at_fork
+from modelhub.middleware.chain.call_keys import UnusedPart
 from modelhub.middleware.chain.layer import ChainHandle
 from modelhub.renewal import SecretRenewal
-from modelhub.retired_models import Closable, RetiredModels
+from modelhub.retired_models import RetiredModels
+from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
     from modelhub.config.changes import ConfigChanges
     from modelhub.config.load import Loaded
     from modelhub.config_source import ConfigSource
     from modelhub.core.active_calls import ActiveCalls
+    from modelhub.core.clock import Clock
     from modelhub.core.context import Services
     from modelhub.core.model import ChatModelBase
     from modelhub.file_watcher import FileWatcher
+    from modelhub.shared.store import SharedStore
 
 __all__ = ["LiveConfig"]
 
@@ -40,18 +46,17 @@ class LiveConfig:
 
     def __init__(self, loaded: Loaded, source: ConfigSource | None, services: Services, calls: ActiveCalls) -> None:
         self.source = source
+        self.services = services
+        self.calls = calls
         self.retired = RetiredModels(calls)
         self.is_closed = False
         self.watcher: FileWatcher | None = None
         self._must_watch = False  # in a forked child, from its first call on
         self._chains: dict[str, ChainHandle] = {}
         self._lock, self._reload_lock = threading.RLock(), threading.Lock()
-        self._renewal = SecretRenewal(WeakMethod(self._resolve_again), WeakMethod(self._find_retry), services.clock)
-        self._surroundings = Surroundings(
-            services, calls, self._find_model, self.retired.close_idle, self._renewal.renew
-        )
-        self.assembly = Assembly(loaded, self._surroundings)
-        self._renewal.start(loaded.config.secrets.refresh if loaded.renewable else None)
+        self.renewal = SecretRenewal(WeakMethod(self._resolve_again), WeakMethod(self._find_retry), services.clock)
+        self.assembly = Assembly(loaded, self)
+        self.renewal.start(loaded.config.secrets.refresh if loaded.renewable else None)
         register_at_fork(self)
 
     @property
@@ -59,7 +64,8 @@ class LiveConfig:
         """The configuration."""
         return self.assembly.loaded
 
-    def _find_model(self, name: str) -> ChatModelBase | None:
+    def find_model(self, name: str) -> ChatModelBase | None:
+        """Return the provider of the entry *name* of the configuration as it is now, if it was made already."""
         return self.assembly.builder.find_model(name)
 
     def _find_retry(self, label: str) -> ChatModelBase | None:
@@ -83,8 +89,8 @@ class LiveConfig:
 
     def _tie(self, handle: ChainHandle) -> None:
         """Have *handle* keep alive what makes it follow the configuration, and renew secrets when they are due."""
-        is_renewed = self._renewal.period is not None
-        handle.renewal = self._renewal if is_renewed else None
+        is_renewed = self.renewal.period is not None
+        handle.renewal = self.renewal if is_renewed else None
         handle.owner = self if is_renewed or self.watcher is not None else None
 
     def refuse_calls(self) -> None:
@@ -96,7 +102,7 @@ class LiveConfig:
             for chain in self._chains.values():
                 chain.closed = True
 
-    def take_owned(self) -> list[Closable]:
+    def take_owned(self) -> list[UnusedPart]:
         """Return all that is not closed yet, in the order in which it was made; the caller closes it."""
         with self._lock:
             return [*self.retired.take_all(), *self.assembly.list_owned()]
@@ -123,7 +129,7 @@ class LiveConfig:
 
     def _change(self, load: Callable[[], Loaded]) -> ConfigChanges:
         """Use what *load* returns from now on; log what has changed, or why it cannot be used. Raises ConfigError."""
-        observe = self._surroundings.services.observe
+        observe = self.services.observe
         try:
             with self._reload_lock:
                 changes, retired = self._replace(load())
@@ -134,19 +140,19 @@ class LiveConfig:
         observe(Reloaded(self.loaded.file, changes))
         return changes
 
-    def _replace(self, loaded: Loaded) -> tuple[ConfigChanges, list[Closable]]:
+    def _replace(self, loaded: Loaded) -> tuple[ConfigChanges, list[UnusedPart]]:
         """Use *loaded* from now on; return what has changed, and the models that are not used by further calls."""
         from modelhub.config.changes import compare  # only a hub that is reloaded compares
 
         with self._lock:
             if self.is_closed:
                 raise HubClosed("the hub is closed, and cannot be reloaded")
-            assembly = Assembly(loaded, self._surroundings, self.assembly)
+            assembly = Assembly(loaded, self, self.assembly)
             chains = {name: assembly.builder.chain(name) for name in self._chains if name in loaded}
             changes = compare(self.loaded, loaded)
             retired = assembly.take_over()
             self.assembly = assembly
-            self._renewal.start(loaded.config.secrets.refresh if loaded.renewable else None)
+            self.renewal.start(loaded.config.secrets.refresh if loaded.renewable else None)
             for name, handle in self._chains.items():
                 if name in chains:
                     handle.follow(chains[name])
@@ -205,3 +211,91 @@ class LiveConfig:
                     handle.before_call = None
             if self.watcher is not None and not self.is_closed:
                 self.watcher.start()
+
+
+class Assembly:
+    """The accounting, the telemetry, the services and the models of one configuration.
+
+    With *previous*, that of the configuration before, everything is prepared while *previous* is still in use, and
+    fails without a trace (ConfigError); `take_over` then completes the change and cannot fail.
+    """
+
+    def __init__(self, loaded: Loaded, hub_config: LiveConfig, previous: Assembly | None = None) -> None:
+        self.loaded = loaded
+        self._previous = previous
+        services = hub_config.services
+        config = loaded.config
+        self.folder: Path = Path(loaded.file).parent if previous is None else previous.folder
+        self.shared = self._find_shared(services.clock)
+        self.accounting: Accounting = Accounting(
+            config.usage,
+            config.budgets,
+            folder=self.folder,
+            clock=services.clock,
+            previous=previous.accounting if previous is not None else None,
+            budget_store=None if self.shared is None else self.shared.budgets,
+        )
+        self.telemetry = self._make_telemetry(hub_config)
+        if self.shared is not None:
+            self.shared.monitor.record = None if self.telemetry is None else self.telemetry.record_shared_store
+        instrumentations = [*self.accounting.instrumentations, *services.instrumentations]
+        if self.telemetry is not None:
+            instrumentations.append(self.telemetry)
+        self.services = dataclasses.replace(
+            services,
+            observers=(self.accounting.meter, *services.observers),
+            instrumentations=tuple(instrumentations),
+            calls=hub_config.calls,
+            files=config.files.access(self.folder),
+        )
+        self.builder: Builder = Builder(
+            loaded,
+            self.services,
+            self.accounting,
+            self.shared,
+            previous=previous.builder if previous is not None else None,
+            close_idle=hub_config.retired.close_idle,
+            renew=hub_config.renewal.renew,
+        )
+
+    def _find_shared(self, clock: Clock) -> SharedStore | None:
+        """Return the store of limits that processes share: the previous one, if its options are the same."""
+        options = self.loaded.config.shared
+        if self._previous is not None and self._previous.loaded.config.shared == options:
+            return self._previous.shared
+        if options is None:
+            return None
+        from modelhub.shared.store import SharedStore
+
+        return SharedStore(options, clock)
+
+    def _make_telemetry(self, hub_config: LiveConfig) -> Telemetry | None:
+        options = self.loaded.config.telemetry
+        if self._previous is not None and self._previous.loaded.config.telemetry == options:
+            return self._previous.telemetry
+        has_own = any(isinstance(hook, Telemetry) for hook in hub_config.services.instrumentations)
+        if options.enabled is False or has_own:
+            return None
+        return Telemetry(
+            content=options.content,
+            propagate=options.propagate,
+            required=options.enabled is True,
+            find=hub_config.find_model,
+        )
+
+    def list_owned(self) -> list[UnusedPart]:
+        """Return what was made so far and must be closed, in the order in which it was made."""
+        return [*(() if self.shared is None else (self.shared,)), *self.builder.list_models()]
+
+    def take_over(self) -> list[UnusedPart]:
+        """Complete the change from the previous assembly, and return what only its calls still use."""
+        previous, self._previous = self._previous, None
+        if previous is None:
+            return []
+        self.accounting.take_over()
+        retired: list[UnusedPart] = [*self.builder.take_over()]
+        if previous.shared is not None and previous.shared is not self.shared:
+            retired.insert(0, previous.shared)
+        if self.telemetry is not None:
+            self.telemetry.forget_models()
+        return retired

@@ -6,32 +6,19 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Protocol
 
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.process import register_at_fork
 from modelhub.core.sync import can_run_sync, is_loop_running, run_in_background
 from modelhub.core.threads import new_lock
+from modelhub.middleware.chain.call_keys import UnusedPart
 
-__all__ = ["Closable", "RetiredModels", "close_models"]
+__all__ = ["RetiredModels", "close_models"]
 
 _log = logging.getLogger("modelhub")
 
 
-class Closable(Protocol):
-    """A model, or what models share."""
-
-    @property
-    def name(self) -> str:
-        """How a log entry names it."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close its connections."""
-        ...
-
-
-async def close_models(models: Iterable[Closable]) -> None:
+async def close_models(models: Iterable[UnusedPart]) -> None:
     """Close *models* in this order; a failure is logged."""
     for model in models:
         try:
@@ -45,7 +32,7 @@ class RetiredModels:
 
     def __init__(self, calls: ActiveCalls) -> None:
         self._calls = calls
-        self._models: list[Closable] = []
+        self._models: list[UnusedPart] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._lock = new_lock()
         register_at_fork(self)
@@ -54,26 +41,26 @@ class RetiredModels:
         """Replace the lock in a forked child: another thread of the parent may have held it."""
         self._lock = new_lock()
 
-    def add(self, models: Sequence[Closable]) -> None:
+    def add(self, models: Sequence[UnusedPart]) -> None:
         """Close *models* when all calls that are under way now are over."""
         if models:
             with self._lock:
                 self._models += models
             self._calls.call_when_over(partial(self._close, models))
 
-    def close_idle(self, models: Sequence[Closable]) -> None:
+    def close_idle(self, models: Sequence[UnusedPart]) -> None:
         """Close *models*, which no call uses or will use."""
         with self._lock:
             self._models += models
         self._close(models)
 
-    def take_all(self) -> list[Closable]:
+    def take_all(self) -> list[UnusedPart]:
         """Return the models that are not closed yet; the caller closes them."""
         with self._lock:
             models, self._models = self._models, []
         return models
 
-    def _close(self, models: Sequence[Closable]) -> None:
+    def _close(self, models: Sequence[UnusedPart]) -> None:
         """Close *models* on the running event loop, or in the background where none runs."""
         closing = self._aclose(models)
         if is_loop_running():
@@ -85,13 +72,13 @@ class RetiredModels:
         else:
             closing.close()  # the process is ending, and connections end with it
 
-    def _close_elsewhere(self, models: Sequence[Closable], task: asyncio.Task[None]) -> None:
+    def _close_elsewhere(self, models: Sequence[UnusedPart], task: asyncio.Task[None]) -> None:
         """Close *models* in the background if the loop of *task*, which was to do so, has ended before."""
         self._closing.discard(task)
         if task.cancelled() and can_run_sync():
             run_in_background(self._aclose(models))
 
-    async def _aclose(self, models: Sequence[Closable]) -> None:
+    async def _aclose(self, models: Sequence[UnusedPart]) -> None:
         with self._lock:
             mine = [model for model in self._models if model in models]
         await close_models(mine)

@@ -83,7 +83,6 @@ LEVELS = [
     ["registry"],
     ["config.*"],
     ["build", "config_source", "file_watcher", "retired_models", "renewal"],
-    ["assembly"],
     ["live_config"],
     ["hub"],
     ["integrations.*"],
