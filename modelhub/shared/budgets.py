@@ -6,17 +6,17 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelhub.accounting.budget_store import AccountState, BudgetClaim, BudgetStoreDownError
 from modelhub.middleware.limit.loop_timer import on_loop
-from modelhub.shared.connection import StoreUnavailableError
-from modelhub.shared.script_loader import load_script
+from modelhub.shared.connection import StoreUnavailableError, load_script
+from modelhub.shared.link import StoreClient, StoreLink, StoreLinks
 
-if TYPE_CHECKING:
-    from modelhub.shared.protocols import LinkView, StoreView
+__all__ = ["CLIENT_KEY", "BudgetClient", "SharedBudgets"]
 
-__all__ = ["BudgetClient", "SharedBudgets"]
+CLIENT_KEY = "budgets"
+"""By which a link knows its client of budgets."""
 
 HOLD_SECONDS = 900.0
 """After what time the reservation of a call that was never settled ends; a call that takes longer is counted still."""
@@ -51,12 +51,12 @@ class _Reservation:
         on_loop(self._client.link.loop, self._client.post, keys, operation)
 
 
-class BudgetClient:
+class BudgetClient(StoreClient):
     """The settlements of one event loop: sent one after the other, and kept while the store is down."""
 
-    def __init__(self, link: LinkView, store: StoreView) -> None:
+    def __init__(self, link: StoreLink) -> None:
         self.link = link
-        self._store = store
+        self._store = link.store
         self._outbox: deque[tuple[Sequence[str], dict[str, Any]]] = deque(maxlen=_MAX_BACKLOG)
         self._sender: asyncio.Task[None] | None = None
 
@@ -120,11 +120,6 @@ class BudgetClient:
                 return
             self._outbox.popleft()
 
-    # -- as the link's other clients -----------------------------------------------------------------------------------
-
-    def store_went_down(self) -> None:
-        """Nothing is lost: settlements stay where they are."""
-
     def store_is_back(self) -> None:
         """Send what was settled meanwhile."""
         self._send()
@@ -139,17 +134,20 @@ class BudgetClient:
 class SharedBudgets:
     """A `BudgetStore` in the store of a hub."""
 
-    def __init__(self, store: StoreView) -> None:
+    def __init__(self, store: StoreLinks) -> None:
         self._store = store
 
     async def reserve(self, claims: Sequence[BudgetClaim]) -> _Reservation:
         """Reserve all of *claims*, or none. Raises BudgetStoreDownError."""
-        client: BudgetClient = self._store.link().budgets
+        link = self._store.link()
+        client = link.clients.get(CLIENT_KEY)
+        if not isinstance(client, BudgetClient):
+            client = link.clients[CLIENT_KEY] = BudgetClient(link)
         if not self._store.monitor.is_down:
             try:
                 return await client.reserve(claims)
             except StoreUnavailableError as error:
-                client.link.report_failure(error)
+                link.report_failure(error)
         if self._store.options.when_down.budgets == "refuse":
             raise BudgetStoreDownError(self._store.monitor.reason)
         return client.reserve_nothing(claims)

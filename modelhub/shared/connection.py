@@ -1,19 +1,21 @@
-"""The connections of one event loop to the store: scripts, and messages."""
+"""The connections of one event loop to the store; and the scripts that run there, each of them atomically."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from modelhub.shared.options import SharedOptions
-    from modelhub.shared.script_loader import Script
 
-__all__ = ["StoreConnection", "StoreUnavailableError", "describe_address"]
+__all__ = ["Script", "StoreConnection", "StoreUnavailableError", "describe_address", "load_script"]
 
 _MAX_CONNECTIONS = 16
 _LISTEN_SECONDS = 300.0  # after such a silence the connection is made anew
@@ -30,6 +32,21 @@ def describe_address(url: str) -> str:
     host = parts.hostname or ""
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script, and the name by which a server knows it once it has run it."""
+
+    source: str
+    sha: str
+
+
+@cache
+def load_script(name: str) -> Script:
+    """Return the script *name* of this package, such as "limit"."""
+    source = files("modelhub.shared").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 class StoreConnection:
@@ -90,7 +107,8 @@ class StoreConnection:
             except self._errors.NoScriptError:
                 pass  # new to this server, or forgotten with a restart: EVAL makes it known again
             except self._errors.ResponseError as error:
-                if not _is_refused(error):
+                is_forbidden = isinstance(error, self._errors.NoPermissionError)
+                if not is_forbidden and "unknown command" not in str(error).lower():
                     raise
                 self._has_evalsha = False
         return await self._call(_pack_start("EVAL", script.source, keys, settings, len(args)) + packed_args)
@@ -196,13 +214,6 @@ def _pack(texts: Iterable[str | bytes]) -> bytes:
         data = text if isinstance(text, bytes) else text.encode()
         packed.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(packed)
-
-
-def _is_refused(error: Exception) -> bool:
-    """Return whether the server does not let us use a command."""
-    from redis.exceptions import NoPermissionError
-
-    return isinstance(error, NoPermissionError) or "unknown command" in str(error).lower()
 
 
 def _describe_error(error: Exception, timeout: float) -> str:

@@ -9,22 +9,26 @@ from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from modelhub.shared.connection import StoreUnavailableError
-from modelhub.shared.script_loader import load_script
+from modelhub.middleware.limit.loop_timer import on_loop
+from modelhub.shared.connection import StoreUnavailableError, load_script
+from modelhub.shared.link import StoreClient, StoreLink, StoreLinks
 
 if TYPE_CHECKING:
     from modelhub.middleware.breaker.state import BreakerState
-    from modelhub.shared.protocols import LinkView, StoreView
 
-__all__ = ["CooldownClient", "SharedCooldowns"]
+__all__ = ["CLIENT_KEY", "CooldownClient", "SharedCooldowns"]
+
+CLIENT_KEY = "cooldown"
+"""What the script's messages begin with."""
 
 
-class CooldownClient:
+class CooldownClient(StoreClient):
     """Tells the store of cooldowns, and asks for them, from one event loop."""
 
-    def __init__(self, link: LinkView, store: StoreView) -> None:
+    def __init__(self, link: StoreLink, cooldowns: SharedCooldowns) -> None:
         self._link = link
-        self._store = store
+        self._store = link.store
+        self._cooldowns = cooldowns
         self._tasks: set[asyncio.Task[None]] = set()
 
     def exchange(self, cooldowns: Sequence[tuple[str, float]]) -> None:
@@ -44,16 +48,19 @@ class CooldownClient:
             self._link.report_failure(error)
             return
         for name, remaining in zip(known[::2], known[1::2], strict=True):
-            self._store.cooldowns.apply(name.decode(), float(remaining) / 1e6)
+            self._cooldowns.apply(name.decode(), float(remaining) / 1e6)
 
-    # -- called by the link, like those of its pools -------------------------------------------------------------------
+    def receive(self, event: str, values: Sequence[str]) -> None:
+        """Apply the cooldown of the model whose name is *event*, for so many microseconds."""
+        self._cooldowns.apply(event, float(values[0]) / 1e6)
 
-    def store_went_down(self) -> None:
-        """Nothing is lost: the breakers know."""
+    def catch_up(self) -> None:
+        """Ask what others know."""
+        self.exchange(())
 
     def store_is_back(self) -> None:
         """Tell what is known, and ask what others know."""
-        self.exchange(self._store.cooldowns.current())
+        self.exchange(self._cooldowns.current())
 
     async def aclose(self) -> None:
         """Wait until the store has answered what is being told, for twice its time-out at the longest."""
@@ -64,7 +71,7 @@ class CooldownClient:
 class SharedCooldowns:
     """The breakers of a hub, by what identifies a model in every process."""
 
-    def __init__(self, store: StoreView) -> None:
+    def __init__(self, store: StoreLinks) -> None:
         self._store = store
         self._states: dict[str, weakref.WeakSet[BreakerState]] = {}
 
@@ -72,11 +79,21 @@ class SharedCooldowns:
         """Share how long the model of *identity* cools down, of which *state* knows."""
         name = hashlib.blake2b(repr(identity).encode(), digest_size=12).hexdigest()
         self._states.setdefault(name, weakref.WeakSet()).add(state)
-        state.on_open = partial(self._store.tell_cooldown, name)
+        state.on_open = partial(self._tell, name)
 
     def listen(self) -> None:
         """Make sure that the running event loop hears what other processes say."""
         self._store.link()
+
+    def _tell(self, name: str, seconds: float) -> None:
+        """Tell all processes that the model *name* cools down for so long. From any thread."""
+        try:
+            link: StoreLink | None = self._store.link()
+        except RuntimeError:  # no event loop runs here
+            link = next(iter(self._store.links.values()), None)
+        client = None if link is None else link.clients.get(CLIENT_KEY)
+        if link is not None and isinstance(client, CooldownClient):
+            on_loop(link.loop, client.exchange, [(name, seconds)])
 
     def apply(self, name: str, seconds: float) -> None:
         """Let the model cool down for so long, if it does not for longer already."""

@@ -1,35 +1,57 @@
-"""What one event loop has of the store: its connections, its name there, and its pools."""
+"""The links of a process to the store, one an event loop: its connections, its name there, and its clients."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import secrets
+import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from modelhub.core.completions import LoopEndCloser
-from modelhub.shared.budgets import BudgetClient
-from modelhub.shared.connection import StoreConnection, StoreUnavailableError
-from modelhub.shared.cooldowns import CooldownClient
-from modelhub.shared.pool_client import PoolClient
-from modelhub.shared.script_loader import load_script
+from modelhub.shared.connection import StoreConnection, StoreUnavailableError, describe_address, load_script
+from modelhub.shared.health import HealthMonitor
 
 if TYPE_CHECKING:
-    from modelhub.shared.protocols import PoolView, StoreView
+    from modelhub.core.clock import Clock
+    from modelhub.shared.options import SharedOptions
 
-__all__ = ["StoreLink"]
+__all__ = ["StoreClient", "StoreLink", "StoreLinks"]
+
+_inherited_links: list[StoreLink] = []  # a forked child must not close the connections of its parent
+
+
+class StoreClient:
+    """What uses the store on one event loop, and does nothing yet: a pool's client, or that of cooldowns or budgets."""
+
+    def receive(self, event: str, values: Sequence[str]) -> None:
+        """Handle a message that a script has published."""
+
+    def catch_up(self) -> None:
+        """Ask what was missed before the loop listened, or while its connection was gone."""
+
+    def store_went_down(self) -> None:
+        """Let those who wait for the store go on without it."""
+
+    def store_is_back(self) -> None:
+        """Do what could not be done meanwhile."""
+
+    async def aclose(self) -> None:
+        """Give back what is held here, and send what is to be sent."""
 
 
 class StoreLink:
     """The link of the running loop to *store*; *member* is its name there, the process's with a number."""
 
-    def __init__(self, store: StoreView, member: str) -> None:
+    def __init__(self, store: StoreLinks, member: str) -> None:
         self.store = store
         self.member = member
         self.loop = asyncio.get_running_loop()
         self.connection = StoreConnection(store.options)
         self.is_closed = False
-        self._clients: dict[str, PoolClient] = {}
-        self.cooldowns = CooldownClient(self, store)
-        self._budgets: BudgetClient | None = None
+        self.clients: dict[str, StoreClient] = {}
+        """What uses the store on this loop, by what messages begin with: a pool's key, for example."""
         self._last_id = 0
         self._probe: asyncio.Task[None] | None = None
         self._end_closer = LoopEndCloser(self._close)
@@ -38,30 +60,9 @@ class StoreLink:
         if store.monitor.is_down:
             self.store_changed(is_down=True)
 
-    def client(self, pool: PoolView) -> PoolClient:
-        """Return this loop's client of *pool*."""
-        client = self._clients.get(pool.key)
-        if client is None:
-            client = self._clients[pool.key] = PoolClient(self, pool)
-        return client
-
-    def find_client(self, pool: PoolView) -> PoolClient | None:
-        """Return this loop's client of *pool* if it has one."""
-        return self._clients.get(pool.key)
-
-    @property
-    def budgets(self) -> BudgetClient:
-        """This loop's client of budgets."""
-        if self._budgets is None:
-            self._budgets = BudgetClient(self, self.store)
-        return self._budgets
-
-    def _all_clients(self) -> list[PoolClient | BudgetClient | CooldownClient]:
-        return [*self._clients.values(), *(() if self._budgets is None else (self._budgets,)), self.cooldowns]
-
-    async def forget_pool(self, pool_key: str) -> None:
-        """Give back what this loop holds of a pool that is not used any more."""
-        client = self._clients.pop(pool_key, None)
+    async def forget_client(self, key: str) -> None:
+        """Give back what this loop holds of a pool, the client with this *key*, that is not used any more."""
+        client = self.clients.pop(key, None)
         if client is not None:
             await client.aclose()
 
@@ -70,35 +71,16 @@ class StoreLink:
         self._last_id += 1
         return f"{self.member}:{self._last_id}"
 
-    # -- messages ----------------------------------------------------------------------------------------------------
-
     def _received(self, message: str) -> None:
-        """Handle a message of a script: the pool's key, what happened, and to whom."""
-        pool_key, event, *values = message.split("\n")
-        if pool_key == "cooldown":
-            self.store.cooldowns.apply(event, float(values[0]) / 1e6)
-            return
-        client = self._clients.get(pool_key)
-        if client is None:
-            return
-        if event == "admitted":
-            instant, *permit_ids = values
-            for permit_id in permit_ids:
-                client.admit_after_message(permit_id, float(instant) / 1e6)
-        elif event == "first":
-            client.set_first_timer(float(values[0]) / 1e6)
-        elif event == "paused":
-            client.pool.paused(client, float(values[0]) / 1e6)
-        elif event == "lost" and values:  # an earlier version does not say the epoch
-            client.learn_newer_epoch(values[0])
-        else:
-            client.ping()
+        """Handle a message of a script: the client's key, what happened, and to whom."""
+        key, event, *values = message.split("\n")
+        client = self.clients.get(key)
+        if client is not None:
+            client.receive(event, values)
 
     def _listening(self) -> None:
-        """Ask what was missed before this loop listened, or while its connection was gone."""
-        self.cooldowns.exchange(())
-        for client in self._clients.values():
-            client.ping()
+        for client in list(self.clients.values()):
+            client.catch_up()
 
     # -- outages -----------------------------------------------------------------------------------------------------
 
@@ -108,8 +90,8 @@ class StoreLink:
             self.store.monitor.set_down(str(error))
 
     def store_changed(self, *, is_down: bool) -> None:
-        """The store is down, or back; on this loop."""
-        for client in self._all_clients():
+        """Tell the clients that the store is down, or back; on this loop."""
+        for client in list(self.clients.values()):
             if is_down:
                 client.store_went_down()
             else:
@@ -141,12 +123,67 @@ class StoreLink:
     async def _close(self) -> None:
         if self.is_closed:
             return
-        for client in self._all_clients():
+        for client in list(self.clients.values()):
             await client.aclose()
         self.is_closed = True
-        for client in self._all_clients():
+        for client in list(self.clients.values()):
             client.store_went_down()  # whoever came meanwhile goes on with another link
         self.store.forget_link(self)
         if self._probe is not None:
             self._probe.cancel()
         await self.connection.aclose()
+
+
+class StoreLinks:
+    """The links of this process to the store that *options* name; each is made when its loop first uses the store."""
+
+    def __init__(self, options: SharedOptions, clock: Clock) -> None:
+        self.options = options
+        self.clock = clock
+        self.address = describe_address(options.url.get_secret_value())
+        self.monitor = HealthMonitor(self.address, options.when_down.limits, options.when_down.budgets, clock)
+        self.links: dict[asyncio.AbstractEventLoop, StoreLink] = {}
+        self.process_counts: dict[str, tuple[int, float]] = {}
+        """How many processes the store last counted that use a pool, and when, by the pool's key."""
+        self.reset_links()
+
+    def reset_links(self) -> None:
+        """Begin anew, as in a forked child: with a name and connections of its own."""
+        _inherited_links.extend(self.links.values())
+        self.links = {}
+        self.process_counts = {}
+        self._lock = threading.RLock()
+        self._process = self.new_token()
+        self._last_link = 0
+        self.monitor.reset_after_fork()
+
+    @staticmethod
+    def new_token() -> str:
+        """Return a name that nobody else has."""
+        return secrets.token_hex(8)
+
+    def link(self) -> StoreLink:
+        """Return the link of the running loop."""
+        loop = asyncio.get_running_loop()
+        link = self.links.get(loop)
+        if link is None or link.is_closed:
+            with self._lock:
+                self.links = {known: link for known, link in self.links.items() if not known.is_closed()}
+                self._last_link += 1
+                link = self.links[loop] = StoreLink(self, f"{self._process}.{self._last_link}")
+            self.add_clients(link)
+        return link
+
+    def add_clients(self, link: StoreLink) -> None:
+        """Give *link*, a new one, the clients that it needs from the beginning."""
+
+    def forget_link(self, link: StoreLink) -> None:
+        """Remove a link that is closed."""
+        with self._lock:
+            if self.links.get(link.loop) is link:
+                del self.links[link.loop]
+
+    def known_processes(self, since: float = -math.inf) -> int:
+        """Return how many processes share the limits, as counted since that instant; 0 if they were not."""
+        counts = list(self.process_counts.values())
+        return max((processes for processes, at in counts if at >= since), default=0)

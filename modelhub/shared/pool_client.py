@@ -1,105 +1,115 @@
-"""One pool as one event loop uses it: operations are sent to the store in order, one script call at a time.
-
-While a call is under way, further operations gather, and the next call takes all of them. So a busy loop makes fewer
-calls than operations, and what was posted first is done first. An attempt that finds no call under way makes it in its
-own task, which saves starting another one and waking this one; all else is sent by a task of the client.
-"""
+"""One pool in the store as one event loop uses it: the permits that wait, or whose attempts are under way."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import struct
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from modelhub.middleware.limit.permit import State
-from modelhub.shared.connection import StoreUnavailableError
-from modelhub.shared.script_loader import load_script
+from modelhub.middleware.limit.loop_timer import on_loop
+from modelhub.middleware.limit.permit import AttemptPermit, AttemptResult, State, WaitLimits
+from modelhub.shared.health import LOSS_MEMORY
+from modelhub.shared.link import StoreLink
+from modelhub.shared.pool_state import PATIENCE, PRESENCE, PoolState, RecordedAdmission
+from modelhub.shared.sender import OperationSender
 
 if TYPE_CHECKING:
     from modelhub.core.errors import LimitRejected
-    from modelhub.shared.permit import Operation, SharedPermit
-    from modelhub.shared.protocols import LinkView, PoolView
+    from modelhub.middleware.limit.rates import Amounts
 
-__all__ = ["PATIENCE", "PRESENCE", "PoolClient"]
+__all__ = ["PoolClient", "SharedPermit", "get_client", "list_clients"]
 
-PATIENCE = 3.0
-"""After how many seconds without a call of its process a ticket in the queue is dropped."""
-PRESENCE = 60.0
-"""For how many seconds after its last call a process is counted as a replica."""
-
-_MAX_OPERATIONS = 200  # of one script call
-_MAX_BACKLOG = 20_000  # operations that are kept while the store is down
 _MAX_PINGED = 50
 _UNKNOWN = -2  # what a ping says of a permit that neither waits nor is admitted
 _TICK = 0.0005  # a timer that rings a hair too early would only ask again
 
-_SOON = 0.01  # for how many seconds an operation that is not urgent waits for another one
-_PRESENT = 0.25  # for how many seconds a process need not say again that it is there
-_FIXED_SETTINGS = 4  # of a pool; then comes one for each rate
-_HEADER_NUMBERS = 7  # of a reply; then comes one for each rate
 _PAUSED = 3  # the place, in what is shown of the pool, of how long it is paused (microseconds)
 
-OnResult = Callable[[str], None]
-_encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+
+class SharedPermit(AttemptPermit):
+    """One attempt's way through a pool in the store; the lease that its slot is held by has the same *id*."""
+
+    __slots__ = ("client", "granted_at", "id", "latest", "needs", "recorded", "settle_locally", "timeout")
+
+    def __init__(
+        self,
+        give_back: Callable[[SharedPermit, AttemptResult], None],
+        amounts: Amounts,
+        needs: Mapping[str, int],
+        waits: WaitLimits,
+        source: str,
+    ) -> None:
+        super().__init__(give_back, amounts, waits, source)
+        self.needs = needs
+        """What it takes of each rate, by the rate's key."""
+        self.id = ""
+        self.client: PoolClient | None = None
+        self.timeout: asyncio.Timeout | None = None
+        """What ends its wait, if it has a `max_wait`."""
+        self.latest = 0.0
+        """When that is over, in the time of its loop."""
+        self.granted_at = math.inf
+        """When the store admitted it, by its loop's clock, or a little earlier."""
+        self.recorded: RecordedAdmission = ()
+        self.settle_locally: Callable[[AttemptResult], None] | None = None
+        """Settles it in the pool that stands in for the store while that is down."""
+
+    def on_sent(self) -> None:
+        """Count the attempt from now on, if long ago it was admitted: its request is written only now."""
+        client = self.client
+        if client is None or self.id not in client.active:
+            return
+        if client.loop.time() - self.granted_at > client.pool.max_delay:
+            client.post(("delayed", self.id))
 
 
-class PoolClient:
+class PoolClient(OperationSender):
     """The permits of one loop that wait for *pool* or hold something of it. Used on that loop only."""
 
-    def __init__(self, link: LinkView, pool: PoolView) -> None:
-        self.link = link
-        self.loop = link.loop
-        self.pool = pool
+    def __init__(self, link: StoreLink, pool: PoolState) -> None:
+        super().__init__(link, pool)
         self.waiting: dict[str, SharedPermit] = {}
+        """Those that the store has not admitted yet, by id, in the order in which they came."""
         self.active: dict[str, SharedPermit] = {}
-        self._settings: tuple[str | bytes, ...] = ()
-        self._header = struct.Struct("")  # of a reply
-        self._version = -1
-        self._present_at = -math.inf
-        self._outbox: deque[tuple[Operation, OnResult | None]] = deque()
-        self._backlog: deque[Operation] = deque(maxlen=_MAX_BACKLOG)
-        self._sender: asyncio.Task[None] | None = None
-        self._turn: asyncio.Future[None] | None = None  # of an attempt's own task that makes a call
-        self._soon_timer: asyncio.TimerHandle | None = None
+        """Those whose attempts are under way, by id."""
         self._first_timer: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
         self._renewed_at = link.loop.time()
-        self._has_left = False  # then it asks nothing more, whatever comes: it would be counted anew
-        self._sent_at = 0.0  # the call whose reply came last
-        self._clock_offset = 0.0  # by which the loop's clock is ahead of the store's, or a little less
 
     # -- attempts ----------------------------------------------------------------------------------------------------
 
-    async def request(self, permit: SharedPermit, max_queue: int, time_left: int, wait_budget: int) -> None:
+    async def request(self, permit: SharedPermit) -> None:
         """Ask for *permit*, and wait until it is held or refused, or until the store is down."""
         permit.id, permit.client = self.link.next_id(), self
         permit.future = self.loop.create_future()
         self.waiting[permit.id] = permit
-        operation = "acquire", permit.id, permit.needs, permit.source, max_queue, time_left, wait_budget
+        max_queue, (until, budget, _) = self.pool.options.max_queue, permit.waits
+        operation = (
+            "acquire",
+            permit.id,
+            permit.needs,
+            permit.source,
+            -1 if max_queue is None else max_queue,
+            -1 if until is None else max(0, round((until - self.pool.store.clock.now()) * 1e6)),
+            -1 if budget is None else round(budget * 1e6),
+        )
         on_result = partial(self._answered, permit)
         self._schedule_beat()
         if self._turn is not None or self._is_cut_off or not (self._sender is None or self._sender.done()):
             self.post(operation, on_result)
         else:
             self._outbox.append((operation, on_result))
-            await self._send_own()
+            turn = self._turn = self.loop.create_future()
+            try:
+                await self._send()  # in the running task
+            finally:
+                self._turn = None
+                _resolve(turn)
+                if self._outbox:
+                    self._start_sender()
         await permit.future
-
-    async def _send_own(self) -> None:
-        """Make a call in the running task."""
-        turn = self._turn = self.loop.create_future()
-        try:
-            await self._send()
-        finally:
-            self._turn = None
-            _resolve(turn)
-            if self._outbox:
-                self._start_sender()
 
     def _answered(self, permit: SharedPermit, result: str) -> None:
         if result == "held":
@@ -113,14 +123,10 @@ class PoolClient:
         else:
             del self.waiting[permit.id]
             code, number, wait = result.split()
-            self._refuse(permit, self.pool.explain(permit, code, int(number), int(wait)))
-
-    def refuse(self, permit: SharedPermit, refusal: LimitRejected) -> None:
-        """Take *permit*, which waits, out of the queue."""
-        self.cancel(permit)
-        self._refuse(permit, refusal)
+            self._refuse(permit, self.pool.explain(permit.waits, code, int(number), int(wait)))
 
     def _refuse(self, permit: SharedPermit, refusal: LimitRejected) -> None:
+        self.cancel(permit)
         permit.state, permit.refusal = State.REFUSED, refusal
         permit.resolve()
 
@@ -138,22 +144,13 @@ class PoolClient:
         permit.granted_at = granted_at
         self._hold(permit)
 
-    def admit_after_message(self, permit_id: str, instant: float) -> None:
-        """The store has admitted this permit, at the *instant* of its own clock."""
-        self.admit(permit_id, instant + self._clock_offset)
-
-    def request_was_sent(self, permit: SharedPermit) -> None:
-        """Tell the store if the request of *permit* was written long after it was admitted: it counts from now on."""
-        if permit.id in self.active and self.loop.time() - permit.granted_at > self.pool.max_delay:
-            self.post(("delayed", permit.id))
-
-    def admit_locally(self, permit: SharedPermit) -> None:
+    def hold_locally(self, permit: SharedPermit) -> None:
         """Give *permit*, which was admitted without the store, an id: its slot is told when the store is back."""
         permit.id, permit.client = self.link.next_id(), self
         self._hold(permit)
 
     def _hold(self, permit: SharedPermit) -> None:
-        self.pool.record(permit)
+        permit.recorded = self.pool.admissions.add(permit.needs, self.pool.store.clock.now())
         permit.state = State.HELD
         self.active[permit.id] = permit
         permit.resolve()
@@ -165,111 +162,34 @@ class PoolClient:
             permit.state = State.OVER
             self.post(("cancel", permit.id))
 
-    def post(self, operation: Operation, on_result: OnResult | None = None) -> None:
-        """Send *operation* with the next call, and call *on_result* with its result. Must be on the client's loop."""
-        if self._is_cut_off:
-            self._backlog.append(operation)
-            return
-        self._outbox.append((operation, on_result))
-        self._start_sender()
+    # -- what the store says -------------------------------------------------------------------------------------------
 
-    def post_soon(self, operation: Operation) -> None:
-        """Send *operation* with the next call, or in a moment if there is none. Must be on the client's loop."""
-        if self._is_cut_off:
-            self._backlog.append(operation)
-            return
-        self._outbox.append((operation, None))
-        if self._soon_timer is None:
-            self._soon_timer = self.loop.call_later(_SOON, self._soon_is_over)
-
-    def _soon_is_over(self) -> None:
-        self._soon_timer = None
-        if self._outbox:
-            self._start_sender()
-
-    @property
-    def _is_cut_off(self) -> bool:
-        return self.pool.store.monitor.is_down or self.link.is_closed or self._has_left
-
-    # -- sending -----------------------------------------------------------------------------------------------------
-
-    def _start_sender(self) -> None:
-        if self._sender is None or self._sender.done():
-            self._sender = self.loop.create_task(self._send_all())
-
-    async def _send_all(self) -> None:
-        while self._outbox:
-            if self._turn is not None:
-                await asyncio.wait({self._turn})
-            elif not await self._send():
-                return
-
-    async def _send(self) -> bool:
-        """Send what has gathered, and apply the reply. Returns False if the store is down."""
-        batch = [self._outbox.popleft() for _ in range(min(len(self._outbox), _MAX_OPERATIONS))]
-        operations = [operation for operation, _ in batch]
-        if self._version != self.pool.version:
-            self._version, self._settings = self.pool.version, self.pool.settings(self.link.member)
-            self._header = struct.Struct(f"<{_HEADER_NUMBERS + len(self._settings) - _FIXED_SETTINGS}d")
-        settings, header, known_epoch, sent_at = self._settings, self._header, self.pool.epoch, self.loop.time()
-        is_there = "" if sent_at < self._present_at + _PRESENT else "1"
-        args = known_epoch, is_there, _encode(operations)
-        try:
-            reply = await self.link.connection.run(load_script("limit"), self.pool.keys, args, settings)
-        except StoreUnavailableError as error:
-            self._keep(operations)
-            self.link.report_failure(error)
-            return False
-        except BaseException:  # whoever sent it is cancelled: it is sent again, which changes nothing where it was done
-            self._outbox.extendleft(reversed(batch))
-            raise
-        self._sent_at = sent_at
-        if is_there:
-            self._present_at = sent_at
-        self._receive(reply, header, batch, known_epoch)
-        return True
-
-    def _keep(self, operations: Sequence[Operation]) -> None:
-        """Keep what must still be done when the store is back. The store may have done it: each is done once only."""
-        for operation in operations:
-            if operation[0] == "acquire":
-                self._backlog.append(("cancel", operation[1]))
-            elif operation[0] in ("settle", "cancel"):
-                self._backlog.append(operation)
-
-    def _receive(
-        self, reply: bytes, header: struct.Struct, batch: Sequence[tuple[Operation, OnResult | None]], known: str
-    ) -> None:
-        now, first_in, *shown = header.unpack_from(reply)
-        epoch, admitted, results = reply[header.size :].decode().split("\n")
-        self._clock_offset = self._sent_at - now / 1e6
-        self.pool.show(shown)
-        if epoch != known:
-            self._learn_epoch(epoch)
-        for (_, on_result), result in zip(batch, results.split("\t"), strict=True):
-            if on_result is not None:
-                on_result(result)
-        for permit_id in admitted.split("\t") if admitted else ():
+    def _apply(self, admitted: Sequence[str], first_in: float, shown: Sequence[float]) -> None:
+        for permit_id in admitted:
             self.admit(permit_id, self._sent_at)
         if self.waiting and (paused := shown[_PAUSED]) > 0:  # the message that said so may have been lost
-            self.pool.paused(self, paused / 1e6)
+            self._reject_for_pause(paused / 1e6)
         if first_in >= 0:
-            self.set_first_timer(first_in / 1e6)
+            self._set_first_timer(first_in / 1e6)
 
     def _learn_epoch(self, epoch: str) -> None:
-        """The pool in the store is another one than before: if it had been known, data were lost there."""
-        was_known, self.pool.epoch = self.pool.epoch, epoch
-        if was_known not in ("", epoch):
-            self.pool.has_lost_data()
+        """The pool in the store is another one than before: if it had been known, data were lost there.
 
-    def learn_newer_epoch(self, epoch: str) -> None:
-        """Record *epoch*, of which a message says that the store has lost the data of an earlier one.
-
-        Two losses in a short time count as an outage, which should begin in all processes at the same time: so each
-        process records each loss, also one during its own call.
+        Then the store is told what this process admitted, and which of its attempts last.
         """
-        if _instant_of(epoch) > _instant_of(self.pool.epoch):
-            self._learn_epoch(epoch)
+        pool = self.pool
+        was_known, pool.epoch = pool.epoch, epoch
+        if was_known in ("", epoch):
+            return
+        monitor, now = pool.store.monitor, pool.store.clock.now()
+        if monitor.outages == pool.known_outages:  # with an outage, as of a restart, enough is said
+            monitor.report_loss(pool.name, is_repeated=now < pool.lost_at + LOSS_MEMORY)
+            pool.lost_at = now
+        pool.known_outages = monitor.outages
+        pool.admissions.take_unreported(now)  # is part of it
+        recent = pool.admissions.recent(pool.store.clock.now())
+        for number, client in enumerate(list_clients(pool)):
+            on_loop(client.loop, client.restore, recent if number == 0 else {})
 
     def restore(self, admitted: Mapping[str, list[tuple[float, int]]]) -> None:
         """Tell the store what this process *admitted*, by age in seconds, and which attempts of this loop last."""
@@ -277,11 +197,43 @@ class PoolClient:
         self.post(("restore", amounts, list(self.active)))
         self.ping()
 
+    def receive(self, event: str, values: Sequence[str]) -> None:
+        """Handle a message of the script: what happened in the pool, and to whom or when."""
+        if event == "admitted":
+            instant, *permit_ids = values
+            for permit_id in permit_ids:
+                self.admit(permit_id, float(instant) / 1e6 + self._clock_offset)
+        elif event == "first":
+            self._set_first_timer(float(values[0]) / 1e6)
+        elif event == "paused":
+            self._reject_for_pause(float(values[0]) / 1e6)
+        elif event == "lost" and values:  # an earlier version does not say the epoch
+            # Two losses in a short time count as an outage, which should begin in all processes at the same time: so
+            # each process records each loss, also one during its own call.
+            if _instant_of(values[0]) > _instant_of(self.pool.epoch):
+                self._learn_epoch(values[0])
+        else:
+            self.ping()
+
+    def catch_up(self) -> None:
+        """Ask what was missed."""
+        self.ping()
+
+    def _reject_for_pause(self, seconds: float) -> None:
+        """The vendor asked for a pause: refuse those waiting here who have no time for it."""
+        now = self.pool.store.clock.now()
+        for permit in list(self.waiting.values()):
+            until, budget, _ = permit.waits
+            if until is not None and now + seconds > until:
+                self._refuse(permit, self.pool.explain_lateness(permit.waits, seconds, now))
+            elif budget is not None and seconds > budget:
+                self._refuse(permit, self.pool.explain_pause(seconds))
+
     # -- time --------------------------------------------------------------------------------------------------------
 
-    def set_first_timer(self, wait: float) -> None:
+    def _set_first_timer(self, wait: float) -> None:
         """The first ticket in the queue is of this loop, and may pass in *wait* seconds (below 0: nobody knows when):
-        ask then."""
+        ask then, or refuse it if that is too late."""
         if wait < 0:
             return
         at, timer = self.loop.time() + wait + _TICK, self._first_timer
@@ -289,7 +241,10 @@ class PoolClient:
             if timer is not None:
                 timer.cancel()
             self._first_timer = self.loop.call_at(at, self._first_is_due)
-        self.pool.reject_first(self, wait)
+        permit, now = next(iter(self.waiting.values()), None), self.pool.store.clock.now()
+        until = None if permit is None else permit.waits.until
+        if permit is not None and until is not None and now + wait > until:
+            self._refuse(permit, self.pool.explain_lateness(permit.waits, wait, now))
 
     def _first_is_due(self) -> None:
         self._first_timer = None
@@ -315,7 +270,7 @@ class PoolClient:
 
     def _pinged(self, ids: Sequence[str], result: str) -> None:
         *states, processes = map(int, result.split())
-        self.pool.counted = processes, self.pool.store.clock.now()
+        self.pool.store.process_counts[self.pool.key] = processes, self.pool.store.clock.now()
         for permit_id, state in zip(ids, states, strict=True):
             if state >= 0:
                 self.admit(permit_id, self._sent_at - state / 1e6)  # the message that said so was lost
@@ -357,11 +312,15 @@ class PoolClient:
 
     def store_is_back(self) -> None:
         """Do what could not be done meanwhile."""
-        backlog, self._backlog = self._backlog, deque(maxlen=_MAX_BACKLOG)
+        backlog = list(self._backlog)
+        self._backlog.clear()
         for operation in backlog:
             self.post(operation)
         # What was admitted meanwhile is told when it is known whether the store has lost its data: then all is told.
-        self.post(("ping", []), lambda _: self.restore(self.pool.take_unreported()))
+        self.post(("ping", []), self._restore_unreported)
+
+    def _restore_unreported(self, _: str) -> None:
+        self.restore(self.pool.admissions.take_unreported(self.pool.store.clock.now()))
 
     async def aclose(self) -> None:
         """Give back all that is held here, and send what is to be sent."""
@@ -373,12 +332,28 @@ class PoolClient:
         for permit in list(self.waiting.values()):
             self.cancel(permit)
             permit.resolve()
-        backlog, self._backlog = self._backlog, deque()
+        backlog = list(self._backlog)
+        self._backlog.clear()
         for operation in (*backlog, ("leave",)):
             self.post(operation)
         self._has_left = True
         if self._sender is not None and not self._sender.done():
             await asyncio.wait({self._sender}, timeout=2 * self.pool.store.options.timeout)
+
+
+def get_client(pool: PoolState) -> PoolClient:
+    """Return the client of *pool* of the running loop."""
+    link = pool.store.link()
+    client = link.clients.get(pool.key)
+    if not isinstance(client, PoolClient):
+        client = link.clients[pool.key] = PoolClient(link, pool)
+    return client
+
+
+def list_clients(pool: PoolState) -> list[PoolClient]:
+    """Return the clients of *pool*, one for each event loop that uses it."""
+    clients = [link.clients.get(pool.key) for link in list(pool.store.links.values())]
+    return [client for client in clients if isinstance(client, PoolClient)]
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.loop_timer import on_loop
@@ -14,11 +13,8 @@ from modelhub.middleware.limit.permit import AttemptResult, Permit, State
 from modelhub.middleware.limit.pool import RateLimitPool
 from modelhub.middleware.limit.rates import Rate
 from modelhub.middleware.limit.store import PoolSnapshot
-from modelhub.shared.pool_client import PRESENCE
-
-if TYPE_CHECKING:
-    from modelhub.shared.permit import SharedPermit
-    from modelhub.shared.protocols import PoolView
+from modelhub.shared.pool_client import SharedPermit, get_client, list_clients
+from modelhub.shared.pool_state import PRESENCE, PoolState
 
 __all__ = ["StandIn"]
 
@@ -29,7 +25,7 @@ class StandIn:
     It begins with what this process admitted before, and what it admits is told to the store afterwards.
     """
 
-    def __init__(self, pool: PoolView) -> None:
+    def __init__(self, pool: PoolState) -> None:
         self._pool = pool
         self.reset()
 
@@ -37,7 +33,6 @@ class StandIn:
         """Begin at nothing, as in a forked child."""
         self._local: RateLimitPool | None = None
         self._waiting: dict[SharedPermit, None] = {}
-        self._unreported: list[tuple[float, Mapping[str, int]]] = []
         self._lock = threading.Lock()
 
     # -- attempts ----------------------------------------------------------------------------------------------------
@@ -52,7 +47,9 @@ class StandIn:
         except LimitRejected as refusal:
             permit.state, permit.refusal = State.REFUSED, refusal
             return
-        self._admit(permit, local)
+        permit.settle_locally = local.settle
+        get_client(self._pool).hold_locally(permit)
+        self._pool.admissions.add_unreported(permit.needs, self._pool.store.clock.now())
 
     async def _wait_in_turn(self, permit: SharedPermit, local_pool: RateLimitPool, local: Permit) -> bool:
         """Return whether *local* is held; it is given up when the store is back. Raises LimitRejected."""
@@ -74,12 +71,6 @@ class StandIn:
         turn.result()
         local_pool.resume(local)
         return True
-
-    def _admit(self, permit: SharedPermit, local: Permit) -> None:
-        permit.settle_locally = local.settle
-        self._pool.store.link().client(self._pool).admit_locally(permit)
-        with self._lock:
-            self._unreported.append((self._pool.store.clock.now(), permit.needs))
 
     # -- the pool in this process ------------------------------------------------------------------------------------
 
@@ -113,7 +104,7 @@ class StandIn:
                 others = counter.rate.amount - sum(amount for _, amount in own) - max(0, left) // parts
                 own.append((0.0, max(0, others)))
         local.apply(_count_as_admitted, local, amounts)
-        for client in store.clients(pool):
+        for client in list_clients(pool):
             for permit in list(client.active.values()):
                 permit.settle_locally = _take_slot(local)
         return local
@@ -129,7 +120,10 @@ class StandIn:
                 raise self._pool.rejected(why)
         rates: dict[str, list[Rate]] = {}
         for what, rate in self._pool.rates.values():
-            rates.setdefault(what, []).append(_divide_rate(rate, parts))
+            part = Rate(rate.amount // parts, rate.period)
+            if not part.amount:
+                part = Rate(1, rate.period * parts / rate.amount)
+            rates.setdefault(what, []).append(part)
         return LimitOptions.model_validate(
             {
                 **rates,
@@ -157,12 +151,6 @@ class StandIn:
             if permit.future is not None:
                 on_loop(permit.future.get_loop(), permit.resolve)
 
-    def take_unreported(self, now: float) -> dict[str, list[tuple[float, int]]]:
-        """Return, once, what was admitted here: how many seconds before *now*, and how much, by the rate's key."""
-        with self._lock:
-            unreported, self._unreported = self._unreported, []
-        return {key: [(now - at, needs[key]) for at, needs in unreported] for key in self._pool.rates}
-
 
 def _count_as_admitted(now: float, local: RateLimitPool, recent: Sequence[Sequence[tuple[float, int]]]) -> None:
     """Count in *local* what passed before: how many seconds ago and how much, for each rate in its order."""
@@ -176,9 +164,3 @@ def _take_slot(local: RateLimitPool) -> Callable[[AttemptResult], None]:
     slots = local.slots
     local.apply(lambda _: slots.take())
     return lambda _: local.apply(lambda _: slots.give_back())
-
-
-def _divide_rate(rate: Rate, parts: int) -> Rate:
-    if rate.amount >= parts:
-        return Rate(rate.amount // parts, rate.period)
-    return Rate(1, rate.period * parts / rate.amount)

@@ -8,6 +8,7 @@ import pytest
 
 from modelhub import BudgetExceeded, Hub
 from modelhub.accounting.budget_store import BudgetClaim
+from modelhub.shared.budgets import BudgetClient
 
 HI = "one two three"  # four tokens with the answer, "ok"
 ENTRY = {"provider": "scripted", "reply": "ok", "pricing": {"input": 1000, "output": 1000}}
@@ -95,7 +96,7 @@ async def test_the_ledger_mends_a_counter_that_is_lower(hubs, shared, tmp_path):
 @pytest.mark.parametrize("is_reserved", [True, False], ids=["reserved", "made-without-the-store"])
 async def test_what_a_budget_is_told_twice_because_the_answer_was_lost_counts_once(lossy, is_reserved):
     """Servers and proxies close connections: a call is then sent again, and may have been done already."""
-    client = lossy.store().link().budgets
+    client = BudgetClient(lossy.store().link())
     claims = [BudgetClaim("b", 100, 40, 0, 60, enforce=True)]
     await client.reserve([])  # the server knows the script now
     lossy.proxy.lose = b'"reserve"'

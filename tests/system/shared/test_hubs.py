@@ -46,7 +46,7 @@ async def test_hubs_of_one_file_share_their_limits(shared):
 async def test_the_request_of_a_call_tells_its_permit_when_it_is_written(shared, monkeypatch):
     """So it is with a model that is asked over HTTP."""
     written = []
-    monkeypatch.setattr("modelhub.shared.permit.SharedPermit.on_sent", lambda permit: written.append(permit.state))
+    monkeypatch.setattr("modelhub.shared.pool_client.SharedPermit.on_sent", lambda permit: written.append(permit.state))
     async with FaultServer() as server:
         models = {"m": {"provider": "openai", "model_name": "gpt-5-mini", "limit": "tier"}}
         options = config(shared.url, models=models)
@@ -64,9 +64,9 @@ async def test_a_pool_that_is_forgotten_leaves_nothing_in_the_process(shared):
     assert again is pool
     assert pool.options.concurrency == 2
     permit = await pool.acquire()
-    assert store.link().find_client(pool) is not None
+    assert pool.key in store.link().clients
     await store.forget_pool(pool)
-    assert store.link().find_client(pool) is None
+    assert pool.key not in store.link().clients
     permit.settle()
     assert store.make_pool(pool.name, LimitOptions(concurrency=2)) is not pool
 

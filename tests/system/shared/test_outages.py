@@ -10,6 +10,7 @@ from modelhub.core.clock import SystemClock
 from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.layer import WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
+from modelhub.shared.pool_client import get_client
 from modelhub.telemetry.observer import Telemetry
 from tests.system.shared.conftest import until, until_waiting
 
@@ -174,6 +175,20 @@ async def test_it_heals_by_itself_and_what_was_admitted_meanwhile_counts(fragile
     assert (left.taken, left.rates[0].left) == (2, 8)
 
 
+async def test_what_was_admitted_meanwhile_counts_too_when_a_rate_has_been_added(fragile):
+    """A reload during an outage adds a rate of which the attempts before it knew nothing."""
+    (pool,) = fragile.pools(shared={**QUICK, "replicas": 1}, requests="10/min", burst=1)
+    await pool.acquire()
+    fragile.server.stop()
+    await pool.acquire()
+    pool.reconfigure(LimitOptions(requests="10/min", tokens="100/min", burst=1))
+    fragile.server.start()
+    await until(lambda: pool.store.health.ok)
+    await pool.refresh()
+    left = await pool.refresh()
+    assert [rate.left for rate in left.rates] == [8, 100]
+
+
 async def test_a_server_that_hangs_holds_nobody_longer_than_the_timeout(fragile):
     """An attempt that asks a server that does not answer goes on without it; those that waited there do too."""
     first, second = fragile.pools(2, shared={**QUICK, "replicas": 1}, requests="10/min", concurrency=2, burst=1)
@@ -197,7 +212,7 @@ async def test_those_in_the_queue_of_a_store_that_goes_down_go_on_without_it(fra
     waiting = asyncio.ensure_future(second.acquire())
     await until_waiting(fragile, first)
     fragile.server.stop()
-    second.store.link().client(second).ping()
+    get_client(second).ping()
     (await asyncio.wait_for(waiting, 5)).settle()
     for permit in held:
         permit.settle()

@@ -9,6 +9,7 @@ import pytest
 from modelhub.core.clock import SystemClock
 from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.layer import Amounts, AttemptResult, WaitLimits
+from modelhub.shared.pool_client import get_client
 from tests.system.shared.conftest import until, until_waiting
 
 ANSWERED = AttemptResult(answered=True)
@@ -52,7 +53,7 @@ async def test_a_slot_is_renewed_while_its_attempt_lasts(shared):
 
 async def test_a_ticket_of_a_killed_process_holds_nobody_up(shared, monkeypatch):
     """Those behind it pass when its process has not been heard of for a while."""
-    monkeypatch.setattr("modelhub.shared.pool.PATIENCE", 0.2)
+    monkeypatch.setattr("modelhub.shared.pool_state.PATIENCE", 0.2)
     monkeypatch.setattr("modelhub.shared.pool_client.PATIENCE", 0.2)
     holder, dead, living = shared.pools(3, concurrency=1)
     held = await holder.acquire()
@@ -111,7 +112,7 @@ async def test_a_process_that_stood_still_since_it_was_admitted_asks_again(share
     held = await first.acquire()
     waiting = asyncio.ensure_future(second.acquire())
     await until_waiting(shared, first)
-    client = second.store.link().client(second)
+    client = get_client(second)
     (ticket,) = client.waiting
     client.admit(ticket, client.loop.time() - 100)
     held.settle()
@@ -251,6 +252,7 @@ async def test_a_loss_that_an_earlier_version_tells_is_asked_about(shared):
     async with await shared.client() as client, asyncio.timeout(10):
         while not await client.publish(channel, f"{pool.key}\nlost"):
             await asyncio.sleep(0.002)  # nobody listens yet
-        counted = pool.counted
+        counts = pool.store.process_counts
+        counted = counts[pool.key]
         await client.publish(channel, f"{pool.key}\nlost")
-        await until(lambda: pool.counted is not counted)
+        await until(lambda: counts[pool.key] is not counted)
