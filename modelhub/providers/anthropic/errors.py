@@ -24,14 +24,9 @@ def error_from_response(status: int | None, headers: Mapping[str, str], body: ob
         failure.code = failure.code or _UNNAMED
     failure.request_id = headers.get("request-id") or report.request_id
     if isinstance(failure, RateLimited) and failure.retry_after is None:
-        failure.retry_after = _reset(headers)
+        # The last of the exhausted limits is full again then. There may be room sooner; but these limits are by the
+        # minute, so that it is never far off.
+        remaining = parse_rate_limit_headers(headers, datetime.now(UTC)) or {}
+        resets = [seconds for left, seconds in remaining.values() if left == 0]
+        failure.retry_after = parse_duration(max(resets, default=None))
     return failure
-
-
-def _reset(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds until the last of the exhausted limits is full again, where there is no `retry-after`.
-
-    There may be room again sooner; but these limits are by the minute, so that it is never far off.
-    """
-    remaining = parse_rate_limit_headers(headers, datetime.now(UTC)) or {}
-    return parse_duration(max((seconds for left, seconds in remaining.values() if left == 0), default=None))

@@ -14,21 +14,21 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest, UnsupportedFeature
 from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import (
     Base64Source,
+    ContentBlock,
     FileSource,
     MediaBlock,
     Message,
-    ProviderItemBlock,
+    Source,
     TextBlock,
     ThinkingBlock,
     Tool,
-    ToolChoice,
     ToolResultBlock,
     ToolUseBlock,
     UrlSource,
@@ -66,7 +66,7 @@ def thinks(options: Mapping[str, Any], *, adaptively: bool = False) -> bool:
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
 
-class _Ids:
+class _CallIds:
     """Call ids as the API takes them."""
 
     _BAD = re.compile(r"[^a-zA-Z0-9_-]")
@@ -75,7 +75,8 @@ class _Ids:
         self._sent: dict[str, str] = {}
         self._used: set[str] = set()
 
-    def ask(self, call_id: str) -> str:
+    def write_call(self, call_id: str) -> str:
+        """Return the id of a call, which no earlier call has."""
         plain = wire = self._plain(call_id)
         count = 1
         while wire in self._used:  # some servers count from call_0 again in every turn
@@ -85,7 +86,8 @@ class _Ids:
         self._sent[call_id] = wire
         return wire
 
-    def answer(self, call_id: str) -> str:
+    def write_result(self, call_id: str) -> str:
+        """Return the id of the last call that had *call_id*, for its result."""
         return self._sent.get(call_id) or self._plain(call_id)
 
     def _plain(self, call_id: str) -> str:
@@ -95,144 +97,108 @@ class _Ids:
         return f"{self._BAD.sub('_', call_id)[:40]}-{digest}"
 
 
-def _marked(block: Json, cache: Mapping[str, Any] | None) -> Json:
+def _mark(block: Json, cache: Mapping[str, Any] | None) -> Json:
+    """Return *block* with the mark for the prompt cache, if it has one."""
     return block if cache is None else {**block, "cache_control": dict(cache)}
 
 
-def _text(block: TextBlock, ids: _Ids) -> Json | None:  # noqa: ARG001 - one form for the table
-    return _marked({"type": "text", "text": block.text}, block.cache) if block.text.strip() else None
+def _write_block(block: ContentBlock, ids: _CallIds) -> Json | None:
+    """Return *block* as the API takes it; None for what is left out, such as another vendor's own items."""
+    match block:
+        case TextBlock():
+            return _mark({"type": "text", "text": block.text}, block.cache) if block.text.strip() else None
+        case ToolUseBlock():
+            call = {"type": "tool_use", "id": ids.write_call(block.id), "name": block.name, "input": block.arguments}
+            return _mark(call, block.cache)
+        case ToolResultBlock():
+            return _mark(_write_result(block, ids), block.cache)
+        case MediaBlock():
+            return _mark(_write_media(block), block.cache)
+        case ThinkingBlock() if block.provider != PROVIDER_NAME:
+            return None
+        case ThinkingBlock() if block.data is not None:
+            return {"type": "redacted_thinking", "data": block.data}
+        case ThinkingBlock() if block.signature is not None:
+            return {"type": "thinking", "thinking": block.thinking, "signature": block.signature}
+    return None
 
 
-def _thinking(block: ThinkingBlock, ids: _Ids) -> Json | None:  # noqa: ARG001 - one form for the table
-    if block.provider != PROVIDER_NAME:
-        return None
-    if block.data is not None:
-        return {"type": "redacted_thinking", "data": block.data}
-    if block.signature is None:
-        return None
-    return {"type": "thinking", "thinking": block.thinking, "signature": block.signature}
-
-
-def _tool_use(block: ToolUseBlock, ids: _Ids) -> Json:
-    found = {"type": "tool_use", "id": ids.ask(block.id), "name": block.name, "input": block.arguments}
-    return _marked(found, block.cache)
-
-
-def _tool_result(block: ToolResultBlock, ids: _Ids) -> Json:
-    found: Json = {"type": "tool_result", "tool_use_id": ids.answer(block.id)}
-    output = [part for piece in block.output if (part := _BLOCKS[type(piece)](piece, ids)) is not None]
+def _write_result(block: ToolResultBlock, ids: _CallIds) -> Json:
+    result: Json = {"type": "tool_result", "tool_use_id": ids.write_result(block.id)}
+    output = [part for piece in block.output if (part := _write_block(piece, ids)) is not None]
     if len(output) == 1 and output[0].keys() == {"type", "text"}:
-        found["content"] = output[0]["text"]
+        result["content"] = output[0]["text"]
     elif output:
-        found["content"] = output
+        result["content"] = output
     if block.is_error:
-        found.setdefault("content", "error")  # the API wants words with a failure
-        found["is_error"] = True
-    return _marked(found, block.cache)
+        result.setdefault("content", "error")  # the API wants words with a failure
+        result["is_error"] = True
+    return result
 
 
 _IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/yaml", "application/x-yaml"})
 
 
-def _bare(media_type: str | None) -> str:
-    return (media_type or "").partition(";")[0].strip().lower()
-
-
-def _image(block: MediaBlock) -> Json:
-    if isinstance(block.source, UrlSource):
-        return {"type": "image", "source": {"type": "url", "url": block.source.url}}
-    if isinstance(block.source, FileSource):
-        return {"type": "image", "source": _uploaded(block.source)}
-    given = _bare(block.source.media_type)
-    media_type = "image/jpeg" if given == "image/jpg" else given
-    if not isinstance(block.source, Base64Source) or media_type not in _IMAGE_TYPES:
-        raise UnsupportedFeature(f"anthropic cannot take an image of type {given}: png, jpeg, gif and webp only")
-    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": block.source.data}}
-
-
-def _uploaded(source: FileSource) -> Json:
-    if source.provider != PROVIDER_NAME:
-        raise UnsupportedFeature(f"anthropic does not know a file that was uploaded to {source.provider}")
-    return {"type": "file", "file_id": source.file_id}
-
-
-def _document(block: MediaBlock) -> Json:
-    found = {"type": "document", "source": _document_source(block)}
-    return found if block.name is None else {**found, "title": block.name}
-
-
-def _document_source(block: MediaBlock) -> Json:
+def _write_media(block: MediaBlock) -> Json:
     source = block.source
-    if isinstance(source, FileSource):
-        return _uploaded(source)
-    given = _bare(source.media_type)
-    if isinstance(source, UrlSource) and given in ("", "application/pdf"):
-        return {"type": "url", "url": source.url}
-    if isinstance(source, Base64Source) and given == "application/pdf":
-        return {"type": "base64", "media_type": given, "data": source.data}
-    if isinstance(source, Base64Source) and (given.startswith("text/") or given in _TEXT_TYPES):
-        return {"type": "text", "media_type": "text/plain", "data": _decoded(source.data)}
-    where = " at an address" if isinstance(source, UrlSource) else ""
-    raise UnsupportedFeature(f"anthropic cannot take a document of type {given}{where}: PDF and plain text only")
-
-
-def _decoded(data: str) -> str:
-    try:
-        return base64.b64decode(data, validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
-        raise InvalidRequest("a text document is not UTF-8 in base64") from None
-
-
-def _media(block: MediaBlock, ids: _Ids) -> Json:  # noqa: ARG001 - one form for the table
-    if block.kind not in _MEDIA:
+    if block.kind not in ("image", "document"):
         raise UnsupportedFeature(f"anthropic cannot take {block.kind}")
-    return _marked(_MEDIA[block.kind](block), block.cache)
+    if isinstance(source, FileSource):
+        if source.provider != PROVIDER_NAME:
+            raise UnsupportedFeature(f"anthropic does not know a file that was uploaded to {source.provider}")
+        written = {"type": "file", "file_id": source.file_id}
+    else:
+        media_type = (source.media_type or "").partition(";")[0].strip().lower()
+        write_source = _write_image if block.kind == "image" else _write_document
+        written = write_source(source, media_type)
+    title = {"title": block.name} if block.kind == "document" and block.name is not None else {}
+    return {"type": block.kind, "source": written, **title}
 
 
-def _drop(block: ProviderItemBlock, ids: _Ids) -> None:
-    """Leave out what only another vendor understands."""
+def _write_image(source: Source, media_type: str) -> Json:
+    if isinstance(source, UrlSource):
+        return {"type": "url", "url": source.url}
+    media_type = "image/jpeg" if media_type == "image/jpg" else media_type
+    if not isinstance(source, Base64Source) or media_type not in _IMAGE_TYPES:
+        raise UnsupportedFeature(f"anthropic cannot take an image of type {media_type}: png, jpeg, gif and webp only")
+    return {"type": "base64", "media_type": media_type, "data": source.data}
 
 
-_MEDIA: dict[str, Callable[[MediaBlock], Json]] = {"image": _image, "document": _document}
+def _write_document(source: Source, media_type: str) -> Json:
+    if isinstance(source, UrlSource) and media_type in ("", "application/pdf"):
+        return {"type": "url", "url": source.url}
+    if isinstance(source, Base64Source) and media_type == "application/pdf":
+        return {"type": "base64", "media_type": media_type, "data": source.data}
+    if isinstance(source, Base64Source) and (media_type.startswith("text/") or media_type in _TEXT_TYPES):
+        try:
+            text = base64.b64decode(source.data, validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            raise InvalidRequest("a text document is not UTF-8 in base64") from None
+        return {"type": "text", "media_type": "text/plain", "data": text}
+    where = " at an address" if isinstance(source, UrlSource) else ""
+    raise UnsupportedFeature(f"anthropic cannot take a document of type {media_type}{where}: PDF and plain text only")
 
-_BLOCKS: dict[type, Callable[[Any, _Ids], Json | None]] = {
-    TextBlock: _text,
-    ThinkingBlock: _thinking,
-    ToolUseBlock: _tool_use,
-    ToolResultBlock: _tool_result,
-    MediaBlock: _media,
-    ProviderItemBlock: _drop,
-}
 
 # -- turns -----------------------------------------------------------------------------------------------------------
 
 
-def _turns(messages: Sequence[Message]) -> list[Json]:
+def _write_turns(messages: Sequence[Message]) -> list[Json]:
     turns: list[Json] = []
-    ids = _Ids()
+    ids = _CallIds()
     for message in messages:
         if message.role == "system":
             continue
-        if message.role == "assistant":
-            _check_assistant(message)
-        content = [found for block in message.blocks if (found := _BLOCKS[type(block)](block, ids)) is not None]
+        media = [block.kind for block in message.blocks if isinstance(block, MediaBlock)]
+        if media and message.role == "assistant":
+            raise UnsupportedFeature(f"anthropic cannot take {media[0]} in an assistant message")
+        content = [written for block in message.blocks if (written := _write_block(block, ids)) is not None]
         if turns and turns[-1]["role"] == message.role:
             turns[-1]["content"] += content
         elif content:
             turns.append({"role": message.role, "content": content})
     for turn in turns:
-        turn["content"].sort(key=lambda found: found["type"] != "tool_result")
-    return _without_last_space(turns)
-
-
-def _check_assistant(message: Message) -> None:
-    for block in message.blocks:
-        if isinstance(block, MediaBlock):
-            raise UnsupportedFeature(f"anthropic cannot take {block.kind} in an assistant message")
-
-
-def _without_last_space(turns: list[Json]) -> list[Json]:
+        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     # The API refuses white space at the end of a prefill. Text that is nothing else was left out before.
     last = turns[-1]["content"] if turns and turns[-1]["role"] == "assistant" else ()
     if last and last[-1]["type"] == "text":
@@ -240,11 +206,13 @@ def _without_last_space(turns: list[Json]) -> list[Json]:
     return turns
 
 
-def _system(messages: Sequence[Message], given: Any, instruction: str | None) -> str | list[Json] | None:
+def _write_system(messages: Sequence[Message], given: Any, instruction: str | None) -> str | list[Json] | None:
+    """Return the system prompt: the one *given* as a parameter, those of *messages*, and the *instruction*."""
     blocks = [{"type": "text", "text": given}] if isinstance(given, str) else list(given or ())
-    for message in messages:
-        if message.role == "system":
-            blocks += [_system_block(block) for block in message.blocks]
+    for block in (block for message in messages if message.role == "system" for block in message.blocks):
+        if not isinstance(block, TextBlock):
+            raise UnsupportedFeature("anthropic takes text only in a system message")
+        blocks.append(_mark({"type": "text", "text": block.text}, block.cache))
     blocks = [block for block in blocks if block["text"].strip()]
     if instruction is not None:
         blocks.append({"type": "text", "text": instruction})
@@ -253,40 +221,26 @@ def _system(messages: Sequence[Message], given: Any, instruction: str | None) ->
     return "\n\n".join(block["text"] for block in blocks) or None
 
 
-def _system_block(block: Any) -> Json:
-    if not isinstance(block, TextBlock):
-        raise UnsupportedFeature("anthropic takes text only in a system message")
-    return _marked({"type": "text", "text": block.text}, block.cache)
-
-
 # -- tools -----------------------------------------------------------------------------------------------------------
 
 _PROPERTY_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
-def _tool(tool: Tool, model_name: str) -> Json:
+def _write_tool(tool: Tool, model_name: str) -> Json:
     schema, description = plain_root(tool)
     for name in schema["properties"]:
         if not _PROPERTY_NAME.fullmatch(name):
             raise UnsupportedFeature(f"anthropic cannot take the argument name `{name}` of the tool `{tool.name}`")
-    found: Json = {"name": tool.name, "input_schema": schema}
+    written: Json = {"name": tool.name, "input_schema": schema}
     if description:
-        found["description"] = description
+        written["description"] = description
     # Strictness is a guarantee on top: where the model or its grammar cannot give it, the tool works without.
     if tool.strict and structured_natively(model_name) and (strict := native_schema(schema)) is not None:
-        found |= {"input_schema": strict, "strict": True}
-    return _marked(found, tool.cache)
+        written |= {"input_schema": strict, "strict": True}
+    return _mark(written, tool.cache)
 
 
 _CHOICES = {"auto": "auto", "none": "none", "required": "any", "tool": "tool"}
-
-
-def _tool_choice(choice: ToolChoice, given: Any) -> Json:
-    found: Json = {**given} if isinstance(given, Mapping) else {}  # `disable_parallel_tool_use` stays
-    found["type"] = _CHOICES[choice.mode]
-    if choice.name is not None:
-        found["name"] = choice.name
-    return found
 
 
 # -- requests --------------------------------------------------------------------------------------------------------
@@ -314,21 +268,22 @@ def encode_request(
         headers = {header: payload.pop(name) for name, header in _HEADERS.items() if name in payload}
         payload["extra_headers"] = headers | (payload.get("extra_headers") or {})
     tools, choice, instruction = offer_tools(request, structured)
-    if (system := _system(request.messages, payload.pop("system", None), instruction)) is not None:
+    if (system := _write_system(request.messages, payload.pop("system", None), instruction)) is not None:
         payload["system"] = system
-    payload["messages"] = _turns(request.messages)
+    payload["messages"] = _write_turns(request.messages)
     if tools:
-        payload["tools"] = [_tool(tool, model_name) for tool in tools] + list(payload.get("tools") or ())
+        payload["tools"] = [_write_tool(tool, model_name) for tool in tools] + list(payload.get("tools") or ())
     if choice is not None:
-        payload["tool_choice"] = _tool_choice(choice, payload.get("tool_choice"))
+        given = payload.get("tool_choice")
+        kept = given if isinstance(given, Mapping) else {}  # such as `disable_parallel_tool_use`
+        name = {} if choice.name is None else {"name": choice.name}
+        payload["tool_choice"] = {**kept, "type": _CHOICES[choice.mode], **name}
     if structured is not None and structured.method == "native":
         form = {"type": "json_schema", "schema": native_schema(structured.schema)}
         payload["output_config"] = {**(payload.get("output_config") or {}), "format": form}
     if thinks(payload) and _lacks_thinking(payload["messages"]):
         del payload["thinking"]
-    _check(payload)
-    if thinks(payload) and not interleaved:
-        _check_budget(payload["thinking"].get("budget_tokens"), payload["max_tokens"])
+    _check(payload, interleaved)
     return payload
 
 
@@ -346,7 +301,8 @@ def _lacks_thinking(turns: Sequence[Json]) -> bool:
     return False
 
 
-def _check(payload: Json) -> None:
+def _check(payload: Json, interleaved: bool) -> None:
+    """Raise UnsupportedFeature, or InvalidRequest, for what the API refuses."""
     if not payload["messages"]:
         raise UnsupportedFeature("anthropic needs a user message beside the system prompt")
     thinking = thinks(payload)
@@ -358,10 +314,8 @@ def _check(payload: Json) -> None:
             raise UnsupportedFeature("anthropic cannot continue an assistant message while thinking is enabled")
         if model_version(payload["model"]) >= (4, 6):
             raise UnsupportedFeature(f"{payload['model']} cannot continue an assistant message: end with a user's")
-
-
-def _check_budget(budget: Any, most: Any) -> None:
-    if isinstance(budget, int) and isinstance(most, int) and budget >= most:
+    budget, limit = payload["thinking"].get("budget_tokens") if thinking else None, payload["max_tokens"]
+    if isinstance(budget, int) and isinstance(limit, int) and budget >= limit and not interleaved:
         raise InvalidRequest(
-            f"thinking.budget_tokens ({budget}) must be less than max_tokens ({most}): raise max_tokens or lower it"
+            f"thinking.budget_tokens ({budget}) must be less than max_tokens ({limit}): raise max_tokens or lower it"
         )

@@ -6,7 +6,7 @@ affair: they are neither text nor calls for the client, and are passed over, as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from modelhub.core.errors import BadReply
@@ -61,17 +61,13 @@ def _read_message(body: Json, answer: ResponseBuilder) -> None:
 def _message(message: Json, answer: ResponseBuilder) -> None:
     answer.id = message.get("id") or answer.id
     answer.model_name = message.get("model") or answer.model_name
-    if not answer.has_content:  # else the end of a stream says all of it again
-        for index, block in enumerate(_blocks(message.get("content"))):
-            _block(("whole", index), block, answer)
+    content = message.get("content")
+    if content and not answer.has_content:  # else the end of a stream says all of it again
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for index, block in enumerate(blocks if isinstance(blocks, list) else [blocks]):
+            _read_block(("whole", index), block, answer)
     _usage(message.get("usage"), answer)
     _finish(message.get("stop_reason"), answer)
-
-
-def _blocks(content: Any) -> list[Any]:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return content if isinstance(content, list) else [content] if content else []
 
 
 def _finish(reason: Any, answer: ResponseBuilder) -> None:
@@ -96,25 +92,30 @@ def _usage(raw: Any, answer: ResponseBuilder) -> None:
         )
 
 
-def _bedrock_usage(raw: Any, answer: ResponseBuilder) -> None:
-    answer.count(
-        {
-            "fresh_input": read_count(raw, "inputTokenCount"),
-            "output": read_count(raw, "outputTokenCount"),
-            "cache_read": read_count(raw, "cacheReadInputTokenCount"),
-            "cache_write": read_count(raw, "cacheWriteInputTokenCount"),
-        }
-    )
-
-
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
-_Key = tuple[str, int] | int
+_BLOCKS = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
+"""The types that are read; others are passed over."""
 
 
-def _block(key: _Key, block: Json, answer: ResponseBuilder) -> None:
-    if (read := _BLOCKS.get(block["type"])) is not None:
-        read(key, block, answer)
+def _read_block(key: Any, block: Json, answer: ResponseBuilder) -> None:
+    match block["type"]:
+        case "text":
+            answer.text(_piece(block.get("text")), key)
+        case "thinking":
+            _read_thinking(key, block, answer)
+        case "redacted_thinking":
+            answer.thinking("", key, provider=PROVIDER_NAME, data=block["data"])
+        case "tool_use":
+            answer.tool(key, id=_piece(block.get("id")), name=_piece(block["name"]))
+            answer.arguments(key, dump_arguments(block.get("input")))
+
+
+def _read_thinking(key: Any, block: Json, answer: ResponseBuilder) -> None:
+    if text := _piece(block.get("thinking")):
+        answer.thinking(text, key, provider=PROVIDER_NAME)
+    if signature := block.get("signature"):
+        answer.thinking("", key, provider=PROVIDER_NAME, signature=signature)
 
 
 def _piece(value: Any) -> str:
@@ -122,33 +123,6 @@ def _piece(value: Any) -> str:
         return value or ""
     raise TypeError("expected text")
 
-
-def _text(key: _Key, block: Json, answer: ResponseBuilder) -> None:
-    answer.text(_piece(block.get("text")), key)
-
-
-def _thinking(key: _Key, block: Json, answer: ResponseBuilder) -> None:
-    if text := _piece(block.get("thinking")):
-        answer.thinking(text, key, provider=PROVIDER_NAME)
-    if signature := block.get("signature"):
-        answer.thinking("", key, provider=PROVIDER_NAME, signature=signature)
-
-
-def _redacted_thinking(key: _Key, block: Json, answer: ResponseBuilder) -> None:
-    answer.thinking("", key, provider=PROVIDER_NAME, data=block["data"])
-
-
-def _tool_use(key: _Key, block: Json, answer: ResponseBuilder) -> None:
-    answer.tool(key, id=_piece(block.get("id")), name=_piece(block["name"]))
-    answer.arguments(key, dump_arguments(block.get("input")))
-
-
-_BLOCKS: dict[str, Callable[[_Key, Json, ResponseBuilder], None]] = {
-    "text": _text,
-    "thinking": _thinking,
-    "redacted_thinking": _redacted_thinking,
-    "tool_use": _tool_use,
-}
 
 # -- streams ---------------------------------------------------------------------------------------------------------
 
@@ -174,50 +148,52 @@ def read_event(event: ServerSentEvent, builder: ResponseBuilder) -> None:
     if not isinstance(content, dict):
         raise BadReply(f"an event of the stream is no JSON object but {type(content).__name__}")
     try:
-        if (read := _find_reader(name, content)) is not None:
-            read(content, builder)
+        _read_known(content.get("type") or ("error" if "error" in content else name), name, content, builder)
     except SHAPE_ERRORS as error:
         raise_shape_error(error, "an event has another shape than the API's")
 
 
-def _find_reader(name: str, event: Json) -> Callable[[Json, ResponseBuilder], None] | None:
-    kind = event.get("type") or ("error" if "error" in event else name)
-    read = _EVENTS.get(kind)
-    if read is not None or not is_flat_error(event):
-        return read
-    return _raise_error if not kind or "error" in (name, event.get("object"), kind[-5:].lower()) else None
-
-
-def _start(event: Json, answer: ResponseBuilder) -> None:
-    _message(event.get("message") or {}, answer)
+def _read_known(kind: Any, name: str, event: Json, answer: ResponseBuilder) -> None:
+    """Read an *event* of a *kind* that is known; others are passed over, unless they speak of an error."""
+    match kind:
+        case "content_block_delta":
+            _block_delta(event, answer)
+        case "content_block_start":
+            _block_start(event, answer)
+        case "content_block_stop":
+            _take_input(_key_of(event, answer), answer)
+        case "message_start":
+            _message(event.get("message") or {}, answer)
+        case "message_delta":
+            _message_delta(event, answer)
+        case "message_stop":
+            _stop(event, answer)
+        case "message":  # a server that does not stream gives the answer whole
+            _read_message(event, answer)
+        case "error":
+            _raise_error(event, answer)
+        case _ if is_flat_error(event) and (not kind or "error" in (name, event.get("object"), kind[-5:].lower())):
+            _raise_error(event, answer)
 
 
 def _block_start(event: Json, answer: ResponseBuilder) -> None:
-    block, index = event["content_block"], _open_block(event.get("index"), event["content_block"], answer)
-    if block["type"] not in _BLOCKS:
-        answer.state[f"passed over {index}"] = True
-    if block["type"] == "tool_use":
-        # The arguments here count if no pieces follow: usually there are none, but some servers give them whole.
-        answer.state[f"input {index}"] = block.get("input") or {}
-        block = {**block, "input": None}
-    _block(index, block, answer)
-
-
-def _open_block(index: Any, block: Json, answer: ResponseBuilder) -> Any:
-    """Return the key of a block that begins: its index, unless the server gave that to an earlier block too."""
+    block, index = event["content_block"], event.get("index")
     opened: dict[Any, Any] = answer.state.setdefault("blocks", {})
+    # A block's key is its index, unless the server gave that to an earlier block too.
     key = (index, len(opened), block.get("id")) if index in opened or index is None else index
     opened[key] = opened[index] = answer.state["last block"] = key
-    return key
+    if block["type"] not in _BLOCKS:
+        answer.state[f"passed over {key}"] = True
+    if block["type"] == "tool_use":
+        # The arguments here count if no pieces follow: usually there are none, but some servers give them whole.
+        answer.state[f"input {key}"] = block.get("input") or {}
+        block = {**block, "input": None}
+    _read_block(key, block, answer)
 
 
 def _key_of(event: Json, answer: ResponseBuilder) -> Any:
     index = event.get("index")
     return answer.state.get("last block") if index is None else answer.state.get("blocks", {}).get(index, index)
-
-
-def _block_stop(event: Json, answer: ResponseBuilder) -> None:
-    _take_input(_key_of(event, answer), answer)
 
 
 def _take_input(index: Any, answer: ResponseBuilder) -> None:
@@ -232,24 +208,17 @@ def _end_blocks(answer: ResponseBuilder) -> None:
 
 
 def _block_delta(event: Json, answer: ResponseBuilder) -> None:
-    delta = event["delta"]
-    if (read := _DELTAS.get(delta["type"])) is not None:
-        read(_key_of(event, answer), delta, answer)
-
-
-def _arguments(index: int, delta: Json, answer: ResponseBuilder) -> None:
-    piece = _piece(delta["partial_json"])
-    if piece and f"passed over {index}" not in answer.state:
-        answer.state.pop(f"input {index}", None)
-        answer.arguments(index, piece)
-
-
-_DELTAS: dict[str, Callable[[Any, Json, ResponseBuilder], None]] = {
-    "text_delta": _text,
-    "thinking_delta": _thinking,
-    "signature_delta": _thinking,
-    "input_json_delta": _arguments,
-}
+    delta, key = event["delta"], _key_of(event, answer)
+    match delta["type"]:
+        case "text_delta":
+            answer.text(_piece(delta.get("text")), key)
+        case "thinking_delta" | "signature_delta":
+            _read_thinking(key, delta, answer)
+        case "input_json_delta":
+            piece = _piece(delta["partial_json"])
+            if piece and f"passed over {key}" not in answer.state:
+                answer.state.pop(f"input {key}", None)
+                answer.arguments(key, piece)
 
 
 def _message_delta(event: Json, answer: ResponseBuilder) -> None:
@@ -261,7 +230,15 @@ def _message_delta(event: Json, answer: ResponseBuilder) -> None:
 
 def _stop(event: Json, answer: ResponseBuilder) -> None:
     _usage(event.get("usage"), answer)
-    _bedrock_usage(event.get("amazon-bedrock-invocationMetrics"), answer)
+    bedrock = event.get("amazon-bedrock-invocationMetrics")
+    answer.count(
+        {
+            "fresh_input": read_count(bedrock, "inputTokenCount"),
+            "output": read_count(bedrock, "outputTokenCount"),
+            "cache_read": read_count(bedrock, "cacheReadInputTokenCount"),
+            "cache_write": read_count(bedrock, "cacheWriteInputTokenCount"),
+        }
+    )
     _end(answer)
 
 
@@ -277,15 +254,3 @@ def _raise_error(event: object, answer: ResponseBuilder) -> NoReturn:
     # Of the headers only the id counts: what they say of waiting is not about this failure.
     headers = {"request-id": answer.request_id} if answer.request_id else {}
     raise error_from_response(None, headers, event) from None
-
-
-_EVENTS: dict[str, Callable[[Json, ResponseBuilder], None]] = {
-    "message_start": _start,
-    "content_block_start": _block_start,
-    "content_block_delta": _block_delta,
-    "content_block_stop": _block_stop,
-    "message_delta": _message_delta,
-    "message_stop": _stop,
-    "error": _raise_error,
-    "message": _read_message,  # a server that does not stream gives the answer whole
-}
