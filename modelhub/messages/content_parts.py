@@ -269,6 +269,9 @@ _ALIAS_READERS: dict[str, Reader] = {
 }
 
 
+_READERS = {**_PART_READERS, **_ALIAS_READERS}
+
+
 def read_part(part: object, path: str) -> ContentBlock | None:
     """Return the block of one part of content, or None for a part with nothing to send. Raises InvalidRequest."""
     if isinstance(part, str):
@@ -277,9 +280,9 @@ def read_part(part: object, path: str) -> ContentBlock | None:
     kind = mapping.get("type")
     if kind is None and (read := _find_untyped_reader(mapping)) is not None:
         return read(mapping, path)
-    if not isinstance(kind, str) or (kind not in _PART_READERS and kind not in _ALIAS_READERS):
+    if not isinstance(kind, str) or kind not in _READERS:
         raise make_unknown_error(f"{path}.type", "type", kind, _PART_READERS)
-    return (_PART_READERS.get(kind) or _ALIAS_READERS[kind])(mapping, path)
+    return _READERS[kind](mapping, path)
 
 
 def _find_untyped_reader(part: Json) -> Reader | None:
@@ -307,16 +310,22 @@ def read_content(content: object, path: str) -> Located:
         return [(path, TextBlock(content))] if content else []
     if isinstance(content, Mapping):
         content = [content]
-    parts = as_sequence(content, path, "a string or a list of parts")
-    places = [f"{path}[{index}]" for index in range(len(parts))]
-    blocks = [(place, read_part(part, place)) for place, part in zip(places, parts, strict=True)]
-    return [(place, block) for place, block in blocks if block is not None]
+    located: Located = []
+    for index, part in enumerate(as_sequence(content, path, "a string or a list of parts")):
+        place = f"{path}[{index}]"
+        if (block := read_part(part, place)) is not None:
+            located.append((place, block))
+    return located
 
 
 def read_output(output: object, path: str) -> tuple[TextBlock | MediaBlock, ...]:
     """Return a tool's output as text and media blocks; other JSON values become text."""
     if _is_plain_json(output):
-        return (TextBlock(_dump_json(output, path)),)
+        try:
+            return (TextBlock(json.dumps(output, ensure_ascii=False)),)
+        except (TypeError, ValueError, RecursionError):
+            got = format_type_name(output)
+            raise InvalidRequest(f"{path}: expected text, parts or JSON values, got {got}") from None
     blocks: list[TextBlock | MediaBlock] = []
     for place, block in read_content(output, path):
         if not isinstance(block, (TextBlock, MediaBlock)):
@@ -332,10 +341,3 @@ def _is_plain_json(output: object) -> bool:
     if isinstance(output, Mapping):
         return "type" not in output and _find_untyped_reader(output) is None
     return isinstance(output, (int, float))
-
-
-def _dump_json(output: object, path: str) -> str:
-    try:
-        return json.dumps(output, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        raise InvalidRequest(f"{path}: expected text, parts or JSON values, got {format_type_name(output)}") from None

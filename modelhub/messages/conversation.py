@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -59,7 +59,11 @@ class Conversation:
             and bool(self.turns)
             and self.turns[-1].role == "assistant"
         )
-        for is_result, run in _split_runs(role, located):
+        runs = [(False, located)] if located and role == "user" else []
+        if role != "user":
+            groups = groupby(located, key=lambda pair: isinstance(pair[1], ToolResultBlock))
+            runs = [(is_result, list(group)) for is_result, group in groups]
+        for is_result, run in runs:
             answered = self._match_results(run)
             if is_result or role != "assistant":
                 blocks = tuple(block for _, block in answered)
@@ -192,10 +196,3 @@ class Conversation:
         if not tool_name and len(ids) > 1:
             raise InvalidRequest(f"{place}: does not say which of {len(ids)} calls it answers: an id is missing")
         return ids[0]
-
-
-def _split_runs(role: Role, located: Located) -> Iterator[tuple[bool, Located]]:
-    if role == "user":
-        return iter([(False, located)] if located else [])
-    runs = groupby(located, key=lambda pair: isinstance(pair[1], ToolResultBlock))
-    return ((is_result, list(run)) for is_result, run in runs)

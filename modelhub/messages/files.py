@@ -99,11 +99,11 @@ async def read_files(messages: tuple[Message, ...], access: FileAccess) -> tuple
     Raises InvalidRequest for a file that *access* does not allow, that is not a regular file, is empty or too large, or
     cannot be read.
     """
-    return await asyncio.to_thread(lambda: tuple(_read_message(message, access) for message in messages))
 
+    def read(message: Message) -> Message:
+        return dataclasses.replace(message, blocks=tuple(_read_block(block, access) for block in message.blocks))
 
-def _read_message(message: Message, access: FileAccess) -> Message:
-    return dataclasses.replace(message, blocks=tuple(_read_block(block, access) for block in message.blocks))
+    return await asyncio.to_thread(lambda: tuple(map(read, messages)))
 
 
 def _read_block(block: ContentBlock, access: FileAccess) -> ContentBlock:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from modelhub.core.errors import InvalidRequest
 from modelhub.messages.sanitize import copy_json
-from modelhub.messages.schema_repair import repair_schema
+from modelhub.messages.schema_repair import repair_schema, resolve_reference
 from modelhub.messages.validation import format_type_name
 
 __all__ = ["StructuredModel", "check_structured_model", "get_schema", "find_schema_problems"]
@@ -27,7 +27,12 @@ def check_structured_model(structured_model: object) -> StructuredModel:
     if isinstance(structured_model, type) and issubclass(structured_model, BaseModel):
         return structured_model
     if isinstance(structured_model, Mapping):
-        schema = copy_json(_unwrap(structured_model), "structured_model")
+        schema: Json = structured_model
+        if schema.get("type") == "json_schema" and isinstance(schema.get("json_schema"), Mapping):
+            schema = schema["json_schema"]  # OpenAI's `response_format`
+        if isinstance(schema.get("schema"), Mapping) and isinstance(schema.get("name"), str):
+            schema = schema["schema"]
+        schema = copy_json(schema, "structured_model")
         if not schema:
             raise InvalidRequest("structured_model: the JSON Schema is empty")
         return repair_schema(schema)
@@ -39,14 +44,6 @@ def check_structured_model(structured_model: object) -> StructuredModel:
 def get_schema(model: StructuredModel) -> dict[str, Any]:
     """Return the JSON Schema of *model*, a shallow copy."""
     return dict(model) if isinstance(model, Mapping) else model.model_json_schema()
-
-
-def _unwrap(schema: Json) -> Json:
-    """Return the schema inside OpenAI's `response_format` or `json_schema`, or *schema* itself."""
-    if schema.get("type") == "json_schema" and isinstance(schema.get("json_schema"), Mapping):
-        schema = schema["json_schema"]
-    inner = schema.get("schema")
-    return inner if isinstance(inner, Mapping) and isinstance(schema.get("name"), str) else schema
 
 
 # -- validation --------------------------------------------------------------------------------------------------------
@@ -61,38 +58,30 @@ def find_schema_problems(value: Any, schema: Any, root: Json, path: str, referen
             yield f"{path}: is not allowed"
         return
     if isinstance(reference := schema.get("$ref"), str):
-        target = _resolve(reference, root)
+        target = resolve_reference(reference, root)
         if target is not None and references < _MAX_REFERENCES:
             yield from find_schema_problems(value, target, root, path, references + 1)
-    for keyword, expected in schema.items():
-        if not _check_keyword(keyword, value, expected):
-            yield f"{path}: does not fit {keyword} {_shorten(expected)}"
+    yield from _find_keyword_problems(value, schema, path)
     yield from _find_combined_problems(value, schema, root, path, references)
     if isinstance(value, dict):
         yield from _find_object_problems(value, schema, root, path)
     elif isinstance(value, list):
-        yield from _find_array_problems(value, schema, root, path)
+        first = schema.get("prefixItems") or ()
+        for index, item in enumerate(value):
+            part = first[index] if index < len(first) else schema.get("items", True)
+            yield from find_schema_problems(item, part, root, f"{path}[{index}]")
 
 
-def _check_keyword(keyword: str, value: Any, expected: Any) -> bool:
-    check = _CHECKS.get(keyword)
-    try:
-        return check is None or check(value, expected)
-    except (TypeError, ValueError, ArithmeticError):
-        return True  # the keyword has an invalid value in the schema
-
-
-def _resolve(reference: str, root: Json) -> Any:
-    target: Any = root
-    for part in reference.removeprefix("#").split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        target = target.get(name) if isinstance(target, Mapping) else None
-    return target if reference.startswith("#") else None
-
-
-def _shorten(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _find_keyword_problems(value: Any, schema: Json, path: str) -> Iterator[str]:
+    for keyword, expected in schema.items():
+        check = _CHECKS.get(keyword)
+        try:
+            fits = check is None or check(value, expected)
+        except (TypeError, ValueError, ArithmeticError):
+            fits = True  # the keyword has an invalid value in the schema
+        if not fits:
+            text = json.dumps(expected, ensure_ascii=False)
+            yield f"{path}: does not fit {keyword} {text if len(text) <= 80 else f'{text[:77]}...'}"
 
 
 def _find_combined_problems(value: Any, schema: Json, root: Json, path: str, references: int) -> Iterator[str]:
@@ -115,21 +104,17 @@ def _find_object_problems(value: dict[str, Any], schema: Json, root: Json, path:
         if name not in value:
             yield f"{path}.{name}: is missing"
     for name, item in value.items():
-        inside = f"{path}.{name}"
-        patterns = [
-            part for pattern, part in (schema.get("patternProperties") or {}).items() if re.search(pattern, name)
-        ]
+        parts: list[Any] = []
+        for pattern, part in (schema.get("patternProperties") or {}).items():
+            try:
+                if re.search(pattern, name):
+                    parts.append(part)
+            except re.error:  # in another dialect: which properties it is about is not known
+                parts.append(True)
         if name in properties:
-            patterns.append(properties[name])
-        for part in patterns or [schema.get("additionalProperties", True)]:
-            yield from find_schema_problems(item, part, root, inside)
-
-
-def _find_array_problems(value: list[Any], schema: Json, root: Json, path: str) -> Iterator[str]:
-    first = schema.get("prefixItems") or ()
-    for index, item in enumerate(value):
-        part = first[index] if index < len(first) else schema.get("items", True)
-        yield from find_schema_problems(item, part, root, f"{path}[{index}]")
+            parts.append(properties[name])
+        for part in parts or [schema.get("additionalProperties", True)]:
+            yield from find_schema_problems(item, part, root, f"{path}.{name}")
 
 
 def _is_number(value: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import mimetypes
 import re
-from collections.abc import Callable
 from pathlib import PurePath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -63,13 +62,6 @@ def _make_path_source(
     return PathSource(str(file_path), guessed_type, "object" if isinstance(file_path, PurePath) else origin, path)
 
 
-def _parse_file_url(url: str, path: str, media_type: str | None) -> PathSource:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not parts.path:
-        raise InvalidRequest(f"{path}: expected a local file such as `file:///tmp/cat.png`")
-    return _make_path_source(re.sub(r"^/(?=[A-Za-z]:)", "", unquote(parts.path)), path, media_type, "address")
-
-
 def parse_url(url: object, path: str, media_type: str | None = None) -> Source:
     """Return the source of *url*: a URL, a `data:` or `file:` URL, a local path, or an image in base64."""
     if isinstance(url, PurePath):
@@ -82,16 +74,15 @@ def parse_url(url: object, path: str, media_type: str | None = None) -> Source:
     if start == "data:":
         return parse_data_url(url, path, media_type)
     if start == "file:":
-        return _parse_file_url(url, path, media_type)
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            raise InvalidRequest(f"{path}: expected a local file such as `file:///tmp/cat.png`")
+        return _make_path_source(re.sub(r"^/(?=[A-Za-z]:)", "", unquote(parts.path)), path, media_type, "address")
     if _SCHEME.match(url):
         return UrlSource(url, media_type)
     if len(url) > 64 and (detected_type := detect_image_type(url)) is not None and _BASE64.fullmatch(url):
         return Base64Source(url, media_type or detected_type)
     return _make_path_source(url, path, media_type, "address")
-
-
-def _read_url_source(source: Json, path: str, media_type: str | None) -> Source:
-    return parse_url(source.get("url"), f"{path}.url", media_type)
 
 
 def _read_base64_source(source: Json, path: str, media_type: str | None) -> Source:
@@ -104,32 +95,7 @@ def _read_base64_source(source: Json, path: str, media_type: str | None) -> Sour
     return Base64Source(data, media_type)
 
 
-def _read_path_source(source: Json, path: str, media_type: str | None) -> Source:
-    file_path = source.get("path")
-    if not isinstance(file_path, PurePath):
-        file_path = get_required_name(source, "path", path)
-    return _make_path_source(file_path, f"{path}.path", media_type, "block")
-
-
-def _read_text_source(source: Json, path: str, media_type: str | None) -> Source:
-    text = get_required_text(source, "data", path)
-    try:
-        return Base64Source(base64.b64encode(text.encode()).decode(), media_type or "text/plain")
-    except UnicodeEncodeError:
-        raise InvalidRequest(f"{path}.data: holds half of a surrogate pair, which UTF-8 cannot hold") from None
-
-
-def _read_file_source(source: Json, path: str, media_type: str | None) -> Source:
-    return FileSource(get_required_name(source, "file_id", path), "anthropic", media_type)
-
-
-_SOURCES: dict[str, Callable[[Json, str, str | None], Source]] = {
-    "url": _read_url_source,
-    "base64": _read_base64_source,
-    "path": _read_path_source,
-    "text": _read_text_source,
-    "file": _read_file_source,
-}
+_SOURCE_TYPES = frozenset({"url", "base64", "path", "text", "file"})
 
 
 def read_source(block: Json, path: str) -> Source:
@@ -142,11 +108,30 @@ def read_source(block: Json, path: str) -> Source:
     if source is None and isinstance(block.get("data"), str):
         return _read_base64_source(block, path, _read_media_type(block, path))
     path = f"{path}.source"
-    source = as_mapping(source, path, _SOURCE_EXAMPLE)
+    return _read_typed_source(as_mapping(source, path, _SOURCE_EXAMPLE), path)
+
+
+def _read_typed_source(source: Json, path: str) -> Source:
     kind = source.get("type")
-    if not isinstance(kind, str) or kind not in _SOURCES:
-        raise make_unknown_error(f"{path}.type", "type", kind, _SOURCES)
-    return _SOURCES[kind](source, path, _read_media_type(source, path))
+    if not isinstance(kind, str) or kind not in _SOURCE_TYPES:
+        raise make_unknown_error(f"{path}.type", "type", kind, _SOURCE_TYPES)
+    media_type = _read_media_type(source, path)
+    if kind == "url":
+        return parse_url(source.get("url"), f"{path}.url", media_type)
+    if kind == "file":
+        return FileSource(get_required_name(source, "file_id", path), "anthropic", media_type)
+    if kind == "path":
+        file_path = source.get("path")
+        if not isinstance(file_path, PurePath):
+            file_path = get_required_name(source, "path", path)
+        return _make_path_source(file_path, f"{path}.path", media_type, "block")
+    if kind == "base64":
+        return _read_base64_source(source, path, media_type)
+    try:
+        data = base64.b64encode(get_required_text(source, "data", path).encode()).decode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{path}.data: holds half of a surrogate pair, which UTF-8 cannot hold") from None
+    return Base64Source(data, media_type or "text/plain")
 
 
 def _read_media_type(source: Json, path: str) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest
@@ -41,7 +42,7 @@ from modelhub.messages.content_parts import (
 from modelhub.messages.conversation import Conversation
 from modelhub.messages.media_sources import detect_image_type, parse_data_url
 from modelhub.messages.responses_items import PROVIDER_ITEMS, read_phase
-from modelhub.messages.sanitize import check_block, check_text, copy_json, repair_block
+from modelhub.messages.sanitize import change_texts, check_text, copy_json, repair_text
 from modelhub.messages.validation import (
     Json,
     as_mapping,
@@ -73,25 +74,18 @@ def normalise_messages(messages: str | Sequence[Mapping[str, Any]], *, continues
         messages = ({"role": "user", "content": messages},)
     conversation = Conversation(continues=continues)
     for index, message in enumerate(as_sequence(messages, "messages", "a string or a list of messages")):
-        plain = _read_simple(message)
-        if plain is not None and not conversation.pending_calls:
-            conversation.turns.append(plain)
-            conversation.ends_in_tools = conversation.ends_in_items = False
-        else:
-            _read_message(conversation, message, f"messages[{index}]")
+        # A fast path: most messages are a role and a text.
+        if type(message) is dict and len(message) == 2 and not conversation.pending_calls:
+            content, role = message.get("content"), message.get("role")
+            if type(content) is str and content and content.isascii() and type(role) is str and role in _PLAIN_ROLES:
+                conversation.turns.append(Message(_PLAIN_ROLES[role], (TextBlock(content),)))
+                conversation.ends_in_tools = conversation.ends_in_items = False
+                continue
+        _read_message(conversation, message, f"messages[{index}]")
     conversation.finish()
     if not conversation.turns:
         raise InvalidRequest("messages: there is nothing to send" if messages else "messages: the list is empty")
     return tuple(conversation.turns)
-
-
-def _read_simple(message: Any) -> Message | None:
-    # A fast path: most messages are a role and a text.
-    if type(message) is dict and len(message) == 2:
-        content, role = message.get("content"), message.get("role")
-        if type(content) is str and content and content.isascii() and type(role) is str and role in _PLAIN_ROLES:
-            return Message(_PLAIN_ROLES[role], (TextBlock(content),))
-    return None
 
 
 _PLAIN_ROLES: dict[str, Role] = {
@@ -108,7 +102,11 @@ def _read_message(conversation: Conversation, message: object, path: str) -> Non
     mapping = as_mapping(message, path, "a dict with `role` and `content`")
     kind, role = mapping.get("type"), mapping.get("role")
     if isinstance(kind, str) and kind in _ITEM_TYPES and (role is None or kind in PROVIDER_ITEMS):
-        _read_item(conversation, mapping, path)
+        block = read_part(mapping, path)
+        if isinstance(block, ToolResultBlock):
+            conversation.add_results(_make_writable([(path, block)], model=False))
+        elif block is not None:
+            conversation.add("assistant", _make_writable([(path, block)], model=True), None, path, is_item=True)
         return
     if role is None and isinstance(kind, str):
         # LangChain's messages have the role under `type`.
@@ -134,7 +132,10 @@ def _read_message(conversation: Conversation, message: object, path: str) -> Non
 
 def _make_writable(located: Located, *, model: bool) -> Located:
     """Return *located* with text that UTF-8 can hold: repaired in a *model*'s message, else checked."""
-    return [(place, repair_block(block) if model else check_block(block, place)) for place, block in located]
+    return [
+        (place, change_texts(block, repair_text if model else partial(check_text, path=place)))
+        for place, block in located
+    ]
 
 
 def _add_cache_mark(located: Located, message: Json, path: str) -> Located:
@@ -157,14 +158,6 @@ _ITEM_TYPES = frozenset(
 """Types of items in the input of OpenAI's Responses API that are not messages."""
 
 
-def _read_item(conversation: Conversation, item: Json, path: str) -> None:
-    block = read_part(item, path)
-    if isinstance(block, ToolResultBlock):
-        conversation.add_results(_make_writable([(path, block)], model=False))
-    elif block is not None:
-        conversation.add("assistant", _make_writable([(path, block)], model=True), None, path, is_item=True)
-
-
 _CONTENT_KEYS = frozenset({"content", "parts", "images"})
 
 
@@ -176,17 +169,14 @@ def _read_contents(message: Json, path: str) -> Located:
     if (images := message.get("images")) is not None:
         for index, image in enumerate(as_sequence(images, f"{path}.images", "a list of images")):
             place = f"{path}.images[{index}]"
-            located.append((place, _read_image(image, place)))
+            if not isinstance(image, str) or not image:
+                raise InvalidRequest(f"{place}: expected an image in base64")
+            if image.startswith("data:"):
+                source = parse_data_url(image, place)
+            else:
+                source = Base64Source(image, detect_image_type(image) or "image/png")
+            located.append((place, MediaBlock("image", source)))
     return located
-
-
-def _read_image(image: object, path: str) -> MediaBlock:
-    """Return an image in Ollama's form: base64 data without a type."""
-    if not isinstance(image, str) or not image:
-        raise InvalidRequest(f"{path}: expected an image in base64")
-    if image.startswith("data:"):
-        return MediaBlock("image", parse_data_url(image, path))
-    return MediaBlock("image", Base64Source(image, detect_image_type(image) or "image/png"))
 
 
 def _read_plain(message: Json, path: str) -> Located:
@@ -203,8 +193,12 @@ def _read_assistant(message: Json, path: str) -> Located:
     keys = ("reasoning_content", "reasoning", "thinking")
     thoughts = {text: f"{path}.{key}" for key in keys if isinstance(text := message.get(key), str) and text}
     located: Located = [(place, ThinkingBlock(text)) for text, place in thoughts.items()]
-    if details := message.get("reasoning_details"):
-        located = [_read_details(details, "".join(thoughts), f"{path}.reasoning_details")]
+    if details := message.get("reasoning_details"):  # OpenRouter's: text, and data that only OpenRouter is sent
+        place = f"{path}.reasoning_details"
+        items = [copy_json(d, f"{place}[{i}]") for i, d in enumerate(as_sequence(details, place, "a list"))]
+        text = "".join(thoughts) or "".join(str(item.get("text") or item.get("summary") or "") for item in items)
+        data = json.dumps(items, ensure_ascii=False)
+        located = [(place, ThinkingBlock(text, data=data, provider="openai"))]
     located += _read_contents(message, path)
     if message.get("phase") is not None:
         located = [(place, read_phase(message, b) or b if isinstance(b, TextBlock) else b) for place, b in located]
@@ -218,15 +212,6 @@ def _read_assistant(message: Json, path: str) -> Located:
     in_blocks = {(block.id, block.name) for _, block in located if isinstance(block, ToolUseBlock) and block.id}
     calls = _read_calls(message, path)
     return [*located, *((place, call) for place, call in calls if (call.id, call.name) not in in_blocks)]
-
-
-def _read_details(details: object, thinking: str, path: str) -> tuple[str, ThinkingBlock]:
-    """Return OpenRouter's `reasoning_details`: readable text, and data that is only sent back to OpenRouter."""
-    copied = [
-        copy_json(detail, f"{path}[{index}]") for index, detail in enumerate(as_sequence(details, path, "a list"))
-    ]
-    text = "".join(str(detail.get("text") or detail.get("summary") or "") for detail in copied)
-    return path, ThinkingBlock(thinking or text, data=json.dumps(copied, ensure_ascii=False), provider="openai")
 
 
 def _read_calls(message: Json, path: str) -> list[tuple[str, ToolUseBlock]]:
@@ -251,15 +236,12 @@ def _read_call(call: Json, path: str) -> ToolUseBlock:
         raise make_unknown_error(f"{path}.type", "type", call["type"], ("function",))
     function = as_mapping(call.get("function"), f"{path}.function", _FUNCTION_EXAMPLE)
     block = _read_function(get_optional_text(call, "id", path) or "", function, f"{path}.function")
-    return replace(block, **_read_thought_signature(call))
-
-
-def _read_thought_signature(call: Json) -> dict[str, Any]:
-    """Return the signature of a call as Gemini's OpenAI-compatible endpoint writes it, or an empty dict."""
-    extra = call.get("extra_content")
+    extra = call.get("extra_content")  # as Gemini's OpenAI-compatible endpoint writes it
     google = extra.get("google") if isinstance(extra, Mapping) else None
     signature = google.get("thought_signature") if isinstance(google, Mapping) else None
-    return {"signature": signature, "provider": "openai"} if isinstance(signature, str) and signature else {}
+    if isinstance(signature, str) and signature:
+        block = replace(block, signature=signature, provider="openai")
+    return block
 
 
 def _read_function(call_id: str, function: Json, path: str) -> ToolUseBlock:

@@ -33,13 +33,12 @@ from modelhub.messages.validation import format_type_name
 
 __all__ = [
     "MAX_DEPTH",
-    "check_block",
+    "change_texts",
     "check_options",
     "check_text",
     "copy_arguments",
     "copy_json",
     "parse_arguments",
-    "repair_block",
     "repair_text",
     "safe_call_id",
 ]
@@ -122,16 +121,15 @@ def _copy(value: Any, depth: int, write: Callable[[str], str]) -> Any:
     if depth >= MAX_DEPTH:
         raise _NotJson(f"more than {MAX_DEPTH} levels, or something that contains itself")
     if isinstance(value, Mapping):
-        return {_copy_key(key, write): _copy(item, depth + 1, write) for key, item in value.items()}
+        copied: dict[str, Any] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise _NotJson(f"a key of type {format_type_name(key)}")
+            copied[key if key.isascii() else write(key)] = _copy(item, depth + 1, write)
+        return copied
     if isinstance(value, (list, tuple)):
         return [_copy(item, depth + 1, write) for item in value]
     return _copy_scalar(value, write)
-
-
-def _copy_key(key: object, write: Callable[[str], str]) -> str:
-    if isinstance(key, str):
-        return key if key.isascii() else write(key)
-    raise _NotJson(f"a key of type {format_type_name(key)}")
 
 
 def _join_surrogates(text: str) -> str:
@@ -152,11 +150,11 @@ def _copy_scalar(value: Any, write: Callable[[str], str]) -> Any:
         return write(str.__str__(value))
     if isinstance(value, int):
         return _check_integer(int(value))
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return value
+    if not isinstance(value, float):
+        raise _NotJson(format_type_name(value))
+    if not math.isfinite(value):
         raise _NotJson("a float that is no number")
-    raise _NotJson(format_type_name(value))
+    return value
 
 
 # -- the arguments of a call -------------------------------------------------------------------------------------------
@@ -229,23 +227,14 @@ _SOURCE_TEXTS: dict[type, tuple[str, ...]] = {
 }
 
 
-def check_block(block: ContentBlock, path: str) -> ContentBlock:
-    """Return *block* with surrogate pairs joined. Raises InvalidRequest, with *path*, for a lone surrogate."""
-    return _change_texts(block, lambda text: check_text(text, path))
-
-
-def repair_block(block: ContentBlock) -> ContentBlock:
-    """Return *block* of a model's message with lone surrogates replaced."""
-    return _change_texts(block, repair_text)
-
-
-def _change_texts(block: ContentBlock, change: Callable[[str], str]) -> ContentBlock:
+def change_texts(block: ContentBlock, change: Callable[[str], str]) -> ContentBlock:
+    """Return *block* with what *change* makes of each text that is not ASCII, such as `repair_text`."""
     block = _change_fields(block, _BLOCK_TEXTS[type(block)], change)
     if isinstance(block, MediaBlock):
         source = _change_fields(block.source, _SOURCE_TEXTS[type(block.source)], change)
         return block if source is block.source else replace(block, source=source)
     if isinstance(block, ToolResultBlock):
-        output = tuple(_change_texts(part, change) for part in block.output)
+        output = tuple(change_texts(part, change) for part in block.output)
         return block if all(map(is_, output, block.output)) else replace(block, output=output)  # type: ignore[arg-type]
     return block
 
@@ -262,6 +251,7 @@ def _change_fields(value: _T, names: tuple[str, ...], change: Callable[[str], st
 
 _OBJECT_OPTIONS = frozenset({"http_options", "response_schema", "tools", "safety_settings", "httpx_client"})
 """Options whose values may be objects of the vendors' SDKs and of HTTP libraries."""
+_SDK_PACKAGES = frozenset({"openai", "anthropic", "google", "dashscope", "ollama", "httpx", "httpx2", "aiohttp"})
 _HEADER = re.compile(r"[\t\x20-\x7e]*")
 
 
@@ -302,19 +292,15 @@ def _check_option(value: Any, path: str, depth: int, objects: bool) -> None:
         for key, item in value.items():
             if not isinstance(key, (str, int)):
                 raise InvalidRequest(f"{path}: expected names as keys, found {format_type_name(key)}")
-            _check_option(item, f"{path}.{_format_key(key)}", depth + 1, objects)
+            name = str(key)[:64]
+            if not _is_writable(name):
+                raise InvalidRequest("a key holds half of a surrogate pair, which UTF-8 cannot hold")
+            _check_option(item, f"{path}.{name}", depth + 1, objects)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             _check_option(item, f"{path}[{index}]", depth + 1, objects)
     else:
         _check_scalar(value, path, objects)
-
-
-def _format_key(key: object) -> str:
-    text = str(key)[:64]
-    if not _is_writable(text):
-        raise InvalidRequest("a key holds half of a surrogate pair, which UTF-8 cannot hold")
-    return text
 
 
 def _check_scalar(value: Any, path: str, objects: bool) -> None:
@@ -324,16 +310,11 @@ def _check_scalar(value: Any, path: str, objects: bool) -> None:
         raise InvalidRequest(f"{path}: an integer of {value.bit_length()} bits is more than any vendor reads")
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest(f"{path}: expected a JSON number, got {value}")
-    if isinstance(value, (int, float)) or _is_sdk_object(value, objects):
+    if isinstance(value, (int, float)):
         return
+    if not isinstance(value, (bytes, bytearray, memoryview, set, frozenset)):
+        package = type(value).__module__.partition(".")[0]
+        if objects or package in _SDK_PACKAGES or hasattr(value, "model_dump"):
+            return
     hint = ": give a list" if isinstance(value, (set, frozenset)) else ""
     raise InvalidRequest(f"{path}: expected a JSON value, got {format_type_name(value)}{hint}")
-
-
-_SDK_PACKAGES = frozenset({"openai", "anthropic", "google", "dashscope", "ollama", "httpx", "httpx2", "aiohttp"})
-
-
-def _is_sdk_object(value: Any, objects: bool) -> bool:
-    if isinstance(value, (bytes, bytearray, memoryview, set, frozenset)):
-        return False
-    return objects or type(value).__module__.partition(".")[0] in _SDK_PACKAGES or hasattr(value, "model_dump")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["repair_schema"]
+__all__ = ["repair_schema", "resolve_reference"]
 
 Schema = dict[str, Any]
 
@@ -38,7 +38,9 @@ def repair_schema(schema: Mapping[str, Any]) -> Schema:
     root = dict(schema)
     text = json.dumps(root)
     references = {match[1] for match in _REFERENCE.finditer(text)} if '"$ref"' in text else ()
-    if not _NEEDS_REPAIR.search(text) and all(_is_resolvable(reference.strip('"'), root) for reference in references):
+    if not _NEEDS_REPAIR.search(text) and all(
+        resolve_reference(reference.strip('"'), root) is not None for reference in references
+    ):
         return root  # as almost all do
     root.pop("$schema", None)
     if isinstance(definitions := root.pop("definitions", None), Mapping):
@@ -60,9 +62,14 @@ def _repair_node(schema: Mapping[str, Any], root: Schema) -> Schema:
             node[key] = value
         elif (repaired := _KEYWORD_REPAIRS[key](value, root)) is not None:
             node[key] = repaired
-    _move_tuple(node, schema, root)
+    if isinstance(items := schema.get("items"), list):  # before draft 2020-12
+        node["prefixItems"] = [_repair(part, root) for part in items]
+        if (more := node.pop("additionalItems", None)) is not None:
+            node["items"] = _repair_optional(more, root)
     _move_required(node, schema)
-    _move_bounds(node)
+    for exclusive, inclusive in _BOUNDS:  # draft 4: `exclusiveMinimum: true` beside a `minimum`
+        if isinstance(node.get(exclusive), bool) and node.pop(exclusive) and inclusive in node:
+            node[exclusive] = node.pop(inclusive)
     _move_nullable(node)
     _check_reference(node, root)
     return node
@@ -118,14 +125,6 @@ _KEYWORD_REPAIRS: Mapping[str, Callable[[Any, Schema], Any]] = {
 }
 
 
-def _move_tuple(node: Schema, schema: Mapping[str, Any], root: Schema) -> None:
-    """Rewrite a list of schemas under `items`, as before draft 2020-12, as `prefixItems`."""
-    if isinstance(items := schema.get("items"), list):
-        node["prefixItems"] = [_repair(part, root) for part in items]
-        if (more := node.pop("additionalItems", None)) is not None:
-            node["items"] = _repair_optional(more, root)
-
-
 def _move_required(node: Schema, schema: Mapping[str, Any]) -> None:
     """Move `required: true` of a property, as in draft 3, to the object that has the property."""
     properties = schema.get("properties")
@@ -135,13 +134,6 @@ def _move_required(node: Schema, schema: Mapping[str, Any]) -> None:
         ]
         if required:
             node["required"] = [*dict.fromkeys([*node.get("required", ()), *required])]
-
-
-def _move_bounds(node: Schema) -> None:
-    """Rewrite draft 4's `exclusiveMinimum: true` beside a `minimum` as one number."""
-    for exclusive, inclusive in _BOUNDS:
-        if isinstance(node.get(exclusive), bool) and node.pop(exclusive) and inclusive in node:
-            node[exclusive] = node.pop(inclusive)
 
 
 def _move_nullable(node: Schema) -> None:
@@ -165,28 +157,32 @@ def _check_reference(node: Schema, root: Schema) -> None:
     reference = node.pop("$ref")
     if isinstance(reference, str):
         reference = reference.replace("#/definitions/", "#/$defs/")
-        if _is_resolvable(reference, root):
+        if resolve_reference(reference, root) is not None:
             node["$ref"] = reference
             return
     node["description"] = " ".join(filter(None, [node.get("description"), f"(see {reference})"]))
 
 
-def _is_resolvable(reference: str, root: Schema) -> bool:
+def resolve_reference(reference: str, root: Mapping[str, Any]) -> Any:
+    """Return the part of *root* that *reference* names, such as `#/$defs/a` or `#anchor`, or None if there is none."""
     if not reference.startswith("#"):
-        return False
+        return None
+    if len(reference) > 1 and "/" not in reference:
+        return _find_anchor(reference.removeprefix("#"), root)
     target: Any = root
-    for part in reference.removeprefix("#").split("/")[1:]:
+    for part in reference.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(target, list) and name.isdecimal() and int(name) < len(target):
             target = target[int(name)]
         elif isinstance(target, Mapping) and name in target:
             target = target[name]
         else:
-            return False
-    return "/" in reference or reference == "#" or _has_anchor(reference.removeprefix("#"), root)
+            return None
+    return target
 
 
-def _has_anchor(anchor: str, value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return value.get("$anchor") == anchor or any(_has_anchor(anchor, item) for item in value.values())
-    return isinstance(value, list) and any(_has_anchor(anchor, item) for item in value)
+def _find_anchor(anchor: str, value: Any) -> Any:
+    if isinstance(value, Mapping) and value.get("$anchor") == anchor:
+        return value
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return next((schema for item in inner if (schema := _find_anchor(anchor, item)) is not None), None)

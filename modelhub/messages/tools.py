@@ -28,7 +28,8 @@ from modelhub.messages.validation import (
 
 __all__ = ["normalise_tool_choice", "normalise_tools"]
 
-_TOOL_EXAMPLE = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}'
+_FUNCTION_EXAMPLE = '{"name": ..., "description": ..., "parameters": ...}'
+_TOOL_EXAMPLE = f'{{"type": "function", "function": {_FUNCTION_EXAMPLE}}}'
 _MAX_NAME_LENGTH = 512
 
 
@@ -46,8 +47,11 @@ def normalise_tools(tools: Sequence[Mapping[str, Any]] | None) -> tuple[Tool, ..
     seen: dict[str, str] = {}
     normalised = []
     for path, declaration in _list_declarations(as_sequence(tools, "tools", "a list of tools")):
-        if _is_native(declaration, path):
-            normalised.append(Tool(str(declaration["type"]), native=copy_json(declaration, path)))
+        kind = declaration.get("type")
+        if kind not in (None, "function", "custom"):
+            if not isinstance(kind, str) or not kind.strip() or any(key in declaration for key in _SCHEMA_KEYS):
+                raise make_unknown_error(f"{path}.type", "type", kind, ("function",))
+            normalised.append(Tool(kind, native=copy_json(declaration, path)))  # it runs on the vendor's server
             continue
         tool = _read_tool(declaration, path)
         place = path.removesuffix(".function")
@@ -66,28 +70,16 @@ def _list_declarations(tools: Sequence[Any]) -> Iterator[tuple[str, Json]]:
         if mapping.get(key) is not None:
             for number, function in enumerate(as_sequence(mapping[key], f"{path}.{key}", "a list of functions")):
                 place = f"{path}.{key}[{number}]"
-                yield place, as_mapping(function, place, '{"name": ..., "description": ..., "parameters": ...}')
+                yield place, as_mapping(function, place, _FUNCTION_EXAMPLE)
             continue
         if mapping.get("function") is not None:
             if mapping.get("type") not in (None, "function", "custom"):
                 raise make_unknown_error(f"{path}.type", "type", mapping["type"], ("function",))
-            declaration = as_mapping(
-                mapping["function"], f"{path}.function", '{"name": ..., "description": ..., "parameters": ...}'
-            )
+            declaration = as_mapping(mapping["function"], f"{path}.function", _FUNCTION_EXAMPLE)
             cache = {} if mapping.get("cache_control") is None else {"cache_control": mapping["cache_control"]}
             yield f"{path}.function", {**cache, **declaration}
         else:
             yield path, mapping
-
-
-def _is_native(tool: Json, path: str) -> bool:
-    """Return whether *tool* runs on the vendor's server. Raises InvalidRequest for an unknown type of function."""
-    kind = tool.get("type")
-    if kind in (None, "function", "custom"):
-        return False
-    if not isinstance(kind, str) or not kind.strip() or any(key in tool for key in _SCHEMA_KEYS):
-        raise make_unknown_error(f"{path}.type", "type", kind, ("function",))
-    return True
 
 
 def _read_tool(declaration: Json, path: str) -> Tool:

@@ -184,6 +184,29 @@ async def test_what_does_not_fit_is_the_callers_matter(loopback, text):
     assert caught.value.request_specific
 
 
+REFERENCES = {
+    "an anchor": {"properties": {"at": {"$ref": "#place"}}, "$defs": {"Place": {"$anchor": "place", "type": "string"}}},
+    "a branch": {"properties": {"at": {"$ref": "#/anyOf/0"}}, "anyOf": [{"type": ["string", "object"]}]},
+}
+
+
+async def test_a_reference_is_followed_to_its_place(loopback):
+    """To an anchor and into a list as well as to a definition."""
+    async with asking(loopback, VENDORS["openai"]) as ask:
+        for title, schema in REFERENCES.items():
+            reply = await ask(completion('{"at": "Ulm"}'), False, structured_model={"type": "object", **schema})
+            assert reply.metadata == {"at": "Ulm"}, title
+            with pytest.raises(BadReply, match=r"at: does not fit type"):
+                await ask(completion('{"at": 3}'), False, structured_model={"type": "object", **schema})
+
+
+async def test_a_pattern_in_another_dialect_refuses_no_answer(loopback):
+    """Which properties it is about is not known here."""
+    schema = {"type": "object", "patternProperties": {r"^\p{L}+$": {"type": "string"}}, "additionalProperties": False}
+    reply = await ask_once(loopback, VENDORS["openai"], completion('{"a": 1}'), False, structured_model=schema)
+    assert reply.metadata == {"a": 1}
+
+
 async def test_a_validator_may_raise_anything(loopback):
     """It is the class that refuses the answer, whatever it raises."""
     with pytest.raises(BadReply, match="does not fit Picky: KeyError") as caught:
