@@ -54,15 +54,22 @@ class Accounting:
         )
         self._ledger = self._find_ledger(find_ledger(usage, folder))
         self._shared_spend = self._find_shared_spend(clock)
+        self.budgets: SpendingBudgets | None = None
         if previous is not None and previous.budgets is not None and budgets:
-            self.budgets: SpendingBudgets | None = previous.budgets
-        else:
-            self.budgets = _make_budgets(budgets, clock, self._shared_spend, budget_store) if budgets else None
+            self.budgets = previous.budgets
+        elif budgets:
+            from modelhub.accounting.budget import SpendingBudgets
+
+            self.budgets = SpendingBudgets(budgets, clock, self._shared_spend, budget_store)
         self.meter: UsageTracker = (
             UsageTracker(self.prices, self._ledger, self.budgets) if previous is None else previous.meter
         )
-        self.instrumentations = () if self._ledger is None else (_import_shapes(),)
+        self.instrumentations: tuple[Instrumentation, ...] = ()
         """What must see each call when it is made, for the ledger."""
+        if self._ledger is not None:
+            from modelhub.accounting.call_shape import record_shape
+
+            self.instrumentations = (record_shape,)
         if previous is None:
             self._retire_with_meter()
 
@@ -121,20 +128,3 @@ class Accounting:
 
         source, usage = self.prices.describe_source, self._usage
         return Ledger(database, usage.batch, usage.max_delay, lambda event: UsageRecord.from_event(event, source))
-
-
-def _import_shapes() -> Instrumentation:
-    from modelhub.accounting.call_shape import record_shape
-
-    return record_shape
-
-
-def _make_budgets(
-    budgets: Mapping[str, SpendingOptions],
-    clock: Clock,
-    shared_spend: SharedSpend | None,
-    store: BudgetStore | None,
-) -> SpendingBudgets:
-    from modelhub.accounting.budget import SpendingBudgets
-
-    return SpendingBudgets(budgets, clock, shared_spend, store)

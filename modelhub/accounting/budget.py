@@ -12,10 +12,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from modelhub.accounting.amounts import ZERO_AMOUNT, Amount
 from modelhub.accounting.budget_store import BudgetClaim, BudgetStoreDownError
-from modelhub.accounting.options import SpendingOptions
-from modelhub.accounting.period import find_period
+from modelhub.accounting.options import SpendingOptions, find_period
 from modelhub.core.clock import Clock
 from modelhub.core.errors import BudgetExceeded
 from modelhub.core.process import register_at_fork
@@ -38,8 +36,12 @@ MAX_ACCOUNTS = 4096  # accounts of one budget, before those of past periods are 
 
 @dataclass(slots=True)
 class _BudgetWindow:
-    """What this hub has spent on one account of a budget in the current period."""
+    """What this hub has spent on one account of a budget in the current period.
 
+    `key` is a tag's value, or "" for a budget with one account.
+    """
+
+    key: str
     starts: datetime
     ends: datetime
     spent: Decimal = _ZERO
@@ -58,10 +60,6 @@ class _Budget:
     accounts: dict[str, _BudgetWindow] = field(default_factory=dict)
     warned_models: set[str] = field(default_factory=set)  # models whose missing price was logged
 
-    @property
-    def limit(self) -> Decimal:
-        return Decimal(self.options.tokens or 0) if self.options.usd is None else self.options.usd
-
     def account_key(self, model: str, requested: str, tags: Mapping[str, str]) -> str | None:
         """Return the account of a call: its tag's value, "" for a budget with one account; None if not counted."""
         options = self.options
@@ -77,42 +75,40 @@ class _Budget:
         account = self.accounts.get(account_key)
         if account is None or at >= account.ends:
             if len(self.accounts) >= MAX_ACCOUNTS:
-                self.accounts = {
-                    key: window for key, window in self.accounts.items() if at < window.ends or window.held
-                }
-            account = self.accounts[account_key] = self._open_window(account, at)
+                self.accounts = self._list_used(at)
+            account = self.accounts[account_key] = self._open_window(account_key, at)
         return account
 
-    def _open_window(self, last: _BudgetWindow | None, at: datetime) -> _BudgetWindow:
-        return _BudgetWindow(*find_period(self.options.per, at), held=last.held if last is not None else _ZERO)
+    def _list_used(self, at: datetime) -> dict[str, _BudgetWindow]:
+        """Return the accounts of the period of *at*, and those on which calls of an earlier one are under way."""
+        return {key: window for key, window in self.accounts.items() if at < window.ends or window.held}
 
-    def spent(self, account_key: str, account: _BudgetWindow) -> Amount:
-        """Return what has been spent on *account*, by this hub and by others."""
-        amount, unpriced = (
-            self.shared_spend.get_spent(self.name, account_key, account.starts)
-            if self.shared_spend is not None
-            else ZERO_AMOUNT
-        )
+    def _open_window(self, account_key: str, at: datetime) -> _BudgetWindow:
+        last = self.accounts.get(account_key)
+        held = last.held if last is not None else _ZERO
+        return _BudgetWindow(account_key, *find_period(self.options.per, at), held=held)
+
+    def spent(self, account: _BudgetWindow) -> tuple[Decimal, int]:
+        """Return what this hub and others have spent on *account*, and the number of attempts with unknown cost."""
+        amount, unpriced = _ZERO, 0
+        if self.shared_spend is not None:
+            amount, unpriced = self.shared_spend.get_spent(self.name, account.key, account.starts)
         return max(account.spent + amount, account.seen_spent), account.unpriced + unpriced
 
-    def list_accounts(self, at: datetime) -> dict[str, _BudgetWindow]:
+    def list_accounts(self, at: datetime) -> list[_BudgetWindow]:
         """Return the accounts that are used in the period of *at*; of a budget with one account, always that one."""
-        starts, _ = find_period(self.options.per, at)
-        known = {key: window for key, window in self.accounts.items() if at < window.ends or window.held}
-        names = [*known, *(self.shared_spend.list_accounts(self.name, starts) if self.shared_spend is not None else ())]
-        if self.options.tag is None or "=" in self.options.tag:
-            names = [""]
-        windows = {name: self.accounts.get(name) for name in names}
-        return {
-            name: window if window is not None and at < window.ends else self._open_window(window, at)
-            for name, window in windows.items()
-        }
+        names = [""] if self.options.has_one_account else list(self._list_used(at))
+        if self.shared_spend is not None and not self.options.has_one_account:
+            names += self.shared_spend.list_accounts(self.name, find_period(self.options.per, at)[0])
+        windows = []
+        for name in dict.fromkeys(names):
+            window = self.accounts.get(name)
+            windows.append(window if window is not None and at < window.ends else self._open_window(name, at))
+        return windows
 
     def measure(self, usage: ChatUsage) -> Decimal | None:
         """Return how much of the budget *usage* takes, in its unit, or None if the cost is unknown."""
-        if self.options.usd is None:
-            return Decimal(usage.total_tokens)
-        return usage.cost
+        return Decimal(usage.total_tokens) if self.options.usd is None else usage.cost
 
     def to_units(self, amount: Decimal) -> int:
         """Return *amount* as a whole number: micro-dollars, or tokens."""
@@ -185,7 +181,7 @@ class SpendingBudgets:
             estimate["cost"] = None if cost is None else str(cost)
         with self._lock:
             reservations = [
-                (budget, account_key, _admit(budget, account_key, budget.get_account(account_key, now), estimate, now))
+                (budget, account_key, _admit(budget, budget.get_account(account_key, now), estimate, now))
                 for budget, account_key in matching
             ]
             for budget, account_key, amount in reservations:
@@ -220,7 +216,7 @@ class SpendingBudgets:
         """Reserve in *store* what is reserved here. Raises BudgetExceeded."""
         with self._lock:
             claims = [
-                _make_claim(budget, account_key, budget.get_account(account_key, now), amount, now)
+                _make_claim(budget, budget.get_account(account_key, now), amount, now)
                 for budget, account_key, amount in reservations
             ]
         try:
@@ -234,7 +230,7 @@ class SpendingBudgets:
             account.seen_spent = budget.from_units(state.spent)
             if state.is_refused:
                 held = budget.from_units(state.held)
-                raise _exceeded(budget, account_key, account, (account.seen_spent, held, amount), now)
+                raise _exceeded(budget, account, (account.seen_spent, held, amount), now)
         return reservation
 
     def _settle(
@@ -263,9 +259,7 @@ class SpendingBudgets:
         at = self._clock.wall()
         with self._lock:
             return [
-                _describe_account(budget, account_key, account)
-                for budget in self._budgets
-                for account_key, account in budget.list_accounts(at).items()
+                _describe_account(budget, account) for budget in self._budgets for account in budget.list_accounts(at)
             ]
 
     def reset_after_fork(self) -> None:
@@ -293,14 +287,14 @@ def _settle_nothing(used: Sequence[ChatUsage]) -> None:
     """Do nothing: the call is not on any budget."""
 
 
-def _admit(budget: _Budget, account_key: str, account: _BudgetWindow, estimate: ChatUsage, at: datetime) -> Decimal:
-    """Return how much to reserve for a call that may use *expected*. Raises BudgetExceeded."""
-    amount = budget.measure(estimate) or _ZERO
-    spent, _ = budget.spent(account_key, account)
+def _admit(budget: _Budget, account: _BudgetWindow, estimate: ChatUsage, at: datetime) -> Decimal:
+    """Return how much to reserve for a call that may use *estimate*. Raises BudgetExceeded."""
+    amount, limit = budget.measure(estimate) or _ZERO, budget.options.limit
+    spent, _ = budget.spent(account)
     committed = spent + account.held
-    if committed + amount <= budget.limit and committed < budget.limit:
+    if committed + amount <= limit and committed < limit:
         return amount
-    error = _exceeded(budget, account_key, account, (spent, account.held, amount), at)
+    error = _exceeded(budget, account, (spent, account.held, amount), at)
     if budget.options.on_exceeded == "fail":
         raise error
     if not account.warned:
@@ -310,16 +304,12 @@ def _admit(budget: _Budget, account_key: str, account: _BudgetWindow, estimate: 
 
 
 def _exceeded(
-    budget: _Budget,
-    account_key: str,
-    account: _BudgetWindow,
-    amounts: tuple[Decimal, Decimal, Decimal],
-    at: datetime,
+    budget: _Budget, account: _BudgetWindow, amounts: tuple[Decimal, Decimal, Decimal], at: datetime
 ) -> BudgetExceeded:
     """Return the error for a call; *amounts* are what is spent, what is reserved, and what the call may use."""
     resets = (account.ends - at).total_seconds()
-    name = f"`{budget.name}` of {account_key}" if account_key else f"`{budget.name}`"
-    limit, used, held, needed = map(budget.format_amount, (budget.limit, *amounts))
+    name = f"`{budget.name}` of {account.key}" if account.key else f"`{budget.name}`"
+    limit, used, held, needed = map(budget.format_amount, (budget.options.limit, *amounts))
     message = (
         f"budget {name} ({limit} per {budget.options.per}) has {used} spent and {held} reserved for calls under way, "
         f"and this one may use {needed}; it resets at {account.ends:%Y-%m-%d %H:%M} UTC"
@@ -327,14 +317,12 @@ def _exceeded(
     return BudgetExceeded(message, retry_after=resets)
 
 
-def _make_claim(
-    budget: _Budget, account_key: str, account: _BudgetWindow, amount: Decimal, at: datetime
-) -> BudgetClaim:
+def _make_claim(budget: _Budget, account: _BudgetWindow, amount: Decimal, at: datetime) -> BudgetClaim:
     """Return what a call reserves on *account* in a store that processes share."""
-    spent, _ = budget.spent(account_key, account)
+    spent, _ = budget.spent(account)
     return BudgetClaim(
-        account=f"{budget.name}:{account_key}:{account.starts:%Y-%m-%dT%H:%M}",
-        limit=budget.to_units(budget.limit),
+        account=f"{budget.name}:{account.key}:{account.starts:%Y-%m-%dT%H:%M}",
+        limit=budget.to_units(budget.options.limit),
         amount=budget.to_units(amount),
         known=budget.to_units(spent),
         seconds=(account.ends - at).total_seconds() + _KEPT_AFTER,
@@ -354,18 +342,17 @@ def _measure(budget: _Budget, model: str, used: Sequence[ChatUsage]) -> tuple[De
     return sum((amount for amount in amounts if amount is not None), _ZERO), unpriced
 
 
-def _describe_account(budget: _Budget, account_key: str, account: _BudgetWindow) -> dict[str, Any]:
+def _describe_account(budget: _Budget, account: _BudgetWindow) -> dict[str, Any]:
     """Return one account as a JSON-compatible dict."""
-    spent, unpriced = budget.spent(account_key, account)
-    left = max(_ZERO, budget.limit - spent - account.held)
+    limit, (spent, unpriced) = budget.options.limit, budget.spent(account)
     return {
         "budget": budget.name,
-        "of": account_key or None,
+        "of": account.key or None,
         "unit": "tokens" if budget.options.usd is None else "usd",
-        "limit": format(budget.limit, "f"),
+        "limit": format(limit, "f"),
         "spent": format(spent, "f"),
         "held": format(account.held, "f"),
-        "left": format(left, "f"),
+        "left": format(max(_ZERO, limit - spent - account.held), "f"),
         "unpriced": unpriced,
         "resets": account.ends.isoformat(),
     }

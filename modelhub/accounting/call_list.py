@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
@@ -38,18 +37,7 @@ class CallSummary:
     failures: list[tuple[str, str, int]] = field(default_factory=list)
 
 
-_FIELDS = (
-    "call_id",
-    "at",
-    "requested",
-    "model",
-    "outcome",
-    "error",
-    "input_tokens",
-    "output_tokens",
-    "cost",
-    "duration",
-)
+_COLUMNS = [field.name for field in fields(CallSummary) if field.name != "failures"]
 
 
 def count_fallbacks(ledger: LedgerReader, since: datetime | None, until: datetime) -> int:
@@ -79,7 +67,7 @@ def list_failed_calls(ledger: LedgerReader, since: datetime | None, until: datet
 
 
 def _select(ledger: LedgerReader, since: datetime | None, until: datetime) -> Select[*tuple[Any, ...]]:
-    return select_period(select(*(ledger.calls.c[name] for name in _FIELDS)), ledger.calls, since, until)
+    return select_period(select(*(ledger.calls.c[name] for name in _COLUMNS)), ledger.calls, since, until)
 
 
 def _read(ledger: LedgerReader, query: Select[*tuple[Any, ...]]) -> list[CallSummary]:
@@ -91,10 +79,6 @@ def _read(ledger: LedgerReader, query: Select[*tuple[Any, ...]]) -> list[CallSum
         .order_by(attempts.c.call_id, attempts.c.number)
     )
     for call_id, rows in groupby(ledger.connection.execute(failed), key=lambda row: str(row.call_id)):
-        calls[call_id].failures = list(_count_repeats([(row.model, row.outcome) for row in rows]))
+        failures = groupby((row.model, row.outcome) for row in rows)
+        calls[call_id].failures = [(model, error, len(list(repeats))) for (model, error), repeats in failures]
     return list(calls.values())
-
-
-def _count_repeats(attempts: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, int]]:
-    for (model, error), repeats in groupby(attempts):
-        yield model, error, len(list(repeats))

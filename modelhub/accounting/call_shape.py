@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from modelhub.core.request import ChatRequest
@@ -31,7 +31,13 @@ def describe_shape(request: ChatRequest) -> dict[str, Any]:
     """
     shape: dict[str, Any] = {}
     if request.tools:
-        shape.update(_describe_tools(request))
+        if any(tool.native is None for tool in request.tools):
+            shape["tools"] = True
+        if native := sorted({tool.name for tool in request.tools if tool.native is not None}):
+            shape["native_tools"] = native
+        choice: ToolChoice | None = request.tool_choice
+        if choice is not None:
+            shape["tool_choice"] = choice.mode
     for kind in sorted({block.kind for block in find_media(request.messages)}):
         shape[kind] = True
     if request.structured_model is not None:
@@ -45,16 +51,6 @@ def describe_shape(request: ChatRequest) -> dict[str, Any]:
     }:
         shape["ask"] = parameters
     return shape
-
-
-def _describe_tools(request: ChatRequest) -> Iterable[tuple[str, Any]]:
-    if any(tool.native is None for tool in request.tools):
-        yield "tools", True
-    if native := sorted({tool.name for tool in request.tools if tool.native is not None}):
-        yield "native_tools", native
-    choice: ToolChoice | None = request.tool_choice
-    if choice is not None:
-        yield "tool_choice", choice.mode
 
 
 def _describe_value(name: str, value: Any) -> Any:

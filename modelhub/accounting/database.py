@@ -94,13 +94,10 @@ class LedgerDatabase(ABC):
             yield
         except (SQLAlchemyError, self.driver_error) as error:
             drop_traceback(error)  # the driver's frames hold the password
-            failure = self._translate(error)
+            cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+            failure = self.make_error(cause, self.location.redact(str(cause)))
         if failure is not None:
             raise failure from None
-
-    def _translate(self, error: Exception) -> Exception:
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        return self.make_error(cause, self.location.redact(str(cause)))
 
     @abstractmethod
     def make_error(self, error: BaseException, message: str) -> Exception:

@@ -27,13 +27,23 @@ class LedgerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LedgerLocation:
-    """The `path` of a file, or the `url` of a PostgreSQL database, whose password no text of this object shows."""
+    """The `path` of a file, or the `url` of a PostgreSQL database.
+
+    As text, that is the host and the database, and nothing else: no text of this object shows the password.
+    """
 
     path: Path | None = None
     url: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        return str(self.path) if self.url is None else _hide_credentials(self.url)
+        if self.url is None:
+            return str(self.path)
+        # Up to the last `@` anything may belong to the password, if that is not percent-encoded.
+        target, _, query = _split_url(self.url).rpartition("@")[2].partition("?")
+        parameters = dict(parse_qsl(query))
+        host, _, database = target.partition("/")
+        host = host or parameters.get("host", "")
+        return f"postgresql://{host}/{database or parameters.get('dbname', '')}"
 
     @property
     def name(self) -> str:
@@ -81,16 +91,6 @@ def validate_url(text: str) -> None:
 def _split_url(url: str) -> str:
     """Return *url* without its scheme."""
     return _SCHEME.sub("", url, count=1)
-
-
-def _hide_credentials(url: str) -> str:
-    """Return *url* with host and database, and nothing else."""
-    # Up to the last `@` anything may belong to the password, if that is not percent-encoded.
-    target, _, query = _split_url(url).rpartition("@")[2].partition("?")
-    parameters = dict(parse_qsl(query))
-    host, _, database = target.partition("/")
-    host = host or parameters.get("host", "")
-    return f"postgresql://{host}/{database or parameters.get('dbname', '')}"
 
 
 def _find_secrets(url: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from modelhub.accounting.location import validate_url
 from modelhub.options import Duration, Options
 
-__all__ = ["SpendingOptions", "UsageOptions"]
+__all__ = ["SpendingOptions", "UsageOptions", "find_period"]
 
 
 class UsageOptions(Options):
@@ -58,6 +59,24 @@ def _check_period(period: str) -> str:
 
 Period = Annotated[str, AfterValidator(_check_period), WithJsonSchema({"type": "string", "pattern": _PERIOD.pattern})]
 """A period of time in which a budget is spent."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_SPANS = {"hour": _HOUR, "h": _HOUR, "day": _DAY, "d": _DAY}
+
+
+def find_period(per: str, at: datetime) -> tuple[datetime, datetime]:
+    """Return the start and the end of the period *per* ("day", "30d") that contains *at*, in UTC.
+
+    Hours, days and months are those of the calendar; spans such as `30d` are counted from 1970, so that they are the
+    same in every process and after every restart.
+    """
+    at = at.astimezone(UTC)
+    if per == "month":
+        start = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        return start, (start + timedelta(days=32)).replace(day=1)
+    span = _SPANS[per] if per in _SPANS else int(per[:-1]) * _SPANS[per[-1]]
+    start = _EPOCH + (at - _EPOCH) // span * span
+    return start, start + span
 
 
 class SpendingOptions(Options):
@@ -81,3 +100,13 @@ class SpendingOptions(Options):
     on_exceeded: Literal["fail", "warn"] = "fail"
     """What happens to a call that would exceed the budget: `fail` raises BudgetExceeded, `warn` logs a warning once
     per period."""
+
+    @property
+    def limit(self) -> Decimal:
+        """The limit, in US dollars or in tokens."""
+        return Decimal(self.tokens or 0) if self.usd is None else self.usd
+
+    @property
+    def has_one_account(self) -> bool:
+        """Whether all calls that count share the limit: else each value of the tag has an account of its own."""
+        return self.tag is None or "=" in self.tag

@@ -64,9 +64,6 @@ class PostgresDatabase(LedgerDatabase):
             connection = self.writing.connect()
             try:
                 self._migrate(connection, timeout)
-            except ValueError as error:
-                connection.close()
-                raise LedgerError(str(error)) from None
             except BaseException:
                 connection.close()
                 raise

@@ -55,11 +55,8 @@ class TokenPrices(NamedTuple):
     def cost(self, usage: Mapping[str, Any]) -> Decimal | None:
         """Return what *usage* costs in US dollars, or None if it has tokens of a type without a price."""
         input_tokens = usage["input_tokens"]
-        read, written, written_1h = (
-            usage["cache_read_tokens"],
-            usage["cache_write_tokens"],
-            usage["cache_write_1h_tokens"],
-        )
+        read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]
+        written_1h = usage["cache_write_1h_tokens"]
         reasoning = min(usage["reasoning_tokens"], usage["output_tokens"])
         amount = Decimal(0)
         for count, steps in (
@@ -74,12 +71,8 @@ class TokenPrices(NamedTuple):
                 continue
             if not steps:
                 return None
-            amount += count * _find_step(steps, input_tokens)
+            amount += count * next(price for start, price in reversed(steps) if input_tokens > start or start == -1)
         return amount / _MILLION_TOKENS + self.request
-
-
-def _find_step(steps: tuple[_Step, ...], input_tokens: int) -> Decimal:
-    return next(price for start, price in reversed(steps) if input_tokens > start or start == -1)
 
 
 class _DashScopePrice(NamedTuple):
@@ -91,8 +84,8 @@ class _DashScopePrice(NamedTuple):
 
     def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:  # noqa: ARG002
         """What *usage* costs by the table."""
-        is_thinking = self.thinking is not None and usage["reasoning_tokens"] > 0
-        return (self.thinking if is_thinking and self.thinking is not None else self.rates).cost(usage)
+        has_thought = usage["reasoning_tokens"] > 0
+        return (self.thinking if self.thinking is not None and has_thought else self.rates).cost(usage)
 
 
 class FreePrice:
@@ -152,19 +145,20 @@ class PriceBook:
         return self._is_loaded or not self._needs_table
 
     def price(self, model: ChatModelBase, entry_price: Price | None = None) -> Price | None:
-        """Return the price of the provider *model*, or None; *own*, the price in its entry, takes precedence."""
+        """Return the price of the provider *model*, or None; *entry_price*, set in its entry, takes precedence."""
         if self.mode is False:
             return None
-        price: Price | None = entry_price
-        address = model.address()
-        if entry_price is None and model.kind == "scripted":
+        price: Price | None
+        if entry_price is not None:
+            price = entry_price
+        elif model.kind == "scripted":
             price = FreePrice()
-        elif entry_price is None and (dashscope_price := _make_dashscope_price(model.model_name, address)) is not None:
-            price = dashscope_price
-        elif entry_price is None and model.price_provider != "":
+        else:
+            price = _make_dashscope_price(model.model_name, model.address())
+        if price is None and model.price_provider != "":
             self._needs_table = True
             provider = (model.price_provider or model.kind) if model.is_official() else None
-            price = _TablePrice(self, provider, model.model_name, address)
+            price = _TablePrice(self, provider, model.model_name, model.address())
         if price is not None:
             self._sources[model.name] = price
         return price
@@ -172,11 +166,9 @@ class PriceBook:
     def describe_source(self, model: str) -> str | None:
         """Return where the price of the entry *model* comes from: `pricing`, the table and its version, or None."""
         price = self._sources.get(model)
-        if isinstance(price, _DashScopePrice | FreePrice):
-            return price.source
-        if not isinstance(price, _TablePrice):
-            return None if price is None else ENTRY_PRICING
-        return self._table.version if self._table is not None and price.is_listed else None
+        if price is None or isinstance(price, _DashScopePrice | FreePrice | _TablePrice):
+            return None if price is None else price.source
+        return ENTRY_PRICING
 
     def load(self) -> _PriceTable | None:
         """Return the table, which is loaded at the first call, or None if it is not installed."""
@@ -204,9 +196,10 @@ class _TablePrice:
         self._rates: dict[int, TokenPrices | None] = {}
 
     @property
-    def is_listed(self) -> bool:
-        """Whether the table has the model."""
-        return self._model is not None
+    def source(self) -> str | None:
+        """The version of the table, or None if the table does not have the model."""
+        table = self._book.load() if self._model is not None else None
+        return table.version if table is not None else None
 
     def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:
         """What *usage* costs by the table."""

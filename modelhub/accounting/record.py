@@ -118,6 +118,7 @@ class UsageRecord:
         )
         last = parts[-1] if parts else None
         sources = {part.prices: None for part in parts if part.prices is not None}
+        costs = [part.cost for part in parts if part.cost is not None]
         return cls(
             call_id=event.call_id,
             at=event.at.astimezone(UTC),
@@ -129,7 +130,7 @@ class UsageRecord:
             outcome=event.how,
             error=event.error,
             **{key: sum(getattr(part, key) for part in parts) for key in COUNTS},
-            cost=_sum_costs(parts),
+            cost=sum(costs, Decimal(0)) if len(costs) == len(parts) else None,
             prices=", ".join(sources) or None,
             estimated=any(part.estimated for part in parts),
             first_token=event.first_token,
@@ -146,15 +147,6 @@ class UsageRecord:
         values = _make_plain(self)
         values["parts"] = [_make_plain(part) for part in self.parts]
         return values
-
-
-def _sum_costs(parts: tuple[AttemptUsage, ...]) -> Decimal | None:
-    total = Decimal(0)
-    for part in parts:
-        if part.cost is None:
-            return None
-        total += part.cost
-    return total
 
 
 def _make_plain(record: UsageRecord | AttemptUsage) -> dict[str, Any]:

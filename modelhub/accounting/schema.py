@@ -58,6 +58,7 @@ from sqlalchemy.schema import CreateColumn, CreateSchema
 from sqlalchemy.sql.selectable import FromClause
 from sqlalchemy.types import TypeEngine
 
+from modelhub.accounting.location import LedgerError
 from modelhub.core.response import COUNTS
 
 __all__ = [
@@ -140,15 +141,12 @@ class UtcTime(TypeDecorator[datetime]):
         return at.astimezone(UTC)
 
 
-def _make_tags_type(schema: str | None) -> TypeEngine[Any]:
-    if schema is None:
-        return JSON()
-    from sqlalchemy.dialects.postgresql import JSONB  # who writes to a file does not load another database's types
-
-    return JSONB()
-
-
 def _make_calls(metadata: MetaData, schema: str | None) -> Table:
+    tags_type: TypeEngine[Any] = JSON()
+    if schema is not None:
+        from sqlalchemy.dialects.postgresql import JSONB  # who writes to a file does not load another database's types
+
+        tags_type = JSONB()
     return Table(
         "calls",
         metadata,
@@ -165,7 +163,7 @@ def _make_calls(metadata: MetaData, schema: str | None) -> Table:
         Column("first_token", Double, comment="seconds from the start of the call; of streams"),
         Column("duration", Double, nullable=False, comment="seconds"),
         Column("attempts", Integer, nullable=False, comment="how many rows it has in attempts"),
-        Column("tags", _make_tags_type(schema), nullable=False),
+        Column("tags", tags_type, nullable=False),
         Column("shape", PlainText, nullable=False, server_default="", comment="what the call asked for, as JSON"),
         Column("arm", PlainText, comment="the deployment or key of the last attempt, if several share its place"),
         Column("writer", PlainText, nullable=False, server_default="", comment="the hub that wrote the row"),
@@ -223,16 +221,11 @@ class LedgerTables:
 @cache
 def _make_tables(schema: str | None) -> LedgerTables:
     metadata = MetaData()
-    ledger = Table(
-        "ledger",
-        metadata,
-        Column("version", Integer, nullable=False, comment="of these tables"),
-        schema=schema,
-    )
+    version = Column("version", Integer, nullable=False, comment="of these tables")
+    ledger = Table("ledger", metadata, version, schema=schema)
     calls, attempts = _make_calls(metadata, schema), _make_attempts(metadata, schema)
-    return LedgerTables(
-        metadata, ledger, calls, attempts, Index("calls_at", calls.c.at), Index("calls_batch", calls.c.batch)
-    )
+    indexes = Index("calls_at", calls.c.at), Index("calls_batch", calls.c.batch)
+    return LedgerTables(metadata, ledger, calls, attempts, *indexes)
 
 
 def get_tables(dialect: Dialect) -> LedgerTables:
@@ -278,11 +271,11 @@ def read_version(connection: Connection) -> int:
 def migrate(connection: Connection) -> None:
     """Bring the tables to the current version, in the transaction of *connection*; there may be none yet.
 
-    Raises ValueError if they are of a later version, and SQLAlchemyError.
+    Raises LedgerError if they are of a later version, and SQLAlchemyError.
     """
     tables, version, current = get_tables(connection.dialect), read_version(connection), len(MIGRATIONS)
     if version > current:
-        raise ValueError(f"it has version {version}, but this release only knows versions up to {current}")
+        raise LedgerError(f"it has version {version}, but this release only knows versions up to {current}")
     if version == current:
         return
     schema = tables.ledger.schema

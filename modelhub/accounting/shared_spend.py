@@ -12,19 +12,19 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
-from modelhub.accounting.amounts import ZERO_AMOUNT, Amount
 from modelhub.accounting.database import LedgerDatabase
 from modelhub.accounting.location import LedgerError
-from modelhub.accounting.options import SpendingOptions
-from modelhub.accounting.period import find_period
+from modelhub.accounting.options import SpendingOptions, find_period
 from modelhub.accounting.reader import LedgerReader, open_ledger
-from modelhub.accounting.spending import Selection, read_last_batch, sum_spending
+from modelhub.accounting.spending import Amount, Selection, read_last_batch, sum_spending
 from modelhub.core.clock import Clock
 
 __all__ = ["SharedSpend"]
 
 _log = logging.getLogger("modelhub")
+_NOTHING: Amount = Decimal(0), 0
 _FULL_RELOAD = -1  # as a batch number: the next reading includes all rows
 
 
@@ -66,11 +66,9 @@ class SharedSpend:
     def get_spent(self, budget: str, account_key: str, starts: datetime) -> Amount:
         """Return what others have spent on an account of *budget* in the period that begins at *starts*."""
         reading = self._readings.get(budget)
-        return (
-            reading.amounts.get(account_key, ZERO_AMOUNT)
-            if reading is not None and reading.since == starts
-            else ZERO_AMOUNT
-        )
+        if reading is None or reading.since != starts:
+            return _NOTHING
+        return reading.amounts.get(account_key, _NOTHING)
 
     def list_accounts(self, budget: str, starts: datetime) -> Iterable[str]:
         """Return the keys of the accounts of *budget* that others have spent on in that period."""
@@ -112,7 +110,8 @@ class SharedSpend:
         try:
             if self._database.location.exists():
                 with open_ledger(self._database) as ledger:
-                    self._readings = self._read_all(ledger, at)
+                    last = read_last_batch(ledger)
+                    self._readings = {name: self._read_budget(ledger, name, at, last) for name in self._budgets}
         except (LedgerError, OSError) as error:
             self._log_failure(error)
         else:
@@ -125,10 +124,6 @@ class SharedSpend:
             self._failing = True
             consequence = "keep the last known spending of other processes" if self._readings else "start at zero"
             _log.error("budgets %s: the ledger %s cannot be read: %s", consequence, self._database.location, error)
-
-    def _read_all(self, ledger: LedgerReader, at: datetime) -> dict[str, _Reading]:
-        last = read_last_batch(ledger)
-        return {name: self._read_budget(ledger, name, at, last) for name in self._budgets}
 
     def _read_budget(self, ledger: LedgerReader, name: str, at: datetime, last: int) -> _Reading:
         options, before = self._budgets[name], self._readings.get(name)
@@ -145,6 +140,6 @@ class SharedSpend:
 def _add_amounts(first: Mapping[str, Amount], second: Mapping[str, Amount]) -> Mapping[str, Amount]:
     total = dict(first)
     for account_key, (amount, unpriced) in second.items():
-        amount_so_far, unpriced_so_far = total.get(account_key, ZERO_AMOUNT)
+        amount_so_far, unpriced_so_far = total.get(account_key, _NOTHING)
         total[account_key] = amount_so_far + amount, unpriced_so_far + unpriced
     return total

@@ -1,8 +1,8 @@
-"""What is spent on a budget in a period, summed from the ledger: the truth that every other counter is mended by."""
+"""How far budgets are spent, summed from the ledger: the truth that every other counter is mended by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,13 +10,23 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, select, true
 
-from modelhub.accounting.amounts import Amount
-from modelhub.accounting.options import SpendingOptions
+from modelhub.accounting.options import SpendingOptions, find_period
 from modelhub.accounting.reader import LedgerReader
 from modelhub.accounting.schema import PlainText
 from modelhub.accounting.sql import count_unpriced, exact_sum, tag_value, without_index
 
-__all__ = ["Selection", "make_spending_query", "read_last_batch", "sum_spending"]
+__all__ = [
+    "Amount",
+    "BudgetState",
+    "Selection",
+    "make_spending_query",
+    "read_budget_states",
+    "read_last_batch",
+    "sum_spending",
+]
+
+Amount = tuple[Decimal, int]
+"""An amount in the budget's unit, and the number of attempts with unknown cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +63,9 @@ def make_spending_query(
     """Return the query of `sum_spending`."""
     calls, attempts = ledger.calls, ledger.attempts
     account_key, condition = _select_account(ledger, budget)
+    amounts: tuple[ColumnElement[Any], ...] = exact_sum(attempts.c.cost), count_unpriced(attempts)
     if budget.usd is None:
-        amounts: tuple[ColumnElement[Any], ...] = (
-            func.sum(attempts.c.input_tokens + attempts.c.output_tokens),
-            literal(0),
-        )
-    else:
-        amounts = exact_sum(attempts.c.cost), count_unpriced(attempts)
+        amounts = func.sum(attempts.c.input_tokens + attempts.c.output_tokens), literal(0)
     query = (
         select(account_key.label("account"), *amounts)
         .select_from(calls.join(attempts, attempts.c.call_id == calls.c.call_id))
@@ -87,3 +93,45 @@ def _select_account(ledger: LedgerReader, budget: SpendingOptions) -> tuple[Colu
     if budget.model is not None:
         return single, without_index(ledger.attempts.c.model) == budget.model
     return single, calls.c.requested == budget.chain if budget.chain is not None else true()
+
+
+# -- the state of budgets ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """One account of a budget in its current period: a tag's value, or "" for a budget with one account.
+
+    Amounts are in US dollars, or in tokens if *in_tokens*. `unpriced` attempts have no known cost, and are not counted.
+    """
+
+    name: str
+    account: str
+    spent: Decimal
+    limit: Decimal
+    in_tokens: bool
+    per: str
+    resets: datetime
+    unpriced: int
+
+    @property
+    def share(self) -> Decimal:
+        """How much of the limit is spent, 1 for all of it."""
+        return self.spent / self.limit
+
+
+def read_budget_states(
+    ledger: LedgerReader, budgets: Mapping[str, SpendingOptions], at: datetime, most: int = 5
+) -> Iterator[BudgetState]:
+    """Yield the state of each of *budgets* at *at*.
+
+    Of a budget with an account for each value of a tag, those on which most is spent, at most *most*.
+    """
+    for name, budget in budgets.items():
+        starts, ends = find_period(budget.per, at)
+        spent = dict(sum_spending(ledger, budget, Selection(starts, ends)))
+        if budget.has_one_account:
+            spent = {"": spent.get("", (Decimal(0), 0))}
+        ranked = sorted(spent.items(), key=lambda item: (-item[1][0], item[0]))
+        for account, (amount, unpriced) in ranked[:most]:
+            yield BudgetState(name, account, amount, budget.limit, budget.usd is None, budget.per, ends, unpriced)

@@ -25,22 +25,57 @@ __all__ = [
 ]
 
 
-class exact_sum(FunctionElement[Decimal]):  # noqa: N801 - it is a function of SQL
+class _DialectFunction(FunctionElement[Any]):
+    """A function that each database writes in its own way: in the templates, `{0}` is the first argument."""
+
+    inherit_cache = True
+    sqlite: str
+    postgresql: str
+
+
+@compiles(_DialectFunction)
+def _compile(element: _DialectFunction, compiler: SQLCompiler, **options: Any) -> str:
+    template: str = getattr(element, compiler.dialect.name)
+    return template.format(*(compiler.process(clause, **options) for clause in element.clauses))
+
+
+class exact_sum(_DialectFunction):  # noqa: N801 - it is a function of SQL
     """The exact sum of costs; nulls are ignored, and the sum of none is 0."""
 
-    name = "exact_sum"
-    type = ExactDecimal()
     inherit_cache = True
+    type = ExactDecimal()
+    sqlite = "decimal_sum({0})"
+    postgresql = "COALESCE(SUM({0}), 0)"
 
 
-@compiles(exact_sum, "sqlite")
-def _compile_sqlite_sum(element: exact_sum, compiler: SQLCompiler, **options: Any) -> str:
-    return f"decimal_sum({compiler.process(element.clauses, **options)})"
+class tag_value(_DialectFunction):  # noqa: N801 - it is a function of SQL
+    """The value of a tag in a column of tags, or NULL: `tag_value(calls.c.tags, name)`."""
+
+    inherit_cache = True
+    type = Text()
+    sqlite = "(SELECT value FROM json_each({0}) WHERE key = {1})"
+    postgresql = "({0} ->> {1})"
 
 
-@compiles(exact_sum, "postgresql")
-def _compile_postgres_sum(element: exact_sum, compiler: SQLCompiler, **options: Any) -> str:
-    return f"COALESCE(SUM({compiler.process(element.clauses, **options)}), 0)"
+class utc_prefix(_DialectFunction):  # noqa: N801 - it is a function of SQL
+    """The first characters of an instant in UTC as ISO text, down to the hour: `utc_prefix(at, 10)` is the day."""
+
+    inherit_cache = True
+    type = Text()
+    sqlite = "substr({0}, 1, {1})"
+    postgresql = """left(to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24'), {1})"""
+
+
+class without_index(_DialectFunction):  # noqa: N801 - it is a function of SQL
+    """A column, by which SQLite is not to look for rows."""
+
+    inherit_cache = True
+    sqlite = "+{0}"
+    postgresql = "{0}"
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
 
 
 class DecimalSum:
@@ -57,67 +92,6 @@ class DecimalSum:
     def finalize(self) -> str:
         """Return the sum."""
         return format(self.total, "f")
-
-
-class tag_value(FunctionElement[str]):  # noqa: N801 - it is a function of SQL
-    """The value of a tag in a column of tags, or NULL: `tag_value(calls.c.tags, name)`."""
-
-    name = "tag_value"
-    type = Text()
-    inherit_cache = True
-
-
-@compiles(tag_value, "sqlite")
-def _compile_sqlite_tag(element: tag_value, compiler: SQLCompiler, **options: Any) -> str:
-    tags, key = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"(SELECT value FROM json_each({tags}) WHERE key = {key})"  # noqa: S608 - our own text
-
-
-@compiles(tag_value, "postgresql")
-def _compile_postgres_tag(element: tag_value, compiler: SQLCompiler, **options: Any) -> str:
-    tags, key = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"({tags} ->> {key})"
-
-
-class utc_prefix(FunctionElement[str]):  # noqa: N801 - it is a function of SQL
-    """The first characters of an instant in UTC as ISO text, down to the hour: `utc_prefix(at, 10)` is the day."""
-
-    name = "utc_prefix"
-    type = Text()
-    inherit_cache = True
-
-
-@compiles(utc_prefix, "sqlite")
-def _compile_sqlite_prefix(element: utc_prefix, compiler: SQLCompiler, **options: Any) -> str:
-    at, length = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"substr({at}, 1, {length})"
-
-
-@compiles(utc_prefix, "postgresql")
-def _compile_postgres_prefix(element: utc_prefix, compiler: SQLCompiler, **options: Any) -> str:
-    at, length = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"""left(to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24'), {length})"""
-
-
-class without_index(FunctionElement[Any]):  # noqa: N801 - it is a function of SQL
-    """A column, by which SQLite is not to look for rows."""
-
-    name = "without_index"
-    inherit_cache = True
-
-    def __init__(self, column: ColumnElement[Any]) -> None:
-        super().__init__(column)
-        self.type = column.type
-
-
-@compiles(without_index, "sqlite")
-def _compile_sqlite_column(element: without_index, compiler: SQLCompiler, **options: Any) -> str:
-    return f"+{compiler.process(element.clauses, **options)}"
-
-
-@compiles(without_index, "postgresql")
-def _compile_postgres_column(element: without_index, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.process(element.clauses, **options)
 
 
 def count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -26,7 +26,6 @@ from modelhub.accounting.sql import DecimalSum
 __all__ = ["SqliteDatabase"]
 
 _READING_TIMEOUT = 5.0
-_FileId = tuple[int, int] | None
 
 
 class SqliteDatabase(LedgerDatabase):
@@ -45,7 +44,9 @@ class SqliteDatabase(LedgerDatabase):
 
     def connect_for_writing(self, timeout: float) -> Connection:
         """Return a connection to the file, which is created if there is none."""
-        _create_private(self._path)
+        with contextlib.suppress(OSError):  # it exists, or SQLite will report what is wrong
+            # SQLite's other files take over its mode.
+            os.close(os.open(os.path.realpath(self._path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         engine = _make_engine(lambda: self._open_for_writing(timeout), "BEGIN IMMEDIATE")
         file_id = _identify_file(self._path)
         with self.translate_errors():
@@ -55,9 +56,6 @@ class SqliteDatabase(LedgerDatabase):
                 if _read_version(_get_driver(connection)) != len(MIGRATIONS):
                     with connection.begin():
                         migrate(connection)
-            except ValueError as error:
-                connection.close()
-                raise LedgerError(str(error)) from None
             except BaseException:
                 connection.close()
                 raise
@@ -150,14 +148,7 @@ def _enable_wal(connection: sqlite3.Connection, deadline: float) -> None:
             return
 
 
-def _create_private(path: Path) -> None:
-    """Create an empty file at *path* with mode 0600, if there is none; SQLite's other files take over its mode."""
-    target = os.path.realpath(path)
-    with contextlib.suppress(OSError):  # it exists, or SQLite will report what is wrong
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
-def _identify_file(path: Path) -> _FileId:
+def _identify_file(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
     except OSError:

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from modelhub import BudgetExceeded, ConnectFailed, Hub
-from modelhub.accounting.period import find_period
+from modelhub.accounting.options import find_period
 from modelhub.core.context import Services
 from modelhub.testing import VirtualClock, run_virtual
 from tests.tables import table

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from modelhub import BudgetExceeded, Hub
 from modelhub.accounting import shared_spend as shared_spend
 from modelhub.accounting.location import LedgerError, parse_location
-from modelhub.accounting.options import SpendingOptions
-from modelhub.accounting.period import find_period
+from modelhub.accounting.options import SpendingOptions, find_period
 from modelhub.accounting.reader import open_database, open_ledger
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.spending import Selection, make_spending_query

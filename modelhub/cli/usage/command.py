@@ -161,10 +161,10 @@ def _print_table(
     budgets: Mapping[str, SpendingOptions],
 ) -> None:
     """Print *totals*, and below them hops to other models, parameters that models did not take, and *budgets*."""
-    from modelhub.accounting.budget_state import read_budget_states
     from modelhub.accounting.hops import list_parameter_changes, read_hops
     from modelhub.accounting.reader import open_database, open_ledger
     from modelhub.accounting.report import filter_calls
+    from modelhub.accounting.spending import read_budget_states
     from modelhub.cli.usage.table import format_budget, format_changes, format_hops, format_table
 
     lines = format_table(totals, by, since)

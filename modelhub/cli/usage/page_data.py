@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from modelhub.accounting.budget_state import BudgetState, read_budget_states
 from modelhub.accounting.call_list import CallSummary, count_fallbacks, list_expensive_calls, list_failed_calls
 from modelhub.accounting.hops import HopFigures, ParameterChange, list_parameter_changes, read_hops
 from modelhub.accounting.reader import LedgerReader, open_database, open_ledger
 from modelhub.accounting.report import GROUP_BY, filter_calls, read_totals, select_period
+from modelhub.accounting.spending import BudgetState, read_budget_states
 from modelhub.accounting.sql import exact_sum, select_tag_names
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.cli.usage.table import sort_by_cost

@@ -14,8 +14,8 @@ from modelhub.cli.output import align_columns, find_width, format_cost, format_c
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from modelhub.accounting.budget_state import BudgetState
     from modelhub.accounting.hops import HopFigures, ParameterChange
+    from modelhub.accounting.spending import BudgetState
     from modelhub.cli.output import Cell
 
 __all__ = ["format_budget", "format_changes", "format_hops", "format_table", "sort_by_cost"]
