@@ -58,7 +58,7 @@ LEVELS = [
     {
         *("providers.base", "providers.response_builder"),
         *("providers.endpoint", "providers.redaction"),
-        *("providers.error_mapping", "providers.error_codes", "providers.error_patterns", "providers.provider_errors"),
+        *("providers.error_mapping", "providers.error_codes", "providers.error_patterns"),
         *("providers.sdk_client", "providers.sdk_import"),
         *("providers.json_text", "providers.finish_reasons", "providers.token_counts"),
         *("providers.tool_names", "providers.tool_schema", "providers.tool_arguments"),

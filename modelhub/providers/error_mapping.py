@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from modelhub.core.errors import (
@@ -39,6 +39,7 @@ _MESSAGE_KEYS: Final = ("message", "Message", "detail", "msg", "error_msg", "err
 _INNER_KEYS: Final = ("error", "errors", "base_resp", "external_model_error")
 _NO_CODES: Final = frozenset({"", "error"})
 _INEXACT_STATUSES: Final = (None, 400, 500)
+_FLAT_KEYS: Final = ("message", "detail", "error_msg", "msg")
 _MAX_BODY_LENGTH = 100_000
 
 
@@ -57,10 +58,8 @@ class ErrorReport(NamedTuple):
     @property
     def code(self) -> str | None:
         """The most exact code; an HTTP status in the body only where there is no other."""
-        for code in self.codes:
-            if not _STATUS.fullmatch(code):
-                return code
-        return self.codes[0] if self.codes else None
+        exact = (code for code in self.codes if not _STATUS.fullmatch(code))
+        return next(exact, self.codes[0] if self.codes else None)
 
     @property
     def status(self) -> int | None:
@@ -83,7 +82,10 @@ def read_error_body(body: object) -> ErrorReport:
         body = body[0]  # Google's answers to what was to be streamed are lists
     if not isinstance(body, dict):
         return ErrorReport(body.strip() if isinstance(body, str) else "")
-    inner = next((value for key in _INNER_KEYS if (value := _first(body.get(key)))), None)
+    values = (body.get(key) for key in _INNER_KEYS)
+    inner = next((value for value in values if value), None)
+    if isinstance(inner, list):
+        inner = inner[0]
     error = inner if isinstance(inner, dict) else body
     request_id = body.get("request_id") or body.get("requestId")
     report = ErrorReport(
@@ -116,9 +118,6 @@ def is_flat_error(body: Json) -> bool:
         return True
     texts = (body.get(key) for key in _FLAT_KEYS)
     return body.get("object") == "error" or any(text and not isinstance(text, Mapping) for text in texts)
-
-
-_FLAT_KEYS: Final = ("message", "detail", "error_msg", "msg")
 
 
 def _parse(data: bytes) -> object:
@@ -200,8 +199,11 @@ def classify(
     """
     if (cls := find_class(report.message, status, overriding=True)) is not None:
         return cls
-    if (cls := _class_of_quota(report.details)) is not None:
-        return cls
+    violations = [item for detail in report.details for item in get_dicts(detail.get("violations"))]
+    if quotas := [item for item in violations if item.get("quotaId")]:
+        # Those of a day, and those of 0, which may be left out, do not refill in seconds.
+        spent = any("PerDay" in str(item["quotaId"]) or str(item.get("quotaValue", "0")) == "0" for item in quotas)
+        return QuotaExhausted if spent else RateLimited
     # A number stands for something else at every vendor: 1000 is a wrong key at Z.ai, and any failure at Mistral (500).
     is_server_error = status is not None and status >= 500
     named = (codes[code] for code in report.codes if code in codes and not (is_server_error and code.isdecimal()))
@@ -210,22 +212,13 @@ def classify(
     if (cls := find_class(report.message, status)) is not None:
         # A quota that is whole again in a moment is a rate: Google's words for both are the same.
         return RateLimited if cls is QuotaExhausted and report.wait is not None else cls
-    if status in _INEXACT_STATUSES:
-        types = ERROR_TYPES if status is not None else {**ERROR_TYPES, **GENERIC_TYPES}
-        cls = next((types[code] for code in report.codes if code in types), None)
-        if cls is None and status is None:
-            return UnknownFailure if report.code else ServerError
-        return cls or class_of_status(status)
-    return class_of_status(status)
-
-
-def _class_of_quota(details: Iterable[Json]) -> type[CallError] | None:
-    """What the quotas mean that Google's *details* name: those of a day, or of 0 (left out), seconds do not refill."""
-    violations = [item for detail in details for item in get_dicts(detail.get("violations")) if item.get("quotaId")]
-    if not violations:
-        return None
-    spent = any("PerDay" in str(item["quotaId"]) or str(item.get("quotaValue", "0")) == "0" for item in violations)
-    return QuotaExhausted if spent else RateLimited
+    if status not in _INEXACT_STATUSES:
+        return class_of_status(status)
+    types = ERROR_TYPES if status is not None else {**ERROR_TYPES, **GENERIC_TYPES}
+    cls = next((types[code] for code in report.codes if code in types), None)
+    if cls is None and status is None:
+        return UnknownFailure if report.code else ServerError
+    return cls or class_of_status(status)
 
 
 def error_from_report(
@@ -252,10 +245,6 @@ def error_from_report(
     # A refusal that calls the model's answer unusable speaks of the answer to this one request.
     failure.request_specific = isinstance(failure, BadReply)
     return failure
-
-
-def _first(value: object) -> object:
-    return value[0] if isinstance(value, list) and value else value
 
 
 def get_dicts(value: object) -> list[Json]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from modelhub.core.errors import CallError, Overloaded, ServerError
 from modelhub.core.response import FinishReason
-from modelhub.providers.provider_errors import make_misfit
+from modelhub.providers.json_text import make_misfit
 
 __all__ = ["read_finish_reason"]
 

@@ -1,6 +1,7 @@
 """JSON: what is written into the bodies of requests, without holding up the event loop, and read out of answers.
 
 JSON can name half a character, a lone surrogate, which no encoder takes: what is read can always be written as UTF-8.
+An answer that is no JSON, has another shape than the vendor's, or is not what was demanded, is a `BadReply`.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ import asyncio
 import json
 import re
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 from pydantic_core import from_json, to_json
 
-from modelhub.core.errors import BadReply
-from modelhub.providers.provider_errors import make_misfit
+from modelhub.core.errors import BadReply, CallError
 
 __all__ = [
     "LAST_BEFORE_SURROGATES",
     "REPLACEMENT",
+    "SHAPE_ERRORS",
     "clean_text",
     "clean_value",
     "dump_json",
@@ -28,6 +29,8 @@ __all__ = [
     "is_high_surrogate",
     "json_body",
     "loads",
+    "make_misfit",
+    "raise_shape_error",
 ]
 
 _LONG_TEXT = 256 * 1024
@@ -51,7 +54,7 @@ def loads(data: bytes | str) -> Any:
     except RecursionError as error:  # it is what the model wrote, and says nothing about its health
         raise make_misfit("the answer is nested too deeply to be read") from error
     except ValueError as error:
-        raise BadReply(f"the answer is not JSON: {describe(data)}") from error
+        raise BadReply(f"the answer is not JSON: {_describe(data)}") from error
 
 
 def _clean_within(value: Any) -> Any:
@@ -65,7 +68,7 @@ def _clean_within(value: Any) -> Any:
     return [_clean_within(item) for item in value] if isinstance(value, list) else value
 
 
-def describe(data: bytes | str) -> str:
+def _describe(data: bytes | str) -> str:
     """What *data* looks like, without showing it: an answer may hold what was asked."""
     start = data[:64].lstrip()
     text = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
@@ -82,6 +85,24 @@ def json_body(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadReply(f"the answer is no JSON object but {type(value).__name__}")
     return value
+
+
+SHAPE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
+"""What reading raises where a server writes one kind of value in the place of another."""
+
+
+def raise_shape_error(error: Exception, message: str) -> NoReturn:
+    """Raise what *error*, one of `SHAPE_ERRORS`, means: BadReply with *message*, unless it is a failure already."""
+    if isinstance(error, CallError):  # RequestRefused is a ValueError too
+        raise error
+    raise BadReply(message) from error
+
+
+def make_misfit(message: str) -> BadReply:
+    """Return the failure of an answer that is sound, but not what this one request demanded: no breaker counts it."""
+    failure = BadReply(message)
+    failure.request_specific = True
+    return failure
 
 
 # -- half characters ---------------------------------------------------------------------------------------------------

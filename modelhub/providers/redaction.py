@@ -16,14 +16,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
 from modelhub.core.request import ChatRequest
-from modelhub.messages.blocks import (
-    ContentBlock,
-    ProviderItemBlock,
-    TextBlock,
-    ThinkingBlock,
-    ToolResultBlock,
-    ToolUseBlock,
-)
+from modelhub.messages.blocks import ProviderItemBlock, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
 
 __all__ = ["PreparedSecrets", "is_clean", "redact", "shorten", "texts_of_request"]
 
@@ -59,6 +52,7 @@ _ESCAPE = re.compile(
     r"|\\+[nrtbf]"
     r"|(?P<entity>&(?:amp;)*(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});)"
 )
+_ESCAPE_OR_CHARACTER = re.compile(f"{_ESCAPE.pattern}|.", re.DOTALL)
 _ASCII_SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\uffdc\U00020000-\U0003ffff]")
@@ -75,10 +69,11 @@ class PreparedSecrets:
     def __init__(self, secrets: Iterable[str]) -> None:
         self.texts = tuple(secrets)
         longest_first = sorted({secret for secret in self.texts if secret}, key=len, reverse=True)
+        normalized = (_normalize(secret) for secret in longest_first)
         self.spellings = [_searched(spelling) for secret in longest_first for spelling in _spellings(secret)]
         """What is looked for as it is: text, or a pattern where it must stand alone."""
-        self.runs = [_SecretRuns(normalized) for secret in longest_first if (normalized := _run(secret))]
-        """What is looked for of every secret of which a part counts."""
+        self.runs = [_SecretRuns(secret) for secret in normalized if len(secret) >= _MIN_SECRET_RUN]
+        """What is looked for of every secret that is so long that a part of it counts."""
 
 
 class _SecretRuns:
@@ -112,12 +107,9 @@ def shorten(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def is_clean(text: str, secrets: Iterable[str] | PreparedSecrets, contents: Iterable[str] = ()) -> bool:
+def is_clean(text: str, secrets: PreparedSecrets, contents: Iterable[str]) -> bool:
     """Whether *text* holds none of *secrets* and no part of *contents*; false for a text too long to be looked at."""
-    if len(text) > _MAX_TEXT:
-        return False
-    prepared = secrets if isinstance(secrets, PreparedSecrets) else PreparedSecrets(secrets)
-    return _mask_contents(_mask_secrets(text, prepared), contents) == text
+    return len(text) <= _MAX_TEXT and _mask_contents(_mask_secrets(text, secrets), contents) == text
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
@@ -136,12 +128,6 @@ def _searched(spelling: str) -> str | re.Pattern[str]:
         return spelling
     escaped = re.escape(spelling)
     return re.compile(rf"{escaped}(?<![A-Za-z0-9]{escaped})(?![A-Za-z0-9])")  # its first letters are quickly found
-
-
-def _run(secret: str) -> str:
-    """Return *secret* normalized, or "" if it is so short that no part of it counts."""
-    normalized = _normalize(secret)
-    return normalized if len(normalized) >= _MIN_SECRET_RUN else ""
 
 
 def _spellings(secret: str) -> list[str]:
@@ -169,15 +155,12 @@ def _mask_secret_runs(text: str, runs: _SecretRuns) -> str:
         return text
     starts = [at for at in range(len(normalized) - _GRAM + 1) if normalized[at : at + _GRAM] in runs.grams]
     ranges = _places(text, [(at, at + _GRAM) for at in starts])
-    ranges += [token.span() for token in _TOKEN.finditer(text) if _is_end_of(token[0], runs.secret)]
+    for token in _TOKEN.finditer(text):
+        part = "" if _ORDINARY_WORD.fullmatch(token[0]) else _normalize(token[0])
+        is_start = len(part) >= _MIN_SECRET_END and runs.secret.startswith(part)
+        if is_start or (len(part) > _MIN_SECRET_END and runs.secret.endswith(part)):
+            ranges.append(token.span())
     return _mask(text, ranges, HIDDEN_KEY)
-
-
-def _is_end_of(token: str, secret: str) -> bool:
-    """Whether *token* is how *secret* begins or ends, and no ordinary word."""
-    if _ORDINARY_WORD.fullmatch(token) or len(part := _normalize(token)) < _MIN_SECRET_END:
-        return False
-    return secret.startswith(part) or (len(part) > _MIN_SECRET_END and secret.endswith(part))
 
 
 # -- the conversation --------------------------------------------------------------------------------------------------
@@ -322,19 +305,10 @@ def _places(text: str, ranges: list[_Range]) -> list[_Range]:
     if text.isascii() and not _may_have_escapes(text):  # each character stands for itself
         places = [(at, at + 1) for at, character in enumerate(text) if character.isalnum()]
     else:
-        for piece, start, end in _pieces(text):
-            places += [(start, end)] * len(_NOT_ALPHANUMERIC.sub("", piece.casefold()))
+        for match in _ESCAPE_OR_CHARACTER.finditer(text):
+            piece = match[0] if len(match[0]) == 1 else _unescape(match)
+            places += [match.span()] * len(_NOT_ALPHANUMERIC.sub("", piece.casefold()))
     return [(places[start][0], places[end - 1][1]) for start, end in ranges]
-
-
-def _pieces(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield every character or escape of *text* as what it stands for, with its range."""
-    done = 0
-    for match in _ESCAPE.finditer(text):
-        yield from ((text[at], at, at + 1) for at in range(done, match.start()))
-        yield _unescape(match), match.start(), match.end()
-        done = match.end()
-    yield from ((text[at], at, at + 1) for at in range(done, len(text)))
 
 
 def _unescape(match: re.Match[str]) -> str:
@@ -348,23 +322,18 @@ def _unescape(match: re.Match[str]) -> str:
 
 def _mask(text: str, ranges: list[_Range], mask: str) -> str:
     """Return *text* with *mask* in the place of each of *ranges*; those that touch or overlap become one."""
-    if not ranges:
-        return text
-    pieces: list[str] = []
-    done, last = 0, -1
+    joined: list[_Range] = []
     for start, end in sorted(ranges):
         # Words of an echo with nothing but blanks or signs between them are one echo.
-        if last >= 0 and not any(char.isalnum() for char in text[last:start]):
-            last = max(last, end)
-            continue
-        if last >= 0:
-            pieces.append(mask)
-            done = last
-        pieces.append(text[done:start])
-        last = end
-    if last >= 0:
-        pieces.append(mask)
-        done = last
+        if joined and not any(char.isalnum() for char in text[joined[-1][1] : start]):
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    pieces: list[str] = []
+    done = 0
+    for start, end in joined:
+        pieces += (text[done:start], mask)
+        done = end
     return "".join((*pieces, text[done:]))
 
 
@@ -375,21 +344,18 @@ def texts_of_request(request: ChatRequest) -> Iterator[str]:
     """Yield every text of the conversation, the latest first."""
     for message in reversed(request.messages):
         for block in message.blocks:
-            yield from _block_texts(block)
-
-
-def _block_texts(block: ContentBlock) -> Iterator[str]:
-    if isinstance(block, TextBlock):
-        yield block.text
-    elif isinstance(block, ThinkingBlock):
-        yield block.thinking
-    elif isinstance(block, ProviderItemBlock):
-        # Shorter ones are names of the API, which an error may tell: types, states, ids.
-        yield from (text for text in _texts_in(block.item) if " " in text)
-    elif isinstance(block, ToolUseBlock):
-        yield from _texts_in(block.input)
-    elif isinstance(block, ToolResultBlock):
-        yield from (part.text for part in block.output if isinstance(part, TextBlock))
+            match block:
+                case TextBlock():
+                    yield block.text
+                case ThinkingBlock():
+                    yield block.thinking
+                case ProviderItemBlock():
+                    # Shorter ones are names of the API, which an error may tell: types, states, ids.
+                    yield from (text for text in _texts_in(block.item) if " " in text)
+                case ToolUseBlock():
+                    yield from _texts_in(block.input)
+                case ToolResultBlock():
+                    yield from (part.text for part in block.output if isinstance(part, TextBlock))
 
 
 def _texts_in(value: Any) -> Iterator[str]:

@@ -16,8 +16,14 @@ from uuid import uuid4
 from modelhub.core.record import Lazy, LazyRecord
 from modelhub.core.response import Block, ChatResponse, ChatUsage, FinishReason
 from modelhub.messages.blocks import ToolChoice
-from modelhub.providers.json_text import LAST_BEFORE_SURROGATES, REPLACEMENT, clean_text, clean_value, is_high_surrogate
-from modelhub.providers.provider_errors import make_misfit
+from modelhub.providers.json_text import (
+    LAST_BEFORE_SURROGATES,
+    REPLACEMENT,
+    clean_text,
+    clean_value,
+    is_high_surrogate,
+    make_misfit,
+)
 from modelhub.providers.structured_output import TOOL_NAME, Structured
 from modelhub.providers.token_counts import Counts, merge_counts, supersedes, usage_from_counts
 from modelhub.providers.tool_arguments import parse_arguments, parse_partial_arguments

@@ -186,7 +186,13 @@ class ScriptedChatModel(Provider):
         """One piece of the step."""
         kind, piece = event
         if kind == "end":
-            _finish(piece["step"], piece["words"], answer)
+            step: Step = piece["step"]
+            answer.complete = True
+            answer.finish_reason = step.finish_reason or ("tool_calls" if step.calls else "stop")
+            # There is no tokenizer: a word counts as a token, and the figures say that they are estimates.
+            thought = len((step.think or "").split())
+            written = thought + len(step.text.split())
+            answer.usage = ChatUsage(piece["words"], written, reasoning_tokens=thought, estimated=True)
         elif kind == "call":
             index, call = piece
             answer.tool(index, id=call.id or f"call_{self.calls}_{index}", name=call.name)
@@ -207,11 +213,3 @@ def _words(text: str) -> list[str]:
     """The words of *text*, each with the space before it."""
     words = text.split(" ")
     return [word if index == 0 else f" {word}" for index, word in enumerate(words)] if text else []
-
-
-def _finish(step: Step, words_in: int, answer: ResponseBuilder) -> None:
-    answer.complete = True
-    answer.finish_reason = step.finish_reason or ("tool_calls" if step.calls else "stop")
-    # There is no tokenizer: a word counts as a token, and the figures say that they are estimates.
-    words_out = sum(len(text.split()) for text in (step.text, step.think or ""))
-    answer.usage = ChatUsage(words_in, words_out, reasoning_tokens=len((step.think or "").split()), estimated=True)

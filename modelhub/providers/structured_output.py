@@ -15,8 +15,7 @@ from pydantic_core import from_json
 from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import Tool, ToolChoice
 from modelhub.messages.json_schema import find_schema_problems
-from modelhub.providers.json_text import clean_value
-from modelhub.providers.provider_errors import make_misfit
+from modelhub.providers.json_text import clean_value, make_misfit
 from modelhub.providers.tool_arguments import LENIENT_JSON
 
 __all__ = ["CALL_PROMPT", "TOOL_NAME", "Method", "Structured", "offer_tools", "write_json_prompt"]
@@ -32,10 +31,6 @@ _FENCE = re.compile(r"```[\w+-]*")
 _START = re.compile(r"[{\[]")
 _MAX_STARTS = 64
 """How many brackets are tried: text with thousands of them, none of which begins JSON, must not cost their square."""
-
-
-class _SchemaMisfit(Exception):
-    """The data do not fit the JSON Schema; the text says where."""
 
 
 class Structured:
@@ -81,32 +76,34 @@ class Structured:
 
         For a JSON Schema both are the data. Raises BadReply, naming the fields, if the answer does not fit.
         """
-        problem: str | None = None
+        problems: list[str] = []
         for value in _values_in(raw):
-            try:
-                output = self._validate(value)
-            except _SchemaMisfit as misfit:
-                problem = problem or str(misfit)
-            except ValidationError as error:
-                problem = problem or _describe_misfit(error)
-            except Exception as error:  # the caller's own validators may raise anything
-                problem = problem or f"{type(error).__name__}: {error}"
-            else:
+            output, problem = self._validate(value)
+            if problem is None:
                 return _dump_output(output, value), output
-        raise make_misfit(f"the answer does not fit {self.name}: {problem or 'there is no JSON in it'}")
+            problems.append(problem)
+        problems.append("there is no JSON in it")
+        raise make_misfit(f"the answer does not fit {self.name}: {problems[0]}")
 
     @property
     def name(self) -> str:
         """What the structure is called: the class's name, or the schema's title."""
         return str(self.model.get("title") or "schema") if isinstance(self.model, Mapping) else self.model.__name__
 
-    def _validate(self, value: Any) -> Any:
-        """What the class makes of *value*. Raises ValueError if it does not fit."""
-        if isinstance(self.model, Mapping):
-            if (misfit := next(find_schema_problems(value, self.model, self.model, "answer"), None)) is not None:
-                raise _SchemaMisfit(misfit)
-            return value
-        return self.model.model_validate_json(json.dumps(value))
+    def _validate(self, value: Any) -> tuple[Any, str | None]:
+        """Return what the class makes of *value* and None, or None and where it does not fit."""
+        try:
+            if isinstance(self.model, Mapping):
+                return value, next(find_schema_problems(value, self.model, self.model, "answer"), None)
+            return self.model.model_validate_json(json.dumps(value)), None
+        except ValidationError as error:
+            problems = [
+                f"{'.'.join(str(part) for part in problem['loc']) or 'answer'}: {problem['msg']}"
+                for problem in error.errors(include_input=False, include_url=False, include_context=False)
+            ]
+            return None, "; ".join(problems[:5])
+        except Exception as error:  # the caller's own validators may raise anything
+            return None, f"{type(error).__name__}: {error}"
 
 
 def write_json_prompt(schema: Mapping[str, Any] | None) -> str:
@@ -143,14 +140,6 @@ def _dump_output(output: Any, value: Any) -> Any:
             type(output).model_validate(value)
             return value
     return value
-
-
-def _describe_misfit(error: ValidationError) -> str:
-    problems = [
-        f"{'.'.join(str(part) for part in problem['loc']) or 'answer'}: {problem['msg']}"
-        for problem in error.errors(include_input=False, include_url=False, include_context=False)
-    ]
-    return "; ".join(problems[:5])
 
 
 def _after_thinking(text: str) -> str:

@@ -54,7 +54,13 @@ def parse_arguments(raw: str) -> tuple[dict[str, Any], str | None]:
     No text at all, and `null`, are no arguments.
     """
     try:
-        value = _parse_value(raw)
+        value: Any = raw
+        for _ in range(_MAX_ENCODINGS):  # an object that was encoded more than once is a text of a text
+            value = _parse_object(value)
+            if not isinstance(value, str):
+                break
+        if value is None:
+            return {}, None
         if not isinstance(value, dict):
             return {}, f"the arguments are no JSON object but {type(value).__name__}"
         _check_depth(value)
@@ -63,15 +69,6 @@ def parse_arguments(raw: str) -> tuple[dict[str, Any], str | None]:
         return {}, f"the arguments are not JSON that can be read: {_TOO_DEEP}"
     except ValueError as error:
         return {}, f"the arguments are not JSON: {error.msg if isinstance(error, json.JSONDecodeError) else error}"
-
-
-def _parse_value(raw: str) -> Any:
-    value: Any = raw
-    for _ in range(_MAX_ENCODINGS):  # an object that was encoded more than once is a text of a text
-        value = _parse_object(value)
-        if not isinstance(value, str):
-            break
-    return {} if value is None else value
 
 
 def _parse_object(text: str) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from modelhub.core.request import ChatRequest
-from modelhub.messages.blocks import ContentBlock, Tool, ToolResultBlock, ToolUseBlock
+from modelhub.messages.blocks import Message, Tool, ToolResultBlock, ToolUseBlock
 
 __all__ = ["with_vendor_names"]
+
+_REPLACED = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def with_vendor_names(request: ChatRequest, pattern: re.Pattern[str] | None) -> tuple[ChatRequest, Mapping[str, str]]:
@@ -21,7 +23,9 @@ def with_vendor_names(request: ChatRequest, pattern: re.Pattern[str] | None) -> 
     """
     if pattern is None:
         return request, {}
-    names = dict.fromkeys(_names(request))
+    blocks = (block for message in request.messages for block in message.blocks)
+    called = (block.name for block in blocks if isinstance(block, (ToolUseBlock, ToolResultBlock)) and block.name)
+    names = dict.fromkeys([*(tool.name for tool in request.tools), *called])
     wrong = [name for name in names if not pattern.fullmatch(name)]
     if not wrong:
         return request, {}
@@ -33,19 +37,8 @@ def with_vendor_names(request: ChatRequest, pattern: re.Pattern[str] | None) -> 
     return _rename(request, renamed), {new: name for name, new in renamed.items()}
 
 
-_NAMED = (ToolUseBlock, ToolResultBlock)
-
-
-def _names(request: ChatRequest) -> Iterator[str]:
-    yield from (tool.name for tool in request.tools)
-    for message in request.messages:
-        for block in message.blocks:
-            if isinstance(block, _NAMED) and block.name:
-                yield block.name
-
-
 def _vendor_name(name: str, taken: Iterable[str], pattern: re.Pattern[str]) -> str:
-    plain = re.sub(r"[^a-zA-Z0-9_-]", "_", name)
+    plain = _REPLACED.sub("_", name)
     if not re.match(r"[a-zA-Z_]", plain):
         plain = f"_{plain}"
     if name.isascii() and plain not in taken and pattern.fullmatch(plain):
@@ -59,26 +52,19 @@ def _rename(request: ChatRequest, renamed: Mapping[str, str]) -> ChatRequest:
     choice = request.tool_choice
     if choice is not None and choice.name is not None and choice.name in renamed:
         choice = dataclasses.replace(choice, name=renamed[choice.name])
-    return request.replace(
-        tools=tuple(_rename_tool(tool, renamed) for tool in request.tools),
-        tool_choice=choice,
-        messages=tuple(
-            dataclasses.replace(message, blocks=tuple(_rename_block(block, renamed) for block in message.blocks))
-            for message in request.messages
-        ),
-    )
-
-
-def _rename_tool(tool: Tool, renamed: Mapping[str, str]) -> Tool:
-    name = renamed.get(tool.name)
-    if name is None:
-        return tool
-    is_alike = name == re.sub(r"[^a-zA-Z0-9_-]", "_", tool.name)
-    description = tool.description if is_alike else f"{tool.name}: {tool.description}".removesuffix(": ")
-    return dataclasses.replace(tool, name=name, description=description)
-
-
-def _rename_block(block: ContentBlock, renamed: Mapping[str, str]) -> ContentBlock:
-    if isinstance(block, (ToolUseBlock, ToolResultBlock)) and block.name in renamed:
-        return dataclasses.replace(block, name=renamed[block.name])
-    return block
+    tools: list[Tool] = []
+    for tool in request.tools:
+        name, description = renamed.get(tool.name, tool.name), tool.description
+        if name != _REPLACED.sub("_", tool.name):
+            description = f"{tool.name}: {tool.description}".removesuffix(": ")
+        tools.append(dataclasses.replace(tool, name=name, description=description) if name != tool.name else tool)
+    messages: list[Message] = []
+    for message in request.messages:
+        blocks = [
+            dataclasses.replace(block, name=renamed[block.name])
+            if isinstance(block, (ToolUseBlock, ToolResultBlock)) and block.name in renamed
+            else block
+            for block in message.blocks
+        ]
+        messages.append(dataclasses.replace(message, blocks=tuple(blocks)))
+    return request.replace(tools=tuple(tools), tool_choice=choice, messages=tuple(messages))

@@ -16,8 +16,7 @@ from modelhub.providers.anthropic.request import PROVIDER_NAME
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.json_text import json_body, loads
-from modelhub.providers.provider_errors import SHAPE_ERRORS, raise_shape_error
+from modelhub.providers.json_text import SHAPE_ERRORS, json_body, loads, raise_shape_error
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import read_count
 from modelhub.providers.tool_arguments import dump_arguments

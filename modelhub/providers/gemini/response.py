@@ -21,8 +21,7 @@ from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.gemini.errors import error_from_response
 from modelhub.providers.gemini.request import GENERATED_ID_PREFIX, PROVIDER_NAME
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.json_text import loads
-from modelhub.providers.provider_errors import SHAPE_ERRORS
+from modelhub.providers.json_text import SHAPE_ERRORS, loads
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import Counts, read_count
 from modelhub.providers.tool_arguments import dump_arguments
