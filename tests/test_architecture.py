@@ -62,7 +62,7 @@ LEVELS = [
         *("providers.sdk_client", "providers.sdk_import"),
         *("providers.json_text", "providers.finish_reasons", "providers.token_counts"),
         *("providers.tool_names", "providers.tool_schema", "providers.tool_arguments"),
-        *("providers.parameters", "providers.parameter_resolver", "providers.parameter_refusals"),
+        *("providers.parameters", "providers.parameter_resolver"),
         *("providers.vendor_parameters", "providers.known_models"),
         "providers.structured_output",
     },

@@ -243,42 +243,26 @@ _BAD_REPLY: Final = (
     (r"parsing failed\. the model generated output|failed to call a function\.|tool call validation failed", "Groq"),
 )
 
-_TABLES: Final[tuple[tuple[type[CallError], tuple[tuple[str, str], ...]], ...]] = (
-    (ContextTooLong, _CONTEXT_TOO_LONG),
-    (AuthenticationFailed, _AUTHENTICATION_FAILED),
-    (QuotaExhausted, _QUOTA_EXHAUSTED),
-    (ModelNotFound, _MODEL_NOT_FOUND),
-    (ContentBlocked, _CONTENT_BLOCKED),
-    (UnsupportedFeature, _UNSUPPORTED),
-    (Overloaded, _OVERLOADED),
-    (RateLimited, _RATE_LIMITED),
-    (ServerError, _SERVER_ERROR),
-    (RequestRefused, _REQUEST_REFUSED),
-    (BadReply, _BAD_REPLY),
+_Statuses = frozenset[int | None]
+_NOWHERE: Final = _Statuses()
+
+_TABLES: Final[tuple[tuple[type[CallError], tuple[tuple[str, str], ...], _Statuses, _Statuses], ...]] = (
+    (ContextTooLong, _CONTEXT_TOO_LONG, frozenset({None, 400, 413, 422, 429, 500}), _NOWHERE),
+    (AuthenticationFailed, _AUTHENTICATION_FAILED, frozenset({401, 403}), frozenset({None, 400})),
+    (QuotaExhausted, _QUOTA_EXHAUSTED, frozenset({402, 403, 412, 429}), frozenset({None, 400, 401, 500, 503})),
+    (ModelNotFound, _MODEL_NOT_FOUND, _NOWHERE, frozenset({None, 400, 404, 422, 500})),
+    (ContentBlocked, _CONTENT_BLOCKED, frozenset({None, 400, 403, 406, 422, 446, 451, 500}), _NOWHERE),
+    (UnsupportedFeature, _UNSUPPORTED, frozenset({None, 400, 403, 404, 405, 415, 422, 500, 501}), _NOWHERE),
+    (Overloaded, _OVERLOADED, frozenset({None, 400, 404, 409, 424, 500}), _NOWHERE),
+    (RateLimited, _RATE_LIMITED, _NOWHERE, frozenset({None, 400, 403, 500, 503})),
+    (ServerError, _SERVER_ERROR, _NOWHERE, frozenset({None, 400})),
+    (RequestRefused, _REQUEST_REFUSED, _NOWHERE, frozenset({None, 500})),
+    (BadReply, _BAD_REPLY, _NOWHERE, frozenset({None, 400, 422, 500})),
 )
+"""Every server's words by the failure that they mean, in the order in which they are looked for.
 
-"""Every server's words by the failure that they mean, in the order in which they are looked for."""
-
-_WHERE_SEARCHED: Final[dict[type[CallError], frozenset[int | None]]] = {
-    AuthenticationFailed: frozenset({401, 403}),
-    ContextTooLong: frozenset({None, 400, 413, 422, 429, 500}),
-    ContentBlocked: frozenset({None, 400, 403, 406, 422, 446, 451, 500}),
-    UnsupportedFeature: frozenset({None, 400, 403, 404, 405, 415, 422, 500, 501}),
-    QuotaExhausted: frozenset({402, 403, 412, 429}),
-    Overloaded: frozenset({None, 400, 404, 409, 424, 500}),
-}
-"""The statuses at which a message may hold the words anywhere."""
-_WHERE_AT_START: Final[dict[type[CallError], frozenset[int | None]]] = {
-    QuotaExhausted: frozenset({None, 400, 401, 500, 503}),
-    ModelNotFound: frozenset({None, 400, 404, 422, 500}),
-    AuthenticationFailed: frozenset({None, 400}),
-    RateLimited: frozenset({None, 400, 403, 500, 503}),
-    ServerError: frozenset({None, 400}),
-    RequestRefused: frozenset({None, 500}),
-    BadReply: frozenset({None, 400, 422, 500}),
-}
-"""The statuses at which a message must begin with the words."""
-
+Then the statuses at which a message may hold them anywhere, and those at which it must begin with them.
+"""
 
 _Test = Callable[[str], re.Match[str] | None]
 _LEADING_TEXT: Final = re.compile(r"^\.\{0,\d+\}")
@@ -294,11 +278,11 @@ def _tests_at(status: int | None, overriding: bool) -> list[tuple[_Test, type[Ca
     if overriding:
         return [(re.compile(words).search, cls) for words, cls, _ in _OVERRIDING]
     tests: list[tuple[_Test, type[CallError]]] = []
-    for cls, table in _TABLES:
-        if status in _WHERE_SEARCHED.get(cls, ()):
+    for cls, table, searched_at, begins_at in _TABLES:
+        if status in searched_at:
             # Text that may stand before the words costs time and changes nothing.
             tests += [(re.compile(_LEADING_TEXT.sub("", words)).search, cls) for words, _ in table]
-        elif status in _WHERE_AT_START.get(cls, ()):
+        elif status in begins_at:
             tests.append((re.compile("|".join(f"(?:{words})" for words, _ in table)).match, cls))
     return tests
 

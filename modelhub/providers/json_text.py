@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from itertools import zip_longest
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -50,22 +51,18 @@ def loads(data: bytes | str) -> Any:
         pass
     try:
         # Accepts what the faster parser does not: lone surrogates, raw control characters.
-        return _clean_within(json.loads(data, strict=False))
+        return clean_value(json.loads(data, strict=False), _clean_within)
     except RecursionError as error:  # it is what the model wrote, and says nothing about its health
         raise make_misfit("the answer is nested too deeply to be read") from error
     except ValueError as error:
         raise BadReply(f"the answer is not JSON: {_describe(data)}") from error
 
 
-def _clean_within(value: Any) -> Any:
-    """*value* without lone surrogates, but at a text's ends: their other halves may be in the pieces around it."""
-    if isinstance(value, str):
-        start = 1 if "\udc00" <= value[:1] <= "\udfff" else 0
-        end = len(value) - 1 if is_high_surrogate(value[-1:]) else len(value)
-        return value[:start] + clean_text(value[start:end]) + value[max(start, end) :]
-    if isinstance(value, dict):
-        return {clean_text(key): _clean_within(item) for key, item in value.items()}
-    return [_clean_within(item) for item in value] if isinstance(value, list) else value
+def _clean_within(text: str) -> str:
+    """*text* without lone surrogates, but at its ends: their other halves may be in the pieces around it."""
+    start = 1 if "\udc00" <= text[:1] <= "\udfff" else 0
+    end = len(text) - 1 if is_high_surrogate(text[-1:]) else len(text)
+    return text[:start] + clean_text(text[start:end]) + text[max(start, end) :]
 
 
 def _describe(data: bytes | str) -> str:
@@ -126,13 +123,16 @@ def clean_text(text: str) -> str:
     return text
 
 
-def clean_value(value: Any) -> Any:
-    """Return *value*, as JSON has it, with every text and key in it cleaned. Raises RecursionError for a deep nest."""
+def clean_value(value: Any, clean: Callable[[str], str] = clean_text) -> Any:
+    """Return *value*, as JSON has it, with every text in it as *clean* returns it, and every key cleaned.
+
+    Raises RecursionError for a deep nest.
+    """
     if isinstance(value, str):
-        return clean_text(value)
+        return clean(value)
     if isinstance(value, dict):
-        return {clean_value(key): clean_value(item) for key, item in value.items()}
-    return [clean_value(item) for item in value] if isinstance(value, list) else value
+        return {clean_text(key): clean_value(item, clean) for key, item in value.items()}
+    return [clean_value(item, clean) for item in value] if isinstance(value, list) else value
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from modelhub.providers.gemini.parameters import (
     merge_json,
     read_http_options,
 )
-from modelhub.providers.gemini.request import encode_request, structured_method
+from modelhub.providers.gemini.request import encode_request
 from modelhub.providers.gemini.response import read_body, read_event
 from modelhub.providers.http import HttpxTransport, Transport
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
@@ -222,8 +222,8 @@ class GeminiChatModel(HttpProvider):
         return {} if self._thinking_config is None else {"thinking_config": self._thinking_config}
 
     def structured_method(self, request: ChatRequest) -> Method:  # noqa: ARG002
-        """Return how structured output is asked for: by JSON schema, but Gemma in words."""
-        return structured_method(self.model_name)
+        """Return how structured output is asked for: by JSON schema, but Gemma, which has no JSON mode, in words."""
+        return "prompt" if "gemma" in self.model_name else "native"
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the part of the body that is written here, and the SDK's `config` and HttpOptions."""

@@ -28,9 +28,9 @@ from modelhub.messages.blocks import (
     UrlSource,
 )
 from modelhub.providers.gemini.schema import gemini_schema
-from modelhub.providers.structured_output import Method, Structured
+from modelhub.providers.structured_output import Structured
 
-__all__ = ["GENERATED_ID_PREFIX", "PROVIDER_NAME", "SKIP_SIGNATURE", "encode_request", "structured_method"]
+__all__ = ["GENERATED_ID_PREFIX", "PROVIDER_NAME", "SKIP_SIGNATURE", "encode_request"]
 
 Json = dict[str, Any]
 
@@ -77,11 +77,6 @@ def encode_request(
             "responseJsonSchema": gemini_schema(structured.schema),
         }
     return body
-
-
-def structured_method(model_name: str) -> Method:
-    """How *model_name* is asked for structured output: Gemma has no JSON mode."""
-    return "prompt" if "gemma" in model_name else "native"
 
 
 def _in_turn(contents: list[Json], place: Literal[0, -1], parts: list[Json]) -> None:
