@@ -27,11 +27,11 @@ __all__ = [
     "dump_json",
     "dump_json_chunks",
     "has_long_text",
-    "is_high_surrogate",
     "json_body",
     "loads",
     "make_misfit",
     "raise_shape_error",
+    "split_half",
 ]
 
 _LONG_TEXT = 256 * 1024
@@ -61,8 +61,8 @@ def loads(data: bytes | str) -> Any:
 def _clean_within(text: str) -> str:
     """*text* without lone surrogates, but at its ends: their other halves may be in the pieces around it."""
     start = 1 if "\udc00" <= text[:1] <= "\udfff" else 0
-    end = len(text) - 1 if is_high_surrogate(text[-1:]) else len(text)
-    return text[:start] + clean_text(text[start:end]) + text[max(start, end) :]
+    cleaned, half = split_half(text[start:])
+    return text[:start] + cleaned + half
 
 
 def _describe(data: bytes | str) -> str:
@@ -109,9 +109,10 @@ REPLACEMENT = "\ufffd"
 """What stands in the place of half a character whose other half never came."""
 
 
-def is_high_surrogate(character: str) -> bool:
-    """Whether *character* is the first half of a character, whose other half may follow in the next piece."""
-    return "\ud800" <= character <= "\udbff"
+def split_half(text: str) -> tuple[str, str]:
+    """Return *text* cleaned, and the half of a character at its end, whose other half may follow in the next piece."""
+    end = len(text) - 1 if "\ud800" <= text[-1:] <= "\udbff" else len(text)
+    return clean_text(text[:end]), text[end:]
 
 
 def clean_text(text: str) -> str:

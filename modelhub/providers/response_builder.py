@@ -21,8 +21,8 @@ from modelhub.providers.json_text import (
     REPLACEMENT,
     clean_text,
     clean_value,
-    is_high_surrogate,
     make_misfit,
+    split_half,
 )
 from modelhub.providers.structured_output import TOOL_NAME, Structured
 from modelhub.providers.token_counts import Counts, merge_counts, supersedes, usage_from_counts
@@ -70,10 +70,7 @@ class AnswerPart:
         if self._half or (
             not piece.isascii() and (piece[0] > LAST_BEFORE_SURROGATES or piece[-1] > LAST_BEFORE_SURROGATES)
         ):
-            piece, self._half = self._half + piece, ""
-            if is_high_surrogate(piece[-1]):
-                piece, self._half = piece[:-1], piece[-1]
-            piece = clean_text(piece)
+            piece, self._half = split_half(self._half + piece)
         if piece:
             self.pieces.append(piece)
         return piece
