@@ -70,7 +70,7 @@ LEVELS = [
     ["providers.stainless"],
     ["middleware.time_limit", "middleware.token_estimates"],
     {
-        *("middleware.*.options", "middleware.breaker.state", "middleware.retry.budget", "middleware.usage.protocols"),
+        *("middleware.*.options", "middleware.breaker.state", "middleware.retry.budget"),
         *("middleware.limit.bucket", "middleware.limit.concurrency", "middleware.limit.loop_timer"),
         *("middleware.limit.permit", "middleware.limit.pool", "middleware.limit.rate_counter"),
         *("middleware.limit.rates", "middleware.limit.remote_limits", "middleware.limit.store"),

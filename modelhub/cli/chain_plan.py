@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelhub.accounting.options import SpendingOptions
     from modelhub.config.load import Loaded, ModelEntry
     from modelhub.middleware.chain.options import ArmsOptions, ChainOptions
-    from modelhub.middleware.usage.protocols import Pricing
+    from modelhub.middleware.usage.options import Pricing
     from modelhub.providers.scripted import Step
 
 __all__ = ["Member", "Plan", "WorstCase"]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from modelhub.core.context import Services
 from modelhub.core.model import ChatModelBase
+from modelhub.core.request import ChatRequest
+from modelhub.core.response import ChatUsage
 from modelhub.middleware.breaker.state import BreakerState
 from modelhub.middleware.limit.store import LimitPool, LimitStore
 from modelhub.middleware.retry.budget import RetryBudget
-from modelhub.middleware.usage.protocols import BudgetPolicy, PriceSource
+from modelhub.middleware.usage.options import Pricing
 
-__all__ = ["MAX_UNBOUNDED_WAIT", "BuildContext", "RenewModel", "SharedState"]
+__all__ = ["MAX_UNBOUNDED_WAIT", "BudgetPolicy", "BuildContext", "Commit", "RenewModel", "SharedState"]
 
 MAX_UNBOUNDED_WAIT = 60.0
 """How many seconds a call without a deadline waits at most for a model that is cooling down."""
@@ -28,6 +30,28 @@ class CooldownStore(Protocol):
 
     def listen(self) -> None:
         """Make sure that the running event loop hears what other processes say."""
+        ...
+
+
+class PriceSource(Protocol):
+    """Finds the price of a model; the price book of a hub is one."""
+
+    def price(self, model: Any, own: Pricing | None = None) -> Pricing | None:
+        """Return the price of the provider *model*, whose entry has *own*."""
+        ...
+
+
+Commit = Callable[[Sequence[ChatUsage]], None]
+"""Replaces what was reserved of budgets by what each attempt has used."""
+
+
+class BudgetPolicy(Protocol):
+    """Budgets, of which a call reserves what it may use."""
+
+    async def reserve(
+        self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Pricing | None
+    ) -> Commit:
+        """Set aside what the call may use, and return what settles it. Raises BudgetExceeded."""
         ...
 
 

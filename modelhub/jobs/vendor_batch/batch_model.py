@@ -26,7 +26,7 @@ from modelhub.jobs.vendor_batch.interface import PRICE_FACTOR, BatchClient, Vend
 from modelhub.jobs.vendor_batch.openai import OpenAIBatches
 from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.usage.layer import Usage
-from modelhub.middleware.usage.protocols import Pricing
+from modelhub.middleware.usage.options import Pricing
 from modelhub.options import BatchOptions
 from modelhub.providers.http import HttpRequest, HttpResponse
 from modelhub.providers.http_provider import HttpProvider

@@ -70,7 +70,12 @@ class Breaker(Layer):
         if probe and isinstance(reply, ChatStream):
             # It has begun to answer, and its reader may take his time: the others do not wait for him for ever.
             self.state.probe_timeout = self.services.clock.now() + self.options.max_pause
-        slow = self._find_slow_start(request) if self.options.slow_first_token is not None else None
+        slow: CallError | None = None
+        limit, attempts = self.options.slow_first_token, request.context.attempts
+        took = attempts[-1]["first_token"] if attempts and limit is not None else None
+        if took is not None and limit is not None and took > limit:
+            text = f"first content after {took:.1f} s (`breaker.slow_first_token`)"
+            slow = FirstTokenTimeout(text, model=self.name)
         add_done_callback(reply, lambda outcome: self._settled(outcome, began, probe, slow))
         return reply
 
@@ -79,23 +84,14 @@ class Breaker(Layer):
         state = self.state
         return not self.cooldown() and (not state.probing or self.services.clock.now() >= state.probe_timeout)
 
-    def _find_slow_start(self, request: ChatRequest) -> CallError | None:
-        """Return what the breaker counts if the first content of the answer came too late, else None."""
-        limit, attempts = self.options.slow_first_token, request.context.attempts
-        took = attempts[-1]["first_token"] if attempts else None
-        if limit is None or took is None or took <= limit:
-            return None
-        return FirstTokenTimeout(f"first content after {took:.1f} s (`breaker.slow_first_token`)", model=self.name)
-
     def admit(self) -> bool:
         """Let a call through; True if it is the probe after a pause, whose outcome the others wait for."""
         state = self.state
         with state.lock:
-            cooldown = self.cooldown()
-            if not cooldown and (not state.probing or self.services.clock.now() >= state.probe_timeout):
+            if self.is_ready():
                 state.probing, state.probe_timeout = state.openings > 0, math.inf
                 return state.probing
-            wait = cooldown or self.options.pause
+            wait = self.cooldown() or self.options.pause
         reason = f" after {state.last_error.kind}" if state.last_error is not None else ""
         raise BreakerOpen(
             f"the breaker of `{self.name}` is open{reason}; it can be called again in {wait:.1f} s",
@@ -113,28 +109,25 @@ class Breaker(Layer):
             self.state.probing = False
 
     def _settled(self, outcome: Outcome, began: float, probe: bool, slow: CallError | None) -> None:
+        state = self.state
         if isinstance(outcome.error, CallError) and not outcome.is_stalled:
             self._failed(outcome.error, began, probe)
-        elif slow is not None and outcome.how == "complete":
-            self._failed(slow, began, probe)
         elif outcome.how != "complete":
             self._release(probe)
+        elif slow is not None:
+            self._failed(slow, began, probe)
         else:
-            self._answered(probe)
-
-    def _answered(self, probe: bool) -> None:
-        state = self.state
-        with state.lock:
-            state.consecutive_failures = 0
-            self._release(probe)
-            if probe and not self.cooldown():  # no other failure wants a pause since
-                state.openings, state.last_error = 0, None
-                state.seen.clear()
-            elif state.openings == 0:
-                self._remember(has_failed=False)
+            with state.lock:
+                state.consecutive_failures = 0
+                self._release(probe)
+                if probe and not self.cooldown():  # no other failure wants a pause since
+                    state.openings, state.last_error = 0, None
+                    state.seen.clear()
+                elif state.openings == 0:
+                    state.seen.add(False, self.services.clock.now(), self.options.window)
 
     def _failed(self, error: CallError, began: float, probe: bool, min_cooldown: float = 0.0) -> None:
-        state, policy = self.state, error.breaker_effect
+        state, options, policy = self.state, self.options, error.breaker_effect
         now = self.services.clock.now()
         with state.lock:
             self._release(probe)
@@ -144,22 +137,17 @@ class Breaker(Layer):
                 self._open_for(now, wait, error)
             elif policy is BreakerEffect.OPENS:
                 state.openings += 1
-                self._open_for(now, self._jittered(self.options.long_pause), error)
+                self._open_for(now, self._jittered(options.long_pause), error)
             elif policy is BreakerEffect.COUNTS:
                 state.consecutive_failures += 1
-                self._remember(has_failed=True)
-                if probe or (state.openings == 0 and self._threshold_reached()):
-                    self._open(now, now - began, error)
-
-    def _open(self, now: float, took: float, error: CallError) -> None:
-        pause = min(self.options.max_pause, self.options.pause * 2.0 ** min(self.state.openings, _DOUBLINGS))
-        # Each probe of a silent model costs its caller that silence: at most half of the time may go into it.
-        silence = took if isinstance(error, TimedOut) or isinstance(error.__cause__, TimedOut) else 0.0
-        self.state.openings += 1
-        self._open_for(now, self._jittered(max(pause, silence)), error)
-
-    def _remember(self, *, has_failed: bool) -> None:
-        self.state.seen.add(has_failed, self.services.clock.now(), self.options.window)
+                state.seen.add(True, now, options.window)
+                if not probe and (state.openings or not self._threshold_reached()):
+                    return
+                pause = min(options.max_pause, options.pause * 2.0 ** min(state.openings, _DOUBLINGS))
+                # Each probe of a silent model costs its caller that silence: at most half of the time may go into it.
+                is_silence = isinstance(error, TimedOut) or isinstance(error.__cause__, TimedOut)
+                state.openings += 1
+                self._open_for(now, self._jittered(max(pause, now - began if is_silence else 0.0)), error)
 
     def _threshold_reached(self) -> bool:
         options, seen = self.options, self.state.seen
@@ -171,17 +159,14 @@ class Breaker(Layer):
         return seconds * self.services.random.uniform(1.0, 1.1)
 
     def _open_for(self, now: float, seconds: float, error: CallError) -> None:
-        # A pause is never shortened by a later, shorter one.
-        if now + seconds > self.state.until:
-            self.state.until, self.state.last_error = now + seconds, _detach(error)
-            # That one process cannot reach the vendor, or waits in vain, says nothing about the others.
-            self.state.is_shared = error.breaker_effect is not BreakerEffect.COUNTS or error.status is not None
-            if self.state.is_shared and self.state.on_open is not None:
-                self.state.on_open(seconds)
-
-
-def _detach(error: CallError) -> CallError:
-    """Return a copy of *error* that keeps nothing of its call alive: no frames, no causes, no part of an answer."""
-    copied = copy.copy(error)
-    copied.__dict__.pop("partial", None)
-    return copied
+        state = self.state
+        if now + seconds <= state.until:
+            return  # a pause is never shortened by a later, shorter one
+        # The copy keeps nothing of its call alive: no frames, no causes, no part of an answer.
+        last_error = copy.copy(error)
+        last_error.__dict__.pop("partial", None)
+        state.until, state.last_error = now + seconds, last_error
+        # That one process cannot reach the vendor, or waits in vain, says nothing about the others.
+        state.is_shared = error.breaker_effect is not BreakerEffect.COUNTS or error.status is not None
+        if state.is_shared and state.on_open is not None:
+            state.on_open(seconds)

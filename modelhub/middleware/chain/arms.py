@@ -127,10 +127,6 @@ class Arms:
             leaf.target for leaf in self.leaves if isinstance(leaf.target, ChatModelBase)
         )
 
-    def __len__(self) -> int:
-        """Return the number of models at the place."""
-        return len(self.models)
-
     def is_ready(self) -> bool:
         """Return whether a call can be sent to one of the arms now."""
         return any(arm.is_ready() for arm in self.arms)

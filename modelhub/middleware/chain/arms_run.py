@@ -77,7 +77,7 @@ class ArmsRun(CallRun):
     def _order_arms(self, index: int) -> None:
         """Put the arms of the place that begins at *index* into the order for this call."""
         place = self._find_place(index)
-        self._ordered = index + (1 if place is None else len(place.arms))
+        self._ordered = index + (1 if place is None else len(place.arms.models))
         if place is not None:
             services = self.context.services
             self.models[index : self._ordered] = place.arms.order(self.context.tags, services.random)

@@ -6,7 +6,7 @@ from modelhub.core.errors import CallError, DeadlineExceeded, LimitRejected
 from modelhub.core.model import Layer
 from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatResponse
-from modelhub.core.stream import ChatStream, Reply
+from modelhub.core.stream import Reply
 from modelhub.middleware.time_limit import TimeLimit
 
 __all__ = ["Deadline"]
@@ -25,16 +25,14 @@ class Deadline(Layer):
         with TimeLimit(remaining, lambda: self._exceeded(request)):
             reply = await self.inner.send(request)
         if not isinstance(reply, ChatResponse):
-            self._limit(reply, request, request.deadline)
+
+            def make_late(last: ChatResponse | None) -> CallError:
+                failure = self._exceeded(request)
+                failure.partial = last
+                return failure
+
+            reply.add_deadline(request.deadline, self.services.clock.now, make_late)
         return reply
-
-    def _limit(self, stream: ChatStream, request: ChatRequest, deadline: float) -> None:
-        def make_late(last: ChatResponse | None) -> CallError:
-            failure = self._exceeded(request)
-            failure.partial = last
-            return failure
-
-        stream.add_deadline(deadline, self.services.clock.now, make_late)
 
     def _exceeded(self, request: ChatRequest) -> DeadlineExceeded:
         context = request.context

@@ -18,7 +18,7 @@ from modelhub.middleware.limit.concurrency import make_concurrency_limit
 from modelhub.middleware.limit.loop_timer import LoopTimer
 from modelhub.middleware.limit.permit import AttemptResult, Permit, State, WaitLimits
 from modelhub.middleware.limit.rate_counter import RateCounter
-from modelhub.middleware.limit.rates import Amounts
+from modelhub.middleware.limit.rates import MINUTE, Amounts
 from modelhub.middleware.limit.store import NOTHING, UNBOUNDED, LimitPool, PoolScope, PoolSnapshot, RateSnapshot
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class RateLimitPool(LimitPool[Permit]):
         for wait, (counter, amount) in zip(waits, permit.needs, strict=True):
             if (told := counter.remote_limits.wait(amount, now)) > budget:
                 return self.explain_remote_limit(counter.what, counter.left(now), told)
-            if counter.is_quota and wait > budget:
+            if counter.rate.period > MINUTE and wait > budget:  # so long a period that nobody would want to wait
                 return self.explain_quota(counter.what, counter.rate, wait)
         return None
 

@@ -51,11 +51,6 @@ class RateCounter:
         self._bucket = _bucket(rate, burst)
         self.admitted = 0
 
-    @property
-    def is_quota(self) -> bool:
-        """Whether the period is so long that nobody would want to wait for it."""
-        return self.rate.period > MINUTE
-
     def change_rate(self, rate: Rate, burst: float) -> None:
         """Hold to *rate*, of the same period, from now on; what was admitted before counts as it did."""
         self.rate, self.window.limit = rate, rate.amount

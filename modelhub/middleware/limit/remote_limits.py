@@ -118,10 +118,11 @@ class RemoteLimits:
 
     def left(self, most: int, now: float) -> int:
         """How much of *most* may pass."""
-        return min([most, *(self._left(limit, now) for limit in self.items if limit.until > now)])
-
-    def _left(self, limit: RemoteLimit, now: float) -> int:
-        return limit.amount - min(limit.consumed, sum(amount for _, amount in self._within(limit, now)))
+        for limit in self.items:
+            if limit.until > now:
+                consumed = min(limit.consumed, sum(amount for _, amount in self._within(limit, now)))
+                most = min(most, limit.amount - consumed)
+        return most
 
     def _frees_at(self, limit: RemoteLimit, amount: int, now: float) -> float | None:
         """Return when *limit* will leave room for *amount*, or None if it does already."""

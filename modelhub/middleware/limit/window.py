@@ -101,12 +101,10 @@ class Window:
         """Seconds until *amount* fits, in the best case: what goes in meanwhile goes in at once."""
         self.forget(now)
         over = self.used + amount - self.limit
-        return self._leaves(over, now) - now if over > 0 else 0.0
-
-    def _leaves(self, amount: float, now: float) -> float:
-        """When *amount* of what was admitted, or will be from now on, has left the window."""
+        if over <= 0:
+            return 0.0
         for slot in self._slots:
-            amount -= slot.amount
-            if amount <= 0:
-                return slot.ended + self.span
-        return now + self.span * math.ceil(amount / self.limit)
+            over -= slot.amount
+            if over <= 0:
+                return slot.ended + self.span - now
+        return self.span * math.ceil(over / self.limit)  # what will be admitted from now on has to leave, too

@@ -13,7 +13,6 @@ from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.messages.blocks import (
-    ContentBlock,
     MediaBlock,
     Message,
     ProviderItemBlock,
@@ -97,18 +96,14 @@ _Marks = Sequence[Sequence[Mapping[str, Any]]]
 
 def _list_marks(request: ChatRequest) -> _Marks:
     """Return the caller's marks of tools, of the system's messages and of others: the order of a vendor's cache."""
-    tools = [tool.cache for tool in request.tools if tool.cache is not None]
-    system, others = (
-        [
-            mark
-            for message in request.messages
-            if (message.role == "system") is is_system
-            for block in message.blocks
-            if (mark := _mark_of(block)) is not None
-        ]
-        for is_system in (True, False)
-    )
-    return tools, system, others
+    system: list[Mapping[str, Any]] = []
+    others: list[Mapping[str, Any]] = []
+    for message in request.messages:
+        marks = system if message.role == "system" else others
+        for block in message.blocks:
+            if not isinstance(block, ThinkingBlock | ProviderItemBlock) and block.cache is not None:
+                marks.append(block.cache)
+    return [tool.cache for tool in request.tools if tool.cache is not None], system, others
 
 
 def _fit_lifetime(mark: Mapping[str, Any], before: _Marks, after: _Marks) -> Mapping[str, Any]:
@@ -120,10 +115,6 @@ def _fit_lifetime(mark: Mapping[str, Any], before: _Marks, after: _Marks) -> Map
 
 def _lasts_an_hour(mark: Mapping[str, Any]) -> bool:
     return bool(mark.get("ttl") == _HOUR_MARK["ttl"])
-
-
-def _mark_of(block: ContentBlock) -> Mapping[str, Any] | None:
-    return None if isinstance(block, ThinkingBlock | ProviderItemBlock) else block.cache
 
 
 def _mark_last(messages: list[Message], indices: list[int], mark: Mapping[str, Any]) -> int:

@@ -12,6 +12,7 @@ answered a good part of its time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -73,28 +74,23 @@ class Retry(Layer):
         plan = _RetryPlan(self, request)
         if not plan.allows(failure):
             raise failure
-        reply = await self._retry(plan, request)
-        self.budget.answered()
-        return reply
-
-    async def _retry(self, plan: _RetryPlan, request: ChatRequest) -> Reply:
-        """Return the reply of a later attempt; each is made, and its wait before it, as *plan* says."""
         from tenacity import AsyncRetrying, retry_if_exception
 
         retrying = AsyncRetrying(before=plan.wait_out, retry=retry_if_exception(plan.allows), reraise=True)
         try:
-            reply: Reply = await retrying(self._attempt, request)
+            reply = await retrying(self._attempt, request)
         except BreakerOpen as refused:
             # The breaker opened while we waited: what happened is the failure before, and when to come back.
             plan.error.retry_after = refused.retry_after
             raise plan.error from plan.error.__cause__
+        self.budget.answered()
         return reply
 
     async def _attempt(self, request: ChatRequest) -> Reply:
         """Make one attempt, and repeat it at once without each parameter that the model refuses by its name.
 
-        It is repeated with a renewed key too, once, if the vendor refuses the key. Raises the failure that is none of
-        these, or one that was repeated already.
+        It is repeated with a renewed key too, once, if the vendor refuses the key, now or before its breaker opened for
+        that. Raises the failure that is none of these, or one that was repeated already.
         """
         refused: list[str] = []
         layer: ChatModelBase | None = self
@@ -105,9 +101,10 @@ class Retry(Layer):
             except CallError as error:
                 failure = error
             # Not in the handler: this failure is not the next one's context.
+            reason = failure.__cause__ if isinstance(failure, BreakerOpen) else failure
             if failure.retry_without is not None and refused.count(failure.retry_without) < _MAX_REFUSALS:
                 refused.append(failure.retry_without)
-            elif self.renew is not None and layer is self and _is_unauthorized(failure):
+            elif self.renew is not None and layer is self and isinstance(reason, AuthenticationFailed):
                 layer = await self.renew(self)
                 if not isinstance(layer, Retry):
                     raise failure
@@ -120,12 +117,6 @@ class Retry(Layer):
         """How long to wait after the *attempt*th attempt, in seconds: full jitter below an exponential bound."""
         bound = min(self.options.max_wait, self.options.initial_wait * 2 ** (attempt - 1))
         return self.services.random.uniform(0, bound)
-
-
-def _is_unauthorized(failure: CallError) -> bool:
-    """Return whether the vendor refuses the key: now, or before its breaker opened for that."""
-    reason = failure.__cause__ if isinstance(failure, BreakerOpen) else failure
-    return isinstance(reason, AuthenticationFailed)
 
 
 class _RetryPlan:
@@ -154,7 +145,15 @@ class _RetryPlan:
         if self._attempts >= layer.options.max_attempts or not self._is_allowed(error):
             return False
         self.wait = max(layer.backoff(self._attempts - self.request.attempted), error.retry_after or 0.0)
-        if not self._fits_in_time(error) or not layer.budget.take(layer.services.clock.now()):
+        # A wait that would end after the deadline is not begun. The vendor's wish is never undercut: if it is too long,
+        # the models behind are asked instead.
+        remaining = self.request.remaining()
+        longest = math.inf if error.retry_after is not None and self.request.has_fallback else self._wait_budget
+        if self.wait >= (longest if remaining is None else remaining):
+            return False
+        if self.request.has_fallback and (error.retry_after or 0.0) > layer.options.max_retry_after:
+            return False
+        if not layer.budget.take(layer.services.clock.now()):
             return False
         self.error = error
         self._wait_budget -= self.wait
@@ -166,16 +165,6 @@ class _RetryPlan:
         context, attempt = self.request.context, self._attempts - self.request.attempted + 1
         context.observe(Waiting(context.call_id, self.layer.name, self.wait, attempt, self.error))
         await context.wait(self.wait)
-
-    def _fits_in_time(self, error: CallError) -> bool:
-        # The vendor's wish is never undercut: if it is too long, the models behind are asked instead.
-        remaining = self.request.remaining()
-        if error.retry_after is not None and self.request.has_fallback:
-            return error.retry_after <= self.layer.options.max_retry_after and (
-                remaining is None or self.wait < remaining
-            )
-        # A wait that would end after the deadline is not begun.
-        return self.wait < (self._wait_budget if remaining is None else remaining)
 
     def _is_allowed(self, error: CallError) -> bool:
         retry = error.policy.retry

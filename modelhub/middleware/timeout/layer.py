@@ -6,7 +6,7 @@ a stream of pings, or one word every twenty seconds, never ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from modelhub.core.errors import (
@@ -23,7 +23,7 @@ from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream, Reply
 from modelhub.middleware.time_limit import TimeLimit
-from modelhub.middleware.timeout.options import SlowOptions, TimeoutOptions
+from modelhub.middleware.timeout.options import TimeoutOptions
 
 __all__ = ["Timeout", "TimeoutOptions"]
 
@@ -56,8 +56,13 @@ class Timeout(Layer):
         is_inside = not streaming and (request.stream_inside or self._provider.stream_inside)
         if is_inside:
             request = request.replace(stream=True)
-        seconds, failure = self._until_commit(request, streaming or is_inside)
-        with TimeLimit(seconds, failure):
+        if (streaming or is_inside) and self.options.first_token <= self.options.total:
+            limit = TimeLimit(
+                self.options.first_token, lambda: self._expired(request, FirstTokenTimeout, "first_token")
+            )
+        else:
+            limit = TimeLimit(self.options.total, lambda: self._expired(request, TotalTimeout, "total"))
+        with limit:
             reply = await self.inner.send(request)
         if not isinstance(reply, ChatResponse):
             self._limit(reply, request, ends)
@@ -65,47 +70,33 @@ class Timeout(Layer):
                 return await _read_whole(reply)
         return reply
 
-    def _until_commit(self, request: ChatRequest, streaming: bool) -> tuple[float, Callable[[], TimedOut]]:
-        if streaming and self.options.first_token <= self.options.total:
-            return self.options.first_token, lambda: self._expired(request, FirstTokenTimeout, "first_token")
-        return self.options.total, lambda: self._expired(request, TotalTimeout, "total")
-
     def _limit(self, stream: ChatStream, request: ChatRequest, ends: float) -> None:
-        """Limit a committed stream: the silence between two contents, and all of it until *ends*."""
+        """Limit a committed stream: the silence between two contents, its speed, and all of it until *ends*."""
 
-        def make_idle(last: ChatResponse | None) -> StreamBroken:
-            return self._broken(self._expired(request, IdleTimeout, "idle"), last)
-
-        def make_slow(last: ChatResponse | None) -> StreamBroken:
-            return self._broken(self._expired(request, TooSlow, "slow"), last)
-
-        def make_late(last: ChatResponse | None) -> StreamBroken:
-            return self._broken(self._expired(request, TotalTimeout, "total"), last)
+        def make_error(cls: type[TimedOut], clock: str, last: ChatResponse | None) -> StreamBroken:
+            failure = self._expired(request, cls, clock)
+            broken = StreamBroken(f"the stream broke: {failure}", model=self.name)
+            broken.partial, broken.__cause__ = last, failure
+            return broken
 
         now = self.services.clock.now
-        stream.add_idle_limit(self.options.idle, now, make_idle)
+        stream.add_idle_limit(self.options.idle, now, partial(make_error, IdleTimeout, "idle"))
         if (slow := self.options.slow) is not None:
-            stream.add_speed_limit(slow.below, slow.after, now, make_slow)
-        stream.add_deadline(ends, now, make_late)
+            stream.add_speed_limit(slow.below, slow.after, now, partial(make_error, TooSlow, "slow"))
+        stream.add_deadline(ends, now, partial(make_error, TotalTimeout, "total"))
 
     def _expired(self, request: ChatRequest, cls: type[TimedOut], clock: str) -> TimedOut:
-        options = self.options
+        options, slow = self.options, self.options.slow
         words = {
             "first_token": f"no content after {options.first_token:g} s",
             "idle": f"no further content for {options.idle:g} s",
-            "slow": _describe_slow(options.slow),
+            "slow": f"fewer than {slow.below:g} characters a second over {slow.after:g} s" if slow else "",
             "total": f"no complete answer after {options.total:g} s",
         }
         failure = cls(f"{words[clock]} (`timeout.{clock}`)", model=self.name)
         # The provider was cancelled and left its record open, for us to say why.
         request.context.fail_open_attempts(failure)
         return failure
-
-    def _broken(self, failure: CallError, last: ChatResponse | None) -> StreamBroken:
-        broken = StreamBroken(f"the stream broke: {failure}", model=self.name)
-        broken.partial = last
-        broken.__cause__ = failure
-        return broken
 
 
 async def _read_whole(stream: ChatStream) -> ChatResponse:
@@ -123,9 +114,3 @@ async def _read_whole(stream: ChatStream) -> ChatResponse:
     plain = reply.copy()
     plain["delta"] = plain.text
     return plain
-
-
-def _describe_slow(slow: SlowOptions | None) -> str:
-    if slow is None:
-        return ""
-    return f"fewer than {slow.below:g} characters a second over {slow.after:g} s"

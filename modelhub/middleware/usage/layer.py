@@ -16,10 +16,9 @@ from modelhub.core.record import Lazy
 from modelhub.core.request import ChatRequest
 from modelhub.core.response import Attempt, ChatResponse, ChatUsage
 from modelhub.core.stream import Outcome, Reply, add_done_callback
-from modelhub.middleware.build_context import BuildContext
-from modelhub.middleware.token_estimates import characters, max_output_tokens
-from modelhub.middleware.usage.options import Figures, PricingOptions
-from modelhub.middleware.usage.protocols import BudgetPolicy, Commit, Pricing
+from modelhub.middleware.build_context import BudgetPolicy, BuildContext, Commit
+from modelhub.middleware.token_estimates import input_tokens, max_output_tokens
+from modelhub.middleware.usage.options import Figures, Pricing, PricingOptions
 
 __all__ = ["PricingOptions", "Usage"]
 
@@ -67,12 +66,13 @@ class Usage(Layer):
         shown = outcome.reply["usage"] if outcome.reply is not None else None
         if shown is not None:
             _divide(shown, request)
+        received: ChatResponse | None = outcome.reply or getattr(outcome.error, "partial", None)
         for attempt in attempts:
             usage = attempt["usage"]
             if usage is not None:
                 _divide(usage, request)
             if usage is None or attempt["outcome"] != "ok":
-                complete_usage(attempt, request, _received(outcome) if attempt is attempts[-1] else None)
+                complete_usage(attempt, request, received if attempt is attempts[-1] else None)
         used = [attempt["usage"] for attempt in attempts if attempt["usage"] is not None]
         if self.pricing is not None:
             at = self.services.clock.wall()
@@ -88,7 +88,7 @@ class Usage(Layer):
     def _guess(self, request: ChatRequest) -> ChatUsage:
         """What *request* may use: as much as it allows, else as much as the answers before it."""
         bound = max_output_tokens(request, self._provider)
-        return ChatUsage(characters(request) // 4 + 1, round(self._answers) if bound is None else bound, estimated=True)
+        return ChatUsage(input_tokens(request), round(self._answers) if bound is None else bound, estimated=True)
 
 
 def _cost(price: Pricing, usage: Figures, at: datetime) -> str | None:
@@ -99,7 +99,7 @@ def _cost(price: Pricing, usage: Figures, at: datetime) -> str | None:
 def _divide(usage: ChatUsage, request: ChatRequest) -> None:
     """Estimate the input's part of a call's total, of which the vendor did not say more."""
     if usage["estimated"] and not usage["input_tokens"]:
-        usage["input_tokens"] = min(characters(request) // 4 + 1, usage["output_tokens"])
+        usage["input_tokens"] = min(input_tokens(request), usage["output_tokens"])
         usage["output_tokens"] -= usage["input_tokens"]
 
 
@@ -109,17 +109,13 @@ def complete_usage(attempt: Attempt, request: ChatRequest, last: ChatResponse | 
     if attempt["skipped"] or how in _FREE:
         return
     if usage is None:
-        attempt["usage"] = ChatUsage(characters(request) // 4 + 1, _tokens(last), estimated=True)
+        attempt["usage"] = ChatUsage(input_tokens(request), _tokens(last), estimated=True)
     elif how not in _WHOLE and not attempt["complete"] and not usage["estimated"]:
         # Some give the input's figures first and the output's with the end, which never came; others as they go.
         received = _tokens(last)
         usage["estimated"] = True
         if received > 2 * usage["output_tokens"]:
             usage["output_tokens"] = received
-
-
-def _received(outcome: Outcome) -> ChatResponse | None:
-    return outcome.reply or getattr(outcome.error, "partial", None)
 
 
 def _tokens(reply: ChatResponse | None) -> int:

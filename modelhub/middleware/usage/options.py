@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
 from modelhub.options import LayerOptions
 
-__all__ = ["Figures", "PricingOptions"]
+__all__ = ["Figures", "Pricing", "PricingOptions"]
 
 _Price = Annotated[Decimal, Field(ge=0)]
 
@@ -19,6 +19,14 @@ _MILLION = Decimal(1_000_000)
 
 Figures = Mapping[str, Any]
 """The counts of a `ChatUsage`."""
+
+
+class Pricing(Protocol):
+    """What prices usage: the entry's own `pricing`, or a published table."""
+
+    def cost(self, usage: Figures, at: datetime | None = None) -> Decimal | None:
+        """What *usage* costs in US dollars at *at*, None if that is not known."""
+        ...
 
 
 class PricingOptions(LayerOptions):
