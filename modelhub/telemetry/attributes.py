@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,7 +19,6 @@ __all__ = [
     "drop_unknown",
     "make_model_attributes",
     "make_parameter_attributes",
-    "make_tag_attributes",
     "make_usage_attributes",
 ]
 
@@ -40,11 +40,6 @@ def drop_unknown(attributes: Attributes) -> Attributes:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def make_tag_attributes(tags: Mapping[str, str]) -> Attributes:
-    """Return the attributes of a call's *tags*."""
-    return {f"{names.TAG}{tag}": value for tag, value in tags.items()}
-
-
 def make_usage_attributes(usage: ChatUsage | None) -> Attributes:
     """Return the attributes of an attempt's *usage*; a value may be None."""
     if usage is None:
@@ -59,21 +54,15 @@ def make_usage_attributes(usage: ChatUsage | None) -> Attributes:
     }
 
 
-def _make_server_attributes(provider: ChatModelBase) -> Attributes:
-    """Return the host and port of *provider*'s server; the rest of its URL may hold a password."""
-    address = provider.address()
-    try:
-        parts = urlsplit(address or "")
-        port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return {}
-    return drop_unknown({names.SERVER_ADDRESS: parts.hostname, names.SERVER_PORT: port if parts.hostname else None})
-
-
 def make_model_attributes(provider: ChatModelBase) -> ModelAttributes:
-    """Return the attributes of *provider* that do not depend on a request."""
+    """Return the attributes of *provider* that do not depend on a request; of its address, the host and the port."""
     parameters = make_parameter_attributes(provider.default_parameters())
-    return ModelAttributes(provider.telemetry_name, _make_server_attributes(provider), parameters)
+    host = port = None
+    with contextlib.suppress(ValueError):  # an address that cannot be parsed
+        parts = urlsplit(provider.address() or "")
+        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    server = drop_unknown({names.SERVER_ADDRESS: host, names.SERVER_PORT: port if host else None})
+    return ModelAttributes(provider.telemetry_name, server, parameters)
 
 
 def make_parameter_attributes(parameters: Mapping[str, Any]) -> Attributes:

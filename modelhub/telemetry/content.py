@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelhub.core.response import Block, ChatResponse
@@ -12,8 +11,10 @@ from modelhub.messages.blocks import (
     ContentBlock,
     FileSource,
     MediaBlock,
+    MediaKind,
     Message,
     ProviderItemBlock,
+    Source,
     TextBlock,
     ThinkingBlock,
     Tool,
@@ -30,19 +31,18 @@ _Part = dict[str, Any]
 
 def format_messages(messages: tuple[Message, ...]) -> str:
     """Return *messages* as JSON, without signatures and the bytes of media."""
-    return _dump_json(
-        [{"role": _get_role(message), "parts": [_make_part(block) for block in message.blocks]} for message in messages]
-    )
+    turns = []
+    for message in messages:
+        only_results = all(isinstance(block, ToolResultBlock) for block in message.blocks)
+        parts = [_make_part(block) for block in message.blocks]
+        turns.append({"role": "tool" if only_results else message.role, "parts": parts})
+    return _dump_json(turns)
 
 
 def format_tools(tools: tuple[Tool, ...]) -> str:
     """Return the definitions of *tools* as JSON."""
-    return _dump_json(
-        [
-            {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters}
-            for tool in tools
-        ]
-    )
+    keys = ("name", "description", "parameters")
+    return _dump_json([{"type": "function", **{key: getattr(tool, key) for key in keys}} for tool in tools])
 
 
 def format_reply(reply: ChatResponse) -> str:
@@ -57,56 +57,32 @@ def _dump_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=dict)
 
 
-def _get_role(message: Message) -> str:
-    results = all(isinstance(block, ToolResultBlock) for block in message.blocks)
-    return "tool" if results else message.role
-
-
 def _make_part(block: ContentBlock) -> _Part:
-    return _MAKE_PART[type(block)](block)
+    match block:
+        case TextBlock():
+            return {"type": "text", "content": block.text}
+        case ThinkingBlock():
+            return {"type": "reasoning", "content": block.thinking}
+        case ToolUseBlock():
+            return {"type": "tool_call", "id": block.id, "name": block.name, "arguments": block.input}
+        case ToolResultBlock():
+            parts = [_make_part(part) for part in block.output]
+            only_text = all(part["type"] == "text" for part in parts)
+            response = "".join(part["content"] for part in parts) if only_text else parts
+            return {"type": "tool_call_response", "id": block.id, "response": response}
+        case MediaBlock():
+            return _make_media(block.kind, block.source)
+        case ProviderItemBlock():
+            return {"type": str(block.item.get("type")), "content": ""}
 
 
-def _make_text(block: TextBlock) -> _Part:
-    return {"type": "text", "content": block.text}
-
-
-def _make_reasoning(block: ThinkingBlock) -> _Part:
-    return {"type": "reasoning", "content": block.thinking}
-
-
-def _make_tool_call(block: ToolUseBlock) -> _Part:
-    return {"type": "tool_call", "id": block.id, "name": block.name, "arguments": block.input}
-
-
-def _make_tool_response(block: ToolResultBlock) -> _Part:
-    parts = [_make_part(part) for part in block.output]
-    only_text = all(part["type"] == "text" for part in parts)
-    response = "".join(part["content"] for part in parts) if only_text else parts
-    return {"type": "tool_call_response", "id": block.id, "response": response}
-
-
-def _make_media(block: MediaBlock) -> _Part:
-    source = block.source
-    common = {"modality": block.kind, "mime_type": source.media_type}
+def _make_media(kind: MediaKind, source: Source) -> _Part:
+    common = {"modality": kind, "mime_type": source.media_type}
     if isinstance(source, Base64Source):
         return {"type": "blob", **common, "content": ""}
     if isinstance(source, FileSource):
         return {"type": "file", **common, "file_id": source.file_id}
     return {"type": "uri", **common, "uri": source.url if isinstance(source, UrlSource) else source.path}
-
-
-def _make_item(block: ProviderItemBlock) -> _Part:
-    return {"type": str(block.item.get("type")), "content": ""}
-
-
-_MAKE_PART: Mapping[type, Callable[[Any], _Part]] = {
-    TextBlock: _make_text,
-    ThinkingBlock: _make_reasoning,
-    ToolUseBlock: _make_tool_call,
-    ToolResultBlock: _make_tool_response,
-    MediaBlock: _make_media,
-    ProviderItemBlock: _make_item,
-}
 
 
 def _make_reply_part(block: Block) -> _Part:

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from modelhub.core.request import ChatRequest
-    from modelhub.telemetry.attributes import ModelAttributes
-    from modelhub.telemetry.instruments import Instruments
-    from modelhub.telemetry.span import TelemetrySpan
+    from modelhub.telemetry.span import Instruments, TelemetrySpan
 
 __all__ = ["Telemetry"]
 
@@ -58,9 +56,13 @@ class Telemetry:
         self._meter_provider = meter_provider
         self._find = find
         self.instruments: Instruments | None = None
-        self._model_attributes: dict[str, ModelAttributes] = {}
         if required:
-            _require_opentelemetry()
+            try:
+                for part in ("context", "metrics", "trace"):  # so that the first call is not delayed by the import
+                    importlib.import_module(f"opentelemetry.{part}")
+            except ImportError as error:
+                message = f"`telemetry.enabled: true` needs OpenTelemetry: {install_command('otel')}"
+                raise ConfigError(message) from error
 
     def __call__(self, request: ChatRequest) -> TelemetrySpan | None:
         """Start the span of the call of *request*; None if OpenTelemetry is not set up."""
@@ -70,7 +72,7 @@ class Telemetry:
                 return None
             from modelhub.telemetry.span import TelemetrySpan
 
-            return TelemetrySpan(self, instruments, request)
+            return TelemetrySpan(instruments, request, content=self.content, propagate=self.propagate)
         except Exception:
             _log.exception("the span of a call could not be started")
             return None
@@ -87,10 +89,10 @@ class Telemetry:
         meter_provider = self._meter_provider or metrics.get_meter_provider()
         if _is_api_placeholder(tracer_provider) and _is_api_placeholder(meter_provider):
             return None
-        from modelhub.telemetry.instruments import Instruments  # only where OpenTelemetry is set up
+        from modelhub.telemetry.span import Instruments  # only where OpenTelemetry is set up
 
         # If one of them is a placeholder, it will delegate to the application's provider once that is set.
-        self.instruments = Instruments(tracer_provider, meter_provider)
+        self.instruments = Instruments(tracer_provider, meter_provider, self._find)
         return self.instruments
 
     def record_shared_store(self, is_down: bool) -> None:
@@ -101,27 +103,8 @@ class Telemetry:
 
     def forget_models(self) -> None:
         """Look up the attributes of every entry again: the configuration has changed."""
-        self._model_attributes = {}
-
-    def get_model_attributes(self, model: str) -> ModelAttributes:
-        """Return the attributes of the entry *model* that do not depend on a request."""
-        attributes = self._model_attributes.get(model)
-        if attributes is None:
-            from modelhub.telemetry.attributes import ModelAttributes, make_model_attributes
-
-            provider = self._find(model)
-            if provider is None:
-                return ModelAttributes(None, {}, {})
-            attributes = self._model_attributes[model] = make_model_attributes(provider)
-        return attributes
-
-
-def _require_opentelemetry() -> None:
-    try:
-        for part in ("context", "metrics", "trace"):
-            importlib.import_module(f"opentelemetry.{part}")  # so that the first call is not delayed by the import
-    except ImportError as error:
-        raise ConfigError(f"`telemetry.enabled: true` needs OpenTelemetry: {install_command('otel')}") from error
+        if self.instruments is not None:
+            self.instruments.forget_models()
 
 
 def _is_api_placeholder(provider: object) -> bool:

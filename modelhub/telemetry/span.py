@@ -1,61 +1,101 @@
-"""The span of a call and its attempts, and their metrics."""
+"""The span of a call and its attempts, and their metrics; it is imported once OpenTelemetry is set up."""
 
 from __future__ import annotations
 
 import logging
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from modelhub.core.events import CallEnded
 from modelhub.core.response import Attempt, ChatResponse
 from modelhub.core.stream import ChatStream, Outcome, Reply
-from modelhub.telemetry import content as _content
 from modelhub.telemetry import names
 from modelhub.telemetry.attributes import (
     Attributes,
     ModelAttributes,
     drop_unknown,
+    make_model_attributes,
     make_parameter_attributes,
-    make_tag_attributes,
     make_usage_attributes,
 )
-from modelhub.telemetry.instruments import Instruments
+from modelhub.telemetry.content import format_messages, format_reply, format_tools
+from modelhub.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span
+    from opentelemetry.metrics import Histogram, MeterProvider
+    from opentelemetry.trace import Span, TracerProvider
 
+    from modelhub.core.model import ChatModelBase
     from modelhub.core.request import ChatRequest
 
-__all__ = ["TelemetrySpan"]
+__all__ = ["Instruments", "TelemetrySpan"]
 
 _log = logging.getLogger("modelhub")
 _ANSWERED = frozenset({"ok", "closed", "cancelled", "abandoned"})
 """The outcomes of attempts that did not fail."""
 
 
-class SpanOwner(Protocol):
-    """What a span needs of the telemetry that made it."""
+class Instruments:
+    """The tracer and the instruments of metrics; *find* returns the provider of an entry."""
 
-    content: bool
-    propagate: bool
+    def __init__(
+        self, tracers: TracerProvider, meters: MeterProvider, find: Callable[[str], ChatModelBase | None]
+    ) -> None:
+        from opentelemetry import context, trace
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._find = find
+        self._model_attributes: dict[str, ModelAttributes] = {}
+        self.context = context
+        self.trace = trace
+        self.propagator = TraceContextTextMapPropagator()  # the application's own might send its users' baggage too
+        self.tracer = tracers.get_tracer(names.SCOPE, __version__, names.SCHEMA_URL)
+        meter = meters.get_meter(names.SCOPE, __version__, names.SCHEMA_URL)
+
+        def create_histogram(name: str, unit: str, description: str, buckets: Sequence[float]) -> Histogram:
+            return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=list(buckets))
+
+        self.tokens = create_histogram(names.TOKEN_USAGE, "{token}", "Tokens used, by attempt.", names.TOKEN_BUCKETS)
+        self.duration = create_histogram(names.OPERATION_DURATION, "s", "How long attempts took.", names.SECOND_BUCKETS)
+        self.first_chunk = create_histogram(
+            names.FIRST_CHUNK, "s", "How long streams took to begin, by attempt.", names.SECOND_BUCKETS
+        )
+        self.calls = create_histogram(
+            names.CALL_DURATION, "s", "How long calls took, with all their attempts and waits.", names.CALL_BUCKETS
+        )
+        self.shared_down = meter.create_up_down_counter(
+            names.SHARED_DOWN, "{store}", "Whether the store of shared limits and budgets cannot be reached."
+        )
+
+    def forget_models(self) -> None:
+        """Look up the attributes of every entry again: the configuration has changed."""
+        self._model_attributes = {}
 
     def get_model_attributes(self, model: str) -> ModelAttributes:
-        """Return what is always said of the entry *model*."""
+        """Return the attributes of the entry *model* that do not depend on a request."""
+        attributes = self._model_attributes.get(model)
+        if attributes is None:
+            provider = self._find(model)
+            if provider is None:
+                return ModelAttributes(None, {}, {})
+            attributes = self._model_attributes[model] = make_model_attributes(provider)
+        return attributes
 
 
 class TelemetrySpan:
     """The span of one call, from its start to its end."""
 
-    __slots__ = ("_context", "_instruments", "_is_stream", "_request", "_span", "_started", "_telemetry", "_token")
+    __slots__ = ("_content", "_context", "_instruments", "_is_stream", "_request", "_span", "_started", "_token")
 
-    def __init__(self, telemetry: SpanOwner, instruments: Instruments, request: ChatRequest) -> None:
+    def __init__(self, instruments: Instruments, request: ChatRequest, *, content: bool, propagate: bool) -> None:
         context = request.context
-        self._telemetry = telemetry
+        self._content = content
         self._instruments = instruments
         self._request = request
         self._is_stream = bool(request.stream)
-        self._started = _to_nanoseconds(context.services.clock.wall(), -context.elapsed())
+        now = context.services.clock.wall().timestamp()
+        self._started = round(now * 1e6) * 1000 - round(context.elapsed() * 1e9)  # in nanoseconds since 1970
         parent = instruments.context.get_current()
         self._span: Span = instruments.tracer.start_span(
             f"{names.CHAT} {context.requested}",
@@ -63,13 +103,13 @@ class TelemetrySpan:
             attributes={
                 names.CALL_ID: context.call_id,
                 names.REQUESTED: context.requested,
-                **make_tag_attributes(context.tags),
+                **{f"{names.TAG}{tag}": value for tag, value in context.tags.items()},
             },
             start_time=self._started,
         )
         self._context: Context = instruments.trace.set_span_in_context(self._span, parent)
         self._token: Any = instruments.context.attach(self._context)
-        if telemetry.propagate:
+        if propagate:
             headers: dict[str, str] = {}
             instruments.propagator.inject(headers, self._context)
             context.trace_headers = headers
@@ -102,7 +142,7 @@ class TelemetrySpan:
 
     def _mark_failed(self, span: Span, kind: str, message: str | None) -> None:
         # A vendor's error message may quote the prompt.
-        status, description = self._instruments.trace.StatusCode.ERROR, message if self._telemetry.content else None
+        status, description = self._instruments.trace.StatusCode.ERROR, message if self._content else None
         span.set_attribute(names.ERROR_TYPE, kind)
         span.set_status(status, description)
 
@@ -139,18 +179,16 @@ class TelemetrySpan:
         made = [attempt for attempt in event.attempts if not attempt["skipped"]]
         for attempt in event.attempts:
             if attempt["skipped"]:
-                self._record_skipped(attempt)
+                attributes = {names.MODEL: attempt["model"], names.ARM: attempt["arm"]}
+                attributes |= {names.ERROR_TYPE: attempt["outcome"]}
+                self._span.add_event(names.SKIPPED, drop_unknown(attributes), self._time_after(attempt["started"]))
         for number, attempt in enumerate(made, 1):
             # Only the last attempt can have an answer, complete or not.
             has_answered = attempt is made[-1] and attempt["outcome"] in _ANSWERED
             self._record_attempt(number, attempt, outcome.reply if has_answered else None)
 
-    def _record_skipped(self, attempt: Attempt) -> None:
-        attributes = {names.MODEL: attempt["model"], names.ARM: attempt["arm"], names.ERROR_TYPE: attempt["outcome"]}
-        self._span.add_event(names.SKIPPED, drop_unknown(attributes), self._time_after(attempt["started"]))
-
     def _record_attempt(self, number: int, attempt: Attempt, reply: ChatResponse | None) -> None:
-        provider_name, server, parameters = self._telemetry.get_model_attributes(attempt["model"])
+        provider_name, server, parameters = self._instruments.get_model_attributes(attempt["model"])
         has_failed = attempt["outcome"] not in _ANSWERED
         common = {
             names.OPERATION: names.CHAT,
@@ -204,10 +242,10 @@ class TelemetrySpan:
             attributes[names.REQUEST_STREAM] = True
         if request.structured_model is not None:
             attributes[names.OUTPUT_TYPE] = names.JSON
-        if self._telemetry.content:
-            attributes[names.INPUT_MESSAGES] = _content.format_messages(request.messages)
+        if self._content:
+            attributes[names.INPUT_MESSAGES] = format_messages(request.messages)
             if request.tools:
-                attributes[names.TOOL_DEFINITIONS] = _content.format_tools(request.tools)
+                attributes[names.TOOL_DEFINITIONS] = format_tools(request.tools)
         return attributes
 
     def _make_attempt_attributes(self, number: int, attempt: Attempt) -> Attributes:
@@ -233,11 +271,6 @@ class TelemetrySpan:
         attributes: Attributes = {names.RESPONSE_ID: reply["id"]}
         if reason is not None:
             attributes[names.RESPONSE_FINISH_REASONS] = [reason]
-        if self._telemetry.content:
-            attributes[names.OUTPUT_MESSAGES] = _content.format_reply(reply)
+        if self._content:
+            attributes[names.OUTPUT_MESSAGES] = format_reply(reply)
         return attributes
-
-
-def _to_nanoseconds(start: datetime, seconds: float) -> int:
-    """Return the time *seconds* after *start*, in nanoseconds since 1970."""
-    return round(start.timestamp() * 1e6) * 1000 + round(seconds * 1e9)
