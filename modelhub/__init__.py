@@ -111,32 +111,30 @@ __all__ = [
     "__version__",
 ]
 
-_ROOMS = {
-    "Hub": "modelhub.hub",
-    "ChatModelBase": "modelhub.core.model",
-    "Layer": "modelhub.core.model",
-    "ChatStream": "modelhub.core.stream",
-    "Attempt": "modelhub.core.response",
-    "ChatResponse": "modelhub.core.response",
-    "ChatUsage": "modelhub.core.response",
-    "RowStream": "modelhub.core.row_stream",
-    "RowResult": "modelhub.core.row_result",
-    "MapProgress": "modelhub.core.row_result",
-    "Chain": "modelhub.middleware.chain.layer",
-    "OpenAIChatModel": "modelhub.providers.openai",
-    "AnthropicChatModel": "modelhub.providers.anthropic",
-    "DashScopeChatModel": "modelhub.providers.dashscope",
-    "OllamaChatModel": "modelhub.providers.ollama",
-    "GeminiChatModel": "modelhub.providers.gemini",
-    "ScriptedChatModel": "modelhub.providers.scripted",
+_MODULES = {
+    "modelhub.hub": ("Hub",),
+    "modelhub.core.model": ("ChatModelBase", "Layer"),
+    "modelhub.core.stream": ("ChatStream",),
+    "modelhub.core.response": ("Attempt", "ChatResponse", "ChatUsage"),
+    "modelhub.core.row_stream": ("RowStream",),
+    "modelhub.core.row_result": ("RowResult", "MapProgress"),
+    "modelhub.middleware.chain.layer": ("Chain",),
+    "modelhub.providers.openai": ("OpenAIChatModel",),
+    "modelhub.providers.anthropic": ("AnthropicChatModel",),
+    "modelhub.providers.dashscope": ("DashScopeChatModel",),
+    "modelhub.providers.ollama": ("OllamaChatModel",),
+    "modelhub.providers.gemini": ("GeminiChatModel",),
+    "modelhub.providers.scripted": ("ScriptedChatModel",),
 }
+"""The modules with public names; the names that stand in none of these are those of `modelhub.core.errors`."""
 
 
 def __getattr__(name: str) -> Any:
     # A name is loaded when it is first used: who wants one provider does not pay for the others.
     if name not in __all__:
         raise AttributeError(f"module 'modelhub' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_ROOMS.get(name, "modelhub.core.errors")), name)
+    module = next((module for module, names in _MODULES.items() if name in names), "modelhub.core.errors")
+    value = globals()[name] = getattr(importlib.import_module(module), name)
     return value
 
 

@@ -148,16 +148,12 @@ def describe_event(event: Event) -> str:
     if isinstance(event, FellBack):
         target = f"{event.to_arm or event.to} is next" if event.to is not None else "no model is left"
         return f"fallback: {event.arm or event.model} failed in {event.chain}, {target}: {_describe_error(event.error)}"
-    if isinstance(event, Reloaded | ReloadFailed):
-        return _describe_reload(event)
-    return _describe_call(event)
-
-
-def _describe_reload(event: Reloaded | ReloadFailed) -> str:
-    subject = event.file or "the configuration"
     if isinstance(event, Reloaded):
-        return f"reload: {subject}: {event.changes}"
-    return f"reload: {subject} is not used, the one before stays in use:\n{event.error}"
+        return f"reload: {event.file or 'the configuration'}: {event.changes}"
+    if isinstance(event, ReloadFailed):
+        subject = event.file or "the configuration"
+        return f"reload: {subject} is not used, the one before stays in use:\n{event.error}"
+    return _describe_call(event)
 
 
 _SAFE_MESSAGES = frozenset({"NotConfigured", "LimitRejected", "BudgetExceeded"})
@@ -236,11 +232,9 @@ def _call_fields(event: CallEnded) -> dict[str, Any]:
     return {"call_id": event.call_id} | {key: value for key, value in fields.items() if value is not None}
 
 
-def _reloaded_fields(event: Reloaded) -> dict[str, Any]:
-    return {"file": event.file or None, "changes": event.changes.as_list()}
-
-
-def _reload_failed_fields(event: ReloadFailed) -> dict[str, Any]:
+def _reload_fields(event: Reloaded | ReloadFailed) -> dict[str, Any]:
+    if isinstance(event, Reloaded):
+        return {"file": event.file or None, "changes": event.changes.as_list()}
     problems = [
         {"file": problem.file or None, "line": problem.line, "column": problem.column, "message": problem.message}
         for problem in event.error.problems
@@ -275,8 +269,8 @@ _ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, 
     ArmEjected: ("arm ejected", lambda _: logging.WARNING, _arm_fields),
     ArmRestored: ("arm restored", lambda _: logging.INFO, _arm_fields),
     ParameterChanged: ("parameter", lambda _: logging.WARNING, _parameter_fields),
-    Reloaded: ("reload", lambda event: logging.INFO if event.changes else logging.DEBUG, _reloaded_fields),
-    ReloadFailed: ("reload_failed", lambda _: logging.ERROR, _reload_failed_fields),
+    Reloaded: ("reload", lambda event: logging.INFO if event.changes else logging.DEBUG, _reload_fields),
+    ReloadFailed: ("reload_failed", lambda _: logging.ERROR, _reload_fields),
     # Not at the level of errors: the caller gets the error, and an error tracker would report it a second time.
     CallEnded: ("settle", lambda event: logging.WARNING if event.how == "failed" else logging.INFO, _call_fields),
 }

@@ -79,7 +79,10 @@ class ChatRows:
         Raises ConfigError for a wrong file, and UnknownModel for a name that it does not have.
         """
         runner = self._runner or self._open()
-        columns = {name: _to_list(values) for name, values in batch.items()}
+        columns = {}
+        for name, values in batch.items():  # arrays of numpy, as Ray hands them over
+            to_list = getattr(values, "tolist", None)
+            columns[name] = list(values) if to_list is None else to_list()
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         answers = runner.run(self._answer(rows))
         return {**columns, **{name: [answer[name] for answer in answers] for name in (answers[0] if answers else ())}}
@@ -152,9 +155,3 @@ class ChatRows:
         )
         answers = [make_answer(result, has_output=has_output) async for result in results]
         return dict(zip(messages, answers, strict=True))
-
-
-def _to_list(values: Sequence[Any]) -> list[Any]:
-    """Return the values of a column as Python's own; Ray hands them over as arrays of numpy."""
-    to_list = getattr(values, "tolist", None)
-    return list(values) if to_list is None else to_list()

@@ -174,38 +174,21 @@ class Attempt(Record):
     rounded: dict[str, str]
     arm: str | None
 
-    def __init__(
-        self,
-        model: str,
-        provider: str,
-        model_name: str,
-        *,
-        started: float = 0.0,
-        wait: float = 0.0,
-    ) -> None:
+    def __init__(self, model: str, provider: str, model_name: str, *, started: float = 0.0, wait: float = 0.0) -> None:
         super().__init__(
+            _UNKNOWN_FACTS,
             model=model,
             provider=provider,
             model_name=model_name,
-            skipped=False,
-            outcome=None,
-            message=None,
-            status=None,
-            code=None,
-            request_id=None,
-            retry_after=None,
-            wait=wait,
             started=started,
-            first_token=None,
-            duration=None,
-            usage=None,
-            complete=False,
-            response_model=None,
-            rate_limits=None,
+            wait=wait,
             dropped={},
             rounded={},
-            arm=None,
         )
+
+
+_UNKNOWN_FACTS = dict.fromkeys(Attempt.__annotations__) | {"skipped": False, "complete": False}
+"""What is known of an attempt before it has begun."""
 
 
 class ChatResponse(LazyRecord, Generic[OutputT]):

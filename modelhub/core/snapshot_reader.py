@@ -20,7 +20,7 @@ from modelhub.core.stream_timer import StreamTimer
 if TYPE_CHECKING:
     from contextvars import Context
 
-__all__ = ["ReadInterrupted", "SnapshotReader", "SnapshotSource", "run_in_background"]
+__all__ = ["ReadInterrupted", "SnapshotReader", "SnapshotSource", "run_in_task"]
 
 _background: set[asyncio.Task[None]] = set()
 
@@ -249,7 +249,7 @@ def _cancel_read(read: Generator[Any, Any, Any], future: asyncio.Future[Any] | N
             raise thrown from None
 
 
-def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run_in_task(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run *work* in a task of its own, on the running loop; a failure is logged.
 
     It begins even where the task is cancelled at once, as all tasks are when a loop ends.
@@ -267,7 +267,7 @@ def run_in_background(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     def release(task: asyncio.Task[None]) -> None:
         _background.discard(task)
         if not has_begun:
-            run_in_background(work)
+            run_in_task(work)
 
     task = asyncio.get_running_loop().create_task(run())
     _background.add(task)

@@ -22,7 +22,7 @@ from modelhub.core.completions import LoopEndCloser, post_completion
 from modelhub.core.errors import BadReply, StreamBroken
 from modelhub.core.process import fork_count
 from modelhub.core.response import ChatResponse, OutputT
-from modelhub.core.snapshot_reader import ReadInterrupted, SnapshotReader, SnapshotSource, run_in_background
+from modelhub.core.snapshot_reader import ReadInterrupted, SnapshotReader, SnapshotSource, run_in_task
 from modelhub.core.stream_timer import MakeError, StreamTimer
 from modelhub.core.tracebacks import drop_frames, trim_traceback
 
@@ -126,7 +126,7 @@ class _Completion:
         is_stalled = self.timer is None or not self.timer.is_waited_for
         self.settle("failed", make_error(self.last), is_stalled=is_stalled)
         if not self.source.interrupt():
-            run_in_background(self.source.aclose)
+            run_in_task(self.source.aclose)
 
     def abandon(self) -> str:
         """Have a stream that was forgotten settled on its loop; called by the garbage collector. Gives how it ended.
@@ -141,7 +141,7 @@ class _Completion:
         self.settle(how, asyncio.CancelledError() if how == "cancelled" else None)
         if self.source.is_pending:
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                self.loop.call_soon_threadsafe(run_in_background, self.source.aclose)
+                self.loop.call_soon_threadsafe(run_in_task, self.source.aclose)
 
 
 _CUT = ("failed", "cancelled")
@@ -228,7 +228,7 @@ class ChatStream(AsyncGenerator[ChatResponse[OutputT | None], None], Generic[Out
     def discard(self) -> None:
         """Record the stream as abandoned, and close it in the background; on its own loop."""
         self.settle_as_abandoned()
-        run_in_background(self.aclose)
+        run_in_task(self.aclose)
 
     def fail(self, error: Exception) -> None:
         """End the stream now, while nobody reads: the next read raises *error*."""
@@ -266,7 +266,7 @@ class ChatStream(AsyncGenerator[ChatResponse[OutputT | None], None], Generic[Out
         is_cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
         if completion.outcome is not None and completion.outcome.how in _CUT:
             if is_cancelled:
-                run_in_background(self._source.aclose)  # and the task is cancelled, as somebody wants it to be
+                run_in_task(self._source.aclose)  # and the task is cancelled, as somebody wants it to be
                 return
             await self._source.aclose()
             drop_frames(error)
