@@ -3,7 +3,7 @@
 A `ChatStream` yields `ChatResponse`s, each the whole answer so far. It is committed: its first content was in hand
 before anybody saw it (`ChatStream.open`). What must happen when a reply is finished, give back a permit, count usage,
 goes through `add_done_callback`: exactly once, inner layer first, whether the reply is complete, fails, is closed,
-cancelled or simply forgotten. Its time limits (`add_deadline`, `add_idle_limit`) hold whether or not anybody reads.
+cancelled or simply forgotten. Its `time_limits` hold whether or not anybody reads.
 
 A read that is cancelled leaves the stream open and loses nothing: the next read goes on where it stopped.
 """
@@ -128,6 +128,10 @@ class _Completion:
         if not self.source.interrupt():
             run_in_task(self.source.aclose)
 
+    def count_characters(self) -> int:
+        """Return how many characters of text, thinking and arguments of tools were read so far."""
+        return 0 if self.last is None else self.last.count_characters()
+
     def abandon(self) -> str:
         """Have a stream that was forgotten settled on its loop; called by the garbage collector. Gives how it ended.
 
@@ -193,27 +197,17 @@ class ChatStream(AsyncGenerator[ChatResponse[OutputT | None], None], Generic[Out
         """How the stream was finished, or None while it lasts."""
         return self._completion.outcome
 
-    def add_deadline(self, at: float, now: Callable[[], float], make_error: MakeError) -> None:
-        """Fail at the instant *at* of the clock *now*, whether or not anybody reads then."""
-        self._timer(now).add_deadline(at, make_error)
+    def time_limits(self, now: Callable[[], float]) -> StreamTimer:
+        """Return what keeps the time limits of the stream, by the clock *now*: add some, and the stream fails by them.
 
-    def add_idle_limit(self, seconds: float, now: Callable[[], float], make_error: MakeError) -> None:
-        """Fail when a read has waited *seconds* for the next snapshot."""
-        self._timer(now).add_idle_limit(seconds, make_error)
-
-    def add_speed_limit(
-        self, characters_per_second: float, seconds: float, now: Callable[[], float], make_error: MakeError
-    ) -> None:
-        """Fail when reads have waited *seconds*, and fewer than *characters_per_second* came in that time.
-
-        Text, thinking and arguments of tools count.
+        To be called before the stream is settled.
         """
         completion = self._completion
-
-        def count() -> int:
-            return completion.last.count_characters() if completion.last is not None else 0
-
-        self._timer(now).add_speed_limit(characters_per_second, seconds, count, make_error)
+        if completion.timer is None:
+            completion.timer = StreamTimer(now, completion.expire, completion.count_characters)
+            if isinstance(self._source, SnapshotReader):
+                self._source.timer = completion.timer
+        return completion.timer
 
     @property
     def is_being_read(self) -> bool:
@@ -233,14 +227,6 @@ class ChatStream(AsyncGenerator[ChatResponse[OutputT | None], None], Generic[Out
     def fail(self, error: Exception) -> None:
         """End the stream now, while nobody reads: the next read raises *error*."""
         self._completion.expire(lambda _: error)
-
-    def _timer(self, now: Callable[[], float]) -> StreamTimer:
-        completion = self._completion
-        if completion.timer is None:
-            completion.timer = StreamTimer(now, completion.expire)
-            if isinstance(self._source, SnapshotReader):
-                self._source.timer = completion.timer
-        return completion.timer
 
     async def __anext__(self) -> ChatResponse[OutputT | None]:
         completion = self._completion

@@ -52,9 +52,13 @@ class _SpeedLimit:
 
 
 class StreamTimer:
-    """Calls *on_expired* once, with what the stream fails with. *now* is the clock that deadlines are instants of."""
+    """Calls *on_expired* once, with what the stream fails with. *now* is the clock that deadlines are instants of.
+
+    *count* returns how many characters have come so far: text, thinking and arguments of tools.
+    """
 
     __slots__ = (
+        "_count",
         "_deadlines",
         "_fires_at",
         "_handle",
@@ -68,9 +72,12 @@ class StreamTimer:
         "_waits_since",
     )
 
-    def __init__(self, now: Callable[[], float], on_expired: Callable[[MakeError], None]) -> None:
+    def __init__(
+        self, now: Callable[[], float], on_expired: Callable[[MakeError], None], count: Callable[[], int]
+    ) -> None:
         self._now = now
         self._on_expired = on_expired
+        self._count = count
         self._loop = asyncio.get_running_loop()
         self._deadlines: list[tuple[float, MakeError]] = []
         self._idle: tuple[float, MakeError] | None = None
@@ -96,11 +103,9 @@ class StreamTimer:
         self._idle = (seconds, make_error)
         self._set(self._now() + seconds)  # it cannot be due earlier, and most often need not be set again
 
-    def add_speed_limit(
-        self, characters_per_second: float, seconds: float, count: Callable[[], int], make_error: MakeError
-    ) -> None:
-        """Expire when fewer than *characters_per_second* came, by *count*, in *seconds* of waiting for the vendor."""
-        self._speed = _SpeedLimit(characters_per_second, seconds, count, make_error)
+    def add_speed_limit(self, characters_per_second: float, seconds: float, make_error: MakeError) -> None:
+        """Expire when fewer than *characters_per_second* came in *seconds* of waiting for the vendor."""
+        self._speed = _SpeedLimit(characters_per_second, seconds, self._count, make_error)
         self._set(self._now() + seconds)
 
     def begin_wait(self) -> None:
@@ -124,6 +129,7 @@ class StreamTimer:
         """Stop the timer and forget all limits: the stream is finished."""
         self._deadlines, self._idle, self._speed, self._fires_at = [], None, None, math.inf
         self._on_expired = lambda _: None  # no cycle: what is over is collected at once
+        self._count = lambda: 0
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -149,7 +149,8 @@ class RestartingSnapshots:
             outer.fail(error)
         elif run.request.deadline is not None:
             # Somebody may still come to read on, until then.
-            outer.add_deadline(run.request.deadline, run.request.context.services.clock.now, run.exceed_deadline)
+            clock = run.request.context.services.clock
+            outer.time_limits(clock.now).add_deadline(run.request.deadline, run.exceed_deadline)
 
     async def aclose(self) -> None:
         """End the restart, if one is under way, and the stream that is read from."""

@@ -31,7 +31,7 @@ class Deadline(Layer):
                 failure.partial = last
                 return failure
 
-            reply.add_deadline(request.deadline, self.services.clock.now, make_late)
+            reply.time_limits(self.services.clock.now).add_deadline(request.deadline, make_late)
         return reply
 
     def _exceeded(self, request: ChatRequest) -> DeadlineExceeded:

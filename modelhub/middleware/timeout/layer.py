@@ -79,11 +79,11 @@ class Timeout(Layer):
             broken.partial, broken.__cause__ = last, failure
             return broken
 
-        now = self.services.clock.now
-        stream.add_idle_limit(self.options.idle, now, partial(make_error, IdleTimeout, "idle"))
+        limits = stream.time_limits(self.services.clock.now)
+        limits.add_idle_limit(self.options.idle, partial(make_error, IdleTimeout, "idle"))
         if (slow := self.options.slow) is not None:
-            stream.add_speed_limit(slow.below, slow.after, now, partial(make_error, TooSlow, "slow"))
-        stream.add_deadline(ends, now, partial(make_error, TotalTimeout, "total"))
+            limits.add_speed_limit(slow.below, slow.after, partial(make_error, TooSlow, "slow"))
+        limits.add_deadline(ends, partial(make_error, TotalTimeout, "total"))
 
     def _expired(self, request: ChatRequest, cls: type[TimedOut], clock: str) -> TimedOut:
         options, slow = self.options, self.options.slow
