@@ -24,7 +24,7 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 
-__all__ = ["ERROR_CODES", "ERROR_TYPES", "GENERIC_TYPES", "class_of_status"]
+__all__ = ["ERROR_CODES", "ERROR_TYPES", "GENERIC_TYPES", "class_of_status", "map_codes"]
 
 _STATUS_CLASSES: Final[dict[int, type[CallError]]] = {
     401: AuthenticationFailed,
@@ -64,114 +64,75 @@ def class_of_status(status: int | None) -> type[CallError]:
     return _STATUS_CLASSES.get(status) or (ServerError if status >= 500 else RequestRefused)
 
 
-ERROR_CODES: Final[dict[str, type[CallError]]] = {
+def map_codes(*rows: tuple[type[CallError], str]) -> dict[str, type[CallError]]:
+    """Return the class of each code in *rows*, each of which has a class and its codes with blanks between them."""
+    return {code: cls for cls, codes in rows for code in codes.split()}
+
+
+ERROR_CODES: Final = map_codes(
     # OpenAI, Azure OpenAI, and who speaks like them
-    "account_deactivated": AuthenticationFailed,
-    "billing_hard_limit_reached": QuotaExhausted,
-    "billing_not_active": QuotaExhausted,
-    "content_filter": ContentBlocked,
-    "content_policy_violation": ContentBlocked,
-    "context_length_exceeded": ContextTooLong,
-    "DeploymentNotFound": ModelNotFound,
-    "insufficient_quota": QuotaExhausted,
-    "invalid_api_key": AuthenticationFailed,
-    "invalid_authentication": AuthenticationFailed,
-    "invalid_prompt": ContentBlocked,  # "flagged as potentially violating our usage policy"
-    "model_not_found": ModelNotFound,
-    "moderation_blocked": ContentBlocked,
-    "NoCapacity": Overloaded,
-    "OperationNotSupported": UnsupportedFeature,
-    "overloaded": Overloaded,
-    "ResponsibleAIPolicyViolation": ContentBlocked,
-    "string_above_max_length": ContextTooLong,
-    "unsupported_country_region_territory": AuthenticationFailed,
-    "unsupported_parameter": UnsupportedFeature,
-    "unsupported_value": UnsupportedFeature,
+    (AuthenticationFailed, "account_deactivated invalid_api_key invalid_authentication"),
+    (AuthenticationFailed, "unsupported_country_region_territory"),
+    (QuotaExhausted, "billing_hard_limit_reached billing_not_active insufficient_quota"),
+    (ContentBlocked, "content_filter content_policy_violation moderation_blocked ResponsibleAIPolicyViolation"),
+    (ContentBlocked, "invalid_prompt"),  # "flagged as potentially violating our usage policy"
+    (ContextTooLong, "context_length_exceeded string_above_max_length"),
+    (ModelNotFound, "DeploymentNotFound model_not_found"),
+    (Overloaded, "NoCapacity overloaded"),
+    (UnsupportedFeature, "OperationNotSupported unsupported_parameter unsupported_value"),
     # Anthropic, also where a gateway passes on what it said
-    "billing_error": QuotaExhausted,
-    "contract_spend_limit_reached": QuotaExhausted,
-    "enforced_spend_limit_reached": QuotaExhausted,
-    "organization_on_hold": AuthenticationFailed,
+    (QuotaExhausted, "billing_error contract_spend_limit_reached enforced_spend_limit_reached"),
+    (AuthenticationFailed, "organization_on_hold"),
     # llama.cpp's server
-    "exceed_context_size_error": ContextTooLong,
-    "not_supported_error": UnsupportedFeature,
+    (ContextTooLong, "exceed_context_size_error"),
+    (UnsupportedFeature, "not_supported_error"),
     # Groq: the account is closed; the model's own answer was no call, or no JSON
-    "organization_restricted": AuthenticationFailed,
-    "json_validate_failed": BadReply,
-    "output_parse_failed": BadReply,
-    "tool_use_failed": BadReply,
+    (AuthenticationFailed, "organization_restricted"),
+    (BadReply, "json_validate_failed output_parse_failed tool_use_failed"),
     # DeepSeek, Moonshot, DashScope's compatible mode, gateways
-    "Arrearage": QuotaExhausted,
-    "data_inspection_failed": ContentBlocked,
-    "engine_overloaded_error": Overloaded,
-    "exceeded_current_quota_error": QuotaExhausted,
-    "insufficient_balance": QuotaExhausted,
-    "insufficient_user_quota": QuotaExhausted,
-    "pre_consume_token_quota_failed": QuotaExhausted,
+    (QuotaExhausted, "Arrearage exceeded_current_quota_error insufficient_balance insufficient_user_quota"),
+    (QuotaExhausted, "pre_consume_token_quota_failed"),
+    (ContentBlocked, "data_inspection_failed"),
+    (Overloaded, "engine_overloaded_error"),
     # LiteLLM
-    "budget_exceeded": QuotaExhausted,
-    "ContentPolicyViolationError": ContentBlocked,
-    "ContextWindowExceededError": ContextTooLong,
+    (QuotaExhausted, "budget_exceeded"),
+    (ContentBlocked, "ContentPolicyViolationError"),
+    (ContextTooLong, "ContextWindowExceededError"),
     # Mistral, GitHub Models, Baidu Qianfan
-    "3051": ContextTooLong,
-    "invalid_model": ModelNotFound,
-    "tokens_limit_reached": ContextTooLong,
-    "tokens_too_long": ContextTooLong,
-    "unsafe_request": ContentBlocked,
+    (ContextTooLong, "3051 tokens_limit_reached tokens_too_long"),
+    (ModelNotFound, "invalid_model"),
+    (ContentBlocked, "unsafe_request"),
     # Z.ai, Zhipu (docs.z.ai/api-reference/api-code)
-    **dict.fromkeys(
-        ("1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112", "1121", "1220"), AuthenticationFailed
-    ),
-    **dict.fromkeys(("1113", "1304", "1308", "1309", "1310"), QuotaExhausted),
-    **dict.fromkeys(("1211", "1221", "1222", "1311"), ModelNotFound),
-    "1212": UnsupportedFeature,
-    "1261": ContextTooLong,
-    "1301": ContentBlocked,
-    "1302": RateLimited,
-    "1303": RateLimited,
-    "1305": Overloaded,
-    "1312": Overloaded,
+    (AuthenticationFailed, "1000 1001 1002 1003 1004 1110 1111 1112 1121 1220"),
+    (QuotaExhausted, "1113 1304 1308 1309 1310"),
+    (ModelNotFound, "1211 1221 1222 1311"),
+    (UnsupportedFeature, "1212"),
+    (ContextTooLong, "1261"),
+    (ContentBlocked, "1301"),
+    (RateLimited, "1302 1303"),
+    (Overloaded, "1305 1312"),
     # AWS, in front of Claude and others (Bedrock's error types)
-    "AccessDeniedException": AuthenticationFailed,
-    "ExpiredTokenException": AuthenticationFailed,
-    "ModelNotReadyException": Overloaded,
-    "ModelTimeoutException": ServerError,
-    "ResourceNotFoundException": ModelNotFound,
-    "ServiceQuotaExceededException": QuotaExhausted,
-    "ServiceUnavailableException": Overloaded,
-    "ThrottlingException": RateLimited,
-    "UnrecognizedClientException": AuthenticationFailed,
-}
+    (AuthenticationFailed, "AccessDeniedException ExpiredTokenException UnrecognizedClientException"),
+    (Overloaded, "ModelNotReadyException ServiceUnavailableException"),
+    (ServerError, "ModelTimeoutException"),
+    (ModelNotFound, "ResourceNotFoundException"),
+    (QuotaExhausted, "ServiceQuotaExceededException"),
+    (RateLimited, "ThrottlingException"),
+)
 """Codes that name one failure, whatever status they come with. A vendor's own go on top."""
 
-ERROR_TYPES: Final[dict[str, type[CallError]]] = {
-    "authentication_error": AuthenticationFailed,
-    "model_not_supported": ModelNotFound,
-    "not_found_error": ModelNotFound,
-    "NotFoundError": ModelNotFound,
-    "overloaded_error": Overloaded,
-    "permission_denied": AuthenticationFailed,
-    "permission_error": AuthenticationFailed,
-    "rate_limit_error": RateLimited,
-    "rate_limit_exceeded": RateLimited,
-    "rate_limit_reached_error": RateLimited,
-    "rate_limited": RateLimited,
-    "RateLimitReached": RateLimited,
-    "requests": RateLimited,
-    "service_unavailable": Overloaded,
-    "timeout_error": ServerError,
-    "tokens": RateLimited,
-}
+ERROR_TYPES: Final = map_codes(
+    (AuthenticationFailed, "authentication_error permission_denied permission_error"),
+    (ModelNotFound, "model_not_supported not_found_error NotFoundError"),
+    (Overloaded, "overloaded_error service_unavailable"),
+    (RateLimited, "rate_limit_error rate_limit_exceeded rate_limit_reached_error rate_limited RateLimitReached"),
+    (RateLimited, "requests tokens"),
+    (ServerError, "timeout_error"),
+)
 """Types and codes that name a kind of failure: they are read where the status is 400, 500 or none at all."""
 
-GENERIC_TYPES: Final[dict[str, type[CallError]]] = {
-    "api_error": ServerError,
-    "BadRequestError": RequestRefused,
-    "internal_error": ServerError,
-    "internal_server_error": ServerError,
-    "InternalServerError": ServerError,
-    "invalid_request_error": RequestRefused,
-    "request_too_large": RequestRefused,
-    "server_error": ServerError,
-}
+GENERIC_TYPES: Final = map_codes(
+    (ServerError, "api_error internal_error internal_server_error InternalServerError server_error"),
+    (RequestRefused, "BadRequestError invalid_request_error request_too_large"),
+)
 """Types that servers write whatever has happened: they are read only where there is no status."""

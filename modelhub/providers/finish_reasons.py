@@ -13,38 +13,17 @@ from modelhub.providers.json_text import make_misfit
 __all__ = ["read_finish_reason"]
 
 _COMMON: dict[str, FinishReason] = {
-    "stop": "stop",
-    "stop_sequence": "stop",
-    "end_turn": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "complete": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "max_output_tokens": "length",
-    "model_length": "length",
+    **dict.fromkeys(("stop", "stop_sequence", "end_turn", "eos", "eos_token", "complete"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length"), "length"),
     "model_context_window_exceeded": "length",
     "repetition": "length",  # vLLM: the same tokens again and again, cut off
-    "tool_calls": "tool_calls",
-    "tool_call": "tool_calls",
-    "tool_use": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "safety": "content_filter",
-    "sensitive": "content_filter",
-    "prohibited_content": "content_filter",
-    "recitation": "content_filter",
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
+    **dict.fromkeys(("content_filter", "safety", "sensitive", "prohibited_content", "recitation"), "content_filter"),
     "blocklist": "content_filter",
     "refusal": "refusal",
 }
 _BROKEN_OFF: dict[str, type[CallError]] = {
-    "error": ServerError,
-    "network_error": ServerError,
-    "abort": ServerError,
-    "aborted": ServerError,
-    "cancelled": ServerError,
-    "canceled": ServerError,
-    "timeout": ServerError,
+    **dict.fromkeys(("error", "network_error", "abort", "aborted", "cancelled", "canceled", "timeout"), ServerError),
     "insufficient_system_resource": Overloaded,
 }
 """The server gave up: what came in is not the answer, whatever it looks like."""

@@ -14,45 +14,27 @@ from modelhub.core.errors import (
     RateLimited,
     UnsupportedFeature,
 )
-from modelhub.providers.error_codes import ERROR_CODES
+from modelhub.providers.error_codes import ERROR_CODES, map_codes
 from modelhub.providers.error_mapping import classify, error_from_report, read_error_body
 
 __all__ = ["error_from_response"]
 
 # A code is looked up whole, then by what stands before its first dot.
-_ERROR_CODES: dict[str, type[CallError]] = {
-    **ERROR_CODES,
-    "AccessDenied": AuthenticationFailed,
-    "AllocationQuota": QuotaExhausted,  # AllocationQuota.FreeTierOnly: the free quota is used up
-    "CommodityNotPurchased": QuotaExhausted,
-    "DataInspectionFailed": ContentBlocked,
-    "InternalError.Algo.DataInspectionFailed": ContentBlocked,
-    "InvalidApiKey": AuthenticationFailed,
-    "IPInfringementSuspect": ContentBlocked,
-    "LimitRequests": RateLimited,
-    "limit_requests": RateLimited,
-    "Model.AccessDenied": ModelNotFound,
-    "Model.NotExist": ModelNotFound,
-    "ModelNotFound": ModelNotFound,
-    "ModelServingError": Overloaded,
-    "ModelUnavailable": Overloaded,
-    "PostpaidBillOverdue": QuotaExhausted,
-    "PrepaidBillOverdue": QuotaExhausted,
-    "ServiceUnavailable": Overloaded,
-    "Throttling": RateLimited,  # and .RateQuota, .BurstRate, .AllocationQuota (tokens per minute)
-    "UnsupportedOperation": UnsupportedFeature,
-}
+_ERROR_CODES = ERROR_CODES | map_codes(
+    (AuthenticationFailed, "AccessDenied InvalidApiKey"),
+    (QuotaExhausted, "AllocationQuota"),  # AllocationQuota.FreeTierOnly: the free quota is used up
+    (QuotaExhausted, "CommodityNotPurchased PostpaidBillOverdue PrepaidBillOverdue"),
+    (ContentBlocked, "DataInspectionFailed InternalError.Algo.DataInspectionFailed IPInfringementSuspect"),
+    (RateLimited, "LimitRequests limit_requests"),
+    (RateLimited, "Throttling"),  # and .RateQuota, .BurstRate, .AllocationQuota (tokens per minute)
+    (ModelNotFound, "Model.AccessDenied Model.NotExist ModelNotFound"),
+    (Overloaded, "ModelServingError ModelUnavailable ServiceUnavailable"),
+    (UnsupportedFeature, "UnsupportedOperation"),
+)
 _STATUSES_OF_CODES = {
-    "BadRequest": 400,
+    **dict.fromkeys(("BadRequest", "InvalidParameter", "invalid_parameter_error", "InvalidURL"), 400),
     "InternalError.Algo.InvalidParameter": 400,
-    "InvalidParameter": 400,
-    "invalid_parameter_error": 400,
-    "InvalidURL": 400,
-    "InternalError": 500,
-    "ModelServiceFailed": 500,
-    "RequestTimeOut": 500,
-    "ResponseTimeout": 500,
-    "SystemError": 500,
+    **dict.fromkeys(("InternalError", "ModelServiceFailed", "RequestTimeOut", "ResponseTimeout", "SystemError"), 500),
 }
 """The status that a code stands for where there is none: inside a stream."""
 

@@ -16,47 +16,31 @@ from modelhub.core.errors import (
     ServerError,
     UnsupportedFeature,
 )
-from modelhub.providers.error_codes import ERROR_CODES
+from modelhub.providers.error_codes import ERROR_CODES, map_codes
 from modelhub.providers.error_mapping import classify, error_from_report, read_error_body
 
 __all__ = ["error_from_response"]
 
-
-_CODES: dict[str, type[CallError]] = {
-    **ERROR_CODES,
+_CODES = ERROR_CODES | map_codes(
     # google.rpc.ErrorInfo.reason: more exact than the status, which is INVALID_ARGUMENT for a wrong key
-    "API_KEY_INVALID": AuthenticationFailed,
-    "API_KEY_EXPIRED": AuthenticationFailed,
-    "API_KEY_SERVICE_BLOCKED": AuthenticationFailed,
-    "API_KEY_HTTP_REFERRER_BLOCKED": AuthenticationFailed,
-    "API_KEY_IP_ADDRESS_BLOCKED": AuthenticationFailed,
-    "CREDENTIALS_MISSING": AuthenticationFailed,
-    "ACCESS_TOKEN_EXPIRED": AuthenticationFailed,
-    "IAM_PERMISSION_DENIED": AuthenticationFailed,
-    "SERVICE_DISABLED": AuthenticationFailed,
-    "CONSUMER_SUSPENDED": AuthenticationFailed,
-    "BILLING_DISABLED": QuotaExhausted,
-    "RATE_LIMIT_EXCEEDED": RateLimited,
-}
+    (AuthenticationFailed, "API_KEY_INVALID API_KEY_EXPIRED API_KEY_SERVICE_BLOCKED API_KEY_HTTP_REFERRER_BLOCKED"),
+    (AuthenticationFailed, "API_KEY_IP_ADDRESS_BLOCKED CREDENTIALS_MISSING ACCESS_TOKEN_EXPIRED"),
+    (AuthenticationFailed, "IAM_PERMISSION_DENIED SERVICE_DISABLED CONSUMER_SUSPENDED"),
+    (QuotaExhausted, "BILLING_DISABLED"),
+    (RateLimited, "RATE_LIMIT_EXCEEDED"),
+)
 """Google's codes that name one failure, on top of the common ones."""
 
-_STATES: dict[str, type[CallError]] = {
-    "UNAUTHENTICATED": AuthenticationFailed,
-    "PERMISSION_DENIED": AuthenticationFailed,
-    "FAILED_PRECONDITION": AuthenticationFailed,  # no free tier or no service in the caller's country: not allowed
-    "NOT_FOUND": ModelNotFound,
-    "RESOURCE_EXHAUSTED": RateLimited,
-    "UNAVAILABLE": Overloaded,
-    "INTERNAL": ServerError,
-    "UNKNOWN": ServerError,
-    "DATA_LOSS": ServerError,
-    "DEADLINE_EXCEEDED": ServerError,
-    "ABORTED": ServerError,
-    "CANCELLED": ServerError,
-    "UNIMPLEMENTED": UnsupportedFeature,
-    "INVALID_ARGUMENT": RequestRefused,
-    "OUT_OF_RANGE": RequestRefused,
-}
+_STATES = map_codes(
+    (AuthenticationFailed, "UNAUTHENTICATED PERMISSION_DENIED"),
+    (AuthenticationFailed, "FAILED_PRECONDITION"),  # no free tier or no service in the caller's country: not allowed
+    (ModelNotFound, "NOT_FOUND"),
+    (RateLimited, "RESOURCE_EXHAUSTED"),
+    (Overloaded, "UNAVAILABLE"),
+    (ServerError, "INTERNAL UNKNOWN DATA_LOSS DEADLINE_EXCEEDED ABORTED CANCELLED"),
+    (UnsupportedFeature, "UNIMPLEMENTED"),
+    (RequestRefused, "INVALID_ARGUMENT OUT_OF_RANGE"),
+)
 """google.rpc.Code: one for many failures, so that the words of the message are looked at before it."""
 
 
