@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from modelhub.core.response import ChatUsage
 
-__all__ = ["MAX_COUNT", "Counts", "merge_counts", "read_count", "supersedes", "usage_from_counts"]
+__all__ = ["MAX_COUNT", "Counts", "merge_counts", "read_count", "read_counts", "supersedes", "usage_from_counts"]
 
 MAX_COUNT = 10**12
 """No call has as many tokens: what is larger is no count, and could not be added up in the ledger."""
@@ -54,6 +54,24 @@ def _as_count(value: Any) -> int:
     if isinstance(value, float) and math.isfinite(value) and 0 < value <= MAX_COUNT:
         return int(value)
     return 0
+
+
+def read_counts(raw: Any) -> Counts:
+    """Return the counts in a `usage` object, by the names of OpenAI and of those who took theirs over."""
+    if not isinstance(raw, dict):
+        return {}
+    inner = raw.get("prompt_tokens_details") or raw.get("input_tokens_details")
+    outer = raw.get("completion_tokens_details") or raw.get("output_tokens_details")
+    return {
+        "input": read_count(raw, "prompt_tokens", "input_tokens"),
+        "output": read_count(raw, "completion_tokens", "output_tokens"),
+        "total": read_count(raw, "total_tokens"),
+        "cache_read": read_count(inner, "cached_tokens")
+        or read_count(raw, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"),
+        "cache_write": read_count(inner, "cache_write_tokens", "cache_creation_input_tokens", "created_cache_tokens")
+        or read_count(raw, "cache_creation_input_tokens"),
+        "reasoning": read_count(outer, "reasoning_tokens") or read_count(raw, "reasoning_tokens"),
+    }
 
 
 def merge_counts(before: Counts, later: Counts) -> Counts:

@@ -19,10 +19,10 @@ from modelhub.providers.json_text import SHAPE_ERRORS, json_body, loads, raise_s
 from modelhub.providers.openai.errors import error_in_answer
 from modelhub.providers.openai.tool_calls import read_calls, read_function_call
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.token_counts import Counts, read_count
+from modelhub.providers.token_counts import read_count, read_counts
 from modelhub.providers.tool_arguments import dump_arguments
 
-__all__ = ["PROVIDER", "read_body", "read_counts", "read_event", "read_identity", "set_finish_reason"]
+__all__ = ["PROVIDER", "read_body", "read_event", "read_identity", "set_finish_reason"]
 
 Json = Mapping[str, Any]
 
@@ -245,21 +245,3 @@ def _read_usage(chunk: Json, answer: ResponseBuilder) -> None:
         cached = read_count(timings, "cache_n")  # llama.cpp counts what it computed
         fresh, output = read_count(timings, "prompt_n"), read_count(timings, "predicted_n")
         answer.count({"fresh_input": fresh, "cache_read": cached, "output": output})
-
-
-def read_counts(raw: Any) -> Counts:
-    """The counts in a `usage` object."""
-    if not isinstance(raw, dict):
-        return {}
-    inner = raw.get("prompt_tokens_details") or raw.get("input_tokens_details")
-    outer = raw.get("completion_tokens_details") or raw.get("output_tokens_details")
-    return {
-        "input": read_count(raw, "prompt_tokens", "input_tokens"),
-        "output": read_count(raw, "completion_tokens", "output_tokens"),
-        "total": read_count(raw, "total_tokens"),
-        "cache_read": read_count(inner, "cached_tokens")
-        or read_count(raw, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"),
-        "cache_write": read_count(inner, "cache_write_tokens", "cache_creation_input_tokens", "created_cache_tokens")
-        or read_count(raw, "cache_creation_input_tokens"),
-        "reasoning": read_count(outer, "reasoning_tokens") or read_count(raw, "reasoning_tokens"),
-    }

@@ -16,9 +16,10 @@ from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.json_text import SHAPE_ERRORS, json_body, loads, raise_shape_error
 from modelhub.providers.openai.errors import error_in_answer
-from modelhub.providers.openai.response import PROVIDER, read_counts, read_identity, set_finish_reason
+from modelhub.providers.openai.response import PROVIDER, read_identity, set_finish_reason
 from modelhub.providers.openai.tool_calls import as_text
 from modelhub.providers.response_builder import ResponseBuilder
+from modelhub.providers.token_counts import read_counts
 from modelhub.providers.tool_arguments import dump_arguments
 
 __all__ = ["LAST_EVENTS", "read_body", "read_event"]
