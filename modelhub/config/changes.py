@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, Literal, NamedTuple, get_args
@@ -37,7 +37,8 @@ class SettingChange(NamedTuple):
     def __str__(self) -> str:
         if self.is_hidden:
             return f"{self.path}: changed"
-        return f"{self.path}: {_format_side(self.old)} -> {_format_side(self.new)}"
+        old, new = ("nothing" if text is None else text for text in (self.old, self.new))
+        return f"{self.path}: {old} -> {new}"
 
 
 class EntryChange(NamedTuple):
@@ -78,26 +79,19 @@ class ConfigChanges(NamedTuple):
         ]
 
 
-def _format_side(text: str | None) -> str:
-    return "nothing" if text is None else text
-
-
 def compare(old: Loaded, new: Loaded) -> ConfigChanges:
     """Return what differs in *new* from *old*, by the values with the defaults and the references filled in."""
-    return ConfigChanges(tuple(_compare_entries(old.list_settings(), new.list_settings())))
-
-
-def _compare_entries(
-    old: Mapping[tuple[Kind, str], tuple[Origin, ...]], new: Mapping[tuple[Kind, str], tuple[Origin, ...]]
-) -> Iterator[EntryChange]:
-    for key in sorted(dict.fromkeys([*old, *new]), key=lambda key: _KINDS.index(key[0])):
+    before, after = old.list_settings(), new.list_settings()
+    changes: list[EntryChange] = []
+    for key in sorted(dict.fromkeys([*before, *after]), key=lambda key: _KINDS.index(key[0])):
         kind, name = key
-        if key not in new:
-            yield EntryChange(kind, name, "removed")
-        elif key not in old:
-            yield EntryChange(kind, name, "added")
-        elif settings := tuple(_compare_settings(old[key], new[key])):
-            yield EntryChange(kind, name, "changed", settings)
+        if key not in after:
+            changes.append(EntryChange(kind, name, "removed"))
+        elif key not in before:
+            changes.append(EntryChange(kind, name, "added"))
+        elif settings := tuple(_compare_settings(before[key], after[key])):
+            changes.append(EntryChange(kind, name, "changed", settings))
+    return ConfigChanges(tuple(changes))
 
 
 def _compare_settings(old: tuple[Origin, ...], new: tuple[Origin, ...]) -> Iterator[SettingChange]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,6 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from modelhub import registry
-from modelhub.config.docstrings import read_field_docs
 from modelhub.config.hints import find_model_class
 from modelhub.config.schema import NAME_PATTERN, VERSIONS, HubConfig, get_keys, make_defaults_class, make_entry_class
 from modelhub.core.errors import ConfigError
@@ -78,7 +82,7 @@ def write_schema(path: str | os.PathLike[str]) -> None:
 
 def _build_sections(definitions: dict[str, Any], *, builtin_only: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, info in HubConfig.model_fields.items():
-        described = {"description": read_field_docs(HubConfig)[name]}
+        described = {"description": _read_field_docs(HubConfig)[name]}
         cls = (
             make_defaults_class(builtin_only=builtin_only) if name == "defaults" else find_model_class(info.annotation)
         )
@@ -153,21 +157,17 @@ class _Generator(GenerateJsonSchema):
         cls: type[BaseModel] = schema["cls"]
         properties = json_schema.setdefault("properties", {})
         # A key of a provider has the same meaning in `defaults`.
-        texts = {**read_field_docs(ProviderOptions), **read_field_docs(cls)}
+        texts = {**_read_field_docs(ProviderOptions), **_read_field_docs(cls)}
         names = {id(info): name for name, info in cls.model_fields.items()}
         for key, info in get_keys(cls).items():
-            other = _find_shared_property(properties, cls, info)
+            # The property of the same field, under whichever alias pydantic has chosen for it.
+            aliases = (alias for alias, field in get_keys(cls).items() if field is info and alias in properties)
+            alias = next(aliases, None)
             if key in properties and (text := texts.get(key) or texts.get(names[id(info)])) is not None:
                 properties[key].setdefault("description", text)
-            if key not in properties and other is not None:
-                properties[key] = {**other, "deprecated": True}
+            if key not in properties and alias is not None:
+                properties[key] = {**properties[alias], "deprecated": True}
         return json_schema
-
-
-def _find_shared_property(properties: dict[str, Any], cls: type[BaseModel], info: Any) -> dict[str, Any] | None:
-    """Return the property of the field *info*, under whichever alias pydantic has chosen for it."""
-    matches = (properties[key] for key, other in get_keys(cls).items() if other is info and key in properties)
-    return next(matches, None)
 
 
 def _allow_reference(schema: dict[str, Any]) -> dict[str, Any]:
@@ -202,3 +202,52 @@ def _allow_reference_inside(schema: dict[str, Any]) -> dict[str, Any]:
         return {**schema, "items": _allow_reference(schema["items"])}
     extra = schema.get("additionalProperties")
     return {**schema, "additionalProperties": _allow_reference(extra)} if isinstance(extra, dict) else schema
+
+
+# -- docstrings --------------------------------------------------------------------------------------------------------
+# pydantic can read those of fields when a class is made, but then every import parses the source of every class of
+# options. And `inspect.getsource` parses a module again for each of its classes; here it is parsed once for all.
+
+_CACHED_MODULES = 8  # the classes of one module come one after the other
+
+
+@cache
+def _read_field_docs(cls: type) -> Mapping[str, str]:
+    """Return the docstring below each field of *cls* and its bases, by field name; *cls* itself takes precedence."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if not inspect.get_annotations(base):
+            continue  # it has no field of its own
+        try:
+            source = inspect.getsource(sys.modules[base.__module__])
+        except (KeyError, OSError, TypeError):
+            continue  # the class was created at run time, or its source is not installed
+        docs |= _parse_module_docs(source).get(base.__qualname__, {})
+    return docs
+
+
+@lru_cache(_CACHED_MODULES)
+def _parse_module_docs(source: str) -> Mapping[str, Mapping[str, str]]:
+    """Return the field docstrings of every class in *source*, by the class's qualified name."""
+    docs: dict[str, dict[str, str]] = {}
+    for qualname, body in _walk_classes(ast.parse(source).body, ""):
+        docs[qualname] = {}
+        for field, text in pairwise(body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    docs[qualname][name] = inspect.cleandoc(words)
+    return docs
+
+
+def _walk_classes(body: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str, list[ast.stmt]]]:
+    """Yield the qualified name and the body of every class in *body*, at any depth."""
+    for node in body:
+        match node:
+            case ast.ClassDef(name=name, body=inner):
+                yield prefix + name, inner
+                yield from _walk_classes(inner, f"{prefix}{name}.")
+            case ast.FunctionDef(name=name, body=inner) | ast.AsyncFunctionDef(name=name, body=inner):
+                yield from _walk_classes(inner, f"{prefix}{name}.<locals>.")
+            case _:
+                nested = (child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt))
+                yield from _walk_classes(nested, prefix)

@@ -98,16 +98,12 @@ class Source:
 
     def _get_masked_line(self, number: int) -> tuple[str, list[tuple[Range, Range]]]:
         if number not in self._masked_lines:
-            self._masked_lines[number] = self._mask_line(number)
+            raw, masks = self.lines[number - 1], self._get_masks(number)
+            # Masks from the parsed file are exact; a guess that overlaps one would hide too much.
+            guessed = [(start, end) for start, end in guess_line_masks(raw) if not _is_overlapping(masks, start, end)]
+            line, shifts = apply_masks(raw, [*masks, *guessed])
+            self._masked_lines[number] = "".join(char if char.isprintable() else " " for char in line), shifts
         return self._masked_lines[number]
-
-    def _mask_line(self, number: int) -> tuple[str, list[tuple[Range, Range]]]:
-        raw = self.lines[number - 1]
-        masks = self._get_masks(number)
-        # Masks from the parsed file are exact; a guess that overlaps one would hide too much.
-        guessed_masks = [(start, end) for start, end in guess_line_masks(raw) if not _is_overlapping(masks, start, end)]
-        line, shifts = apply_masks(raw, [*masks, *guessed_masks])
-        return "".join(char if char.isprintable() else " " for char in line), shifts
 
     def _get_masks(self, number: int) -> list[Range]:
         """Return the hidden ranges of a line, in order and without overlap."""

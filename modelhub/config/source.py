@@ -119,7 +119,7 @@ def _compose(text: str, report: Report, source: Source) -> Any:
     import yaml
 
     try:
-        if _may_be_deep(source.lines) and (mark := _find_too_deep(text)) is not None:
+        if (mark := _find_too_deep(text, source.lines)) is not None:
             line, column = mark.line + 1, mark.column + 1
             report.add(Span(line, column, line, column + 1, source.number), _TOO_DEEP)
             return report.check()
@@ -141,17 +141,14 @@ def _compose(text: str, report: Report, source: Source) -> Any:
     return report.check()
 
 
-def _may_be_deep(lines: list[str]) -> bool:
-    """Return whether *lines* could be nested so deeply that composing them, which recurses, would crash the process."""
-    flow = sum(line.count("[") + line.count("{") for line in lines)
-    block = max((len(line) - len(line.lstrip(" ")) + line.count("- ") + line.count("? ") for line in lines), default=0)
-    return flow > _MAX_SAFE_DEPTH or block > _MAX_SAFE_DEPTH
-
-
-def _find_too_deep(text: str) -> Any:
-    """Return the mark of the first node of *text* that is nested too deeply, or None."""
+def _find_too_deep(text: str, lines: list[str]) -> Any:
+    """Return the mark of the first node of *text* at which composing it, which recurses, could crash the process."""
     import yaml
 
+    flow = sum(line.count("[") + line.count("{") for line in lines)
+    block = max((len(line) - len(line.lstrip(" ")) + line.count("- ") + line.count("? ") for line in lines), default=0)
+    if flow <= _MAX_SAFE_DEPTH and block <= _MAX_SAFE_DEPTH:
+        return None  # without parsing it
     depth = 0
     for event in yaml.parse(text, Loader=make_loader()):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -228,9 +225,13 @@ def _hide_secrets(root: Any, source: Source) -> None:
         elif node.id == "sequence":
             pending += [(item, (*path, "-"), secret) for item in node.value]
         else:
-            hides_fragments = bool(node.flow_style) and (secret or _has_secret_key(node))
+            # A key of a flow mapping without a value: in `{api_key: a,b}`, the key `b` is half of the secret.
+            hides_fragments = node.flow_style and (
+                secret or any(key.id == "scalar" and is_secret(key.value) for key, _ in node.value)
+            )
             for key, value in node.value:
-                if hides_fragments and _is_key_fragment(value):
+                is_fragment = value.id == "scalar" and not value.value and not value.style
+                if hides_fragments and is_fragment:
                     source.hide(_make_span(key, source))
                 name = str(key.value) if key.id == "scalar" else ""
                 is_entry_name = len(path) == 1 and path[0] in _ENTRY_SECTIONS and value.id == "mapping"
@@ -247,15 +248,6 @@ def _hide_swallowed(node: Any, source: Source) -> None:
         return
     for number, ranges in guess_file_masks(source.lines[first : last + 1]).items():
         source.masks.setdefault(first + number + 1, []).extend(ranges)
-
-
-def _is_key_fragment(value: Any) -> bool:
-    """Return whether a key of a flow mapping has no value: in `{api_key: a,b}`, the key `b` is half of the secret."""
-    return bool(value.id == "scalar" and not value.value and not value.style)
-
-
-def _has_secret_key(node: Any) -> bool:
-    return any(key.id == "scalar" and is_secret(key.value) for key, _ in node.value)
 
 
 def _make_span(node: Any, source: Source) -> Span:
@@ -289,20 +281,14 @@ class _Reader:
         if node.tag not in {_TAG_PREFIX + "map", _TAG_PREFIX + "seq"}:
             return self._refuse(node, "a tag (`!name`) is not supported")
         self._open.add(id(node))
-        read = self._read_mapping if node.id == "mapping" else self._read_list
-        data = read(node, path)
+        data: Any
+        if node.id == "mapping":
+            data = {}
+            for name, key, value in self._get_pairs(node):
+                data[name] = self._read_entry(key, value, (*path, name), flow=node.flow_style)
+        else:
+            data = [self._read_entry(None, item, (*path, i), flow=node.flow_style) for i, item in enumerate(node.value)]
         self._open.discard(id(node))
-        return data
-
-    def _read_list(self, node: Any, path: Path) -> list[Any]:
-        return [
-            self._read_entry(None, item, (*path, index), flow=node.flow_style) for index, item in enumerate(node.value)
-        ]
-
-    def _read_mapping(self, node: Any, path: Path) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for name, key, value in self._get_pairs(node):
-            data[name] = self._read_entry(key, value, (*path, name), flow=node.flow_style)
         return data
 
     def _read_entry(self, key: Any, value: Any, path: Path, *, flow: bool) -> Any:
@@ -363,9 +349,8 @@ class _Reader:
         try:
             return convert(node.value)
         except ValueError:
-            return self._refuse(
-                node, f"this is not a valid `{node.tag.removeprefix(_TAG_PREFIX)}`, which its tag asks for"
-            )
+            kind = node.tag.removeprefix(_TAG_PREFIX)
+            return self._refuse(node, f"this is not a valid `{kind}`, which its tag asks for")
 
     def _abort(self, node: Any, message: str) -> NoReturn:
         """Report *message* at *node* and raise ConfigError: reading cannot go on."""

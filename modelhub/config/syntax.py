@@ -52,7 +52,10 @@ def explain_syntax_error(error: Any, text: str) -> tuple[Span, str, str]:
     """Return the span of the parser's *error* in *text*, what is wrong there, and a hint at what to do."""
     position = getattr(error, "position", None)
     if position is not None:
-        return _find_position(text, position), "a control character that YAML does not allow", "remove it"
+        before = text[:position]
+        line, column = before.count("\n") + 1, position - before.rfind("\n")
+        span = Span(line, column, line, column + 1)
+        return span, "a control character that YAML does not allow", "remove it"
     mark = error.problem_mark
     for explain in (_explain_bare_reference, _explain_open_quote, _explain_open_bracket, _explain_stray_colon):
         explanation = explain(error, text)
@@ -115,9 +118,3 @@ def _make_line_span(lines: list[str], number: int) -> Span:
 
 def _make_span(mark: Mark) -> Span:
     return Span(mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2)
-
-
-def _find_position(text: str, index: int) -> Span:
-    before = text[:index]
-    line, column = before.count("\n") + 1, index - (before.rfind("\n") + 1) + 1
-    return Span(line, column, line, column + 1)
