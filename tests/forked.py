@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PRELOADED = (
-    *("modelhub.cli.chat.conversation", "modelhub.cli.chat.session", "modelhub.cli.explained"),
+    *("modelhub.cli.chat.conversation", "modelhub.cli.chat.session", "modelhub.cli.plan_view"),
     *("modelhub.cli.model_status", "modelhub.jobs.batch_job", "modelhub.providers.scripted", "rich.progress"),
 )
 STREAMS = ("stdin", "stdout", "stderr")

@@ -26,9 +26,9 @@ def table(head, rows):
 
 def failures():
     """The failure table, as `modelhub explain --failures --markdown` prints it."""
-    from modelhub.cli.model_table import format_markdown
+    from modelhub.cli.explain import format_failures_markdown
 
-    return format_markdown()
+    return format_failures_markdown()
 
 
 def layers():

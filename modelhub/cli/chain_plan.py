@@ -14,7 +14,6 @@ from modelhub.core.context import Services
 from modelhub.core.response import ChatUsage
 from modelhub.middleware.retry.options import RetryOptions
 from modelhub.middleware.timeout.options import TimeoutOptions
-from modelhub.middleware.usage.options import PricingOptions
 from modelhub.providers.base import Provider
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from modelhub.config.load import Loaded, ModelEntry
     from modelhub.middleware.chain.options import ArmsOptions, ChainOptions
     from modelhub.middleware.usage.options import Pricing
+    from modelhub.options import ProviderOptions
     from modelhub.providers.scripted import Step
 
 __all__ = ["Member", "Plan", "WorstCase"]
@@ -73,28 +73,30 @@ class Member:
         return self.entry is not None and self.entry.provider == "scripted"
 
     @property
+    def options(self) -> ProviderOptions | None:
+        """The provider's options, or None for a chain, and for a model whose options are not valid yet."""
+        return self.entry.options if self.entry is not None else None
+
+    @property
     def never_fails(self) -> bool:
         """Whether this is a scripted model that always answers, also when it streams."""
-        steps: list[Step] = getattr(self.entry.options, "steps", None) or [] if self.entry is not None else []
+        steps: list[Step] = getattr(self.options, "steps", None) or []
         return self.configured and self.scripted and not any(_can_fail(step, self.timeout) for step in steps)
 
     @property
     def streams_inside(self) -> bool:
         """Whether plain answers are streamed internally, so that the timeouts of streams apply to them."""
-        options = self.entry.options if self.entry is not None else None
-        return self.in_streaming_chain or (options is not None and options.stream_inside)
+        return self.in_streaming_chain or (self.options is not None and self.options.stream_inside)
 
     @property
     def endpoint(self) -> tuple[Any, ...]:
         """The identity of the vendor's server."""
-        options = self.entry.options if self.entry is not None else None
-        return () if options is None else options.endpoint_identity()
+        return () if self.options is None else self.options.endpoint_identity()
 
     @property
     def account(self) -> tuple[Any, ...]:
         """The identity of the account at the server, the secret key included; never print it."""
-        options = self.entry.options if self.entry is not None else None
-        return () if options is None else options.account_identity()
+        return () if self.options is None else self.options.account_identity()
 
     def get_layer(self, key: str) -> Any:
         """Return the options of the layer *key*, or None."""
@@ -102,7 +104,7 @@ class Member:
 
     def find_unsupported(self, plan: Plan) -> dict[str, str]:
         """Return the parameters of `ask` that are left out for this model, each with the reason."""
-        if not self.configured or self.entry is None or self.entry.options is None:
+        if not self.configured or self.entry is None or self.options is None:
             return {}
         provider = connect_model(plan.loaded, self.entry, Services())
         return provider.list_unsupported_parameters() if isinstance(provider, Provider) else {}
@@ -163,6 +165,7 @@ class Plan:
         self.members = list(self._list_members(name, 0) if self.chain is not None else self._list_place(name, 1, 0))
         self.models = [member for member in self.members if member.entry is not None]
         self.configured = [member for member in self.models if member.configured]
+        self.vendors = [member for member in self.configured if not member.scripted]
 
     def _make_member(self, name: str, number: int, depth: int) -> Member:
         if name in self.loaded.chains:
@@ -206,22 +209,19 @@ class Plan:
                 key=key.label,
             )
 
-    def find_worst_case(self, *, stream: bool) -> WorstCase:
-        """Return the most attempts and time that a call may take, as a *stream* or not."""
+    def find_worst_case(self) -> WorstCase:
+        """Return the most attempts and time that a call may take, streamed or not."""
         if self.chain is not None:
-            return self._worst_chain(self.name, stream=stream, has_fallback=False)
-        return self._worst_model(self.name, has_fallback=False)
+            return self._find_worst_chain(self.name, has_fallback=False)
+        return self._find_worst_model(self.name, has_fallback=False)
 
-    def _worst_chain(self, name: str, *, stream: bool, has_fallback: bool) -> WorstCase:
+    def _find_worst_chain(self, name: str, *, has_fallback: bool) -> WorstCase:
         chain = self.loaded.chains[name]
-        callable_members = self._list_callable(chain.models)
+        members = self._list_callable(chain.models)
         total = WorstCase()
-        for member in callable_members:
-            is_followed = has_fallback or member != callable_members[-1]
-            if member in self.loaded.chains:
-                total += self._worst_chain(member, stream=stream, has_fallback=is_followed)
-            else:
-                total += self._worst_model(member, is_followed)
+        for member in members:
+            find_worst = self._find_worst_chain if member in self.loaded.chains else self._find_worst_model
+            total += find_worst(member, has_fallback=has_fallback or member != members[-1])
         return total.limit_to(chain.deadline)
 
     def _list_callable(self, places: Sequence[str | ArmsOptions]) -> list[str]:
@@ -230,19 +230,16 @@ class Plan:
         for place in places:
             names = (place,) if isinstance(place, str) else tuple(place.weights())
             callable_members += (name for name in names if self._is_callable(name))
-            if any(self._is_always_answering(name) for name in names):
+            if any(name in self.loaded.models and self._make_member(name, 1, 0).never_fails for name in names):
                 break
         return callable_members
-
-    def _is_always_answering(self, name: str) -> bool:
-        return name in self.loaded.models and self._make_member(name, 1, 0).never_fails
 
     def _is_callable(self, name: str) -> bool:
         if name in self.loaded.chains:
             return any(self._is_callable(member) for member in self.loaded.chains[name].member_names())
         return name not in self.missing_by_model
 
-    def _worst_model(self, name: str, has_fallback: bool) -> WorstCase:
+    def _find_worst_model(self, name: str, *, has_fallback: bool) -> WorstCase:
         total = WorstCase()
         variants = [member for member in self._list_variants(self._make_member(name, 1, 0)) if member.configured]
         for member in variants:
@@ -260,7 +257,7 @@ class Plan:
 
     def find_highest_cost(self) -> tuple[Decimal, str] | None:
         """Return the cost of a call at the most expensive model with a price, and its name; None without a price."""
-        costs = ((cost, name) for name, cost in self._list_costs(ChatUsage(*TOKENS)) if cost)
+        costs = ((cost, name) for name, cost in self._list_costs(ChatUsage(*TOKENS)) if cost is not None)
         return max(costs, default=None)
 
     def find_hop_cost(self) -> tuple[str, Decimal, str, Decimal] | None:
@@ -279,19 +276,16 @@ class Plan:
         return None if from_cache is None or from_cache >= first_cost else (first, from_cache, second, second_cost)
 
     def _list_costs(self, usage: ChatUsage) -> Iterator[tuple[str, Decimal | None]]:
-        """Yield each configured model that has a price, and what *usage* costs there, None if that is not known."""
-        for member in self.configured:
-            if (price := self._find_price(member)) is not None:
-                yield member.name, price.cost(usage)
+        """Yield each configured model that has a price, and what *usage* costs there, None if that is not known.
 
-    def _find_price(self, member: Member) -> Pricing | None:
-        """Return the price in the entry of *member*, or the published one."""
-        pricing = member.get_layer("pricing")
-        if isinstance(pricing, PricingOptions):
-            return pricing
-        if member.entry is None or member.entry.options is None:
-            return None
-        return self._prices.price(connect_model(self.loaded, member.entry, Services()))
+        The price is the one in the model's entry, or the published one.
+        """
+        for member in self.configured:
+            price: Pricing | None = member.get_layer("pricing")
+            if price is None and member.entry is not None and member.options is not None:
+                price = self._prices.price(connect_model(self.loaded, member.entry, Services()))
+            if price is not None:
+                yield member.name, price.cost(usage)
 
 
 def _find_worst(member: Member, *, has_fallback: bool) -> WorstCase:

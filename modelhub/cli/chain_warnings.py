@@ -26,34 +26,26 @@ def list_warnings(plan: Plan) -> list[str]:
 
 
 def _warn_single_vendor(plan: Plan) -> Iterator[str]:
-    vendor_members = [member for member in plan.configured if not member.scripted]
     if not plan.configured:
-        instructions = list(dict.fromkeys(member.missing for member in plan.models if member.missing))
+        instructions = dict.fromkeys(member.missing for member in plan.models if member.missing)
         yield f"nothing is configured, so every call fails: {'; '.join(instructions)}"
         return
-    if not vendor_members:
+    if not plan.vendors:
         if len(plan.configured) < len(plan.models):
             yield "no vendor is configured: only scripted models are called"
         return
-    if len({member.endpoint for member in vendor_members}) > 1:
+    if len({member.endpoint for member in plan.vendors}) > 1:
         return
-    remaining = _describe_rest(plan)
-    if len(_list_names(vendor_members)) == 1:
-        if plan.chain is not None:
-            name = vendor_members[0].name
-            yield f"{name} is the only configured model of a vendor: its outage leaves {remaining}"
-        return
-    names, provider = join_names(_list_names(vendor_members)), vendor_members[0].endpoint[0]
-    same_key = len({member.account for member in vendor_members}) == 1
-    if same_key:
-        yield f"{names} share one endpoint and key ({provider}): one outage, or one revoked key, leaves {remaining}"
-    else:
-        yield f"{names} share one endpoint ({provider}): one outage leaves {remaining}"
-
-
-def _describe_rest(plan: Plan) -> str:
-    scripts = [member.name for member in plan.configured if member.scripted]
-    return f"the scripted reply of {scripts[0]}" if scripts else "no answer"
+    names, provider = _list_names(plan.vendors), plan.vendors[0].endpoint[0]
+    scripted = [member.name for member in plan.configured if member.scripted]
+    remaining = f"the scripted reply of {scripted[0]}" if scripted else "no answer"
+    if len(names) > 1 and len({member.account for member in plan.vendors}) == 1:
+        shared = f"{join_names(names)} share one endpoint and key ({provider})"
+        yield f"{shared}: one outage, or one revoked key, leaves {remaining}"
+    elif len(names) > 1:
+        yield f"{join_names(names)} share one endpoint ({provider}): one outage leaves {remaining}"
+    elif plan.chain is not None:
+        yield f"{names[0]} is the only configured model of a vendor: its outage leaves {remaining}"
 
 
 def _list_names(members: Sequence[Member]) -> list[str]:
@@ -72,15 +64,14 @@ def _warn_unreachable(plan: Plan) -> Iterator[str]:
 
 
 def _warn_shared_limit(plan: Plan) -> Iterator[str]:
-    vendor_members = [member for member in plan.configured if not member.scripted]
-    pools = {limit if isinstance(limit := member.get_layer("limit"), str) else None for member in vendor_members}
-    names = _list_names(vendor_members)
+    pools = {limit if isinstance(limit := member.get_layer("limit"), str) else None for member in plan.vendors}
+    names = _list_names(plan.vendors)
     if len(names) > 1 and len(pools) == 1 and None not in pools:
         yield f"{join_names(names)} share limit {pools.pop()}: while one waits for it, so do the others"
 
 
 def _warn_no_deadline(plan: Plan) -> Iterator[str]:
-    if plan.chain is not None and plan.configured and plan.find_worst_case(stream=False).open:
+    if plan.chain is not None and plan.configured and plan.find_worst_case().open:
         yield "no deadline: a call may wait as long as a vendor or a limit makes it; add `deadline:`"
 
 
@@ -89,30 +80,28 @@ def _warn_left_out(plan: Plan) -> Iterator[str]:
     consequence = "is left out" if plan.loaded.config.parameters.unsupported == "drop" else "keeps it from being called"
     for name in _list_names(plan.configured):
         member = next(member for member in plan.configured if member.name == name)
-        options = member.entry.options if member.entry is not None else None
-        asked = {**(options.ask.given() if options is not None and options.ask is not None else {}), **of_chain}
-        if not asked:
-            continue
-        for parameter, reason in member.find_unsupported(plan).items():
+        ask = member.options.ask if member.options is not None else None
+        asked = {**(ask.given() if ask is not None else {}), **of_chain}
+        unsupported = member.find_unsupported(plan) if asked else {}
+        for parameter, reason in unsupported.items():
             if parameter in asked:
                 yield f"`{parameter}` of `ask` {consequence} for {name}: {reason}"
 
 
 def _warn_keys_share_limit(plan: Plan) -> Iterator[str]:
     """Warn of keys of one model that name the same limit: it is paused for all when one is rate limited."""
-    limits: dict[str, list[str]] = {}
+    limits: dict[tuple[str, str], list[str]] = {}
     for member in plan.configured:
         if member.key is not None and isinstance(limit := member.get_layer("limit"), str):
-            limits.setdefault(f"{limit} for {member.name}", []).append(member.key)
-    for name, keys in limits.items():
+            limits.setdefault((limit, member.name), []).append(member.key)
+    for (limit, _), keys in limits.items():
         if len(shared := list(dict.fromkeys(keys))) > 1:
-            limit = name.partition(" for ")[0]
             yield f"{join_names(shared)} share limit {limit}: a rate limit of one pauses all; give each its own `limit`"
 
 
 def _warn_own_keys(plan: Plan) -> Iterator[str]:
     """Warn of models with the application's own key in a chain to whose calls others bring their keys."""
-    entries = [member.entry for member in plan.configured if member.entry is not None and not member.scripted]
+    entries = [member.entry for member in plan.vendors if member.entry is not None]
     own = list(dict.fromkeys(entry.name for entry in entries if entry.call_key is None))
     if own and len(own) < len({entry.name for entry in entries}):
         verb = "has" if len(own) == 1 else "have"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ from modelhub.cli.output import (
     print_json,
     print_lines,
 )
-from modelhub.cli.report import format_config_error, make_problem_dicts, report_errors
+from modelhub.cli.report import print_config_error, report_errors
 from modelhub.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,22 +64,15 @@ def diff(
             files = [load_file(path, profile=profile, runs_commands=False) for path in (old, new)]
             changes, bounds = compare(*files), _compare_bounds(*files)
         except ConfigError as error:
-            _print_broken(error, as_json)
+            print_config_error(error, as_json)
             raise typer.Exit(DiffExit.BROKEN) from None
         if as_json:
-            bound_dicts = [{"name": name, "old": _make_dict(a), "new": _make_dict(b)} for name, a, b in bounds]
-            print_json({"same": not changes, "changes": changes.as_list(), "worst": bound_dicts})
+            worst = [{"name": name, "old": a and asdict(a), "new": b and asdict(b)} for name, a, b in bounds]
+            print_json({"same": not changes, "changes": changes.as_list(), "worst": worst})
         else:
             print_lines(*_format_changes(changes.entries), *_format_bounds(bounds))
     if changes:
         raise typer.Exit(DiffExit.DIFFERENT)
-
-
-def _print_broken(error: ConfigError, as_json: bool) -> None:
-    if as_json:
-        print_json({"error": {"kind": "ConfigError", "message": str(error), "problems": make_problem_dicts(error)}})
-    else:
-        print_lines(*format_config_error(error), err=True, wraps=False)
 
 
 # -- what changes ------------------------------------------------------------------------------------------------------
@@ -99,12 +92,9 @@ def _format_changes(entries: tuple[EntryChange, ...]) -> Iterator[Text]:
 def _make_row(setting: SettingChange) -> list[Cell]:
     if setting.is_hidden:
         return [setting.path, ("changed", "yellow")]
-    old, new = (("-", "dim") if text is None else (text, style) for text, style in _sides(setting))
+    old = ("-", "dim") if setting.old is None else (setting.old, "red")
+    new = ("-", "dim") if setting.new is None else (setting.new, "green")
     return [setting.path, make_line(old, (" -> ", "dim"), new)]
-
-
-def _sides(setting: SettingChange) -> tuple[tuple[str | None, str], tuple[str | None, str]]:
-    return (setting.old, "red"), (setting.new, "green")
 
 
 # -- the worst case ----------------------------------------------------------------------------------------------------
@@ -138,29 +128,8 @@ def _find_bounds(loaded: Loaded, name: str) -> _Bounds | None:
     if name not in loaded:
         return None
     plan = Plan(loaded, name, {})
-    cases = [plan.find_worst_case(stream=stream) for stream in (False, True)]
-    worst = max(cases, key=lambda case: (case.attempts, case.seconds))
-    return _Bounds(worst.attempts, worst.seconds, worst.open, _find_dearest(loaded, plan))
-
-
-def _find_dearest(loaded: Loaded, plan: Any) -> Decimal | None:
-    """Return the price of a call at the dearest model of *plan* whose price is in the file, or is published."""
-    from modelhub.accounting.prices import PriceBook
-    from modelhub.build import connect_model
-    from modelhub.cli.chain_plan import TOKENS
-    from modelhub.core.context import Services
-    from modelhub.core.response import ChatUsage
-
-    book = PriceBook(loaded.config.usage.cost and "auto")
-    costs = []
-    for member in plan.configured:
-        price = book.price(connect_model(loaded, member.entry, Services()), member.get_layer("pricing"))
-        costs.append(price.cost(ChatUsage(*TOKENS)) if price is not None else None)
-    return max((cost for cost in costs if cost is not None), default=None)
-
-
-def _make_dict(bounds: _Bounds | None) -> dict[str, Any] | None:
-    return None if bounds is None else asdict(bounds)
+    worst, dearest = plan.find_worst_case(), plan.find_highest_cost()
+    return _Bounds(worst.attempts, worst.seconds, worst.open, None if dearest is None else dearest[0])
 
 
 def _format_bounds(bounds: list[tuple[str, _Bounds | None, _Bounds | None]]) -> Iterator[Text]:

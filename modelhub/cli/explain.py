@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelhub.cli.options import AsJson, ConfigFile, OptionalName, Profile
+from modelhub.cli.options import AsJson, ConfigFile, OptionalName, Profile, load_config
 from modelhub.cli.output import align_columns, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
+from modelhub.core.errors import AllModelsFailed, failure_classes
 
 if TYPE_CHECKING:
     from modelhub.cli.output import Cell
 
-__all__ = ["explain"]
+__all__ = ["explain", "format_failures_markdown"]
+
+_FAILURE_HEADER = ("class", "what", "retry same model", "fall back", "breaker", "may have cost money")
 
 
 def explain(
@@ -41,39 +45,57 @@ def explain(
     if failures == (name is not None):
         fail_usage("pass a name, or --failures" if name is None else "--failures takes no name", "NAME")
     with report_errors(as_json=as_json):
-        if failures or name is None:
+        if name is None:
             _print_failures(markdown, as_json)
         else:
-            _explain(name, as_json, file, profile)
+            _print_plan(name, as_json, file, profile)
+
+
+def _print_plan(name: str, as_json: bool, file: ConfigFile, profile: str | None) -> None:
+    from modelhub.cli.chain_plan import Plan
+    from modelhub.cli.model_status import find_missing
+    from modelhub.cli.plan_view import format_plan, make_plan_dict
+
+    loaded = load_config(file, profile)
+    loaded.check_name(name)
+    plan = Plan(loaded, name, find_missing(loaded))
+    if as_json:
+        print_json(make_plan_dict(plan))
+    else:
+        print_lines(*format_plan(plan))
+
+
+# -- the failure table -------------------------------------------------------------------------------------------------
 
 
 def _print_failures(markdown: bool, as_json: bool) -> None:
-    from modelhub.cli import model_table as table
-
+    rows = list(_list_failures())
     if as_json:
-        keys = [word.replace(" ", "_") for word in table.HEADER]
-        print_json([dict(zip(keys, row, strict=True)) for row in table.make_rows()])
+        keys = [word.replace(" ", "_") for word in _FAILURE_HEADER]
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
     elif markdown:
-        typer.echo(table.format_markdown())
+        typer.echo(format_failures_markdown())
     else:  # the longest column is last, so that a narrow terminal wraps only that
-        rows: list[list[Cell]] = [
-            [(name, "bold"), *cells, description] for name, description, *cells in (table.HEADER, *table.make_rows())
+        cells: list[list[Cell]] = [
+            [(name, "bold"), *others, description] for name, description, *others in (_FAILURE_HEADER, *rows)
         ]
-        print_lines(*align_columns(rows, indent=0))
+        print_lines(*align_columns(cells, indent=0))
 
 
-def _explain(name: str, as_json: bool, file: ConfigFile, profile: str | None) -> None:
-    from modelhub.cli import explained as _explained
-    from modelhub.cli.chain_plan import Plan
-    from modelhub.cli.model_status import find_missing
-    from modelhub.config.load import load_file
-    from modelhub.hub import Hub, find_config_file
+def format_failures_markdown() -> str:
+    """Return the table of error classes as GitHub-flavoured Markdown."""
+    table = [_FAILURE_HEADER, ("---",) * len(_FAILURE_HEADER)]
+    table += [(f"`{name}`", *cells) for name, *cells in _list_failures()]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table)
 
-    loaded = load_file(find_config_file(file), profile=profile, runs_commands=False)
-    if name not in loaded.models and name not in loaded.chains:
-        Hub(loaded).get(name)  # raises, with what was probably meant
-    plan = Plan(loaded, name, find_missing(loaded))
-    if as_json:
-        print_json(_explained.make_plan_dict(plan))
-    else:
-        print_lines(*_explained.format_plan(plan))
+
+def _list_failures() -> Iterator[tuple[str, ...]]:
+    """Yield a row for each error class, in the order of their definition: what it is, and how it is handled."""
+    for cls in failure_classes():
+        policy, description = cls.policy, cls.policy.what
+        if "policy" not in vars(cls):  # a class that inherits its parent's policy is described by its own docstring
+            first_line = (cls.__doc__ or "").split("\n")[0].rstrip(".")
+            description = first_line[:1].lower() + first_line[1:]
+        handling = ("yes" if policy.fall_back else "no", policy.breaker.value, policy.billed.value)
+        is_group = cls is AllModelsFailed
+        yield (cls.__name__, description, *(("",) * 4 if is_group else (policy.retry.value, *handling)))

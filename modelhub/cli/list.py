@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelhub.cli.options import AsJson, ConfigFile, Profile
+from modelhub.cli.options import AsJson, ConfigFile, Profile, load_config
 from modelhub.cli.output import align_columns, print_json, print_lines
 from modelhub.cli.report import report_errors
 
@@ -20,21 +20,11 @@ def list_names(as_json: AsJson = False, file: ConfigFile = None, profile: Profil
       modelhub list --json | jq -r '.[].name'
     """
     with report_errors(as_json=as_json):
-        from modelhub.cli.model_status import list_entries
-        from modelhub.config.load import load_file
-        from modelhub.hub import find_config_file
+        from modelhub.cli.model_status import Entry, list_entries
 
-        entries = list(list_entries(load_file(find_config_file(file), profile=profile, runs_commands=False)))
+        entries = list(list_entries(load_config(file, profile)))
         if as_json:
-            print_json(
-                [
-                    {
-                        key: value
-                        for key, value in entry.as_dict().items()
-                        if key not in {"missing", "missing_keys", "call_key", "unchecked"}
-                    }
-                    for entry in entries
-                ]
-            )
+            shown = ("name", "kind", "provider", "model_name", "models")
+            print_json([{key: entry[key] for key in shown if key in entry} for entry in map(Entry.as_dict, entries)])
         else:
             print_lines(*align_columns([[(entry.name, "bold"), *entry.cells] for entry in entries], indent=0))

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from modelhub.cli.call_trace import CallTrace
 
-__all__ = ["fail", "fail_usage", "format_config_error", "make_problem_dicts", "print_simple_error", "report_errors"]
+__all__ = [
+    "fail",
+    "fail_usage",
+    "format_config_error",
+    "make_problem_dicts",
+    "print_config_error",
+    "print_simple_error",
+    "report_errors",
+]
 
 
 @contextmanager
@@ -33,21 +41,14 @@ def report_errors(*, as_json: bool = False, trace: CallTrace | None = None) -> I
             _print_call_error(error, as_json, trace)
             raise typer.Exit(Exit.FAILED) from None
         except ConfigError as error:
-            if as_json:
-                _print_error("ConfigError", str(error), problems=make_problem_dicts(error))
-            else:
-                print_lines(*format_config_error(error), err=True, wraps=False)
+            print_config_error(error, as_json)
             raise typer.Exit(Exit.CONFIG) from None
         except UnknownModel as error:
             print_simple_error("UnknownModel", str(error), as_json)
             raise typer.Exit(Exit.CONFIG) from None
     except KeyboardInterrupt:
         # The terminal has printed ^C, and the cursor is behind it.
-        print_lines(
-            *([""] if is_terminal(sys.stderr) else []),
-            make_line(("interrupted", "dim")),
-            err=True,
-        )
+        print_lines(*([""] if is_terminal(sys.stderr) else []), make_line(("interrupted", "dim")), err=True)
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BrokenPipeError:
         _silence_output()
@@ -73,13 +74,18 @@ def fail_usage(message: str, hint: str) -> NoReturn:
 def print_simple_error(kind: str, message: str, as_json: bool) -> None:
     """Print an error that has a *kind* and a *message* and nothing else; as JSON, to standard output."""
     if as_json:
-        _print_error(kind, message)
+        print_json({"error": {"kind": kind, "message": message}})
     else:
         print_lines(make_line(("Error", "bold red"), f": {message}"), err=True)
 
 
-def _print_error(kind: str, message: str, **more: Any) -> None:
-    print_json({"error": {"kind": kind, "message": message, **more}})
+def print_config_error(error: ConfigError, as_json: bool) -> None:
+    """Print every problem of a broken file; as JSON, to standard output."""
+    if as_json:
+        problems = make_problem_dicts(error)
+        print_json({"error": {"kind": "ConfigError", "message": str(error), "problems": problems}})
+    else:
+        print_lines(*format_config_error(error), err=True, wraps=False)
 
 
 def _print_call_error(error: CallError, as_json: bool, trace: CallTrace | None) -> None:
@@ -119,7 +125,8 @@ def format_config_error(error: ConfigError) -> list[Text]:
 
 def _format_problem(problem: Problem) -> Iterator[Text]:
     place = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part)
-    yield make_line((place, "bold"), (": ", "dim"), *_style_quotes(problem.message))
+    words = [(part, "bold" if part.startswith("`") else "") for part in re.split(r"(`[^`]*`)", problem.message)]
+    yield make_line((place, "bold"), (": ", "dim"), *words)
     for row in problem.excerpt.splitlines():
         number, bar, text = row.partition("|")
         stripped = text.lstrip()
@@ -131,12 +138,6 @@ def _format_problem(problem: Problem) -> Iterator[Text]:
             yield make_line((f"{number}{bar}", "dim"), text)
     if problem.hint and not problem.excerpt:
         yield make_line("  ", (problem.hint, "green"))
-
-
-def _style_quotes(message: str) -> Iterator[tuple[str, str]]:
-    """Yield the parts of *message* with their styles: text in backticks is bold."""
-    for part in re.split(r"(`[^`]*`)", message):
-        yield part, "bold" if part.startswith("`") else ""
 
 
 def make_problem_dicts(error: ConfigError) -> list[dict[str, Any]]:

@@ -342,7 +342,7 @@ chains:
 async def test_the_worst_case_is_a_bound(name, stream):
     """No call makes more attempts than `at worst` says, and a script that does its worst makes as many."""
     loaded = load_text(WORST)
-    bound = Plan(loaded, name, {}).find_worst_case(stream=stream).attempts
+    bound = Plan(loaded, name, {}).find_worst_case().attempts
     attempts = 0
     async with Hub(loaded) as hub:
         try:

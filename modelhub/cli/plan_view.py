@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelhub.accounting.location import parse_location
+from modelhub.accounting.accounting import find_ledger
+from modelhub.accounting.location import LedgerError, parse_location
 from modelhub.accounting.usage_totals import UsageTotals
-from modelhub.cli.cache_shares import CACHE_DAYS, read_cache_totals
-from modelhub.cli.chain_plan import TOKENS, Member, Plan, WorstCase
+from modelhub.cli.chain_plan import TOKENS, Member, Plan
 from modelhub.cli.chain_warnings import list_warnings
-from modelhub.cli.output import align_columns, format_cost, format_count, format_duration, format_setting, make_line
+from modelhub.cli.output import (
+    align_columns,
+    format_cost,
+    format_count,
+    format_duration,
+    format_setting,
+    make_line,
+    show_waiting,
+)
 from modelhub.config.schema import load_layer_options
 from modelhub.middleware.limit.layer import RateLimitPool
 from modelhub.middleware.limit.options import LimitOptions
-from modelhub.options import LayerOptions
 from modelhub.registry import list_layers
 from modelhub.shared.connection import describe_address
 
@@ -27,42 +36,74 @@ if TYPE_CHECKING:
 
 __all__ = ["make_plan_dict", "format_plan"]
 
+_CACHE_DAYS = 7
+"""The number of days whose calls are looked at for prompt caches."""
 _LABEL_WIDTH = 9
+_MAX_VALUE_CHARS = 60
 _SHOWN_ABOVE = ("provider", "model_name", "models", "steps", "reply")
 """Keys whose values are in the first lines already; where they come from is shown if the file has several layers."""
 
 
 def format_plan(plan: Plan) -> list[Text]:
     """Return the lines that show *plan*."""
-    return [
-        *(
-            _format_single_model(plan)
-            if plan.chain is None
-            else (_format_header(plan, plan.chain), *_format_members(plan))
-        ),
-        *_label_lines("layers", [" > ".join(_list_layer_names())]),
-        *_label_lines("at worst", _format_worst(plan)),
-        *_label_lines("cached", _format_cached(plan)),
-        *_label_lines("left", [f"{pool.name}: {pool.left()} ({_find_scope(plan)})" for pool in _make_pools(plan)]),
-        *_label_lines("budgets", _format_budgets(plan)),
-        *_label_lines("shared", _format_shared(plan)),
-        *_label_lines("ledger", [f"calls are recorded in {ledger}"] if (ledger := _find_ledger(plan)) else []),
-        *_label_lines("files", _format_files(plan)),
-        *_label_lines("watch", list_warnings(plan), "yellow"),
-        *_format_origins(plan),
-    ]
+    config = plan.loaded.config
+    scope = "in a new process" if config.shared is None else "before any process has asked"
+    files = "none" if not config.files.allow else f"messages may refer to files in {', '.join(config.files.allow)}"
+    sections = {
+        "layers": [" > ".join(_list_layer_names())],
+        "at worst": _format_worst(plan),
+        "cached": _format_cached(plan),
+        "left": [f"{pool.name}: {pool.left()} ({scope})" for pool in _make_pools(plan)],
+        "budgets": _format_budgets(plan),
+        "shared": _format_shared(plan),
+        "ledger": [f"calls are recorded in {ledger}"] if (ledger := _find_ledger(plan)) is not None else [],
+        "files": [] if config.files.allow is None else [files],
+    }
+    lines = [*_format_members(plan)]
+    for label, texts in sections.items():
+        lines += _label_lines(label, texts)
+    return [*lines, *_label_lines("watch", list_warnings(plan), "yellow"), *_format_origins(plan)]
+
+
+def _label_lines(label: str, texts: list[str], style: str = "") -> Iterator[Text]:
+    for index, text in enumerate(texts):
+        yield make_line((f"{label if index == 0 else '':<{_LABEL_WIDTH}}", "bold"), (text, style))
+
+
+def _list_layer_names() -> list[str]:
+    """Return the names of the layers from the outermost to the provider."""
+    return ["chain", *(spec.title for spec in list_layers()), "provider"]
 
 
 def _format_cached(plan: Plan) -> list[str]:
     """Return the line about the share of the input that came from prompt caches lately, if any did."""
-    totals = read_cache_totals(plan.loaded, plan.name)
+    totals = _read_cache_totals(plan)
     overall = UsageTotals()
     for total in totals.values():
         overall.add(total)
     if not overall.cache_read_tokens:
         return []
     models = ", ".join(f"{model} {total.cache_share:.0%}" for model, total in totals.items())
-    return [f"{overall.cache_share:.0%} of the input of the last {CACHE_DAYS} days came from prompt caches ({models})"]
+    return [f"{overall.cache_share:.0%} of the input of the last {_CACHE_DAYS} days came from prompt caches ({models})"]
+
+
+def _read_cache_totals(plan: Plan) -> dict[str, UsageTotals]:
+    """Return the totals of the calls to the plan's name in the last days, by model; {} if they are not known.
+
+    Only a ledger in a file is read, and one that cannot be read counts as empty: `modelhub usage` says what is wrong.
+    """
+    location = find_ledger(plan.loaded.config.usage, Path(plan.loaded.file).parent)
+    if location is None or location.path is None or not location.exists():
+        return {}
+    from modelhub.accounting.report import query_report
+
+    since = datetime.now(UTC) - timedelta(days=_CACHE_DAYS)
+    try:
+        with show_waiting(f"reading {location}"):
+            totals = query_report(location, since, "model", only={"chain": plan.name})
+    except LedgerError:
+        return {}
+    return {model: total for model, total in totals.items() if model and total.input_tokens}
 
 
 def _format_budgets(plan: Plan) -> list[str]:
@@ -91,26 +132,33 @@ def _format_shared(plan: Plan) -> list[str]:
     ]
 
 
-def _make_shared_dict(plan: Plan) -> dict[str, Any] | None:
-    shared = plan.loaded.config.shared
-    if shared is None:
-        return None
-    address = describe_address(shared.url.get_secret_value())
-    return {**shared.model_dump(mode="json", exclude={"url"}), "address": address}
-
-
 def _find_ledger(plan: Plan) -> str | None:
     """Return where calls are recorded, without credentials, or None."""
     ledger = plan.loaded.config.usage.ledger
     return None if ledger is None else str(parse_location(ledger))
 
 
-def _format_files(plan: Plan) -> list[str]:
-    allowed = plan.loaded.config.files.allow
-    return [] if allowed is None else [f"messages may refer to files in {', '.join(allowed)}" if allowed else "none"]
+# -- the models --------------------------------------------------------------------------------------------------------
 
 
-def _format_header(plan: Plan, chain: ChainOptions) -> Text:
+def _format_members(plan: Plan) -> Iterator[Text]:
+    """Yield the chain's own line, and for each model a line, and below it one with its options."""
+    if plan.chain is None:
+        indent = 2
+        cells = [[(member.label, "bold"), "model", *_make_row(plan, member)] for member in plan.members]
+        rows = align_columns(cells, indent=0)
+    else:
+        yield _format_header(plan.name, plan.chain)
+        names = ["  " * member.depth + f"{member.number} {member.label}" for member in plan.members]
+        rows = align_columns([name, *_make_row(plan, member)] for name, member in zip(names, plan.members, strict=True))
+        indent = 2 + max(map(len, names)) + 2
+    for row, member in zip(rows, plan.members, strict=True):
+        yield row
+        if member.configured and (plan.chain is None or not member.never_fails):
+            yield make_line(" " * indent, (" · ".join(_format_options(member)), "dim"))
+
+
+def _format_header(name: str, chain: ChainOptions) -> Text:
     facts = ["chain"]
     if chain.deadline is not None:
         facts.append(f"deadline {format_setting(chain.deadline)}")
@@ -118,34 +166,7 @@ def _format_header(plan: Plan, chain: ChainOptions) -> Text:
         facts.append("streams")
     restart = chain.on_broken_stream == "restart"
     facts.append("broken streams restart on the next model" if restart else "broken streams raise")
-    return make_line((plan.name, "bold"), f"  {', '.join(facts)}")
-
-
-def _format_single_model(plan: Plan) -> Iterator[Text]:
-    """Yield the first lines of a single model."""
-    rows = [[(member.label, "bold"), "model", *_make_row(plan, member)] for member in plan.members]
-    for row, member in zip(align_columns(rows, indent=0), plan.members, strict=True):
-        yield row
-        if member.configured:
-            yield make_line("  ", (" · ".join(_format_options(member)), "dim"))
-
-
-def _list_layer_names() -> list[str]:
-    """Return the names of the layers from the outermost to the provider."""
-    return ["chain", *(spec.title for spec in list_layers()), "provider"]
-
-
-# -- the models --------------------------------------------------------------------------------------------------------
-
-
-def _format_members(plan: Plan) -> Iterator[Text]:
-    names = ["  " * member.depth + f"{member.number} {member.label}" for member in plan.members]
-    rows = align_columns([name, *_make_row(plan, member)] for name, member in zip(names, plan.members, strict=True))
-    indent = 2 + max(map(len, names)) + 2
-    for row, member in zip(rows, plan.members, strict=True):
-        yield row
-        if member.configured and not member.never_fails:
-            yield make_line(" " * indent, (" · ".join(_format_options(member)), "dim"))
+    return make_line((name, "bold"), f"  {', '.join(facts)}")
 
 
 def _make_row(plan: Plan, member: Member) -> list[Cell]:
@@ -153,8 +174,7 @@ def _make_row(plan: Plan, member: Member) -> list[Cell]:
         deadline = member.chain.deadline if member.chain is not None else None
         name = f"chain, deadline {format_setting(deadline)}" if deadline is not None else "chain"
         return [name, _format_share(member)]
-    options = member.entry.options
-    model_name = options.model_name if options is not None else ""
+    model_name = member.options.model_name if member.options is not None else ""
     suffix = "" if model_name == member.entry.provider else f" {model_name}"
     model = f"{member.entry.provider}{suffix}"
     if member.missing is not None:
@@ -178,17 +198,12 @@ def _format_limit(plan: Plan, member: Member) -> str:
     if limit is None:
         return ""
     pool: LimitOptions = plan.loaded.limits[limit] if isinstance(limit, str) else limit
-    name = f"limit {limit}" if isinstance(limit, str) else "its own limit"
-    return f"{name} ({', '.join(_format_rates(pool))})"
-
-
-def _format_rates(pool: LimitOptions) -> Iterator[str]:
-    for quantity, rate in pool.rates():
-        yield f"{_shorten(rate.amount)} {quantity.replace('_', ' ')}/{rate.unit}"
+    rates = [f"{_shorten(rate.amount)} {quantity.replace('_', ' ')}/{rate.unit}" for quantity, rate in pool.rates()]
     if pool.concurrency == "auto":
-        yield "concurrency adapts to the vendor"
+        rates.append("concurrency adapts to the vendor")
     elif pool.concurrency is not None:
-        yield f"{_shorten(pool.concurrency)} at once"
+        rates.append(f"{_shorten(pool.concurrency)} at once")
+    return f"{f'limit {limit}' if isinstance(limit, str) else 'its own limit'} ({', '.join(rates)})"
 
 
 def _shorten(number: int) -> str:
@@ -200,22 +215,14 @@ def _shorten(number: int) -> str:
 
 def _format_options(member: Member) -> Iterator[str]:
     retry, timeout = member.retry, member.timeout
-    if member.entry is not None and member.entry.options is not None:
-        yield from member.entry.options.describe()
-    if retry.max_attempts > 1:
-        waits = (
-            f"{format_setting(retry.initial_wait)} to {format_setting(retry.max_wait)}" if retry.max_wait else "at once"
-        )
-        yield f"retry {retry.max_attempts} attempts, {waits}"
-    else:
-        yield "no retry"
+    if member.options is not None:
+        yield from member.options.describe()
+    waits = f"{format_setting(retry.initial_wait)} to {format_setting(retry.max_wait)}" if retry.max_wait else "at once"
+    yield f"retry {retry.max_attempts} attempts, {waits}" if retry.max_attempts > 1 else "no retry"
     yield f"connect {format_setting(timeout.connect)}"
     of_streams = [f"first token {format_setting(timeout.first_token)}", f"idle {format_setting(timeout.idle)}"]
     of_streams += [f"slow below {timeout.slow.below:g}/s"] if timeout.slow is not None else []
-    if member.streams_inside:
-        yield from of_streams
-    else:
-        yield f"streams: {', '.join(of_streams)}"
+    yield from of_streams if member.streams_inside else [f"streams: {', '.join(of_streams)}"]
     yield f"total {format_setting(timeout.total)}"
     if (breaker := member.get_layer("breaker")) is not None:
         pauses = f"{format_setting(breaker.pause)} to {format_setting(breaker.max_pause)}"
@@ -230,38 +237,23 @@ def _format_options(member: Member) -> Iterator[str]:
 
 
 def _format_worst(plan: Plan) -> list[str]:
-    plain, streamed = plan.find_worst_case(stream=False), plan.find_worst_case(stream=True)
-    if not plain.attempts:
+    worst, dearest = plan.find_worst_case(), plan.find_highest_cost()
+    if not worst.attempts:
         return []
-    more = f" ({streamed.attempts} if streamed)" if streamed.attempts != plain.attempts else ""
-    words = f"{format_count(plain.attempts, 'attempt')}{more}, {_format_seconds(plain)}"
-    dearest = plan.find_highest_cost()
-    if dearest is None:
-        return [words]
+    longer = ", or longer if a vendor or a limit makes calls wait" if worst.open else ""
+    seconds = format_setting(round(worst.seconds)) if worst.seconds < 300 else format_duration(worst.seconds)
+    bounds = f"{format_count(worst.attempts, 'attempt')}, {seconds}{longer}"
+    if dearest is None or not dearest[0]:
+        return [bounds]
     cost, name = dearest
     tokens = " in, ".join(_shorten(number) for number in TOKENS)
     at = f" (at {name})" if len(plan.configured) > 1 else ""
-    lines = [f"{words}; highest cost of a call with {tokens} out: {format_cost(cost)}{at}"]
+    lines = [f"{bounds}; highest cost of a call with {tokens} out: {format_cost(cost)}{at}"]
     if (hop := plan.find_hop_cost()) is not None:
         first, cached, second, fresh = hop
-        prompt = _shorten(TOKENS[0])
-        from_cache = f"{prompt} of prompt: {format_cost(cached)} from the cache of {first}"
+        from_cache = f"{_shorten(TOKENS[0])} of prompt: {format_cost(cached)} from the cache of {first}"
         lines.append(f"{from_cache}, {format_cost(fresh)} after a hop to {second}")
     return lines
-
-
-def _format_seconds(worst: WorstCase) -> str:
-    longer = ", or longer if a vendor or a limit makes calls wait" if worst.open else ""
-    return f"{format_setting(round(worst.seconds)) if worst.seconds < 300 else format_duration(worst.seconds)}{longer}"
-
-
-def _label_lines(label: str, texts: list[str], style: str = "") -> Iterator[Text]:
-    for index, text in enumerate(texts):
-        yield make_line((f"{label if index == 0 else '':<{_LABEL_WIDTH}}", "bold"), (text, style))
-
-
-def _find_scope(plan: Plan) -> str:
-    return "in a new process" if plan.loaded.config.shared is None else "before any process has asked"
 
 
 def _make_pools(plan: Plan) -> list[RateLimitPool]:
@@ -274,10 +266,10 @@ def _make_pools(plan: Plan) -> list[RateLimitPool]:
 
 
 def _format_origins(plan: Plan) -> Iterator[Text]:
-    rows = [
-        (f"{path} = {_truncate(origin.shown)}", ", ".join(filter(None, (section, f"{origin.file}:{origin.line}"))))
-        for path, section, origin in _list_origins(plan)
-    ]
+    rows = []
+    for path, section, origin in _list_origins(plan):
+        value = origin.shown if len(origin.shown) <= _MAX_VALUE_CHARS else f"{origin.shown[: _MAX_VALUE_CHARS - 2]}.."
+        rows.append((f"{path} = {value}", ", ".join(filter(None, (section, f"{origin.file}:{origin.line}")))))
     for index, row in enumerate(align_columns(rows, indent=0, reserved=_LABEL_WIDTH)):
         yield make_line((f"{'where' if index == 0 else '':<{_LABEL_WIDTH}}", "bold")).append_text(row)
 
@@ -299,46 +291,27 @@ def _list_origins(plan: Plan) -> Iterator[tuple[str, str, Origin]]:
     yield from (origins[key] for key in sorted(origins, key=lambda key: key[:3]))
 
 
-def _truncate(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 2]}.."
-
-
 # -- JSON --------------------------------------------------------------------------------------------------------------
-
-
-def _make_hop_dict(plan: Plan) -> dict[str, Any] | None:
-    hop = plan.find_hop_cost()
-    if hop is None:
-        return None
-    first, cached, second, fresh = hop
-    return {"tokens": TOKENS[0], "from": first, "cached": str(cached), "to": second, "fresh": str(fresh)}
 
 
 def make_plan_dict(plan: Plan) -> dict[str, Any]:
     """Return *plan* as a JSON-compatible dict."""
-    plain, streamed = plan.find_worst_case(stream=False), plan.find_worst_case(stream=True)
-    dearest = plan.find_highest_cost()
+    shared, shared_dict = plan.loaded.config.shared, None
+    if shared is not None:
+        address = describe_address(shared.url.get_secret_value())
+        shared_dict = {**shared.model_dump(mode="json", exclude={"url"}), "address": address}
+    cached = {model: round(total.cache_share or 0.0, 4) for model, total in _read_cache_totals(plan).items()}
     return {
         "name": plan.name,
         "kind": "model" if plan.chain is None else "chain",
         "options": None if plan.chain is None else plan.chain.model_dump(mode="json"),
         "members": [_make_member_dict(plan, member) for member in plan.members],
         "layers": _list_layer_names(),
-        "cache_shares": {
-            model: round(total.cache_share or 0.0, 4)
-            for model, total in read_cache_totals(plan.loaded, plan.name).items()
-        },
-        "worst": {
-            "attempts": plain.attempts,
-            "attempts_streamed": streamed.attempts,
-            "seconds": plain.seconds,
-            "may_wait_longer": plain.open,
-            "dearest_call": None if dearest is None else {"cost": str(dearest[0]), "model": dearest[1]},
-            "hop": _make_hop_dict(plan),
-        },
+        "cache_shares": cached,
+        "worst": _make_worst_dict(plan),
         "left": {pool.name: pool.left().as_dict() for pool in _make_pools(plan)},
         "budgets": {name: budget.model_dump(mode="json") for name, budget in plan.find_budgets().items()},
-        "shared": _make_shared_dict(plan),
+        "shared": shared_dict,
         "ledger": _find_ledger(plan),
         "files": plan.loaded.config.files.allow,
         "watch": list_warnings(plan),
@@ -349,6 +322,22 @@ def make_plan_dict(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _make_worst_dict(plan: Plan) -> dict[str, Any]:
+    worst, dearest, hop = plan.find_worst_case(), plan.find_highest_cost(), plan.find_hop_cost()
+    hop_dict: dict[str, Any] | None = None
+    if hop is not None:
+        first, cached, second, fresh = hop
+        hop_dict = {"tokens": TOKENS[0], "from": first, "cached": str(cached), "to": second, "fresh": str(fresh)}
+    return {
+        "attempts": worst.attempts,
+        "attempts_streamed": worst.attempts,
+        "seconds": worst.seconds,
+        "may_wait_longer": worst.open,
+        "dearest_call": {"cost": str(dearest[0]), "model": dearest[1]} if dearest is not None and dearest[0] else None,
+        "hop": hop_dict,
+    }
+
+
 def _make_member_dict(plan: Plan, member: Member) -> dict[str, Any]:
     common: dict[str, Any] = {"name": member.name, "number": member.number, "depth": member.depth}
     if member.share is not None:
@@ -356,18 +345,16 @@ def _make_member_dict(plan: Plan, member: Member) -> dict[str, Any]:
         common |= {"key": member.key} if member.key is not None else {}
     if member.entry is None:
         return {**common, "kind": "chain"}
-    options = member.entry.options
+    layers = {key: value for key, value in member.entry.layers.items() if value is not None}
     return {
         **common,
         "kind": "model",
         "provider": member.entry.provider,
-        "model_name": options.model_name if options is not None else None,
+        "model_name": member.options.model_name if member.options is not None else None,
         "missing": member.missing,
         "call_key": member.entry.call_key,
         "unsupported_parameters": member.find_unsupported(plan),
-        "layers": {key: _make_layer_dict(value) for key, value in member.entry.layers.items() if value is not None},
+        "layers": {
+            key: value if isinstance(value, str) else value.model_dump(mode="json") for key, value in layers.items()
+        },
     }
-
-
-def _make_layer_dict(value: LayerOptions | str) -> Any:
-    return value if isinstance(value, str) else value.model_dump(mode="json")
