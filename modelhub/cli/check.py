@@ -49,25 +49,20 @@ def check(
         try:
             loaded, entries = _load(file, profile)
         except ConfigError as error:
-            _print_config_error(error, as_json)
+            if as_json:
+                problems = make_problem_dicts(error)
+                print_json({"ok": False, "file": error.problems[0].file or None, "problems": problems})
+            else:
+                print_lines(*format_config_error(error), wraps=False)
             raise typer.Exit(Exit.CONFIG) from None
-        unconfigured = [entry for entry in entries if entry.is_incomplete]
-        is_refused = strict and bool(unconfigured)
-        refusals, warnings = _find_refusals(loaded, calls), _find_warnings(loaded)
+        refusals, warnings = _find_refusals(loaded, calls), list(_find_warnings(loaded))
+        unconfigured = [entry for entry in entries if entry.is_incomplete] if strict else []
         if as_json:
-            is_ok = not is_refused and not refusals
-            sections = {"refusals": refusals, "warnings": warnings, **_make_sections(loaded, entries)}
-            print_json({"ok": is_ok, "file": loaded.file, "problems": [], **sections})
+            _print_json(loaded, entries, refusals, warnings, is_ok=not unconfigured and not refusals)
         else:
-            _print_entries(loaded, entries, warnings)
-            print_lines(*(make_line(("refused", "bold red"), f": {refusal}") for refusal in refusals), err=True)
-            if is_refused:
-                number = format_count(len(unconfigured), "model")
-                print_lines("", make_line(("not ready", "bold red"), f": {number} not configured (--strict)"), err=True)
-    if refusals:
-        raise typer.Exit(Exit.FAILED)
-    if is_refused:
-        raise typer.Exit(Exit.NOT_CONFIGURED)
+            _print_entries(loaded, entries, refusals, warnings, unconfigured)
+    if refusals or unconfigured:
+        raise typer.Exit(Exit.FAILED if refusals else Exit.NOT_CONFIGURED)
 
 
 def _find_refusals(loaded: Loaded, calls: Path | None) -> list[str]:
@@ -87,17 +82,18 @@ def _find_refusals(loaded: Loaded, calls: Path | None) -> list[str]:
     ]
 
 
-def _find_warnings(loaded: Loaded) -> list[str]:
-    """Return what was probably not meant so, and the chains whose deadline is used up by one silent model.
+def _find_warnings(loaded: Loaded) -> Iterator[str]:
+    """Yield what was probably not meant so, and the chains whose deadline is used up by one silent model.
 
     `explain` has all warnings of a chain.
     """
     from modelhub.cli.chain_plan import Plan
     from modelhub.cli.chain_warnings import warn_long_timeout
 
-    plans = [Plan(loaded, chain, {}) for chain in loaded.chains]
-    of_chains = (f"chain `{plan.name}`: {warning}" for plan in plans for warning in warn_long_timeout(plan))
-    return [*dict.fromkeys(_warn_of_values(loaded)), *of_chains]
+    yield from dict.fromkeys(_warn_of_values(loaded))
+    for chain in loaded.chains:
+        for warning in warn_long_timeout(Plan(loaded, chain, {})):
+            yield f"chain `{chain}`: {warning}"
 
 
 def _warn_of_values(loaded: Loaded) -> Iterator[str]:
@@ -165,36 +161,42 @@ def _check_ledger(loaded: Loaded) -> None:
             raise ConfigError([loaded.problem(("usage", "ledger"), str(error))]) from None
 
 
-def _print_config_error(error: ConfigError, as_json: bool) -> None:
-    if as_json:
-        file = error.problems[0].file or None
-        print_json({"ok": False, "file": file, "problems": make_problem_dicts(error)})
-    else:
-        print_lines(*format_config_error(error), wraps=False)
+def _print_json(loaded: Loaded, entries: list[Entry], refusals: list[str], warnings: list[str], *, is_ok: bool) -> None:
+    print_json(
+        {
+            "ok": is_ok,
+            "file": loaded.file,
+            "problems": [],
+            "refusals": refusals,
+            "warnings": warnings,
+            "models": [entry.as_dict() for entry in entries if entry.kind == "model"],
+            "chains": [entry.as_dict() for entry in entries if entry.kind == "chain"],
+            "limits": list(loaded.limits),
+        }
+    )
 
 
-def _make_sections(loaded: Loaded, entries: list[Entry]) -> dict[str, list[object]]:
-    return {
-        "models": [entry.as_dict() for entry in entries if entry.kind == "model"],
-        "chains": [entry.as_dict() for entry in entries if entry.kind == "chain"],
-        "limits": list(loaded.limits),
-    }
-
-
-def _print_entries(loaded: Loaded, entries: list[Entry], warnings: list[str]) -> None:
-    from modelhub.cli.model_status import format_counts
-
+def _print_entries(
+    loaded: Loaded, entries: list[Entry], refusals: list[str], warnings: list[str], unconfigured: list[Entry]
+) -> None:
+    """Print a line for each entry, then *warnings*, *refusals*, and the number of models that must be configured."""
+    sections = {"model": loaded.models, "chain": loaded.chains, "limit": loaded.limits}
+    counts = ", ".join(format_count(len(names), thing) for thing, names in sections.items() if names)
     profile = "" if loaded.profile is None else f", profile {loaded.profile}"
-    print_lines(make_line((loaded.file, "bold"), f"{profile}: {format_counts(loaded)}"))
-    print_lines(*align_columns([(entry.name, "bold"), *_make_row(entry)] for entry in entries))
+    rows: list[list[Cell]] = []
+    for entry in entries:
+        (kind, description), state = entry.cells, _format_state(entry)
+        if entry.kind == "model":
+            rows.append([(entry.name, "bold"), kind, description, state])
+        else:
+            cell = make_line(description, "  ", state) if entry.missing else description
+            rows.append([(entry.name, "bold"), kind, cell])
+    print_lines(make_line((loaded.file, "bold"), f"{profile}: {counts}"), *align_columns(rows))
     print_lines(*(make_line(("watch", "bold yellow"), f": {warning}") for warning in warnings), err=True)
-
-
-def _make_row(entry: Entry) -> list[Cell]:
-    kind, description = entry.cells
-    if entry.kind == "model":
-        return [kind, description, _format_state(entry)]
-    return [kind, make_line(description, "  ", _format_state(entry)) if entry.missing else description]
+    print_lines(*(make_line(("refused", "bold red"), f": {refusal}") for refusal in refusals), err=True)
+    if unconfigured:
+        number = format_count(len(unconfigured), "model")
+        print_lines("", make_line(("not ready", "bold red"), f": {number} not configured (--strict)"), err=True)
 
 
 def _format_state(entry: Entry) -> tuple[str, str]:

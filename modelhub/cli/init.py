@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from modelhub.cli.exit import Exit
 from modelhub.cli.output import make_line, print_lines
-from modelhub.cli.report import report_errors
+from modelhub.cli.report import fail, report_errors
 from modelhub.version import install_command
 
 __all__ = ["STARTERS", "init"]
@@ -103,28 +101,25 @@ def init(path: Target = Path("models.yaml"), force: Force = False) -> None:
     """
     with report_errors():
         if path.exists() and not force:
-            print_lines(make_line(("Error", "bold red"), f": {path} exists; --force replaces it"), err=True)
-            raise typer.Exit(Exit.FAILED)
+            fail(f"{path} exists; --force replaces it")
         with_keys = [starter for starter in STARTERS if any(os.environ.get(name) for name in starter.variables)]
         starters = with_keys or [starter for starter in STARTERS if starter.name in _DEFAULT]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_make_text(starters, os.environ), encoding="utf-8")
+        path.write_text(_make_text(starters), encoding="utf-8")
         _report(path, starters, has_keys=bool(with_keys))
 
 
-def _make_text(starters: list[Starter], environ: Mapping[str, str]) -> str:
-    models = "".join(f"  {starter.name}:\n{_make_entry(starter, environ)}\n" for starter in starters)
+def _make_text(starters: list[Starter]) -> str:
+    models = ""
+    for starter in starters:
+        lines = starter.lines.splitlines()
+        variable = next((name for name in starter.variables if os.environ.get(name)), starter.variables[0])
+        if variable.endswith("_KEY"):
+            lines.append(f"api_key: ${{{variable}}}")
+        models += "".join([f"  {starter.name}:\n", *(f"    {line}\n" for line in lines), "\n"])
     names = ", ".join([*(starter.name for starter in starters), "offline"])
     deadline = f"{len(starters) + 1}m"  # an attempt takes a minute at most
     return _HEAD + models + _TAIL.format(names=names, room=" " * max(2, 18 - len(names)), deadline=deadline)
-
-
-def _make_entry(starter: Starter, environ: Mapping[str, str]) -> str:
-    variable = next((name for name in starter.variables if environ.get(name)), starter.variables[0])
-    lines = starter.lines.splitlines()
-    if variable.endswith("_KEY"):
-        lines.append(f"api_key: ${{{variable}}}")
-    return "".join(f"    {line}\n" for line in lines)
 
 
 def _report(path: Path, starters: list[Starter], *, has_keys: bool) -> None:
@@ -141,8 +136,7 @@ def _report(path: Path, starters: list[Starter], *, has_keys: bool) -> None:
 
 
 def _is_installed(extra: str) -> bool:
-    modules = {"gemini": "google.genai"}
     try:
-        return importlib.util.find_spec(modules.get(extra, extra)) is not None
+        return importlib.util.find_spec("google.genai" if extra == "gemini" else extra) is not None
     except ModuleNotFoundError:
         return False

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelhub.cli.output import format_count
 from modelhub.core.errors import ConfigError, Problem
 from modelhub.providers import Provider
 from modelhub.providers.sdk_client import check_proxies
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from modelhub.config.load import Loaded
     from modelhub.hub import Hub
 
-__all__ = ["Entry", "list_entries", "find_missing", "find_missing_in", "find_unchecked", "format_counts"]
+__all__ = ["Entry", "list_entries", "find_missing", "find_missing_in", "find_unchecked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +164,3 @@ def find_missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
     if problems:
         raise ConfigError(problems)
     return unconfigured
-
-
-def format_counts(loaded: Loaded) -> str:
-    """Format the numbers of entries: `5 models, 2 chains, 1 limit`."""
-    parts = {"model": loaded.models, "chain": loaded.chains, "limit": loaded.limits}
-    return ", ".join(format_count(len(entries), thing) for thing, entries in parts.items() if entries)

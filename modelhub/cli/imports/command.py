@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelhub.cli.exit import Exit
 from modelhub.cli.options import read_yaml
 from modelhub.cli.output import format_count, make_line, print_lines
-from modelhub.cli.report import fail_usage, report_errors
+from modelhub.cli.report import fail, fail_usage, report_errors
 
 if TYPE_CHECKING:
     from modelhub.cli.imports.litellm import Translation
@@ -43,12 +42,13 @@ def import_file(library: Library, path: Source, output: Target = None) -> None:
         if output is None:
             typer.echo(text, nl=False)
         elif output.exists():
-            print_lines(make_line(("Error", "bold red"), f": {output} exists; nothing was written"), err=True)
-            raise typer.Exit(Exit.FAILED)
+            fail(f"{output} exists; nothing was written")
         else:
             output.write_text(text, encoding="utf-8")
             print_lines(make_line("wrote ", (str(output), "bold")), err=True)
-        _print_notes(translation)
+        models, chains = (len(translation.config.get(section, ())) for section in ("models", "chains"))
+        print_lines(f"{format_count(models, 'model')}, {format_count(chains, 'chain')}", err=True)
+        print_lines(*(make_line(("not translated", "yellow"), f": {note}") for note in translation.notes), err=True)
 
 
 def _translate(path: Path) -> Translation:
@@ -75,9 +75,3 @@ def _make_text(path: Path, translation: Translation) -> str:
     notes = "".join(f"#   {note}\n" for note in translation.notes)
     head = f"# Translated from {path.name}.\n" + (f"# Not translated:\n{notes}" if notes else "")
     return head + yaml.safe_dump(translation.config, sort_keys=False, allow_unicode=True, width=110)
-
-
-def _print_notes(translation: Translation) -> None:
-    models, chains = (len(translation.config.get(section, ())) for section in ("models", "chains"))
-    print_lines(f"{format_count(models, 'model')}, {format_count(chains, 'chain')}", err=True)
-    print_lines(*(make_line(("not translated", "yellow"), f": {note}") for note in translation.notes), err=True)
