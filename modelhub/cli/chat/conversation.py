@@ -69,7 +69,11 @@ class TerminalConversation:
         elif command == "/model":
             self._change_model(argument.strip(), hub)
         elif command == "/image":
-            self._add_image(argument.strip())
+            path = Path(argument.strip()).expanduser()
+            if path.is_file():
+                self._images.append(path)
+            else:
+                self._say(f"{argument.strip() or 'the picture'} is not a file: /image PATH")
         elif command == "/clear":
             del self._session.messages[self._first :]
             self._images.clear()
@@ -86,13 +90,6 @@ class TerminalConversation:
             self._say(str(error))
         else:
             self._session.name = name
-
-    def _add_image(self, name: str) -> None:
-        path = Path(name).expanduser()
-        if path.is_file():
-            self._images.append(path)
-        else:
-            self._say(f"{name or 'the picture'} is not a file: /image PATH")
 
     def _send(self, text: str, hub: Hub, runner: asyncio.Runner) -> None:
         """Send a message and print the answer. What was not answered is taken back, so that it can be asked again."""

@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelhub.cli.answer_summary import format_summary
 from modelhub.cli.call_trace import CallTrace
-from modelhub.cli.chat.progress import Progress
+from modelhub.cli.chat.screen import Progress, Screen, format_summary
 from modelhub.cli.chat.tools import ToolFunction
 from modelhub.cli.options import load_hub
 from modelhub.cli.output import make_line, print_json, print_lines
-from modelhub.cli.screen import Screen
 from modelhub.core.context import Services
-from modelhub.core.events import Event
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream
 from modelhub.hub import Hub
@@ -27,6 +24,8 @@ __all__ = ["AnswerStyle", "ChatSession"]
 
 _MAX_ROUNDS = 20
 """How often tools are run for one message."""
+_MAX_RESULT_CHARS = 200
+"""How much of what a tool returned is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,8 @@ class ChatSession:
 
     def open_hub(self, file: Path | None) -> Hub:
         """Return the hub of *file*, whose calls are followed here."""
-        services = Services(observers=(LogObserver(), self._observe, self._progress))
+        services = Services(observers=(LogObserver(), self.trace, self._progress))
         return load_hub(file, self.profile, services=services)
-
-    def _observe(self, event: Event) -> None:
-        self.trace(event)
 
     async def answer(self, hub: Hub) -> None:
         """Ask for the answer to the messages so far, print it, and add it to them; the same after each call of a tool.
@@ -125,7 +121,9 @@ class ChatSession:
         else:
             result = await tool.run(call["input"])
         if not self.style.json:
-            print_lines(make_line("  ", (f"{call['name']} returned {_shorten(result)}", "dim")), err=True)
+            line = " ".join(result.split())
+            shown = line if len(line) <= _MAX_RESULT_CHARS else f"{line[:_MAX_RESULT_CHARS]}..."
+            print_lines(make_line("  ", (f"{call['name']} returned {shown}", "dim")), err=True)
         return {"role": "tool", "tool_call_id": call["id"], "content": result}
 
 
@@ -137,8 +135,3 @@ async def _snapshots(reply: ChatResponse | ChatStream) -> AsyncIterator[ChatResp
     async with reply:
         async for snapshot in reply:
             yield snapshot
-
-
-def _shorten(text: str, most: int = 200) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[:most]}..."
