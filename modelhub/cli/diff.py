@@ -128,7 +128,8 @@ def _find_bounds(loaded: Loaded, name: str) -> _Bounds | None:
     if name not in loaded:
         return None
     plan = Plan(loaded, name, {})
-    worst, dearest = plan.find_worst_case(), plan.find_highest_cost()
+    worst = plan.find_worst_case()
+    dearest = plan.find_highest_cost() if loaded.config.usage.cost else None
     return _Bounds(worst.attempts, worst.seconds, worst.open, None if dearest is None else dearest[0])
 
 
