@@ -330,7 +330,9 @@ class Provider(ChatModelBase):
         # A traceback prints the causes too. What a server echoes is in the SDK's error as it came.
         failure.__context__ = None
         errors = linked_errors(failure)
-        text, causes = str(failure), [_text_of(cause) for cause in errors if cause is not failure]
+        # An SDK's errors may show more than they were made of.
+        causes = [" ".join((str(cause), *map(str, cause.args))) for cause in errors if cause is not failure]
+        text = str(failure)
         names = (failure.code or "", failure.request_id or "")
         if is_clean("\n".join((text, *names, *causes)), hidden, contents):  # as nearly always: seen in one go
             text = shorten(text)
@@ -386,8 +388,3 @@ def _end_attempt(context: CallContext, attempt: Attempt, outcome: Outcome, answe
         return  # whoever cancelled it, a clock of ours or the caller, knows what to call it
     error = outcome.error if isinstance(outcome.error, CallError) else None
     context.end(attempt, "ok" if outcome.how == "complete" else error.kind if error else outcome.how, error)
-
-
-def _text_of(error: BaseException) -> str:
-    shown, parts = str(error), " ".join(str(part) for part in error.args)
-    return shown if shown == parts else f"{shown} {parts}"  # an SDK's errors may show more than they were made of

@@ -135,10 +135,6 @@ class _PlayedBody:
         """Return the body."""
         return self._body
 
-    def has_arrived(self) -> bool:
-        """Return that nothing is waited for."""
-        return True
-
     async def read_chunk(self) -> bytes:
         """Return the body, once."""
         body, self._body = self._body, b""

@@ -160,7 +160,12 @@ class _Session:
             data: Any = request.body[0] if len(request.body) == 1 else b"".join(request.body)
         else:
             data, own_headers = _split(request.body, request.on_sent), {**own_headers, "Content-Length": str(size)}
-        shared_headers, proxy = request.headers, self._find_proxy(url)
+        shared_headers, proxy = request.headers, None
+        if self._proxies is not None:
+            origin = str(url.origin())
+            if origin not in self._proxy_by_origin:
+                self._proxy_by_origin[origin] = self._proxies.find_proxy(origin)
+            proxy = self._proxy_by_origin[origin]
         if proxy is not None:  # aiohttp sends the headers of a session to the proxy too, the key among them
             shared_headers, own_headers = _NO_HEADERS, {**shared_headers, **own_headers}
         client = self._client_with(shared_headers)
@@ -178,14 +183,6 @@ class _Session:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return tls_context()
-
-    def _find_proxy(self, url: URL) -> str | None:
-        if self._proxies is None:
-            return None
-        origin = str(url.origin())
-        if origin not in self._proxy_by_origin:
-            self._proxy_by_origin[origin] = self._proxies.find_proxy(origin)
-        return self._proxy_by_origin[origin]
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -214,10 +211,6 @@ class _AiohttpBody:
         """Return the whole body if it has arrived."""
         content = self._response.content
         return content.read_nowait() if content.is_eof() and content.exception() is None else None
-
-    def has_arrived(self) -> bool:
-        """Whether the end of the body has arrived."""
-        return self._response.content.is_eof()
 
     async def read_chunk(self) -> bytes:
         """Return the next bytes; b"" at the end. What came before a failure is returned before it is raised."""

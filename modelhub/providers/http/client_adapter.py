@@ -75,11 +75,7 @@ class _HttpxBody:
         self._chunks: AsyncIterator[bytes] = response.aiter_bytes()
 
     def read_available(self) -> None:
-        """Return None: nothing has been read yet."""
-
-    def has_arrived(self) -> bool:
-        """Return False: httpx does not tell."""
-        return False
+        """Return None: httpx does not tell."""
 
     async def read_chunk(self) -> bytes:
         """Return the next bytes; b"" at the end."""

@@ -27,109 +27,88 @@ from modelhub.providers.addresses import server_name
 __all__ = ["AIOHTTP_ERRORS", "HTTPX_ERRORS", "call_error_from", "find_network_failure"]
 
 ErrorTable = Mapping[str, tuple[type[CallError], str]]
+"""What an exception means, by the name of its class, and in which words."""
+
+
+def _by_name(*rows: tuple[type[CallError], str, str]) -> ErrorTable:
+    """Return the table of *rows*: a meaning, its words, and the names of all exceptions that mean this."""
+    return {name: (cls, words) for cls, words, names in rows for name in names.split()}
+
 
 _NO_CONNECTION = "no connection in time"
 _CANNOT_CONNECT = "cannot connect"
+_NO_HOST = "no such host"
 _TLS_FAILED = "TLS failed"
 _NO_ANSWER = "no answer in time"
 _BROKEN = "the connection broke"
 _CUT_OFF = "the connection was closed before the answer was complete"
-_DISCONNECTED = "the connection was closed before the answer"
 _NOT_HTTP = "the answer is not HTTP/1.1, or its headers are garbled"
-_NOT_READABLE = f"{_NOT_HTTP}, or its compression was not asked for"
 _BAD_URL = "the address cannot be used"
 _UNWRITABLE = "the request cannot be written: look at the key and the headers"
 _UNDECODABLE = "the answer's compression is broken"
 _REDIRECTED = "the server redirects: look at the base URL"
+_CLIENT_FAILED = "the HTTP client failed"
 
-AIOHTTP_ERRORS: ErrorTable = {
-    "ConnectionTimeoutError": (ConnectTimeout, _NO_CONNECTION),
-    "SocketTimeoutError": (TimedOut, _NO_ANSWER),
-    "ServerTimeoutError": (TimedOut, _NO_ANSWER),
-    "ClientConnectorDNSError": (ConnectFailed, "no such host"),
-    "ClientConnectorCertificateError": (ConnectFailed, _TLS_FAILED),
-    "ClientConnectorSSLError": (ConnectFailed, _TLS_FAILED),
-    "ClientSSLError": (ConnectFailed, _TLS_FAILED),
-    "ServerFingerprintMismatch": (ConnectFailed, _TLS_FAILED),
-    "ClientProxyConnectionError": (ConnectFailed, "cannot connect to the proxy"),
-    "ClientHttpProxyError": (ConnectFailed, "the proxy refuses the connection"),
-    "UnixClientConnectorError": (ConnectFailed, _CANNOT_CONNECT),
-    "ClientConnectorError": (ConnectFailed, _CANNOT_CONNECT),
-    "ServerDisconnectedError": (ConnectionLost, _DISCONNECTED),
-    "ServerConnectionError": (ConnectionLost, _BROKEN),
-    "ClientConnectionResetError": (ConnectionLost, _BROKEN),
-    "ClientOSError": (ConnectionLost, _BROKEN),
-    "ClientConnectionError": (ConnectionLost, _BROKEN),
-    "UploadAbortedError": (ConnectionLost, _BROKEN),
-    "ClientPayloadError": (ConnectionLost, _CUT_OFF),
-    "ContentTypeError": (BadReply, _NOT_HTTP),
-    "WSServerHandshakeError": (BadReply, _NOT_HTTP),
-    "TooManyRedirects": (NotConfigured, _REDIRECTED),
-    "ClientResponseError": (BadReply, _NOT_READABLE),
-    "InvalidUrlRedirectClientError": (NotConfigured, _REDIRECTED),
-    "NonHttpUrlRedirectClientError": (NotConfigured, _REDIRECTED),
-    "RedirectClientError": (NotConfigured, _REDIRECTED),
-    "InvalidUrlClientError": (NotConfigured, _BAD_URL),
-    "NonHttpUrlClientError": (NotConfigured, _BAD_URL),
-    "InvalidURL": (NotConfigured, _BAD_URL),
-    "ClientError": (UnknownFailure, "the HTTP client failed"),
-    "ContentEncodingError": (BadReply, _UNDECODABLE),
-}
+AIOHTTP_ERRORS = _by_name(
+    (ConnectTimeout, _NO_CONNECTION, "ConnectionTimeoutError"),
+    (TimedOut, _NO_ANSWER, "SocketTimeoutError ServerTimeoutError"),
+    (ConnectFailed, _NO_HOST, "ClientConnectorDNSError"),
+    (ConnectFailed, _TLS_FAILED, "ClientConnectorCertificateError ClientConnectorSSLError ClientSSLError"),
+    (ConnectFailed, _TLS_FAILED, "ServerFingerprintMismatch"),
+    (ConnectFailed, "cannot connect to the proxy", "ClientProxyConnectionError"),
+    (ConnectFailed, "the proxy refuses the connection", "ClientHttpProxyError"),
+    (ConnectFailed, _CANNOT_CONNECT, "UnixClientConnectorError ClientConnectorError"),
+    (ConnectionLost, "the connection was closed before the answer", "ServerDisconnectedError"),
+    (ConnectionLost, _BROKEN, "ServerConnectionError ClientConnectionResetError ClientOSError"),
+    (ConnectionLost, _BROKEN, "ClientConnectionError UploadAbortedError"),
+    (ConnectionLost, _CUT_OFF, "ClientPayloadError"),
+    (BadReply, _NOT_HTTP, "ContentTypeError WSServerHandshakeError"),
+    (BadReply, f"{_NOT_HTTP}, or its compression was not asked for", "ClientResponseError"),
+    (BadReply, _UNDECODABLE, "ContentEncodingError"),
+    (NotConfigured, _REDIRECTED, "TooManyRedirects RedirectClientError"),
+    (NotConfigured, _REDIRECTED, "InvalidUrlRedirectClientError NonHttpUrlRedirectClientError"),
+    (NotConfigured, _BAD_URL, "InvalidUrlClientError NonHttpUrlClientError InvalidURL"),
+    (UnknownFailure, _CLIENT_FAILED, "ClientError"),
+)
 """aiohttp's client exceptions. What concerns WebSockets or servers cannot happen here and has no row."""
 
-HTTPX_ERRORS: ErrorTable = {
-    "ConnectTimeout": (ConnectTimeout, _NO_CONNECTION),
-    "PoolTimeout": (ConnectTimeout, "no free connection in time"),
-    "ReadTimeout": (TimedOut, _NO_ANSWER),
-    "WriteTimeout": (TimedOut, "the request could not be sent in time"),
-    "TimeoutException": (TimedOut, _NO_ANSWER),
-    "ConnectError": (ConnectFailed, _CANNOT_CONNECT),
-    "ProxyError": (ConnectFailed, "cannot connect through the proxy"),
-    "ReadError": (ConnectionLost, _BROKEN),
-    "WriteError": (ConnectionLost, _BROKEN),
-    "CloseError": (ConnectionLost, _BROKEN),
-    "NetworkError": (ConnectionLost, _BROKEN),
-    "RemoteProtocolError": (ConnectionLost, _CUT_OFF),
-    "LocalProtocolError": (NotConfigured, _UNWRITABLE),
-    "ProtocolError": (ConnectionLost, _BROKEN),
-    "UnsupportedProtocol": (NotConfigured, _BAD_URL),
-    "InvalidURL": (NotConfigured, _BAD_URL),
-    "DecodingError": (BadReply, _UNDECODABLE),
-    "TooManyRedirects": (NotConfigured, _REDIRECTED),
-    "HTTPStatusError": (BadReply, "the client refuses the answer's status"),
-    "SSEError": (BadReply, _NOT_HTTP),
-    "CookieConflict": (UnknownFailure, "the HTTP client failed"),
-    "TransportError": (ConnectionLost, _BROKEN),
-    "RequestError": (UnknownFailure, "the HTTP client failed"),
-    "HTTPError": (UnknownFailure, "the HTTP client failed"),
-    "StreamConsumed": (UnknownFailure, "the HTTP client failed"),
-    "StreamClosed": (ConnectionLost, _BROKEN),
-    "ResponseNotRead": (UnknownFailure, "the HTTP client failed"),
-    "RequestNotRead": (UnknownFailure, "the HTTP client failed"),
-    "StreamError": (UnknownFailure, "the HTTP client failed"),
-}
+HTTPX_ERRORS = _by_name(
+    (ConnectTimeout, _NO_CONNECTION, "ConnectTimeout"),
+    (ConnectTimeout, "no free connection in time", "PoolTimeout"),
+    (TimedOut, _NO_ANSWER, "ReadTimeout TimeoutException"),
+    (TimedOut, "the request could not be sent in time", "WriteTimeout"),
+    (ConnectFailed, _CANNOT_CONNECT, "ConnectError"),
+    (ConnectFailed, "cannot connect through the proxy", "ProxyError"),
+    (ConnectionLost, _BROKEN, "ReadError WriteError CloseError NetworkError ProtocolError TransportError StreamClosed"),
+    (ConnectionLost, _CUT_OFF, "RemoteProtocolError"),
+    (NotConfigured, _UNWRITABLE, "LocalProtocolError"),
+    (NotConfigured, _BAD_URL, "UnsupportedProtocol InvalidURL"),
+    (NotConfigured, _REDIRECTED, "TooManyRedirects"),
+    (BadReply, _UNDECODABLE, "DecodingError"),
+    (BadReply, "the client refuses the answer's status", "HTTPStatusError"),
+    (BadReply, _NOT_HTTP, "SSEError"),
+    (UnknownFailure, _CLIENT_FAILED, "CookieConflict RequestError HTTPError"),
+    (UnknownFailure, _CLIENT_FAILED, "StreamConsumed ResponseNotRead RequestNotRead StreamError"),
+)
 """The exceptions of httpx and httpx2."""
 
-_SYSTEM_ERRORS: ErrorTable = {
-    "ConnectionRefusedError": (ConnectFailed, _CANNOT_CONNECT),
-    "ConnectionError": (ConnectionLost, _BROKEN),
-    "TimeoutError": (TimedOut, _NO_ANSWER),
-    "gaierror": (ConnectFailed, "no such host"),
-    "SSLError": (ConnectFailed, _TLS_FAILED),
-    "JSONDecodeError": (BadReply, "the answer is not JSON"),
-    "UnicodeDecodeError": (BadReply, "the answer is not UTF-8"),
-    "ValidationError": (BadReply, "the answer has another shape than the SDK expects"),
-}
+_SYSTEM_ERRORS = _by_name(
+    (ConnectFailed, _CANNOT_CONNECT, "ConnectionRefusedError"),
+    (ConnectionLost, _BROKEN, "ConnectionError"),
+    (TimedOut, _NO_ANSWER, "TimeoutError"),
+    (ConnectFailed, _NO_HOST, "gaierror"),
+    (ConnectFailed, _TLS_FAILED, "SSLError"),
+    (BadReply, "the answer is not JSON", "JSONDecodeError"),
+    (BadReply, "the answer is not UTF-8", "UnicodeDecodeError"),
+    (BadReply, "the answer has another shape than the SDK expects", "ValidationError"),
+)
 """What the operating system raises, and what SDKs let through."""
 
 _OTHER_ERRORS: ErrorTable = {
     **_SYSTEM_ERRORS,
-    "OSError": (ConnectFailed, _CANNOT_CONNECT),
-    "ValueError": (NotConfigured, _UNWRITABLE),
-    "TypeError": (NotConfigured, _UNWRITABLE),
+    **_by_name((ConnectFailed, _CANNOT_CONNECT, "OSError"), (NotConfigured, _UNWRITABLE, "ValueError TypeError")),
 }
 """What is raised as it is below or beside the libraries: by the operating system, or by what checks a header."""
-
 
 _LIBRARY_ERRORS: ErrorTable = {**_SYSTEM_ERRORS, **HTTPX_ERRORS, **AIOHTTP_ERRORS}
 

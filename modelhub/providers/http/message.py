@@ -54,11 +54,10 @@ class BodySource(Protocol):
     """Where the body of a response comes from. Its methods raise CallError."""
 
     def read_available(self) -> bytes | None:
-        """Return the whole body if all of it has arrived, else None. Called first, if at all."""
-        ...
+        """Return what has not been read of the body, if all of it has arrived, so that nothing is waited for; or None.
 
-    def has_arrived(self) -> bool:
-        """Whether the end of the body has arrived, so that reading has nothing to wait for."""
+        It is then read.
+        """
         ...
 
     async def read_chunk(self) -> bytes:
@@ -144,8 +143,8 @@ class HttpResponse:
         The connection can be used again then. If that has to wait, a task of its own does it: the one that reads a
         stream may be another one by then, and `asyncio.timeout` would cancel the first.
         """
-        if self._is_complete or self._source.has_arrived():  # most often: the end comes with the last event
-            await self._read_to_end()
+        if self._is_complete or self._source.read_available() is not None:  # as nearly always
+            self._is_complete = True
             return
         task = asyncio.ensure_future(self._read_to_end())
         try:

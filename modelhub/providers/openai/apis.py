@@ -15,7 +15,7 @@ from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.openai import request as chat_request
 from modelhub.providers.openai import response as chat_response
 from modelhub.providers.openai import responses_request, responses_response
-from modelhub.providers.openai.models import lacks_responses, needs_responses, reasons_with_tools_in_responses_only
+from modelhub.providers.openai.models import find_model
 from modelhub.providers.openai.servers import Quirks
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.structured_output import Structured
@@ -99,14 +99,15 @@ def choose_api(model: str, request: ChatRequest, parameters: Mapping[str, Any]) 
     messages, a model that is served there only. A model that is served by Responses only, or cannot think and call
     tools elsewhere, goes to Responses all the same, and the server says what it does not take.
     """
-    if lacks_responses(model):
+    known = find_model(model)
+    if known.is_chat_only:
         return "chat"
     says = {name for name, value in parameters.items() if not responses_request.says_nothing(name, value)}
     has_native_tools = any(tool.native is not None for tool in request.tools)
-    if not says.isdisjoint(RESPONSES_PARAMETERS) or needs_responses(model) or has_native_tools:
+    if not says.isdisjoint(RESPONSES_PARAMETERS) or known.is_responses_only or has_native_tools:
         return "responses"
-    if request.tools and reasons_with_tools_in_responses_only(model) and parameters.get("reasoning_effort") != "none":
-        return "responses"
+    if request.tools and known.reasons and known.version >= (5, 4) and parameters.get("reasoning_effort") != "none":
+        return "responses"  # GPTs from 5.4 on are refused tools elsewhere unless they may not think
     limits = (parameters.get(name) for name in ("max_completion_tokens", "max_tokens"))
     wants_few_tokens = any(isinstance(limit, int) and limit < MIN_OUTPUT_TOKENS for limit in limits)
     wants_chat = not says.isdisjoint(CHAT_PARAMETERS) or wants_few_tokens

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
-__all__ = [
-    "does_reason",
-    "has_cache_breakpoints",
-    "lacks_responses",
-    "needs_responses",
-    "reasons_with_tools_in_responses_only",
-]
+__all__ = ["OpenAIModel", "find_model"]
 
 _START = r"(?:^|[/:.])"
 _REASONING = re.compile(rf"{_START}(?:o\d|gpt-(?:[5-9]|1\d)(?!\d)(?!-chat|-search)|codex-|computer-use)")
@@ -19,32 +15,22 @@ _RESPONSES_ONLY = re.compile(rf"{_START}(?:o\d-pro|gpt-[\d.]+-(?:pro|codex)|code
 _VERSION = re.compile(rf"{_START}gpt-(\d+)(?:\.(\d+))?")
 
 
-def does_reason(model: str) -> bool:
-    """Whether *model* thinks before it answers, so that it can be asked for its encrypted reasoning."""
-    return _REASONING.search(model) is not None
+class OpenAIModel(NamedTuple):
+    """A model: whether it thinks before it answers, the APIs it is served by, and a GPT's version, else (0, 0)."""
+
+    reasons: bool
+    is_chat_only: bool
+    is_responses_only: bool
+    version: tuple[int, int]
 
 
-def lacks_responses(model: str) -> bool:
-    """Whether *model* is served by chat completions only."""
-    return _CHAT_ONLY.search(model) is not None
-
-
-def needs_responses(model: str) -> bool:
-    """Whether *model* is served by the Responses API only."""
-    return _RESPONSES_ONLY.search(model) is not None
-
-
-def has_cache_breakpoints(model: str) -> bool:
-    """Whether parts of a request to *model* can be marked for the prompt cache: gpt-5.6 and later, as OpenAI says."""
-    return _version(model) >= (5, 6)
-
-
-def reasons_with_tools_in_responses_only(model: str) -> bool:
-    """Whether chat completions refuse tools to *model* unless it may not think: GPTs from 5.4 on."""
-    return does_reason(model) and _version(model) >= (5, 4)
-
-
-def _version(model: str) -> tuple[int, int]:
-    """Return the version in a GPT's name, (0, 0) where there is none."""
-    match = _VERSION.search(model)
-    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
+@lru_cache(256)
+def find_model(name: str) -> OpenAIModel:
+    """Return what the *name* tells of a model."""
+    match = _VERSION.search(name)
+    return OpenAIModel(
+        reasons=_REASONING.search(name) is not None,
+        is_chat_only=_CHAT_ONLY.search(name) is not None,
+        is_responses_only=_RESPONSES_ONLY.search(name) is not None,
+        version=(int(match[1]), int(match[2] or 0)) if match else (0, 0),
+    )

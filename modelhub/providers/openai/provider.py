@@ -18,7 +18,7 @@ from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.openai.apis import CHAT_API, Api, ApiName, choose_api, has_responses, responses_api
 from modelhub.providers.openai.endpoint import find_endpoint
 from modelhub.providers.openai.errors import error_from_response
-from modelhub.providers.openai.models import has_cache_breakpoints
+from modelhub.providers.openai.models import find_model
 from modelhub.providers.openai.parameters import make_vocabulary
 from modelhub.providers.openai.request import structured_method
 from modelhub.providers.openai.responses_response import LAST_EVENTS
@@ -248,7 +248,7 @@ def _choose_api(api: ApiName, server: str, endpoint: Endpoint) -> ApiName:
 def _find_quirks(server: str, overrides: Quirks | Mapping[str, Any] | None, model_name: str) -> Quirks:
     """Return how *server* departs from OpenAI, for this model and with the user's *overrides*."""
     quirks = with_overrides(SERVERS[server].quirks, overrides)
-    if server in ("openai", "azure") and has_cache_breakpoints(model_name):
+    if server in ("openai", "azure") and find_model(model_name).version >= (5, 6):  # as OpenAI says
         return quirks.model_copy(update={"cache_marks": "breakpoint"})
     return quirks
 

@@ -21,7 +21,7 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.providers.openai.models import does_reason
+from modelhub.providers.openai.models import find_model
 from modelhub.providers.openai.request import (
     ask_in_words,
     encode_tools,
@@ -60,7 +60,7 @@ def encode_request(
     """
     payload: Json = {"model": model, "store": False, **_spell_parameters(request.options)}
     payload["input"] = _encode_conversation(request.messages, quirks, host, is_stored=payload["store"] is True)
-    if does_reason(model) or "reasoning" in payload:
+    if find_model(model).reasons or "reasoning" in payload:
         payload["include"] = list(dict.fromkeys([*payload.get("include", ()), ENCRYPTED_REASONING]))
     own_tools = payload.pop("tools", None) or []
     if request.tools:
