@@ -65,7 +65,7 @@ class Provider(ChatModelBase):
     kind: str
     """The provider's name in the file."""
     sdk: ClassVar[str | None] = None
-    """The module of the vendor's SDK."""
+    """The module of the vendor's SDK, whose package is in the extra of the provider's name; None if none is needed."""
     tool_name_pattern: ClassVar[re.Pattern[str] | None] = None
     """What the vendor takes as the name of a tool, None if anything; others are replaced in requests and put back."""
     takes_native_tools: ClassVar[bool] = False

@@ -37,7 +37,7 @@ from modelhub.providers.http.per_loop import PerLoop
 from modelhub.providers.http.rate_limit_headers import record_rate_limits
 from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
 from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
-from modelhub.providers.json_text import dump_json, dump_json_chunks, has_long_text
+from modelhub.providers.json_text import SHAPE_ERRORS, dump_json, dump_json_chunks, has_long_text
 from modelhub.providers.redaction import redact
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import ClientProblem, check_arguments, check_names, read_timeouts, secret_headers
@@ -45,7 +45,7 @@ from modelhub.providers.sdk_import import import_sdk, is_installed
 from modelhub.providers.structured_output import Structured
 from modelhub.version import install_command
 
-__all__ = ["HttpProvider", "VendorRequest"]
+__all__ = ["HttpProvider", "VendorRequest", "WholeBody"]
 
 T = TypeVar("T")
 
@@ -53,8 +53,6 @@ READ_TIMEOUT = 600.0
 """Seconds of silence; the layers' time-outs are shorter."""
 DRAIN_TIMEOUT = 0.25
 """Seconds that a connection may take to end after the last event, so that it can be used again."""
-
-_JSON_OR_HTML = (b"{", b"[", b"<")
 
 
 class VendorRequest(NamedTuple):
@@ -78,8 +76,6 @@ class HttpProvider(Provider):
 
     # -- facts, for everybody who would otherwise guess: telemetry, prices, limits, breakers, `explain` ----------------
 
-    sdk: ClassVar[str | None] = None
-    """The module of the vendor's SDK, whose package is in the extra of the provider's name; None if none is needed."""
     vendor: ClassVar[str]
     """The vendor's name, as texts write it."""
     client_class: str | None = None
@@ -132,7 +128,8 @@ class HttpProvider(Provider):
 
     @abstractmethod
     def parse_response(self, body: bytes, builder: ResponseBuilder) -> None:
-        """Read a whole answer. Pure. Raises BadReply, or the failure that the body tells of."""
+        """Read a whole answer. Pure. Raises BadReply, the failure that the body tells of, or one of `SHAPE_ERRORS`,
+        where a value is of another kind than it should be."""
 
     @abstractmethod
     def parse_event(self, event: ServerSentEvent, builder: ResponseBuilder) -> None:
@@ -243,9 +240,8 @@ class HttpProvider(Provider):
 
     async def prepare(self) -> None:
         """Load the SDK and aiohttp before the first request is counted as sent."""
-        if self.sdk is not None:
-            await import_sdk(self.sdk)
-        await import_sdk("aiohttp")
+        for module in filter(None, (self.sdk, "aiohttp")):
+            await import_sdk(module)
         self.is_prepared = True
 
     async def _post(self, payload: _Payload) -> HttpResponse:
@@ -268,10 +264,10 @@ class HttpProvider(Provider):
             if self.connect_hint:
                 error.args = (f"{error}: {self.connect_hint}",)
             raise
-        if response.status in self.success_statuses:
-            return response
-        record_rate_limits(context, response.headers)
-        raise await self._refusal(response, templates)
+        if response.status not in self.success_statuses:
+            record_rate_limits(context, response.headers)
+            raise await self._refusal(response, templates)
+        return response
 
     async def _refusal(self, response: HttpResponse, templates: RequestTemplates) -> CallError:
         status = response.status
@@ -320,7 +316,7 @@ class HttpProvider(Provider):
                 return [event async for event in events]
         response = await self._post(payload)
         try:
-            return [_Headers(response.headers, payload.request.api), _WholeBody(await response.read())]
+            return [_Headers(response.headers, payload.request.api), WholeBody(await response.read())]
         finally:
             await response.aclose()
 
@@ -339,8 +335,8 @@ class HttpProvider(Provider):
         try:
             yield _Headers(response.headers, payload.request.api)
             start = await response.peek()
-            if is_sse and start[:1] in _JSON_OR_HTML:
-                yield _WholeBody(await response.read())
+            if is_sse and start[:1] in (b"{", b"[", b"<"):  # JSON or HTML
+                yield WholeBody(await response.read())
                 return
             unparsed_lines: list[bytes] = []
             reader = read_events(chunks, unparsed_lines=unparsed_lines) if is_sse else read_lines(chunks)
@@ -351,21 +347,27 @@ class HttpProvider(Provider):
                         break
                 await response.drain(DRAIN_TIMEOUT)
             if unparsed_lines and unparsed_lines[0].lstrip()[:1] == b"{":  # an error, written as it is
-                yield _WholeBody(b"\n".join(unparsed_lines))
+                yield WholeBody(b"\n".join(unparsed_lines))
         finally:
             await chunks.aclose()
             await response.aclose()
 
     def decode_event(self, event: Any, answer: ResponseBuilder) -> None:
         """Read one of `events`."""
-        if type(event) is ServerSentEvent:
-            self.parse_event(event, answer)
-        elif type(event) is _Headers:
-            answer.headers, answer.api = event.headers, event.api
-            if self.request_id_header is not None:
-                answer.request_id = event.headers.get(self.request_id_header) or None
-        elif not answer.complete:
-            self.parse_response(event.body, answer)
+        try:
+            if type(event) is ServerSentEvent:
+                self.parse_event(event, answer)
+            elif type(event) is _Headers:
+                answer.headers, answer.api = event.headers, event.api
+                if self.request_id_header is not None:
+                    answer.request_id = event.headers.get(self.request_id_header) or None
+            elif not answer.complete:
+                self.parse_response(event.body, answer)
+        except SHAPE_ERRORS as error:
+            if isinstance(error, CallError):  # RequestRefused is a ValueError too
+                raise
+            part = "an event of the stream" if type(event) is ServerSentEvent else "the answer"
+            raise BadReply(f"{part} has another shape than the API's") from error
 
     async def aclose(self) -> None:
         """Close the connections; a client that was handed in stays open. Whoever made the provider calls this."""
@@ -391,7 +393,7 @@ class _Headers(NamedTuple):
     api: Any
 
 
-class _WholeBody(NamedTuple):
+class WholeBody(NamedTuple):
     """A body that is no stream."""
 
     body: bytes

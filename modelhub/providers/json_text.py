@@ -11,12 +11,12 @@ import json
 import re
 from collections.abc import Callable
 from itertools import zip_longest
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
 from pydantic_core import from_json, to_json
 
-from modelhub.core.errors import BadReply, CallError
+from modelhub.core.errors import BadReply
 
 __all__ = [
     "LAST_BEFORE_SURROGATES",
@@ -30,7 +30,6 @@ __all__ = [
     "json_body",
     "loads",
     "make_misfit",
-    "raise_shape_error",
     "split_half",
 ]
 
@@ -86,13 +85,6 @@ def json_body(data: bytes) -> dict[str, Any]:
 
 SHAPE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 """What reading raises where a server writes one kind of value in the place of another."""
-
-
-def raise_shape_error(error: Exception, message: str) -> NoReturn:
-    """Raise what *error*, one of `SHAPE_ERRORS`, means: BadReply with *message*, unless it is a failure already."""
-    if isinstance(error, CallError):  # RequestRefused is a ValueError too
-        raise error
-    raise BadReply(message) from error
 
 
 def make_misfit(message: str) -> BadReply:

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from modelhub import Hub
 from modelhub.core.errors import CallError, ConfigError, NotConfigured
 from modelhub.providers.http.sse import ServerSentEvent
+from modelhub.providers.http_provider import WholeBody
 from modelhub.providers.openai import OpenAIChatModel, OpenAIOptions
-from modelhub.providers.openai.response import read_body, read_event
+from modelhub.providers.openai.apis import CHAT_API
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.registry import load_provider_options
 from tests.tables import table
@@ -548,15 +549,17 @@ NOTHING = {"created_at": "", "model": "m", "model_name": "m", "requested": "m", 
 @given(st.lists(VALUES, max_size=5), VALUES)
 def test_no_value_is_too_odd(deltas, last):
     """Whatever JSON stands where a delta or a chunk should: an answer, or an error of ours."""
-    answer = ResponseBuilder(NOTHING)
+    model, streamed, whole = OpenAIChatModel("m", "key-of-test"), ResponseBuilder(NOTHING), ResponseBuilder(NOTHING)
+    streamed.api = whole.api = CHAT_API
     try:
-        for delta in deltas:
-            event = {"choices": [{"index": 0, "delta": delta}]}
-            read_event(ServerSentEvent("", json.dumps(event).encode()), answer)
-        read_event(ServerSentEvent("", json.dumps(last).encode()), answer)
-        read_body(json.dumps({"choices": [{"message": last, "finish_reason": "stop"}]}).encode(), answer)
-        assert json.dumps(answer.snapshot())
-        assert json.dumps(answer.final())
+        body = {"choices": [{"message": last, "finish_reason": "stop"}]}
+        model.decode_event(WholeBody(json.dumps(body).encode()), whole)
+        events = [*({"choices": [{"index": 0, "delta": delta}]} for delta in deltas), last]
+        for event in events:
+            model.decode_event(ServerSentEvent("", json.dumps(event).encode()), streamed)
+        for answer in (whole, streamed):
+            assert json.dumps(answer.snapshot())
+            assert json.dumps(answer.final())
     except CallError:
         return
 

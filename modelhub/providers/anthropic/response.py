@@ -16,7 +16,7 @@ from modelhub.providers.anthropic.request import PROVIDER_NAME
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.json_text import SHAPE_ERRORS, json_body, loads, raise_shape_error
+from modelhub.providers.json_text import json_body, loads
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import read_count
 from modelhub.providers.tool_arguments import dump_arguments
@@ -39,11 +39,7 @@ _FINISH: dict[str, FinishReason] = {
 
 def read_body(body: bytes, builder: ResponseBuilder) -> None:
     """Read a whole answer. Raises BadReply, or the failure the body speaks of."""
-    message = json_body(body)
-    try:
-        _read_message(message, builder)
-    except SHAPE_ERRORS as error:
-        raise_shape_error(error, "the answer has another shape than the API's")
+    _read_message(json_body(body), builder)
 
 
 def _read_message(body: Json, answer: ResponseBuilder) -> None:
@@ -146,15 +142,12 @@ def read_event(event: ServerSentEvent, builder: ResponseBuilder) -> None:
         raise
     if not isinstance(content, dict):
         raise BadReply(f"an event of the stream is no JSON object but {type(content).__name__}")
-    try:
-        _read_known(content.get("type") or ("error" if "error" in content else name), name, content, builder)
-    except SHAPE_ERRORS as error:
-        raise_shape_error(error, "an event has another shape than the API's")
+    _read_known(name, content, builder)
 
 
-def _read_known(kind: Any, name: str, event: Json, answer: ResponseBuilder) -> None:
-    """Read an *event* of a *kind* that is known; others are passed over, unless they speak of an error."""
-    match kind:
+def _read_known(name: str, event: Json, answer: ResponseBuilder) -> None:
+    """Read an *event* of a kind that is known; others are passed over, unless they speak of an error."""
+    match kind := event.get("type") or ("error" if "error" in event else name):
         case "content_block_delta":
             _block_delta(event, answer)
         case "content_block_start":

@@ -15,7 +15,7 @@ from modelhub.core.response import FinishReason
 from modelhub.providers.error_mapping import is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.json_text import SHAPE_ERRORS, json_body, loads, raise_shape_error
+from modelhub.providers.json_text import json_body, loads
 from modelhub.providers.openai.errors import error_in_answer
 from modelhub.providers.openai.tool_calls import read_calls, read_function_call
 from modelhub.providers.response_builder import ResponseBuilder
@@ -44,13 +44,6 @@ def read_body(data: bytes, answer: ResponseBuilder) -> None:
         raise error_in_answer(body)
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise BadReply("the answer has no choices")
-    try:
-        _read_whole_choice(body, choices, answer)
-    except SHAPE_ERRORS as error:
-        raise_shape_error(error, "the answer has another shape than a completion")
-
-
-def _read_whole_choice(body: Json, choices: Sequence[Any], answer: ResponseBuilder) -> None:
     choice = next((one for one in choices if isinstance(one, dict) and not one.get("index")), choices[0])
     message = choice.get("message") or choice.get("delta")
     if message is None and isinstance(choice.get("text"), str):  # the older completions' form
@@ -68,7 +61,8 @@ def _read_whole_choice(body: Json, choices: Sequence[Any], answer: ResponseBuild
 def read_event(event: ServerSentEvent, answer: ResponseBuilder) -> None:
     """Read one event of a stream. Raises BadReply, or the error that the event tells of."""
     if event.data.strip() == b"[DONE]":
-        _read_done(answer)
+        if not answer.complete and answer.has_content:  # it ends an answer that gave no reason for its end
+            _end("tool_calls" if answer.has_tools else "stop", answer)
         return
     chunk = loads(event.data)
     if type(chunk) is not dict:
@@ -76,18 +70,15 @@ def read_event(event: ServerSentEvent, answer: ResponseBuilder) -> None:
     choices = chunk.get("choices")
     if event.name == "error" or chunk.get("error") or (choices is None and is_flat_error(chunk)):
         raise error_in_answer(chunk)
-    try:
-        if answer.id is None or answer.model_name is None:
-            read_identity(chunk, answer)
-        for choice in choices or ():
-            if not choice.get("index"):  # with n > 1 the first answer is the answer
-                _read_choice(choice, chunk, answer)
-        if usage := chunk.get("usage"):
-            answer.report_counts(usage, read_counts)
-        elif answer.complete or "x_groq" in chunk or "timings" in chunk:
-            _read_usage(chunk, answer)
-    except SHAPE_ERRORS as error:
-        raise_shape_error(error, "an event of the stream has another shape than a chunk")
+    if answer.id is None or answer.model_name is None:
+        read_identity(chunk, answer)
+    for choice in choices or ():
+        if not choice.get("index"):  # with n > 1 the first answer is the answer
+            _read_choice(choice, chunk, answer)
+    if usage := chunk.get("usage"):
+        answer.report_counts(usage, read_counts)
+    elif answer.complete or "x_groq" in chunk or "timings" in chunk:
+        _read_usage(chunk, answer)
 
 
 def _read_choice(choice: Json, chunk: Json, answer: ResponseBuilder) -> None:
@@ -211,11 +202,6 @@ def _end(finish: FinishReason, answer: ResponseBuilder) -> None:
     if _must_go_back(joined.values()):
         data = json.dumps(list(joined.values()), ensure_ascii=False)
         answer.thinking("", _REASONING, provider=PROVIDER, data=data)
-
-
-def _read_done(answer: ResponseBuilder) -> None:
-    if not answer.complete and answer.has_content:  # it ends an answer that gave no reason for its end
-        _end("tool_calls" if answer.has_tools else "stop", answer)
 
 
 def set_finish_reason(finish: FinishReason, answer: ResponseBuilder) -> None:

@@ -14,7 +14,7 @@ from modelhub.core.errors import BadReply, CallError, ServerError
 from modelhub.providers.error_mapping import get_dicts, is_flat_error
 from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.json_text import SHAPE_ERRORS, json_body, loads, raise_shape_error
+from modelhub.providers.json_text import json_body, loads
 from modelhub.providers.openai.errors import error_in_answer
 from modelhub.providers.openai.response import PROVIDER, read_identity, set_finish_reason
 from modelhub.providers.openai.tool_calls import as_text
@@ -36,11 +36,7 @@ _CUSTOM_END = '"}'
 
 def read_body(data: bytes, answer: ResponseBuilder, host: str) -> None:
     """Read a whole response of the server *host*. Raises BadReply, or the failure that it tells of."""
-    body = json_body(data)
-    try:
-        _read_response(body, answer, host)
-    except SHAPE_ERRORS as error:
-        raise_shape_error(error, "the answer has another shape than a response")
+    _read_response(json_body(data), answer, host)
 
 
 def _read_response(response: Json, answer: ResponseBuilder, host: str) -> None:
@@ -91,20 +87,17 @@ def read_event(sent: ServerSentEvent, answer: ResponseBuilder, host: str) -> Non
     if type(event) is not dict:
         raise BadReply(f"an event of the stream is no JSON object but {type(event).__name__}")
     kind = event.get("type") or sent.name
-    try:
-        if kind in _DELTAS:
-            _read_delta(kind, event, answer, host)
-        elif kind.startswith("response."):
-            _read_progress(kind, event, answer, host)
-        elif kind == "error":
-            # The older form has the error's fields in the event itself, whose type is not the error's.
-            raise error_in_answer(event if event.get("error") else {"error": {**event, "type": None}})
-        elif event.get("error") or is_flat_error(event):
-            raise error_in_answer(event)
-        elif event.get("object") == "response":  # a server that does not stream gives the answer whole
-            _read_response(event, answer, host)
-    except SHAPE_ERRORS as error:
-        raise_shape_error(error, "an event of the stream has another shape than the API's")
+    if kind in _DELTAS:
+        _read_delta(kind, event, answer, host)
+    elif kind.startswith("response."):
+        _read_progress(kind, event, answer, host)
+    elif kind == "error":
+        # The older form has the error's fields in the event itself, whose type is not the error's.
+        raise error_in_answer(event if event.get("error") else {"error": {**event, "type": None}})
+    elif event.get("error") or is_flat_error(event):
+        raise error_in_answer(event)
+    elif event.get("object") == "response":  # a server that does not stream gives the answer whole
+        _read_response(event, answer, host)
 
 
 _REFUSAL = "response.refusal.delta"
