@@ -54,7 +54,7 @@ class CooldownClient(StoreClient):
         """Apply the cooldown of the model whose name is *event*, for so many microseconds."""
         self._cooldowns.apply(event, float(values[0]) / 1e6)
 
-    def catch_up(self) -> None:
+    def ping(self) -> None:
         """Ask what others know."""
         self.exchange(())
 

@@ -73,10 +73,6 @@ class HealthMonitor:
         message = f"the shared store {self._address} has lost the data of limit `{limit}`, and is told again ({why})"
         self._log("shared_store_lost_data", message, limit=limit)
 
-    def can_be_trusted(self) -> bool:
-        """Return whether it is long enough ago that the store lost data again and again."""
-        return self._clock.now() >= self.trusted_from
-
     @property
     def reason(self) -> str:
         """Which store is down, and why, for the message of an error."""

@@ -28,7 +28,7 @@ class StoreClient:
     def receive(self, event: str, values: Sequence[str]) -> None:
         """Handle a message that a script has published."""
 
-    def catch_up(self) -> None:
+    def ping(self) -> None:
         """Ask what was missed before the loop listened, or while its connection was gone."""
 
     def store_went_down(self) -> None:
@@ -80,7 +80,7 @@ class StoreLink:
 
     def _listening(self) -> None:
         for client in list(self.clients.values()):
-            client.catch_up()
+            client.ping()
 
     # -- outages -----------------------------------------------------------------------------------------------------
 
@@ -104,8 +104,8 @@ class StoreLink:
         script, key = load_script("probe"), f"{self.store.options.prefix}:probe"
         while self.store.monitor.is_down and not self.is_closed:
             await asyncio.sleep(self.store.options.retry_interval)
-            if not self.store.monitor.can_be_trusted():
-                continue
+            if self.store.clock.now() < self.store.monitor.trusted_from:
+                continue  # not long ago, it lost data again and again
             try:
                 await self.connection.run(script, [key], [])
             except StoreUnavailableError:
@@ -153,14 +153,9 @@ class StoreLinks:
         self.links = {}
         self.process_counts = {}
         self._lock = threading.RLock()
-        self._process = self.new_token()
+        self._process = secrets.token_hex(8)
         self._last_link = 0
         self.monitor.reset_after_fork()
-
-    @staticmethod
-    def new_token() -> str:
-        """Return a name that nobody else has."""
-        return secrets.token_hex(8)
 
     def link(self) -> StoreLink:
         """Return the link of the running loop."""

@@ -215,10 +215,6 @@ class PoolClient(OperationSender):
         else:
             self.ping()
 
-    def catch_up(self) -> None:
-        """Ask what was missed."""
-        self.ping()
-
     def _reject_for_pause(self, seconds: float) -> None:
         """The vendor asked for a pause: refuse those waiting here who have no time for it."""
         now = self.pool.store.clock.now()

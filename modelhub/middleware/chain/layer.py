@@ -189,9 +189,9 @@ class Tagged(StreamingCalls, Layer):  # type: ignore[misc] # see `Chain`
         tags, keys = {**self.tags, **options.tags}, {**self._keys, **options.keys}
         return self.inner.open_call(options._replace(tags=tags, keys=keys))
 
-    async def send(self, request: ChatRequest) -> Reply:
+    def send(self, request: ChatRequest) -> Coroutine[Any, Any, Reply]:
         """Return the reply of the chain, which raises what it raises."""
-        return await self.inner.send(request)
+        return self.inner.send(request)
 
 
 class ChainHandle(Chain):

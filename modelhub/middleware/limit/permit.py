@@ -122,12 +122,6 @@ class Permit(AttemptPermit):
         self.slots: ConcurrencyLimit
         self.began = 0.0
 
-    async def wait(self) -> None:
-        """Wait until the attempt may pass, or is refused; in the task that asked."""
-        self.future = self.loop.create_future()
-        if self.state is State.WAITING:  # another thread may just have changed that, and found nobody to wake
-            await self.future
-
     def wake(self) -> bool:
         """Resume the task if it waits; False if its loop is gone."""
         if self.future is None:

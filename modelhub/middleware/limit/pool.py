@@ -81,7 +81,9 @@ class RateLimitPool(LimitPool[Permit]):
         most = permit.waits.max_wait
         try:
             async with asyncio.timeout(most):
-                await permit.wait()
+                permit.future = permit.loop.create_future()
+                if permit.state is State.WAITING:  # another thread may just have changed that, and found nobody to wake
+                    await permit.future
         except TimeoutError:
             self.apply(self._cancel_request, permit)
             raise self.explain_timeout(most) from None

@@ -63,14 +63,23 @@ class Retry(Layer):
 
     async def send(self, request: ChatRequest) -> Reply:
         """The reply of the first attempt that commits. Raises the last attempt's failure."""
+        failure: CallError | None = None
         try:
-            reply = await self._attempt(request)
+            reply = await self.inner.send(request)
         except CallError as error:
             failure = error
-        else:
-            self.budget.answered()
-            return reply
         # Not in the handler: this failure is not the next one's context.
+        if failure is not None:
+            reply = await self._recover(failure, request)
+        self.budget.answered()
+        return reply
+
+    async def _recover(self, failure: CallError, request: ChatRequest) -> Reply:
+        """Return the reply of a later attempt than the first one, which ended in *failure*. Raises the last failure."""
+        try:
+            return await self._attempt(request, failure)
+        except CallError as error:
+            failure = error
         plan = _RetryPlan(self, request)
         if not plan.allows(failure):
             raise failure
@@ -78,26 +87,27 @@ class Retry(Layer):
 
         retrying = AsyncRetrying(before=plan.wait_out, retry=retry_if_exception(plan.allows), reraise=True)
         try:
-            reply = await retrying(self._attempt, request)
+            reply: Reply = await retrying(self._attempt, request)
         except BreakerOpen as refused:
             # The breaker opened while we waited: what happened is the failure before, and when to come back.
             plan.error.retry_after = refused.retry_after
             raise plan.error from plan.error.__cause__
-        self.budget.answered()
         return reply
 
-    async def _attempt(self, request: ChatRequest) -> Reply:
-        """Make one attempt, and repeat it at once without each parameter that the model refuses by its name.
+    async def _attempt(self, request: ChatRequest, failure: CallError | None = None) -> Reply:
+        """Make one attempt, unless it was made and ended in *failure*.
 
-        It is repeated with a renewed key too, once, if the vendor refuses the key, now or before its breaker opened for
-        that. Raises the failure that is none of these, or one that was repeated already.
+        It is repeated at once without each parameter that the model refuses by its name, and, once, with a renewed key
+        if the vendor refuses the key, now or before its breaker opened for that. Raises the failure that is none of
+        these, or one that was repeated already.
         """
         refused: list[str] = []
         layer: ChatModelBase | None = self
         inner = self.inner
         while True:
             try:
-                return await inner.send(request)
+                if failure is None:
+                    return await inner.send(request)
             except CallError as error:
                 failure = error
             # Not in the handler: this failure is not the next one's context.
@@ -112,6 +122,7 @@ class Retry(Layer):
             else:
                 raise failure
             drop_traceback(failure)
+            failure = None
 
     def backoff(self, attempt: int) -> float:
         """How long to wait after the *attempt*th attempt, in seconds: full jitter below an exponential bound."""
