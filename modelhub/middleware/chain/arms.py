@@ -99,12 +99,6 @@ class Arm:
         is_configured = isinstance(self.target, Arms) or self.target.configured
         return is_configured and all(gate.is_ready() for gate in self._gates)
 
-    def list_leaves(self) -> list[Arm]:
-        """Return the arms that are models: this one, or its keys."""
-        if isinstance(self.target, Arms):
-            return [leaf for arm in self.target.arms for leaf in arm.list_leaves()]
-        return [self]
-
 
 class Arms:
     """Several arms at one place.
@@ -122,9 +116,9 @@ class Arms:
         self.by = by
         self.pick = pick
         self.is_keys = is_keys
-        self.leaves: tuple[Arm, ...] = tuple(leaf for arm in self.arms for leaf in arm.list_leaves())
+        targets = [arm.target for arm in self.arms]
         self.models: tuple[ChatModelBase, ...] = tuple(
-            leaf.target for leaf in self.leaves if isinstance(leaf.target, ChatModelBase)
+            model for target in targets for model in (target.models if isinstance(target, Arms) else (target,))
         )
 
     def is_ready(self) -> bool:
