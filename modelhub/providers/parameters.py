@@ -29,14 +29,12 @@ __all__ = [
     "Spelling",
     "Vocabulary",
     "ask_in_words",
-    "asks_nothing",
     "camel_case",
     "make_limited_writer",
     "make_list_writer",
     "merge_objects",
     "round_effort",
     "schema_of_format",
-    "set_path",
     "snake_case",
     "spread_object",
 ]
@@ -80,13 +78,6 @@ EFFORT_BUDGETS: Final[Mapping[Effort, int]] = {
 """Tokens to think with, for vendors that want a number."""
 
 
-def asks_nothing(name: str, value: Any) -> bool:
-    """Whether the parameter *name* with *value* asks for nothing but what models do without it."""
-    return value is None or any(
-        type(value) is type(neutral) and value == neutral for neutral in _NEUTRAL_VALUES.get(name, ())
-    )
-
-
 def round_effort(effort: Effort, levels: Sequence[Effort]) -> Effort:
     """Return the one of *levels* nearest to *effort*; of two that are as near, the higher one.
 
@@ -122,7 +113,13 @@ class Spelling:
 
     def spell(self, value: Any, draft: Draft) -> Mapping[str, Any]:
         """Return the vendor's parameters for *value*."""
-        return set_path(self.key, value) if self.write is None else self.write(value, draft)
+        if self.write is not None:
+            return self.write(value, draft)
+        *parents, name = self.key.split(".")
+        written: Json = {name: value}
+        for parent in reversed(parents):
+            written = {parent: written}
+        return written
 
     def describe(self) -> str:
         """Return how a table shows it."""
@@ -182,36 +179,36 @@ class Vocabulary:
         return tuple(dict.fromkeys((spelling.key or name, name, *aliases, *spelling.wire_names)))
 
 
+@dataclass(slots=True, eq=False)
 class Draft:
-    """The parameters of one request in the making.
+    """The parameters of one request in the making, for a model that knows the levels *efforts*.
 
-    `values` are by neutral names where there are such, else by the vendor's. `dropped` and `rounded` are what the
-    attempt will say; `instruction` is what must be said in words, because no parameter says it.
+    `values` are by neutral names where there are such, else by the vendor's; `aliases` tells by which other name a
+    neutral one was given. `dropped` and `rounded` are what the attempt will say; `instruction` is what must be said in
+    words, because no parameter says it.
     """
 
-    __slots__ = ("aliases", "dropped", "efforts", "instruction", "model_name", "request", "rounded", "values")
-
-    def __init__(self, model_name: str, request: ChatRequest, efforts: Sequence[Effort]) -> None:
-        self.model_name = model_name
-        self.request = request
-        self.efforts = efforts
-        """The levels of effort that the model knows."""
-        self.values: Json = {}
-        self.aliases: dict[str, str] = {}
-        """By which other name a neutral parameter was given."""
-        self.dropped: dict[str, str] = {}
-        self.rounded: dict[str, str] = {}
-        self.instruction: str | None = None
+    model_name: str
+    request: ChatRequest
+    efforts: Sequence[Effort]
+    values: Json = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    rounded: dict[str, str] = field(default_factory=dict)
+    instruction: str | None = None
 
     def drop(self, name: str, reason: str) -> None:
         """Leave the parameter *name* out; nothing is said of a value that asks for nothing.
 
         Raises UnsupportedFeature for one that is never left out.
         """
-        if name in self.values and not asks_nothing(name, self.values.pop(name)):
-            if name in NEVER_DROPPED:
-                raise UnsupportedFeature(f"{self.model_name} does not take `{name}`: {reason}")
-            self.dropped[name] = reason
+        value = self.values.pop(name, None)
+        neutral_values = _NEUTRAL_VALUES.get(name, ())
+        if value is None or any(type(value) is type(neutral) and value == neutral for neutral in neutral_values):
+            return
+        if name in NEVER_DROPPED:
+            raise UnsupportedFeature(f"{self.model_name} does not take `{name}`: {reason}")
+        self.dropped[name] = reason
 
     def round(self, name: str, asked: Any, sent: Any) -> None:
         """Note that *name* was given as *asked* and is sent as *sent*, if that is another."""
@@ -270,15 +267,6 @@ def camel_case(name: str) -> str:
 
 
 # -- objects -----------------------------------------------------------------------------------------------------------
-
-
-def set_path(path: str, value: Any) -> Json:
-    """Return *value* under *path*, whose dots lead into objects."""
-    *parents, name = path.split(".")
-    written: Json = {name: value}
-    for parent in reversed(parents):
-        written = {parent: written}
-    return written
 
 
 def spread_object(layer: Mapping[str, Any], name: str) -> Mapping[str, Any]:

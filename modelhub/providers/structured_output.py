@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -33,12 +34,12 @@ _MAX_STARTS = 64
 """How many brackets are tried: text with thousands of them, none of which begins JSON, must not cost their square."""
 
 
+@dataclass(frozen=True, eq=False)
 class Structured:
     """A request for structured output: the *model* or JSON Schema to fit, and the *method* of asking."""
 
-    def __init__(self, model: type[BaseModel] | Mapping[str, Any], method: Method) -> None:
-        self.model = model
-        self.method = method
+    model: type[BaseModel] | Mapping[str, Any]
+    method: Method
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -150,22 +151,19 @@ def _after_thinking(text: str) -> str:
 
 def _values_in(raw: str) -> Iterator[Any]:
     """The JSON values that *raw* may mean, the likeliest first: all of it, then what stands in it, last to first."""
-    whole = _decode(raw.strip())
-    if whole is not None:
-        yield whole[0]
-        if isinstance(whole[0], str):  # JSON that was encoded twice
-            yield from (inner[0] for inner in [_decode(whole[0].strip())] if inner is not None)
-        return
-    yield from reversed(list(_find_values(_after_thinking(raw))))
+    whole = _decode(raw.strip()) or [*reversed([*_find_values(_after_thinking(raw))])]
+    yield from whole
+    if len(whole) == 1 and isinstance(whole[0], str):  # JSON that was encoded twice
+        yield from _decode(whole[0].strip())
 
 
-def _decode(text: str) -> tuple[Any] | None:
-    """The value that *text* is, or None if it is none, or more than one."""
+def _decode(text: str) -> list[Any]:
+    """The value that *text* is, in a list, which is empty if it is none, or more than one."""
     try:
         value = LENIENT_JSON.decode(text)
-        return (clean_value(value) if "\\u" in text else value,)
+        return [clean_value(value) if "\\u" in text else value]
     except (ValueError, RecursionError):
-        return None
+        return []
 
 
 def _find_values(text: str) -> Iterator[Any]:

@@ -110,22 +110,23 @@ def usage_from_counts(counts: Counts) -> ChatUsage | None:
     if not any(counts.values()):
         return None
     read, write = counts.get("cache_read", 0), counts.get("cache_write", 0)
-    taken = counts.get("input", 0)
-    if not taken or max(read, write) > taken:
-        taken = (taken or counts.get("fresh_input", 0)) + read + write
-    taken += counts.get("tool_input", 0)
-    reasoning, given = counts.get("reasoning", 0), counts.get("output", 0)
-    if not given or reasoning > given:
-        given = (given or counts.get("visible_output", 0)) + reasoning
+    input_tokens = counts.get("input", 0)
+    if not input_tokens or max(read, write) > input_tokens:
+        input_tokens = (input_tokens or counts.get("fresh_input", 0)) + read + write
+    input_tokens += counts.get("tool_input", 0)
+    reasoning, output_tokens = counts.get("reasoning", 0), counts.get("output", 0)
+    if not output_tokens or reasoning > output_tokens:
+        output_tokens = (output_tokens or counts.get("visible_output", 0)) + reasoning
     total = counts.get("total", 0)
-    if not taken and total > given:
-        taken = total - given if given else 0
+    if not input_tokens and total > output_tokens:
+        input_tokens = total - output_tokens if output_tokens else 0
     return ChatUsage(
-        taken,
-        max(given, total - taken),  # some servers leave the reasoning out of the answer's tokens, but not of the total
+        input_tokens,
+        # Some servers leave the reasoning out of the answer's tokens, but not of the total.
+        max(output_tokens, total - input_tokens),
         cache_read_tokens=read,
         cache_write_tokens=write,
         cache_write_1h_tokens=min(counts.get("cache_write_1h", 0), write),
         reasoning_tokens=reasoning,
-        estimated=not taken and not given,
+        estimated=not input_tokens and not output_tokens,
     )

@@ -75,7 +75,7 @@ def _encode_tools(tools: Sequence[Tool], choice: ToolChoice | None) -> list[Wire
 
 
 @dataclass
-class _Turn:
+class _MessageDraft:
     """A message in the making; `result` is what a tool gave back, if it is one of a tool."""
 
     role: str
@@ -121,18 +121,18 @@ def _encode_messages(messages: Sequence[Message]) -> list[Wire]:
 
     Neighbours of one role become one message: the server would merge them too, but lose images and calls.
     """
-    turns: list[_Turn] = []
+    drafts: list[_MessageDraft] = []
     for message in messages:
         other_blocks = []
         for block in message.blocks:
             if isinstance(block, ToolResultBlock):
-                turns.append(_Turn("tool", block))
+                drafts.append(_MessageDraft("tool", block))
                 for part in block.output:
-                    turns[-1].add(part)
+                    drafts[-1].add(part)
             else:
                 other_blocks.append(block)
-        if other_blocks and not (turns and turns[-1].role == message.role):
-            turns.append(_Turn(message.role))
+        if other_blocks and not (drafts and drafts[-1].role == message.role):
+            drafts.append(_MessageDraft(message.role))
         for block in other_blocks:
-            turns[-1].add(block)
-    return [turn.encode() for turn in turns if turn.texts or turn.images or turn.calls or turn.result]
+            drafts[-1].add(block)
+    return [draft.encode() for draft in drafts if draft.texts or draft.images or draft.calls or draft.result]
