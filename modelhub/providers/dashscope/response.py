@@ -124,15 +124,14 @@ def _read_call(raw: Any, position: int, seen: set[Any], answer: ResponseBuilder)
         index = (index, position)
     seen.add(index)
     # Only the first piece of a call has its id and its name; the others go by their place.
-    keys: dict[Any, int] = answer.state.setdefault("calls", {})
-    ids: dict[Any, str] = answer.state.setdefault("ids", {})
+    calls: dict[Any, tuple[object, str]] = answer.state.setdefault("calls", {})
     call_id = str(raw.get("id") or "")
-    if index not in keys or (call_id and ids[index] and call_id != ids[index]):
-        keys[index] = answer.state["count"] = answer.state.get("count", 0) + 1
-        ids[index] = call_id
-    ids[index] = ids[index] or call_id
-    answer.tool(keys[index], id=call_id, name=name)
-    answer.arguments(keys[index], dump_arguments(function.get("arguments") or ""))
+    key, known_id = calls.get(index) or (object(), "")
+    if call_id and known_id and call_id != known_id:
+        key, known_id = object(), ""
+    calls[index] = (key, known_id or call_id)
+    answer.tool(key, id=call_id, name=name)
+    answer.arguments(key, dump_arguments(function.get("arguments") or ""))
 
 
 def _finish(finish: FinishReason, answer: ResponseBuilder) -> None:

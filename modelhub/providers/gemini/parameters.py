@@ -63,8 +63,9 @@ def merge_json(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, A
     """
     merged = dict(body)
     for name, value in extra.items():
-        spellings = (name, camel_case(name), snake_case(name))
-        key = next((spelling for spelling in spellings if spelling in merged), name)
+        key = name
+        if name not in merged:
+            key = next((spelling for spelling in (camel_case(name), snake_case(name)) if spelling in merged), name)
         before = merged.get(key)
         merged[key] = merge_json(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
     return merged

@@ -117,14 +117,11 @@ class GeminiChatModel(HttpProvider):
 
     def client_problems(self) -> list[ClientProblem]:
         """Return what is wrong with the settings, those in `http_options` and Vertex AI's credentials included."""
-        version = {name: value for name, value in self._options.items() if name == "api_version"}
-        options = [
-            dataclasses.replace(problem, path=("client_args", "http_options", "api_version"))
-            for problem in check_arguments(version)
-        ]
-        problems = [*super().client_problems(), *options]
-        if self._takes_default_credentials() and (problem := check_credentials_file(os.environ)) is not None:
-            problems.append(ClientProblem((), problem))
+        problems = super().client_problems()
+        for problem in check_arguments({"api_version": self._options.get("api_version")}):
+            problems.append(dataclasses.replace(problem, path=("client_args", "http_options", "api_version")))
+        if self._takes_default_credentials() and (reason := check_credentials_file(os.environ)) is not None:
+            problems.append(ClientProblem((), reason))
         return problems
 
     def unchecked_credentials(self) -> str | None:

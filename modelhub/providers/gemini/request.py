@@ -111,8 +111,9 @@ class _Turn:
         """Add *block*, unless only another vendor understands it."""
         match block:
             case TextBlock():
-                if block.text or _signature(block):
-                    self.add({"text": block.text, **_signature(block)})
+                signed = _signature(block)
+                if block.text or signed:
+                    self.add({"text": block.text, **signed})
             case ThinkingBlock():
                 if block.provider == PROVIDER_NAME:
                     self.add({"text": block.thinking, "thought": True, **_signature(block)})

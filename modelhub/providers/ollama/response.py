@@ -59,7 +59,7 @@ def _read_message(message: Mapping[str, Any], is_last: bool, answer: ResponseBui
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise BadReply("a tool call in the answer has no name")
         answer.check_called_tool(function["name"])
-        key = answer.state["calls"] = answer.state.get("calls", 0) + 1
+        key = object()
         answer.tool(key, id=str(call.get("id") or ""), name=function["name"])
         answer.arguments(key, dump_arguments(function.get("arguments") or {}))
 
