@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from modelhub.accounting.location import LedgerError, LedgerLocation
 from modelhub.core.process import register_at_fork
-from modelhub.core.tracebacks import drop_traceback
+from modelhub.core.tracebacks import drop_frames
 
 __all__ = ["LedgerDatabase", "RejectedRecord"]
 
@@ -93,7 +93,7 @@ class LedgerDatabase(ABC):
         try:
             yield
         except (SQLAlchemyError, self.driver_error) as error:
-            drop_traceback(error)  # the driver's frames hold the password
+            drop_frames(error, contexts=False)  # the driver's frames hold the password
             cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
             failure = self.make_error(cause, self.location.redact(str(cause)))
         if failure is not None:

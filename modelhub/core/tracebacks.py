@@ -19,7 +19,6 @@ from modelhub.core.hub_errors import ConfigError
 __all__ = [
     "describe_origin",
     "drop_frames",
-    "drop_traceback",
     "linked_errors",
     "raises_without_frames",
     "trim_traceback",
@@ -65,20 +64,14 @@ def linked_errors(error: BaseException, *, contexts: bool = True) -> list[BaseEx
     return errors
 
 
-def drop_frames(error: BaseException) -> None:
-    """Take the tracebacks off *error* and all errors linked to it.
+def drop_frames(error: BaseException, *, contexts: bool = True) -> None:
+    """Take the tracebacks off *error* and all errors linked to it, or without *contexts* off its causes and members.
 
     What is raised again afterwards gets the frames it passes from there on. The frames are not cleared, because an
     exception may be shared by several tasks, of which one may still be in them.
     """
-    for linked in linked_errors(error):
+    for linked in linked_errors(error, contexts=contexts):
         linked.__traceback__ = None
-
-
-def drop_traceback(error: BaseException) -> None:
-    """Take the tracebacks off *error*, its causes and, if it is a group, its members; its context keeps its own."""
-    for failure in linked_errors(error, contexts=False):
-        failure.__traceback__ = None
 
 
 def raises_without_frames(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:

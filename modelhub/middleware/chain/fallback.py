@@ -20,7 +20,7 @@ from modelhub.core.events import FellBack, Restarted, Waiting
 from modelhub.core.request import ChatRequest
 from modelhub.core.response import Attempt, ChatResponse
 from modelhub.core.stream import Reply
-from modelhub.core.tracebacks import drop_traceback, trim_traceback
+from modelhub.core.tracebacks import drop_frames, trim_traceback
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT
 from modelhub.middleware.chain.plan import ChainPlan
 from modelhub.middleware.token_estimates import min_input_tokens
@@ -52,7 +52,8 @@ class CallRun:
             for index in turn:
                 if (reply := await self._ask(index)) is not None:
                     for mended in self.errors:
-                        drop_traceback(mended)  # a plug-in's frame keeps the caller's alive, and so a forgotten stream
+                        # A plug-in's frame keeps the caller's alive, and so a forgotten stream.
+                        drop_frames(mended, contexts=False)
                     if self.request.fallback and self.plan.sticky.seconds:
                         self.plan.prefer(self.models[index], self.context)
                     return reply

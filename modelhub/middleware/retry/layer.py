@@ -22,7 +22,7 @@ from modelhub.core.events import Waiting
 from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
-from modelhub.core.tracebacks import drop_traceback
+from modelhub.core.tracebacks import drop_frames
 from modelhub.middleware.build_context import MAX_UNBOUNDED_WAIT, BuildContext
 from modelhub.middleware.retry.budget import RetryBudget
 from modelhub.middleware.retry.options import RetryBudgetOptions, RetryOptions
@@ -121,7 +121,7 @@ class Retry(Layer):
                 inner = layer.inner
             else:
                 raise failure
-            drop_traceback(failure)
+            drop_frames(failure, contexts=False)
             failure = None
 
     def backoff(self, attempt: int) -> float:
@@ -168,7 +168,8 @@ class _RetryPlan:
             return False
         self.error = error
         self._wait_budget -= self.wait
-        drop_traceback(error)  # whose frames would keep the caller's, and so a stream that he has forgotten, alive
+        # Its frames would keep the caller's, and so a stream that he has forgotten, alive.
+        drop_frames(error, contexts=False)
         return True
 
     async def wait_out(self, _: RetryCallState) -> None:
