@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from modelhub.core.context import Services
 from modelhub.core.errors import NotConfigured
-from modelhub.core.model import ChatModelBase, Layer
+from modelhub.core.model import ChatModelBase
 from modelhub.core.request import ChatRequest
 from modelhub.core.stream import Reply
 from modelhub.middleware.build_context import BuildContext, RenewModel, SharedState
@@ -188,9 +188,7 @@ class Builder:
         """Return the layer `Retry` of the model or key *label*; None if there is no such model, or it lacks a key."""
         if label not in self._entries:
             return None
-        model = self.stack(label)
-        layers = model.stack() if isinstance(model, Layer) else ()
-        return next((layer for layer in layers if isinstance(layer, Retry)), None)
+        return next((layer for layer in self.stack(label).stack() if isinstance(layer, Retry)), None)
 
     def chain(self, name: str) -> Chain:
         """Build the chain *name*, or the model *name* as a chain of one."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
@@ -128,6 +128,10 @@ class ChatModelBase(RowMapping, AgentScopeAttributes, ABC):
     def cooldown(self) -> float:
         """Return the seconds until the model may be asked again, if its breaker is open; 0.0 if it may be asked now."""
         return 0.0
+
+    def stack(self) -> list[ChatModelBase]:
+        """Return the model itself, and what is inside it where it is a layer, outermost first."""
+        return [self]
 
     async def prepare(self) -> None:
         """Do what takes long before the first request, such as loading an SDK; nothing if it `is_prepared`."""
@@ -340,6 +344,7 @@ class Layer(ChatModelBase):
         self.configured = inner.configured
         self.max_attempts = inner.max_attempts
         self.context_window = inner.context_window
+        self._provider = inner.stack()[-1]
 
     @property
     def streams(self) -> bool:
@@ -359,10 +364,9 @@ class Layer(ChatModelBase):
         """Return the seconds until what is inside may be asked again; 0.0 if it may be asked now."""
         return self.inner.cooldown()
 
-    def stack(self) -> Iterator[ChatModelBase]:
-        """This layer and everything below it, outermost first."""
-        yield self
-        yield from self.inner.stack() if isinstance(self.inner, Layer) else (self.inner,)
+    def stack(self) -> list[ChatModelBase]:
+        """Return this layer and everything below it, outermost first."""
+        return [self, *self.inner.stack()]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r})"

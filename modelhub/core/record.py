@@ -58,7 +58,7 @@ class Record(dict[str, Any]):
     def copy(self) -> Self:
         """A shallow copy of the same class."""
         new = type(self).__new__(type(self))
-        dict.update(new, dict.items(self))  # as pairs: of a mapping each value might be read by `__getitem__`
+        dict.update(new, self.items())  # as pairs: of a mapping each value might be read by `__getitem__`
         return new
 
     __copy__ = copy
@@ -131,12 +131,6 @@ class LazyRecord(Record):
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         return {**self, **other}
-
-    def copy(self) -> Self:
-        """A shallow copy of the same class."""
-        return super(LazyRecord, self._built()).copy()
-
-    __copy__ = copy
 
 
 def _make_record_schema(cls: type[Record], handler: GetCoreSchemaHandler) -> CoreSchema:

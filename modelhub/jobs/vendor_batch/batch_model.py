@@ -16,7 +16,6 @@ from modelhub.build import connect_model
 from modelhub.config.load import Loaded, ModelEntry
 from modelhub.core.context import Services
 from modelhub.core.errors import CallError, NotConfigured
-from modelhub.core.model import Layer
 from modelhub.core.response import ChatResponse
 from modelhub.hub import Hub
 from modelhub.jobs.errors import JobError
@@ -166,8 +165,7 @@ def _connect(hub: Hub, name: str, services: Services) -> HttpProvider:
 
 
 def _find_pricing(hub: Hub, name: str) -> Pricing | None:
-    model = hub.get(name).models[0]
-    layers = model.stack() if isinstance(model, Layer) else iter(())
+    layers = hub.get(name).models[0].stack()
     usage = next((layer for layer in layers if isinstance(layer, Usage)), None)
     return None if usage is None or usage.pricing is None else _BatchPricing(usage.pricing)
 

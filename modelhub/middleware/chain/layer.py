@@ -79,7 +79,7 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         self.configured = any(model.configured for model in self.models)
         self.services = self.models[0].services
         first = next((model for model in self.models if model.configured), self.models[0])
-        *_, self._first_provider = first.stack() if isinstance(first, Layer) else (first,)
+        self._first_provider = first.stack()[-1]
 
     @property
     def name(self) -> str:

@@ -68,7 +68,6 @@ class Limit(Layer):
     def __init__(self, inner: ChatModelBase, pool: LimitPool[Any]) -> None:
         super().__init__(inner)
         self.pool = pool
-        self._provider = list(self.stack())[-1]
         self._usual = 0.0  # how long an answer is, where nothing bounds it
 
     @classmethod

@@ -42,7 +42,6 @@ class PromptCache(Layer):
     def __init__(self, inner: ChatModelBase, options: PromptCacheOptions) -> None:
         super().__init__(inner)
         self.options = options
-        *_, self._provider = self.stack()
         self._mark = _HOUR_MARK if options.ttl >= _HOUR else _MINUTES_MARK
 
     @classmethod
@@ -53,7 +52,7 @@ class PromptCache(Layer):
         build_context: BuildContext,  # noqa: ARG003 - nothing is shared
     ) -> ChatModelBase:
         """Wrap a model whose vendor has marks or keys for its cache, if the file asks for them."""
-        *_, provider = inner.stack() if isinstance(inner, Layer) else (inner,)
+        provider = inner.stack()[-1]
         if options is None or not (provider.takes_cache_marks or provider.cache_key_parameter):
             return inner
         return cls(inner, options)

@@ -36,7 +36,6 @@ class Timeout(Layer):
     def __init__(self, inner: ChatModelBase, options: TimeoutOptions | None = None) -> None:
         super().__init__(inner)
         self.options = options or TimeoutOptions()
-        *_, self._provider = self.stack()
 
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: TimeoutOptions | None, build_context: Any) -> ChatModelBase:  # noqa: ARG003

@@ -35,14 +35,13 @@ class Usage(Layer):
         super().__init__(inner)
         self.pricing = pricing
         self.guard = guard
-        *_, self._provider = self.stack()
         self._answers = 0.0  # how long they have been lately, in tokens
 
     @classmethod
     def wrap(cls, inner: ChatModelBase, options: PricingOptions | None, build_context: BuildContext) -> ChatModelBase:
         """Every model has the layer: its own `pricing` goes before the published price."""
         shared = build_context.shared
-        *_, provider = inner.stack() if isinstance(inner, Layer) else (inner,)
+        provider = inner.stack()[-1]
         pricing = options if shared.prices is None else shared.prices.price(provider, options)
         return cls(inner, pricing, shared.budgets)
 
