@@ -18,8 +18,7 @@ from modelhub.testing.wires.base import (
 from modelhub.testing.wires.dashscope import DashScopeWire
 from modelhub.testing.wires.gemini import GeminiWire
 from modelhub.testing.wires.ollama import OllamaWire
-from modelhub.testing.wires.openai import OpenAIWire
-from modelhub.testing.wires.openai_responses import OpenAIResponsesWire
+from modelhub.testing.wires.openai import OpenAIResponsesWire, OpenAIWire
 
 __all__ = [
     "PARAGRAPH",
@@ -38,14 +37,7 @@ __all__ = [
 
 WIRES: dict[str, VendorFormat] = {
     wire.kind: wire
-    for wire in (
-        OpenAIWire(),
-        OpenAIResponsesWire(),
-        AnthropicWire(),
-        DashScopeWire(),
-        OllamaWire(),
-        GeminiWire(),
-    )
+    for wire in (OpenAIWire(), OpenAIResponsesWire(), AnthropicWire(), DashScopeWire(), OllamaWire(), GeminiWire())
 }
 """Every wire by its name: the provider's, and for a further API of a vendor's that of the API behind it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -51,15 +50,18 @@ class AnthropicWire(VendorFormat):
         """What the request wants."""
         messages = body.get("messages") or [{}]
         form = (body.get("output_config") or {}).get("format") or {}
+        offered = {tool.get("name"): tool.get("input_schema") or {} for tool in body.get("tools") or ()}
+        choice = body.get("tool_choice") or {}
+        forced = next(iter(offered), None) if choice.get("type") == "any" else choice.get("name")
         return ParsedRequest(
             id=f"msg_{id}",
             model=str(body.get("model", "")),
             stream=bool(body.get("stream")),
             words=count_words([message.get("content") for message in messages], body.get("system")),
             last_role=messages[-1].get("role", "user"),
-            tools=bool(body.get("tools")),
+            tools=bool(offered),
             schema=form.get("schema"),
-            forced=_forced(body.get("tools"), body.get("tool_choice") or {}),
+            forced=(str(forced), offered[forced]) if forced in offered else None,
         )
 
     def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
@@ -80,9 +82,8 @@ class AnthropicWire(VendorFormat):
                 yield _delta(0, {"type": "text_delta", "text": word})
             yield _frame("closing", "content_block_stop", index=0)
         for index, call in enumerate(answer.tool_calls, start=1 if answer.words else 0):
-            arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
             yield _frame("content", "content_block_start", index=index, content_block={**_call(call), "input": {}})
-            yield _delta(index, {"type": "input_json_delta", "partial_json": arguments}, part="closing")
+            yield _delta(index, {"type": "input_json_delta", "partial_json": call.arguments_text}, part="closing")
             yield _frame("closing", "content_block_stop", index=index)
         delta = {"stop_reason": _stop(answer), "stop_sequence": None}
         yield _frame("closing", "message_delta", delta=delta, usage={"output_tokens": tokens_out})
@@ -98,12 +99,6 @@ class AnthropicWire(VendorFormat):
     def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
         """The event `error`."""
         return format_event(self.make_refusal(refusal, parsed)[1], "error")
-
-
-def _forced(tools: Any, choice: Mapping[str, Any]) -> tuple[str, Json] | None:
-    offered = {tool.get("name"): tool.get("input_schema") or {} for tool in tools or ()}
-    name = next(iter(offered), None) if choice.get("type") == "any" else choice.get("name")
-    return (str(name), offered[name]) if name in offered else None
 
 
 def _message(parsed: ParsedRequest, content: list[Json], tokens_in: int, tokens_out: int) -> Json:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from modelhub.testing.wires.schema import make_instance
+
 __all__ = [
     "PARAGRAPH",
     "CannedResponse",
@@ -69,6 +71,11 @@ class ToolCall:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     id: str = "call_1"
 
+    @property
+    def arguments_text(self) -> str:
+        """The arguments as JSON text."""
+        return json.dumps(dict(self.arguments), ensure_ascii=False)
+
 
 @dataclass(frozen=True, slots=True)
 class CannedResponse:
@@ -118,8 +125,6 @@ class ParsedRequest:
 
     def adapt(self, answer: CannedResponse) -> CannedResponse:
         """*answer* as this request wants it: in the structure it asks for, and with tool calls only if it has tools."""
-        from modelhub.testing.wires.schema import make_instance
-
         if answer.input_tokens is None:
             answer = replace(answer, input_tokens=self.words)
         if self.schema is not None:

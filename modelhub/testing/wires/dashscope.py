@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from modelhub.testing.wires.base import (
     CannedResponse,
@@ -14,6 +14,7 @@ from modelhub.testing.wires.base import (
     Kind,
     ParsedRequest,
     Refusal,
+    ToolCall,
     VendorFormat,
     count_words,
 )
@@ -63,7 +64,7 @@ class DashScopeWire(VendorFormat):
 
     def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """A whole answer."""
-        return _body(answer, parsed, answer.text, list(answer.tool_calls), _finish(answer))
+        return _body(answer, parsed, answer.text, answer.tool_calls, _finish(answer))
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The words, the calls, and the event that says why it ends."""
@@ -71,18 +72,15 @@ class DashScopeWire(VendorFormat):
             yield Frame("content", _event(number, _body(answer, parsed, word)))
         number = len(answer.words) + 1
         if answer.tool_calls:
-            yield Frame("content", _event(number, _body(answer, parsed, "", list(answer.tool_calls))))
-        yield Frame("mark", _event(number + 1, _body(answer, parsed, "", [], _finish(answer))))
+            yield Frame("content", _event(number, _body(answer, parsed, "", answer.tool_calls)))
+        yield Frame("mark", _event(number + 1, _body(answer, parsed, "", (), _finish(answer))))
 
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """A flat object with `code` and `message`."""
         status, code, words = _REFUSALS[refusal.kind]
         message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
-        return refusal.status or status, {
-            "code": refusal.code or code,
-            "message": message,
-            "request_id": parsed.id,
-        }
+        body = {"code": refusal.code or code, "message": message, "request_id": parsed.id}
+        return refusal.status or status, body
 
     def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
         """The event `error`, with the status beside it."""
@@ -95,23 +93,17 @@ def _finish(answer: CannedResponse) -> str:
 
 
 def _body(
-    answer: CannedResponse, parsed: ParsedRequest, text: str, calls: list[Any] | None = None, finish: str = "null"
+    answer: CannedResponse, parsed: ParsedRequest, text: str, calls: Sequence[ToolCall] = (), finish: str = "null"
 ) -> Json:
     message: Json = {"role": "assistant", "content": [{"text": text}] if parsed.multimodal else text}
-    if calls:
-        message["tool_calls"] = [_call(index, call) for index, call in enumerate(calls)]
+    for index, call in enumerate(calls):
+        function = {"name": call.name, "arguments": call.arguments_text}
+        made = {"index": index, "id": call.id, "type": "function", "function": function}
+        message.setdefault("tool_calls", []).append(made)
     tokens_in, tokens_out = answer.usage
     usage = {"input_tokens": tokens_in, "output_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
-    return {
-        "output": {"choices": [{"message": message, "finish_reason": finish}]},
-        "usage": usage,
-        "request_id": parsed.id,
-    }
-
-
-def _call(index: int, call: Any) -> Json:
-    function = {"name": call.name, "arguments": json.dumps(dict(call.arguments), ensure_ascii=False)}
-    return {"index": index, "id": call.id, "type": "function", "function": function}
+    output = {"choices": [{"message": message, "finish_reason": finish}]}
+    return {"output": output, "usage": usage, "request_id": parsed.id}
 
 
 def _event(number: int, body: Json, name: str = "result", status: int = 200) -> bytes:

@@ -21,45 +21,38 @@ from modelhub.testing.wires.base import (
 __all__ = ["GeminiWire"]
 
 _TYPE = "type.googleapis.com/google.rpc."
+_EXHAUSTED = "RESOURCE_EXHAUSTED"
+_WRONG = "INVALID_ARGUMENT"
 
 
 def _reason(name: str) -> Json:
     return {"@type": f"{_TYPE}ErrorInfo", "reason": name, "domain": "googleapis.com"}
 
 
-def _quota(name: str) -> Json:
-    return {"@type": f"{_TYPE}QuotaFailure", "violations": [{"quotaId": name, "quotaValue": "10"}]}
+def _quota(period: str) -> Json:
+    violation = {"quotaId": f"GenerateRequestsPer{period}PerProjectPerModel", "quotaValue": "10"}
+    return {"@type": f"{_TYPE}QuotaFailure", "violations": [violation]}
 
 
 _REFUSALS: dict[Kind, tuple[int, str, str, tuple[Json, ...]]] = {
-    "rate_limit": (
-        429,
-        "RESOURCE_EXHAUSTED",
-        "You exceeded your current quota: requests per minute.",
-        (_quota("GenerateRequestsPerMinutePerProjectPerModel"),),
-    ),
-    "insufficient_quota": (
-        429,
-        "RESOURCE_EXHAUSTED",
-        "You exceeded your current quota: requests per day.",
-        (_quota("GenerateRequestsPerDayPerProjectPerModel"),),
-    ),
+    "rate_limit": (429, _EXHAUSTED, "You exceeded your current quota: requests per minute.", (_quota("Minute"),)),
+    "insufficient_quota": (429, _EXHAUSTED, "You exceeded your current quota: requests per day.", (_quota("Day"),)),
     "context_length": (
         400,
-        "INVALID_ARGUMENT",
+        _WRONG,
         "The input token count (1051200) exceeds the maximum number of tokens allowed (1048576).",
         (),
     ),
-    "content_filter": (400, "INVALID_ARGUMENT", "The prompt was blocked.", ()),
-    "auth": (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", (_reason("API_KEY_INVALID"),)),
+    "content_filter": (400, _WRONG, "The prompt was blocked.", ()),
+    "auth": (400, _WRONG, "API key not valid. Please pass a valid API key.", (_reason("API_KEY_INVALID"),)),
     "not_found": (404, "NOT_FOUND", "models/{model} is not match for API version v1.", ()),
     "overloaded": (503, "UNAVAILABLE", "The model is overloaded. Please try again later.", ()),
     "server_error": (500, "INTERNAL", "An internal error has occurred.", ()),
-    "invalid_request": (400, "INVALID_ARGUMENT", "Request contains an invalid argument.", ()),
-    "no_prefill": (400, "INVALID_ARGUMENT", "Please ensure that the conversation ends with a user turn.", ()),
+    "invalid_request": (400, _WRONG, "Request contains an invalid argument.", ()),
+    "no_prefill": (400, _WRONG, "Please ensure that the conversation ends with a user turn.", ()),
     "unsupported_parameter": (
         400,
-        "INVALID_ARGUMENT",
+        _WRONG,
         "Invalid JSON payload received. Unknown name \"{parameter}\" at 'generation_config': Cannot find field.",
         (),
     ),
@@ -134,20 +127,11 @@ def _calls(answer: CannedResponse) -> list[Json]:
 
 
 def _piece(answer: CannedResponse, parsed: ParsedRequest, parts: list[Json], finish: str | None = None) -> Json:
-    candidate: Json = {"content": {"role": "model", "parts": parts}, "index": 0}
-    if finish is not None:
-        candidate["finishReason"] = finish
     tokens_in, tokens_out = answer.usage
+    candidate: Json = {"content": {"role": "model", "parts": parts}, "index": 0}
     usage: Json = {"promptTokenCount": tokens_in, "totalTokenCount": tokens_in}
     if finish is not None:
-        usage = {
-            "promptTokenCount": tokens_in,
-            "candidatesTokenCount": tokens_out,
-            "totalTokenCount": tokens_in + tokens_out,
-        }
-    return {
-        "candidates": [candidate],
-        "usageMetadata": usage,
-        "modelVersion": parsed.model,
-        "responseId": parsed.id,
-    }
+        candidate["finishReason"] = finish
+        usage |= {"candidatesTokenCount": tokens_out, "totalTokenCount": tokens_in + tokens_out}
+    head = {"modelVersion": parsed.model, "responseId": parsed.id}
+    return {"candidates": [candidate], "usageMetadata": usage, **head}

@@ -73,13 +73,9 @@ class OllamaWire(VendorFormat):
         """The words, the calls, and the line that says `done`."""
 
         def line(part: Part, message: Json, **fields: object) -> Frame:
-            fields_of_line = {
-                **_head(parsed),
-                "message": {"role": "assistant", "content": "", **message},
-                "done": False,
-                **fields,
-            }
-            return Frame(part, json.dumps(fields_of_line, ensure_ascii=False).encode() + b"\n")
+            whole_message = {"role": "assistant", "content": "", **message}
+            fields = {**_head(parsed), "message": whole_message, "done": False, **fields}
+            return Frame(part, json.dumps(fields, ensure_ascii=False).encode() + b"\n")
 
         for word in answer.words:
             yield line("content", {"content": word})
@@ -90,10 +86,9 @@ class OllamaWire(VendorFormat):
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """A text under `error`."""
         status, words = _REFUSALS[refusal.kind]
-        return refusal.status or status, {
-            "error": refusal.message
-            or words.format(model=parsed.model, parameter=_SPOKEN.get(refusal.parameter or "", refusal.parameter))
-        }
+        parameter = _SPOKEN.get(refusal.parameter or "", refusal.parameter)
+        message = refusal.message or words.format(model=parsed.model, parameter=parameter)
+        return refusal.status or status, {"error": message}
 
     def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
         """The same as a line."""

@@ -1,8 +1,7 @@
-"""OpenAI's chat completions."""
+"""OpenAI's chat completions and its Responses API."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from modelhub.testing.wires.base import (
     Json,
     Kind,
     ParsedRequest,
+    Part,
     Refusal,
     ToolCall,
     VendorFormat,
@@ -20,32 +20,33 @@ from modelhub.testing.wires.base import (
     format_event,
 )
 
-__all__ = ["OpenAIWire"]
+__all__ = ["OpenAIResponsesWire", "OpenAIWire", "forced_tool"]
 
+_WRONG = "invalid_request_error"
 _REFUSALS: dict[Kind, tuple[int, str, str | None, str]] = {
     "rate_limit": (429, "requests", "rate_limit_exceeded", "Rate limit reached for {model} on requests per min (RPM)."),
     "insufficient_quota": (429, "insufficient_quota", "insufficient_quota", "You exceeded your current quota."),
     "context_length": (
         400,
-        "invalid_request_error",
+        _WRONG,
         "context_length_exceeded",
         "This model's maximum context length is 4096 tokens. However, your messages resulted in 5120 tokens.",
     ),
-    "content_filter": (400, "invalid_request_error", "content_policy_violation", "The safety system said no."),
-    "auth": (401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
-    "not_found": (404, "invalid_request_error", "model_not_found", "The model `{model}` does not exist."),
+    "content_filter": (400, _WRONG, "content_policy_violation", "The safety system said no."),
+    "auth": (401, _WRONG, "invalid_api_key", "Incorrect API key provided."),
+    "not_found": (404, _WRONG, "model_not_found", "The model `{model}` does not exist."),
     "overloaded": (503, "server_error", "overloaded", "The engine is currently overloaded, please try again later."),
     "server_error": (500, "server_error", None, "The server had an error while processing your request."),
-    "invalid_request": (400, "invalid_request_error", "invalid_value", "Invalid value in the request."),
+    "invalid_request": (400, _WRONG, "invalid_value", "Invalid value in the request."),
     "no_prefill": (
         400,
-        "invalid_request_error",
+        _WRONG,
         "unsupported_value",
         "This model takes no assistant message at the end of the conversation.",
     ),
     "unsupported_parameter": (
         400,
-        "invalid_request_error",
+        _WRONG,
         "unsupported_parameter",
         "Unsupported parameter: '{parameter}' is not supported with this model.",
     ),
@@ -103,10 +104,10 @@ class OpenAIWire(VendorFormat):
 
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """An `error` object."""
-        return format_refusal(refusal, parsed)
+        return _make_refusal(refusal, parsed)
 
 
-def format_refusal(refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
+def _make_refusal(refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
     """Return the status and the body of a refusal, which both of OpenAI's APIs write alike."""
     status, kind, code, words = _REFUSALS[refusal.kind]
     message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
@@ -129,8 +130,7 @@ def _head(parsed: ParsedRequest, kind: str) -> Json:
 
 
 def _call(call: ToolCall) -> Json:
-    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_text}}
 
 
 def _finish(answer: CannedResponse) -> str:
@@ -140,3 +140,118 @@ def _finish(answer: CannedResponse) -> str:
 def _usage(answer: CannedResponse) -> Json:
     tokens_in, tokens_out = answer.usage
     return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+
+
+# -- the Responses API -------------------------------------------------------------------------------------------------
+
+
+class OpenAIResponsesWire(VendorFormat):
+    """OpenAI's Responses API, and of all who speak like it."""
+
+    kind = "openai_responses"
+    entry: ClassVar[Mapping[str, str]] = {"provider": "openai", "api": "responses"}
+    path: ClassVar[re.Pattern[str]] = re.compile(r"/responses$")
+    garbage = b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": "te\n\n'
+
+    def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
+        """What the request wants."""
+        input_items = body.get("input") or ""
+        items: list[Json] = [{"role": "user", "content": input_items}] if isinstance(input_items, str) else input_items
+        last_item = items[-1] if items else {"role": "user"}
+        is_output = str(last_item.get("type", "")).endswith("_output")
+        last_role = str(last_item.get("role") or ("user" if is_output else "assistant"))
+        form = (body.get("text") or {}).get("format") or {}
+        tools = [{"function": tool} for tool in body.get("tools") or () if tool.get("type") == "function"]
+        choice = body.get("tool_choice")
+        return ParsedRequest(
+            id=f"resp_{id}",
+            model=str(body.get("model", "")),
+            stream=bool(body.get("stream")),
+            words=count_words([item.get("content") or item.get("output") for item in items], body.get("instructions")),
+            last_role=last_role,
+            tools=bool(body.get("tools")),
+            schema=form.get("schema"),
+            forced=forced_tool(tools, {"function": choice} if isinstance(choice, dict) else choice),
+        )
+
+    def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
+        """A response."""
+        return _response(parsed, "completed", list(_items(answer, parsed)), _response_usage(answer))
+
+    def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
+        """The response, its items with their pieces, the whole response."""
+        started = _response(parsed, "in_progress", [], None)
+        yield _frame("opening", "response.created", response=started)
+        yield _frame("opening", "response.in_progress", response=started)
+        for index, item in enumerate(_items(answer, parsed)):
+            place = {"output_index": index, "item_id": item["id"]}
+            yield from _text_frames(item, answer, place) if item["type"] == "message" else _call_frames(item, place)
+            yield _frame("closing", "response.output_item.done", output_index=index, item=item)
+        yield _frame("mark", "response.completed", response=self.make_body(answer, parsed))
+
+    def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
+        """An `error` object."""
+        return _make_refusal(refusal, parsed)
+
+    def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
+        """The event `error`."""
+        return format_event({"type": "error", **self.make_refusal(refusal, parsed)[1]}, "error")
+
+
+def _response(parsed: ParsedRequest, status: str, output: list[Json], usage: Json | None) -> Json:
+    return {
+        "id": parsed.id,
+        "object": "response",
+        "created_at": 1_767_225_600,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "model": parsed.model,
+        "output": output,
+        "store": False,
+        "usage": usage,
+    }
+
+
+def _items(answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Json]:
+    if answer.text:
+        content = [{"type": "output_text", "text": answer.text, "annotations": []}]
+        common = {"status": "completed", "role": "assistant"}
+        yield {"id": f"msg_{parsed.id}", "type": "message", **common, "content": content}
+    for call in answer.tool_calls:
+        function = {"call_id": call.id, "name": call.name, "arguments": call.arguments_text}
+        yield {"id": f"fc_{call.id}", "type": "function_call", "status": "completed", **function}
+
+
+def _text_frames(item: Json, answer: CannedResponse, place: Json) -> Iterator[Frame]:
+    part: Json = item["content"][0]
+    at = {**place, "content_index": 0}
+    begun = {**item, "status": "in_progress", "content": []}
+    yield _frame("opening", "response.output_item.added", output_index=place["output_index"], item=begun)
+    yield _frame("opening", "response.content_part.added", **at, part={**part, "text": ""})
+    for word in answer.words:
+        yield _frame("content", "response.output_text.delta", **at, delta=word, logprobs=[])
+    yield _frame("closing", "response.output_text.done", **at, text=answer.text, logprobs=[])
+    yield _frame("closing", "response.content_part.done", **at, part=part)
+
+
+def _call_frames(item: Json, place: Json) -> Iterator[Frame]:
+    begun = {**item, "status": "in_progress", "arguments": ""}
+    yield _frame("content", "response.output_item.added", output_index=place["output_index"], item=begun)
+    yield _frame("content", "response.function_call_arguments.delta", **place, delta=item["arguments"])
+    yield _frame("closing", "response.function_call_arguments.done", **place, arguments=item["arguments"])
+
+
+def _frame(stage: Part, kind: str, /, **fields: Any) -> Frame:
+    return Frame(stage, format_event({"type": kind, **fields}, kind))
+
+
+def _response_usage(answer: CannedResponse) -> Json:
+    tokens_in, tokens_out = answer.usage
+    return {
+        "input_tokens": tokens_in,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": tokens_out,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": tokens_in + tokens_out,
+    }
