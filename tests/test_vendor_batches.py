@@ -294,9 +294,9 @@ def test_polling_survives_a_server_that_is_away_for_a_while(tmp_path):
     async def _(setting):
         respond, calls = setting.batches.respond, Counter()
 
-        def fail_sometimes(call, answer, now):
-            calls[call.method] += 1
-            return (503, b"{}") if call.method == "GET" and calls["GET"] in (2, 3, 4) else respond(call, answer, now)
+        def fail_sometimes(head, *more):
+            calls[head.method] += 1
+            return (503, b"{}") if head.method == "GET" and calls["GET"] in (2, 3, 4) else respond(head, *more)
 
         setting.batches.respond = fail_sometimes
         await setting.run()

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from modelhub.testing.http import Head
 from modelhub.testing.wires import CannedResponse, VendorFormat, wire_at
 
 __all__ = ["BatchEndpoints", "BatchScript", "SubmittedBatch"]
@@ -32,15 +33,6 @@ class BatchScript:
     seconds: float = 600.0
     outcome: Callable[[int], RowOutcome] = lambda number: "answer"  # noqa: ARG005 - the usual outcome is the same for all
     fails: bool = False
-
-
-class BatchCall(NamedTuple):
-    """A request to the batch endpoints."""
-
-    method: str
-    path: str
-    body: bytes
-    is_gemini: bool
 
 
 @dataclass(slots=True)
@@ -72,56 +64,58 @@ class BatchEndpoints:
         self._files: dict[str, bytes] = {}
         self._numbers = count(1)
 
-    def respond(self, call: BatchCall, answer: CannedResponse, now: float) -> tuple[int, bytes] | None:
-        """Return the status and the body of the answer to *call*, or None if it is none for these endpoints."""
+    def respond(self, head: Head, body: bytes, answer: CannedResponse, now: float) -> tuple[int, bytes] | None:
+        """Return the status and the body of the answer to a request, or None if it is none for these endpoints."""
         for batch in self.batches.values():
             self._end_if_due(batch, answer, now)
-        for method, pattern, handle in self._handlers(now):
-            match = pattern.search(call.path)
-            if method == call.method and match is not None:
-                value = handle(call, match)
+        for method, pattern, handle in self._handlers(head, body, now):
+            match = re.search(pattern, head.path)
+            if method == head.method and match is not None:
+                value = handle(match)
                 if value is None:
                     return 404, json.dumps({"error": {"message": "there is no such batch"}}).encode()
                 return 200, value if isinstance(value, bytes) else json.dumps(value).encode()
         return None
 
-    def _handlers(self, now: float) -> Iterator[tuple[str, re.Pattern[str], Callable[[BatchCall, re.Match[str]], Any]]]:
-        yield "POST", _ANTHROPIC_SUBMIT, lambda call, _: self._submit_anthropic(call, now)
-        yield "POST", _GEMINI_SUBMIT, lambda call, _: self._submit_gemini(call, now)
-        yield "POST", _CANCEL, lambda _, match: self._cancel(match["name"], now)
-        yield "GET", _ANTHROPIC_RESULTS, lambda _, match: _write_anthropic_results(self.batches[match["name"]])
-        yield "POST", _FILES, lambda call, _: self._upload(call)
-        yield "GET", _FILE_CONTENT, lambda _, match: self._files.get(match["name"])
-        yield "POST", _LIST, lambda call, _: self._submit_openai(call, now)
-        yield "GET", _LIST, lambda call, _: self._list(call)
-        yield "GET", _ONE, lambda _, match: self._describe(match["name"])
+    def _handlers(
+        self, head: Head, body: bytes, now: float
+    ) -> Iterator[tuple[str, str, Callable[[re.Match[str]], Any]]]:
+        yield "POST", r"/messages/batches$", lambda _: self._submit_anthropic(body, now)
+        yield "POST", r":batchGenerateContent$", lambda _: self._submit_gemini(head.path, body, now)
+        yield "POST", rf"/{_NAME}[:/]cancel$", lambda match: self._cancel(match["name"], now)
+        yield "GET", rf"/batches/{_NAME}/results$", lambda match: _write_anthropic_results(self.batches[match["name"]])
+        yield "POST", r"/files$", lambda _: self._upload(body)
+        yield "GET", r"/files/(?P<name>[\w-]+)/content$", lambda match: self._files.get(match["name"])
+        yield "POST", r"/batches$", lambda _: self._submit_openai(body, now)
+        yield "GET", r"/batches$", lambda _: self._list(is_gemini="x-goog-api-key" in head.headers)
+        yield "GET", rf"/{_NAME}$", lambda match: _describe_batch(self.batches.get(match["name"]))
 
     # -- handing in ------------------------------------------------------------------------------------------------
 
-    def _upload(self, call: BatchCall) -> Json:
+    def _upload(self, body: bytes) -> Json:
         name = f"file-{next(self._numbers)}"
-        content = call.body.partition(b'name="file"')[2].partition(b"\r\n\r\n")[2]
+        content = body.partition(b'name="file"')[2].partition(b"\r\n\r\n")[2]
         self._files[name] = content.rpartition(b"\r\n--")[0]
         return {"id": name, "object": "file", "purpose": "batch"}
 
-    def _submit_openai(self, call: BatchCall, now: float) -> Json:
-        wanted = json.loads(call.body)
+    def _submit_openai(self, body: bytes, now: float) -> Json | None:
+        wanted = json.loads(body)
         lines = [json.loads(line) for line in self._files[wanted["input_file_id"]].splitlines()]
         rows = {line["custom_id"]: line["body"] for line in lines}
         label = (wanted.get("metadata") or {}).get("modelhub_batch", "")
         return self._add("openai", rows, wanted["endpoint"], label, now)
 
-    def _submit_anthropic(self, call: BatchCall, now: float) -> Json:
-        rows = {row["custom_id"]: row["params"] for row in json.loads(call.body)["requests"]}
+    def _submit_anthropic(self, body: bytes, now: float) -> Json | None:
+        rows = {row["custom_id"]: row["params"] for row in json.loads(body)["requests"]}
         return self._add("anthropic", rows, "/v1/messages", "", now)
 
-    def _submit_gemini(self, call: BatchCall, now: float) -> Json:
-        batch = json.loads(call.body)["batch"]
+    def _submit_gemini(self, path: str, body: bytes, now: float) -> Json | None:
+        batch = json.loads(body)["batch"]
         rows = {row["metadata"]["key"]: row["request"] for row in batch["inputConfig"]["requests"]["requests"]}
-        path = call.path.replace(":batchGenerateContent", ":generateContent")
-        return self._add("gemini", rows, path, batch["displayName"], now)
+        answering_path = path.replace(":batchGenerateContent", ":generateContent")
+        return self._add("gemini", rows, answering_path, batch["displayName"], now)
 
-    def _add(self, vendor: Vendor, rows: dict[str, Json], path: str, label: str, now: float) -> Json:
+    def _add(self, vendor: Vendor, rows: dict[str, Json], path: str, label: str, now: float) -> Json | None:
         name = f"{_PREFIXES[vendor]}{next(self._numbers)}"
         wire = wire_at(path)
         assert wire is not None, path  # noqa: S101 - the client has named an endpoint that is none
@@ -147,35 +141,22 @@ class BatchEndpoints:
 
     def _cancel(self, name: str, now: float) -> Json | None:
         batch = self.batches.get(name)
-        if batch is None:
-            return None
-        batch.ends, batch.cancelled = min(batch.ends, now), True
+        if batch is not None:
+            batch.ends, batch.cancelled = min(batch.ends, now), True
         return _describe_batch(batch)
 
-    # -- looking ---------------------------------------------------------------------------------------------------
-
-    def _describe(self, name: str) -> Json | None:
-        batch = self.batches.get(name)
-        return None if batch is None else _describe_batch(batch)
-
-    def _list(self, call: BatchCall) -> Json:
+    def _list(self, *, is_gemini: bool) -> Json:
         listed = [_describe_batch(batch) for batch in reversed(self.batches.values())]
-        return {"operations": listed} if call.is_gemini else {"data": listed, "has_more": False}
+        return {"operations": listed} if is_gemini else {"data": listed, "has_more": False}
 
 
 _PREFIXES: Mapping[Vendor, str] = {"openai": "batch_", "anthropic": "msgbatch_", "gemini": "batches/"}
 _NAME = r"(?P<name>batch_\d+|msgbatch_\d+|batches/\d+)"
-_ANTHROPIC_SUBMIT = re.compile(r"/messages/batches$")
-_ANTHROPIC_RESULTS = re.compile(rf"/batches/{_NAME}/results$")
-_GEMINI_SUBMIT = re.compile(r":batchGenerateContent$")
-_FILES = re.compile(r"/files$")
-_FILE_CONTENT = re.compile(r"/files/(?P<name>[\w-]+)/content$")
-_CANCEL = re.compile(rf"/{_NAME}[:/]cancel$")
-_LIST = re.compile(r"/batches$")
-_ONE = re.compile(rf"/{_NAME}$")
 
 
-def _describe_batch(batch: SubmittedBatch) -> Json:
+def _describe_batch(batch: SubmittedBatch | None) -> Json | None:
+    if batch is None:
+        return None
     has_ended = bool(batch.results)
     expired = any(outcome == "expire" for _, outcome, _ in batch.results)
     if batch.vendor == "openai":
@@ -187,16 +168,18 @@ def _describe_batch(batch: SubmittedBatch) -> Json:
         return {"id": batch.name, "object": "batch", "status": status or "in_progress", "metadata": metadata, **files}
     if batch.vendor == "anthropic":
         counts = {"processing": 0 if has_ended else len(batch.rows), "succeeded": len(batch.results), "errored": 0}
-        return {
-            "id": batch.name,
-            "type": "message_batch",
-            "processing_status": "ended" if has_ended else "in_progress",
-            "request_counts": counts,
-        }
+        status = "ended" if has_ended else "in_progress"
+        return {"id": batch.name, "type": "message_batch", "processing_status": status, "request_counts": counts}
     state = ("CANCELLED" if batch.cancelled else "SUCCEEDED") if has_ended else "FAILED" if batch.failed else "RUNNING"
     details: Json = {"displayName": batch.label, "state": f"BATCH_STATE_{state}"}
     if has_ended:
-        details["output"] = {"inlinedResponses": {"inlinedResponses": list(_write_gemini_rows(batch))}}
+        error = {"code": 3, "message": "no", "status": "DEADLINE_EXCEEDED"}
+        outcomes: dict[RowOutcome, Json] = {"error": {"error": error}, "expire": {"error": {**error, "code": 4}}}
+        rows = [
+            {"metadata": {"key": row_id}, **(outcomes.get(outcome) or {"response": body})}
+            for row_id, outcome, body in batch.results
+        ]
+        details["output"] = {"inlinedResponses": {"inlinedResponses": rows}}
     return {"name": batch.name, "metadata": details, "done": has_ended}
 
 
@@ -205,10 +188,8 @@ def _write_openai_lines(batch: SubmittedBatch, wanted: RowOutcome) -> bytes:
     for row_id, outcome, body in batch.results:
         response: Json = {"status_code": 200, "request_id": f"req_{row_id}", "body": body}
         if outcome == "error":
-            response |= {
-                "status_code": 400,
-                "body": {"error": {"message": "Invalid value.", "type": "invalid_request"}},
-            }
+            response["status_code"] = 400
+            response["body"] = {"error": {"message": "Invalid value.", "type": "invalid_request"}}
         if outcome == wanted:
             lines.append(json.dumps({"custom_id": row_id, "response": response, "error": None}))
         elif outcome == "expire" and wanted == "error":
@@ -225,9 +206,3 @@ def _write_anthropic_results(batch: SubmittedBatch) -> bytes:
         for row_id, outcome, body in batch.results
     )
     return "\n".join(map(json.dumps, lines)).encode()
-
-
-def _write_gemini_rows(batch: SubmittedBatch) -> Iterator[Json]:
-    for row_id, outcome, body in batch.results:
-        error = {"code": 4 if outcome == "expire" else 3, "message": "no", "status": "DEADLINE_EXCEEDED"}
-        yield {"metadata": {"key": row_id}, **({"response": body} if outcome == "answer" else {"error": error})}

@@ -168,11 +168,7 @@ class _Contract:
         if self.connect is not None:
             return self.connect(Served(self.server.url, fixture))
         cls = load_provider_options(self.kind)
-        entry: dict[str, Any] = {
-            "provider": self.kind,
-            "base_url": self.server.url,
-            **self.fixtures.settings["options"],
-        }
+        entry = {"provider": self.kind, "base_url": self.server.url, **self.fixtures.settings["options"]}
         if "api_key" in cls.model_fields:
             entry["api_key"] = KEY
         options = cls.model_validate(entry)
@@ -192,20 +188,17 @@ class _Contract:
                 if (close := getattr(model, "aclose", None)) is not None:
                     await close()
 
-    def _serve(self, case: str, *, streamed: bool) -> str:
-        """Tell the server the answer of *case*; gives its text."""
-        if streamed:
-            events, content_type = self.fixtures.events(case)
-            self.server.set_answer(200, {"content-type": content_type}, *(event.encode() for event in events))
-            return "".join(events)
-        text = self.fixtures.read(case)
-        self.server.set_answer(200, {"content-type": "application/json"}, text.encode())
-        return text
+    def _serve(self, case: str, *, streamed: bool) -> None:
+        """Let the server give the answer of *case*."""
+        events, content_type = (
+            self.fixtures.events(case) if streamed else ([self.fixtures.read(case)], "application/json")
+        )
+        self.server.set_answer(200, {"content-type": content_type}, *(event.encode() for event in events))
 
     async def _ask(
         self, model: ChatModelBase, *, streamed: bool, case: str = "text", messages: Sequence[Any] | None = None
     ) -> list[ChatResponse]:
-        """Every snapshot of the answer; a plain answer is the only one."""
+        """Return every snapshot of the answer; a plain answer is the only one."""
         conversation: list[Any] = list(messages or [{"role": "user", "content": QUESTION}])
         before, asked = copy.deepcopy(conversation), len(self.server.bodies)
         more: dict[str, Any] = {"tools": [TOOL]} if case in ("tool", "parallel") else {}
@@ -219,14 +212,11 @@ class _Contract:
             if self.fixtures.wire:
                 assert_equal("requests for one call", len(self.server.bodies) - asked, 1)
         for snapshot in snapshots:
-            self._check_snapshot(snapshot)
+            assert_true(isinstance(snapshot, ChatResponse), f"a ChatResponse: {snapshot!r}")
+            assert_true(KEY not in repr(snapshot), "the key is shown in a reply")
+            assert_equal("restarts", snapshot.restarts, 0)
+            json.dumps(snapshot)
         return snapshots
-
-    def _check_snapshot(self, snapshot: ChatResponse) -> None:
-        assert_true(isinstance(snapshot, ChatResponse), f"a ChatResponse: {snapshot!r}")
-        assert_true(KEY not in repr(snapshot), "the key is shown in a reply")
-        assert_equal("restarts", snapshot.restarts, 0)
-        json.dumps(snapshot)
 
     # Answers.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -128,22 +127,6 @@ def assert_true(condition: object, message: str) -> None:
         raise AssertionError(message)
 
 
-def _make_comparable(reply: ChatResponse) -> dict[str, Any]:
-    """Return what must be equal for a plain and a streamed reply: not generated ids, nor the spacing of arguments."""
-    generated = ("id", "raw_input")
-    blocks = [{key: value for key, value in block.items() if key not in generated} for block in reply.content]
-    usage = {**reply.usage, "time": 0.0} if reply.usage is not None else None
-    return {
-        "content": blocks,
-        "usage": usage,
-        "metadata": reply.metadata,
-        "finish_reason": reply.finish_reason,
-        "model_name": reply.model_name,
-        "model": reply.model,
-        "requested": reply.requested,
-    }
-
-
 def assert_same_reply(last: ChatResponse, plain: ChatResponse, *, by_id: bool) -> None:
     """Raise AssertionError unless the *last* snapshot of a stream equals the *plain* reply, with *by_id* its id too."""
     streamed, expected = _make_comparable(last), _make_comparable(plain)
@@ -153,33 +136,45 @@ def assert_same_reply(last: ChatResponse, plain: ChatResponse, *, by_id: bool) -
         assert_equal("id of the last snapshot", last.id, plain.id)
 
 
+def _make_comparable(reply: ChatResponse) -> dict[str, Any]:
+    """Return what must be equal for a plain and a streamed reply: not generated ids, nor the spacing of arguments."""
+    generated = ("id", "raw_input")
+    blocks = [{key: value for key, value in block.items() if key not in generated} for block in reply.content]
+    usage = {**reply.usage, "time": 0.0} if reply.usage is not None else None
+    names = ("metadata", "finish_reason", "model_name", "model", "requested")
+    return {"content": blocks, "usage": usage, **{name: reply[name] for name in names}}
+
+
 # -- what each answer must be ------------------------------------------------------------------------------------------
 
-_Lacks = Mapping[str, str]
+
+def check_answer(case: str, reply: ChatResponse, lacks: Mapping[str, str]) -> None:
+    """Raise AssertionError unless *reply* is the answer of *case*, except for what the vendor *lacks*."""
+    kinds = [block["type"] for block in reply.content]
+    if case == "thinking":
+        assert_equal("the kinds of blocks", kinds, ["thinking", "text"])
+        assert_equal("the thinking", reply.thinking, THOUGHT)
+        assert_equal("the text", reply.text, TEXT)
+    elif case in ("text", "usage"):
+        assert_equal("the kinds of blocks", kinds, ["text"])
+        assert_equal("the text", reply.text, TEXT)
+        assert_equal("finish_reason", reply.finish_reason, "stop")
+        assert_true(reply.model_name or "model_name" in lacks, "the reply names the vendor's model")
+        if case == "usage":
+            for name, count in USAGE.items():
+                assert_equal(name, reply.usage[name] if reply.usage else None, 0 if name in lacks else count)
+            assert_equal("total_tokens", reply.usage and reply.usage.total_tokens, 165)
+    elif case in ("tool", "parallel"):
+        _check_calls(reply, lacks, 1 if case == "tool" else 2)
+    elif case == "structured":
+        assert_equal("metadata", reply.metadata, DATA)
+    else:
+        assert_equal("finish_reason", reply.finish_reason, case)
+        is_right = reply.text == REFUSAL if case == "refusal" else TEXT.startswith(reply.text)
+        assert_true(is_right, f"the text: {reply.text!r}")
 
 
-def _check_text(reply: ChatResponse, lacks: _Lacks) -> None:
-    assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["text"])
-    assert_equal("the text", reply.text, TEXT)
-    assert_equal("finish_reason", reply.finish_reason, "stop")
-    if "model_name" not in lacks:
-        assert_true(reply.model_name, "the reply names the vendor's model")
-
-
-def _check_usage(reply: ChatResponse, lacks: _Lacks) -> None:
-    _check_text(reply, lacks)
-    for name, count in USAGE.items():
-        assert_equal(name, reply.usage[name] if reply.usage else None, 0 if name in lacks else count)
-    assert_equal("total_tokens", reply.usage and reply.usage.total_tokens, 165)
-
-
-def _check_thinking(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
-    assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["thinking", "text"])
-    assert_equal("the thinking", reply.thinking, THOUGHT)
-    assert_equal("the text", reply.text, TEXT)
-
-
-def _check_calls(reply: ChatResponse, lacks: _Lacks, count: int) -> None:
+def _check_calls(reply: ChatResponse, lacks: Mapping[str, str], count: int) -> None:
     assert_equal("the kinds of blocks", [block["type"] for block in reply.content], ["tool_use"] * count)
     for reply_call, expected in zip(reply.tool_calls, CALLS, strict=False):
         assert_equal("the call", (reply_call["name"], reply_call["input"]), (expected["name"], expected["input"]))
@@ -189,34 +184,3 @@ def _check_calls(reply: ChatResponse, lacks: _Lacks, count: int) -> None:
     ids = {call["id"] for call in reply.tool_calls}
     assert_true(len(ids) == count and all(ids), f"every call has an id of its own: {ids}")
     assert_equal("finish_reason", reply.finish_reason, "tool_calls")
-
-
-def _check_structured(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
-    assert_equal("metadata", reply.metadata, DATA)
-
-
-def _make_finish_check(reason: str, text: str | None = None) -> Callable[[ChatResponse, _Lacks], None]:
-    def check(reply: ChatResponse, lacks: _Lacks) -> None:  # noqa: ARG001 - one form for the table
-        assert_equal("finish_reason", reply.finish_reason, reason)
-        assert_true((text or TEXT).startswith(reply.text), f"the text: {reply.text!r}")
-        assert_true(text is None or text == reply.text, f"the text: {reply.text!r}, not {text!r}")
-
-    return check
-
-
-_CHECKS: dict[str, Callable[[ChatResponse, _Lacks], None]] = {
-    "text": _check_text,
-    "usage": _check_usage,
-    "thinking": _check_thinking,
-    "tool": partial(_check_calls, count=1),
-    "parallel": partial(_check_calls, count=2),
-    "structured": _check_structured,
-    "length": _make_finish_check("length"),
-    "content_filter": _make_finish_check("content_filter"),
-    "refusal": _make_finish_check("refusal", REFUSAL),
-}
-
-
-def check_answer(case: str, reply: ChatResponse, lacks: Mapping[str, str]) -> None:
-    """Raise AssertionError unless *reply* is the answer of *case*, except for what the vendor *lacks*."""
-    _CHECKS[case](reply, lacks)

@@ -1,35 +1,36 @@
-"""The types of faults: what is sent, what is not, and how the connection ends."""
+"""The types of faults: what is sent, what is not, and how the connection ends. `faults` makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from modelhub.testing.wires import Frame, Refusal
-
-if TYPE_CHECKING:
-    from modelhub.testing.exchange import Exchange
+from modelhub.testing.exchange import Exchange
+from modelhub.testing.wires import Frame, Part, Refusal
 
 __all__ = [
-    "take_words",
-    "send_half_body",
     "Body",
+    "ConnectionDropped",
+    "Cut",
     "CutBody",
     "ErrorEvent",
     "ErrorIn200",
-    "FieldsRefused",
     "Fault",
-    "Intermittent",
+    "Garbled",
     "HalfOpen",
     "Item",
-    "ConnectionDropped",
     "NoPrefill",
     "Recorded",
     "Refused",
+    "Slow",
+    "SlowWords",
+    "Stall",
     "Status",
+    "Trickle",
+    "Without",
 ]
 
 
@@ -88,7 +89,7 @@ Item = Fault | Callable[[Recorded], Fault | None]
 """An item of a script: a fault, or a function that returns one for a request (None: the healthy answer)."""
 
 
-def take_words(exchange: Exchange, words: int) -> list[Frame]:
+def _take_words(exchange: Exchange, words: int) -> list[Frame]:
     """Return the pieces of the stream up to and including its first *words* words."""
     frames: list[Frame] = []
     words_seen = 0
@@ -100,10 +101,10 @@ def take_words(exchange: Exchange, words: int) -> list[Frame]:
     return frames
 
 
-async def send_half_body(exchange: Exchange) -> None:
-    """Send the first half of a plain answer, with the length of the whole."""
+async def _send_share(exchange: Exchange, share: float) -> None:
+    """Send the first *share* (0 to 1) of a plain answer, with the length of the whole."""
     body = exchange.whole()
-    await exchange.reply(body[: len(body) // 2], length=len(body))
+    await exchange.reply(body[: int(len(body) * share)], length=len(body))
 
 
 # -- refusals and bodies -----------------------------------------------------------------------------------------------
@@ -131,29 +132,6 @@ class Status(Fault):
 
 
 @dataclass(frozen=True, slots=True)
-class FieldsRefused:
-    """A refusal of requests that hold one of *fields* anywhere but in messages and tools, by the first of them."""
-
-    fields: tuple[str, ...]
-
-    def __call__(self, request: Recorded) -> Fault | None:
-        """The refusal for *request*, None if it holds none of them."""
-        names = set(_field_names(request.body))
-        refused = next((field for field in self.fields if field in names), None)
-        return None if refused is None else Status(Refusal("unsupported_parameter", parameter=refused))
-
-
-_CONTENTS = frozenset({"contents", "format", "input", "messages", "tools"})
-
-
-def _field_names(body: Any) -> Iterator[str]:
-    for name, value in body.items() if isinstance(body, Mapping) else ():
-        yield name
-        if name not in _CONTENTS:
-            yield from _field_names(value)
-
-
-@dataclass(frozen=True, slots=True)
 class NoPrefill(Status):
     """A refusal of conversations that end with an assistant message."""
 
@@ -176,7 +154,7 @@ class ErrorEvent(Fault):
     async def stream(self, exchange: Exchange) -> None:
         """Send some words, the error, and the proper end of the body."""
         await exchange.open_stream()
-        await exchange.send_frames(take_words(exchange, self.after) if self.after else ())
+        await exchange.send_frames(_take_words(exchange, self.after) if self.after else ())
         await exchange.send_piece(exchange.wire.make_refusal_event(self.refusal, exchange.asked))
         await exchange.end_stream()
 
@@ -211,9 +189,8 @@ class CutBody(Fault):
     share: float
 
     async def plain(self, exchange: Exchange) -> None:
-        """Send a part of the body."""
-        body = exchange.whole()
-        await exchange.reply(body[: int(len(body) * self.share)], length=len(body))
+        """Send a part of the body, with the length of the whole."""
+        await _send_share(exchange, self.share)
         exchange.hang_up()
 
     async def stream(self, exchange: Exchange) -> None:
@@ -264,17 +241,137 @@ class Refused(Fault):
         exchange.reset()
 
 
-# -- by the clock ------------------------------------------------------------------------------------------------------
+# -- streams -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Intermittent:
-    """Down for a while, up for a while, and so on."""
+class Slow(Fault):
+    """A delay before the first content."""
 
-    down: float
-    up: float
-    fault: Fault
+    seconds: float
 
-    def __call__(self, request: Recorded) -> Fault | None:
-        """Return the fault while the server is down, or None."""
-        return self.fault if request.elapsed % (self.down + self.up) < self.down else None
+    async def plain(self, exchange: Exchange) -> None:
+        """Send the answer after the delay."""
+        await exchange.wait(self.seconds)
+        await Fault.plain(self, exchange)
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Send the head at once, and the rest after the delay."""
+        await exchange.open_stream()
+        await exchange.wait(self.seconds)
+        await exchange.send_frames(exchange.frames())
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class SlowWords(Fault):
+    """An answer that arrives slowly, word by word."""
+
+    words_per_second: float
+
+    async def plain(self, exchange: Exchange) -> None:
+        """Send the answer when a stream of it would be complete."""
+        await exchange.wait(sum(frame.part == "content" for frame in exchange.frames()) / self.words_per_second)
+        await Fault.plain(self, exchange)
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Send each word after a pause."""
+        await exchange.open_stream()
+        for frame in exchange.frames():
+            if frame.part == "content":
+                await exchange.wait(1 / self.words_per_second)
+            await exchange.send_frames([frame])
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut(Fault):
+    """A stream that ends after some words."""
+
+    after: int
+    clean: bool
+
+    async def plain(self, exchange: Exchange) -> None:
+        """Send half of the body, with the length of the whole, or, if *clean*, of the half."""
+        if not self.clean:
+            await _send_share(exchange, 0.5)
+            exchange.hang_up()
+        body = exchange.whole()
+        await exchange.reply(body[: len(body) // 2])
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Send some words, then close the connection, or, if *clean*, end the body properly."""
+        await exchange.open_stream()
+        await exchange.send_frames(_take_words(exchange, self.after))
+        if not self.clean:
+            exchange.hang_up()
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class Stall(Fault):
+    """A stream that stalls after some words."""
+
+    after: int
+    seconds: float
+
+    async def plain(self, exchange: Exchange) -> None:
+        """Send half of the body, then nothing."""
+        await _send_share(exchange, 0.5)
+        await exchange.wait(self.seconds)
+        exchange.hang_up()
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Send some words, then nothing."""
+        await exchange.open_stream()
+        await exchange.send_frames(_take_words(exchange, self.after))
+        await exchange.wait(self.seconds)
+        exchange.hang_up()
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled(Fault):
+    """A malformed event among valid ones."""
+
+    at: int
+    replace: bool
+
+    async def plain(self, exchange: Exchange) -> None:
+        """Send half of the body followed by garbage."""
+        body = exchange.whole()
+        await exchange.reply(body[: len(body) // 2] + b'"oops')
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Send some words, garbage, and the rest."""
+        before = _take_words(exchange, self.at)
+        remaining = exchange.frames()[len(before) :]
+        await exchange.open_stream()
+        await exchange.send_frames(before)
+        await exchange.send_piece(exchange.wire.garbage)
+        await exchange.send_frames(remaining[1:] if self.replace else remaining)
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class Without(Fault):
+    """A stream without some of its parts."""
+
+    parts: tuple[Part, ...]
+
+    async def stream(self, exchange: Exchange) -> None:
+        """Send the other parts."""
+        await exchange.open_stream()
+        await exchange.send_frames(frame for frame in exchange.frames() if frame.part not in self.parts)
+        await exchange.end_stream()
+
+
+@dataclass(frozen=True, slots=True)
+class Trickle(Fault):
+    """The healthy answer in small pieces."""
+
+    step_size: int
+
+    async def respond(self, exchange: Exchange) -> None:
+        """Send the healthy answer."""
+        exchange.step_size = self.step_size
+        await Fault.respond(self, exchange)

@@ -6,11 +6,11 @@ for plain answers: a stream that is cut after some words corresponds to a body t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from modelhub.testing import fault_types, stream_fault_types
-from modelhub.testing.fault_types import Fault, Item
+from modelhub.testing import fault_types
+from modelhub.testing.fault_types import Fault, Item, Recorded
 from modelhub.testing.wires import Kind, Refusal, get_kind
 
 __all__ = [
@@ -90,7 +90,21 @@ def refuse_fields(*names: str) -> Item:
 
     The names are those on the wire, such as `temperature`, `generationConfig` or `num_predict`.
     """
-    return fault_types.FieldsRefused(names)
+
+    def refuse(request: Recorded) -> Fault | None:
+        sent = set(_list_fields(request.body))
+        refused = next((name for name in names if name in sent), None)
+        return None if refused is None else fault_types.Status(Refusal("unsupported_parameter", parameter=refused))
+
+    return refuse
+
+
+def _list_fields(body: Any) -> Iterator[str]:
+    """Yield the names of the fields in *body*, but not those in messages and tools."""
+    for name, value in body.items() if isinstance(body, Mapping) else ():
+        yield name
+        if name not in ("contents", "format", "input", "messages", "tools"):
+            yield from _list_fields(value)
 
 
 def no_prefill() -> Fault:
@@ -169,42 +183,42 @@ def half_open(seconds: float = _FOREVER) -> Fault:
 
 def slow_first_token(seconds: float = 20.0) -> Fault:
     """The head of a stream at once, then silence for *seconds*, then the answer."""
-    return stream_fault_types.Slow(seconds)
+    return fault_types.Slow(seconds)
 
 
 def slow(words_per_second: float = 3.0) -> Fault:
     """A stream with *words_per_second*; a plain answer arrives when such a stream would be complete."""
-    return stream_fault_types.SlowWords(words_per_second)
+    return fault_types.SlowWords(words_per_second)
 
 
 def cut(after: int = 40, *, clean: bool = False) -> Fault:
     """A stream that ends after *after* words without its end marker; with *clean*, the HTTP body ends properly."""
-    return stream_fault_types.Cut(after, clean)
+    return fault_types.Cut(after, clean)
 
 
 def stall(after: int = 20, seconds: float = _FOREVER) -> Fault:
     """A stream that stalls after *after* words for *seconds*, and is then closed."""
-    return stream_fault_types.Stall(after, seconds)
+    return fault_types.Stall(after, seconds)
 
 
 def garbled(at: int = 10, *, replace: bool = False) -> Fault:
     """A malformed event after *at* words of a stream; with *replace*, instead of the next word."""
-    return stream_fault_types.Garbled(at, replace)
+    return fault_types.Garbled(at, replace)
 
 
 def no_end_mark() -> Fault:
     """A stream with every word but without its end marker; plain answers are healthy."""
-    return stream_fault_types.Without(("mark", "after", "done"))
+    return fault_types.Without(("mark", "after", "done"))
 
 
 def no_done() -> Fault:
     """A complete stream without OpenAI's final `[DONE]`; for other vendors and plain answers, the healthy answer."""
-    return stream_fault_types.Without(("done",))
+    return fault_types.Without(("done",))
 
 
 def trickle(at_once: int = 1) -> Fault:
     """The healthy answer, *at_once* bytes at a time."""
-    return stream_fault_types.Trickle(at_once)
+    return fault_types.Trickle(at_once)
 
 
 # -- by the clock ------------------------------------------------------------------------------------------------------
@@ -212,4 +226,9 @@ def trickle(at_once: int = 1) -> Fault:
 
 def flap(down: float, up: float = _FOREVER, fault: Fault | None = None) -> Item:
     """*fault* (default: 503) for *down* seconds after the script is set, then healthy for *up* seconds, and so on."""
-    return fault_types.Intermittent(down, up, fault or status(503))
+    played = fault or status(503)
+
+    def play(request: Recorded) -> Fault | None:
+        return played if request.elapsed % (down + up) < down else None
+
+    return play

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,6 @@ STAND_IN_KEY = "stand-in-key"
 _STAND_IN_VALUE = "1"  # for variables: valid as text and as a number
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _ADDRESS_VARIABLE = re.compile(r"\burl:\s*[\"']?\$\{([A-Za-z_]\w*)\}")  # that of `shared:` in the text of a file
-
-
 _ARGUMENT_FIELDS = ("client_args", "client_kwargs")
 _REMOVED_ARGUMENTS = frozenset(
     {
@@ -85,7 +84,11 @@ def _load_config(config: Loaded | Config, environ: Mapping[str, str], profile: s
     files: set[Path] = {Path(config)}
     while True:
         known = set(files)
-        variables = _make_stand_ins([_read_text(file) for file in known])
+        texts = []
+        for file in known:
+            with suppress(OSError):  # reported by `load_file`
+                texts.append(file.read_text(encoding="utf-8", errors="replace"))
+        variables = _make_stand_ins(texts)
         try:
             loaded = load.load_file(
                 config, environ={**variables, **environ}, profile=profile, files=files, runs_commands=False
@@ -96,13 +99,6 @@ def _load_config(config: Loaded | Config, environ: Mapping[str, str], profile: s
         else:
             if files == known:
                 return loaded
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # reported by `load_file`
-        return ""
 
 
 def _make_stand_ins(data: Any) -> dict[str, str]:

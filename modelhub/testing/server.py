@@ -21,9 +21,9 @@ from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from itertools import count
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
-from modelhub.testing.batches import BatchCall, BatchEndpoints
+from modelhub.testing.batches import BatchEndpoints
 from modelhub.testing.exchange import ClientDisconnected, Exchange
 from modelhub.testing.fault_types import Fault, Item, Recorded
 from modelhub.testing.http import Head, head_bytes, read_body, read_head
@@ -33,7 +33,8 @@ __all__ = ["FaultServer", "Recorded"]
 
 T = TypeVar("T")
 _HOST = "127.0.0.1"
-SECRET_HEADERS = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+_SECRET_HEADERS = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+_SECRET_PARAMETERS = re.compile(r"([?&][^=&]*(?:key|token|secret|auth)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
 class _Script:
@@ -57,8 +58,8 @@ class _Script:
 class _Listener:
     """A listening port. While it refuses connections, the port number stays reserved."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_accept: Callable[[socket.socket], None]) -> None:
-        self._loop = loop
+    def __init__(self, on_accept: Callable[[socket.socket], None]) -> None:
+        self._loop = asyncio.get_running_loop()
         self._on_accept = on_accept
         self._socket = _bind(0)
         self._is_open = False
@@ -98,7 +99,7 @@ def _bind(port: int) -> socket.socket:
 
 
 class _Route:
-    """One endpoint: its door, its script, its log, and the connections that stand."""
+    """One endpoint: its port, its script, its log, and the open connections."""
 
     def __init__(self, name: str, listener: _Listener, script: _Script) -> None:
         self.name = name
@@ -169,18 +170,22 @@ class FaultServer:
             thread.join()
             loop.close()
 
-    def _run_in_loop(self, work: Callable[[], T]) -> T:
-        """Run *work* in the server's thread, which may be the current one, and return its result."""
+    def _get_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise RuntimeError("the fault server is not running: use `async with` or `running()`")
+        return self._loop
+
+    def _run_in_loop(self, work: Callable[[], T]) -> T:
+        """Run *work* in the server's loop, which may be that of the current thread, and return its result."""
+        loop = self._get_loop()
         with suppress(RuntimeError):
-            if asyncio.get_running_loop() is self._loop:
+            if asyncio.get_running_loop() is loop:
                 return work()
 
         async def run() -> T:
             return work()
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(run(), loop).result()
 
     # -- what a test says and asks -------------------------------------------------------------------------------------
 
@@ -246,20 +251,25 @@ class FaultServer:
 
     def now(self) -> float:
         """Return the seconds since the server was started or last reset."""
-        if self._loop is None:
-            raise RuntimeError("the fault server is not running: use `async with` or `running()`")
-        return self._loop.time() - self._started
+        return self._get_loop().time() - self._started
 
     def reset(self) -> None:
         """Drop all requests, scripts and models' names, and restart the clock; addresses and connections are kept."""
-        self._run_in_loop(self._clear)
+
+        def clear() -> None:
+            self._started = asyncio.get_running_loop().time()
+            self._models = set()
+            for name, route in self._routes.items():
+                route.log.clear()
+                self._set_script(name, _Script((), "healthy", self.answer, 0.0), shut=False)
+
+        self._run_in_loop(clear)
 
     # -- routes --------------------------------------------------------------------------------------------------------
 
     def _get_route(self, name: str) -> _Route:
-        assert self._loop is not None  # noqa: S101 - `_in_loop` has seen to it
         if name not in self._routes:
-            listener = _Listener(self._loop, lambda connection: self._on_accept(name, connection))
+            listener = _Listener(lambda connection: self._on_accept(name, connection))
             self._routes[name] = _Route(name, listener, _Script((), "healthy", self.answer, self.now()))
             listener.open()
         return self._routes[name]
@@ -277,33 +287,18 @@ class FaultServer:
                 writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             writer.transport.abort()
 
-    def _clear(self) -> None:
-        assert self._loop is not None  # noqa: S101 - `_in_loop` has seen to it
-        self._started = self._loop.time()
-        self._models = set()
-        for name, route in self._routes.items():
-            route.log.clear()
-            self._set_script(name, _Script((), "healthy", self.answer, 0.0), shut=False)
-
     # -- connections ---------------------------------------------------------------------------------------------------
 
     def _on_accept(self, name: str, connection: socket.socket) -> None:
-        assert self._loop is not None  # noqa: S101 - a door is only open while the server runs
-        reader = asyncio.StreamReader(loop=self._loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         route = self._routes[name]
-        task = self._loop.create_task(self._handle_connection(route, connection, reader, protocol))
+        task = asyncio.get_running_loop().create_task(self._handle_connection(route, connection))
         route.tasks.add(task)
         task.add_done_callback(route.tasks.discard)
 
-    async def _handle_connection(
-        self,
-        route: _Route,
-        connection: socket.socket,
-        reader: asyncio.StreamReader,
-        protocol: asyncio.StreamReaderProtocol,
-    ) -> None:
+    async def _handle_connection(self, route: _Route, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         route.writers.add(writer)
@@ -323,31 +318,34 @@ class FaultServer:
             return False
         wire = wire_at(head.path)
         if wire is None or head.method != "POST":
-            await self._respond_otherwise(route, head, reader, writer)
+            # No call of a model: a request to the batch endpoints, or to none at all.
+            body = await read_body(reader, head.headers)
+            status, answer = route.batches.respond(head, body, route.script.answer, self.now()) or (404, b"")
+            headers = [("Content-Length", str(len(answer))), ("Content-Type", "application/json")]
+            writer.write(head_bytes(status, headers) + answer)
+            await writer.drain()
             return head.keeps_alive
         script = route.script
-        request = self.record_request(route, script, head, wire)
+        request = self._record_request(route, script, head, wire)
         item = script.item()
         if not isinstance(item, Fault) or item.reads_body:
-            request.body = _parse_body(await read_body(reader, head.headers))
+            with suppress(ValueError):
+                request.body = json.loads(await read_body(reader, head.headers))
+            if not isinstance(request.body, dict):
+                request.body = {}
         parsed = wire.parse(str(next(self._request_numbers)), head.path, head.headers, request.body or {})
         request.stream = parsed.stream
         request.fault = (item if isinstance(item, Fault) else item(request)) or Fault()
-        await self._respond(request, Exchange(reader, writer, wire, parsed, script.answer))
+        exchange = Exchange(reader, writer, wire, parsed, script.answer)
+        try:
+            await request.fault.respond(exchange)
+        except ClientDisconnected:
+            if not exchange.broken_off:
+                request.gave_up_at = self.now()
+            raise
         return head.keeps_alive
 
-    async def _respond_otherwise(
-        self, route: _Route, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Answer what is no call of a model: a request to the batch endpoints, or to none at all."""
-        body = await read_body(reader, head.headers)
-        call = BatchCall(head.method, head.path, body, "x-goog-api-key" in head.headers)
-        status, answer = route.batches.respond(call, route.script.answer, self.now()) or (404, b"")
-        length = ("Content-Length", str(len(answer)))
-        writer.write(head_bytes(status, [length, ("Content-Type", "application/json")]) + answer)
-        await writer.drain()
-
-    def record_request(self, route: _Route, script: _Script, head: Head, wire: VendorFormat) -> Recorded:
+    def _record_request(self, route: _Route, script: _Script, head: Head, wire: VendorFormat) -> Recorded:
         """Return the record of a request that has arrived, without secrets; it is in the log from here on."""
         now = self.now()
         request = Recorded(
@@ -356,33 +354,13 @@ class FaultServer:
             elapsed=now - script.started,
             attempt=script.played + 1,
             method=head.method,
-            path=_mask_secrets(head.target),
-            headers={name: "***" if SECRET_HEADERS.search(name) else value for name, value in head.headers.items()},
+            path=_SECRET_PARAMETERS.sub(r"\1***", head.target),
+            headers={name: "***" if _SECRET_HEADERS.search(name) else value for name, value in head.headers.items()},
             wire=wire.kind,
         )
         route.log.append(request)
         return request
 
-    async def _respond(self, request: Recorded, exchange: Exchange) -> None:
-        try:
-            await request.fault.respond(exchange)
-        except ClientDisconnected:
-            if not exchange.broken_off:
-                request.gave_up_at = self.now()
-            raise
-
 
 def _make_answer(answer: CannedResponse | str | None) -> CannedResponse | None:
     return CannedResponse(answer) if isinstance(answer, str) else answer
-
-
-def _parse_body(data: bytes) -> Any:
-    try:
-        body = json.loads(data)
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _mask_secrets(target: str) -> str:
-    return re.sub(r"([?&][^=&]*(?:key|token|secret|auth)[^=&]*=)[^&]*", r"\1***", target, flags=re.IGNORECASE)
