@@ -101,8 +101,7 @@ def test_a_user_loads_it_by_one_line(pytester, monkeypatch):
     """One line in a conftest, one file of models, and no key anywhere."""
     pytester.makeconftest('pytest_plugins = ["modelhub.testing.pytest_plugin"]')
     pytester.makeini(
-        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings =\n"
-        "  error\n  ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error"
     )
     path = pytester.path / "models.yaml"
     path.write_text(
@@ -114,4 +113,5 @@ def test_a_user_loads_it_by_one_line(pytester, monkeypatch):
         "chains: {primary: {models: [gpt, spare]}}\n"
     )
     pytester.makepyfile(USERS_TEST)
-    pytester.runpytest_inprocess().assert_outcomes(passed=3)
+    # In a process of its own: inside this one, pytest would unload modules again of which others keep parts.
+    pytester.runpytest_subprocess().assert_outcomes(passed=3)
