@@ -1,4 +1,4 @@
-"""aiolimiter's leaky bucket, on the time of whoever asks.
+"""aiolimiter's leaky bucket, at instants that the caller gives.
 
 Of `AsyncLimiter` the arithmetic is used: what has leaked, what there is room for. Its queue is not: it belongs to one
 event loop, serves the smallest amount first, and refuses amounts over the bucket's size.
@@ -12,11 +12,11 @@ from aiolimiter import AsyncLimiter
 
 __all__ = ["Bucket"]
 
-_HAIR = 1e-9
+_EPSILON = 1e-9
 
 
 class Bucket(AsyncLimiter):
-    """Holds *size* and leaks *rate* a second. Whoever holds the pool's lock may use it, from any thread."""
+    """Holds *size* and leaks *rate* a second. The pool's lock must be held, by any thread."""
 
     def __init__(self, size: float, rate: float) -> None:
         super().__init__(size, size / rate)
@@ -27,7 +27,7 @@ class Bucket(AsyncLimiter):
         return self  # the base asks its loop for one thing, the time
 
     def time(self) -> float:
-        """The time of the question being answered."""
+        """Return the instant for which the base class is asked."""
         return self._at
 
     def continue_from(self, other: Bucket) -> None:
@@ -47,7 +47,7 @@ class Bucket(AsyncLimiter):
         if self.has_capacity(amount + ahead):
             return 0.0
         missing = self._level + ahead + amount - self.max_rate
-        return missing / self._rate_per_sec if missing > _HAIR else 0.0
+        return missing / self._rate_per_sec if missing > _EPSILON else 0.0
 
     def add(self, amount: float, now: float) -> None:
         """Put *amount* in, whether there is room or not; a negative one takes out what was put in before."""

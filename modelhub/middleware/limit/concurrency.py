@@ -1,4 +1,4 @@
-"""Places: how many attempts may be under way at once, given, or found by trying."""
+"""How many attempts may be in flight at once: a fixed number, or one that adapts to the vendor (AIMD)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Literal
 
 __all__ = ["AimdConcurrencyLimit", "ConcurrencyLimit", "make_concurrency_limit"]
 
-_START = 4
-_MOST = 256
-_CUT = 0.5
-_CALM = 10.0  # seconds after a cut in which nothing changes
+_INITIAL_LIMIT = 4
+_MAX_LIMIT = 256
+_DECREASE_FACTOR = 0.5
+_CALM_SECONDS = 10.0  # seconds after a cut in which nothing changes
 
 
 class ConcurrencyLimit:
@@ -40,10 +40,10 @@ class ConcurrencyLimit:
         self.taken -= 1
 
     def answered(self, began: float, now: float) -> None:
-        """An attempt that *began* then is answered, and its place not yet given back."""
+        """Record that an attempt that *began* then is answered, before it is counted as ended."""
 
     def on_throttle(self, began: float, now: float) -> None:
-        """An attempt that *began* then was rate limited."""
+        """Record that an attempt that *began* then was rate limited."""
 
 
 class AimdConcurrencyLimit(ConcurrencyLimit):
@@ -51,18 +51,18 @@ class AimdConcurrencyLimit(ConcurrencyLimit):
 
     Begins with a few. While they are all in use, each answer makes room for one more, so that their number doubles
     from one round of answers to the next; after the first rate limit, a whole round makes room for one more. A rate
-    limit halves the places. Then, for ten seconds, and for attempts that began before the cut, nothing changes: they
+    limit halves the number. Then, for ten seconds, and for attempts that began before the cut, nothing changes: they
     speak of a load that is over. Other failures say nothing about the load.
     """
 
     def __init__(self) -> None:
-        super().__init__(_START)
-        self.size = float(_START)
+        super().__init__(_INITIAL_LIMIT)
+        self.size = float(_INITIAL_LIMIT)
         self._starting = True
-        self._cut: float | None = None
+        self._last_cut: float | None = None
 
     def answered(self, began: float, now: float) -> None:
-        """One more place, or a part of one, if all were in use."""
+        """Raise the limit by one, or by a part of one, if all of it was in use."""
         if self._is_old(began, now) or self.free:
             return
         self._resize(self.size + (1.0 if self._starting else 1.0 / self.size))
@@ -72,14 +72,14 @@ class AimdConcurrencyLimit(ConcurrencyLimit):
         if self._is_old(began, now):
             return
         # What was really in use is what was too much.
-        self._resize(min(self.size, self.taken) * _CUT)
-        self._starting, self._cut = False, now
+        self._resize(min(self.size, self.taken) * _DECREASE_FACTOR)
+        self._starting, self._last_cut = False, now
 
     def _is_old(self, began: float, now: float) -> bool:
-        return self._cut is not None and (began <= self._cut or now < self._cut + _CALM)
+        return self._last_cut is not None and (began <= self._last_cut or now < self._last_cut + _CALM_SECONDS)
 
     def _resize(self, size: float) -> None:
-        self.size = min(float(_MOST), max(1.0, size))
+        self.size = min(float(_MAX_LIMIT), max(1.0, size))
         self.limit = int(self.size)
 
 

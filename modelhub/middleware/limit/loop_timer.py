@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["LoopTimer", "on_loop"]
 
-_TICK = 0.001  # a shorter wait could end, by a rounding error, before its time and so begin again without end
+_MIN_WAIT = 0.001  # a shorter wait could end, by a rounding error, before its time and so begin again without end
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *args: Any) -> bool:
@@ -28,7 +28,7 @@ def on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *args: An
 
 
 class LoopTimer:
-    """One loop's timer, which calls *on_fire* on it; `waiting` counts who there is to wake."""
+    """One loop's timer, which calls *on_fire* on it; `waiting` counts those who wait on that loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_fire: Callable[[], None]) -> None:
         self.loop = loop
@@ -38,11 +38,11 @@ class LoopTimer:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, wait: float, now: float) -> None:
-        """Ring *wait* seconds from *now*. If it rings earlier anyway, whoever hears it sets it again."""
+        """Fire *wait* seconds from *now*, or earlier if it is set so: `on_fire` sets it again then."""
         at = now + wait
         if self._at is None or at < self._at:
             self._at = at
-            on_loop(self.loop, self._start, max(wait, _TICK))
+            on_loop(self.loop, self._start, max(wait, _MIN_WAIT))
 
     def stop(self) -> None:
         """Cancel the timer."""

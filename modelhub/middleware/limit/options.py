@@ -12,9 +12,9 @@ from modelhub.options import Duration, LayerOptions
 
 __all__ = ["LimitOptions"]
 
-_SHARE = {"requests": 0.1, "tokens": 0.5, "input_tokens": 0.5, "output_tokens": 0.5}
+_BURST_SHARES = {"requests": 0.1, "tokens": 0.5, "input_tokens": 0.5, "output_tokens": 0.5}
 
-_FEW = 5
+_MIN_REQUEST_BURST = 5
 
 _Requests = Annotated[int, Field(gt=0, le=10_000_000)]
 
@@ -84,5 +84,5 @@ class LimitOptions(LayerOptions):
             return self.burst * rate.amount
         if rate.period > MINUTE:
             return rate.amount
-        share = _SHARE[what] * rate.amount
-        return max(share, _FEW) if what == "requests" else share
+        share = _BURST_SHARES[what] * rate.amount
+        return max(share, _MIN_REQUEST_BURST) if what == "requests" else share

@@ -1,4 +1,4 @@
-"""Meters: what a pool has admitted lately, and when it can admit more.
+"""Counters of rates: what a pool has admitted lately, and when it can admit more.
 
 A rate says "at most N in any period". The window keeps what was admitted for one period, so that this is true of every
 period there is, wherever it begins. The bucket spreads admissions over the period, so that after a burst there is
@@ -48,14 +48,14 @@ class RateCounter:
         # How much of a reservation is really used: every request is one, of tokens that is learnt.
         self._share = 1.0 if what == "requests" else 0.0
         self._learning = 1.0
-        self._bucket = _bucket(rate, burst)
+        self._bucket = _make_bucket(rate, burst)
         self.admitted = 0
 
     def change_rate(self, rate: Rate, burst: float) -> None:
-        """Hold to *rate*, of the same period, from now on; what was admitted before counts as it did."""
+        """Apply *rate*, of the same period, from now on; what was admitted before counts as it did."""
         self.rate, self.window.limit = rate, rate.amount
         level = self._bucket
-        self._bucket = _bucket(rate, burst)
+        self._bucket = _make_bucket(rate, burst)
         if self._bucket is not None and level is not None:
             self._bucket.continue_from(level)
 
@@ -92,7 +92,7 @@ class RateCounter:
     def preload(self, amount: int, at: float) -> None:
         """Count *amount* as admitted at the instant *at*, which is not before what was counted last."""
         self.window.add(amount, at)
-        self._pour(amount, at)
+        self._add_to_bucket(amount, at)
 
     def settle(self, hold: Reservation, used: int | None, now: float) -> None:
         """Replace the reservation by what was *used*; None: nobody knows, it stays as it was."""
@@ -109,7 +109,7 @@ class RateCounter:
             # It was used between then and now: counted from now on it is surely not forgotten too early.
             self.window.forget(now)
             self._add(used - hold.amount, now)
-            self._pour(used - hold.amount, now)
+            self._add_to_bucket(used - hold.amount, now)
 
     def delay(self, hold: Reservation, now: float) -> None:
         """Count the reservation, which was admitted earlier, as admitted now."""
@@ -150,17 +150,17 @@ class RateCounter:
     def _give_back(self, hold: Reservation, amount: int, now: float) -> None:
         self.window.forget(now)
         if self.remote_limits.items:
-            self.remote_limits.gave_back(hold, amount)
+            self.remote_limits.record_unused(hold, amount)
         if not hold.slot.gone:
             self.window.give_back(hold.slot, amount)
-            self._pour(-amount, now)
+            self._add_to_bucket(-amount, now)
 
-    def _pour(self, amount: int, now: float) -> None:
+    def _add_to_bucket(self, amount: int, now: float) -> None:
         if self._bucket is not None:
             self._bucket.add(amount, now)
 
 
-def _bucket(rate: Rate, burst: float) -> Bucket | None:
+def _make_bucket(rate: Rate, burst: float) -> Bucket | None:
     if burst >= rate.amount:
         return None
     from modelhub.middleware.limit.bucket import Bucket  # aiolimiter is loaded when something is limited

@@ -12,12 +12,12 @@ __all__ = ["MINUTE", "RATE_SCHEMA", "Amounts", "Rate", "Rates", "What", "parse_r
 
 MINUTE = 60.0
 _DAY = 86_400.0
-_LONGEST = 31 * _DAY
-_MOST = 1_000_000_000_000
+_MAX_PERIOD = 31 * _DAY
+_MAX_AMOUNT = 1_000_000_000_000
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": MINUTE, "min": MINUTE, "h": 3600.0, "d": _DAY}
 _UNITS |= {"second": 1.0, "minute": MINUTE, "hour": 3600.0, "day": _DAY}
-_SHORT = {1.0: "s", MINUTE: "min", 3600.0: "h", _DAY: "day"}
+_UNIT_NAMES = {1.0: "s", MINUTE: "min", 3600.0: "h", _DAY: "day"}
 _PATTERN = r"\s*([0-9][0-9_]*)\s*/\s*([0-9]+(?:\.[0-9]+)?)?\s*(" + "|".join(sorted(_UNITS)) + r")\s*"
 _RATE = re.compile(_PATTERN)
 
@@ -52,7 +52,7 @@ class Rate(NamedTuple):
     @property
     def unit(self) -> str:
         """The period as it stands behind the slash: "min", "10s"."""
-        return _SHORT.get(self.period) or f"{self.period:g}s"
+        return _UNIT_NAMES.get(self.period) or f"{self.period:g}s"
 
 
 def parse_rate(value: Any) -> Rate:
@@ -66,14 +66,14 @@ def parse_rate(value: Any) -> Rate:
     if match is None:
         raise PydanticCustomError("rate", "expected a rate such as 10/s, 500/min, 100/10s or 100000/day")
     rate = Rate(int(match[1].replace("_", "")), float(match[2] or 1) * _UNITS[match[3]])
-    if not 0 < rate.amount <= _MOST:
-        raise PydanticCustomError("rate", "the amount of a rate is between 1 and {most}", {"most": f"{_MOST:,}"})
-    if not _UNITS["ms"] <= rate.period <= _LONGEST:
+    if not 0 < rate.amount <= _MAX_AMOUNT:
+        raise PydanticCustomError("rate", "the amount of a rate is between 1 and {most}", {"most": f"{_MAX_AMOUNT:,}"})
+    if not _UNITS["ms"] <= rate.period <= _MAX_PERIOD:
         raise PydanticCustomError("rate", "the period of a rate is between 1 ms and 31 days")
     return rate
 
 
-def _rates(value: Any) -> Any:
+def _parse_rates(value: Any) -> Any:
     several = isinstance(value, list | tuple) and not isinstance(value, Rate)
     if several and not value:
         raise PydanticCustomError("rate", "is empty: give a rate such as 10/s, or remove it")
@@ -84,7 +84,7 @@ RATE_SCHEMA = {"type": "string", "pattern": f"^{_PATTERN}$", "examples": ["10/s"
 
 Rates = Annotated[
     tuple[Rate, ...],
-    BeforeValidator(_rates),
+    BeforeValidator(_parse_rates),
     PlainSerializer(lambda rates: [str(rate) for rate in rates], list[str], when_used="json"),
     WithJsonSchema({"anyOf": [RATE_SCHEMA, {"type": "array", "items": RATE_SCHEMA, "minItems": 1}]}),
 ]

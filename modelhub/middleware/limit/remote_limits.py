@@ -1,26 +1,23 @@
-"""What vendors say is left, as bounds on what may still pass.
+"""Bounds on what may still pass, from what vendors' headers say is left.
 
-A vendor's headers say of some limit of its own how much is left of it, and when it will be whole again. That is no
-statement about any rate of ours: the limit may be of another size, of another period (Groq counts requests by the day
-and tokens by the minute, OpenAI now this and now that), and others may draw on it. But whatever it is, no more than
-what is left passes at the vendor before its reset, if nothing flows back meanwhile. So it is taken as just that, a
-bound on what we admit until then, beside our own window and never in its place: it narrows, it cannot widen, and
-neither the vendor's limit nor its period need be known.
+A header says how much is left of some limit of the vendor's, and when it will be whole again. That limit may have
+another size and another period than our rate (Groq counts requests by the day and tokens by the minute), and others may
+draw on it. Yet no more than what is left passes at the vendor before its reset, if nothing flows back meanwhile. So it
+is taken as a bound on what we admit until then, beside our own window: it narrows, and never widens.
 
-It was true when the vendor wrote it down, and nobody knows when that was: between the request's departure and the
-answer's arrival, which may be a minute later. So it must hold from each of these instants on. In as many seconds as it
-was to hold, counted back from any moment until the last of them is over, no more passes than was left; but what was
-admitted before the request was sent is surely counted already, and is left out.
+The figure was true at an unknown instant between the request's departure and the answer's arrival, which may be a
+minute later. So it must hold from each of these instants on: in any period that is as long as the time to the reset, no
+more passes than was left, until the last of these periods is over. What was admitted before the request was sent is
+surely counted already, and is left out.
 
-Who alone uses an account notices little of it. Where the vendor's bucket refills all the time (Anthropic and Cerebras
-say so, and OpenAI's does), each answer tells of what has flowed back, and replaces what was told before. But when
-nothing is left, nobody is answered, and nothing is learnt until the reset, which may be hours off while there is room
-again in seconds. So once a minute one attempt passes nevertheless, and its answer tells anew; or as soon as the vendor
-itself wants to be asked again, if it says so (Retry-After). If it is answered, and nothing is said of what is left,
-then what was said before is not true any more.
+Where the vendor's bucket refills all the time (Anthropic and Cerebras say so, and OpenAI's does), each answer says what
+has flowed back, and replaces what was said before. But when nothing is left, nobody is answered, and nothing is learnt
+until the reset, which may be hours off while there is room again in seconds. So once a minute one attempt passes
+nevertheless, a probe; or as soon as the vendor wants to be asked again, if it says so (Retry-After). If a probe is
+answered, and nothing is said of what is left, then what was said before is not true any more.
 
-Models that share a pool may have limits of their own at the vendor: what is told to one does not replace what is told
-to another, and the narrowest bound holds for all.
+Models that share a pool may have limits of their own at the vendor: what is said to one of them does not replace what
+is said to another, and the narrowest bound holds for all.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ from modelhub.middleware.limit.window import Admission, Window
 
 __all__ = ["RemoteLimit", "RemoteLimits"]
 
-_MOST = 8  # claims of one source that are kept of answers out of order
+_MAX_LIMITS_PER_SOURCE = 8  # of answers that came out of order
 
 
 @dataclass(slots=True)
@@ -80,7 +77,7 @@ class RemoteLimits:
             passed = sum(amount for _, amount in window.after(hold))
         known = [limit for limit in self.items if limit.until > now]
         kept = [limit for limit in known if limit.source != source or limit.hold.number > hold.number]
-        if len(own := [limit for limit in kept if limit.source == source]) >= _MOST:
+        if len(own := [limit for limit in kept if limit.source == source]) >= _MAX_LIMITS_PER_SOURCE:
             kept.remove(max(own, key=lambda limit: limit.amount))
         limit = RemoteLimit(source, hold, amount, seconds, now + seconds, now, passed, probe_after)
         self.items = [*kept, limit]
@@ -102,8 +99,8 @@ class RemoteLimits:
             limit.consumed += amount
             limit.last_probe = now
 
-    def gave_back(self, hold: Admission, amount: int) -> None:
-        """*amount* of what the attempt of *hold* had reserved was not used."""
+    def record_unused(self, hold: Admission, amount: int) -> None:
+        """Count *amount* of what the attempt of *hold* had reserved as not consumed."""
         for limit in self.items:
             if hold.number > limit.hold.number:
                 limit.consumed -= amount

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 __all__ = ["Admission", "Slot", "Window"]
 
-_GRAINS = 1000  # a window is kept in so many parts: its size is bounded, and a part counts from its last admission
+_SLOTS_PER_PERIOD = (
+    1000  # a window is kept in so many parts: its size is bounded, and a part counts from its last admission
+)
 
 
 def _slack(period: float) -> float:
@@ -53,11 +55,11 @@ class Window:
         self.used = 0
         self.total = 0
         """How much was ever admitted, and never mind what was given back."""
-        self._grain = period / _GRAINS
+        self._slot_length = period / _SLOTS_PER_PERIOD
         self._slots: deque[Slot] = deque()
 
     def forget(self, now: float) -> None:
-        """Let go of what is over."""
+        """Forget what was admitted longer than a period ago."""
         slots = self._slots
         while slots and slots[0].ended + self.span <= now:
             slot = slots.popleft()
@@ -69,7 +71,7 @@ class Window:
         self.used += amount
         self.total += amount
         last = self._slots[-1] if self._slots else None
-        if last is not None and now - last.began < self._grain:
+        if last is not None and now - last.began < self._slot_length:
             last.ended, last.amount, last.total = now, last.amount + amount, self.total
             return last
         slot = Slot(now, now, amount, self.total)

@@ -6,6 +6,8 @@ from modelhub.middleware.retry.options import RetryBudgetOptions
 
 __all__ = ["RetryBudget"]
 
+_REFILL_SECONDS = 60.0
+
 
 class RetryBudget:
     """What is left of a hub's retries. One for all models."""
@@ -27,13 +29,10 @@ class RetryBudget:
     def take(self, now: float) -> bool:
         """Take one retry out at *now* (seconds); False if none is left."""
         if self._seen is not None and self.left < self.options.reserve:
-            refilled = self.left + (now - self._seen) * self.options.reserve / _REFILL
+            refilled = self.left + (now - self._seen) * self.options.reserve / _REFILL_SECONDS
             self.left = min(refilled, float(self.options.reserve))
         self._seen = now
         if self.left < 1:
             return False
         self.left -= 1
         return True
-
-
-_REFILL = 60.0
