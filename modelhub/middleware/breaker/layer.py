@@ -128,6 +128,7 @@ class Breaker(Layer):
 
     def _failed(self, error: CallError, began: float, probe: bool, min_cooldown: float = 0.0) -> None:
         state, options, policy = self.state, self.options, error.breaker_effect
+        seen = state.seen
         now = self.services.clock.now()
         with state.lock:
             self._release(probe)
@@ -140,20 +141,16 @@ class Breaker(Layer):
                 self._open_for(now, self._jittered(options.long_pause), error)
             elif policy is BreakerEffect.COUNTS:
                 state.consecutive_failures += 1
-                state.seen.add(True, now, options.window)
-                if not probe and (state.openings or not self._threshold_reached()):
+                seen.add(True, now, options.window)
+                too_many = seen.attempts >= 2 * options.failures and seen.failures >= options.share * seen.attempts
+                is_ill = state.consecutive_failures >= options.failures or too_many
+                if not probe and (state.openings or not is_ill):
                     return
                 pause = min(options.max_pause, options.pause * 2.0 ** min(state.openings, _DOUBLINGS))
                 # Each probe of a silent model costs its caller that silence: at most half of the time may go into it.
                 is_silence = isinstance(error, TimedOut) or isinstance(error.__cause__, TimedOut)
                 state.openings += 1
                 self._open_for(now, self._jittered(max(pause, now - began if is_silence else 0.0)), error)
-
-    def _threshold_reached(self) -> bool:
-        options, seen = self.options, self.state.seen
-        if self.state.consecutive_failures >= options.failures:
-            return True
-        return seen.attempts >= 2 * options.failures and seen.failures >= options.share * seen.attempts
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self.services.random.uniform(1.0, 1.1)

@@ -324,12 +324,16 @@ class RateLimitPool(LimitPool[Permit]):
     def _apply_headers(
         self, now: float, permit: Permit, told: Mapping[str, tuple[int, float]], retry_after: float | None = None
     ) -> None:
-        heard = [
-            hold.counter.add_remote_limit(permit.source, hold, told[hold.counter.what], now, retry_after)
-            for hold in permit.reservations
-            if hold.counter.what in told
-        ]
-        if any(heard):
+        probe_after = MINUTE if retry_after is None else retry_after
+        is_used_up = False
+        for hold in permit.reservations:
+            counter = hold.counter
+            if counter.what in told:
+                counter.window.forget(now)
+                left, seconds = told[counter.what]
+                limits, source = counter.remote_limits, permit.source
+                is_used_up |= limits.update_from_headers(source, hold, left, seconds, now, probe_after)
+        if is_used_up:
             self._reject_waiters(now)
 
     def _reject_waiters(self, now: float) -> None:

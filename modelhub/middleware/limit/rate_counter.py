@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelhub.middleware.limit.rates import MINUTE, Rate, What
+from modelhub.middleware.limit.rates import Rate, What
 from modelhub.middleware.limit.remote_limits import RemoteLimits
 from modelhub.middleware.limit.window import Admission, Slot, Window
 
@@ -122,20 +122,6 @@ class RateCounter:
         """Take the reservation back: nothing was sent."""
         self.reserved -= hold.amount
         self._give_back(hold, hold.amount, now)
-
-    def add_remote_limit(
-        self, source: str, hold: Reservation, told: tuple[int, float], now: float, retry_after: float | None = None
-    ) -> bool:
-        """The vendor told *source*, in the answer to the attempt of *hold*, how much is left and for how long.
-
-        Where it also said when to ask again, *retry_after* seconds later, that is done. Gives back whether that changes
-        everything: now nothing is left.
-        """
-        left, seconds = told
-        self.window.forget(now)
-        return self.remote_limits.update_from_headers(
-            source, hold, left, seconds, now, MINUTE if retry_after is None else retry_after
-        )
 
     def left(self, now: float) -> int:
         """How much may still pass in the current period; below 0 if more was used than reserved."""

@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from modelhub.middleware.limit.rates import MINUTE
 from modelhub.middleware.limit.window import Admission, Window
 
 __all__ = ["RemoteLimit", "RemoteLimits"]
@@ -63,7 +62,7 @@ class RemoteLimits:
         """Those that may still hold; most vendors say nothing, and then there is none."""
 
     def update_from_headers(
-        self, source: str, hold: Admission, amount: int, seconds: float, now: float, probe_after: float = MINUTE
+        self, source: str, hold: Admission, amount: int, seconds: float, now: float, probe_after: float
     ) -> bool:
         """*source* was told in the answer to the attempt of *hold* that for *seconds* only *amount* is left.
 

@@ -14,14 +14,6 @@ _SLOTS_PER_PERIOD = (
 )
 
 
-def _slack(period: float) -> float:
-    """How much longer than its period a window remembers.
-
-    Requests that leave here a period apart arrive closer together than that when the first one was under way longer.
-    """
-    return min(1.0, max(0.02 * period, min(0.04, 0.1 * period)))
-
-
 @dataclass(slots=True, eq=False)
 class Slot:
     """What was admitted between two instants close together; *total* is how much ever had been, at its end."""
@@ -49,8 +41,11 @@ class Window:
     def __init__(self, limit: int, period: float) -> None:
         self.limit = limit
         self.period = period
-        self.span = period + _slack(period)
-        self.max_delay = _slack(period) / 4
+        # A window remembers a little longer than its period: requests that leave here a period apart arrive closer
+        # together than that when the first one was under way longer.
+        slack = min(1.0, max(0.02 * period, min(0.04, 0.1 * period)))
+        self.span = period + slack
+        self.max_delay = slack / 4
         """How many seconds after its admission a request may be sent that counts from its admission on."""
         self.used = 0
         self.total = 0
