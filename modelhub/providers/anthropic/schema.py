@@ -68,7 +68,10 @@ def _adapted(part: Any, counts: dict[str, int]) -> Json:
         return {"$ref": part["$ref"]}  # with nothing beside it
     found: Json = {key: part[key] for key in _KEPT if key in part}
     if "enum" in part or "const" in part:
-        return _literal(found)
+        values = found.get("enum", [found.get("const")])
+        if not all(value is None or isinstance(value, (str, int, float)) for value in values):
+            raise _NotNative
+        return {key: value for key, value in found.items() if key != "type"}
     if (kinds := part.get("anyOf") or part.get("oneOf")) is not None:
         counts["unions"] += 1
         found["anyOf"] = [_adapted(kind, counts) for kind in kinds]
@@ -81,13 +84,6 @@ def _adapted(part: Any, counts: dict[str, int]) -> Json:
     if part.get("format") in _FORMATS:
         found["format"] = part["format"]
     return _with_bounds(found, part)
-
-
-def _literal(found: Json) -> Json:
-    values = found.get("enum", [found.get("const")])
-    if not all(value is None or isinstance(value, (str, int, float)) for value in values):
-        raise _NotNative
-    return {key: value for key, value in found.items() if key != "type"}
 
 
 def _object(part: Mapping[str, Any], counts: dict[str, int]) -> Json:

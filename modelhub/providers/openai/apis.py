@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
+from modelhub.core.errors import ConfigError
 from modelhub.core.request import ChatRequest
 from modelhub.messages.blocks import find_media
 from modelhub.providers.endpoint import Endpoint
@@ -28,7 +29,7 @@ __all__ = [
     "Api",
     "ApiName",
     "choose_api",
-    "has_responses",
+    "find_api",
     "responses_api",
 ]
 
@@ -85,11 +86,14 @@ MIN_OUTPUT_TOKENS = 16
 """The smallest limit of an answer's tokens that Responses take."""
 
 
-def has_responses(server: str, endpoint: Endpoint) -> bool:
-    """Whether `auto` is Responses at this *endpoint*: at OpenAI's own address, and at Azure's of version 1."""
-    if server == "openai":
-        return endpoint.is_official
-    return server == "azure" and urlsplit(endpoint.address).path.rstrip("/").endswith("/openai/v1")
+def find_api(api: ApiName, server: str, endpoint: Endpoint) -> ApiName:
+    """Return *api*; in place of `auto` `chat`, unless OpenAI's own address is asked, or Azure's of version 1, where
+    both are there. Raises ConfigError for another name."""
+    if api not in get_args(ApiName):
+        raise ConfigError(f"api: expected {', '.join(get_args(ApiName))}, not {api!r}")
+    is_openai = server == "openai" and endpoint.is_official
+    is_azure = server == "azure" and urlsplit(endpoint.address).path.rstrip("/").endswith("/openai/v1")
+    return "chat" if api == "auto" and not is_openai and not is_azure else api
 
 
 def choose_api(model: str, request: ChatRequest, parameters: Mapping[str, Any]) -> Literal["responses", "chat"]:

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from modelhub.options import BatchOptions, OwnEffort, ProviderOptions, Secret
 from modelhub.providers.endpoint import Endpoint
-from modelhub.providers.openai.apis import has_responses
+from modelhub.providers.openai.apis import find_api
 from modelhub.providers.openai.endpoint import find_endpoint
 from modelhub.providers.openai.provider import OpenAIChatModel, has_credentials
 from modelhub.providers.openai.servers import SERVERS, Quirks, find_server, suggest_address
@@ -89,10 +89,8 @@ class OpenAIOptions(ProviderOptions):
 
     def _asks_responses(self) -> bool:
         """Whether Responses are asked, unless a request needs chat completions."""
-        if self.api != "auto":
-            return self.api == "responses"
         endpoint, server = self._find_endpoint(os.environ)
-        return has_responses(server, endpoint)
+        return find_api(self.api, server, endpoint) != "chat"
 
     def describe(self) -> Iterator[str]:
         """Yield which of OpenAI's APIs is asked."""

@@ -6,23 +6,21 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from modelhub.core.errors import CallError, ConfigError
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import split_userinfo
-from modelhub.providers.endpoint import Endpoint
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
-from modelhub.providers.openai.apis import CHAT_API, Api, ApiName, choose_api, has_responses, responses_api
+from modelhub.providers.openai.apis import CHAT_API, Api, ApiName, choose_api, find_api, responses_api
 from modelhub.providers.openai.endpoint import find_endpoint
 from modelhub.providers.openai.errors import error_from_response
-from modelhub.providers.openai.models import find_model
 from modelhub.providers.openai.parameters import make_vocabulary
 from modelhub.providers.openai.request import structured_method
 from modelhub.providers.openai.responses_response import LAST_EVENTS
-from modelhub.providers.openai.servers import SERVERS, Quirks, suggest_address, with_overrides
+from modelhub.providers.openai.servers import SERVERS, Quirks, find_quirks, suggest_address
 from modelhub.providers.parameters import Vocabulary
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import merge_client_args
@@ -96,12 +94,12 @@ class OpenAIChatModel(HttpProvider):
         environ = {} if has_credentials(args) and not api_key else os.environ
         endpoint, self.server = find_endpoint(base_url, api_key, compat, self._is_azure, environ)
         self._organization = organization or args.pop("organization", None)
-        self.quirks = _find_quirks(self.server, quirks, model_name)
+        self.quirks = find_quirks(self.server, model_name, quirks)
         """How the server departs from OpenAI."""
         self.takes_cache_marks = self.quirks.cache_marks is not None
         self._reasoning_effort = reasoning_effort
         self._apis: dict[str, Api] = {"chat": CHAT_API, "responses": responses_api(endpoint.host or self.server)}
-        self.api = _choose_api(api, self.server, endpoint)
+        self.api = find_api(api, self.server, endpoint)
         """Which API is asked: `auto` only where both are there."""
         self.credentials_lifetime = None if _RENEWED_CREDENTIALS.isdisjoint(args) else 0
         super().__init__(model_name, stream, endpoint=endpoint, client_args=args, generate_kwargs=generate_kwargs)
@@ -236,21 +234,6 @@ class OpenAIChatModel(HttpProvider):
     def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
         """Return what an answer with an error *status* means."""
         return error_from_response(self.endpoint.host or self.server, status, headers, body)
-
-
-def _choose_api(api: ApiName, server: str, endpoint: Endpoint) -> ApiName:
-    """Return *api*, or the only one that the server has in place of `auto`. Raises ConfigError for another name."""
-    if api not in get_args(ApiName):
-        raise ConfigError(f"api: expected {', '.join(get_args(ApiName))}, not {api!r}")
-    return "chat" if api == "auto" and not has_responses(server, endpoint) else api
-
-
-def _find_quirks(server: str, overrides: Quirks | Mapping[str, Any] | None, model_name: str) -> Quirks:
-    """Return how *server* departs from OpenAI, for this model and with the user's *overrides*."""
-    quirks = with_overrides(SERVERS[server].quirks, overrides)
-    if server in ("openai", "azure") and find_model(model_name).version >= (5, 6):  # as OpenAI says
-        return quirks.model_copy(update={"cache_marks": "breakpoint"})
-    return quirks
 
 
 def _take_key(api_key: str | Callable[[], str | Awaitable[str]] | None, args: dict[str, Any]) -> str | None:

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from modelhub.core.errors import ConfigError
 from modelhub.options import EFFORTS, Effort, Options
 from modelhub.providers.endpoint import Site, matches_host
+from modelhub.providers.openai.models import find_model
 
-__all__ = ["SERVERS", "Quirks", "Server", "find_server", "suggest_address", "with_overrides"]
+__all__ = ["SERVERS", "Quirks", "Server", "find_quirks", "find_server", "suggest_address"]
 
 Choice = Literal["auto", "none", "required", "tool"]
 Thinking = Literal[
@@ -238,14 +239,18 @@ def find_server(address: str) -> str:
     return next((name for name, server in SERVERS.items() if matches_host(host, server.site.hosts)), "generic")
 
 
-def with_overrides(quirks: Quirks, overrides: Quirks | Mapping[str, Any] | None) -> Quirks:
-    """*quirks* with *overrides* in their place. Raises ConfigError for what is no quirk."""
+def find_quirks(server: str, model: str, overrides: Quirks | Mapping[str, Any] | None) -> Quirks:
+    """Return how *server* departs from OpenAI for *model*, with the user's *overrides*. Raises ConfigError for a key
+    of theirs that is no quirk."""
+    quirks = SERVERS[server].quirks
+    if server in ("openai", "azure") and find_model(model).version >= (5, 6):  # as OpenAI says
+        quirks = quirks.model_copy(update={"cache_marks": "breakpoint"})
     if not overrides:
         return quirks
     try:
-        given = overrides if isinstance(overrides, Quirks) else Quirks.model_validate(dict(overrides))
+        own = overrides if isinstance(overrides, Quirks) else Quirks.model_validate(dict(overrides))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         known = ", ".join(Quirks.model_fields)
         raise ConfigError(f"quirks: {problems} (known: {known})") from None
-    return quirks.model_copy(update=given.model_dump(exclude_unset=True))
+    return quirks.model_copy(update=own.model_dump(exclude_unset=True))

@@ -43,24 +43,21 @@ class _Call:
     def is_whole(self) -> bool:
         """Whether the arguments so far are a closed JSON object. Each piece is looked at once, when this is asked."""
         for piece in self.pieces[self._scanned :]:
-            self._scan(piece)
+            escaped_at = 0 if self._escaped else -1
+            self._escaped = False
+            for match in _MARKS.finditer(piece):
+                mark = match[0]
+                if match.start() == escaped_at:
+                    continue
+                if mark == "\\":
+                    escaped_at = match.end()
+                    self._escaped = escaped_at == len(piece)
+                elif mark == '"':
+                    self._in_text = not self._in_text
+                elif not self._in_text:
+                    self._depth += 1 if mark in "{[" else -1
         self._scanned = len(self.pieces)
         return bool(self.pieces) and self._depth == 0 and not self._in_text and self.pieces[-1].rstrip()[-1:] == "}"
-
-    def _scan(self, piece: str) -> None:
-        escaped_at = 0 if self._escaped else -1
-        self._escaped = False
-        for match in _MARKS.finditer(piece):
-            if match.start() == escaped_at:
-                continue
-            mark = match[0]
-            if mark == "\\":
-                escaped_at = match.end()
-                self._escaped = escaped_at == len(piece)
-            elif mark == '"':
-                self._in_text = not self._in_text
-            elif not self._in_text:
-                self._depth += 1 if mark in "{[" else -1
 
     def repeats(self, piece: str) -> bool:
         """Whether *piece* says the whole arguments again."""
