@@ -264,7 +264,7 @@ class Provider(ChatModelBase):
                 async with aclosing(self.events(payload)) as events:
                     async for event in events:
                         self.decode_event(event, answer)
-                        if answer.has_new_content and answer.has_content:
+                        if answer.has_new_content:
                             if last is None:
                                 attempt["first_token"] = context.elapsed() - attempt["started"]
                             last = answer.snapshot()

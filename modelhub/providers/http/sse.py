@@ -155,7 +155,9 @@ class _EventParser:
             else:
                 texts = self._data
                 # Lines that are all JSON objects are events of a server that forgets the blank lines between them.
-                if not all((text[:1] == b"{" and text.rstrip()[-1:] == b"}") or text == b"[DONE]" for text in texts):
+                if len(texts) > 1 and not all(
+                    (text[:1] == b"{" and text.rstrip()[-1:] == b"}") or text == b"[DONE]" for text in texts
+                ):
                     texts = [b"\n".join(texts)]
                 # An event without data only keeps the stream alive.
                 events += [ServerSentEvent(self._name, data) for data in texts if data and not data.isspace()]

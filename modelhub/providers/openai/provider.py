@@ -229,7 +229,7 @@ class OpenAIChatModel(HttpProvider):
 
     def is_last_event(self, event: ServerSentEvent) -> bool:
         """Whether nothing follows *event* but the end of the body."""
-        return event.name in LAST_EVENTS or super().is_last_event(event)
+        return event.data.strip() == b"[DONE]" or event.name in LAST_EVENTS
 
     def error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> CallError:
         """Return what an answer with an error *status* means."""
