@@ -6,7 +6,6 @@ import gc
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
@@ -14,7 +13,6 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from modelhub.config import source
 from modelhub.config.budgets import check_budgets
 from modelhub.config.check import OptionsChecker
 from modelhub.config.commands import COMMAND_TIMEOUT, make_runner, pretend_to_run
@@ -28,7 +26,7 @@ from modelhub.config.origins import Origin, trace_origins
 from modelhub.config.problems import Report, Source
 from modelhub.config.references import check_chains, check_limit, check_names, check_pool, check_served
 from modelhub.config.schema import VERSIONS, HubConfig, SecretsOptions, make_defaults_class
-from modelhub.config.source import Document, Path
+from modelhub.config.source import Document, Path, parse_document
 from modelhub.config.view import LocatedData, describe_path, get_value
 from modelhub.core.tracebacks import raises_without_frames
 from modelhub.middleware.limit.options import LimitOptions
@@ -36,6 +34,7 @@ from modelhub.version import install_command
 
 __all__ = ["Loaded", "ModelEntry", "Origin", "UnresolvedReference", "copy_plain", "load_dict", "load_file", "load_text"]
 
+_LARGE_FILE_CHARS = 100_000
 _NAMED_SECTIONS = ("models", "chains", "limits", "budgets")
 
 
@@ -86,24 +85,14 @@ class _Inputs(NamedTuple):
 
 
 def _load_text(text: str, file: ReadFile, inputs: _Inputs) -> Loaded:
-    with _pause_collection(when=len(text) > _LARGE_FILE_CHARS):
-        document, report = source.parse_document(text, file.name, file.path.parent)
-        return _load_document(document, report, file, inputs)
-
-
-_LARGE_FILE_CHARS = 100_000
-
-
-@contextmanager
-def _pause_collection(*, when: bool) -> Iterator[None]:
-    """Pause the cyclic garbage collector: for a large file, collecting takes as long as loading."""
-    pauses = when and gc.isenabled()
-    if pauses:
-        gc.disable()
+    pauses_collection = len(text) > _LARGE_FILE_CHARS and gc.isenabled()
+    if pauses_collection:
+        gc.disable()  # for a large file, collecting cyclic garbage takes as long as loading
     try:
-        yield
+        document, report = parse_document(text, file.name, file.path.parent)
+        return _load_document(document, report, file, inputs)
     finally:
-        if pauses:
+        if pauses_collection:
             gc.enable()
 
 

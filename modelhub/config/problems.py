@@ -66,12 +66,9 @@ class Source:
                 end = len(line.rstrip())  # "abc #def": what YAML takes for a comment may be half of the key
             self.masks.setdefault(number, []).append((start, end))
 
-    def mask_key(self, key: str, span: Span | None) -> str:
-        """Return *key*, which is at *span*, for a message: `***` if it is hidden there."""
-        if span is None:
-            return redact_text(key)
-        column = span.column - 1
-        return MASK if _is_overlapping(self._get_masks(span.line), column, column + 1) else redact_text(key)
+    def is_hidden(self, span: Span) -> bool:
+        """Return whether the beginning of *span* is hidden."""
+        return _is_overlapping(self._get_masks(span.line), span.column - 1, span.column)
 
     def format_excerpt(self, span: Span, hint: str) -> str:
         """Return the line of *span* and up to two before it, with a caret below and *hint* beside it."""
@@ -158,7 +155,7 @@ class Report:
 
     def mask_key(self, key: str, span: Span | None) -> str:
         """Return *key*, which is at *span*, for a message: `***` if it is hidden there."""
-        return self.sources[0 if span is None else span.file].mask_key(key, span)
+        return MASK if span is not None and self.sources[span.file].is_hidden(span) else redact_text(key)
 
     def add(self, span: Span | None, message: str, hint: str = "") -> None:
         """Add a problem at *span*. Without a span (configuration from a dict), every distinct message is kept."""

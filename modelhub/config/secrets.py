@@ -146,42 +146,25 @@ def find_literal_secrets(config: Any, path: tuple[str, ...] = ()) -> Iterator[st
 def guess_file_masks(lines: Sequence[str]) -> dict[int, list[Range]]:
     """Return the ranges that look secret in *lines*, by line (from 0), continuations of multi-line secrets included."""
     masks: dict[int, list[Range]] = {}
-    continuation = _SecretContinuation()
+    key_indent: int | None = None  # of the secret key above, None if the last key is none
+    is_block, open_quote = False, ""
     for number, line in enumerate(lines):
-        if continuation.includes(line):
+        if open_quote:
+            continues = True
+            open_quote = "" if open_quote in line else open_quote
+        else:
+            is_deeper = key_indent is not None and (_measure_indent(line) > key_indent or not line.strip())
+            continues = is_deeper and (is_block or not _KEY_LINE.match(line))
+        if continues:
             masks[number] = [(_measure_indent(line), len(line.rstrip()))]
             continue
         masks[number] = guess_line_masks(line)
-        continuation = _SecretContinuation.after(line)
+        ends = [pair.end() for pair in _PAIR.finditer(line + " ~") if is_secret(pair[2])]
+        value = line[ends[-1] :].strip() if ends else ""
+        key_indent = _measure_indent(line) if ends else None
+        is_block = _BLOCK_HEADER.match(value) is not None
+        open_quote = value[:1] if value[:1] in {'"', "'"} and value[:1] not in value[1:] else ""
     return masks
-
-
-class _SecretContinuation:
-    """Recognizes the lines after a secret key that continue its value."""
-
-    def __init__(self, indent: int = 0, quote: str = "", *, block: bool = False, secret: bool = False) -> None:
-        self.indent = indent
-        self.quote = quote
-        self.block = block
-        self.secret = secret
-
-    @classmethod
-    def after(cls, line: str) -> _SecretContinuation:
-        secrets = [pair for pair in _PAIR.finditer(line + " ~") if is_secret(pair[2])]
-        if not secrets:
-            return cls()
-        value = line[secrets[-1].end() :].strip()
-        quote = value[:1] if value[:1] in {'"', "'"} and value[:1] not in value[1:] else ""
-        return cls(_measure_indent(line), quote, block=_BLOCK_HEADER.match(value) is not None, secret=True)
-
-    def includes(self, line: str) -> bool:
-        if self.quote:
-            self.quote = "" if self.quote in line else self.quote
-            return True
-        deeper = self.secret and (_measure_indent(line) > self.indent or not line.strip())
-        if not deeper:
-            self.secret = False
-        return deeper and (self.block or not _KEY_LINE.match(line))
 
 
 def _measure_indent(line: str) -> int:

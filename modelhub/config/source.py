@@ -339,7 +339,7 @@ class _Reader:
     def _refuse_duplicate(self, key: Any, line: int) -> None:
         if not self.report.is_full:
             span = _make_span(key, self.source)
-            name = self.source.mask_key(key.value, span)
+            name = self.report.mask_key(key.value, span)
             self.report.add(span, f"duplicate key `{name}`", f"it is already on line {line}")
 
     def _read_scalar(self, node: Any) -> Any:

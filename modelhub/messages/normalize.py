@@ -11,7 +11,7 @@ unknown keys. Text that JSON cannot hold is an error in the caller's messages, a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -95,6 +95,7 @@ _PLAIN_ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "model": "assistant",
 }
+_ROLES = frozenset({*_PLAIN_ROLES, "tool", "function"})
 _LANGCHAIN_ROLES = {"human": "user", "ai": "assistant"}
 
 
@@ -110,23 +111,24 @@ def _read_message(conversation: Conversation, message: object, path: str) -> Non
         return
     if role is None and isinstance(kind, str):
         # LangChain's messages have the role under `type`.
-        role = "assistant" if kind == "chat" else kind if kind in _ROLE_READERS or kind in _LANGCHAIN_ROLES else None
+        role = "assistant" if kind == "chat" else kind if kind in _ROLES or kind in _LANGCHAIN_ROLES else None
     if isinstance(role, str):
         role = _LANGCHAIN_ROLES.get(role, role)
     if role is None and mapping.get("parts") is not None:
         role = "user"  # the default of Google's SDK
-    if not isinstance(role, str) or role not in _ROLE_READERS:
-        raise make_unknown_error(f"{path}.role", "role", role, _ROLE_READERS)
-    needs_content, read_blocks = _ROLE_READERS[role]
-    if needs_content and mapping.keys().isdisjoint(_CONTENT_KEYS):
+    if not isinstance(role, str) or role not in _ROLES:
+        raise make_unknown_error(f"{path}.role", "role", role, _ROLES)
+    role_sent = _PLAIN_ROLES.get(role)
+    is_model = role_sent == "assistant"
+    if not is_model and mapping.keys().isdisjoint(_CONTENT_KEYS):
         raise make_missing_error(mapping, "content", path)
-    if role not in _PLAIN_ROLES:
-        conversation.add_results(_make_writable(read_blocks(mapping, path), model=False))
+    if role_sent is None:
+        conversation.add_results(_make_writable(_read_tool(mapping, path), model=False))
         return
     name = get_optional_text(mapping, "name", path)
-    role_sent = _PLAIN_ROLES[role]
-    located = _add_cache_mark(_make_writable(read_blocks(mapping, path), model=role_sent == "assistant"), mapping, path)
-    is_item = kind == "message" or (conversation.ends_in_items and role_sent == "assistant")
+    blocks = _read_assistant(mapping, path) if is_model else _read_plain(mapping, path)
+    located = _add_cache_mark(_make_writable(blocks, model=is_model), mapping, path)
+    is_item = kind == "message" or (conversation.ends_in_items and is_model)
     conversation.add(role_sent, located, name and check_text(name, f"{path}.name"), path, is_item=is_item)
 
 
@@ -259,14 +261,3 @@ def _read_tool(message: Json, path: str) -> Located:
     output = read_output(message.get("content"), f"{path}.content")
     result = ToolResultBlock(call_id or "", name or "", output, read_is_error(message, path), read_cache(message, path))
     return [(path, result)]
-
-
-_ROLE_READERS: dict[str, tuple[bool, Callable[[Json, str], Located]]] = {
-    "system": (True, _read_plain),
-    "developer": (True, _read_plain),
-    "user": (True, _read_plain),
-    "assistant": (False, _read_assistant),
-    "model": (False, _read_assistant),
-    "tool": (True, _read_tool),
-    "function": (True, _read_tool),
-}

@@ -6,6 +6,7 @@ it is repaired instead: the caller could not fix them, and the conversation must
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -192,17 +193,14 @@ def copy_arguments(value: object, text: str | None, path: str) -> tuple[dict[str
 
 
 def _copy_lenient(value: Mapping[str, Any], text: str | None) -> tuple[dict[str, Any], str | None]:
-    try:
+    with contextlib.suppress(_NotJson):
         return _copy(value, 0, repair_text), None
-    except _NotJson:
-        return {}, repair_text(text or _dump_json(value))
-
-
-def _dump_json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, default=format_type_name, skipkeys=True)
-    except (RecursionError, ValueError):
-        return "(arguments that are nested too deep to be written)"
+    if not text:
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=format_type_name, skipkeys=True)
+        except (RecursionError, ValueError):
+            text = "(arguments that are nested too deep to be written)"
+    return {}, repair_text(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:
