@@ -58,8 +58,8 @@ Reader = Callable[[Json, str], "ContentBlock | None"]
 def read_cache(block: Json, path: str) -> Json | None:
     """Return the prompt-cache mark of a part, a message or a tool, in Anthropic's form, or None."""
     mark = block.get("cache_control")
-    if mark is None and block.get("prompt_cache_breakpoint") is not None:
-        return {"type": "ephemeral"}
+    if mark is None:
+        return {"type": "ephemeral"} if block.get("prompt_cache_breakpoint") is not None else None
     return copy_json(mark, f"{path}.cache_control") if isinstance(mark, Mapping) else None
 
 
