@@ -14,14 +14,7 @@ from modelhub.config.problems import Report, suggest_name
 from modelhub.config.schema import get_free_keys, get_keys
 from modelhub.config.secrets import MASK, redact_text
 from modelhub.config.source import Document, Path, parse_plain_value
-from modelhub.config.view import (
-    LocatedData,
-    describe_path,
-    find_data_path,
-    get_value,
-    is_secret_path,
-    walk_leaves,
-)
+from modelhub.config.view import LocatedData, describe_path, find_data_path, get_value, is_secret_path, walk_leaves
 
 __all__ = ["OptionsChecker"]
 
