@@ -42,7 +42,7 @@ _WIDE_WEIGHT = 3
 """What a character of a script without spaces counts: it says as much as a few letters do."""
 _MAX_COMPARISONS = 50_000
 _LONG_CONVERSATION = 4096
-"""From this many characters on, a text is cut into its parts to look for the conversation in it."""
+"""From this many characters of a conversation on, an index is made of the text to look for them in it."""
 
 _Range = tuple[int, int]
 
@@ -70,7 +70,7 @@ class PreparedSecrets:
         self.texts = tuple(secrets)
         longest_first = sorted({secret for secret in self.texts if secret}, key=len, reverse=True)
         normalized = (_normalize(secret) for secret in longest_first)
-        self.spellings = [_searched(spelling) for secret in longest_first for spelling in _spellings(secret)]
+        self.spellings = [_compile_spelling(spelling) for secret in longest_first for spelling in _spellings(secret)]
         """What is looked for as it is: text, or a pattern where it must stand alone."""
         self.runs = [_SecretRuns(secret) for secret in normalized if len(secret) >= _MIN_SECRET_RUN]
         """What is looked for of every secret that is so long that a part of it counts."""
@@ -123,7 +123,7 @@ def _mask_secrets(text: str, secrets: PreparedSecrets) -> str:
     return text
 
 
-def _searched(spelling: str) -> str | re.Pattern[str]:
+def _compile_spelling(spelling: str) -> str | re.Pattern[str]:
     if len(spelling) >= _MIN_BARE_SECRET:
         return spelling
     escaped = re.escape(spelling)
@@ -189,9 +189,8 @@ class Overlap:
     def __init__(self, text: str) -> None:
         self.text = text
         self.ranges: list[_Range] = []
-        self._grams: dict[int, set[str]] = {}
         self._compared_length = 0
-        self._index: dict[int, dict[str, list[int]]] = {}
+        self._indexes: dict[int, dict[str, list[int]]] = {}
         self._comparisons = 0
 
     def add(self, content: str) -> None:
@@ -207,10 +206,12 @@ class Overlap:
         shortest = _MIN_CONTENT_RUN // _WIDE_WEIGHT if is_wide else _MIN_CONTENT_RUN
         stride = shortest - gram + 1
         last = len(normalized) - gram
-        searched = self._searched(gram, len(normalized))
+        self._compared_length += len(normalized)
+        # An index pays for a long conversation; else it is made for the few texts that share something with one.
+        searched = self.text if self._compared_length < _LONG_CONVERSATION else self._index(gram)
         for at in (last, *range(0, last, stride)):
             if (sample := normalized[at : at + gram]) in searched:
-                self._compare(normalized, at, gram, self._positions(sample))
+                self._compare(normalized, at, gram, self._index(gram)[sample])
 
     def _add_short(self, content: str, normalized: str) -> bool:
         """Look for a *content* of a few words as a whole; false if it is a longer one."""
@@ -226,23 +227,13 @@ class Overlap:
                 start = self.text.find(normalized, start + len(normalized))
         return True
 
-    def _searched(self, gram: int, length: int) -> str | set[str]:
-        """Return what samples of *length* characters are looked for in: the text, or all its parts if it pays."""
-        self._compared_length += length
-        if self._compared_length < _LONG_CONVERSATION:
-            return self.text
-        if gram not in self._grams:
-            self._grams[gram] = {self.text[at : at + gram] for at in range(len(self.text) - gram + 1)}
-        return self._grams[gram]
-
-    def _positions(self, sample: str) -> list[int]:
-        """Return where *sample* is that was not compared yet; few texts ever need the index."""
-        gram = len(sample)
-        index = self._index.setdefault(gram, {})
-        if not index:
+    def _index(self, gram: int) -> dict[str, list[int]]:
+        """Return every part of *gram* characters with the places where it stands and was not compared yet."""
+        if gram not in self._indexes:
+            index = self._indexes[gram] = {}
             for at in range(len(self.text) - gram + 1):
                 index.setdefault(self.text[at : at + gram], []).append(at)
-        return index[sample]
+        return self._indexes[gram]
 
     def _compare(self, content: str, at: int, gram: int, positions: list[int]) -> None:
         """Note the run around each of *positions* that *content* has around *at*, if it is long enough."""

@@ -15,7 +15,7 @@ from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.json_text import json_body
 from modelhub.providers.response_builder import ResponseBuilder
-from modelhub.providers.token_counts import read_counts
+from modelhub.providers.token_counts import Counts, read_counts
 from modelhub.providers.tool_arguments import dump_arguments
 
 __all__ = ["ends_answer", "read_body", "read_event"]
@@ -70,7 +70,7 @@ def _read(body: Mapping[str, Any], answer: ResponseBuilder) -> None:
         raise BadReply("the answer's message is no JSON object")
     for place in (body, output, choice, message):
         if isinstance(place, dict) and place.get("usage"):
-            answer.report_counts(place["usage"], read_counts)
+            answer.report_counts(place["usage"], _read_counts)
             break
     _read_message(message, choice, answer)
     if _is_last(choice) and (finish := read_finish_reason(choice["finish_reason"], answer.has_tools)) is not None:
@@ -132,6 +132,13 @@ def _read_call(raw: Any, position: int, seen: set[Any], answer: ResponseBuilder)
     calls[index] = (key, known_id or call_id)
     answer.tool(key, id=call_id, name=name)
     answer.arguments(key, dump_arguments(function.get("arguments") or ""))
+
+
+def _read_counts(raw: Any) -> Counts:
+    """Return the counts of both halves, which are what is billed, without the total."""
+    counts = read_counts(raw)
+    counts.pop("total", None)
+    return counts
 
 
 def _finish(finish: FinishReason, answer: ResponseBuilder) -> None:
