@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from modelhub.config_source import CONFIG_VARIABLE, ConfigSource, find_config_file, make_pickling_error, reopen
@@ -87,10 +87,6 @@ class Hub:
         problem of the file, and if *watch* is set without the extra `watch`.
         """
         source = ConfigSource.from_file(find_config_file(path, environ), environ, profile)
-        if watch:
-            from modelhub.file_watcher import require_watchfiles
-
-            require_watchfiles()
         hub = cls(source.load(), services=services, source=source)
         if watch:
             hub.watch()
@@ -260,9 +256,7 @@ class Hub:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     def __enter__(self) -> Self:
@@ -270,7 +264,5 @@ class Hub:
             raise RuntimeError("an event loop is running here: use `async with Hub...` instead of `with Hub...`")
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()

@@ -193,20 +193,15 @@ def _attempt_fields(event: AttemptEnded) -> dict[str, Any]:
     return {"call_id": event.call_id} | {key: attempt[key] for key in keys if attempt[key] is not None}
 
 
-def _waiting_fields(event: Waiting) -> dict[str, Any]:
-    fields = {"seconds": round(event.seconds, 3), "attempt": event.attempt, "reason": event.error.kind}
-    return {"call_id": event.call_id, "model": event.model, **fields}
-
-
-def _transition_fields(event: FellBack | Restarted) -> dict[str, Any]:
-    fields = {"chain": event.chain, "model": event.model, "to": event.to, "reason": event.error.kind}
-    arms = {key: arm for key, arm in (("arm", event.arm), ("to_arm", event.to_arm)) if arm is not None}
-    return {"call_id": event.call_id, **fields, **arms}
-
-
-def _arm_fields(event: ArmEjected | ArmRestored) -> dict[str, Any]:
-    reason = {"reason": event.error.kind} if isinstance(event, ArmEjected) else {}
-    return {"call_id": event.call_id, "chain": event.chain, "model": event.model, "arm": event.arm, **reason}
+def _own_fields(event: Waiting | FellBack | Restarted | ArmEjected | ArmRestored) -> dict[str, Any]:
+    """Return the fields of *event* itself: the kind of its error as the `reason`, and no arm where there is none."""
+    fields: dict[str, Any] = {}
+    for name, value in event._asdict().items():
+        if name == "error":
+            fields["reason"] = value.kind
+        elif value is not None or name == "to":
+            fields[name] = round(value, 3) if isinstance(value, float) else value
+    return fields
 
 
 def _parameter_fields(event: ParameterChanged) -> dict[str, Any]:
@@ -263,11 +258,11 @@ def _get_fallback_level(event: FellBack) -> int:
 # Fields are only computed for an entry that is written: a cost may have to be looked up.
 _ENTRIES: dict[type, tuple[str, Callable[[Any], int], Callable[[Any], dict[str, Any]]]] = {
     AttemptEnded: ("attempt", _get_attempt_level, _attempt_fields),
-    Waiting: ("wait", lambda _: logging.INFO, _waiting_fields),
-    FellBack: ("fallback", _get_fallback_level, _transition_fields),
-    Restarted: ("restart", lambda _: logging.WARNING, _transition_fields),
-    ArmEjected: ("arm ejected", lambda _: logging.WARNING, _arm_fields),
-    ArmRestored: ("arm restored", lambda _: logging.INFO, _arm_fields),
+    Waiting: ("wait", lambda _: logging.INFO, _own_fields),
+    FellBack: ("fallback", _get_fallback_level, _own_fields),
+    Restarted: ("restart", lambda _: logging.WARNING, _own_fields),
+    ArmEjected: ("arm ejected", lambda _: logging.WARNING, _own_fields),
+    ArmRestored: ("arm restored", lambda _: logging.INFO, _own_fields),
     ParameterChanged: ("parameter", lambda _: logging.WARNING, _parameter_fields),
     Reloaded: ("reload", lambda event: logging.INFO if event.changes else logging.DEBUG, _reload_fields),
     ReloadFailed: ("reload_failed", lambda _: logging.ERROR, _reload_fields),

@@ -50,14 +50,6 @@ class _MapRun:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.forks = 0
 
-    def start(self) -> None:
-        """Begin to read rows, on the running loop; later calls do nothing."""
-        if self.reader is None and not self.is_stopped:
-            self.progress.start()
-            self.loop, self.forks = asyncio.get_running_loop(), fork_count()
-            self.reader = self.loop.create_task(self._read_rows())
-            self.reader.add_done_callback(self._end_reading)
-
     async def _read_rows(self) -> None:
         try:
             if isinstance(self.rows, AsyncIterable):
@@ -123,8 +115,15 @@ class _MapRun:
             self.next_index += 1
 
     async def wait_ready(self) -> bool:
-        """Wait for a result; return False after the last one. Raises what ended the iteration."""
-        self.start()
+        """Wait for a result, first of all reading rows on the running loop; return False after the last one.
+
+        Raises what ended the iteration.
+        """
+        if self.reader is None and not self.is_stopped:
+            self.progress.start()
+            self.loop, self.forks = asyncio.get_running_loop(), fork_count()
+            self.reader = self.loop.create_task(self._read_rows())
+            self.reader.add_done_callback(self._end_reading)
         while not self.ready:
             if self.is_read and not self.tasks:
                 if self.error is not None:
@@ -133,12 +132,6 @@ class _MapRun:
             self.changed.clear()
             await self.changed.wait()
         return True
-
-    def take(self) -> RowResult[Any]:
-        """Return the next result, which is ready."""
-        self.held -= 1
-        self.has_slot.set()
-        return self.ready.popleft()
 
     def stop(self) -> None:
         """Read no more rows."""
@@ -186,7 +179,9 @@ class RowStream(AsyncIterator[RowResult[OutputT]], Generic[OutputT]):
         run = self._run
         if run.is_cancelled or (not run.ready and not await run.wait_ready()):
             raise StopAsyncIteration
-        return run.take()
+        run.held -= 1
+        run.has_slot.set()
+        return run.ready.popleft()
 
     def take_ready(self) -> list[RowResult[OutputT]]:
         """Return the results that are there already, without waiting; there may be none."""
