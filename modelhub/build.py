@@ -103,7 +103,8 @@ class Builder:
         self._entries = dict(variant for entry in self.loaded.models.values() for variant in entry.list_variants())
         self._call_keys = CallKeyStates(self.close_idle) if previous is None else previous._call_keys
         store: LimitStore = self.shared_store or LocalLimitStore(self.services.clock)
-        known = previous.pools if previous is not None and previous.shared_store is self.shared_store else {}
+        is_same_store = previous is not None and previous.shared_store is self.shared_store
+        known = previous.pools if previous is not None and is_same_store else {}
         self.pools = {
             name: known[name] if name in known else store.make_pool(name, options)
             for name, options in self.loaded.limits.items()
@@ -114,7 +115,8 @@ class Builder:
             limits=self.pools,
             limit_store=store,
             cooldowns=None if self.shared_store is None else self.shared_store.cooldowns,
-            own_limits=before.own_limits if previous is None or previous.shared_store is self.shared_store else {},
+            own_limits=before.own_limits if is_same_store else {},
+            breakers=before.breakers if is_same_store else {},
             prices=self.accounts.prices,
             budgets=self.accounts.budgets,
         )
@@ -163,11 +165,18 @@ class Builder:
             ]
             for builder in (self, previous)
         ]
-        shared, before = self._shared, previous._shared
         return (
             entries[0] == entries[1]
             and self.loaded.limits == previous.loaded.limits
-            and self.loaded.config.parameters == previous.loaded.config.parameters
+            and self._has_same_surroundings(previous)
+        )
+
+    def _has_same_surroundings(self, previous: Builder) -> bool:
+        """Return whether models are made with what is common to all of them as *previous* makes them."""
+        shared, before = self._shared, previous._shared
+        return (
+            self.loaded.config.parameters == previous.loaded.config.parameters
+            and self.shared_store is previous.shared_store
             and (shared.prices is before.prices and shared.budgets is before.budgets)
         )
 
@@ -235,12 +244,11 @@ class Builder:
         previous, entry = self.previous, self._entries.get(label)
         if previous is None or entry is None or previous._stacks[label].model is None:
             return False
-        old, shared = previous._entries[label], previous._shared
+        old = previous._entries[label]
         return (
             (entry.provider, entry.options, entry.layers, entry.missing)
             == (old.provider, old.options, old.layers, old.missing)
-            and self.loaded.config.parameters == previous.loaded.config.parameters
-            and (shared.prices is self._shared.prices and shared.budgets is self._shared.budgets)
+            and self._has_same_surroundings(previous)
             and previous._stacks[label].variables == _read_variables(entry.options)
             and self._find_pool(label) is previous._find_pool(label)
         )

@@ -120,6 +120,39 @@ async def test_what_a_vendor_answered_to_one_process_cools_the_model_in_all(shar
     assert [(attempt.model, attempt.outcome) for attempt in reply.attempts] == [("a", "BreakerOpen"), ("b", "ok")]
 
 
+async def test_a_hub_whose_file_names_a_store_later_shares_from_then_on(shared):
+    """What a vendor answers to it after the reload cools the model in a hub that named the store from the beginning."""
+    models = {"a": {"provider": "openai", "model_name": "gpt-5-mini", "retry": {"max_attempts": 1}}}
+    models["b"] = {"provider": "scripted", "reply": "from b"}
+    async with FaultServer() as server:
+        server.script("a", [faults.status(429, retry_after=60)])
+        written = config(shared.url, models=models, chains={"c": {"models": ["a", "b"]}})
+        alone = reroute_config(written, server)
+        options = {**alone, "shared": written["shared"]}
+        async with Hub.from_dict(alone, environ={}) as one, Hub.from_dict(options, environ={}) as two:
+            chain = one.get("c")
+            one.reload(options)
+            await two.get("b")("hi")
+            await until(lambda: two.shared.links)
+            assert (await chain("hi")).text == "from b"
+            await until(lambda: two.get("a").models[0].cooldown())
+
+
+async def test_models_of_callers_keys_share_from_a_reload_on_that_names_a_store(shared):
+    """Their limits and breakers are made anew, in the store."""
+    entry = {"provider": "openai", "model_name": "gpt-5-mini", "limit": "tier"}
+    async with FaultServer() as server:
+        written = config(shared.url, models={"m": entry})
+        alone = reroute_config(written, server)
+        alone["models"]["m"]["api_key"] = "${call:openai}"
+        async with Hub.from_dict(alone, environ={}) as hub:
+            chain = hub.get("m").with_keys(openai="k")
+            await chain("hi")
+            hub.reload({**alone, "shared": written["shared"]})
+            await chain("hi")
+            assert hub.shared.links
+
+
 def test_what_is_rerouted_shares_nothing(tmp_path):
     """A drill of a file keeps its limits to itself, whatever server the file names, and whether that is known."""
     file = tmp_path / "models.yaml"
