@@ -87,7 +87,7 @@ class BatchEndpoints:
         yield "POST", r"/files$", lambda _: self._upload(body)
         yield "GET", r"/files/(?P<name>[\w-]+)/content$", lambda match: self._files.get(match["name"])
         yield "POST", r"/batches$", lambda _: self._submit_openai(body, now)
-        yield "GET", r"/batches$", lambda _: self._list(is_gemini="x-goog-api-key" in head.headers)
+        yield "GET", r"/batches$", lambda _: self._list(head)
         yield "GET", rf"/{_NAME}$", lambda match: _describe_batch(self.batches.get(match["name"]))
 
     # -- handing in ------------------------------------------------------------------------------------------------
@@ -145,9 +145,9 @@ class BatchEndpoints:
             batch.ends, batch.cancelled = min(batch.ends, now), True
         return _describe_batch(batch)
 
-    def _list(self, *, is_gemini: bool) -> Json:
+    def _list(self, head: Head) -> Json:
         listed = [_describe_batch(batch) for batch in reversed(self.batches.values())]
-        return {"operations": listed} if is_gemini else {"data": listed, "has_more": False}
+        return {"operations": listed} if "x-goog-api-key" in head.headers else {"data": listed, "has_more": False}
 
 
 _PREFIXES: Mapping[Vendor, str] = {"openai": "batch_", "anthropic": "msgbatch_", "gemini": "batches/"}

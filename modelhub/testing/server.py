@@ -18,6 +18,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import count
 from types import TracebackType
@@ -37,15 +38,15 @@ _SECRET_HEADERS = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 _SECRET_PARAMETERS = re.compile(r"([?&][^=&]*(?:key|token|secret|auth)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
+@dataclass(slots=True)
 class _Script:
     """The script of a route: one item for each request, then the last one again, or healthy answers."""
 
-    def __init__(self, items: Sequence[Item], then: str, answer: CannedResponse, started: float) -> None:
-        self.items = items
-        self.then = then
-        self.answer = answer
-        self.started = started
-        self.played = 0
+    items: Sequence[Item]
+    then: str
+    answer: CannedResponse
+    started: float
+    played: int = 0
 
     def item(self) -> Item:
         """Return the item for the next request."""
@@ -98,17 +99,17 @@ def _bind(port: int) -> socket.socket:
     return listener
 
 
+@dataclass(slots=True)
 class _Route:
     """One endpoint: its port, its script, its log, and the open connections."""
 
-    def __init__(self, name: str, listener: _Listener, script: _Script) -> None:
-        self.name = name
-        self.listener = listener
-        self.script = script
-        self.log: list[Recorded] = []
-        self.batches = BatchEndpoints()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.writers: set[asyncio.StreamWriter] = set()
+    name: str
+    listener: _Listener
+    script: _Script
+    log: list[Recorded] = field(default_factory=list)
+    batches: BatchEndpoints = field(default_factory=BatchEndpoints)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
 
 class FaultServer:

@@ -80,7 +80,13 @@ def read_request(body: Mapping[str, Any], more_parameters: Collection[str]) -> C
     stream = body.get("stream", False)
     if not isinstance(stream, bool):
         raise _make_error("stream", "expected true or false")
-    arguments = {"messages": _read_messages(body.get("messages")), **_read_parameters(body, more_parameters)}
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _make_error("messages", "expected a list of messages")
+    arguments = {
+        "messages": [_read_message(message, f"messages[{index}]") for index, message in enumerate(messages)],
+        **_read_parameters(body, more_parameters),
+    }
     if tools := _read_tools(body.get("tools", [])):
         arguments["tools"] = tools
     if "tool_choice" in body:
@@ -176,14 +182,8 @@ _ADDRESS: Final = re.compile(r"(https?://|data:)", re.IGNORECASE)
 _DATA: Final = re.compile(r"data:|[A-Za-z0-9+/_=\s-]*\Z", re.IGNORECASE)
 
 
-def _read_messages(messages: Any) -> list[dict[str, Any]]:
-    """Return *messages*, with nothing in them but what OpenAI's API has. Raises HttpError for other roles and types."""
-    if not isinstance(messages, list) or not messages:
-        raise _make_error("messages", "expected a list of messages")
-    return [_read_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
-
-
 def _read_message(message: Any, path: str) -> dict[str, Any]:
+    """Return *message*, with nothing in it but what OpenAI's API has. Raises HttpError for other roles and types."""
     if not isinstance(message, Mapping):
         raise _make_error(path, "expected an object with `role` and `content`")
     if message.get("role") not in _ROLES:

@@ -33,6 +33,7 @@ from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
 from pydantic_ai.messages import FinishReason, ModelMessage, ModelResponse, ModelResponseStreamEvent
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, check_allow_model_requests
+from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.settings import ModelSettings, ToolOrOutput
 from pydantic_ai.tools import ToolDefinition
@@ -150,7 +151,9 @@ class ModelHubModel(Model[None]):
             arguments["deadline"] = timeout
         tools, choice = _choose_tools(settings, parameters)
         if tools:
-            arguments |= {"tools": [_make_tool(tool) for tool in tools], "tool_choice": choice}
+            functions = [_make_definition(tool, "parameters", tool.parameters_json_schema) for tool in tools]
+            arguments["tools"] = [{"type": "function", "function": function} for function in functions]
+            arguments["tool_choice"] = choice
         if parameters.thinking is not None:
             level = parameters.thinking
             arguments["reasoning_effort"] = level if isinstance(level, str) else "medium" if level else "none"
@@ -276,15 +279,6 @@ def _choose_tools(settings: ModelSettings, parameters: ModelRequestParameters) -
     return tools, "required" if is_required else "auto"
 
 
-def _make_tool(tool: ToolDefinition) -> Json:
-    function: Json = {"name": tool.name, "parameters": tool.parameters_json_schema}
-    if tool.description:
-        function["description"] = tool.description
-    if tool.strict is not None:
-        function["strict"] = tool.strict
-    return {"type": "function", "function": function}
-
-
 def _make_format(parameters: ModelRequestParameters) -> Json | None:
     """Return the `response_format` of an output type that is no tool, or None."""
     output = parameters.output_object
@@ -292,12 +286,17 @@ def _make_format(parameters: ModelRequestParameters) -> Json | None:
         return None
     if parameters.output_mode == "prompted":
         return None if parameters.function_tools else {"type": "json_object"}
-    form: Json = {"name": output.name or "output", "schema": output.json_schema}
-    if output.description:
-        form["description"] = output.description
-    if output.strict is not None:
-        form["strict"] = output.strict
-    return {"type": "json_schema", "json_schema": form}
+    return {"type": "json_schema", "json_schema": _make_definition(output, "schema", output.json_schema)}
+
+
+def _make_definition(defined: ToolDefinition | OutputObjectDefinition, key: str, schema: Json) -> Json:
+    """Return what is said of a tool or an output type, its *schema* under *key*."""
+    definition: Json = {"name": defined.name or "output", key: schema}
+    if defined.description:
+        definition["description"] = defined.description
+    if defined.strict is not None:
+        definition["strict"] = defined.strict
+    return definition
 
 
 def _make_usage(usage: ChatUsage | None) -> RequestUsage:

@@ -40,16 +40,15 @@ def _make_value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
         if schema.get(key):
             return _make_value(schema[key][0], root, depth + 1)
     if schema.get("allOf"):
-        joined = {name: value for part in schema["allOf"] for name, value in _inline(part, root).items()}
-        return _make_value({**schema, **joined, "allOf": None}, root, depth + 1)
-    return _MAKERS[_get_type(schema)](schema, root, depth)
-
-
-def _get_type(schema: Mapping[str, Any]) -> str:
+        joined = dict(schema)
+        for part in schema["allOf"]:
+            target = _resolve(str(part["$ref"]), root) if "$ref" in part else part
+            joined |= target if isinstance(target, Mapping) else {}
+        return _make_value({**joined, "allOf": None}, root, depth + 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) and kind else kind
-    name = str(kind).lower()  # Google writes OBJECT
-    return name if name in _MAKERS else "null"
+    make = _MAKERS.get(str(kind).lower(), _MAKERS["null"])  # Google writes OBJECT
+    return make(schema, root, depth)
 
 
 def _resolve(reference: str, root: Mapping[str, Any]) -> Any:
@@ -57,11 +56,6 @@ def _resolve(reference: str, root: Mapping[str, Any]) -> Any:
     for step in reference.removeprefix("#").strip("/").split("/"):
         target = target.get(step) if isinstance(target, Mapping) and step else target
     return target
-
-
-def _inline(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    target = _resolve(str(schema["$ref"]), root) if "$ref" in schema else schema
-    return target if isinstance(target, Mapping) else {}
 
 
 def _make_object(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Json:
@@ -78,8 +72,8 @@ def _make_array(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) 
 
 def _make_string(schema: Mapping[str, Any], *_: Any) -> str:
     text = _FORMATS.get(schema.get("format", ""), "text")
-    max_length = schema.get("maxLength", len(text))
-    return text.ljust(int(schema.get("minLength") or 0), "x")[: max(max_length, int(schema.get("minLength") or 0))]
+    min_length = int(schema.get("minLength") or 0)
+    return text.ljust(min_length, "x")[: max(schema.get("maxLength", len(text)), min_length)]
 
 
 def _make_number(schema: Mapping[str, Any], *_: Any) -> Any:
