@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -154,30 +154,25 @@ class StoreConnection:
         self, channels: Sequence[str], on_message: Callable[[str], None], on_connect: Callable[[], None]
     ) -> None:
         """Call *on_message* with every message of *channels* from now on, and *on_connect* after each connection."""
-        listening = self._listen_forever(channels, on_message, on_connect)
-        self._listener = asyncio.get_running_loop().create_task(listening)
+        read_messages = partial(self._read_messages, channels, on_message, on_connect)
+        self._listener = asyncio.get_running_loop().create_task(self._listen_forever(read_messages))
         # A loop may be closed without cancelling its tasks: that is nothing to report.
         self._listener._log_destroy_pending = False  # type: ignore[attr-defined]
 
-    async def _listen_forever(
-        self, channels: Sequence[str], on_message: Callable[[str], None], on_connect: Callable[[], None]
-    ) -> None:
+    async def _listen_forever(self, read_messages: Callable[[Any], Awaitable[None]]) -> None:
         while True:
             with contextlib.suppress(self._errors.RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(self._timeout):
                     connection = await self._pool.get_connection()
                 try:
-                    await self._listen(connection, channels, on_message, on_connect)
+                    await read_messages(connection)
                 finally:
                     await self._discard(connection)
             await asyncio.sleep(_RELISTEN_SECONDS)
 
-    async def _listen(
-        self,
-        connection: Any,
-        channels: Sequence[str],
-        on_message: Callable[[str], None],
-        on_connect: Callable[[], None],
+    @staticmethod
+    async def _read_messages(
+        channels: Sequence[str], on_message: Callable[[str], None], on_connect: Callable[[], None], connection: Any
     ) -> None:
         await connection.send_command("SUBSCRIBE", *channels)
         for _ in channels:
