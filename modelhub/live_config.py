@@ -90,7 +90,7 @@ class LiveConfig:
     def _tie(self, handle: ChainHandle) -> None:
         """Have *handle* keep alive what makes it follow the configuration, and renew secrets when they are due."""
         is_renewed = self.renewal.period is not None
-        handle.renewal = self.renewal if is_renewed else None
+        handle.refresh_secrets = self.renewal.ensure_fresh if is_renewed else None
         handle.owner = self if is_renewed or self.watcher is not None else None
 
     def refuse_calls(self) -> None:

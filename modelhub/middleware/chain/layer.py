@@ -8,8 +8,8 @@ whole answer so far, the next model begins anew, and the next snapshot simply is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import SecretStr
 
@@ -32,14 +32,6 @@ from modelhub.middleware.chain.restarting import RestartingSnapshots
 __all__ = ["Chain", "ChainHandle", "ChainOptions", "Tagged"]
 
 _NO_KEYS: Mapping[str, SecretStr] = {}
-
-
-class Renewal(Protocol):
-    """Renews the secrets of a configuration."""
-
-    async def ensure_fresh(self) -> None:
-        """Renew those that are due; `current` may be another chain then."""
-        ...
 
 
 class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's `stream` is a bool, as the API page says
@@ -207,8 +199,8 @@ class ChainHandle(Chain):
     """Called before each call, and may raise in its place; None for nothing."""
     owner: object | None = None
     """What must live as long as the handle, so that there is something to follow."""
-    renewal: Renewal | None = None
-    """What renews secrets that are due, before a call; None if nothing does."""
+    refresh_secrets: Callable[[], Awaitable[None]] | None = None
+    """Renews secrets that are due, before a call: `current` may be another chain then. None if nothing renews them."""
 
     def __init__(self, chain: Chain) -> None:
         # All attributes are those of *chain*, so that there is nothing of its own to set up.
@@ -237,10 +229,11 @@ class ChainHandle(Chain):
 
     def send(self, request: ChatRequest) -> Coroutine[Any, Any, Reply]:
         """Return the reply of the current chain, which raises what it raises."""
-        return self.current.send(request) if self.renewal is None else self._send_renewed(request, self.renewal)
+        refresh = self.refresh_secrets
+        return self.current.send(request) if refresh is None else self._send_refreshed(request, refresh)
 
-    async def _send_renewed(self, request: ChatRequest, renewal: Renewal) -> Reply:
-        await renewal.ensure_fresh()
+    async def _send_refreshed(self, request: ChatRequest, refresh: Callable[[], Awaitable[None]]) -> Reply:
+        await refresh()
         return await self.current.send(request)
 
 
