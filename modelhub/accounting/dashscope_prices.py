@@ -31,13 +31,10 @@ class PriceStep(NamedTuple):
 def find_prices(model_name: str, address: str | None) -> tuple[PriceStep, ...] | None:
     """Return the prices of *model_name* at *address*, None where they are not known."""
     host = urlsplit(address or "").hostname or ""
-    return _PRICES.get(model_name) if _is_abroad(host) else None
-
-
-def _is_abroad(host: str) -> bool:
-    if host in {"dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"}:
-        return True
-    return host.endswith(".maas.aliyuncs.com") and not host.split(".")[-4].startswith("cn-")
+    is_abroad = host in {"dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"}
+    if host.endswith(".maas.aliyuncs.com"):
+        is_abroad = not host.split(".")[-4].startswith("cn-")
+    return _PRICES.get(model_name) if is_abroad else None
 
 
 _PRICES: dict[str, tuple[PriceStep, ...]] = {
@@ -48,31 +45,16 @@ _PRICES: dict[str, tuple[PriceStep, ...]] = {
     "glm-5.2": (PriceStep(-1, "1.4", "4.4", "", "0.28"),),
     "kimi-k2.7-code": (PriceStep(-1, "0.95", "4", "", "0.19"),),
     "qwen-coder": (PriceStep(-1, "0.3", "1.5"),),
-    "qwen-flash": (
-        PriceStep(-1, "0.05", "0.4"),
-        PriceStep(256000, "0.25", "2"),
-    ),
-    "qwen-flash-2025-07-28": (
-        PriceStep(-1, "0.05", "0.4"),
-        PriceStep(256000, "0.25", "2"),
-    ),
+    "qwen-flash": (PriceStep(-1, "0.05", "0.4"), PriceStep(256000, "0.25", "2")),
+    "qwen-flash-2025-07-28": (PriceStep(-1, "0.05", "0.4"), PriceStep(256000, "0.25", "2")),
     "qwen-max": (PriceStep(-1, "1.6", "6.4"),),
     "qwen-plus": (PriceStep(-1, "0.4", "1.2"),),
     "qwen-plus-2025-01-25": (PriceStep(-1, "0.4", "1.2"),),
     "qwen-plus-2025-04-28": (PriceStep(-1, "0.4", "1.2", "4"),),
     "qwen-plus-2025-07-14": (PriceStep(-1, "0.4", "1.2", "4"),),
-    "qwen-plus-2025-07-28": (
-        PriceStep(-1, "0.4", "1.2", "4"),
-        PriceStep(256000, "1.2", "3.6", "12"),
-    ),
-    "qwen-plus-2025-09-11": (
-        PriceStep(-1, "0.4", "1.2", "4"),
-        PriceStep(256000, "1.2", "3.6", "12"),
-    ),
-    "qwen-plus-latest": (
-        PriceStep(-1, "0.4", "1.2", "4"),
-        PriceStep(256000, "1.2", "3.6", "12"),
-    ),
+    "qwen-plus-2025-07-28": (PriceStep(-1, "0.4", "1.2", "4"), PriceStep(256000, "1.2", "3.6", "12")),
+    "qwen-plus-2025-09-11": (PriceStep(-1, "0.4", "1.2", "4"), PriceStep(256000, "1.2", "3.6", "12")),
+    "qwen-plus-latest": (PriceStep(-1, "0.4", "1.2", "4"), PriceStep(256000, "1.2", "3.6", "12")),
     "qwen-turbo": (PriceStep(-1, "0.05", "0.2", "0.5"),),
     "qwen-turbo-2024-11-01": (PriceStep(-1, "0.05", "0.2"),),
     "qwen-turbo-2025-04-28": (PriceStep(-1, "0.05", "0.2", "0.5"),),
@@ -101,41 +83,19 @@ _PRICES: dict[str, tuple[PriceStep, ...]] = {
         PriceStep(128000, "3", "15"),
         PriceStep(256000, "6", "60"),
     ),
-    "qwen3-max": (
-        PriceStep(-1, "1.2", "6"),
-        PriceStep(32000, "2.4", "12"),
-        PriceStep(128000, "3", "15"),
-    ),
-    "qwen3-max-2026-01-23": (
-        PriceStep(-1, "1.2", "6"),
-        PriceStep(32000, "2.4", "12"),
-        PriceStep(128000, "3", "15"),
-    ),
-    "qwen3-max-preview": (
-        PriceStep(-1, "1.2", "6"),
-        PriceStep(32000, "2.4", "12"),
-        PriceStep(128000, "3", "15"),
-    ),
+    "qwen3-max": (PriceStep(-1, "1.2", "6"), PriceStep(32000, "2.4", "12"), PriceStep(128000, "3", "15")),
+    "qwen3-max-2026-01-23": (PriceStep(-1, "1.2", "6"), PriceStep(32000, "2.4", "12"), PriceStep(128000, "3", "15")),
+    "qwen3-max-preview": (PriceStep(-1, "1.2", "6"), PriceStep(32000, "2.4", "12"), PriceStep(128000, "3", "15")),
     "qwen3-next-80b-a3b-instruct": (PriceStep(-1, "0.15", "1.2"),),
     "qwen3-next-80b-a3b-thinking": (PriceStep(-1, "0.15", "1.2"),),
     "qwen3-vl-235b-a22b-instruct": (PriceStep(-1, "0.4", "1.6"),),
     "qwen3-vl-235b-a22b-thinking": (PriceStep(-1, "0.4", "4"),),
     "qwen3-vl-32b-instruct": (PriceStep(-1, "0.16", "0.64"),),
     "qwen3-vl-32b-thinking": (PriceStep(-1, "0.16", "2.87"),),
-    "qwen3-vl-plus": (
-        PriceStep(-1, "0.2", "1.6"),
-        PriceStep(32000, "0.3", "2.4"),
-        PriceStep(128000, "0.6", "4.8"),
-    ),
-    "qwen3.5-plus": (
-        PriceStep(-1, "0.4", "2.4"),
-        PriceStep(256000, "0.5", "3"),
-    ),
+    "qwen3-vl-plus": (PriceStep(-1, "0.2", "1.6"), PriceStep(32000, "0.3", "2.4"), PriceStep(128000, "0.6", "4.8")),
+    "qwen3.5-plus": (PriceStep(-1, "0.4", "2.4"), PriceStep(256000, "0.5", "3")),
     "qwen3.7-max": (PriceStep(-1, "2.5", "7.5", "", "0.5", "3.125"),),
-    "qwen3.7-plus": (
-        PriceStep(-1, "0.4", "1.6", "", "0.08"),
-        PriceStep(256000, "1.2", "4.8", "", "0.24"),
-    ),
+    "qwen3.7-plus": (PriceStep(-1, "0.4", "1.6", "", "0.08"), PriceStep(256000, "1.2", "4.8", "", "0.24")),
     "qwen3.8-flash": (PriceStep(-1, "0.15", "0.47", "", "0.016", "0.2"),),
     "qwen3.8-max": (PriceStep(-1, "2", "6", "", "0.25"),),
     "qwen3.8-omni-flash": (PriceStep(-1, "0.15", "0.47", "", "0.016"),),

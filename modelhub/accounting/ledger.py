@@ -203,17 +203,15 @@ class Ledger:
 
     def _apply_backpressure(self) -> None:
         """Wait briefly for the writer, unless the ledger is locked, stalled or cannot be written."""
-        is_remote = self.database.is_remote
-        deadline = time.monotonic() + (SYNCHRONOUS_WAIT if self._synchronous and is_remote else BACKPRESSURE)
+        is_remote, is_synchronous = self.database.is_remote, self._synchronous
+        deadline = time.monotonic() + (SYNCHRONOUS_WAIT if is_synchronous and is_remote else BACKPRESSURE)
+        stall_time = SYNCHRONOUS_WAIT if is_synchronous else STALL_TIME
         while self._unwritten() >= self._max_unwritten and time.monotonic() < deadline:
-            if self._error or self._is_locked or (is_remote and self._is_stalled()):
+            start = self._write_start
+            is_stalled = is_remote and start is not None and time.monotonic() - start > stall_time
+            if self._error or self._is_locked or is_stalled:
                 return
             sleep(0.0005)
-
-    def _is_stalled(self) -> bool:
-        """Return whether the batch that is being written takes too long for calls to wait for it."""
-        start, limit = self._write_start, SYNCHRONOUS_WAIT if self._synchronous else STALL_TIME
-        return start is not None and time.monotonic() - start > limit
 
     def _drop_oldest(self) -> None:
         with contextlib.suppress(IndexError):

@@ -36,19 +36,15 @@ _Key = Callable[[FromClause, FromClause], ColumnElement[Any]]
 _HOUR_LENGTH, _DAY_LENGTH, _MONTH_LENGTH = len("2026-01-31T12"), len("2026-01-31"), len("2026-01")
 
 
-def _by_time(length: int) -> _Key:
-    return lambda calls, _: utc_prefix(calls.c.at, length)
-
-
 GROUP_BY: dict[str, _Key] = {
     "model": lambda _, rows: rows.c.model,
     "arm": lambda _, rows: rows.c.arm,
     "vendor": lambda _, rows: rows.c.vendor,
     "chain": lambda calls, _: calls.c.requested,
     "outcome": lambda calls, _: calls.c.outcome,
-    "hour": _by_time(_HOUR_LENGTH),
-    "day": _by_time(_DAY_LENGTH),
-    "month": _by_time(_MONTH_LENGTH),
+    "hour": lambda calls, _: utc_prefix(calls.c.at, _HOUR_LENGTH),
+    "day": lambda calls, _: utc_prefix(calls.c.at, _DAY_LENGTH),
+    "month": lambda calls, _: utc_prefix(calls.c.at, _MONTH_LENGTH),
     "all": lambda *_: literal(""),
 }
 """The groupings of a report besides `tag:NAME`: the name of a row's group, from its call and from the row itself, which

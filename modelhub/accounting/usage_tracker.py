@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelhub.accounting.health import Health
 from modelhub.accounting.prices import PriceBook
@@ -30,7 +29,6 @@ OTHER_TAG = "(other)"
 _MAX_DEFERRED = 1024  # costs that wait for the table of prices to be loaded
 
 _get_stored = dict.__getitem__  # reads a field of a record without computing lazy values
-_Name = TypeVar("_Name", bound=Hashable)
 Key = tuple[str, str | None, tuple[tuple[str, str], ...]]
 Cells = list[tuple[Key, UsageTotals]]
 
@@ -76,22 +74,22 @@ class UsageTracker:
     @property
     def total(self) -> UsageTotals:
         """The totals of all calls."""
-        return _sum_total(self._snapshot())
+        return _group_cells(self._snapshot()).total
 
     @property
     def by_model(self) -> dict[str, UsageTotals]:
         """Totals by model: calls by the model of their last attempt, attempts by their own."""
-        return _sum_by_model(self._snapshot())
+        return _group_cells(self._snapshot()).by_model
 
     @property
     def by_chain(self) -> dict[str, UsageTotals]:
         """Totals by the name that was called: a chain, or a model by its own name."""
-        return _sum_by_chain(self._snapshot())
+        return _group_cells(self._snapshot()).by_chain
 
     @property
     def by_tag(self) -> dict[str, dict[str, UsageTotals]]:
         """Totals by tag and value: `by_tag["user"]["42"]`."""
-        return _sum_by_tag(self._snapshot())
+        return _group_cells(self._snapshot()).by_tag
 
     @property
     def health(self) -> Health:
@@ -105,12 +103,12 @@ class UsageTracker:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all totals as a JSON-compatible dict."""
-        cells = self._snapshot()
+        groups = _group_cells(self._snapshot())
         return {
-            "total": _sum_total(cells).as_dict(),
-            "models": _convert_totals(_sum_by_model(cells)),
-            "chains": _convert_totals(_sum_by_chain(cells)),
-            "tags": {tag: _convert_totals(values) for tag, values in _sum_by_tag(cells).items()},
+            "total": groups.total.as_dict(),
+            "models": _convert_totals(groups.by_model),
+            "chains": _convert_totals(groups.by_chain),
+            "tags": {tag: _convert_totals(values) for tag, values in groups.by_tag.items()},
             "budgets": self.budgets,
             "ledger": self.health.as_dict(),
         }
@@ -164,30 +162,31 @@ class UsageTracker:
             if _get_stored(attempt, "skipped"):
                 continue
             key = (event.requested, _get_stored(attempt, "model"), tags)
-            self._get_cell(key).attempts += 1
+            cell = self._get_cell(key)
+            cell.attempts += 1
             usage: ChatUsage | None = _get_stored(attempt, "usage")
-            if usage is not None:
-                self._count_usage(key, usage)
-
-    def _count_usage(self, key: Key, usage: ChatUsage) -> None:
-        cell = self._get_cell(key)
-        cell.input_tokens += _get_stored(usage, "input_tokens")
-        cell.output_tokens += _get_stored(usage, "output_tokens")
-        cell.cache_read_tokens += _get_stored(usage, "cache_read_tokens")
-        cell.cache_write_tokens += _get_stored(usage, "cache_write_tokens")
-        cell.cache_write_1h_tokens += _get_stored(usage, "cache_write_1h_tokens")
-        cell.reasoning_tokens += _get_stored(usage, "reasoning_tokens")
-        cell.estimated += _get_stored(usage, "estimated")
-        if type(_get_stored(usage, "cost")) is Lazy:
-            self._deferred.append((key, usage))
-        else:
-            _count_cost(cell, usage)
+            if usage is None:
+                continue
+            cell.input_tokens += _get_stored(usage, "input_tokens")
+            cell.output_tokens += _get_stored(usage, "output_tokens")
+            cell.cache_read_tokens += _get_stored(usage, "cache_read_tokens")
+            cell.cache_write_tokens += _get_stored(usage, "cache_write_tokens")
+            cell.cache_write_1h_tokens += _get_stored(usage, "cache_write_1h_tokens")
+            cell.reasoning_tokens += _get_stored(usage, "reasoning_tokens")
+            cell.estimated += _get_stored(usage, "estimated")
+            if type(_get_stored(usage, "cost")) is Lazy:
+                self._deferred.append((key, usage))
+            else:
+                _count_cost(cell, usage)
 
     def _price_deferred(self) -> None:
         if self.prices.ready:
             while self._deferred:
                 key, usage = self._deferred.pop()
-                _count_cost(self._find_cell(key), usage)
+                cell = self._cells.get(key) or self._cells.get(_make_other_key(key))  # it may be merged meanwhile
+                if cell is None:
+                    cell = self._cells.setdefault((key[0], key[1], ()), UsageTotals())
+                _count_cost(cell, usage)
         elif len(self._deferred) >= _MAX_DEFERRED:
             self.prices.load_in_background()
 
@@ -202,7 +201,7 @@ class UsageTracker:
         return cell
 
     def _merge_oldest(self) -> None:
-        """Merge the least recently used values of tags into `OTHER`."""
+        """Merge the least recently used values of tags into `OTHER_TAG`."""
         oldest = next((key for key in self._cells if key[2] and key != _make_other_key(key)), None)
         if oldest is None:
             return
@@ -211,13 +210,6 @@ class UsageTracker:
         if other not in self._cells and len(self._cells) >= MAX_CELLS:
             other = (oldest[0], oldest[1], ())  # too many different names of tags
         self._cells.setdefault(other, UsageTotals()).add(merged)
-
-    def _find_cell(self, key: Key) -> UsageTotals:
-        """Return the cell of *key*, or the one that it was merged into meanwhile."""
-        for candidate in (key, _make_other_key(key)):
-            if candidate in self._cells:
-                return self._cells[candidate]
-        return self._cells.setdefault((key[0], key[1], ()), UsageTotals())
 
 
 def _make_other_key(key: Key) -> Key:
@@ -232,31 +224,25 @@ def _count_cost(cell: UsageTotals, usage: ChatUsage) -> None:
         cell.known_cost += cost
 
 
-def _merge_cells(cells: Cells, names: Callable[[Key], Iterable[_Name]]) -> dict[_Name, UsageTotals]:
-    totals: dict[_Name, UsageTotals] = {}
-    for key, cell in cells:
-        for name in names(key):
-            totals.setdefault(name, UsageTotals()).add(cell)
-    return totals
+class _Groups(NamedTuple):
+    """Totals of all calls, by model, by the name that was called, and by tag and value."""
+
+    total: UsageTotals
+    by_model: dict[str, UsageTotals]
+    by_chain: dict[str, UsageTotals]
+    by_tag: dict[str, dict[str, UsageTotals]]
 
 
-def _sum_total(cells: Cells) -> UsageTotals:
-    return _merge_cells(cells, lambda _: [""]).get("", UsageTotals())
-
-
-def _sum_by_model(cells: Cells) -> dict[str, UsageTotals]:
-    return _merge_cells(cells, lambda key: [] if key[1] is None else [key[1]])
-
-
-def _sum_by_chain(cells: Cells) -> dict[str, UsageTotals]:
-    return _merge_cells(cells, lambda key: [key[0]])
-
-
-def _sum_by_tag(cells: Cells) -> dict[str, dict[str, UsageTotals]]:
-    totals: dict[str, dict[str, UsageTotals]] = {}
-    for (tag, value), total in _merge_cells(cells, lambda key: key[2]).items():
-        totals.setdefault(tag, {})[value] = total
-    return totals
+def _group_cells(cells: Cells) -> _Groups:
+    groups = _Groups(UsageTotals(), {}, {}, {})
+    for (chain, model, tags), cell in cells:
+        groups.total.add(cell)
+        groups.by_chain.setdefault(chain, UsageTotals()).add(cell)
+        if model is not None:
+            groups.by_model.setdefault(model, UsageTotals()).add(cell)
+        for tag, value in tags:
+            groups.by_tag.setdefault(tag, {}).setdefault(value, UsageTotals()).add(cell)
+    return groups
 
 
 def _convert_totals(totals: dict[str, UsageTotals]) -> dict[str, dict[str, Any]]:
