@@ -222,8 +222,9 @@ class Journal:
                 self._database.executemany("DELETE FROM answers WHERE id = ?", [(id_,) for id_ in replaced])
             if of_batch:
                 self._database.executemany("DELETE FROM batch_rows WHERE key = ?", [(key,) for key, _ in answers])
-        self._unindexed.update({key: id_ for id_, (key, _) in enumerate(answers, self._next_id)})
-        self._next_id += len(answers)
+        for key, _ in answers:
+            self._unindexed[key] = self._next_id
+            self._next_id += 1
 
     @contextmanager
     def _write(self) -> Iterator[None]:

@@ -76,13 +76,16 @@ def make_answer(result: RowResult[Any], *, has_output: bool) -> Answer:
     reply, error = result.reply, result.error
     input_tokens, output_tokens, known_cost, unknown_costs = result.usage
     cost = None if unknown_costs else known_cost
-    columns: dict[str, Any] = {"answer": None if reply is None else reply.text}
-    if has_output:
-        columns["output"] = None if reply is None else reply["metadata"]
-    columns |= {
+    text = metadata = model = finish_reason = None
+    if reply is not None:
+        text, model, finish_reason = reply.text, reply["model"], reply["finish_reason"]
+        metadata = reply["metadata"] if has_output else None
+    columns: dict[str, Any] = {
+        "answer": text,
+        **({"output": metadata} if has_output else {}),
         "error": None if error is None else f"{error.kind}: {error}",
-        "model": None if reply is None else reply["model"],
-        "finish_reason": None if reply is None else reply["finish_reason"],
+        "model": model,
+        "finish_reason": finish_reason,
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
         "cost": None if cost is None else float(cost),
