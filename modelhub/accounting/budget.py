@@ -22,9 +22,9 @@ from modelhub.core.threads import new_lock
 
 if TYPE_CHECKING:
     from modelhub.accounting.budget_store import BudgetReservation, BudgetStore
-    from modelhub.accounting.prices import Price
     from modelhub.accounting.shared_spend import SharedSpend
     from modelhub.core.request import ChatRequest
+    from modelhub.middleware.usage.options import Pricing
 
 __all__ = ["SpendingBudgets"]
 
@@ -163,7 +163,7 @@ class SpendingBudgets:
             self._budgets, self.shared_spend, self._store = budgets, shared_spend, store
 
     async def reserve(
-        self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Price | None
+        self, request: ChatRequest, model: str, guess: Callable[[], ChatUsage], price: Pricing | None
     ) -> Callable[[Sequence[ChatUsage]], None]:
         """Reserve what the call may use, as *guess* estimates. Returns a function that settles it with the real usage.
 

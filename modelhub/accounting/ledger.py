@@ -62,7 +62,6 @@ class Ledger:
         record: Callable[[CallEnded], UsageRecord] = UsageRecord.from_event,
     ) -> None:
         self.database = database
-        self._batch = batch
         self._delay = max_delay
         self._synchronous = batch <= 1 or max_delay == 0
         self._max_unwritten = 1 if self._synchronous else batch  # with this many records, a call waits for the writer

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from modelhub.accounting.dashscope_prices import PRICES_DATE, find_prices
 from modelhub.core.errors import ConfigError
@@ -20,8 +20,9 @@ from modelhub.version import install_command
 
 if TYPE_CHECKING:
     from modelhub.core.model import ChatModelBase
+    from modelhub.middleware.usage.options import Pricing
 
-__all__ = ["ENTRY_PRICING", "PriceBook", "Price", "TokenPrices"]
+__all__ = ["ENTRY_PRICING", "PriceBook", "TokenPrices"]
 
 ENTRY_PRICING = "pricing"
 """The source, in usage records, of a price that is set in the model's entry."""
@@ -30,14 +31,6 @@ _log = logging.getLogger("modelhub")
 _MILLION_TOKENS = Decimal(1_000_000)
 _THOUSAND_REQUESTS = Decimal(1_000)
 _Step = tuple[int, Decimal]
-
-
-class Price(Protocol):
-    """The price of a model's tokens."""
-
-    def cost(self, usage: Mapping[str, Any], at: datetime | None = None) -> Decimal | None:
-        """Return what *usage* costs in US dollars at the time *at* (default: now), or None if that is not known."""
-        ...
 
 
 class TokenPrices(NamedTuple):
@@ -130,7 +123,7 @@ class PriceBook:
         self._table: _PriceTable | None = None
         self._is_loaded = False
         self._needs_table = False
-        self._sources: dict[str, Price] = {}
+        self._sources: dict[str, Pricing] = {}
         register_at_fork(self)
         if mode is True and self.load() is None:
             raise ConfigError(f"`usage.cost: true` needs the table of prices: {install_command('prices')}")
@@ -144,11 +137,11 @@ class PriceBook:
         """Whether a cost can be computed at once: the table is loaded, or no model needs it."""
         return self._is_loaded or not self._needs_table
 
-    def price(self, model: ChatModelBase, entry_price: Price | None = None) -> Price | None:
+    def price(self, model: ChatModelBase, entry_price: Pricing | None = None) -> Pricing | None:
         """Return the price of the provider *model*, or None; *entry_price*, set in its entry, takes precedence."""
         if self.mode is False:
             return None
-        price: Price | None
+        price: Pricing | None
         if entry_price is not None:
             price = entry_price
         elif model.kind == "scripted":

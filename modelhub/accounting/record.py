@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -141,19 +141,3 @@ class UsageRecord:
             shape=event.shape,
             arm=last.arm if last is not None else None,
         )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the record as a JSON-compatible dict, with costs and times as text."""
-        values = _make_plain(self)
-        values["parts"] = [_make_plain(part) for part in self.parts]
-        return values
-
-
-def _make_plain(record: UsageRecord | AttemptUsage) -> dict[str, Any]:
-    return {each.name: _convert_value(getattr(record, each.name)) for each in fields(record)}
-
-
-def _convert_value(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value

@@ -31,6 +31,7 @@ __all__ = ["RecordWriter", "dump_object"]
 _MAX_INTEGER = 2**63 - 1  # what the tables can hold: a third party's provider may report more
 _MAX_ROWS = 250  # in one statement with values
 _get_counts = attrgetter(*COUNTS)
+_get_names = attrgetter("model", "vendor", "model_name", "response_model", "outcome")
 
 
 class RecordWriter:
@@ -67,9 +68,9 @@ class RecordWriter:
         """
         calls = [self._make_call_row(record) for record in records]
         attempts = [
-            self._make_attempt_row(record.call_id, number, part)
+            self._make_attempt_row(record.call_id, *numbered)
             for record in records
-            for number, part in enumerate(record.parts)
+            for numbered in enumerate(record.parts)
         ]
         with self._database.transaction(self._connection, self._timeout if timeout is None else timeout) as cursor:
             batch = self._take_batch_number(cursor)
@@ -99,11 +100,7 @@ class RecordWriter:
             record.call_id,
             self._write_time(record.at),
             record.requested,
-            record.model,
-            record.vendor,
-            record.model_name,
-            record.response_model,
-            record.outcome,
+            *_get_names(record),
             record.error,
             *self._list_counts(record),
             record.first_token,
@@ -118,11 +115,7 @@ class RecordWriter:
         return (
             call_id,
             number,
-            part.model,
-            part.vendor,
-            part.model_name,
-            part.response_model,
-            part.outcome,
+            *_get_names(part),
             part.used,
             *self._list_counts(part),
             part.started,

@@ -65,10 +65,9 @@ def query_report(
 ) -> dict[str, UsageTotals]:
     """Return the totals of the calls in *ledger* from *since* on and before *until*, grouped by *by*.
 
-    *by* is a key of `GROUP_BY`, or `tag:NAME`;
-    calls without that tag, model or arm are under "". Times are in UTC. Sorted by name. *only* is what the calls must
-    have, as in `filter_calls`. Raises ValueError for another *by* or *only*, and LedgerError if *ledger* is not a
-    ledger.
+    *by* is a key of `GROUP_BY`, or `tag:NAME`; calls without that tag, model or arm are under "". Times are in UTC.
+    Sorted by name. *only* is what the calls must have, as in `filter_calls`. Raises ValueError for another *by* or
+    *only*, and LedgerError if *ledger* is not a ledger.
     """
     _find_key(by)
     check_filter(only or {})
@@ -109,7 +108,14 @@ def read_totals(
     for name, calls_count, failed in ledger.connection.execute(select_period(query, calls, since, until)):
         totals.setdefault(name or "", UsageTotals()).add(UsageTotals(calls_count, failed))
     query = (
-        select(key(calls, attempts).label("name"), *_select_sums(attempts))
+        select(
+            key(calls, attempts).label("name"),
+            exact_sum(attempts.c.cost).label("known_cost"),
+            func.count().label("attempts"),
+            *(func.sum(attempts.c[name]).label(name) for name in COUNTS),
+            count_unpriced(attempts).label("unpriced"),
+            count_if(attempts.c.estimated).label("estimated"),
+        )
         .select_from(calls.join(attempts, attempts.c.call_id == calls.c.call_id))
         .group_by("name")
     )
@@ -118,17 +124,6 @@ def read_totals(
         sums = UsageTotals(known_cost=row["known_cost"], **counts)
         totals.setdefault(row["name"] or "", UsageTotals()).add(sums)
     return dict(sorted(totals.items()))
-
-
-def _select_sums(attempts: FromClause) -> list[ColumnElement[Any]]:
-    """Return the sums over *attempts* by the names of the fields of `UsageTotals`."""
-    return [
-        exact_sum(attempts.c.cost).label("known_cost"),
-        func.count().label("attempts"),
-        *(func.sum(attempts.c[key]).label(key) for key in COUNTS),
-        count_unpriced(attempts).label("unpriced"),
-        count_if(attempts.c.estimated).label("estimated"),
-    ]
 
 
 def _find_key(by: str) -> _Key:

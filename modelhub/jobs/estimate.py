@@ -9,7 +9,7 @@ from typing import Any
 
 from modelhub.core.context import CallContext, Services
 from modelhub.core.errors import InvalidRequest
-from modelhub.core.model import ChatModelBase, Layer
+from modelhub.core.model import ChatModelBase
 from modelhub.core.request import ChatRequest
 from modelhub.core.response import ChatUsage
 from modelhub.messages.normalize import normalise_messages
@@ -17,7 +17,7 @@ from modelhub.middleware.chain.layer import Chain
 from modelhub.middleware.token_estimates import input_tokens, max_output_tokens, min_input_tokens
 from modelhub.middleware.usage.layer import Usage
 
-__all__ = ["ASSUMED_OUTPUT_TOKENS", "SHORT_OUTPUT_TOKENS", "CostEstimate", "CostEstimator"]
+__all__ = ["ASSUMED_OUTPUT_TOKENS", "SHORT_OUTPUT_TOKENS", "CostEstimate", "CostEstimator", "list_priced_models"]
 
 ASSUMED_OUTPUT_TOKENS = 400
 """How long an answer is assumed to be, as long as nothing is known of the answers of a job."""
@@ -54,7 +54,7 @@ class CostEstimate:
 
 
 @dataclass(frozen=True, slots=True)
-class _PricedModel:
+class PricedModel:
     """A model of the chain as far as its costs go."""
 
     name: str
@@ -75,7 +75,7 @@ class CostEstimator:
     """
 
     def __init__(self, model: ChatModelBase, parameters: Mapping[str, Any], output_tokens: float | None = None) -> None:
-        self._models = list(_list_models(model))
+        self._models = list(list_priced_models(model))
         self._parameters = {**model.ask, **parameters}
         self._output_tokens = round(ASSUMED_OUTPUT_TOKENS if output_tokens is None else output_tokens)
         sample = self._make_request("?")
@@ -134,16 +134,13 @@ class CostEstimator:
         return max((cost for cost in costs if cost is not None), default=Decimal(0))
 
 
-def _list_models(model: ChatModelBase) -> Iterator[_PricedModel]:
+def list_priced_models(model: ChatModelBase) -> Iterator[PricedModel]:
     """Yield the models that a call of *model* may ask, in order."""
-    if isinstance(model, Layer):
-        *layers, innermost = model.stack()
-        usage = next((layer for layer in layers if isinstance(layer, Usage)), None)
-        if usage is not None:
-            yield _PricedModel(model.name, usage, innermost, model.max_attempts or 1)
-            return
-        model = innermost
-    if isinstance(model, Chain):
-        for member in model.models:
+    *layers, innermost = model.stack()
+    usage = next((layer for layer in layers if isinstance(layer, Usage)), None)
+    if usage is not None:
+        yield PricedModel(model.name, usage, innermost, model.max_attempts or 1)
+    elif isinstance(innermost, Chain):
+        for member in innermost.models:
             if member.configured:
-                yield from _list_models(member)
+                yield from list_priced_models(member)

@@ -70,12 +70,11 @@ MAX_UNINDEXED = 8192
 
 @dataclass(frozen=True, slots=True)
 class JournalTotals:
-    """What is in a journal; `cost` is in US dollars, `unpriced` the number of answers whose cost is not known."""
+    """What is in a journal; `cost` is in US dollars, without answers whose cost is not known."""
 
     answered: int = 0
     failed: int = 0
     cost: Decimal = Decimal(0)
-    unpriced: int = 0
     output_tokens: int = 0
 
     @property
@@ -238,11 +237,10 @@ class Journal:
 
     def sum_totals(self) -> JournalTotals:
         """Return what all answers come to."""
-        (answered, failed, cost, unpriced, tokens) = self._database.execute(
-            "SELECT TOTAL(NOT failed), TOTAL(failed), TOTAL(CAST(cost AS REAL)), TOTAL(cost IS NULL),"
-            " TOTAL(output_tokens) FROM answers"
+        (answered, failed, cost, tokens) = self._database.execute(
+            "SELECT TOTAL(NOT failed), TOTAL(failed), TOTAL(CAST(cost AS REAL)), TOTAL(output_tokens) FROM answers"
         ).fetchone()
-        return JournalTotals(int(answered), int(failed), Decimal(f"{cost:.9f}"), int(unpriced), int(tokens))
+        return JournalTotals(int(answered), int(failed), Decimal(f"{cost:.9f}"), int(tokens))
 
     # -- batches of the vendors ------------------------------------------------------------------------------------
 

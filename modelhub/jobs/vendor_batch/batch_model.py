@@ -19,6 +19,7 @@ from modelhub.core.errors import CallError, NotConfigured
 from modelhub.core.response import ChatResponse
 from modelhub.hub import Hub
 from modelhub.jobs.errors import JobError
+from modelhub.jobs.estimate import list_priced_models
 from modelhub.jobs.vendor_batch.anthropic import AnthropicBatches
 from modelhub.jobs.vendor_batch.gemini import GeminiBatches
 from modelhub.jobs.vendor_batch.interface import PRICE_FACTOR, BatchClient, VendorBatches
@@ -55,7 +56,8 @@ class BatchModel:
         self._writer.transport = self._recorder
         reader = _connect(hub, name, hub.services)
         reader.transport = self._player
-        self._reader = Chain(requested, [Usage(reader, _find_pricing(hub, name))])
+        pricing = next((priced.usage.pricing for priced in list_priced_models(hub.get(name))), None)
+        self._reader = Chain(requested, [Usage(reader, None if pricing is None else _BatchPricing(pricing))])
         self._transport = self._writer.make_transport()
 
     async def write(self, messages: Any) -> HttpRequest:
@@ -162,12 +164,6 @@ def _connect(hub: Hub, name: str, services: Services) -> HttpProvider:
         raise JobError(f"`{name}`: {model.kind} has no batch API")
     model.check_configuration()
     return model
-
-
-def _find_pricing(hub: Hub, name: str) -> Pricing | None:
-    layers = hub.get(name).models[0].stack()
-    usage = next((layer for layer in layers if isinstance(layer, Usage)), None)
-    return None if usage is None or usage.pricing is None else _BatchPricing(usage.pricing)
 
 
 def find_batch_options(entry: ModelEntry) -> BatchOptions | None:
