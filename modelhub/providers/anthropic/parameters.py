@@ -19,7 +19,7 @@ from modelhub.providers.parameters import (
 )
 from modelhub.providers.vendor_parameters import VENDOR_PARAMETERS
 
-__all__ = ["VOCABULARY", "model_version"]
+__all__ = ["VOCABULARY", "find_native_schema", "model_version"]
 
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 _MIN_BUDGET = 1024
@@ -29,6 +29,11 @@ def model_version(model_name: str) -> tuple[int, int]:
     """Return the generation in a Claude's name, such as (4, 5); (0, 0) for other names and for those without one."""
     match = _VERSION.search(model_name)
     return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
+
+
+def find_native_schema(model_name: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return *schema* as the model takes it: Claudes from 4.5 on, as far as the name tells; None if it cannot."""
+    return native_schema(schema) if model_version(model_name) >= (4, 5) else None
 
 
 # -- thinking ----------------------------------------------------------------------------------------------------------
@@ -105,10 +110,8 @@ def _spell_parallel(parallel: Any, draft: Draft) -> Mapping[str, Any]:
 def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
     """Return the schema natively, where model and schema allow it; else it is asked for in words."""
     schema = schema_of_format(response_format)
-    if schema is not None and model_version(draft.model_name) >= (4, 5):
-        native = native_schema(dict(schema))
-        if native is not None:
-            return {"output_config": {"format": {"type": "json_schema", "schema": native}}}
+    if schema is not None and (native := find_native_schema(draft.model_name, schema)) is not None:
+        return {"output_config": {"format": {"type": "json_schema", "schema": native}}}
     if response_format.get("type") != "text":
         ask_in_words(response_format, draft)
     return {}

@@ -17,10 +17,9 @@ from modelhub.messages.json_schema import get_schema
 from modelhub.providers.addresses import split_userinfo
 from modelhub.providers.anthropic import errors
 from modelhub.providers.anthropic.endpoint import CREDENTIALS, find_endpoint, has_credentials
-from modelhub.providers.anthropic.parameters import VOCABULARY
-from modelhub.providers.anthropic.request import PROVIDER_NAME, encode_request, structured_natively, thinks
+from modelhub.providers.anthropic.parameters import VOCABULARY, find_native_schema
+from modelhub.providers.anthropic.request import PROVIDER_NAME, encode_request, thinks
 from modelhub.providers.anthropic.response import DONE, read_body, read_event
-from modelhub.providers.anthropic.schema import native_schema
 from modelhub.providers.http.sse import ServerSentEvent
 from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
@@ -145,10 +144,10 @@ class AnthropicChatModel(HttpProvider):
     def structured_method(self, request: ChatRequest) -> Method:
         """Natively where model and schema allow it, else by a forced tool, or in words where that cannot be."""
         schema = get_schema(request.structured_model) if request.structured_model is not None else {}
-        if structured_natively(self.model_name) and native_schema(schema) is not None:
+        if find_native_schema(self.model_name, schema) is not None:
             return "native"
-        named = "$ref" in schema or schema.get("type") == "object"  # tools take named arguments only
-        return "tool" if named and not thinks(request.options, adaptively=True) else "prompt"
+        is_object = "$ref" in schema or schema.get("type") == "object"  # tools take named arguments only
+        return "tool" if is_object and not thinks(request.options, adaptively=True) else "prompt"
 
     def build_request(self, request: ChatRequest, structured: Structured | None, stream: bool) -> VendorRequest:
         """Return the parameters of the Messages API."""

@@ -33,23 +33,18 @@ from modelhub.messages.blocks import (
     ToolUseBlock,
     UrlSource,
 )
-from modelhub.providers.anthropic.parameters import model_version
+from modelhub.providers.anthropic.parameters import find_native_schema, model_version
 from modelhub.providers.anthropic.schema import native_schema
 from modelhub.providers.structured_output import Structured, offer_tools
 from modelhub.providers.tool_schema import plain_root
 
-__all__ = ["PROVIDER_NAME", "encode_request", "structured_natively", "thinks"]
+__all__ = ["PROVIDER_NAME", "encode_request", "thinks"]
 
 Json = dict[str, Any]
 
 PROVIDER_NAME = "anthropic"
 
 # -- models ----------------------------------------------------------------------------------------------------------
-
-
-def structured_natively(model_name: str) -> bool:
-    """Whether the model takes a JSON schema for its answer: Claudes from 4.5 on, as far as the name tells."""
-    return model_version(model_name) >= (4, 5)
 
 
 def thinks(options: Mapping[str, Any], *, adaptively: bool = False) -> bool:
@@ -235,7 +230,7 @@ def _write_tool(tool: Tool, model_name: str) -> Json:
     if description:
         written["description"] = description
     # Strictness is a guarantee on top: where the model or its grammar cannot give it, the tool works without.
-    if tool.strict and structured_natively(model_name) and (strict := native_schema(schema)) is not None:
+    if tool.strict and (strict := find_native_schema(model_name, schema)) is not None:
         written |= {"input_schema": strict, "strict": True}
     return _mark(written, tool.cache)
 

@@ -157,7 +157,10 @@ def _read_known(name: str, event: Json, answer: ResponseBuilder) -> None:
         case "message_start":
             _message(event.get("message") or {}, answer)
         case "message_delta":
-            _message_delta(event, answer)
+            delta = event.get("delta") or {}
+            _usage(event.get("usage") or delta.get("usage"), answer)
+            _end_blocks(answer)
+            _finish(delta.get("stop_reason"), answer)
         case "message_stop":
             _stop(event, answer)
         case "message":  # a server that does not stream gives the answer whole
@@ -211,13 +214,6 @@ def _block_delta(event: Json, answer: ResponseBuilder) -> None:
             if piece and f"passed over {key}" not in answer.state:
                 answer.state.pop(f"input {key}", None)
                 answer.arguments(key, piece)
-
-
-def _message_delta(event: Json, answer: ResponseBuilder) -> None:
-    delta = event.get("delta") or {}
-    _usage(event.get("usage") or delta.get("usage"), answer)
-    _end_blocks(answer)
-    _finish(delta.get("stop_reason"), answer)
 
 
 def _stop(event: Json, answer: ResponseBuilder) -> None:

@@ -9,9 +9,8 @@ __all__ = ["native_schema"]
 
 Json = dict[str, Any]
 
-_MOST_OPTIONAL = 24
-_MOST_UNIONS = 16
-# The API refuses schemas with more.
+_MAX_OPTIONAL = 24  # the API refuses schemas with more
+_MAX_UNIONS = 16
 
 _FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"},
@@ -26,7 +25,7 @@ class _NotNative(Exception):
 
 
 def native_schema(schema: Mapping[str, Any]) -> Json | None:
-    """*schema* in the form of `output_config.format`, or None where that form cannot say the same.
+    """Return *schema* in the form of `output_config.format`, or None where that form cannot say the same.
 
     It closes every object, and knows no recursion and no objects with free keys. Bounds on numbers and lengths it
     does not know either: they go into the descriptions, and the answer is validated afterwards.
@@ -36,13 +35,13 @@ def native_schema(schema: Mapping[str, Any]) -> Json | None:
     try:
         for name in definitions:
             _check_recursion(name, definitions, ())
-        found = _adapted(schema, counts)
+        adapted = _adapt(schema, counts)
         if definitions:
-            found["$defs"] = {name: _adapted(part, counts) for name, part in definitions.items()}
+            adapted["$defs"] = {name: _adapt(part, counts) for name, part in definitions.items()}
     except _NotNative:
         return None
-    fits = counts["optional"] <= _MOST_OPTIONAL and counts["unions"] <= _MOST_UNIONS
-    return found if fits else None
+    fits = counts["optional"] <= _MAX_OPTIONAL and counts["unions"] <= _MAX_UNIONS
+    return adapted if fits else None
 
 
 def _check_recursion(name: str, definitions: Mapping[str, Any], above: tuple[str, ...]) -> None:
@@ -61,29 +60,29 @@ def _references(part: Any) -> list[str]:
     return []
 
 
-def _adapted(part: Any, counts: dict[str, int]) -> Json:
+def _adapt(part: Any, counts: dict[str, int]) -> Json:
     if not isinstance(part, Mapping) or "allOf" in part or "prefixItems" in part:
         raise _NotNative
     if "$ref" in part:
         return {"$ref": part["$ref"]}  # with nothing beside it
-    found: Json = {key: part[key] for key in _KEPT if key in part}
+    adapted: Json = {key: part[key] for key in _KEPT if key in part}
     if "enum" in part or "const" in part:
-        values = found.get("enum", [found.get("const")])
+        values = adapted.get("enum", [adapted.get("const")])
         if not all(value is None or isinstance(value, (str, int, float)) for value in values):
             raise _NotNative
-        return {key: value for key, value in found.items() if key != "type"}
+        return {key: value for key, value in adapted.items() if key != "type"}
     if (kinds := part.get("anyOf") or part.get("oneOf")) is not None:
         counts["unions"] += 1
-        found["anyOf"] = [_adapted(kind, counts) for kind in kinds]
+        adapted["anyOf"] = [_adapt(kind, counts) for kind in kinds]
     elif not isinstance(part.get("type"), str):
         raise _NotNative  # anything goes here: that cannot be said
     if part.get("type") == "object":
-        found |= _object(part, counts)
+        adapted |= _object(part, counts)
     if part.get("type") == "array":
-        found |= _array(part, counts)
+        adapted |= _array(part, counts)
     if part.get("format") in _FORMATS:
-        found["format"] = part["format"]
-    return _with_bounds(found, part)
+        adapted["format"] = part["format"]
+    return _with_bounds(adapted, part)
 
 
 def _object(part: Mapping[str, Any], counts: dict[str, int]) -> Json:
@@ -93,7 +92,7 @@ def _object(part: Mapping[str, Any], counts: dict[str, int]) -> Json:
     required = [name for name in part.get("required") or () if name in properties]
     counts["optional"] += len(properties) - len(required)
     return {
-        "properties": {name: _adapted(value, counts) for name, value in properties.items()},
+        "properties": {name: _adapt(value, counts) for name, value in properties.items()},
         "required": required,
         "additionalProperties": False,
     }
@@ -102,19 +101,19 @@ def _object(part: Mapping[str, Any], counts: dict[str, int]) -> Json:
 def _array(part: Mapping[str, Any], counts: dict[str, int]) -> Json:
     if "items" not in part:
         raise _NotNative
-    found: Json = {"items": _adapted(part["items"], counts)}
+    adapted: Json = {"items": _adapt(part["items"], counts)}
     if part.get("minItems") in (0, 1):
-        found["minItems"] = part["minItems"]
-    return found
+        adapted["minItems"] = part["minItems"]
+    return adapted
 
 
-def _with_bounds(found: Json, part: Mapping[str, Any]) -> Json:
+def _with_bounds(adapted: Json, part: Mapping[str, Any]) -> Json:
     bounds = {key: value for key, value in part.items() if key not in _SILENT}
-    if "format" in part and "format" not in found:
+    if "format" in part and "format" not in adapted:
         bounds["format"] = part["format"]
     if part.get("minItems", 0) not in (0, 1):
         bounds["minItems"] = part["minItems"]
     if bounds:
-        said = ", ".join(f"{key}: {value}" for key, value in bounds.items())
-        found["description"] = f"{found['description']} ({said})" if "description" in found else f"({said})"
-    return found
+        text = ", ".join(f"{key}: {value}" for key, value in bounds.items())
+        adapted["description"] = f"{adapted['description']} ({text})" if "description" in adapted else f"({text})"
+    return adapted

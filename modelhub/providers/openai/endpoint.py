@@ -22,13 +22,13 @@ def find_endpoint(
     """
     if compat is not None and compat not in SERVERS:
         raise ConfigError(f"compat: unknown server {compat!r} (known: {', '.join(sorted(SERVERS))})")
-    given = str(address) if address else SERVERS[compat].site.address if compat else ""
-    if not given and not is_azure:
+    address = str(address) if address else SERVERS[compat].site.address if compat else ""
+    if not address and not is_azure:
         endpoint = resolve_endpoint(environ, SERVERS[compat or "openai"].site, address=None, api_key=api_key)
         return endpoint, compat or find_server(endpoint.address)
-    server = compat or ("azure" if is_azure else find_server(given))
+    server = compat or ("azure" if is_azure else find_server(address))
     site = SERVERS[server].site
     if not site.key_variables:  # its key can only be given
         site = SERVERS["openai"].site
-        return resolve_endpoint(environ, site, address=given, api_key=api_key), server
-    return resolve_endpoint(environ, site, address=given, api_key=api_key, is_of_site=is_azure), server
+        return resolve_endpoint(environ, site, address=address, api_key=api_key), server
+    return resolve_endpoint(environ, site, address=address, api_key=api_key, is_of_site=is_azure), server

@@ -259,9 +259,9 @@ def _omit() -> Any:
 
 def has_credentials(client_args: Mapping[str, Any]) -> bool:
     """Whether the client's arguments authorize by other means than a key: a token, what gives one, or a header."""
-    given = {name for name, value in client_args.items() if value is not None}
+    names = {name for name, value in client_args.items() if value is not None}
     headers = _lower(client_args.get("default_headers"))
-    return not given.isdisjoint(_CREDENTIALS) or "authorization" in headers or "api-key" in headers
+    return not names.isdisjoint(_CREDENTIALS) or "authorization" in headers or "api-key" in headers
 
 
 def _lower(headers: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -46,6 +46,8 @@ __all__ = [
 
 Json = dict[str, Any]
 
+_MAX_CALL_ID = 40
+
 
 def encode_request(
     model: str, request: ChatRequest, structured: Structured | None, stream: bool, quirks: Quirks
@@ -110,25 +112,24 @@ def _spell_effort(effort: str, thinking: str) -> Json:
 
 
 def _encode_messages(messages: Iterable[Message], quirks: Quirks) -> list[Json]:
-    """The conversation. Media in the results of tools, which only a user may send, follow all results of the turn."""
+    """Return *messages*. Media in the results of tools, which only a user may send, follow all results of the turn."""
     written: list[Json] = []
     shown: list[Json] = []
     for message in messages:
-        results = [block for block in message.blocks if isinstance(block, ToolResultBlock)]
-        for result in results:
+        for result in (block for block in message.blocks if isinstance(block, ToolResultBlock)):
             written.append(_tool_message(result, quirks))
             media = [_part(part, quirks) for part in result.output if isinstance(part, MediaBlock)]
             if media:
                 shown += [{"type": "text", "text": f"From the result of {result.name} ({result.id}):"}, *media]
-        rest = [block for block in message.blocks if not isinstance(block, (ToolResultBlock, ProviderItemBlock))]
-        if not rest:
+        content = [block for block in message.blocks if not isinstance(block, (ToolResultBlock, ProviderItemBlock))]
+        if not content:
             continue
         if message.role == "assistant":
             _flush(shown, written)
             if (answer := _assistant_message(message, quirks)) is not None:
                 written.append(answer)
         else:
-            parts = [_part(block, quirks) for block in rest]
+            parts = [_part(block, quirks) for block in content]
             if message.role == "user":
                 parts, shown = shown + parts, []
             else:
@@ -201,21 +202,18 @@ _SKIP_SIGNATURE = "skip_thought_signature_validator"
 
 def _call(block: ToolUseBlock, quirks: Quirks) -> Json:
     function = {"name": block.name, "arguments": json.dumps(block.arguments, ensure_ascii=False)}
-    call = {"id": _call_id(block.id, quirks), "type": "function", "function": function}
+    call = {"id": write_call_id(block.id, _MAX_CALL_ID, quirks), "type": "function", "function": function}
     if block.signature and block.provider == PROVIDER:
         call["extra_content"] = {"google": {"thought_signature": block.signature}}
     return call
 
 
-def _call_id(given: str, quirks: Quirks) -> str:
-    if quirks.tool_ids == "nine":
-        return given if re.fullmatch(r"[a-zA-Z0-9]{9}", given) else hashlib.sha256(given.encode()).hexdigest()[:9]
-    return write_call_id(given, 40)
-
-
-def write_call_id(given: str, max_length: int) -> str:
+def write_call_id(call_id: str, max_length: int, quirks: Quirks) -> str:
     """Return an id that the server takes; the same for a call and its result, whoever made it."""
-    return given if len(given) <= max_length else "call_" + hashlib.sha256(given.encode()).hexdigest()[:32]
+    if quirks.tool_ids == "nine":
+        is_taken = re.fullmatch(r"[a-zA-Z0-9]{9}", call_id) is not None
+        return call_id if is_taken else hashlib.sha256(call_id.encode()).hexdigest()[:9]
+    return call_id if len(call_id) <= max_length else "call_" + hashlib.sha256(call_id.encode()).hexdigest()[:32]
 
 
 def _tool_message(result: ToolResultBlock, quirks: Quirks) -> Json:
@@ -226,7 +224,7 @@ def _tool_message(result: ToolResultBlock, quirks: Quirks) -> Json:
     content = "\n".join(texts)
     if result.is_error:
         content = f"Error: {content}"
-    return {"role": "tool", "tool_call_id": _call_id(result.id, quirks), "content": content}
+    return {"role": "tool", "tool_call_id": write_call_id(result.id, _MAX_CALL_ID, quirks), "content": content}
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def read_body(data: bytes, answer: ResponseBuilder) -> None:
         raise error_in_answer(body)
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise BadReply("the answer has no choices")
-    choice = next((one for one in choices if isinstance(one, dict) and not one.get("index")), choices[0])
+    choice = next((each for each in choices if isinstance(each, dict) and not each.get("index")), choices[0])
     message = choice.get("message") or choice.get("delta")
     if message is None and isinstance(choice.get("text"), str):  # the older completions' form
         message = {"content": choice["text"]}
@@ -128,8 +128,8 @@ def _read_message(message: Json, answer: ResponseBuilder) -> None:
     if refusal := message.get("refusal"):
         _read_refusal(refusal, answer)
     audio = message.get("audio")
-    if not content and isinstance(audio, dict) and isinstance(said := audio.get("transcript"), str):
-        answer.text(said)  # spoken answers are not in our terms; what was said is
+    if not content and isinstance(audio, dict) and isinstance(transcript := audio.get("transcript"), str):
+        answer.text(transcript)  # spoken answers are not in our terms; what was said is
     if calls := message.get("tool_calls"):
         read_calls(calls, answer)
     if call := message.get("function_call"):
@@ -164,7 +164,7 @@ def _read_part(part: Any, answer: ResponseBuilder) -> None:
     elif isinstance(part, dict):
         thoughts = part.get("thinking")
         if isinstance(thoughts, list):  # Mistral: parts within the part
-            thoughts = "".join(str(one.get("text") or "") for one in thoughts if isinstance(one, dict))
+            thoughts = "".join(str(thought.get("text") or "") for thought in thoughts if isinstance(thought, dict))
         if thoughts:
             answer.thinking(str(thoughts), provider=PROVIDER)
         if isinstance(text := part.get("text"), str):

@@ -218,7 +218,7 @@ class _Conversation:
                 return {"role": "assistant", "content": block.text, **phase} if block.text else None
             case ToolUseBlock():
                 kept = self._calls[block.id] = dict(block.item or {})
-                call = {**kept, "call_id": write_call_id(block.id, _MAX_CALL_ID), "name": block.name}
+                call = {**kept, "call_id": write_call_id(block.id, _MAX_CALL_ID, self._quirks), "name": block.name}
                 if kept.get("type") == "custom_tool_call":
                     return {**call, "input": str(block.input.get("input", ""))}
                 return {"type": "function_call", **call, "arguments": json.dumps(block.arguments, ensure_ascii=False)}
@@ -263,7 +263,7 @@ class _Conversation:
             text = "\n".join(part["text"] for part in parts)
             output = f"Error: {text}" if result.is_error else text
         kind = "custom_tool_call_output" if call.get("type") == "custom_tool_call" else "function_call_output"
-        written = {"type": kind, "call_id": write_call_id(result.id, _MAX_CALL_ID), "output": output}
+        written = {"type": kind, "call_id": write_call_id(result.id, _MAX_CALL_ID, self._quirks), "output": output}
         return {**written, "caller": call["caller"]} if "caller" in call else written
 
     def flush(self) -> None:

@@ -223,8 +223,8 @@ class _ItemReader:
             if refusal := part.get("refusal"):
                 self._answer.state["refused"] = True
                 text += str(refusal)
-            elif isinstance(said := part.get("text"), str):
-                text += said
+            elif isinstance(piece := part.get("text"), str):
+                text += piece
         self.add_text(text[self._length :])
 
     def _finish_reasoning(self, item: Json) -> None:
