@@ -46,12 +46,12 @@ def plain_root(tool: Tool) -> tuple[Schema, str]:
     for keyword in ("anyOf", "oneOf"):
         _merge_alternatives(plain, root.get(keyword) or (), schema, followed)
     words = []
-    for keyword, said in _WORDS.items():
-        if _is_said(keyword, root):
+    for keyword, phrase in _WORDS.items():
+        if _needs_words(keyword, root):
             value = root[keyword]
             if keyword in ("anyOf", "oneOf", "allOf") and isinstance(value, list):
                 value = [_follow(part, schema)[0] for part in value]
-            words.append(f"{said}: {json.dumps(value, ensure_ascii=False)}")
+            words.append(f"{phrase}: {json.dumps(value, ensure_ascii=False)}")
     return plain, " ".join(filter(None, [tool.description, ". ".join(words)]))
 
 
@@ -121,7 +121,7 @@ def _merge_alternatives(plain: Schema, parts: Sequence[Any], root: Mapping[str, 
         plain["required"] = [*dict.fromkeys([*plain.get("required", ()), *required])]
 
 
-def _is_said(keyword: str, root: Mapping[str, Any]) -> bool:
+def _needs_words(keyword: str, root: Mapping[str, Any]) -> bool:
     """Whether *keyword* must be put in words: what `allOf` says of properties alone is in the root by now."""
     if keyword != "allOf":
         return keyword in root and root[keyword] not in ([], None)

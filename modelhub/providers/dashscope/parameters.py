@@ -33,11 +33,11 @@ def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
     """Return the JSON mode, which knows no schema and does not go with thinking: words say the rest."""
     if response_format.get("type") == "text":
         return {}
-    own, effort = draft.values.get("enable_thinking"), draft.values.get("reasoning_effort")
-    is_native = effort in (None, "none") if own is None else own is not True
-    if not is_native or schema_of_format(response_format) is not None:
+    switch, effort = draft.values.get("enable_thinking"), draft.values.get("reasoning_effort")
+    is_thinking = effort not in (None, "none") if switch is None else switch is True
+    if is_thinking or schema_of_format(response_format) is not None:
         ask_in_words(response_format, draft)
-    return {"response_format": {"type": "json_object"}} if is_native else {}
+    return {} if is_thinking else {"response_format": {"type": "json_object"}}
 
 
 def _adapt(draft: Draft) -> None:
