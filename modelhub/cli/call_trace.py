@@ -46,36 +46,34 @@ class ModelTurn:
             return self.error.kind
         return str(self.attempts[-1]["outcome"]) if self.attempts else "-"
 
+    def _find(self, key: str) -> Any:
+        """Return the value *key* of the error, or of the last attempt if there is no error."""
+        if self.error is not None:
+            return getattr(self.error, key)
+        return self.attempts[-1][key] if self.attempts else None
+
     @property
     def status(self) -> int | None:
         """The HTTP status."""
-        status: int | None = self.error.status if self.error is not None else self._get_last("status")
-        return status
+        return self._find("status")  # type: ignore[no-any-return]
 
     @property
     def retry_after(self) -> float | None:
         """The seconds that the vendor asked to wait, or None."""
-        seconds: float | None = self.error.retry_after if self.error is not None else self._get_last("retry_after")
-        return seconds
+        return self._find("retry_after")  # type: ignore[no-any-return]
 
     @property
     def request_id(self) -> str | None:
         """The vendor's id of the last request."""
-        request_id: str | None = (self.error.request_id if self.error is not None else None) or self._get_last(
-            "request_id"
-        )
-        return request_id
+        last = self.attempts[-1]["request_id"] if self.attempts else None
+        return self._find("request_id") or last
 
     @property
     def message(self) -> str:
         """The error message."""
-        error = self.error
-        if isinstance(error, StreamBroken) and isinstance(error.__cause__, CallError):
-            error = error.__cause__
-        return str(error if error is not None else self._get_last("message") or "")
-
-    def _get_last(self, key: str) -> Any:
-        return self.attempts[-1][key] if self.attempts else None
+        if isinstance(self.error, StreamBroken) and isinstance(self.error.__cause__, CallError):
+            return str(self.error.__cause__)
+        return str(self.error if self.error is not None else self._find("message") or "")
 
     @property
     def duration(self) -> float:
@@ -109,12 +107,9 @@ class ModelTurn:
             return f"{self.message}: skipped"
         facts = ", ".join(self.list_details())
         after = f"moved on after {format_duration(self.duration)}" if self.attempts else "skipped"
-        return f"{self.label} {_describe_kind(self.kind)}{f' ({facts})' if facts else ''}, {after}"
-
-
-def _describe_kind(kind: str) -> str:
-    """Return an error class in words: `RateLimited` as "rate limited"."""
-    return "stream broke" if kind == "StreamBroken" else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.kind).lower()  # RateLimited as "rate limited"
+        words = "stream broke" if self.kind == "StreamBroken" else kind
+        return f"{self.label} {words}{f' ({facts})' if facts else ''}, {after}"
 
 
 class CallTrace:

@@ -23,28 +23,19 @@ _MAX_INLINE_CHARS = 48
 
 def format_call_error(error: CallError, trace: CallTrace) -> list[Text]:
     """Return the lines that show *error*."""
-    if isinstance(error, AllModelsFailed):
-        turns = [trace.find_turn(leaf) for leaf in error.leaves()]
-        return [_format_headline(error), *_format_tree(error, trace), *_format_next(turns)]
-    turn = trace.find_turn(error)
-    others = [other for other in trace.list_failed() if other.error is not error]
-    detail = [
-        ", ".join(turn.list_details(message=False)),
-        turn.request_id or "",
-        format_duration(turn.duration) if turn.attempts else "",
-    ]
-    rows = (
-        [make_line("  ", (" · ".join(filter(None, detail)), "dim"))]
-        if any(detail[:2]) or len(turn.attempts) > 1
-        else []
-    )
-    return [_format_headline(error), *rows, *format_earlier_failures(others), *_format_next([*others, turn])]
-
-
-def _format_headline(error: CallError) -> Text:
     message = _get_message(error)
     is_named = error.model is None or f"`{error.model}`" in message
-    return make_line((error.kind, "bold red"), ": ", message if is_named else f"{error.model}: {message}")
+    headline = make_line((error.kind, "bold red"), ": ", message if is_named else f"{error.model}: {message}")
+    if isinstance(error, AllModelsFailed):
+        turns = [trace.find_turn(leaf) for leaf in error.leaves()]
+        return [headline, *_format_tree(error, trace), *_format_next(turns)]
+    turn = trace.find_turn(error)
+    others = [other for other in trace.list_failed() if other.error is not error]
+    facts = [", ".join(turn.list_details(message=False)), turn.request_id or ""]
+    has_facts = any(facts) or len(turn.attempts) > 1
+    facts.append(format_duration(turn.duration) if turn.attempts else "")
+    lines = [make_line("  ", (" · ".join(filter(None, facts)), "dim"))] if has_facts else []
+    return [headline, *lines, *format_earlier_failures(others), *_format_next([*others, turn])]
 
 
 def _get_message(error: CallError) -> str:
@@ -52,36 +43,29 @@ def _get_message(error: CallError) -> str:
     return error.message if isinstance(error, AllModelsFailed) else str(error)
 
 
-def _format_tree(group: AllModelsFailed, trace: CallTrace) -> list[Text]:
+def _format_tree(group: AllModelsFailed, trace: CallTrace) -> Iterator[Text]:
+    """Yield a line for each error in *group*; a message that is too long for a column gets a line of its own."""
     rows: list[list[Cell]] = []
     notes: dict[int, str] = {}
     for depth, error in _walk_errors(group, 0):
         indent = "  " * depth
         if isinstance(error, AllModelsFailed):
-            rows.append(
-                [f"{indent}{error.model}", ("chain", "dim"), f"none of its {len(error.exceptions)} models answered"]
-            )
+            text = f"none of its {len(error.exceptions)} models answered"
+            rows.append([f"{indent}{error.model}", ("chain", "dim"), text])
             continue
         turn = trace.find_turn(error)
-        details = ", ".join(turn.list_details())
+        details, request_id = ", ".join(turn.list_details()), turn.request_id or ""
         if len(details) > _MAX_INLINE_CHARS:
             details = ", ".join(turn.list_details(message=False))
-            notes[len(rows)] = f"{indent}{turn.message}"
-        rows.append(_make_row(turn, indent, details))
-    return list(_insert_notes(align_columns(rows), notes))
-
-
-def _make_row(turn: ModelTurn, indent: str, details: str) -> list[Cell]:
-    style = "yellow" if isinstance(turn.error, NotConfigured) else "red"
-    request_id = turn.request_id or ""
-    short = f"{request_id[:8]}.." if len(request_id) > 10 else request_id
-    return [
-        f"{indent}{turn.label}",
-        (turn.kind, style),
-        details,
-        (short, "dim"),
-        format_duration(turn.duration) if turn.attempts else "",
-    ]
+            notes[len(rows)] = f"    {indent}{turn.message}"
+        short_id = f"{request_id[:8]}.." if len(request_id) > 10 else request_id
+        style = "yellow" if isinstance(error, NotConfigured) else "red"
+        duration = format_duration(turn.duration) if turn.attempts else ""
+        rows.append([f"{indent}{turn.label}", (turn.kind, style), details, (short_id, "dim"), duration])
+    for index, line in enumerate(align_columns(rows)):
+        yield line
+        if index in notes:
+            yield make_line(notes[index])
 
 
 def _walk_errors(group: AllModelsFailed, depth: int) -> Iterator[tuple[int, CallError]]:
@@ -92,24 +76,14 @@ def _walk_errors(group: AllModelsFailed, depth: int) -> Iterator[tuple[int, Call
             yield from _walk_errors(error, depth + 1)
 
 
-def _insert_notes(lines: Sequence[Text], notes: dict[int, str]) -> Iterator[Text]:
-    for index, row in enumerate(lines):
-        yield row
-        if index in notes:
-            yield make_line(f"    {notes[index]}")
-
-
 def _format_next(turns: Sequence[ModelTurn]) -> Iterator[Text]:
     """Yield a line with the model that can be tried again first, and when."""
     times = [(turn.next_attempt_at, turn.model) for turn in turns if turn.next_attempt_at is not None]
     if times:
         when, model = min(times)
-        yield make_line(("  next: ", "dim"), f"{model} can be tried again at {_format_time(when)}")
-
-
-def _format_time(when: datetime) -> str:
-    today = when.date() == datetime.now(when.tzinfo).date()
-    return f"{when:%H:%M:%S}" if today else f"{when:%Y-%m-%d %H:%M:%S}"
+        is_today = when.date() == datetime.now(when.tzinfo).date()
+        time = f"{when:%H:%M:%S}" if is_today else f"{when:%Y-%m-%d %H:%M:%S}"
+        yield make_line(("  next: ", "dim"), f"{model} can be tried again at {time}")
 
 
 def format_earlier_failures(turns: Sequence[ModelTurn]) -> list[Text]:

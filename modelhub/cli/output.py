@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
@@ -32,6 +32,7 @@ __all__ = [
     "join_names",
     "print_json",
     "print_lines",
+    "show_bar",
     "show_waiting",
     "format_setting",
     "format_duration",
@@ -162,6 +163,19 @@ def show_waiting(activity: str, delay: float = 1.0) -> Iterator[None]:
         if has_line.is_set():
             sys.stderr.write(f"\r{' ' * len(line)}\r")
             sys.stderr.flush()
+
+
+@contextmanager
+def show_bar(total: int) -> Iterator[Callable[[int, str], None]]:
+    """Show a progress bar on standard error until the block ends; yields a function of what is done, and a text."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True, highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, text: bar.update(task, completed=done, description=text, refresh=True)
 
 
 def make_line(*parts: tuple[str, str] | str) -> Text:

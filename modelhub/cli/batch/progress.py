@@ -6,9 +6,9 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from modelhub.cli.output import format_cost, format_count, format_duration, is_terminal, print_lines
+from modelhub.cli.output import format_cost, format_count, format_duration, is_terminal, print_lines, show_bar
 
 if TYPE_CHECKING:
     from modelhub.jobs.batch_job import JobProgress
@@ -22,7 +22,7 @@ _LINE_SECONDS = 10.0
 @asynccontextmanager
 async def show_progress(progress: JobProgress) -> AsyncIterator[None]:
     """Show *progress* on standard error while inside."""
-    shown = asyncio.create_task(_show_bar(progress) if is_terminal(sys.stderr) else _print_progress(progress))
+    shown = asyncio.create_task(_update_bar(progress) if is_terminal(sys.stderr) else _print_lines(progress))
     try:
         yield
     finally:
@@ -30,24 +30,17 @@ async def show_progress(progress: JobProgress) -> AsyncIterator[None]:
         await asyncio.gather(shown, return_exceptions=True)
 
 
-async def _print_progress(progress: JobProgress) -> None:
+async def _print_lines(progress: JobProgress) -> None:
     while True:
         await asyncio.sleep(_LINE_SECONDS)
-        print_lines(
-            f"{progress.done:,} of {format_count(progress.total, 'row')}, {describe_progress(progress)}", err=True
-        )
+        rows = f"{progress.done:,} of {format_count(progress.total, 'row')}"
+        print_lines(f"{rows}, {describe_progress(progress)}", err=True)
 
 
-async def _show_bar(progress: JobProgress) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True, highlight=False)
-    columns: list[Any] = [BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}")]
-    with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
-        task = bar.add_task("", total=progress.total, text="")
+async def _update_bar(progress: JobProgress) -> None:
+    with show_bar(progress.total) as update:
         while True:
-            bar.update(task, completed=progress.done, text=describe_progress(progress), refresh=True)
+            update(progress.done, describe_progress(progress))
             await asyncio.sleep(_BAR_SECONDS)
 
 

@@ -32,18 +32,12 @@ def print_summary(
     progress: JobProgress, totals: JournalTotals, options: JobOptions, *, interrupted: bool, as_json: bool
 ) -> None:
     """Print what the run has done: to standard error, or as JSON to standard output."""
-    if as_json:
-        print_json(_make_summary_dict(progress, totals, options, interrupted))
-    else:
+    if not as_json:
         print_lines(*_format_summary(progress, totals, options), err=True)
-
-
-def _make_summary_dict(
-    progress: JobProgress, totals: JournalTotals, options: JobOptions, interrupted: bool
-) -> dict[str, Any]:
+        return
     calls = progress.calls
     counts = ("total", "answered", "failed", "left", "reused", "repeated", "invalid", "errors", "stop_reason")
-    return {
+    summary = {
         "output": str(options.output),
         **{name: getattr(progress, name) for name in counts},
         "interrupted": interrupted,
@@ -56,6 +50,7 @@ def _make_summary_dict(
         "unknown_costs": calls.unknown_costs,
         "journal_cost": str(totals.cost),
     }
+    print_json(summary)
 
 
 def _format_summary(progress: JobProgress, totals: JournalTotals, options: JobOptions) -> Iterator[Text | str]:
@@ -67,7 +62,10 @@ def _format_summary(progress: JobProgress, totals: JournalTotals, options: JobOp
     )
     if (others := _describe_others(progress.reused, progress.repeated, progress.invalid)) is not None:
         yield f"  {others}"
-    yield from _describe_batches(progress)
+    batches = progress.batches
+    if batches is not None and (batches.answered or batches.waiting or batches.unanswered):
+        waiting = f", {batches.waiting:,} still there" if batches.waiting else ""
+        yield f"  in batches: {batches.answered:,} answered, {batches.unanswered:,} without an answer{waiting}"
     yield f"  {_describe_calls(progress, totals)}"
     for sample in progress.samples:
         yield make_line("  ", (sample, "red"))
@@ -92,15 +90,6 @@ def _describe_others(reused: int, repeated: int, invalid: int) -> str | None:
     return f"not asked: {join_names(parts)}" if parts else None
 
 
-def _describe_batches(progress: JobProgress) -> Iterator[str]:
-    """Yield what became of the rows that went through a vendor's batch API."""
-    batches = progress.batches
-    if batches is None or not (batches.answered or batches.waiting or batches.unanswered):
-        return
-    waiting = f", {batches.waiting:,} still there" if batches.waiting else ""
-    yield f"  in batches: {batches.answered:,} answered, {batches.unanswered:,} without an answer{waiting}"
-
-
 def _describe_calls(progress: JobProgress, totals: JournalTotals) -> str:
     calls = progress.calls
     if not calls.done:
@@ -121,12 +110,10 @@ def print_plan(name: str, run: DryRun, options: JobOptions, *, as_json: bool) ->
     if as_json:
         print_json(_make_plan_dict(run))
         return
+    asked = f": {format_count(run.total, 'row')}, of which {run.asked:,} would be asked of `{name}`"
     others = _describe_others(run.reused, run.repeated, run.invalid)
     print_lines(
-        make_line(
-            (str(options.source), "bold"),
-            f": {format_count(run.total, 'row')}, of which {run.asked:,} would be asked of `{name}`",
-        ),
+        make_line((str(options.source), "bold"), asked),
         *([f"  {others}"] if others is not None else []),
         *(make_line("  ", (sample, "red")) for sample in run.samples),
         *(["  through the vendor's batch API, at half the price"] if run.in_batches else []),
@@ -135,24 +122,11 @@ def print_plan(name: str, run: DryRun, options: JobOptions, *, as_json: bool) ->
 
 
 def _make_plan_dict(run: DryRun) -> dict[str, Any]:
-    names = (
-        "in_batches",
-        "total",
-        "asked",
-        "reused",
-        "repeated",
-        "invalid",
-        "output_tokens",
-        "is_measured",
-        "unpriced",
-        "unbounded",
-    )
-    worst = run.estimate.worst
-    cost = {
-        "low": str(run.estimate.low),
-        "expected": str(run.estimate.expected),
-        "worst": None if worst is None else str(worst),
-    }
+    estimate = run.estimate
+    worst = None if estimate.worst is None else str(estimate.worst)
+    cost = {"low": str(estimate.low), "expected": str(estimate.expected), "worst": worst}
+    names = ["in_batches", "total", "asked", "reused", "repeated", "invalid", "output_tokens"]
+    names += ["is_measured", "unpriced", "unbounded"]
     return {**{name: getattr(run, name) for name in names}, "cost": None if run.unpriced else cost}
 
 
@@ -163,24 +137,18 @@ def _format_costs(run: DryRun, budget: Decimal | None) -> Iterator[Text | str]:
         return
     estimate = run.estimate
     source = "the average of the journal" if run.is_measured else "an assumption"
-    yield make_line(
-        "  low       ", (_format_dollars(estimate.low), "bold"), "  short answers, cheapest model, one attempt"
-    )
-    yield make_line(
-        "  expected  ",
-        (_format_dollars(estimate.expected), "bold"),
-        f"  first model, answers of {run.output_tokens:,} tokens ({source})",
-    )
+    answers = f"first model, answers of {run.output_tokens:,} tokens ({source})"
+    yield _format_cost_line("low", estimate.low, "short answers, cheapest model, one attempt")
+    yield _format_cost_line("expected", estimate.expected, answers)
     if estimate.worst is None:
         names = join_names([f"`{name}`" for name in run.unbounded])
         yield f"  worst     unbounded: nothing limits the answers of {names} (--ask max_tokens=500)"
     else:
-        yield make_line(
-            "  worst     ", (_format_dollars(estimate.worst), "bold"), "  longest answers, every attempt of every model"
-        )
+        yield _format_cost_line("worst", estimate.worst, "longest answers, every attempt of every model")
     if budget is not None and estimate.expected > budget:
         yield make_line("  ", (f"the budget of {format_cost(budget)} is less than the expected cost", "yellow"))
 
 
-def _format_dollars(cost: Decimal) -> str:
-    return format_cost(cost.quantize(Decimal("0.0001")) if cost < 1 else cost)
+def _format_cost_line(label: str, cost: Decimal, meaning: str) -> Text:
+    rounded = format_cost(cost.quantize(Decimal("0.0001")) if cost < 1 else cost)
+    return make_line(f"  {label:<10}", (rounded, "bold"), f"  {meaning}")

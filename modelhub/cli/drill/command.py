@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelhub.cli.exit import Exit
-from modelhub.cli.options import AsJson, ConfigFile, OptionalName, Parameters, Profile, parse_parameters
+from modelhub.cli.options import (
+    AsJson,
+    ConfigFile,
+    OptionalName,
+    Parameters,
+    Profile,
+    parse_parameters,
+    parse_seconds,
+)
 from modelhub.cli.output import align_columns, join_names, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 from modelhub.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from modelhub.cli.chain_plan import Plan
-    from modelhub.cli.drill.plan import Candidates
     from modelhub.cli.drill.show import DrillReport
 
 __all__ = ["drill"]
@@ -73,11 +80,12 @@ def drill(
     if list_faults == (name is not None):
         fail_usage("pass a name, or --list" if name is None else "--list takes no name", "NAME")
     with report_errors(as_json=as_json):
-        if list_faults or name is None:
+        if name is None:
             _list_faults(as_json)
             return
-        call = parse_parameters(ask) | _make_tools(tools)
-        request = DrillRequest(name, _check_faults(only or []), deep, stream, _parse_seconds(slow), file, profile, call)
+        call = parse_parameters(ask)
+        seconds = parse_seconds(slow, "--slow")
+        request = DrillRequest(name, _find_faults(only or []), deep, stream, seconds, file, profile, call, tools)
         survived = _run_drill(request, strict, as_json)
     if not survived:
         raise typer.Exit(Exit.FAILED)
@@ -95,18 +103,11 @@ class DrillRequest:
     file: Path | None
     profile: str | None
     call: Mapping[str, Any]
-    """The arguments of each call besides its messages."""
+    """The arguments of each call besides its messages and tools."""
+    has_tools: bool
 
 
-def _make_tools(has_tools: bool) -> dict[str, Any]:
-    if not has_tools:
-        return {}
-    from modelhub.cli.fit.shape import SAMPLE_TOOL
-
-    return {"tools": [SAMPLE_TOOL]}
-
-
-def _check_faults(only: list[str]) -> list[str]:
+def _find_faults(only: list[str]) -> list[str]:
     """Return the names of the faults *only*, which are written as names or as titles."""
     from modelhub.testing import FAULTS
 
@@ -119,25 +120,12 @@ def _check_faults(only: list[str]) -> list[str]:
     return [names[fault.lower()] for fault in only]
 
 
-def _parse_seconds(text: str) -> float:
-    from modelhub.options import parse_duration
-
-    try:
-        return float(parse_duration(text))
-    except ValueError as error:
-        fail_usage(str(error), "--slow")
-
-
 def _list_faults(as_json: bool) -> None:
     from modelhub.testing import FAULTS
 
     if as_json:
-        print_json(
-            [
-                {"fault": key, "title": fault.title, "expects": fault.expects, "alone": fault.alone}
-                for key, fault in FAULTS.items()
-            ]
-        )
+        shown = ("title", "expects", "alone")
+        print_json([{"fault": key, **{name: getattr(fault, name) for name in shown}} for key, fault in FAULTS.items()])
     else:
         print_lines(*align_columns([[(key, "bold"), fault.title] for key, fault in FAULTS.items()], indent=0))
 
@@ -156,36 +144,36 @@ def _run_drill(request: DrillRequest, strict: bool, as_json: bool) -> bool:
 
 
 async def _play_all(request: DrillRequest) -> DrillReport:
+    """Play the faults. Raises ConfigError if the call asks no vendor."""
     from modelhub.cli.drill.evaluate import Evaluator
     from modelhub.cli.drill.plan import find_candidates, make_drill_cases
     from modelhub.cli.drill.play import open_drill_environment
     from modelhub.cli.drill.show import DrillReport, Row, show_progress
-    from modelhub.hub import find_config_file
+    from modelhub.cli.fit.shape import SAMPLE_TOOL
+    from modelhub.config_source import find_config_file
 
+    call = {**request.call, "tools": [SAMPLE_TOOL]} if request.has_tools else request.call
     async with open_drill_environment(find_config_file(request.file), request.profile) as environment:
         plan = await environment.make_plan(request.name)
-        candidates = _require_vendors(request.name, find_candidates(plan))
-        forced, stream = request.stream is not None, _is_streamed(plan) if request.stream is None else request.stream
+        candidates = find_candidates(plan)
+        if not candidates.vendors:
+            lacking = join_names([f"{model}: {missing}" for model, missing in candidates.left_out.items()])
+            reason = f" ({lacking})" if lacking else ""
+            raise ConfigError(f"there is nothing to drill: `{request.name}` calls no vendor{reason}")
+        stream = _is_streamed(plan) if request.stream is None else request.stream
+        forced = request.stream is not None
         cases = make_drill_cases(candidates, only=request.only, deep=request.deep, stream=stream, forced=forced)
-        evaluate, rows = Evaluator(environment.loaded, request.name, request.slow_after), []
+        evaluator, rows = Evaluator(plan, request.slow_after), []
         with show_progress(len(cases)) as advance:
             for case in cases:
                 advance(case.title)
-                outcome = await environment.play(request.name, case, request.call)
-                rows.append(Row(case, outcome, evaluate.evaluate(case, outcome)))
+                outcome = await environment.play(request.name, case, call)
+                rows.append(Row(case, outcome, evaluator.evaluate(case, outcome)))
     return DrillReport(request.name, candidates, rows)
 
 
 def _is_streamed(plan: Plan) -> bool:
     if plan.chain is not None:
         return plan.chain.stream
-    options = plan.loaded.models[plan.name].options
+    options = plan.members[0].options
     return options is not None and options.stream
-
-
-def _require_vendors(name: str, candidates: Candidates) -> Candidates:
-    if not candidates.vendors:
-        lacking = [f"{model}: {missing}" for model, missing in candidates.left_out.items()]
-        reason = f" ({join_names(lacking)})" if lacking else ""
-        raise ConfigError(f"there is nothing to drill: `{name}` calls no vendor{reason}")
-    return candidates

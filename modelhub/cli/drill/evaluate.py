@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -18,15 +17,12 @@ from modelhub.core.errors import (
     DeadlineExceeded,
     NotConfigured,
 )
-from modelhub.middleware.retry.options import RetryOptions
-from modelhub.middleware.timeout.options import TimeoutOptions
 
 if TYPE_CHECKING:
+    from modelhub.cli.chain_plan import Plan
     from modelhub.cli.drill.plan import DrillCase
     from modelhub.cli.drill.play import DrillOutcome
-    from modelhub.config.load import Loaded
     from modelhub.core.events import Waiting
-    from modelhub.middleware.chain.options import ChainOptions
 
 __all__ = ["Evaluator", "Evaluation", "Verdict"]
 
@@ -53,23 +49,23 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates calls of *name* with the settings of *loaded*.
+    """Evaluates calls with the settings of *plan*.
 
     A call is slow if it takes more than *slow_after* seconds for each model that fails.
     """
 
-    def __init__(self, loaded: Loaded, name: str, slow_after: float) -> None:
-        self.loaded = loaded
-        self.name = name
+    def __init__(self, plan: Plan, slow_after: float) -> None:
+        self.name = plan.name
         self.slow_after = slow_after
-        self._chains = dict(_walk_chains(loaded, name))
+        self._models = {member.name: member for member in plan.models}
+        self._chains = {plan.name: plan.chain} if plan.chain is not None else {}
+        self._chains |= {member.name: member.chain for member in plan.members if member.chain is not None}
 
     def evaluate(self, case: DrillCase, outcome: DrillOutcome) -> Evaluation:
         """Return the verdict on *outcome* and its reason."""
         if outcome.got == "nothing":
-            return Evaluation(
-                "lost", f"no end after {format_setting(MAX_CALL_SECONDS)}: {self._find_slowest(case, outcome)}"
-            )
+            slowest = self._find_slowest(case, outcome)
+            return Evaluation("lost", f"no end after {format_setting(MAX_CALL_SECONDS)}: {slowest}")
         if outcome.got == "crash":
             return Evaluation("wrong", f"{type(outcome.error).__name__} was raised, which is not a CallError")
         if outcome.got == "truncated":
@@ -78,50 +74,50 @@ class Evaluator:
             return self._evaluate_error(case, outcome)
         return self._evaluate_answer(case, outcome)
 
-    # -- an answer -----------------------------------------------------------------------------------------------------
-
-    def _evaluate_answer(self, case: DrillCase, outcome: DrillOutcome) -> Evaluation:
-        if case.drill.expects == "error":
-            setting = (
-                self._find_exception("fallback_on", str(outcome.attempts[0]["outcome"])) if outcome.attempts else None
-            )
-            if setting is None:
-                return Evaluation("wrong", "a final refusal was sent to another model")
-            return self._check_time(case, outcome, setting)
-        if outcome.restarts:
-            count = {1: "once", 2: "twice"}.get(outcome.restarts, f"{outcome.restarts} times")
-            return self._check_time(case, outcome, f"restarted {count}")
-        return self._check_time(case, outcome)
-
-    def _check_time(self, case: DrillCase, outcome: DrillOutcome, why: str = "") -> Evaluation:
+    def _check_time(self, case: DrillCase, outcome: DrillOutcome, why: str) -> Evaluation:
         if outcome.took > self.slow_after * len(case.on):
             return Evaluation("slow", self._find_slowest(case, outcome))
         return Evaluation("ok", why)
 
+    def _evaluate_answer(self, case: DrillCase, outcome: DrillOutcome) -> Evaluation:
+        if case.drill.expects == "error":
+            kind = str(outcome.attempts[0]["outcome"]) if outcome.attempts else ""
+            setting = self._find_exception("fallback_on", kind)
+            if setting is None:
+                return Evaluation("wrong", "a final refusal was sent to another model")
+            return self._check_time(case, outcome, setting)
+        count = {1: "once", 2: "twice"}.get(outcome.restarts, f"{outcome.restarts} times")
+        return self._check_time(case, outcome, f"restarted {count}" if outcome.restarts else "")
+
     # -- an error ------------------------------------------------------------------------------------------------------
 
     def _evaluate_error(self, case: DrillCase, outcome: DrillOutcome) -> Evaluation:
+        error = outcome.error
         if case.expects == "error":
-            alone = case.drill.expects == "answer"
-            return self._check_time(case, outcome, "there is no other model" if alone else "")
-        if _are_all_too_long(outcome.error):
+            is_expected_elsewhere = case.drill.expects == "answer"
+            return self._check_time(case, outcome, "there is no other model" if is_expected_elsewhere else "")
+        leaves = error.leaves() if isinstance(error, AllModelsFailed) else [error]
+        if {type(leaf) for leaf in leaves} - {NotConfigured} == {ContextTooLong}:
             return self._check_time(case, outcome, "no later model is known to have a larger context window")
         return Evaluation("lost", self._explain_loss(case, outcome))
 
     def _explain_loss(self, case: DrillCase, outcome: DrillOutcome) -> str:
-        kinds = [str(attempt["outcome"]) for attempt in outcome.attempts]
-        if isinstance(outcome.error, DeadlineExceeded):
-            return f"{self._describe_deadline()}{self._describe_slowest_timeout(case, outcome)}"
+        error, kinds = outcome.error, [str(attempt["outcome"]) for attempt in outcome.attempts]
+        if isinstance(error, DeadlineExceeded):
+            setting = _find_longest(self._list_timeouts(case, outcome))
+            return f"{self._describe_deadline()}, {setting}" if setting else self._describe_deadline()
         for kind in kinds:
-            if (setting := self._find_exception("no_fallback_on", kind)) is not None:
-                return setting
-        if kinds[-1:] == ["StreamBroken"] or isinstance(outcome.error, errors.StreamBroken):
+            if (exception := self._find_exception("no_fallback_on", kind)) is not None:
+                return exception
+        if kinds[-1:] == ["StreamBroken"] or isinstance(error, errors.StreamBroken):
             raising = [name for name, chain in self._chains.items() if chain.on_broken_stream == "raise"]
             if raising:
                 return f"on_broken_stream is raise{self._name_chain(raising[0])}"
-        if not case.has_fallback and self._get_retry(case.on[0]).max_attempts == 1:
+        if not case.has_fallback and self._models[case.on[0]].retry.max_attempts == 1:
             return "retry.max_attempts is 1, and there is no other model"
-        return _summarize_error(outcome.error)
+        if isinstance(error, AllModelsFailed):
+            return ", ".join(dict.fromkeys(f"{leaf.model} {leaf.kind}" for leaf in error.leaves()))
+        return f"{error.model or '?'} {error.kind}" if isinstance(error, CallError) else str(error)
 
     def _find_exception(self, key: str, kind: str) -> str | None:
         """Return, in words, which chain's list *key* has the error class *kind*, or None."""
@@ -137,15 +133,9 @@ class Evaluator:
 
     def _describe_deadline(self) -> str:
         chain = self._chains.get(self.name)
-        return (
-            "the deadline"
-            if chain is None or chain.deadline is None
-            else f"deadline is {format_setting(chain.deadline)}"
-        )
-
-    def _describe_slowest_timeout(self, case: DrillCase, outcome: DrillOutcome) -> str:
-        setting = _find_longest(self._list_timeouts(case, outcome))
-        return f", {setting}" if setting else ""
+        if chain is None or chain.deadline is None:
+            return "the deadline"
+        return f"deadline is {format_setting(chain.deadline)}"
 
     # -- where the time went -------------------------------------------------------------------------------------------
 
@@ -153,74 +143,48 @@ class Evaluator:
         """Return the setting that cost the most time, in words."""
         if isinstance(outcome.error, DeadlineExceeded):
             return self._describe_deadline()
-        waits = ((self._describe_wait(case, wait), wait.seconds) for wait in outcome.waits)
-        return _find_longest(
-            itertools.chain(self._list_timeouts(case, outcome), self._list_queue_times(outcome), waits)
-        )
+        waits = [(self._describe_wait(case, wait), wait.seconds) for wait in outcome.waits]
+        return _find_longest([*self._list_timeouts(case, outcome), *self._list_queue_times(outcome), *waits])
 
     def _list_timeouts(self, case: DrillCase, outcome: DrillOutcome) -> Iterator[Spent]:
         """Yield the parts of the duration of each attempt, and the timeout that allowed each."""
         for attempt in outcome.attempts:
-            duration, first_token = attempt["duration"] or 0.0, attempt["first_token"]
+            model, duration, first_token = attempt["model"], attempt["duration"] or 0.0, attempt["first_token"]
             name = _TIMEOUT_NAMES.get(str(attempt["outcome"]))
-            if name is not None:
-                yield self._describe_timeout(attempt["model"], name, case.stream), duration
-            elif first_token is not None:
-                yield self._describe_timeout(attempt["model"], "first_token", case.stream), first_token
-                yield self._describe_timeout(attempt["model"], "slow", case.stream), duration - first_token
+            if name is None and first_token is not None:
+                yield self._describe_timeout(model, "first_token", case.stream), first_token
+                yield self._describe_timeout(model, "slow", case.stream), duration - first_token
             else:
-                name = "first_token" if case.stream else "total"
-                yield self._describe_timeout(attempt["model"], name, case.stream), duration
+                name = name or ("first_token" if case.stream else "total")
+                yield self._describe_timeout(model, name, case.stream), duration
 
     def _describe_timeout(self, model: str, name: str, stream: bool) -> str:
-        timeout = self._get_timeout(model)
+        timeout = self._models[model].timeout
         total = f"total is {format_setting(timeout.total)}"
         if name == "slow":
             return f"{total}, and slow is not set" if timeout.slow is None else f"slow is {timeout.slow.below:g}/s"
         if name != "total":
             return f"{name} is {format_setting(getattr(timeout, name))}"
-        return total if stream or self._streams_inside(model) else f"{total} (first_token needs stream_inside)"
-
-    def _streams_inside(self, model: str) -> bool:
-        options = self.loaded.models[model].options
-        chains = self._chains.values()
-        return (options is not None and options.stream_inside) or any(chain.stream_inside for chain in chains)
+        return total if stream or self._models[model].streams_inside else f"{total} (first_token needs stream_inside)"
 
     def _list_queue_times(self, outcome: DrillOutcome) -> Iterator[Spent]:
         """Yield the time that each model's attempts waited in the queue of a limit."""
         for model in outcome.count_attempts():
+            limit = self._models[model].get_layer("limit")
+            name = f"limit `{limit}`" if isinstance(limit, str) else "its limit"
             waited = sum(attempt["wait"] for attempt in outcome.attempts if attempt["model"] == model)
-            yield (
-                self._describe_limit(model),
-                waited - sum(wait.seconds for wait in outcome.waits if wait.model == model),
-            )
-
-    def _describe_limit(self, model: str) -> str:
-        limit = self.loaded.models[model].layers.get("limit")
-        return f"limit `{limit}` makes it wait" if isinstance(limit, str) else "its limit makes it wait"
+            retried = sum(wait.seconds for wait in outcome.waits if wait.model == model)
+            yield f"{name} makes it wait", waited - retried
 
     def _describe_wait(self, case: DrillCase, wait: Waiting) -> str:
         if isinstance(wait.error, BreakerOpen):
             return "a breaker is open until its pause is over"
+        retry = self._models[wait.model].retry
         if wait.error.retry_after is None:
-            return f"retry.max_wait is {format_setting(self._get_retry(wait.model).max_wait)}"
+            return f"retry.max_wait is {format_setting(retry.max_wait)}"
         if case.has_fallback:
-            return f"retry.max_retry_after is {format_setting(self._get_retry(wait.model).max_retry_after)}"
+            return f"retry.max_retry_after is {format_setting(retry.max_retry_after)}"
         return f"Retry-After asks for {format_setting(wait.error.retry_after)}, and there is no other model"
-
-    def _get_timeout(self, model: str) -> TimeoutOptions:
-        return self.loaded.models[model].layers.get("timeout") or TimeoutOptions()
-
-    def _get_retry(self, model: str) -> RetryOptions:
-        return self.loaded.models[model].layers.get("retry") or RetryOptions()
-
-
-def _walk_chains(loaded: Loaded, name: str) -> Iterator[tuple[str, ChainOptions]]:
-    """Yield the chain *name* and the chains in it."""
-    if name in loaded.chains:
-        yield name, loaded.chains[name]
-        for member in loaded.chains[name].member_names():
-            yield from _walk_chains(loaded, member)
 
 
 def _find_longest(spent: Iterable[Spent]) -> str:
@@ -229,17 +193,3 @@ def _find_longest(spent: Iterable[Spent]) -> str:
     for setting, seconds in spent:
         sums[setting] = sums.get(setting, 0.0) + seconds
     return max(sums, key=lambda setting: sums[setting], default="")
-
-
-def _are_all_too_long(error: Exception | None) -> bool:
-    """Return whether the prompt was too long for every model that could be tried."""
-    leaves = error.leaves() if isinstance(error, AllModelsFailed) else [error]
-    kinds = {type(leaf) for leaf in leaves} - {NotConfigured}
-    return kinds == {ContextTooLong}
-
-
-def _summarize_error(error: Exception | None) -> str:
-    """Return the classes of the errors, with their models."""
-    if isinstance(error, AllModelsFailed):
-        return ", ".join(dict.fromkeys(f"{leaf.model} {leaf.kind}" for leaf in error.leaves()))
-    return f"{error.model or '?'} {error.kind}" if isinstance(error, CallError) else str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -81,21 +81,19 @@ def make_drill_cases(
     With *only*, just these faults; with *deep*, every fault on any number of models. *stream* is whether calls are
     streamed; faults of streams are always streamed, unless it is *forced*.
     """
+    vendors, cases = candidates.vendors, []
     chosen = [key for key in FAULTS if (key in only if only else not FAULTS[key].all_but_last)]
     if forced and not stream:
         chosen = [key for key in chosen if not _needs_stream(FAULTS[key])]
-    return [
-        _make_case(candidates, key, depth, stream=_is_streamed(FAULTS[key], stream, forced))
-        for depth in range(1, len(candidates.vendors) + 1)
-        for key in chosen
-        if _is_included(candidates, key, depth, outages=not only, deep=deep)
-    ]
-
-
-def _is_streamed(drill: Drill, stream: bool, forced: bool) -> bool:
-    if drill.plain:
-        return False
-    return stream or (not forced and _has_stream_fault(drill))
+    for depth in range(1, len(vendors) + 1):
+        on, others = vendors[:depth], vendors[depth:]
+        has_fallback = bool(others or candidates.scripted)
+        for key in chosen:
+            if _is_included(candidates, key, depth, outages=not only, deep=deep):
+                drill = FAULTS[key]
+                is_streamed = not drill.plain and (stream or (not forced and _has_stream_fault(drill)))
+                cases.append(DrillCase(key, drill, on, others, has_fallback, is_streamed, len(vendors)))
+    return cases
 
 
 def _is_included(candidates: Candidates, key: str, depth: int, *, outages: bool, deep: bool) -> bool:
@@ -104,21 +102,12 @@ def _is_included(candidates: Candidates, key: str, depth: int, *, outages: bool,
     return deep or depth == 1 or (outages and key in _OUTAGES)
 
 
-def _make_case(candidates: Candidates, key: str, depth: int, *, stream: bool) -> DrillCase:
-    on, others = candidates.vendors[:depth], candidates.vendors[depth:]
-    has_fallback = bool(others or candidates.scripted)
-    return DrillCase(key, FAULTS[key], on, others, has_fallback, stream, len(candidates.vendors))
-
-
-def _list_fault_types(drill: Drill) -> Iterator[type[Fault]]:
-    return (type(item) for item in drill.script if isinstance(item, Fault))
-
-
 def _has_stream_fault(drill: Drill) -> bool:
     """Return whether *drill* has a fault that treats streams differently from plain answers."""
-    return any(fault.stream is not Fault.stream for fault in _list_fault_types(drill))
+    return any(type(item).stream is not Fault.stream for item in drill.script if isinstance(item, Fault))
 
 
 def _needs_stream(drill: Drill) -> bool:
     """Return whether *drill* only affects streams."""
-    return all(fault.plain is Fault.plain and fault.stream is not Fault.stream for fault in _list_fault_types(drill))
+    faults = [type(item) for item in drill.script if isinstance(item, Fault)]
+    return all(fault.plain is Fault.plain and fault.stream is not Fault.stream for fault in faults)

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import os
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -60,10 +61,7 @@ class DrillOutcome:
 
     def count_attempts(self) -> dict[str, int]:
         """Return the number of attempts at each model, in the order in which they were tried."""
-        counts: dict[str, int] = {}
-        for attempt in self.attempts:
-            counts[attempt["model"]] = counts.get(attempt["model"], 0) + 1
-        return counts
+        return dict(Counter(attempt["model"] for attempt in self.attempts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,12 @@ class DrillEnvironment:
             hub.get(name)
             plan = Plan(self.loaded, name, find_missing_in(hub))
             for member in plan.configured:
-                _load_sdk(hub.get(member.name).models[0])
+                model: ChatModelBase = hub.get(member.name).models[0]
+                while isinstance(model, Layer):
+                    model = model.inner
+                if sdk := getattr(model, "sdk", None):
+                    with suppress(Exception):  # a call imports it again, and reports what is wrong
+                        importlib.import_module(sdk)
         return plan
 
     async def play(self, name: str, case: DrillCase, call: Mapping[str, Any]) -> DrillOutcome:
@@ -94,17 +97,34 @@ class DrillEnvironment:
             self.server.script(model, case.drill.others)
         outcome = DrillOutcome()
         services = Services(clock=VirtualClock(), random=random.Random(0), observers=(outcome.observe,))
-        began = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         async with Hub(self.loaded, services=services) as hub:
-            call = {**call, "stream": case.stream}
-            await _send_prompt(hub.get(name), call, outcome, self._get_expected_texts())
-            outcome.took = asyncio.get_running_loop().time() - began
+            await self._send_prompt(hub.get(name), {**call, "stream": case.stream}, outcome)
+            outcome.took = loop.time() - started
         return outcome
 
-    def _get_expected_texts(self) -> dict[str, str | None]:
-        """Return the complete answer of every model, or None for a scripted one, whose answer is not checked."""
-        text = self.server.answer.text
-        return {name: None if entry.provider == "scripted" else text for name, entry in self.loaded.models.items()}
+    async def _send_prompt(self, chain: Chain, call: Mapping[str, Any], outcome: DrillOutcome) -> None:
+        try:
+            async with asyncio.timeout(MAX_CALL_SECONDS):
+                reply = await chain(_PROMPT, **call)
+                self._record_answer(outcome, await reply.final() if isinstance(reply, ChatStream) else reply)
+        except CallError as error:
+            outcome.got, outcome.error = "error", error
+        except TimeoutError:
+            outcome.got = "nothing"
+        except Exception as error:  # any other exception is a bug, which the drill reports
+            outcome.got, outcome.error = "crash", error
+
+    def _record_answer(self, outcome: DrillOutcome, reply: ChatResponse) -> None:
+        if reply["finish_reason"] == "content_filter" and not reply.text:
+            outcome.got = "error"  # a refusal of the vendor, in the form of a reply
+            return
+        outcome.by, outcome.restarts = reply["model"], reply["restarts"]
+        if self.loaded.models[outcome.by].provider == "scripted":
+            outcome.got = "offline"  # the texts of scripts are not checked
+        else:
+            outcome.got = "answer" if reply.text == self.server.answer.text else "truncated"
 
 
 @asynccontextmanager
@@ -120,14 +140,17 @@ async def open_drill_environment(path: Path, profile: str | None = None) -> Asyn
 
 
 def _put_arms_in_order(chain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *chain* with weights that have its arms asked in the order of the file: the first one meets the faults."""
-    places = [place if isinstance(place, str) else {"arms": _make_steep(place["arms"])} for place in chain["models"]]
+    """Return *chain* with weights that have its arms asked in the order of the file: the first one meets the faults.
+
+    Each weight is a million million times as large as the next one.
+    """
+    places: list[Any] = []
+    for place in chain["models"]:
+        if isinstance(place, str):
+            places.append(place)
+        else:
+            places.append({"arms": {name: 1e6 / 1e12**number for number, name in enumerate(place["arms"])}})
     return {**chain, "models": places}
-
-
-def _make_steep(arms: Mapping[str, float] | list[str]) -> dict[str, float]:
-    """Return weights of which each is a million million times as large as the next one."""
-    return {name: 1e6 / 1e12**number for number, name in enumerate(arms)}
 
 
 @contextmanager
@@ -141,35 +164,3 @@ def _isolated_environ() -> Iterator[None]:
         yield
     finally:
         os.environ.update(before)
-
-
-def _load_sdk(model: ChatModelBase) -> None:
-    while isinstance(model, Layer):
-        model = model.inner
-    if sdk := getattr(model, "sdk", None):
-        with suppress(Exception):  # a call imports it again, and reports what is wrong
-            importlib.import_module(sdk)
-
-
-async def _send_prompt(
-    chain: Chain, call: Mapping[str, Any], outcome: DrillOutcome, expected: dict[str, str | None]
-) -> None:
-    try:
-        async with asyncio.timeout(MAX_CALL_SECONDS):
-            reply = await chain(_PROMPT, **call)
-            _record_answer(outcome, await reply.final() if isinstance(reply, ChatStream) else reply, expected)
-    except CallError as error:
-        outcome.got, outcome.error = "error", error
-    except TimeoutError:
-        outcome.got = "nothing"
-    except Exception as error:  # any other exception is a bug, which the drill reports
-        outcome.got, outcome.error = "crash", error
-
-
-def _record_answer(outcome: DrillOutcome, reply: ChatResponse, expected: dict[str, str | None]) -> None:
-    if reply["finish_reason"] == "content_filter" and not reply.text:
-        outcome.got = "error"  # a refusal of the vendor, in the form of a reply
-        return
-    outcome.by, outcome.restarts = reply["model"], reply["restarts"]
-    text = expected.get(outcome.by or "")
-    outcome.got = "offline" if text is None else "answer" if reply.text == text else "truncated"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelhub.cli.output import align_columns, can_rewrite_lines, format_count, format_duration, make_line
+from modelhub.cli.output import align_columns, can_rewrite_lines, format_count, format_duration, make_line, show_bar
 from modelhub.core.errors import CallError
 
 if TYPE_CHECKING:
@@ -68,27 +68,17 @@ class DrillReport:
 
 def format_report(report: DrillReport) -> list[Text]:
     """Return the lines of the table and the summary."""
-    first, several = _split_rows(report.rows)
-    head = f"fault on {report.candidates.vendors[0]}"
-    return [
-        *(_format_left_out(name, missing) for name, missing in report.candidates.left_out.items()),
-        *_format_table(head, first),
-        *([make_line("")] if first and several else []),
-        *_format_table("fault on several", several),
-        make_line(""),
-        _format_summary(report),
+    lines = [
+        make_line((name, "bold"), " ", (f"left out: {missing}", "yellow"))
+        for name, missing in report.candidates.left_out.items()
     ]
-
-
-def _split_rows(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    return (
-        [row for row in rows if len(row.case.on) == 1],
-        [row for row in rows if len(row.case.on) > 1],
-    )
-
-
-def _format_left_out(name: str, missing: str) -> Text:
-    return make_line((name, "bold"), " ", (f"left out: {missing}", "yellow"))
+    first = [row for row in report.rows if len(row.case.on) == 1]
+    several = [row for row in report.rows if len(row.case.on) > 1]
+    lines += _format_table(f"fault on {report.candidates.vendors[0]}", first)
+    if first and several:
+        lines.append(make_line(""))
+    lines += _format_table("fault on several", several)
+    return [*lines, make_line(""), _format_summary(report)]
 
 
 def _format_table(head: str, rows: Sequence[Row]) -> list[Text]:
@@ -99,36 +89,21 @@ def _format_table(head: str, rows: Sequence[Row]) -> list[Text]:
 
 
 def _make_cells(row: Row) -> list[Cell]:
-    outcome, evaluation = row.outcome, row.evaluation
+    outcome, verdict, why = row.outcome, row.evaluation.verdict, row.evaluation.why
+    style, counts = _VERDICT_STYLES[verdict], outcome.count_attempts()
+    attempts = " ".join(f"{model} {count}" for model, count in counts.items()) or "-"
+    if len(counts) > _MAX_NAMED_MODELS:  # only the sum, so that it fits a terminal
+        attempts = f"{sum(counts.values())} at {len(counts)} models"
+    result = "LOST" if verdict == "lost" else _RESULT_TEXTS[outcome.got]
+    reason = (f" ({why})" if why else "", "dim") if verdict == "ok" else (f": {why}" if why else "", "")
     return [
         row.case.title,
-        _format_result(row),
+        (result, style if verdict in ("lost", "wrong") else ""),
         outcome.by or "-",
-        _format_attempts(outcome.count_attempts()),
+        attempts,
         format_duration(outcome.took),
-        _format_verdict(evaluation),
+        make_line((verdict, style), reason),
     ]
-
-
-def _format_attempts(counts: dict[str, int]) -> str:
-    """Format attempts as `gpt 3 claude 1`; for many models only the sum, so that it fits a terminal."""
-    if len(counts) > _MAX_NAMED_MODELS:
-        return f"{sum(counts.values())} at {len(counts)} models"
-    return " ".join(f"{model} {count}" for model, count in counts.items()) or "-"
-
-
-def _format_result(row: Row) -> Cell:
-    style = _VERDICT_STYLES[row.evaluation.verdict]
-    if row.evaluation.verdict == "lost":
-        return "LOST", style
-    return (_RESULT_TEXTS[row.outcome.got], style if row.evaluation.verdict == "wrong" else "")
-
-
-def _format_verdict(evaluation: Evaluation) -> Text:
-    style = _VERDICT_STYLES[evaluation.verdict]
-    if evaluation.verdict == "ok":
-        return make_line(("ok", style), (f" ({evaluation.why})" if evaluation.why else "", "dim"))
-    return make_line((evaluation.verdict, style), f": {evaluation.why}" if evaluation.why else "")
 
 
 def _format_summary(report: DrillReport) -> Text:
@@ -162,7 +137,8 @@ def make_report_dict(report: DrillReport, *, strict: bool) -> dict[str, Any]:
 
 
 def _make_row_dict(row: Row) -> dict[str, Any]:
-    case, outcome = row.case, row.outcome
+    case, outcome, error = row.case, row.outcome, row.outcome.error
+    kind = error.kind if isinstance(error, CallError) else type(error).__name__
     return {
         "fault": case.key,
         "title": case.drill.title,
@@ -176,15 +152,8 @@ def _make_row_dict(row: Row) -> dict[str, Any]:
         "took": round(outcome.took, 3),
         "verdict": row.evaluation.verdict,
         "why": row.evaluation.why or None,
-        "error": _make_error_dict(outcome.error),
+        "error": None if error is None else {"kind": kind, "message": str(error)},
     }
-
-
-def _make_error_dict(error: Exception | None) -> dict[str, str] | None:
-    if error is None:
-        return None
-    kind = error.kind if isinstance(error, CallError) else type(error).__name__
-    return {"kind": kind, "message": str(error)}
 
 
 # -- while it is played ------------------------------------------------------------------------------------------------
@@ -196,18 +165,6 @@ def show_progress(total: int) -> Iterator[Callable[[str], None]]:
     if not can_rewrite_lines(sys.stderr):
         yield lambda title: None  # noqa: ARG005
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True, color_system=None if os.environ.get("NO_COLOR") else "auto")
-    bar = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console, transient=True)
-    with bar:
-        task = bar.add_task("", total=total)
-        done = -1
-
-        def advance(title: str) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, completed=done, description=title)
-
-        yield advance
+    done = itertools.count()
+    with show_bar(total) as update:
+        yield lambda title: update(next(done), title)

@@ -53,10 +53,15 @@ _PARAMETERS = (
 )
 _HARMLESS = {"drop_params", "set_verbose", "json_logs", "turn_off_message_logging", "telemetry"}
 """Settings whose purpose is the default here."""
-_STRATEGIES: dict[str, dict[str, Any]] = {
-    "simple-shuffle": {},
-    "least-busy": {"pick": "least_busy"},
+_STRATEGIES: dict[str, dict[str, Any]] = {"simple-shuffle": {}, "least-busy": {"pick": "least_busy"}}
+_LIMITS = {
+    "rpm": "requests_per_minute",
+    "tpm": "tokens_per_minute",
+    "max_parallel_requests": "concurrency",
 }
+_TIMEOUTS = {"timeout": "total", "stream_timeout": "first_token"}
+_PRICES = {"input_cost_per_token": "input", "output_cost_per_token": "output"}
+_FALLBACK_KEYS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
 
 @dataclass
@@ -72,9 +77,6 @@ class _Deployment:
     name: str
     weight: float
     order: float
-
-
-_FALLBACK_KEYS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +116,22 @@ def translate(source: Mapping[str, Any]) -> Translation:
 
 def _read_fallbacks(router: dict[str, Any]) -> _Fallbacks:
     """Take the fallbacks and the aliases of groups out of *router*."""
-    by_key = {key: _read_targets(router.pop(key, None)) for key in _FALLBACK_KEYS}
+    by_key: dict[str, dict[str, list[str]]] = {}
+    for key in _FALLBACK_KEYS:
+        mappings = [item for item in router.pop(key, None) or [] if isinstance(item, dict)]  # with one group each
+        by_key[key] = {
+            str(group): [target for target in targets or () if isinstance(target, str)]
+            for mapping in mappings
+            for group, targets in mapping.items()
+        }
     of_all = [*by_key["fallbacks"].pop("*", ()), *(router.pop("default_fallbacks", None) or ())]
     aliases = router.pop("model_group_alias", None) or {}
     if not isinstance(aliases, dict):
         raise ValueError("`model_group_alias` must be a mapping")
-    names = {
-        str(alias): str(group.get("model") if isinstance(group, dict) else group) for alias, group in aliases.items()
-    }
+    names = {}
+    for name, group in aliases.items():
+        names[str(name)] = str(group.get("model") if isinstance(group, dict) else group)
     return _Fallbacks(by_key, of_all, names)
-
-
-def _read_targets(listed: Any) -> dict[str, list[str]]:
-    """Return the fallbacks by group; LiteLLM has a list of mappings with one key each."""
-    return {
-        str(group): [target for target in targets or () if isinstance(target, str)]
-        for item in listed or []
-        if isinstance(item, dict)
-        for group, targets in item.items()
-    }
 
 
 # -- models ------------------------------------------------------------------------------------------------------------
@@ -153,7 +152,9 @@ def _translate_models(
     for group, members in groups.items():
         name = _make_name(group)
         for member in members:
-            own = name if len(members) == 1 and group not in chained else _number(name, taken)
+            own = name
+            if len(members) > 1 or group in chained:
+                own = next(numbered for numbered in (f"{name}-{n}" for n in count(1)) if numbered not in taken)
             taken.add(own)
             parameters = dict(member.get("litellm_params") or {})
             weight, order = (parameters.pop(key, None) or 1 for key in ("weight", "order"))
@@ -162,11 +163,6 @@ def _translate_models(
                 result.config["models"][own] = entry
                 deployments.setdefault(group, []).append(_Deployment(own, weight, order))
     return deployments
-
-
-def _number(name: str, taken: Collection[str]) -> str:
-    """Return *name* with the first number that makes it a new name."""
-    return next(own for own in (f"{name}-{number}" for number in count(1)) if own not in taken)
 
 
 def _make_name(group: str) -> str:
@@ -197,14 +193,28 @@ def _translate_entry(
         result.notes.append(f"`{name}`: `ollama/` completes prompts in LiteLLM; here it chats")
     _translate_key(name, entry, parameters, result)
     _translate_account(entry, parameters)
-    _translate_limits(entry, parameters)
-    _translate_prices(entry, {**info, **parameters})
-    ask = {key: parameters.pop(key) for key in _PARAMETERS if key in parameters}
-    if ask:
-        entry["ask"] = ask
-    for key in sorted(parameters.keys() - {"input_cost_per_token", "output_cost_per_token"}):
+    entry |= _translate_sections(parameters, info)
+    for key in sorted(parameters.keys() - _PRICES.keys()):
         result.notes.append(f"`{name}`: `{key}` has no counterpart")
     return entry
+
+
+def _translate_sections(parameters: dict[str, Any], info: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the sections of an entry. Uses up *parameters*, all but prices, which *info* may have too."""
+    known = {**info, **parameters}
+    prices = {ours: known[theirs] for theirs, ours in _PRICES.items() if known.get(theirs) is not None}
+    if len(prices) < 2:  # one alone is no price
+        prices = {}
+    retries = parameters.pop("num_retries", parameters.pop("max_retries", None))
+    sections = {
+        "limit": {ours: parameters.pop(theirs) for theirs, ours in _LIMITS.items() if theirs in parameters},
+        "timeout": {ours: parameters.pop(theirs) for theirs, ours in _TIMEOUTS.items() if theirs in parameters},
+        "retry": {} if retries is None else {"max_attempts": int(retries) + 1},
+        # Prices are for one token there, and for a million here.
+        "pricing": {name: round(float(price) * 1_000_000, 6) for name, price in prices.items()},
+        "ask": {name: parameters.pop(name) for name in _PARAMETERS if name in parameters},
+    }
+    return {name: section for name, section in sections.items() if section}
 
 
 def _translate_key(name: str, entry: dict[str, Any], parameters: dict[str, Any], result: Translation) -> None:
@@ -245,41 +255,6 @@ def _translate_account(entry: dict[str, Any], parameters: dict[str, Any]) -> Non
 def _translate_reference(value: Any) -> Any:
     """Return "os.environ/NAME" as "${NAME}", and anything else as it is."""
     return re.sub(r"^os\.environ/(\w+)$", r"${\1}", value) if isinstance(value, str) else value
-
-
-def _translate_limits(entry: dict[str, Any], parameters: dict[str, Any]) -> None:
-    limit = {
-        ours: parameters.pop(theirs)
-        for theirs, ours in (
-            ("rpm", "requests_per_minute"),
-            ("tpm", "tokens_per_minute"),
-            ("max_parallel_requests", "concurrency"),
-        )
-        if theirs in parameters
-    }
-    if limit:
-        entry["limit"] = limit
-    timeout = {
-        ours: parameters.pop(theirs)
-        for theirs, ours in (("timeout", "total"), ("stream_timeout", "first_token"))
-        if theirs in parameters
-    }
-    if timeout:
-        entry["timeout"] = timeout
-    retries = parameters.pop("num_retries", parameters.pop("max_retries", None))
-    if retries is not None:
-        entry["retry"] = {"max_attempts": int(retries) + 1}
-
-
-def _translate_prices(entry: dict[str, Any], known: Mapping[str, Any]) -> None:
-    """Translate prices, which are for one token there, and for a million here."""
-    prices = {
-        ours: round(float(known[theirs]) * 1_000_000, 6)
-        for theirs, ours in (("input_cost_per_token", "input"), ("output_cost_per_token", "output"))
-        if known.get(theirs) is not None
-    }
-    if len(prices) == 2:  # one alone is no price
-        entry["pricing"] = prices
 
 
 # -- what holds for all ------------------------------------------------------------------------------------------------
