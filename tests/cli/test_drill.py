@@ -249,7 +249,7 @@ def test_an_error_that_is_no_call_error_is_wrong(drill, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(Chain, "order", broken)
+    monkeypatch.setattr(Chain, "send", broken)
     result = drill("pair", "--only", "cut")
     assert (
         "crash       -   -         0.0 s  wrong: ZeroDivisionError was raised, which is not a CallError"

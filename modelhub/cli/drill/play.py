@@ -21,7 +21,6 @@ from modelhub.config.secrets import is_secret
 from modelhub.core.context import Services
 from modelhub.core.errors import CallError
 from modelhub.core.events import CallEnded, Event, Waiting
-from modelhub.core.model import ChatModelBase, Layer
 from modelhub.core.response import Attempt, ChatResponse
 from modelhub.core.stream import ChatStream
 from modelhub.hub import Hub
@@ -80,10 +79,7 @@ class DrillEnvironment:
             hub.get(name)
             plan = Plan(self.loaded, name, find_missing_in(hub))
             for member in plan.configured:
-                model: ChatModelBase = hub.get(member.name).models[0]
-                while isinstance(model, Layer):
-                    model = model.inner
-                if sdk := getattr(model, "sdk", None):
+                if sdk := getattr(hub.get(member.name).models[0].stack()[-1], "sdk", None):
                     with suppress(Exception):  # a call imports it again, and reports what is wrong
                         importlib.import_module(sdk)
         return plan
