@@ -23,7 +23,7 @@ _inherited_links: list[StoreLink] = []  # a forked child must not close the conn
 
 
 class StoreClient:
-    """What uses the store on one event loop, and does nothing yet: a pool's client, or that of cooldowns or budgets."""
+    """The base of what uses the store on one event loop: the clients of pools, of cooldowns and of budgets."""
 
     def receive(self, event: str, values: Sequence[str]) -> None:
         """Handle a message that a script has published."""
