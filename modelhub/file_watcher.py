@@ -188,28 +188,24 @@ def _watch_folders(folders: set[Path], stop: _StopFlag) -> Iterator[None]:
     """Yield whenever something happened in *folders*, and every few seconds, until *stop* is set."""
     if folders:
         try:
-            yield from _watch_events(folders, stop)
+            events = require_watchfiles().watch(
+                *folders,
+                watch_filter=None,
+                debounce=400,
+                step=round(_STEP_SECONDS * 1000),
+                stop_event=stop,
+                rust_timeout=round(POLL_SECONDS * 1000),
+                yield_on_timeout=True,
+                raise_interrupt=False,
+                recursive=False,
+                force_polling=False,
+                ignore_permission_denied=True,
+            )
+            yield  # what changed before the watch began
+            for _ in events:
+                yield
         except OSError as error:  # such as the limit of watches that the system sets
             _log.warning("changes of the configuration are looked for every %g s only: %s", POLL_SECONDS, error)
     while not stop.is_set():
         yield
         sleep_until_stopped(stop, POLL_SECONDS)
-
-
-def _watch_events(folders: set[Path], stop: _StopFlag) -> Iterator[None]:
-    events = require_watchfiles().watch(
-        *folders,
-        watch_filter=None,
-        debounce=400,
-        step=round(_STEP_SECONDS * 1000),
-        stop_event=stop,
-        rust_timeout=round(POLL_SECONDS * 1000),
-        yield_on_timeout=True,
-        raise_interrupt=False,
-        recursive=False,
-        force_polling=False,
-        ignore_permission_denied=True,
-    )
-    yield  # what changed before the watch began
-    for _ in events:
-        yield

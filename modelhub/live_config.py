@@ -285,7 +285,8 @@ class Assembly:
 
     def list_owned(self) -> list[UnusedPart]:
         """Return what was made so far and must be closed, in the order in which it was made."""
-        return [*(() if self.shared is None else (self.shared,)), *self.builder.list_models()]
+        models = self.builder.list_models()
+        return [*models] if self.shared is None else [self.shared, *models]
 
     def take_over(self) -> list[UnusedPart]:
         """Complete the change from the previous assembly, and return what only its calls still use."""

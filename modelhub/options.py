@@ -58,10 +58,7 @@ class Options(BaseModel):
 
 def parse_duration(value: Any) -> Any:
     """Return *value*, a number or text such as "500ms", "5s", "2m" or "1h", in seconds. Raises PydanticCustomError."""
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value)
-        if match is None:
-            raise PydanticCustomError("duration", "expected a duration such as 500ms, 5s, 2m or a number of seconds")
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)) is not None:
         return float(match[1]) * _UNITS[match[2] or "s"]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PydanticCustomError("duration", "expected a duration such as 500ms, 5s, 2m or a number of seconds")

@@ -34,13 +34,12 @@ class _PostedWork:
 
     def run(self) -> None:
         """Do the work, if it is open."""
-        if not self.is_open:
-            return
         try:
             work = self._work.pop()
-        except IndexError:  # another thread was quicker
+        except IndexError:  # it is done, or another thread is doing it
             return
-        work()
+        if self.forks == fork_count():
+            work()
 
 
 _posted: queue.SimpleQueue[_PostedWork] = queue.SimpleQueue()  # whose `put` may be interrupted by another one

@@ -67,6 +67,7 @@ class _Shield:
 
     def protect(self, future: asyncio.Future[Any]) -> _Shield:
         """Stand for *future* from now on."""
+        future._asyncio_future_blocking = False
         self.future = future
         self._callback = None
         self._cancellation: tuple[Any, ...] | None = None
@@ -132,7 +133,7 @@ class SnapshotReader:
         self._snapshots = snapshots
         self._read: Generator[Any, Any, ChatResponse] | None = None
         self._future: asyncio.Future[Any] | None = None
-        self._shield: _Shield | None = None
+        self._shield = _Shield()
         self._is_waiting = self._is_interrupted = self._is_closing = False
         self.timer: StreamTimer | None = None
         """What counts how long reads wait."""
@@ -164,7 +165,7 @@ class SnapshotReader:
         try:
             return (yield from self._wait(read))
         except asyncio.CancelledError:
-            if self._shield is not None and self._shield.is_last:
+            if self._shield.is_last:
                 self._read = None
                 yield from _cancel_read(read, self._future)
             raise
@@ -180,7 +181,7 @@ class SnapshotReader:
                     yield
                 elif not future.done():
                     try:
-                        yield self._shielded(future)
+                        yield self._shield.protect(future)
                     except Exception as error:
                         _check_failure_of(future, error)
                 if self._is_interrupted:
@@ -196,18 +197,11 @@ class SnapshotReader:
             if timer is not None:
                 timer.end_wait(self._read is not None)
 
-    def _shielded(self, future: asyncio.Future[Any]) -> _Shield:
-        future._asyncio_future_blocking = False
-        if self._shield is None:
-            self._shield = _Shield()
-        return self._shield.protect(future)
-
     def interrupt(self) -> bool:
         """End the read under way with ReadInterrupted; False if nobody is reading."""
         if self._is_waiting:
             self._is_interrupted = True
-            if self._shield is not None:
-                self._shield.wake()
+            self._shield.wake()
         return self._is_waiting
 
     async def aclose(self) -> None:
