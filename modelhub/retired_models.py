@@ -80,7 +80,7 @@ class RetiredModels:
 
     async def _aclose(self, models: Sequence[UnusedPart]) -> None:
         with self._lock:
-            mine = [model for model in self._models if model in models]
-        await close_models(mine)
+            closing = [model for model in self._models if model in models]
+        await close_models(closing)
         with self._lock:
-            self._models = [model for model in self._models if model not in mine]
+            self._models = [model for model in self._models if model not in closing]

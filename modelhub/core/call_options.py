@@ -62,7 +62,7 @@ class CallOptions(NamedTuple):
 
 
 _DEFAULTS = CallOptions()
-_WHOLE = CallOptions(stream=False)
+_NO_STREAM = CallOptions(stream=False)
 
 
 def parse_call_options(keywords: dict[str, Any]) -> CallOptions:
@@ -75,7 +75,7 @@ def parse_call_options(keywords: dict[str, Any]) -> CallOptions:
         return _DEFAULTS
     stream = keywords.pop("stream", None)
     if not keywords:  # as with most calls that have a keyword: no options of their own
-        return _WHOLE if stream is False else CallOptions(stream)
+        return _NO_STREAM if stream is False else CallOptions(stream)
     tags = as_tags(keywords.pop("tags", None))
     time_limit = None
     if "deadline" in keywords:
@@ -133,10 +133,6 @@ def _is_stop(value: Any) -> bool:
     )
 
 
-def _is_probability_choice(value: Any) -> bool:
-    return isinstance(value, int) and value >= 0  # a bool is an int; Gemini has a number of alternatives by this name
-
-
 _LIMIT = _number(1, whole=True, expected="a whole number over 0")
 _PENALTY = _number(-2, 2, expected="a number from -2 to 2")
 _TEXT = _Rule("text", lambda value: isinstance(value, str))
@@ -160,7 +156,8 @@ _RULES: Final[Mapping[str, _Rule]] = {
         lambda value: isinstance(value, Mapping),
     ),
     "user": _TEXT,
-    "logprobs": _Rule("True or False", _is_probability_choice),
+    # A bool is an int, and Gemini has a number of alternatives by this name.
+    "logprobs": _Rule("True or False", lambda value: isinstance(value, int) and value >= 0),
     "top_logprobs": _number(-1, whole=True, expected="a whole number"),  # -1 is vLLM's "all"
     "n": _number(1, whole=True, expected="a whole number over 0"),
     "service_tier": _TEXT,

@@ -1,4 +1,4 @@
-"""Where time comes in: layers read the hour and wait through a `Clock`, so that tests can bend both."""
+"""The clock by which layers measure time and wait: tests replace it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """What a layer may know of time."""
+    """A source of time."""
 
     def now(self) -> float:
-        """Seconds on a steady clock; only differences mean anything."""
+        """Return the seconds on a steady clock, of which only differences mean anything."""
         ...
 
     def wall(self) -> datetime:
-        """The hour by the calendar, aware, in UTC."""
+        """Return the date and time, in UTC."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -33,7 +33,7 @@ class SystemClock:
     """Seconds on the monotonic clock, the one the event loop uses too."""
 
     def wall(self) -> datetime:
-        """The system's hour in UTC."""
+        """Return the system's date and time, in UTC."""
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a call carries on its way: time and chance from outside, its own story so far."""
+"""The context of a call: the services that it uses, and what has happened in it so far."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ __all__ = [
     "tagged",
 ]
 
-_ambient: ContextVar[Tags] = ContextVar("modelhub_tags", default=NO_TAGS)
+_ambient_tags: ContextVar[Tags] = ContextVar("modelhub_tags", default=NO_TAGS)
 _ambient_deadline: ContextVar[float | None] = ContextVar("modelhub_deadline", default=None)
 
 
 @contextmanager
-def tagged(given: Any) -> Iterator[None]:
-    """Every call that is opened inside, in this task and those it starts, has these tags too."""
-    before = _ambient.get()
-    _ambient.set({**before, **as_tags(given)})
+def tagged(tags: Any) -> Iterator[None]:
+    """Give every call that is opened inside, in this task and those it starts, these *tags* too."""
+    before = _ambient_tags.get()
+    _ambient_tags.set({**before, **as_tags(tags)})
     try:
         yield
     finally:
-        _ambient.set(before)
+        _ambient_tags.set(before)
 
 
 @contextmanager
 def bounded(ends: float) -> Iterator[None]:
-    """Every call that is opened inside, in this task and those it starts, ends at the instant *ends* of its clock."""
+    """End every call that is opened inside, in this task and those it starts, at the instant *ends* of its clock."""
     before = _ambient_deadline.get()
     _ambient_deadline.set(ends if before is None else min(before, ends))
     try:
@@ -68,28 +68,28 @@ def bounded(ends: float) -> Iterator[None]:
 
 
 def ambient_deadline() -> float | None:
-    """The instant at which every call that is opened here ends, or None."""
+    """Return the instant at which every call that is opened here ends, or None."""
     return _ambient_deadline.get()
 
 
 class CallSpan(Protocol):
-    """One call, as somebody follows it who must see more than its events: its request, its reply, where it was made."""
+    """Follows one call, with more than its events: its request, its reply, the context in which it was made."""
 
     def committed(self, reply: Reply) -> None:
-        """A reply is in hand; told in the context in which the call was made, unless the call fails before."""
+        """Called when a reply is in hand, in the context in which the call was made; not if the call fails before."""
         ...
 
     def settled(self, event: CallEnded, outcome: Outcome) -> None:
-        """The call is finished; told once, anywhere."""
+        """Called once, when the call is finished, in any context."""
         ...
 
 
 Instrumentation = Callable[[Any], CallSpan | None]
-"""Hears of a call when it is made, in its caller's context, and gives who is to hear of its end, if anybody."""
+"""Called with the request of each call, in its caller's context; returns what follows the call, or None."""
 
 
 class _Random(random.Random):
-    """Chance that differs in every forked child: workers must not wait for the same jittered times."""
+    """Random numbers that differ in every forked child: workers must not wait for the same jittered times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class _Random(random.Random):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What comes in from outside: time, chance, observers, and which local files may be read."""
+    """What calls use of the world: the clock, random numbers, observers, and the local files that may be read."""
 
     clock: Clock = field(default_factory=SystemClock)
     random: random.Random = field(default_factory=_Random)
@@ -125,7 +125,7 @@ class Services:
 class CallContext:
     """What belongs to one call, on its way through all layers and models.
 
-    `attempts` is the call's story, which replies and errors share.
+    `attempts` are the call's attempts so far, a list that replies and errors share.
     """
 
     __slots__ = (
@@ -161,8 +161,8 @@ class CallContext:
         self.requested = requested
         self.call_id = os.urandom(16).hex()
         self.started = services.clock.now()
-        around = _ambient.get()
-        self.tags = {**around, **tags} if around else tags
+        ambient_tags = _ambient_tags.get()
+        self.tags = {**ambient_tags, **tags} if ambient_tags else tags
         self.attempts: list[Attempt] = []
         self.trace_headers: Mapping[str, str] = NO_TAGS
         self.attempts_at: dict[Hashable, int] = {}
@@ -195,7 +195,7 @@ class CallContext:
         self.services.observe(event)
 
     def start(self, request: Any) -> None:
-        """Begin the call of *request*, in the running task: the hub knows it from here, and so does who follows it.
+        """Begin the call of *request*, in the running task: from here on, its hub and what follows it know of it.
 
         Raises HubClosed, and RuntimeError where no asyncio loop runs.
         """
@@ -233,12 +233,12 @@ class CallContext:
         # The hub has this context until the reply is finished: through its frames, a task that was cancelled while it
         # read the stream would keep the stream from being collected, and with it a limit's place and a connection.
         self._task = None
-        for followed in self._spans:
-            followed.committed(reply)
+        for span in self._spans:
+            span.committed(reply)
         add_done_callback(reply, self.settle)
 
     async def wait(self, seconds: float) -> None:
-        """Sleep, on the call's account: the next attempt says how long it was waited for."""
+        """Sleep for *seconds*; the record of the next attempt has the time that was waited."""
         began = self.services.clock.now()
         try:
             await self.services.clock.sleep(seconds)
@@ -261,7 +261,7 @@ class CallContext:
         return attempt
 
     def end(self, attempt: Attempt, outcome: str, error: CallError | None = None) -> None:
-        """Close the record of *attempt*; who closes it first has the say."""
+        """Close the record of *attempt*, unless it is closed already."""
         if attempt["outcome"] is not None:
             return
         attempt["outcome"] = outcome
@@ -286,7 +286,7 @@ class CallContext:
         self.end(attempt, error.kind, error)
 
     def fail_open_attempts(self, error: CallError) -> None:
-        """End what is still running: a layer above the provider has given up on it."""
+        """End the attempts that still run with *error*: a layer above the provider has given up on them."""
         for attempt in self.attempts:
             self.end(attempt, error.kind, error)
 
@@ -325,8 +325,8 @@ class CallContext:
         try:
             self.services.observe(event)
         finally:
-            for followed in self._spans:
-                followed.settled(event, outcome)
+            for span in self._spans:
+                span.settled(event, outcome)
 
     # -- when the hub closes, or the process ends: see `ActiveCall` ------------------------------------------------
 

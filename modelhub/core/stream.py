@@ -1,4 +1,4 @@
-"""Streams of snapshots, and the one way to hear that a reply is finished.
+"""Streams of snapshots, and the callbacks of a finished reply.
 
 A `ChatStream` yields `ChatResponse`s, each the whole answer so far. It is committed: its first content was in hand
 before anybody saw it (`ChatStream.open`). What must happen when a reply is finished, give back a permit, count usage,
@@ -35,7 +35,7 @@ Snapshots = AsyncGenerator[ChatResponse, None]
 
 
 class Outcome(NamedTuple):
-    """How a reply was finished: the last that was seen of it, and the error if it failed.
+    """How a reply was finished: its last snapshot, and the error if it failed.
 
     `is_stalled` says that its time ran out while nobody was reading, which says nothing about the model.
     """
@@ -50,7 +50,7 @@ _NEVER = object()
 
 
 class _Completion:
-    """The part of a stream that outlives its reader: who is to be told of its end, and whether they have been."""
+    """The part of a stream that outlives its reader: the callbacks, and how the stream was finished."""
 
     __slots__ = (
         "callbacks",
@@ -102,7 +102,7 @@ class _Completion:
             await self.source.aclose()
 
     def settle(self, how: CompletionStatus, error: BaseException | None = None, *, is_stalled: bool = False) -> None:
-        """Tell everybody, inner streams first; later calls do nothing."""
+        """Finish the stream and call the callbacks, those of inner streams first; later calls do nothing."""
         if self.outcome is not None:
             return
         self.outcome = outcome = Outcome(how, self.last, error, is_stalled)
