@@ -56,6 +56,7 @@ class LiveConfig:
         self._lock, self._reload_lock = threading.RLock(), threading.Lock()
         self.renewal = SecretRenewal(WeakMethod(self._resolve_again), WeakMethod(self._find_retry), services.clock)
         self.assembly = Assembly(loaded, self)
+        self.assembly.take_over()
         self.renewal.start(loaded.config.secrets.refresh if loaded.renewable else None)
         register_at_fork(self)
 
@@ -236,8 +237,6 @@ class Assembly:
             budget_store=None if self.shared is None else self.shared.budgets,
         )
         self.telemetry = self._make_telemetry(hub_config)
-        if self.shared is not None:
-            self.shared.monitor.record = None if self.telemetry is None else self.telemetry.record_shared_store
         instrumentations = [*self.accounting.instrumentations, *services.instrumentations]
         if self.telemetry is not None:
             instrumentations.append(self.telemetry)
@@ -289,7 +288,9 @@ class Assembly:
         return [*models] if self.shared is None else [self.shared, *models]
 
     def take_over(self) -> list[UnusedPart]:
-        """Complete the change from the previous assembly, and return what only its calls still use."""
+        """Complete the change from the previous assembly, if there is one; return what only its calls still use."""
+        if self.shared is not None:
+            self.shared.monitor.record = None if self.telemetry is None else self.telemetry.record_shared_store
         previous, self._previous = self._previous, None
         if previous is None:
             return []

@@ -25,20 +25,18 @@ class BackgroundLoop:
     """A loop in a daemon thread, started at the first call and stopped when the process ends."""
 
     def __init__(self) -> None:
-        self._inherited: list[asyncio.AbstractEventLoop | None] = []
-        self._reset()
-        register_at_fork(self)
-
-    def _reset(self) -> None:
-        self._lock = threading.RLock()  # a finalizer may come here while it is held
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: DaemonThread | None = None
-        self.is_stopped = False
+        self._inherited: list[asyncio.AbstractEventLoop | None] = []
+        self.reset_after_fork()
+        register_at_fork(self)
 
     def reset_after_fork(self) -> None:
         """Forget the parent's loop in a forked child, which has no thread that runs it."""
         self._inherited.append(self._loop)  # kept: it can be neither closed nor collected in silence
-        self._reset()
+        self._lock = threading.RLock()  # a finalizer may come here while it is held
+        self._loop = None
+        self._thread: DaemonThread | None = None
+        self.is_stopped = False
 
     @property
     def is_running(self) -> bool:
