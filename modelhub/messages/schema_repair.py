@@ -23,7 +23,7 @@ _BOUNDS = (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum"))
 
 _NEEDS_REPAIR = re.compile(
     r'"(?:definitions|nullable|id|\$schema|additionalItems)": |"(?:description|title)": [^"]|"items": (?:\[|null)'
-    r'|"required": (?:[^\[]|\[\])|"(?:properties|patternProperties|\$defs)": [^{]|"enum": (?:\[\]|[^\[])'
+    r'|"required": (?!\["[^"]*"(?:, "[^"]*")*\])|"(?:properties|patternProperties|\$defs)": [^{]|"enum": (?:\[\]|[^\[])'
     r'|"(?:anyOf|oneOf|allOf|prefixItems)": (?:\[\]|[^\[])|"exclusiveM(?:in|ax)imum": [tf]'
     r'|"(?:additionalProperties|not|if|then|else|contains|propertyNames)": [^{tf]'
     r'|"(?!additionalProperties"|default"|const"|uniqueItems"|deprecated"|readOnly"|writeOnly"|strict")[^"]*": [tf]'

@@ -56,6 +56,7 @@ REPAIRED = {
         prop({}),
     ),
     "empty lists": (prop({"enum": [], "anyOf": []}), prop({})),
+    "required names that are none": ({**prop({}), "required": ["a", ["b"]]}, {**prop({}), "required": ["a"]}),
     "one required name": ({**prop({}), "required": "a"}, {**prop({}), "required": ["a"]}),
     "properties with the names of keywords": (
         {"properties": {"id": {"type": "str"}, "type": {}, "nullable": {}, "required": {}, "enum": {}}},
