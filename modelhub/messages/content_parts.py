@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import mimetypes
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest
@@ -142,27 +143,23 @@ def read_is_error(result: Json, path: str) -> bool:
     return failed if failed is not None else result.get("status") == "error"
 
 
-def _make_media_reader(kind: MediaKind) -> Reader:
-    def read(block: Json, path: str) -> MediaBlock:
-        if isinstance(block.get(kind), (str, Mapping)) and block.get("source") is None:
-            return _make_url_reader(kind, kind)(block, path)
-        name = get_optional_text(block, get_first_alias(block, "name", "title", path), path)
-        return MediaBlock(
-            kind, read_source(block, path), name, get_optional_text(block, "detail", path), read_cache(block, path)
-        )
-
-    return read
+def _read_media(kind: MediaKind, block: Json, path: str) -> MediaBlock:
+    if isinstance(block.get(kind), (str, Mapping)) and block.get("source") is None:
+        return _read_url(kind, kind, block, path)
+    name = get_optional_text(block, get_first_alias(block, "name", "title", path), path)
+    source, detail = read_source(block, path), get_optional_text(block, "detail", path)
+    return MediaBlock(kind, source, name, detail, read_cache(block, path))
 
 
 def _read_file(block: Json, path: str) -> MediaBlock:
     if get_first_alias(block, "file", "source", path) == "file":
-        return _read_openai_file(block, "file", path)
+        return _read_openai_file("file", block, path)
     source = read_source(block, path)
     name = get_optional_text(block, get_first_alias(block, "name", "filename", path), path)
     return MediaBlock(get_media_kind(source.media_type), source, name, cache=read_cache(block, path))
 
 
-def _read_openai_file(block: Json, key: str, path: str) -> MediaBlock:
+def _read_openai_file(key: str, block: Json, path: str) -> MediaBlock:
     inner = f"{path}.{key}" if key else path
     file = as_mapping(block[key], inner, '{"file_data": ..., "filename": ...}') if key else block
     name = get_optional_text(file, "filename", inner)
@@ -178,18 +175,16 @@ def _read_openai_file(block: Json, key: str, path: str) -> MediaBlock:
     return MediaBlock(get_media_kind(source.media_type), source, name, cache=read_cache(block, path))
 
 
-def _make_url_reader(key: str, kind: MediaKind) -> Callable[[Json, str], MediaBlock]:
-    def read(block: Json, path: str) -> MediaBlock:
-        inner, media = f"{path}.{key}", block.get(key)
-        if key == "image_url" and media is None and block.get("file_id") is not None:
-            return MediaBlock(kind, FileSource(get_required_name(block, "file_id", path), "openai"))
-        if not isinstance(media, Mapping) and not hasattr(media, "model_dump"):
-            media = {"url": media, "detail": block.get("detail")} if media is not None else None
-        media = as_mapping(media, inner, '{"url": ...}')
-        source = parse_url(media.get("url"), f"{inner}.url")
-        return MediaBlock(kind, source, detail=get_optional_text(media, "detail", inner), cache=read_cache(block, path))
-
-    return read
+def _read_url(key: str, kind: MediaKind, block: Json, path: str) -> MediaBlock:
+    """Return the media whose address is under *key*, alone or with more in a dict."""
+    inner, media = f"{path}.{key}", block.get(key)
+    if key == "image_url" and media is None and block.get("file_id") is not None:
+        return MediaBlock(kind, FileSource(get_required_name(block, "file_id", path), "openai"))
+    if not isinstance(media, Mapping) and not hasattr(media, "model_dump"):
+        media = {"url": media, "detail": block.get("detail")} if media is not None else None
+    media = as_mapping(media, inner, '{"url": ...}')
+    source = parse_url(media.get("url"), f"{inner}.url")
+    return MediaBlock(kind, source, detail=get_optional_text(media, "detail", inner), cache=read_cache(block, path))
 
 
 def _read_input_audio(block: Json, path: str) -> MediaBlock:
@@ -238,13 +233,13 @@ _PART_READERS: dict[str, Reader] = {
     "redacted_thinking": _read_redacted_thinking,
     "tool_use": read_tool_use,
     "tool_result": _read_tool_result,
-    "image": _make_media_reader("image"),
-    "audio": _make_media_reader("audio"),
-    "video": _make_media_reader("video"),
-    "document": _make_media_reader("document"),
+    "image": partial(_read_media, "image"),
+    "audio": partial(_read_media, "audio"),
+    "video": partial(_read_media, "video"),
+    "document": partial(_read_media, "document"),
     "file": _read_file,
-    "image_url": _make_url_reader("image_url", "image"),
-    "video_url": _make_url_reader("video_url", "video"),
+    "image_url": partial(_read_url, "image_url", "image"),
+    "video_url": partial(_read_url, "video_url", "video"),
     "input_audio": _read_input_audio,
 }
 _ALIAS_READERS: dict[str, Reader] = {
@@ -258,9 +253,9 @@ _ALIAS_READERS: dict[str, Reader] = {
     "custom_tool_call": read_custom_call,
     "function_call_output": _read_tool_result,
     "custom_tool_call_output": _read_tool_result,
-    "input_image": _make_url_reader("image_url", "image"),
-    "input_file": lambda block, path: _read_openai_file(block, "", path),
-    "audio_url": _make_url_reader("audio_url", "audio"),
+    "input_image": partial(_read_url, "image_url", "image"),
+    "input_file": partial(_read_openai_file, ""),
+    "audio_url": partial(_read_url, "audio_url", "audio"),
     "data": _read_file,
     "resource": _read_resource,
     "resource_link": _read_resource_link,
