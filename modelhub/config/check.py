@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from modelhub.config.hints import find_misspelt_key, find_model_class, suggest_key, suggest_missing_key, suggest_value
+from modelhub.config.hints import find_misspelt_key, suggest_key, suggest_missing_key, suggest_value
 from modelhub.config.interpolate import Interpolated
 from modelhub.config.problems import Report, suggest_name
-from modelhub.config.schema import get_free_keys, get_keys
+from modelhub.config.schema import find_model_class, get_free_keys, get_keys
 from modelhub.config.secrets import MASK, redact_text
 from modelhub.config.source import Document, Path, parse_plain_value
 from modelhub.config.view import LocatedData, describe_path, find_data_path, get_value, is_secret_path, walk_leaves

@@ -6,12 +6,13 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from modelhub.config.secrets import redact_text
 
-__all__ = ["COMMAND_TIMEOUT", "CommandResult", "make_runner", "pretend_to_run", "run_command"]
+__all__ = ["COMMAND_TIMEOUT", "CommandResult", "make_runner", "pretend_to_run"]
 
 COMMAND_TIMEOUT = 10.0
 """How many seconds a command may take, if the file says nothing else."""
@@ -26,7 +27,7 @@ class CommandResult(NamedTuple):
     instruction: str = ""
 
 
-def run_command(command: str, environ: Mapping[str, str], folder: Path, timeout: float) -> CommandResult:
+def _run_command(command: str, environ: Mapping[str, str], folder: Path, timeout: float) -> CommandResult:
     """Run *command*, split as a shell does but not by one, in *folder* with the variables of *environ*."""
     shown = redact_text(command)
     variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -54,13 +55,10 @@ def run_command(command: str, environ: Mapping[str, str], folder: Path, timeout:
 
 def make_runner(environ: Mapping[str, str], timeout: float) -> Callable[[str, Path], CommandResult]:
     """Return what runs each command once, however often it is asked for."""
-    results: dict[tuple[str, Path], CommandResult] = {}
 
+    @cache
     def run(command: str, folder: Path) -> CommandResult:
-        key = command, folder
-        if key not in results:
-            results[key] = run_command(command, environ, folder, timeout)
-        return results[key]
+        return _run_command(command, environ, folder, timeout)
 
     return run
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 
 from modelhub.config.problems import format_choice, suggest_name
-from modelhub.config.schema import VERSIONS, HubConfig, get_keys
+from modelhub.config.schema import VERSIONS, HubConfig, find_model_class, get_keys
 from modelhub.core.call_options import FOREIGN_KEYWORDS
 from modelhub.options import AskOptions
 
-__all__ = ["find_misspelt_key", "suggest_missing_key", "find_model_class", "suggest_key", "suggest_value"]
+__all__ = ["find_misspelt_key", "suggest_missing_key", "suggest_key", "suggest_value"]
 
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "model_name": ("model", "name", "model_id", "deployment"),
@@ -59,13 +59,6 @@ _EXAMPLES = {
     "arms": "arms: {gpt-a: 3, gpt-b: 1}",
 }
 _CHAIN_MODELS = "models: [gpt, claude]"
-
-
-def find_model_class(annotation: Any) -> type[BaseModel] | None:
-    """The options class in *annotation*, such as the one in `RetryOptions | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in get_args(annotation) if (model := find_model_class(part)) is not None), None)
 
 
 def suggest_key(name: str, cls: type[BaseModel]) -> str:

@@ -17,8 +17,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from modelhub import registry
-from modelhub.config.hints import find_model_class
-from modelhub.config.schema import NAME_PATTERN, VERSIONS, HubConfig, get_keys, make_defaults_class, make_entry_class
+from modelhub.config.schema import (
+    NAME_PATTERN,
+    VERSIONS,
+    HubConfig,
+    find_model_class,
+    get_keys,
+    make_defaults_class,
+    make_entry_class,
+)
 from modelhub.core.errors import ConfigError
 from modelhub.options import ProviderOptions
 

@@ -18,14 +18,14 @@ from modelhub.config.check import OptionsChecker
 from modelhub.config.commands import COMMAND_TIMEOUT, make_runner, pretend_to_run
 from modelhub.config.contradictions import check_failures, check_model
 from modelhub.config.entries import ModelEntry, Resolved, resolve_entry
-from modelhub.config.hints import find_misspelt_key, find_model_class, suggest_missing_key
+from modelhub.config.hints import find_misspelt_key, suggest_missing_key
 from modelhub.config.including import ReadFile, apply_profile, include_files, read_text
 from modelhub.config.interpolate import UnresolvedReference, interpolate
 from modelhub.config.loaded import Loaded
 from modelhub.config.origins import Origin, trace_origins
 from modelhub.config.problems import Report, Source
 from modelhub.config.references import check_chains, check_limit, check_names, check_pool, check_served
-from modelhub.config.schema import VERSIONS, HubConfig, SecretsOptions, make_defaults_class
+from modelhub.config.schema import VERSIONS, HubConfig, SecretsOptions, find_model_class, make_defaults_class
 from modelhub.config.source import Document, Path, parse_document
 from modelhub.config.view import LocatedData, describe_path, get_value
 from modelhub.core.tracebacks import raises_without_frames

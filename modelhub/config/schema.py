@@ -37,6 +37,7 @@ __all__ = [
     "ServeOptions",
     "make_defaults_class",
     "make_entry_class",
+    "find_model_class",
     "get_free_keys",
     "get_keys",
     "load_layer_options",
@@ -214,6 +215,13 @@ def make_entry_class(kind: str, *, builtin_only: bool = False) -> type[ProviderO
         provider=provider,
         **fields,
     )
+
+
+def find_model_class(annotation: Any) -> type[BaseModel] | None:
+    """Return the options class in *annotation*, such as the one in `RetryOptions | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := find_model_class(part)) is not None), None)
 
 
 def get_keys(cls: type[BaseModel]) -> Mapping[str, FieldInfo]:

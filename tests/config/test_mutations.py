@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from modelhub.config.hints import find_model_class
 from modelhub.config.load import Loaded, load_text
-from modelhub.config.schema import HubConfig, get_keys, make_defaults_class, make_entry_class
+from modelhub.config.schema import HubConfig, find_model_class, get_keys, make_defaults_class, make_entry_class
 from modelhub.config.source import Path, parse_document
 from modelhub.core.errors import ConfigError
 
