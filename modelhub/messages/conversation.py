@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest
-from modelhub.messages.blocks import Message, Role, ToolResultBlock, ToolUseBlock
+from modelhub.messages.blocks import ContentBlock, Message, Role, ToolResultBlock, ToolUseBlock
 from modelhub.messages.content_parts import Located
 from modelhub.messages.sanitize import repair_text, safe_call_id
 from modelhub.messages.validation import format_safe_name
@@ -105,8 +105,10 @@ class Conversation:
 
     def _append_input(self, message: Message, path: str) -> None:
         """Append a user or system *message*; blocks other than results wait until no call is pending."""
-        others = tuple(block for block in message.blocks if not isinstance(block, ToolResultBlock))
-        if not others or not (self.pending_calls or self._deferred):
+        others: tuple[ContentBlock, ...] = ()
+        if self.pending_calls or self._deferred:
+            others = tuple(block for block in message.blocks if not isinstance(block, ToolResultBlock))
+        if not others:
             self.turns.append(message)
             self.ends_in_tools = False
         else:
@@ -174,25 +176,19 @@ class Conversation:
         return replace(block, id=call_id, name=name)
 
     def _find_call_id(self, call_id: str, name: str, place: str) -> str:
-        """Return the id of the pending call for a result: by id, or by tool name if the call had no id."""
-        if not call_id:
-            return self._find_first_open(name, place)
+        """Return the id of the pending call for a result: by id, or by tool name if the call or the result has none."""
         if call_id in self.pending_calls:
             return call_id
         if self._duplicates.get(call_id):
             return self._duplicates[call_id].pop(0)
-        matching = [
-            generated_id
-            for generated_id, (tool_name, _) in self.pending_calls.items()
-            if generated_id in self._generated_ids and tool_name == name
-        ]
-        return matching[0] if matching else call_id
-
-    def _find_first_open(self, tool_name: str, place: str) -> str:
-        ids = [call_id for call_id, (name, _) in self.pending_calls.items() if name == tool_name or not tool_name]
+        ids = [pending for pending, (tool_name, _) in self.pending_calls.items() if tool_name == name]
+        if call_id:
+            return next((pending for pending in ids if pending in self._generated_ids), call_id)
+        if not name:
+            ids = list(self.pending_calls)
         if not ids:
-            suffix = f" of {format_safe_name(tool_name)}" if tool_name else ""
+            suffix = f" of {format_safe_name(name)}" if name else ""
             raise InvalidRequest(f"{place}: is a result, but no call{suffix} before it is without a result")
-        if not tool_name and len(ids) > 1:
+        if not name and len(ids) > 1:
             raise InvalidRequest(f"{place}: does not say which of {len(ids)} calls it answers: an id is missing")
         return ids[0]
