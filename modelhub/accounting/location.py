@@ -56,8 +56,14 @@ class LedgerLocation:
 
     def redact(self, text: str) -> str:
         """Return *text*, a message of the database, on one line and without the password."""
-        for secret in [] if self.url is None else _find_secrets(self.url):
-            text = text.replace(secret, "***")
+        content = "" if self.url is None else _split_url(self.url)
+        password = content.rpartition("@")[0].partition(":")[2]
+        pairs = [pair.partition("=") for pair in content.partition("?")[2].split("&")]
+        secrets = [password, *(value for key, _, value in pairs if "password" in key)]
+        secrets += re.split("[:@/?#]", password)  # what the driver may have taken for other parts of the URL
+        spellings = {spelling for secret in secrets for spelling in (secret, unquote(secret)) if spelling}
+        for spelling in sorted(spellings, key=len, reverse=True):
+            text = text.replace(spelling, "***")
         return " ".join(text.split())
 
 
@@ -91,14 +97,3 @@ def validate_url(text: str) -> None:
 def _split_url(url: str) -> str:
     """Return *url* without its scheme."""
     return _SCHEME.sub("", url, count=1)
-
-
-def _find_secrets(url: str) -> list[str]:
-    """Return every spelling of the passwords in *url*, the longest first."""
-    content = _split_url(url)
-    password = content.rpartition("@")[0].partition(":")[2]
-    pairs = [pair.partition("=") for pair in content.partition("?")[2].split("&")]
-    secrets = [password, *(value for key, _, value in pairs if "password" in key)]
-    secrets += re.split("[:@/?#]", password)  # what the driver may have taken for other parts of the URL
-    spellings = {spelling for secret in secrets for spelling in (secret, unquote(secret)) if spelling}
-    return sorted(spellings, key=len, reverse=True)

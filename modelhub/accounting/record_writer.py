@@ -9,7 +9,7 @@ the driver need not look at.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -26,10 +26,11 @@ from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.schema import MIGRATIONS, ExactDecimal, UtcTime, clean_text, get_tables
 from modelhub.core.response import COUNTS
 
-__all__ = ["RecordWriter", "dump_object"]
+__all__ = ["RecordWriter"]
 
 _MAX_INTEGER = 2**63 - 1  # what the tables can hold: a third party's provider may report more
 _MAX_ROWS = 250  # in one statement with values
+_encode_object = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode  # equal objects have equal texts
 _get_counts = attrgetter(*COUNTS)
 _get_names = attrgetter("model", "vendor", "model_name", "response_model", "outcome")
 
@@ -68,24 +69,22 @@ class RecordWriter:
         """
         calls = [self._make_call_row(record) for record in records]
         attempts = [
-            self._make_attempt_row(record.call_id, *numbered)
+            self._make_attempt_row(record.call_id, number, part)
             for record in records
-            for numbered in enumerate(record.parts)
+            for number, part in enumerate(record.parts)
         ]
         with self._database.transaction(self._connection, self._timeout if timeout is None else timeout) as cursor:
-            batch = self._take_batch_number(cursor)
+            cursor.execute(self.lock_statement)  # other writers wait until this is written: batches are in order
+            version = [row[0] for row in cursor.fetchall()]
+            if version != [len(MIGRATIONS)]:
+                raise LedgerError(
+                    f"it was migrated to version {version} by another release, which this one does not know"
+                )
+            cursor.execute(self._batch_statement)
+            ((last_batch,),) = cursor.fetchall()
+            batch = (last_batch or 0) + 1
             self._calls.execute(cursor, [(*call, writer, batch) for call in calls])
             self._attempts.execute(cursor, attempts)
-
-    def _take_batch_number(self, cursor: DBAPICursor) -> int:
-        """Return the number of this batch. Other writers wait until it is written: batches are committed in order."""
-        cursor.execute(self.lock_statement)
-        version = [row[0] for row in cursor.fetchall()]
-        if version != [len(MIGRATIONS)]:
-            raise LedgerError(f"it was migrated to version {version} by another release, which this one does not know")
-        cursor.execute(self._batch_statement)
-        ((last_batch,),) = cursor.fetchall()
-        return (last_batch or 0) + 1
 
     def close(self) -> None:
         """Close the connection. Raises LedgerError."""
@@ -96,6 +95,9 @@ class RecordWriter:
 
     def _make_call_row(self, record: UsageRecord) -> tuple[Any, ...]:
         """Return the values of *record* up to the last two columns."""
+        tags = json.dumps(dict(record.tags))
+        if "\\u" in tags:  # only then may there be a character that cannot be stored
+            tags = json.dumps({clean_text(name): clean_text(value) for name, value in record.tags.items()})
         return (
             record.call_id,
             self._write_time(record.at),
@@ -106,8 +108,8 @@ class RecordWriter:
             record.first_token,
             record.duration,
             record.attempts,
-            _dump_tags(record.tags),
-            "" if record.shape is None else dump_object(record.shape),
+            tags,
+            "" if record.shape is None else _encode_object(record.shape),
             record.arm,
         )
 
@@ -120,8 +122,8 @@ class RecordWriter:
             *self._list_counts(part),
             part.started,
             part.duration,
-            dump_object(part.dropped) if part.dropped else "",
-            dump_object(part.rounded) if part.rounded else "",
+            _encode_object(part.dropped) if part.dropped else "",
+            _encode_object(part.rounded) if part.rounded else "",
             part.arm,
         )
 
@@ -131,19 +133,6 @@ class RecordWriter:
             counts = tuple(max(0, min(count, _MAX_INTEGER)) for count in counts)
         cost = record.cost
         return (*counts, None if cost is None else self._write_cost(cost), record.prices, record.estimated)
-
-
-def dump_object(value: Mapping[str, Any]) -> str:
-    """Return *value* as JSON in its shortest form; equal objects have equal texts."""
-    return json.dumps(value, separators=(",", ":"), sort_keys=True)
-
-
-def _dump_tags(tags: Mapping[str, str]) -> str:
-    """Return *tags* as JSON that can be stored."""
-    text = json.dumps(dict(tags))
-    if "\\u" in text:  # only then may there be a character that cannot be stored
-        text = json.dumps({clean_text(name): clean_text(value) for name, value in tags.items()})
-    return text
 
 
 # -- inserting ---------------------------------------------------------------------------------------------------------
