@@ -11,6 +11,7 @@ from modelhub.core.errors import AllModelsFailed, DeadlineExceeded, LimitRejecte
 from modelhub.middleware.limit.layer import Amounts, AttemptResult, Limit, RateLimitPool, WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.testing import VirtualClock
+from tests.clocks import SetForward
 from tests.tables import table
 
 NOTHING = Amounts()
@@ -62,13 +63,8 @@ async def test_the_rate_is_used_but_not_exceeded():
     assert len(passed) >= 0.95 * 600 * 5
 
 
-class AdvancedClock(VirtualClock):
-    """A clock that a test sets forward, as where the process stands still."""
-
-    ahead = 0.0
-
-    def now(self):
-        return super().now() + self.ahead
+class AdvancedClock(SetForward, VirtualClock):
+    """A clock of virtual time that a test sets forward."""
 
 
 async def test_whoever_can_go_on_only_long_after_its_admission_counts_from_then_on():

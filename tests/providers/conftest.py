@@ -142,3 +142,15 @@ def replay():
     spec.loader.exec_module(module)
     with module.running([str(traffic)]) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def wrong_in():
+    """What the types of Anthropic's SDK say against a request body."""
+    tool = SHARED / "tools" / "sdk_spec.py"
+    if not tool.exists():
+        pytest.skip(f"the checker of request bodies is not there: {tool}")
+    spec = importlib.util.spec_from_file_location("sdk_spec", tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda body: module.check("anthropic.messages", body)

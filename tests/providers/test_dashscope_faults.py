@@ -1,9 +1,7 @@
 """What DashScope, its gateway or the network can do wrong, and the one class of ours that comes out."""
 
 import asyncio
-import gc
 import json
-import socket
 import traceback
 
 import httpx
@@ -30,6 +28,7 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 from modelhub.providers.dashscope import DashScopeChatModel
+from tests.providers.connections import check_cancelled, check_left_early, check_reused_and_closed, find_closed_port
 from tests.providers.wires import failure_of
 from tests.tables import table
 
@@ -289,8 +288,7 @@ async def test_silence_in_a_stream_is_a_timeout_too(loopback):
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_a_refused_connection_is_a_failure_to_connect(stream):
     """Nothing was sent."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = find_closed_port()
     async with DashScopeChatModel("qwen-plus", KEY, stream, base_url=f"http://127.0.0.1:{port}/api/v1") as model:
         with pytest.raises(ConnectFailed):
             await model("hi")
@@ -324,24 +322,7 @@ async def test_a_stream_left_early_leaves_no_connection(loopback, how):
     """The connection goes when the reader goes, whatever way he goes."""
     loopback.streams(*HALF, end="hang", content_type=EVENTS)
     async with model_at(loopback, True) as model:
-        stream = await model("hi")
-        assert loopback.open == 1
-        if how == "break":
-            async with stream:
-                async for _ in stream:
-                    break
-        elif how == "cancel":
-            task = asyncio.create_task(stream.final())
-            await asyncio.sleep(0.02)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            stream = None  # who still has it may read on
-        else:
-            with pytest.warns(ResourceWarning, match="never read"):
-                stream = None
-            gc.collect()
-        await loopback.idle()
+        await check_left_early(model, loopback, how)
 
 
 @pytest.mark.parametrize("thinking", [None, True], ids=["whole", "collected"])
@@ -349,25 +330,13 @@ async def test_a_cancelled_call_leaves_no_connection(loopback, thinking):
     """Cancelling while the server is silent gives the connection back and raises nothing else."""
     loopback.streams(*HALF, end="hang", content_type=EVENTS)
     async with model_at(loopback, enable_thinking=thinking) as model:
-        task = asyncio.create_task(model("hi"))
-        while not loopback.asked:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.02)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await loopback.idle()
+        await check_cancelled(model, loopback)
 
 
 async def test_connections_are_reused_and_closed(loopback):
     """Calls and streams read to their end share one connection; `aclose` closes it."""
     loopback.streams(*HALF, END, content_type=EVENTS)
-    model = model_at(loopback, True)
-    for _ in range(3):
-        await (await model("hi")).final()
-    assert (len(loopback.asked), loopback.open) == (3, 1)
-    await model.aclose()
-    await loopback.idle()
+    await check_reused_and_closed(model_at(loopback, True), loopback)
 
 
 def test_one_model_serves_several_event_loops():

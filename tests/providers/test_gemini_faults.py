@@ -1,9 +1,7 @@
 """What Google, a proxy or the network can do wrong, and the one class of ours that comes out."""
 
 import asyncio
-import gc
 import json
-import socket
 
 import pytest
 
@@ -25,6 +23,7 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 from modelhub.providers.gemini import GeminiChatModel
+from tests.providers.connections import check_cancelled, check_left_early, check_reused_and_closed, find_closed_port
 from tests.providers.wires import failure_of
 from tests.tables import table
 
@@ -326,8 +325,7 @@ async def test_silence_in_a_stream_is_a_timeout(loopback):
 @BOTH
 async def test_a_refused_connection_was_surely_not_sent(stream):
     """Nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = find_closed_port()
     async with GeminiChatModel("m", KEY, stream, base_url=f"http://127.0.0.1:{port}") as asked:
         with pytest.raises(ConnectFailed):
             await asked("hi")
@@ -346,26 +344,7 @@ async def test_a_stream_left_early_leaves_no_connection(loopback, how):
     """The connection goes when the reader goes, whatever way he goes; the SDK alone keeps it until a collection."""
     loopback.streams(*HALF, content_type=EVENTS, end="hang")
     async with model(loopback) as asked:
-        stream = await asked("hi")
-        assert loopback.open == 1
-        if how == "break":
-            async with stream:
-                async for _ in stream:
-                    break
-        elif how == "close":
-            await stream.aclose()
-        elif how == "cancel":
-            task = asyncio.create_task(stream.final())
-            await asyncio.sleep(0.02)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            stream = None  # who still has it may read on
-        else:
-            with pytest.warns(ResourceWarning, match="never read"):
-                stream = None
-            gc.collect()
-        await loopback.idle()
+        await check_left_early(asked, loopback, how)
 
 
 @BOTH
@@ -373,24 +352,13 @@ async def test_a_cancelled_call_leaves_no_connection(loopback, stream):
     """Cancelling while the server is silent gives the connection back and raises nothing else."""
     loopback.breaks(end="hang")
     async with model(loopback, stream=stream) as asked:
-        task = asyncio.create_task(asked("hi"))
-        while not loopback.asked:
-            await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await loopback.idle()
+        await check_cancelled(asked, loopback)
 
 
 async def test_connections_are_reused_and_closed(loopback):
     """Calls and streams read to their end share one connection; `aclose` closes it."""
     loopback.streams(*HALF, END, content_type=EVENTS)
-    asked = model(loopback)
-    for _ in range(3):
-        await (await asked("hi")).final()
-    assert (len(loopback.asked), loopback.open) == (3, 1)
-    await asked.aclose()
-    await loopback.idle()
+    await check_reused_and_closed(model(loopback), loopback)
 
 
 def test_one_model_serves_several_event_loops():

@@ -1,9 +1,7 @@
 """What Ollama, its host or the network can do wrong, and the one class of ours that comes out."""
 
 import asyncio
-import gc
 import json
-import socket
 import traceback
 
 import httpx
@@ -28,6 +26,7 @@ from modelhub.core.errors import (
     UnsupportedFeature,
 )
 from modelhub.providers.ollama import OllamaChatModel
+from tests.providers.connections import check_cancelled, check_left_early, check_reused_and_closed, find_closed_port
 from tests.providers.wires import failure_of
 from tests.tables import table
 
@@ -235,8 +234,7 @@ async def test_a_redirect_is_not_followed(loopback):
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_a_refused_connection_names_the_host(stream):
     """Nobody listens: the message says where nobody does, and that the server is probably not running."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = find_closed_port()
     async with OllamaChatModel("tiny", host=f"127.0.0.1:{port}", stream=stream) as model:
         with pytest.raises(ConnectFailed, match=rf": 127\.0\.0\.1:{port}: is the server running"):
             await model("hi")
@@ -255,48 +253,20 @@ async def test_a_stream_left_early_leaves_no_connection(loopback, how):
     """The connection goes when the reader goes, whatever way he goes."""
     loopback.streams(*HALF, end="hang")
     async with OllamaChatModel("tiny", host=loopback.url, stream=True) as model:
-        stream = await model("hi")
-        assert loopback.open == 1
-        if how == "break":
-            async with stream:
-                async for _ in stream:
-                    break
-        elif how == "cancel":
-            task = asyncio.create_task(stream.final())
-            await asyncio.sleep(0.02)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            stream = None  # who still has it may read on
-        else:
-            with pytest.warns(ResourceWarning, match="never read"):
-                stream = None
-            gc.collect()
-        await loopback.idle()
+        await check_left_early(model, loopback, how)
 
 
 async def test_a_cancelled_call_leaves_no_connection(loopback):
     """Cancelling while the server is silent gives the connection back and raises nothing else."""
     loopback.breaks(end="hang")
     async with OllamaChatModel("tiny", host=loopback.url) as model:
-        task = asyncio.create_task(model("hi"))
-        while not loopback.asked:
-            await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await loopback.idle()
+        await check_cancelled(model, loopback)
 
 
 async def test_connections_are_reused_and_closed(loopback):
     """Calls and streams read to their end share one connection; `aclose` closes it."""
     loopback.streams(*HALF, END)
-    model = OllamaChatModel("tiny", host=loopback.url, stream=True)
-    for _ in range(3):
-        await (await model("hi")).final()
-    assert (len(loopback.asked), loopback.open) == (3, 1)
-    await model.aclose()
-    await loopback.idle()
+    await check_reused_and_closed(OllamaChatModel("tiny", host=loopback.url, stream=True), loopback)
 
 
 def test_one_model_serves_several_event_loops():

@@ -12,6 +12,7 @@ from modelhub.middleware.limit.layer import WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
 from modelhub.shared.pool_client import get_client
 from modelhub.telemetry.observer import Telemetry
+from tests.clocks import SetForward
 from tests.system.shared.conftest import until, until_waiting
 
 QUICK = {"timeout": 0.1, "retry_interval": 0.05}
@@ -60,13 +61,8 @@ async def test_the_processes_of_a_limit_count_for_one_that_fewer_of_them_use(fra
     assert first.store.health.replicas == 2
 
 
-class AdvancedClock(SystemClock):
-    """A clock that a test sets forward."""
-
-    ahead = 0.0
-
-    def now(self):
-        return time.monotonic() + self.ahead
+class AdvancedClock(SetForward, SystemClock):
+    """The system's clock, which a test sets forward."""
 
 
 async def test_processes_that_were_counted_too_long_ago_are_no_number_to_divide_by(fragile):
