@@ -162,5 +162,9 @@ def _count_as_admitted(now: float, local: RateLimitPool, recent: Sequence[Sequen
 def _take_slot(local: RateLimitPool) -> Callable[[AttemptResult], None]:
     """Count an attempt that the store admitted as in flight in *local*; return what ends that."""
     slots = local.slots
-    local.apply(lambda _: slots.take())
-    return lambda _: local.apply(lambda _: slots.give_back())
+
+    def count(_: float, change: int) -> None:
+        slots.taken += change
+
+    local.apply(count, 1)
+    return lambda _: local.apply(count, -1)

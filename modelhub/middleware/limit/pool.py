@@ -14,7 +14,7 @@ from modelhub.core.completions import finish, run_completions
 from modelhub.core.errors import LimitRejected
 from modelhub.core.process import register_at_fork
 from modelhub.core.threads import new_lock
-from modelhub.middleware.limit.concurrency import make_concurrency_limit
+from modelhub.middleware.limit.concurrency import ConcurrencyLimit
 from modelhub.middleware.limit.loop_timer import LoopTimer
 from modelhub.middleware.limit.permit import AttemptResult, Permit, State, WaitLimits
 from modelhub.middleware.limit.rate_counter import RateCounter
@@ -50,7 +50,7 @@ class RateLimitPool(LimitPool[Permit]):
         """Begin at nothing in a forked child, but for a pause that the vendor asked for: permits are the parent's."""
         options = self.options
         self.counters = [RateCounter(what, rate, options.burst_of(what, rate)) for what, rate in options.rates()]
-        self.slots = make_concurrency_limit(options.concurrency)
+        self.slots = ConcurrencyLimit(options.concurrency)
         self.queue: OrderedDict[Permit, None] = OrderedDict()
         self.timers: dict[asyncio.AbstractEventLoop, LoopTimer] = {}
         self._lock = new_lock()
@@ -147,7 +147,7 @@ class RateLimitPool(LimitPool[Permit]):
             counter.change_rate(rate, options.burst_of(what, rate))
             counters.append(counter)
         if options.concurrency != self.options.concurrency:
-            self.slots = make_concurrency_limit(options.concurrency, self.slots)
+            self.slots = ConcurrencyLimit(options.concurrency, self.slots)
         for permit in (waiting := list(self.queue)):
             self._dequeue(permit)
         self.options, self.counters = options, counters
@@ -232,7 +232,7 @@ class RateLimitPool(LimitPool[Permit]):
     def _grant(self, permit: Permit, now: float) -> None:
         permit.reservations = [counter.take(amount, now) for counter, amount in permit.needs]
         permit.slots = self.slots
-        self.slots.take()
+        self.slots.taken += 1
         permit.state, permit.began = State.HELD, now
         if not permit.wake():
             self._cancel_request(now, permit)
@@ -298,7 +298,7 @@ class RateLimitPool(LimitPool[Permit]):
         if result.limited:
             permit.slots.on_throttle(permit.began, now)
             self._pause(now, permit.began, result.retry_after)
-        permit.slots.give_back()
+        permit.slots.taken -= 1
         for hold in permit.reservations:
             counter = hold.counter
             if result.sent:
