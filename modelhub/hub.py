@@ -12,7 +12,6 @@ from modelhub.config_source import CONFIG_VARIABLE, ConfigSource, find_config_fi
 from modelhub.core.active_calls import ActiveCalls
 from modelhub.core.call_options import as_seconds
 from modelhub.core.context import Services, bounded, tagged
-from modelhub.core.errors import InvalidRequest
 from modelhub.core.process import is_in_finalizer
 from modelhub.core.sync import can_run_sync, is_loop_running, register_loop_at_exit, run_in_background, run_sync
 from modelhub.core.tracebacks import raises_without_frames
@@ -158,10 +157,7 @@ class Hub:
         The time runs from now; if the chain or the call has an earlier deadline, that one applies. Raises
         InvalidRequest if *duration* is not a duration.
         """
-        allowed = as_seconds(duration)
-        if allowed is None:
-            raise InvalidRequest("deadline: expected a duration such as 500ms, 5s, 2m or a number of seconds")
-        return bounded(self.services.clock.now() + allowed)
+        return bounded(self.services.clock.now() + as_seconds(duration))
 
     @property
     def limits(self) -> Mapping[str, LimitPool[Any]]:

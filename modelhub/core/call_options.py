@@ -79,8 +79,8 @@ def parse_call_options(keywords: dict[str, Any]) -> CallOptions:
     tags = as_tags(keywords.pop("tags", None))
     time_limit = None
     if "deadline" in keywords:
-        seconds = as_seconds(keywords.pop("deadline"))
-        time_limit = math.inf if seconds is None else seconds
+        deadline = keywords.pop("deadline")
+        time_limit = math.inf if deadline is None else as_seconds(deadline)
     fallback = bool(keywords.pop("fallback", True))
     if keywords:
         check_keywords(keywords)
@@ -97,10 +97,8 @@ def as_tags(tags: Any) -> Tags:
     return {str(key): str(value) for key, value in tags.items() if value is not None}
 
 
-def as_seconds(deadline: Any) -> float | None:
-    """Return *deadline*, a number, text such as "5s" or None, in seconds. Raises InvalidRequest for anything else."""
-    if deadline is None:
-        return None
+def as_seconds(deadline: Any) -> float:
+    """Return *deadline*, a number or text such as "5s", in seconds. Raises InvalidRequest for anything else."""
     try:
         duration: float = parse_duration(deadline)
     except PydanticCustomError as error:

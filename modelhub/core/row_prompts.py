@@ -9,10 +9,9 @@ from datetime import date, time
 from typing import Any
 
 from modelhub.core.errors import InvalidRequest
+from modelhub.core.request import Messages
 
 __all__ = ["PromptTemplate", "RowPrompts"]
-
-Messages = str | Sequence[Mapping[str, Any]]
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _COLUMN = re.compile(r"[^{}\"'`:\n]*[^{}\"'`:\s][^{}\"'`:\n]*")
