@@ -170,6 +170,8 @@ class ParameterResolver:
                 del draft.values[name]  # it asks for nothing here
             elif name == "response_format" and request.structured_model is not None:
                 del draft.values[name]  # the class or the schema says more
+            elif name == "response_format" and name not in self._keys and _is_text_format(value):
+                del draft.values[name]  # text comes without asking; only OpenAI's own form can say it
             elif (reason := self._reason_against(name, draft)) is not None:
                 draft.drop(name, reason)
 
@@ -252,6 +254,10 @@ class ParameterResolver:
             self._learned[name] = has_tools and "tool" in message.lower() and self._learned.get(name, True)
         self._common.clear()
         return name
+
+
+def _is_text_format(response_format: Any) -> bool:
+    return isinstance(response_format, Mapping) and response_format.get("type") == "text"
 
 
 _LEVELS = frozenset(EFFORTS)

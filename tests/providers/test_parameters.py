@@ -246,6 +246,15 @@ def test_a_call_takes_at_least_what_the_file_may_ask(name, schema):
             parse_call_options({name: value})
 
 
+@table("vendor", MODELS)
+def test_a_format_of_text_asks_for_nothing(vendor):
+    """Text is what every model gives without being asked; only where OpenAI's own form is known it is sent."""
+    body = body_of(vendor=vendor, ask={"response_format": {"type": "text"}})
+    assert ("response_format" in body) == (vendor == "openai")
+    body.pop("response_format", None)
+    assert body == body_of(vendor=vendor)
+
+
 @table(
     ("vendor", "entry", "asked", "sent"),
     [

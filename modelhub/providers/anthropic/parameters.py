@@ -112,8 +112,7 @@ def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
     schema = schema_of_format(response_format)
     if schema is not None and (native := find_native_schema(draft.model_name, schema)) is not None:
         return {"output_config": {"format": {"type": "json_schema", "schema": native}}}
-    if response_format.get("type") != "text":
-        ask_in_words(response_format, draft)
+    ask_in_words(response_format, draft)
     return {}
 
 

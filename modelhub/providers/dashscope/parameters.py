@@ -31,8 +31,6 @@ def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:  # noqa: ARG0
 
 def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
     """Return the JSON mode, which knows no schema and does not go with thinking: words say the rest."""
-    if response_format.get("type") == "text":
-        return {}
     switch, effort = draft.values.get("enable_thinking"), draft.values.get("reasoning_effort")
     is_thinking = effort not in (None, "none") if switch is None else switch is True
     if is_thinking or schema_of_format(response_format) is not None:

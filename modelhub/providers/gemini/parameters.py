@@ -126,8 +126,6 @@ def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:
 
 
 def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
-    if response_format.get("type") == "text":
-        return {}
     # Gemma has no JSON mode, and before 3 there is none beside tools.
     if "gemma" in draft.model_name or (draft.request.tools and not _JSON_WITH_TOOLS.search(draft.model_name)):
         ask_in_words(response_format, draft)

@@ -33,8 +33,6 @@ def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:
 
 
 def _spell_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:  # noqa: ARG001 - one form for all
-    if response_format.get("type") == "text":
-        return {}
     schema = schema_of_format(response_format)
     return {"format": "json" if schema is None else dict(schema)}
 

@@ -98,8 +98,6 @@ def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:
 
 def _spell_json_mode(response_format: Any, draft: Draft) -> Mapping[str, Any]:
     """Return the JSON mode of a server that knows no schemas."""
-    if response_format.get("type") == "text":
-        return {}
     if schema_of_format(response_format) is not None:
         ask_in_words(response_format, draft)
     return {"response_format": {"type": "json_object"}}
@@ -107,8 +105,7 @@ def _spell_json_mode(response_format: Any, draft: Draft) -> Mapping[str, Any]:
 
 def _spell_no_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
     """Return nothing: a server without a JSON mode is asked in words."""
-    if response_format.get("type") != "text":
-        ask_in_words(response_format, draft)
+    ask_in_words(response_format, draft)
     return {}
 
 
