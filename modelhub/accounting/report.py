@@ -1,15 +1,18 @@
-"""Query the ledger: totals by model, chain, tag or time, and what calls asked for."""
+"""Query the ledger: totals by model, chain, tag or time, what falling back cost, calls, and what they asked for."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from decimal import Decimal
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, literal, select
+from sqlalchemy import ColumnElement, Double, Select, case, cast, exists, func, literal, or_, select
 from sqlalchemy.sql.selectable import FromClause
 
 from modelhub.accounting.location import LedgerLocation, parse_location
@@ -19,16 +22,9 @@ from modelhub.accounting.sql import count_if, count_unpriced, exact_sum, tag_val
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.core.response import COUNTS
 
-__all__ = [
-    "GROUP_BY",
-    "RecordedShape",
-    "check_filter",
-    "filter_calls",
-    "query_report",
-    "query_shapes",
-    "read_totals",
-    "select_period",
-]
+__all__ = ["GROUP_BY", "CallSummary", "HopFigures", "ParameterChange", "RecordedShape"]
+__all__ += ["check_filter", "filter_calls", "query_report", "query_shapes", "read_totals", "select_period"]
+__all__ += ["list_expensive_calls", "list_failed_calls", "list_parameter_changes", "read_hops"]
 
 LedgerPath = str | os.PathLike[str] | LedgerLocation
 """The path of a file, or the URL of a PostgreSQL database."""
@@ -141,6 +137,150 @@ def select_period(
     if since is not None:
         query = query.where(calls.c.at >= since)
     return query if until is None else query.where(calls.c.at < until)
+
+
+# -- falling back to another model -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HopFigures:
+    """The complete calls that another model answered than the one asked first, and those that the first one did.
+
+    Both have calls, input tokens with those from a prompt cache, known costs, and how many have no known cost.
+    """
+
+    hopped: UsageTotals
+    direct: UsageTotals
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterChange:
+    """A parameter that was left out for a *model*, or changed: how often, and why or how."""
+
+    model: str
+    parameter: str
+    is_dropped: bool
+    detail: str
+    attempts: int
+
+
+def read_hops(ledger: LedgerReader, since: datetime | None = None, until: datetime | None = None) -> HopFigures:
+    """Return the figures of the complete calls in *ledger* from *since* on and before *until*.
+
+    Models that are not configured count as never asked.
+    """
+    calls, attempts = ledger.calls, ledger.attempts
+    has_hopped = exists().where(
+        attempts.c.call_id == calls.c.call_id,
+        attempts.c.model != calls.c.model,
+        attempts.c.outcome != "NotConfigured",
+    )
+    query = (
+        select(
+            case((has_hopped, 1), else_=0).label("hopped"),
+            func.count(),
+            func.sum(calls.c.input_tokens),
+            func.sum(calls.c.cache_read_tokens),
+            exact_sum(calls.c.cost),
+            count_if(calls.c.cost.is_(None)),
+        )
+        .where(calls.c.outcome == "complete")
+        .group_by("hopped")
+    )
+    figures = HopFigures(UsageTotals(), UsageTotals())
+    rows = ledger.connection.execute(select_period(query, calls, since, until))
+    for hopped, count, input_tokens, cache_read_tokens, cost, unpriced in rows:
+        total = UsageTotals(
+            count,
+            input_tokens=int(input_tokens),
+            cache_read_tokens=int(cache_read_tokens),
+            known_cost=Decimal(cost),
+            unpriced=unpriced,
+        )
+        (figures.hopped if hopped else figures.direct).add(total)
+    return figures
+
+
+def list_parameter_changes(
+    ledger: LedgerReader, since: datetime | None = None, until: datetime | None = None
+) -> list[ParameterChange]:
+    """Return what was left out or changed in the attempts in *ledger*, the most frequent first."""
+    calls, attempts = ledger.calls, ledger.attempts
+    query = (
+        select(attempts.c.model, attempts.c.dropped, attempts.c.rounded, func.count())
+        .select_from(calls.join(attempts, attempts.c.call_id == calls.c.call_id))
+        .where(or_(attempts.c.dropped != "", attempts.c.rounded != ""))
+        .group_by(attempts.c.model, attempts.c.dropped, attempts.c.rounded)
+    )
+    counts: Counter[tuple[str, str, bool, str]] = Counter()
+    for model, dropped, rounded, count in ledger.connection.execute(select_period(query, calls, since, until)):
+        for text, is_dropped in ((dropped, True), (rounded, False)):
+            for parameter, detail in json.loads(text or "{}").items():
+                counts[model, parameter, is_dropped, detail] += count
+    changes = [ParameterChange(*key, count) for key, count in counts.items()]
+    return sorted(changes, key=lambda change: (-change.attempts, change.model, change.parameter, change.detail))
+
+
+# -- single calls ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class CallSummary:
+    """One call: when it ended, what was called, which model was asked last, and what it used and cost.
+
+    `failures` are the attempts that failed, in order: the model, the class of its error, and how often in a row.
+    """
+
+    call_id: str
+    at: datetime
+    requested: str
+    model: str | None
+    outcome: str
+    error: str | None
+    input_tokens: int
+    output_tokens: int
+    cost: Decimal | None
+    duration: float
+    failures: list[tuple[str, str, int]] = field(default_factory=list)
+
+
+_COLUMNS = [field.name for field in fields(CallSummary) if field.name != "failures"]
+
+
+def list_expensive_calls(
+    ledger: LedgerReader, since: datetime | None, until: datetime, count: int
+) -> list[CallSummary]:
+    """Return the *count* calls that cost most, the most expensive first; without those whose cost is unknown or 0."""
+    cost = cast(ledger.calls.c.cost, Double)
+    query = (
+        _select_summaries(ledger, since, until).where(cost > 0).order_by(cost.desc(), ledger.calls.c.at).limit(count)
+    )
+    return _read_summaries(ledger, query)
+
+
+def list_failed_calls(ledger: LedgerReader, since: datetime | None, until: datetime, count: int) -> list[CallSummary]:
+    """Return the last *count* calls that failed, the latest first."""
+    calls = ledger.calls
+    query = _select_summaries(ledger, since, until).where(calls.c.outcome == "failed")
+    return _read_summaries(ledger, query.order_by(calls.c.at.desc(), calls.c.call_id).limit(count))
+
+
+def _select_summaries(ledger: LedgerReader, since: datetime | None, until: datetime) -> Select[*tuple[Any, ...]]:
+    return select_period(select(*(ledger.calls.c[name] for name in _COLUMNS)), ledger.calls, since, until)
+
+
+def _read_summaries(ledger: LedgerReader, query: Select[*tuple[Any, ...]]) -> list[CallSummary]:
+    calls = {row.call_id: CallSummary(*row) for row in ledger.connection.execute(query)}
+    attempts = ledger.attempts
+    failed = (
+        select(attempts.c.call_id, attempts.c.model, attempts.c.outcome)
+        .where(attempts.c.call_id.in_(calls), attempts.c.outcome != "ok")
+        .order_by(attempts.c.call_id, attempts.c.number)
+    )
+    for call_id, rows in groupby(ledger.connection.execute(failed), key=lambda row: str(row.call_id)):
+        failures = groupby((row.model, row.outcome) for row in rows)
+        calls[call_id].failures = [(model, error, len(list(repeats))) for (model, error), repeats in failures]
+    return list(calls.values())
 
 
 class RecordedShape(NamedTuple):

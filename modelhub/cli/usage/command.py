@@ -161,9 +161,8 @@ def _print_table(
     budgets: Mapping[str, SpendingOptions],
 ) -> None:
     """Print *totals*, and below them hops to other models, parameters that models did not take, and *budgets*."""
-    from modelhub.accounting.hops import list_parameter_changes, read_hops
     from modelhub.accounting.reader import open_database, open_ledger
-    from modelhub.accounting.report import filter_calls
+    from modelhub.accounting.report import filter_calls, list_parameter_changes, read_hops
     from modelhub.accounting.spending import read_budget_states
     from modelhub.cli.usage.table import format_budget, format_changes, format_hops, format_table
 
@@ -182,9 +181,8 @@ def _print_json(
     totals: dict[str, UsageTotals], by: str, ledger: LedgerLocation, since: datetime | None, only: Mapping[str, str]
 ) -> None:
     """Print *totals* by name, and for models how many attempts left out which parameters."""
-    from modelhub.accounting.hops import list_parameter_changes
     from modelhub.accounting.reader import open_database, open_ledger
-    from modelhub.accounting.report import filter_calls
+    from modelhub.accounting.report import filter_calls, list_parameter_changes
 
     rows = [{"name": name, **total.as_dict()} for name, total in totals.items()]
     if by == "model" and totals:

@@ -94,7 +94,7 @@ def _format_tiles(figures: PageFigures) -> str:
         ("Cost", mark_estimate(total, format_cost_total(total)), unpriced),
         ("Calls", format_short(total.calls), f"{format_short(total.attempts)} attempts"),
         ("Failed", format_percent(total.failed, total.calls), format_count(total.failed, "call")),
-        ("Fallback", format_percent(figures.fallbacks, complete), f"of {format_count(complete, 'answer')}"),
+        ("Fallback", format_percent(figures.hops.hopped.calls, complete), f"of {format_count(complete, 'answer')}"),
         ("From cache", format_percent(total.cache_read_tokens, total.input_tokens), f"{cached} of the input"),
         (
             "Tokens",

@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from modelhub.accounting.call_list import CallSummary, count_fallbacks, list_expensive_calls, list_failed_calls
-from modelhub.accounting.hops import HopFigures, ParameterChange, list_parameter_changes, read_hops
 from modelhub.accounting.reader import LedgerReader, open_database, open_ledger
-from modelhub.accounting.report import GROUP_BY, filter_calls, read_totals, select_period
+from modelhub.accounting.report import (
+    GROUP_BY,
+    CallSummary,
+    HopFigures,
+    ParameterChange,
+    filter_calls,
+    list_expensive_calls,
+    list_failed_calls,
+    list_parameter_changes,
+    read_hops,
+    read_totals,
+    select_period,
+)
 from modelhub.accounting.spending import BudgetState, read_budget_states
 from modelhub.accounting.sql import exact_sum, select_tag_names
 from modelhub.accounting.usage_totals import UsageTotals
@@ -75,8 +85,6 @@ class PageFigures:
     """Totals by "model", by "chain" and by the most frequent tags, most expensive first."""
     only: Mapping[str, str] = field(default_factory=dict)
     """What all calls have in common: the filter."""
-    fallbacks: int = 0
-    """Complete calls that another model answered than the one that was asked first."""
     hops: HopFigures = field(default_factory=lambda: HopFigures(UsageTotals(), UsageTotals()))
     changes: list[ParameterChange] = field(default_factory=list)
     """What models left out of calls or changed, the most frequent first."""
@@ -112,7 +120,6 @@ def load_figures(
             for bucket in _find_bins(figures, name):
                 bucket.total.add(total)
         _fill_bins(figures, reader)
-        figures.fallbacks = count_fallbacks(reader, since, until)
         figures.hops = read_hops(reader, since, until)
         figures.changes = list_parameter_changes(reader, since, until)
         figures.expensive = list_expensive_calls(reader, since, until, _MAX_CALLS)

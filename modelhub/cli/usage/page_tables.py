@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from modelhub.accounting.call_list import CallSummary
-from modelhub.accounting.hops import HopFigures, ParameterChange
+from modelhub.accounting.report import CallSummary, HopFigures, ParameterChange
 from modelhub.accounting.spending import BudgetState
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.cli.output import format_count

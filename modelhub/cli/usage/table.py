@@ -14,7 +14,7 @@ from modelhub.cli.output import align_columns, find_width, format_cost, format_c
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from modelhub.accounting.hops import HopFigures, ParameterChange
+    from modelhub.accounting.report import HopFigures, ParameterChange
     from modelhub.accounting.spending import BudgetState
     from modelhub.cli.output import Cell
 
