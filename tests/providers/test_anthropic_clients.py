@@ -4,11 +4,7 @@ import traceback
 
 import pytest
 
-from modelhub.core.errors import (
-    AuthenticationFailed,
-    ConfigError,
-    NotConfigured,
-)
+from modelhub.core.errors import AuthenticationFailed, ConfigError, NotConfigured
 from modelhub.providers.anthropic import AnthropicChatModel, AnthropicOptions
 from modelhub.registry import load_provider_options
 from tests.providers.anthropic_server import KEY, make, message

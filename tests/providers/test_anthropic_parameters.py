@@ -2,10 +2,7 @@
 
 import pytest
 
-from modelhub.core.errors import (
-    InvalidRequest,
-    UnsupportedFeature,
-)
+from modelhub.core.errors import InvalidRequest, UnsupportedFeature
 from tests.providers.anthropic_server import WEATHER, make, sent
 from tests.tables import table
 

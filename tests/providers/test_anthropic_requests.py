@@ -4,9 +4,7 @@ import base64
 
 import pytest
 
-from modelhub.core.errors import (
-    UnsupportedFeature,
-)
+from modelhub.core.errors import UnsupportedFeature
 from tests.providers.anthropic_server import TIME, WEATHER, make, message, sent
 from tests.tables import table
 

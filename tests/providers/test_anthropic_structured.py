@@ -7,9 +7,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field, RootModel
 
-from modelhub.core.errors import (
-    BadReply,
-)
+from modelhub.core.errors import BadReply
 from modelhub.providers.anthropic.schema import native_schema
 from tests.providers.anthropic_server import make, message, sent
 from tests.tables import table
