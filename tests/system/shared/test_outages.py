@@ -15,7 +15,7 @@ from modelhub.telemetry.observer import Telemetry
 from tests.clocks import SetForward
 from tests.system.shared.conftest import until, until_waiting
 
-QUICK = {"timeout": 0.1, "retry_interval": 0.05}
+QUICK = {"timeout": 0.3, "retry_interval": 0.05}
 
 
 async def test_a_store_that_is_down_leaves_each_process_its_part(fragile):
