@@ -159,7 +159,6 @@ def _read_known(name: str, event: Json, answer: ResponseBuilder) -> None:
         case "message_delta":
             delta = event.get("delta") or {}
             _usage(event.get("usage") or delta.get("usage"), answer)
-            _end_blocks(answer)
             _finish(delta.get("stop_reason"), answer)
         case "message_stop":
             _stop(event, answer)
@@ -191,15 +190,9 @@ def _key_of(event: Json, answer: ResponseBuilder) -> Any:
     return answer.state.get("last block") if index is None else answer.state.get("blocks", {}).get(index, index)
 
 
-def _take_input(index: Any, answer: ResponseBuilder) -> None:
-    if (arguments := answer.state.pop(f"input {index}", None)) is not None:
-        answer.arguments(index, dump_arguments(arguments))
-
-
-def _end_blocks(answer: ResponseBuilder) -> None:
-    """End the blocks whose end the server has not said."""
-    for index in list(answer.state.get("blocks", {}).values()):
-        _take_input(index, answer)
+def _take_input(key: Any, answer: ResponseBuilder) -> None:
+    if (arguments := answer.state.pop(f"input {key}", None)) is not None:
+        answer.arguments(key, dump_arguments(arguments))
 
 
 def _block_delta(event: Json, answer: ResponseBuilder) -> None:
@@ -232,7 +225,8 @@ def _stop(event: Json, answer: ResponseBuilder) -> None:
 
 def _end(answer: ResponseBuilder) -> None:
     """End the answer, whether or not the server has said why it ends."""
-    _end_blocks(answer)
+    for key in list(answer.state.get("blocks", {}).values()):  # those whose end the server has not said
+        _take_input(key, answer)
     if answer.has_content:
         answer.finish_reason = answer.finish_reason or ("tool_calls" if answer.has_tools else "stop")
     answer.complete = True

@@ -35,18 +35,17 @@ def make_vocabulary(server: str, quirks: Quirks, api: ApiName) -> Vocabulary:
     """Return the parameters of *server*, which departs from OpenAI's as *quirks* say; *api* is which of its APIs."""
     own = VENDOR_PARAMETERS["openai"] | VENDOR_PARAMETERS["responses"]
     vendor = "OpenAI" if server in _OFFICIAL else server
+    spell_format = partial(_spell_format, has_json_mode=quirks.structured == "json_object")
     special = {
         "max_tokens": Spelling(quirks.max_tokens or "max_tokens", _spell_max_tokens),
         "seed": Spelling(quirks.seed),
         "reasoning_effort": Spelling(
             "reasoning_effort",
             _spell_effort if quirks.thinking in _SWITCHES else None,
-            _EFFORT_TEXTS.get(quirks.thinking, ""),
+            "`reasoning.effort`" if quirks.thinking == "reasoning" else "",
             ("reasoning.effort", "reasoning", "thinking", "enable_thinking", "thinking_budget", "chat_template_kwargs"),
         ),
-        "response_format": Spelling(
-            "response_format", None if quirks.structured == "json_schema" else _FORMATS[quirks.structured]
-        ),
+        "response_format": Spelling("response_format", None if quirks.structured == "json_schema" else spell_format),
     }
     spellings = {name: special.get(name) or Spelling(name) for name in NEUTRAL_PARAMETERS}
     lacks = {*quirks.lacks, *(("top_k",) if server in _OFFICIAL else ())}
@@ -81,9 +80,6 @@ def _adapt_to_api(draft: Draft, *, api: ApiName, is_official: bool) -> None:
         draft.round("max_tokens", limit, MIN_OUTPUT_TOKENS)
 
 
-_EFFORT_TEXTS = {"reasoning": "`reasoning.effort`"}
-
-
 def _spell_max_tokens(limit: Any, draft: Draft) -> Mapping[str, Any]:
     """Return the limit by the name it was given by; a server that knows one name only is written that one."""
     given = draft.aliases.get("max_tokens", "max_tokens")
@@ -96,17 +92,8 @@ def _spell_effort(effort: Any, draft: Draft) -> Mapping[str, Any]:
     return {"reasoning_effort": effort}
 
 
-def _spell_json_mode(response_format: Any, draft: Draft) -> Mapping[str, Any]:
-    """Return the JSON mode of a server that knows no schemas."""
-    if schema_of_format(response_format) is not None:
+def _spell_format(response_format: Any, draft: Draft, *, has_json_mode: bool) -> Mapping[str, Any]:
+    """Ask in words, for a server that knows no schemas, and in its JSON mode if it has one."""
+    if not has_json_mode or schema_of_format(response_format) is not None:
         ask_in_words(response_format, draft)
-    return {"response_format": {"type": "json_object"}}
-
-
-def _spell_no_format(response_format: Any, draft: Draft) -> Mapping[str, Any]:
-    """Return nothing: a server without a JSON mode is asked in words."""
-    ask_in_words(response_format, draft)
-    return {}
-
-
-_FORMATS = {"json_object": _spell_json_mode, "tool": _spell_no_format, "prompt": _spell_no_format}
+    return {"response_format": {"type": "json_object"}} if has_json_mode else {}

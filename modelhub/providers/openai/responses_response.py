@@ -51,10 +51,9 @@ def _read_response(response: Json, answer: ResponseBuilder, host: str) -> None:
     if not isinstance(output, list):
         raise BadReply("the answer has no output")
     read_identity(response, answer)
-    items = _items(answer, host)
     for index, item in enumerate(output):
         if isinstance(item, dict):
-            items.find_final(index, item).finish(item)
+            _find_item(answer, host, index, item.get("id"), is_final=True).finish(item)
     answer.report_counts(response.get("usage"), read_counts)
     _end(response, answer)
 
@@ -110,7 +109,7 @@ _DELTAS = frozenset({"response.output_text.delta", _REFUSAL, _SUMMARY, _REASONIN
 def _read_delta(kind: str, event: Json, answer: ResponseBuilder, host: str) -> None:
     """Read a piece of an item."""
     piece = event["delta"]
-    item = _items(answer, host).find(event.get("output_index"), event.get("item_id"))
+    item = _find_item(answer, host, event.get("output_index"), event.get("item_id"))
     if kind in _ARGUMENTS:
         item.add_arguments(piece)
     elif kind == _SUMMARY:
@@ -129,7 +128,7 @@ def _read_progress(kind: str, event: Json, answer: ResponseBuilder, host: str) -
     match kind:
         case "response.output_item.added" | "response.output_item.done":
             item = event["item"]
-            reader = _items(answer, host).find(event.get("output_index"), item.get("id"))
+            reader = _find_item(answer, host, event.get("output_index"), item.get("id"))
             if kind == "response.output_item.added":
                 reader.begin(item)
             else:
@@ -262,38 +261,18 @@ class _ItemReader:
             self._answer.finish_reason = "tool_calls"
 
 
-class _Items:
-    """The output items of one answer, by the index that the server gives them, or by their id where it gives none."""
+def _find_item(answer: ResponseBuilder, host: str, index: Any, item_id: Any, *, is_final: bool = False) -> _ItemReader:
+    """Return the reader of an item, which may be a new one: by its *index* or, if that is None, by its id.
 
-    __slots__ = ("_answer", "_by_id", "_by_index", "_host")
-
-    def __init__(self, answer: ResponseBuilder, host: str) -> None:
-        self._answer = answer
-        self._host = host
-        self._by_index: dict[Any, _ItemReader] = {}
-        self._by_id: dict[str, _ItemReader] = {}
-
-    def find(self, index: Any, item_id: Any) -> _ItemReader:
-        """Return the reader of the item with *index* or, if that is None, with *item_id*; a new one if unknown."""
-        reader = self._by_index.get(index) if index is not None else self._by_id.get(item_id)
-        return reader if reader is not None else self._open(index, item_id)
-
-    def find_final(self, index: int, item: Json) -> _ItemReader:
-        """Return the reader of the *item* that stands at *index* in the whole response."""
-        reader = self._by_id.get(item.get("id") or "") or self._by_index.get(index)
-        return reader if reader is not None else self._open(index, item.get("id"))
-
-    def _open(self, index: Any, item_id: Any) -> _ItemReader:
-        reader = _ItemReader(self._answer, index if index is not None else item_id, self._host)
+    In a whole response (*is_final*), where the index may be another, its id goes before that.
+    """
+    items: dict[Any, _ItemReader] = answer.state.setdefault("items", {})  # by both
+    key = item_id if index is None else index
+    reader = (items.get(item_id) if is_final else None) or items.get(key)
+    if reader is None:
+        reader = _ItemReader(answer, key, host)
         if index is not None:
-            self._by_index[index] = reader
+            items[index] = reader
         if isinstance(item_id, str):
-            self._by_id[item_id] = reader
-        return reader
-
-
-def _items(answer: ResponseBuilder, host: str) -> _Items:
-    items: _Items | None = answer.state.get("items")
-    if items is None:
-        items = answer.state["items"] = _Items(answer, host)
-    return items
+            items[item_id] = reader
+    return reader
