@@ -78,13 +78,9 @@ def explain_address(address: str, schemes: tuple[str, ...] = _SCHEMES) -> tuple[
         return f"`{shown}` has no scheme", f"did you mean `{guess}://{shown.lstrip('/')}`?"
     if scheme.lower() not in schemes:
         return f"`{shown}` begins with `{scheme}://`", f"it must begin with {' or '.join(f'{s}://' for s in schemes)}"
-    authority = re.split(r"[/?#]", remaining, maxsplit=1)[0]
-    if "@" in remaining and authority.rpartition("@")[2] != server_name(address):
+    server = re.split(r"[/?#]", remaining, maxsplit=1)[0].rpartition("@")[2]
+    if "@" in remaining and server != server_name(address):
         return f"the password in `{shown}` is not escaped", "write %2F for /, %23 for #, %3F for ? and %40 for @"
-    return _explain_server(authority.rpartition("@")[2], shown)
-
-
-def _explain_server(server: str, shown: str) -> tuple[str, str] | None:
     if (match := re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::(.*))?", server)) is None:
         return f"the host of `{shown}` cannot be read", "an IPv6 address stands in square brackets"
     host, port = match[1], match[2] or ""

@@ -146,18 +146,7 @@ class OpenAIChatModel(HttpProvider):
 
         address, userinfo = split_userinfo(self.endpoint.address)  # the libraries log the address as they get it
         recorder = RequestRecorder(httpx2, auth=userinfo)
-        client_class = openai.AsyncAzureOpenAI if self._is_azure else openai.AsyncOpenAI
-        client: Any = client_class(**self._client_arguments(address), http_client=recorder.client, max_retries=0)
-        # The SDK fills these from the environment for whatever server.
-        from_environment = self._uses_environment()
-        organization = os.environ.get("OPENAI_ORGANIZATION") or os.environ.get("OPENAI_ORG_ID") or None
-        client.organization = self._organization or (organization if from_environment else None)
-        client.project = self._client_args.get("project") or (client.project if from_environment else None)
-        client.admin_api_key = None
-        return SdkWriter(openai, client, recorder)
-
-    def _client_arguments(self, address: str) -> dict[str, Any]:
-        arguments = {name: value for name, value in self._client_args.items() if name != "http_client"}
+        arguments = {**self._client_args, "http_client": recorder.client, "max_retries": 0}
         arguments["default_headers"] = self._sent_headers()
         if (key := self.endpoint.key_text) is not None:
             is_token = self._is_azure and key == os.environ.get("AZURE_OPENAI_AD_TOKEN")
@@ -168,7 +157,15 @@ class OpenAIChatModel(HttpProvider):
             # Azure's SDK adds the path to a resource's address.
             is_resource = self._is_azure and "/openai" not in address
             arguments["azure_endpoint" if is_resource else "base_url"] = address
-        return arguments
+        client_class: Any = openai.AsyncAzureOpenAI if self._is_azure else openai.AsyncOpenAI
+        client = client_class(**arguments)
+        # The SDK fills these from the environment for whatever server.
+        from_environment = self._uses_environment()
+        organization = os.environ.get("OPENAI_ORGANIZATION") or os.environ.get("OPENAI_ORG_ID") or None
+        client.organization = self._organization or (organization if from_environment else None)
+        client.project = self._client_args.get("project") or (client.project if from_environment else None)
+        client.admin_api_key = None
+        return SdkWriter(openai, client, recorder)
 
     def _sent_headers(self) -> dict[str, Any]:
         """Return the client's own headers; those that the SDK would add from the environment are taken out again."""
