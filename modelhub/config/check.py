@@ -153,10 +153,10 @@ class OptionsChecker:
         file_path = view.source_path(path)
         if self.report.is_full or (file_path in self.interpolated.unset and error_type != "extra_forbidden"):
             return
-        if path[-1] in {"fallback_on", "no_fallback_on"} and error_type == "failure":
-            return
         owner = _find_class(cls, path[:-1])
-        name = str(path[-1]) if path else ""
+        name = str(path[-1]) if path else ""  # a validator of the whole class has no key
+        if name in {"fallback_on", "no_fallback_on"} and error_type == "failure":
+            return
         if error_type == "missing":
             if not find_misspelt_key(name, get_value(view.data, path[:-1]), owner):
                 message = f"{describe_path(file_path[:-1])} has no `{name}`"

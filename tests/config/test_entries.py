@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import model_validator
 
 from modelhub import registry
 from modelhub.config.load import Loaded, load_dict, load_text
@@ -14,7 +15,7 @@ from modelhub.config.schema import get_keys, load_layer_options, make_defaults_c
 from modelhub.config.source import parse_document
 from modelhub.core.errors import ConfigError, UnknownModel
 from modelhub.middleware.limit.options import LimitOptions
-from modelhub.options import Options, ProviderOptions
+from modelhub.options import Options, ProviderOptions, Secret
 from tests.tables import table
 
 Load = Callable[..., Loaded]
@@ -230,6 +231,31 @@ def test_a_class_is_looked_at_anew_when_it_is_complete(monkeypatch: pytest.Monke
     error = refuse("version: 1\nmodels:\n  a: {provider: late, model_name: a, voice: {loud: 1}}\n")
     assert "`loud: 1` must be true or false" in str(error)
     assert get_keys(LateOptions)["voice"] is LateOptions.model_fields["voice"]
+
+
+class RangeOptions(ProviderOptions):
+    """A provider two of whose options belong together."""
+
+    api_key: Secret
+    """The key."""
+    low: int = 1
+    """The lowest."""
+    high: int = 2
+    """The highest."""
+
+    @model_validator(mode="after")
+    def check_order(self) -> RangeOptions:
+        if self.low > self.high:
+            raise ValueError(f"`low` is over `high` for {self.api_key.get_secret_value()}")
+        return self
+
+
+def test_a_validator_of_a_whole_entry_reports_a_problem(monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
+    """What it says stands at the entry, without the key."""
+    monkeypatch.setitem(registry.PROVIDERS, "range", f"{__name__}:RangeOptions")
+    error = refuse("version: 1\nmodels:\n  a: {provider: range, model_name: m, low: 3, api_key: kkkkkkkk}\n")
+    assert "models.yaml:3:6: `a`: `low` is over `high` for ***" in str(error)
+    assert "kkkk" not in str(error)
 
 
 def test_shipped_file_loads(shipped: str) -> None:
