@@ -199,7 +199,7 @@ class _TablePrice:
         if not self._was_looked_up:
             table = self._book.load()
             self._model = table.find_model(*self._lookup) if table is not None else None
-            self._was_looked_up = self._book.ready
+            self._was_looked_up = True
         if self._model is None:
             return None
         prices = self._model.get_prices(at or datetime.now(UTC))

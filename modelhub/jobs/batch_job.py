@@ -28,8 +28,8 @@ from modelhub.jobs.files import find_format, make_writer
 from modelhub.jobs.journal import Journal, find_journal
 from modelhub.jobs.keys import RowKeys, describe_entries
 from modelhub.jobs.plan import CHUNK_ROWS, MAX_SAMPLES, JobOptions, JobRow, JobRows
-from modelhub.jobs.rows import Answer, InputRow, OrderedWriter, RowWriter, make_answer
-from modelhub.jobs.vendor_batch.batch_model import BatchModel, find_batch_entry, find_batch_options
+from modelhub.jobs.rows import Answer, InputRow, OrderedWriter, RowWriter, make_answer, name_columns
+from modelhub.jobs.vendor_batch.batch_model import BatchModel, find_batch_entry
 from modelhub.jobs.vendor_batch.phase import BatchPhase, BatchProgress
 
 __all__ = ["BatchJob", "JobProgress", "open_job", "open_rows"]
@@ -137,7 +137,11 @@ class BatchJob:
         return self.progress
 
     def _open_output(self) -> RowWriter:
-        return make_writer(self._partial, find_format(self._options.output), self._rows.find_columns())
+        kind = find_format(self._options.output)
+        columns = None  # of JSONL, where each row has its own
+        if kind != "jsonl":
+            columns = name_columns(self._rows.reader.find_columns(), self._options.has_output)
+        return make_writer(self._partial, kind, columns)
 
     def stop(self) -> None:
         """Begin no further row; rows under way are finished, and the output is written.
@@ -263,7 +267,15 @@ class BatchJob:
 
 def open_rows(hub: Hub, name: str, options: JobOptions) -> JobRows:
     """Return the rows of a job that asks *name*. Raises JobError for its files, InvalidRequest for its options."""
-    options.check_files()
+    output = options.output
+    for path in (options.source, output):
+        find_format(path)  # which raises for an ending that is not known
+    if output.resolve() == options.source.resolve():
+        raise JobError(f"{output}: the output would replace the input")
+    if output.exists() and not find_journal(output).exists():
+        raise JobError(
+            f"{output} exists, and has no journal of an earlier run: choose another name, or remove the file"
+        )
     hub.loaded.check_name(name)
     parsed = parse_call_options(dict(options.parameters))  # what is wrong is said before a row is read
     entries = describe_entries(hub.loaded, name)
@@ -280,12 +292,11 @@ def open_job(hub: Hub, name: str, options: JobOptions) -> Iterator[BatchJob]:
     rows = open_rows(hub, name, options)
     journal = Journal(find_journal(options.output))
     try:
-        entry = find_batch_entry(hub.loaded, name)
-        batch = None if entry is None else find_batch_options(entry)
-        phase = None
-        if entry is not None and batch is not None:
+        phase, batch = None, find_batch_entry(hub.loaded, name)
+        if batch is not None:
+            entry, batch_options = batch
             model = BatchModel(hub, entry.name, name, options.parameters, options.structured_model)
-            phase = BatchPhase(model, rows, journal, window=batch.window, has_output=options.has_output)
+            phase = BatchPhase(model, rows, journal, window=batch_options.window, has_output=options.has_output)
         yield BatchJob(hub.get(name), options, rows, journal, phase)
     finally:
         journal.close()

@@ -13,10 +13,10 @@ from modelhub.core.errors import InvalidRequest
 from modelhub.core.row_prompts import RowPrompts
 from modelhub.core.row_result import RowResult
 from modelhub.jobs.errors import JobError
-from modelhub.jobs.files import find_format, open_reader
-from modelhub.jobs.journal import Journal, find_journal
+from modelhub.jobs.files import open_reader
+from modelhub.jobs.journal import Journal
 from modelhub.jobs.keys import RowKeys
-from modelhub.jobs.rows import Answer, InputRow, RowReader, make_answer, name_columns
+from modelhub.jobs.rows import Answer, InputRow, RowReader, make_answer
 
 __all__ = ["CHUNK_ROWS", "MAX_SAMPLES", "JobOptions", "JobRow", "JobRows"]
 
@@ -45,17 +45,6 @@ class JobOptions:
     budget: Decimal | None = None
     ordered: bool = False
     retry_failed: bool = False
-
-    def check_files(self) -> None:
-        """Raise JobError if the output would replace the input, or a file that no job has written."""
-        find_format(self.source)
-        find_format(self.output)
-        if self.output.resolve() == self.source.resolve():
-            raise JobError(f"{self.output}: the output would replace the input")
-        if self.output.exists() and not find_journal(self.output).exists():
-            raise JobError(
-                f"{self.output} exists, and has no journal of an earlier run: choose another name, or remove the file"
-            )
 
     @property
     def has_output(self) -> bool:
@@ -100,12 +89,6 @@ class JobRows:
         for name in template.columns if template is not None else ():
             if name not in columns and name.partition(".")[0] not in columns:
                 raise JobError(f"{options.source} has no column `{name}` (it has: {', '.join(columns)})")
-
-    def find_columns(self) -> dict[str, Any] | None:
-        """Return the columns of the output with their types, or None for JSONL, where each row has its own."""
-        if find_format(self._options.output) == "jsonl":
-            return None
-        return name_columns(self.reader.find_columns(), self._options.has_output)
 
     def read(self, journal: Journal | None, *, retry_failed: bool | None = None) -> Iterator[JobRow]:
         """Yield every row; those that the *journal* has answered have their answer."""

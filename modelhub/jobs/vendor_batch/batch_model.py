@@ -32,7 +32,7 @@ from modelhub.providers.http import HttpRequest, HttpResponse
 from modelhub.providers.http_provider import HttpProvider
 from modelhub.providers.redaction import redact
 
-__all__ = ["BatchModel", "find_batch_entry", "find_batch_options"]
+__all__ = ["BatchModel", "find_batch_entry"]
 
 _VENDORS: Mapping[str, Any] = {"openai": OpenAIBatches, "anthropic": AnthropicBatches, "gemini": GeminiBatches}
 
@@ -166,16 +166,16 @@ def _connect(hub: Hub, name: str, services: Services) -> HttpProvider:
     return model
 
 
-def find_batch_options(entry: ModelEntry) -> BatchOptions | None:
-    """Return what *entry* says of batches; None if that is nothing, or it has no key of its own."""
-    options: BatchOptions | None = getattr(entry.options, "batch", None)
-    return None if entry.missing is not None or entry.call_key is not None else options
+def find_batch_entry(loaded: Loaded, name: str) -> tuple[ModelEntry, BatchOptions] | None:
+    """Return the first model of *name*, a chain or a model, that has `batch:` and a key of its own, with these options.
 
-
-def find_batch_entry(loaded: Loaded, name: str) -> ModelEntry | None:
-    """Return the first model of *name*, a chain or a model, that has `batch:` and can be called, or None."""
+    None if there is none.
+    """
     entry = loaded.models.get(name)
-    if entry is not None:
-        return None if find_batch_options(entry) is None else entry
-    members = (find_batch_entry(loaded, member) for member in loaded.chains[name].member_names())
-    return next((member for member in members if member is not None), None)
+    if entry is None:
+        members = (find_batch_entry(loaded, member) for member in loaded.chains[name].member_names())
+        return next((member for member in members if member is not None), None)
+    options: BatchOptions | None = getattr(entry.options, "batch", None)
+    if options is None or entry.missing is not None or entry.call_key is not None:
+        return None
+    return entry, options
