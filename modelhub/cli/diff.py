@@ -62,7 +62,7 @@ def diff(
     with report_errors(as_json=as_json):
         try:
             files = [load_file(path, profile=profile, runs_commands=False) for path in (old, new)]
-            changes, bounds = compare(*files), _compare_bounds(*files)
+            changes, bounds = compare(*files), _find_all_bounds(*files)
         except ConfigError as error:
             print_config_error(error, as_json)
             raise typer.Exit(DiffExit.BROKEN) from None
@@ -115,7 +115,7 @@ class _Bounds:
         return f"{format_count(self.attempts, 'attempt')}, {format_setting(self.seconds)}{more}{cost}"
 
 
-def _compare_bounds(old: Loaded, new: Loaded) -> list[tuple[str, _Bounds | None, _Bounds | None]]:
+def _find_all_bounds(old: Loaded, new: Loaded) -> list[tuple[str, _Bounds | None, _Bounds | None]]:
     """Return the bounds of every chain, or of every model in a file without chains, in both files."""
     names = dict.fromkeys([*(old.chains or old.models), *(new.chains or new.models)])
     return [(name, _find_bounds(old, name), _find_bounds(new, name)) for name in names]

@@ -48,6 +48,8 @@ _LABEL = re.compile(r" *\S+ {2,}(?=\S)|at worst ")
 _MIN_WIDTH = 20
 _MIN_LAST_COLUMN = 12
 """The minimum width of the last cell of a row."""
+_GAP = "  "
+"""What is between two cells of a row."""
 
 
 def replace_unencodable() -> None:
@@ -191,7 +193,7 @@ def make_line(*parts: tuple[str, str] | str) -> Text:
 
 
 def align_columns(
-    rows: Iterable[Sequence[Cell]], *, indent: int = 2, gap: int = 2, labels: Sequence[str] = (), reserved: int = 0
+    rows: Iterable[Sequence[Cell]], *, indent: int = 2, labels: Sequence[str] = (), reserved: int = 0
 ) -> list[Text]:
     """Return *rows* with their cells aligned; the last cell of a row is not padded.
 
@@ -206,22 +208,25 @@ def align_columns(
         for index, cell in enumerate(row[:-1]):
             widths[index] = max(widths.get(index, 0), cell_len(cell.plain))
     width = find_width(sys.stdout)
-    if width is not None and indent + sum(widths.values()) + gap * len(widths) + _MIN_LAST_COLUMN > width - reserved:
-        header = [_join_cells(row[:1], indent, gap, ()) for row in texts[: bool(labels)]]
-        return header + [_join_cells(row, indent, gap, labels) for row in texts[bool(labels) :]]
+    if (
+        width is not None
+        and indent + sum(widths.values()) + len(_GAP) * len(widths) + _MIN_LAST_COLUMN > width - reserved
+    ):
+        header = [_join_cells(row[:1], indent, ()) for row in texts[: bool(labels)]]
+        return header + [_join_cells(row, indent, labels) for row in texts[bool(labels) :]]
     lines = []
     for row in texts:
         aligned = make_line(" " * indent)
         for index, cell in enumerate(row):
             aligned.append_text(cell)
             if index < len(row) - 1:
-                aligned.append(" " * (widths[index] - cell_len(cell.plain) + gap))
+                aligned.append(" " * (widths[index] - cell_len(cell.plain)) + _GAP)
         aligned.rstrip()
         lines.append(aligned)
     return lines
 
 
-def _join_cells(row: Sequence[Text], indent: int, gap: int, labels: Sequence[str]) -> Text:
+def _join_cells(row: Sequence[Text], indent: int, labels: Sequence[str]) -> Text:
     """Return one line with the cells of *row* that are not empty."""
     joined = make_line(" " * indent)
     for index, original in enumerate(row):
@@ -231,7 +236,7 @@ def _join_cells(row: Sequence[Text], indent: int, gap: int, labels: Sequence[str
         if not plain:
             continue
         if index:
-            joined.append(" " * gap)
+            joined.append(_GAP)
         if index < len(labels) and labels[index]:
             joined.append_text(make_line((f"{labels[index]} ", "dim")))
         joined.append_text(cell[len(cell.plain) - len(plain) :] if index else cell)

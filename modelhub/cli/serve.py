@@ -52,7 +52,13 @@ def serve(
     except ValueError:
         is_loopback = host == "localhost"
     with report_errors():
-        app = _make_app(file, profile, is_loopback=is_loopback, watch=watch)
+        from modelhub.integrations.asgi import OpenAIApp
+
+        hub = load_hub(file, profile, watch=watch)
+        app = OpenAIApp(hub)
+        if app.is_open and is_loopback:
+            # A page of another site, whose name its owner has pointed at this machine, could call them in a browser.
+            app = OpenAIApp(hub, hosts=LOOPBACK_NAMES)
     if app.is_open and not is_loopback and not without_keys:
         message = (
             "others would call the models of this file with its keys: add `serve: {keys: ...}` to the file, or pass "
@@ -60,15 +66,6 @@ def serve(
         )
         fail_usage(message, "--host")
     run_server(app, host, port)
-
-
-def _make_app(file: ConfigFile, profile: str | None, *, is_loopback: bool, watch: bool) -> OpenAIApp:
-    from modelhub.integrations.asgi import OpenAIApp
-
-    hub = load_hub(file, profile, watch=watch)
-    app = OpenAIApp(hub)
-    # A page of another site, whose name its owner has pointed at this machine, could call the models in a browser.
-    return OpenAIApp(hub, hosts=LOOPBACK_NAMES) if app.is_open and is_loopback else app
 
 
 def run_server(app: OpenAIApp, host: str, port: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +21,7 @@ from modelhub.cli.options import (
     read_schema,
 )
 from modelhub.cli.output import is_terminal
-from modelhub.cli.report import report_errors
+from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
     from modelhub.cli.chat.session import ChatSession
@@ -123,12 +125,16 @@ def _load_tools(names: list[str] | None) -> list[ToolFunction]:
     return [load_tool(name) for name in names]
 
 
+def _converse(session: ChatSession, file: Path | None, images: list[Path]) -> None:
+    from modelhub.cli.chat.conversation import TerminalConversation
+
+    TerminalConversation(session, images).run(file)
+
+
 def _send(session: ChatSession, file: Path | None, prompt: str | None, images: list[Path]) -> None:
     import asyncio
 
-    from modelhub.cli.chat.question import make_message, read_question
-
-    session.messages.append(make_message(read_question(prompt), images))
+    session.add_message(_read_question(prompt), images)
 
     async def send() -> None:
         async with session.open_hub(file) as hub:
@@ -137,7 +143,31 @@ def _send(session: ChatSession, file: Path | None, prompt: str | None, images: l
     asyncio.run(send())
 
 
-def _converse(session: ChatSession, file: Path | None, images: list[Path]) -> None:
-    from modelhub.cli.chat.conversation import TerminalConversation
+def _read_question(prompt: str | None) -> str:
+    """Return the prompt and the piped input, separated by a blank line. Exits with a usage error without either."""
+    piped = None
+    if sys.stdin is not None and not sys.stdin.isatty() and (prompt is None or _is_meant_for_us()):
+        try:
+            piped = sys.stdin.buffer.read().decode("utf-8-sig").strip("\r\n")
+        except UnicodeDecodeError:
+            fail_usage("the piped input is not UTF-8 text", "PROMPT")
+    parts = [part for part in (prompt, piped) if part is not None and part.strip()]
+    if not parts:
+        fail_usage("there is no message: write it after the name, or pipe it in", "PROMPT")
+    return "\n\n".join(parts)
 
-    TerminalConversation(session, images).run(file)
+
+def _is_meant_for_us() -> bool:
+    """Return whether standard input is a pipe, or a file that nobody has read from.
+
+    A file that was read before is the input of a loop in a shell (`while read line; do ...; done < lines`), which would
+    lose its other lines. Devices, such as /dev/null, and sockets are what a scheduler leaves a program.
+    """
+    try:
+        descriptor = sys.stdin.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (OSError, ValueError):
+        return True  # not a real file: a program has put something in its place
+    if stat.S_ISREG(mode):
+        return os.lseek(descriptor, 0, os.SEEK_CUR) == 0
+    return stat.S_ISFIFO(mode)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhub.cli.chat.question import make_message
 from modelhub.cli.error_view import format_call_error
 from modelhub.cli.output import make_line, print_lines
 from modelhub.core.errors import CallError, UnknownModel
@@ -95,7 +94,7 @@ class TerminalConversation:
         """Send a message and print the answer. What was not answered is taken back, so that it can be asked again."""
         messages = self._session.messages
         length = len(messages)
-        messages.append(make_message(text, self._images))
+        self._session.add_message(text, self._images)
         self._images.clear()
         try:
             runner.run(self._session.answer(hub))

@@ -14,6 +14,7 @@ from modelhub.cli.chat.screen import Progress, Screen, format_summary
 from modelhub.cli.chat.tools import ToolFunction
 from modelhub.cli.options import load_hub
 from modelhub.cli.output import make_line, print_json, print_lines
+from modelhub.cli.report import fail_usage
 from modelhub.core.context import Services
 from modelhub.core.response import ChatResponse
 from modelhub.core.stream import ChatStream
@@ -57,6 +58,20 @@ class ChatSession:
         """Return the hub of *file*, whose calls are followed here."""
         services = Services(observers=(LogObserver(), self.trace, self._progress))
         return load_hub(file, self.profile, services=services)
+
+    def add_message(self, text: str, images: list[Path]) -> None:
+        """Add a user message of *text* and of the pictures in the files *images*.
+
+        Exits with a usage error if one of them is missing.
+        """
+        if not images:
+            self.messages.append({"role": "user", "content": text})
+            return
+        for path in images:
+            if not path.is_file():
+                fail_usage(f"{path} is not a file", "--image")
+        parts = [{"type": "image", "source": {"type": "path", "path": str(path)}} for path in images]
+        self.messages.append({"role": "user", "content": [{"type": "text", "text": text}, *parts]})
 
     async def answer(self, hub: Hub) -> None:
         """Ask for the answer to the messages so far, print it, and add it to them; the same after each call of a tool.

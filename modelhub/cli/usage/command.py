@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,17 +79,28 @@ def usage(
     now = datetime.now(UTC)
     start, only_values = parse_since(since, now), _parse_only(only)
     with report_errors(as_json=as_json):
-        location, budgets = _find_ledger(ledger, file, profile)
+        query = _Query(*_find_ledger(ledger, file, profile), start, now, only_values)
         if html is not None:
-            _write_page(html, location, start, now, only=only_values, budgets=budgets)
+            _write_page(html, query)
             return
-        totals = _query_totals(location, start, by, only_values)
+        totals = _read_totals(query, by)
         if as_json:
-            _print_json(totals, by, location, start, only_values)
+            _print_json(totals, by, query)
         elif as_csv:
             print_csv(totals)
         else:
-            _print_table(totals, by, location, start, now, only=only_values, budgets=budgets)
+            _print_table(totals, by, query)
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """The calls to show, those in `ledger` from `since` on with every value in `only`, and `budgets` as of `now`."""
+
+    ledger: LedgerLocation
+    budgets: Mapping[str, SpendingOptions]
+    since: datetime | None
+    now: datetime
+    only: Mapping[str, str]
 
 
 def _parse_only(texts: list[str] | None) -> dict[str, str]:
@@ -112,37 +125,28 @@ def _find_ledger(
     return find_ledger(ledger, loaded), loaded.config.budgets
 
 
-def _query_totals(
-    ledger: LedgerLocation, since: datetime | None, by: str, only: Mapping[str, str]
-) -> dict[str, UsageTotals]:
+def _read_totals(query: _Query, by: str) -> dict[str, UsageTotals]:
     from modelhub.accounting.report import query_report
     from modelhub.cli.usage.table import sort_by_cost
 
-    if not check_exists(ledger):
+    if not check_exists(query.ledger):
         return {}
-    with report_unreadable(ledger):
+    with report_unreadable(query.ledger):
         try:
-            totals = query_report(ledger, since, by, only=only)
+            totals = query_report(query.ledger, query.since, by, only=query.only)
         except ValueError as error:
             fail_usage(str(error), "--by")
     return totals if by in {"hour", "day", "month"} else sort_by_cost(totals)
 
 
-def _write_page(
-    page: Path,
-    ledger: LedgerLocation,
-    since: datetime | None,
-    now: datetime,
-    *,
-    only: Mapping[str, str],
-    budgets: Mapping[str, SpendingOptions],
-) -> None:
+def _write_page(page: Path, query: _Query) -> None:
     from modelhub.cli.usage.page import make_page
 
+    ledger = query.ledger
     if check_exists(ledger) and ledger.path is not None and page.exists() and page.samefile(ledger.path):
         fail_usage("this is the ledger itself", "--html")
     with report_unreadable(ledger):
-        text = make_page(ledger, since, now, only=only, budgets=budgets)
+        text = make_page(ledger, query.since, query.now, only=query.only, budgets=query.budgets)
     if str(page) == "-":
         print(text)  # noqa: T201
         return
@@ -150,48 +154,36 @@ def _write_page(
     print_lines(make_line(f"wrote {page}"), err=True)
 
 
-def _print_table(
-    totals: dict[str, UsageTotals],
-    by: str,
-    ledger: LedgerLocation,
-    since: datetime | None,
-    now: datetime,
-    *,
-    only: Mapping[str, str],
-    budgets: Mapping[str, SpendingOptions],
-) -> None:
-    """Print *totals*, and below them hops to other models, parameters that models did not take, and *budgets*."""
+def _print_table(totals: dict[str, UsageTotals], by: str, query: _Query) -> None:
+    """Print *totals*, and below them hops to other models, parameters that models did not take, and budgets."""
     from modelhub.accounting.reader import open_database, open_ledger
     from modelhub.accounting.report import filter_calls, list_parameter_changes, read_hops
     from modelhub.accounting.spending import read_budget_states
     from modelhub.cli.usage.table import format_budget, format_changes, format_hops, format_table
 
-    lines = format_table(totals, by, since)
-    if ledger.exists():
-        with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
+    lines = format_table(totals, by, query.since)
+    if query.ledger.exists():
+        with report_unreadable(query.ledger), open_ledger(open_database(query.ledger)) as reader:
             if totals:
-                filtered = filter_calls(reader, only)
-                lines += format_hops(read_hops(filtered, since))
-                lines += format_changes(list_parameter_changes(filtered, since))
-            lines += [format_budget(state) for state in read_budget_states(reader, budgets, now)]
+                filtered = filter_calls(reader, query.only)
+                lines += format_hops(read_hops(filtered, query.since))
+                lines += format_changes(list_parameter_changes(filtered, query.since))
+            lines += [format_budget(state) for state in read_budget_states(reader, query.budgets, query.now)]
     print_lines(*lines)
 
 
-def _print_json(
-    totals: dict[str, UsageTotals], by: str, ledger: LedgerLocation, since: datetime | None, only: Mapping[str, str]
-) -> None:
+def _print_json(totals: dict[str, UsageTotals], by: str, query: _Query) -> None:
     """Print *totals* by name, and for models how many attempts left out which parameters."""
     from modelhub.accounting.reader import open_database, open_ledger
     from modelhub.accounting.report import filter_calls, list_parameter_changes
 
     rows = [{"name": name, **total.as_dict()} for name, total in totals.items()]
     if by == "model" and totals:
-        dropped: dict[str, dict[str, int]] = {name: {} for name in totals}
-        with report_unreadable(ledger), open_ledger(open_database(ledger)) as reader:
-            for change in list_parameter_changes(filter_calls(reader, only), since):
+        dropped: dict[str, Counter[str]] = defaultdict(Counter)
+        with report_unreadable(query.ledger), open_ledger(open_database(query.ledger)) as reader:
+            for change in list_parameter_changes(filter_calls(reader, query.only), query.since):
                 if change.is_dropped:
-                    counts = dropped.setdefault(change.model, {})
-                    counts[change.parameter] = counts.get(change.parameter, 0) + change.attempts
+                    dropped[change.model][change.parameter] += change.attempts
         rows = [{**row, "dropped": dropped[row["name"]]} for row in rows]
     print_json(rows)
 
