@@ -25,15 +25,19 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 """How clients on this machine call it."""
 
 
+Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")]
+WithoutKeys = Annotated[
+    bool, typer.Option("--without-keys", help="Serve other machines too, although the file has no keys.")
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Reload the file whenever it changes (needs the extra watch).")]
+
+
 def serve(
-    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
-    without_keys: Annotated[
-        bool, typer.Option("--without-keys", help="Serve other machines too, although the file has no keys.")
-    ] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Reload the file whenever it changes (needs the extra watch).")
-    ] = False,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    without_keys: WithoutKeys = False,
+    watch: Watch = False,
     file: ConfigFile = None,
     profile: Profile = None,
 ) -> None:
