@@ -154,3 +154,25 @@ def wrong_in():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return lambda body: module.check("anthropic.messages", body)
+
+
+@pytest.fixture
+def bare_openai_environment(monkeypatch):
+    """The environment without keys and addresses of OpenAI's, and without a proxy."""
+    names = [
+        "API_KEY",
+        "BASE_URL",
+        "ORG_ID",
+        "ORGANIZATION",
+        "PROJECT_ID",
+        "CUSTOM_HEADERS",
+        "ADMIN_KEY",
+        "API_VERSION",
+    ]
+    for name in [f"OPENAI_{name}" for name in names] + [
+        "AZURE_OPENAI_API_KEY",
+        "AZURE_OPENAI_AD_TOKEN",
+        "DEEPSEEK_API_KEY",
+    ]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
