@@ -245,6 +245,16 @@ def test_a_journal_has_the_latest_answer_for_each_key_also_of_a_killed_process(t
     reopened.close()
 
 
+def test_the_average_length_is_of_rows_that_were_answered(tmp_path):
+    """For the plan and for the budget alike: a failure says nothing of how long an answer is."""
+    journal = Journal(tmp_path / "out.jsonl.journal")
+    assert journal.sum_totals().average_output is None
+    answered = Answer({}, has_failed=False, cost=None, output_tokens=100)
+    journal.add([(b"a", answered), (b"b", Answer({}, has_failed=True, cost=None))])
+    assert journal.sum_totals().average_output == 100
+    journal.close()
+
+
 def test_a_row_may_be_a_prompt_or_messages(job, tmp_path, server):
     """As `map` takes them; the output names the column that they stand for."""
     rows = ["a", [{"role": "user", "content": "b"}], {"prompt": "c"}, {"messages": [{"role": "user", "content": "d"}]}]
