@@ -157,7 +157,7 @@ class _BatchCommand:
 
     async def plan(self) -> Exit:
         """Print what the job would do, and what it may cost."""
-        from modelhub.cli.batch.summary import print_plan
+        from modelhub.cli.batch.show import print_plan
         from modelhub.jobs.batch_job import open_rows
         from modelhub.jobs.dry_run import plan_run
         from modelhub.jobs.journal import Journal, find_journal
@@ -180,8 +180,7 @@ class _BatchCommand:
     async def run(self) -> Exit:
         """Run the job, print its summary, and return the exit status."""
         from modelhub.cli.batch.interrupt import stop_on_interrupt
-        from modelhub.cli.batch.progress import show_progress
-        from modelhub.cli.batch.summary import print_summary
+        from modelhub.cli.batch.show import print_summary, show_progress
         from modelhub.jobs.batch_job import open_job
 
         async with load_hub(self.file, self.profile) as hub:

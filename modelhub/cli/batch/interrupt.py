@@ -25,20 +25,20 @@ class Interrupts:
     count: int = 0
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def handle(self) -> None:
-        """Stop the job, or cancel it if it was stopped already; on the event loop."""
-        self.count += 1
+    def stop(self) -> None:
+        """Let the calls under way finish, and begin no other; on the event loop."""
         progress = self.job.progress
-        if self.count == 1:
-            if progress.batches is not None and progress.batches.waiting:
-                _print_note(f"{format_count(progress.batches.waiting, 'row')} stay in batches; the next run finds them")
-            else:
-                under_way = format_count(progress.calls.under_way, "call")
-                _print_note(f"finishing {under_way} under way; Ctrl-C again cancels them")
-            self.job.stop()
+        if progress.batches is not None and progress.batches.waiting:
+            _print_note(f"{format_count(progress.batches.waiting, 'row')} stay in batches; the next run finds them")
         else:
-            _print_note("cancelling")
-            self._tasks.append(asyncio.get_running_loop().create_task(self.job.cancel()))
+            under_way = format_count(progress.calls.under_way, "call")
+            _print_note(f"finishing {under_way} under way; Ctrl-C again cancels them")
+        self.job.stop()
+
+    def cancel(self) -> None:
+        """Cancel the calls under way; on the event loop."""
+        _print_note("cancelling")
+        self._tasks.append(asyncio.get_running_loop().create_task(self.job.cancel()))
 
 
 def _print_note(text: str) -> None:
@@ -49,16 +49,14 @@ def _print_note(text: str) -> None:
 def stop_on_interrupt(job: BatchJob) -> Iterator[Interrupts]:
     """While inside, SIGINT and SIGTERM stop *job*; after the second, they do what they did before."""
     interrupts, loop = Interrupts(job), asyncio.get_running_loop()
-    signals = 0
 
-    def on_signal(number: int, frame: Any) -> None:  # noqa: ARG001 - the parameters of a handler
-        nonlocal signals
-        signals += 1
-        if signals >= 2:
+    def handle(number: int, frame: Any) -> None:  # noqa: ARG001 - the parameters of a handler
+        interrupts.count += 1
+        if interrupts.count > 1:
             restore()
-        loop.call_soon_threadsafe(interrupts.handle)
+        loop.call_soon_threadsafe(interrupts.stop if interrupts.count == 1 else interrupts.cancel)
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
         for number, handler in before.items():

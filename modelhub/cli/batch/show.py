@@ -1,9 +1,12 @@
-"""What a job has done, or would do, in a few lines or as JSON."""
+"""What a job has done, or would do, in a few lines or as JSON, and how far it is while it runs."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +14,12 @@ from modelhub.cli.output import (
     format_cost,
     format_count,
     format_duration,
+    is_terminal,
     join_names,
     make_line,
     print_json,
     print_lines,
+    show_bar,
 )
 
 if TYPE_CHECKING:
@@ -25,7 +30,10 @@ if TYPE_CHECKING:
     from modelhub.jobs.journal import JournalTotals
     from modelhub.jobs.plan import JobOptions
 
-__all__ = ["print_plan", "print_summary"]
+__all__ = ["print_plan", "print_summary", "show_progress"]
+
+_BAR_SECONDS = 0.2
+_LINE_SECONDS = 10.0
 
 
 def print_summary(
@@ -152,3 +160,45 @@ def _format_costs(run: DryRun, budget: Decimal | None) -> Iterator[Text | str]:
 def _format_cost_line(label: str, cost: Decimal, meaning: str) -> Text:
     rounded = format_cost(cost.quantize(Decimal("0.0001")) if cost < 1 else cost)
     return make_line(f"  {label:<10}", (rounded, "bold"), f"  {meaning}")
+
+
+# -- while it runs -----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def show_progress(progress: JobProgress) -> AsyncIterator[None]:
+    """Show *progress* on standard error while inside."""
+    shown = asyncio.create_task(_update_bar(progress) if is_terminal(sys.stderr) else _print_lines(progress))
+    try:
+        yield
+    finally:
+        shown.cancel()
+        await asyncio.gather(shown, return_exceptions=True)
+
+
+async def _print_lines(progress: JobProgress) -> None:
+    while True:
+        await asyncio.sleep(_LINE_SECONDS)
+        rows = f"{progress.done:,} of {format_count(progress.total, 'row')}"
+        print_lines(f"{rows}, {_describe_progress(progress)}", err=True)
+
+
+async def _update_bar(progress: JobProgress) -> None:
+    with show_bar(progress.total) as update:
+        while True:
+            update(progress.done, _describe_progress(progress))
+            await asyncio.sleep(_BAR_SECONDS)
+
+
+def _describe_progress(progress: JobProgress) -> str:
+    """Return the rate, the time that is left, the cost so far and the failed rows, as far as there are any."""
+    if progress.batches is not None and progress.batches.waiting:
+        return f"{format_count(progress.batches.waiting, 'row')} in batches, {progress.batches.answered:,} answered"
+    parts = [f"{progress.calls.rate:,.1f} rows/s"]
+    if progress.eta is not None and progress.left:
+        parts.append(f"{format_duration(progress.eta)} left")
+    if progress.calls.cost or not progress.calls.unknown_costs:
+        parts.append(format_cost(progress.calls.cost))
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    return ", ".join(parts)
