@@ -127,13 +127,11 @@ def _merge_defaults(
 
 def _find_unset(checker: OptionsChecker, view: LocatedData) -> Iterator[UnresolvedReference]:
     """Yield every unresolved reference of the entry, in the order of the file, then those of its defaults."""
-    unset = checker.interpolated.unset
-    for path in checker.interpolated.list_unset(view.source_path(())):
-        yield from unset[path]
+    yield from checker.interpolated.list_unset(view.source_path(()))
     for path, place in view.sources.items():
         if place[0] == "defaults":
             for inherited, _ in walk_leaves(get_value(view.data, path), place):
-                yield from unset.get(inherited, ())
+                yield from checker.interpolated.unset.get(inherited, ())
 
 
 def _parse_bare_references(checker: OptionsChecker, view: LocatedData, cls: type[ProviderOptions]) -> dict[str, Any]:

@@ -52,14 +52,14 @@ class Interpolated:
     unset: dict[Path, list[UnresolvedReference]] = field(default_factory=dict)
     from_environment: set[Path] = field(default_factory=set)
     renewable: set[Path] = field(default_factory=set)
-    _unset_entries: dict[Path, list[Path]] = field(default_factory=dict, repr=False)
+    _unset_by_entry: dict[Path, list[UnresolvedReference]] = field(default_factory=dict, repr=False)
 
-    def list_unset(self, entry: Path) -> list[Path]:
-        """Return the paths of unresolved references in *entry*, such as `("models", "gpt")`."""
-        if not self._unset_entries:
-            for path in self.unset:
-                self._unset_entries.setdefault(path[:2], []).append(path)
-        return self._unset_entries.get(entry, [])
+    def list_unset(self, entry: Path) -> list[UnresolvedReference]:
+        """Return the unresolved references in *entry*, such as `("models", "gpt")`."""
+        if not self._unset_by_entry:
+            for path, references in self.unset.items():
+                self._unset_by_entry.setdefault(path[:2], []).extend(references)
+        return self._unset_by_entry.get(entry, [])
 
 
 RunCommand = Callable[[str, FilePath], CommandResult]

@@ -209,15 +209,13 @@ def _refuse_constant(name: str) -> NoReturn:
 
 # -- blocks ------------------------------------------------------------------------------------------------------------
 
-_BLOCK_TEXTS: dict[type, tuple[str, ...]] = {
+_TEXT_FIELDS: dict[type, tuple[str, ...]] = {
     TextBlock: ("text", "signature"),
     ThinkingBlock: ("thinking", "signature", "data"),
     ToolUseBlock: ("name", "signature"),
     ToolResultBlock: (),
     MediaBlock: ("name", "detail"),
     ProviderItemBlock: (),
-}
-_SOURCE_TEXTS: dict[type, tuple[str, ...]] = {
     UrlSource: ("url", "media_type"),
     Base64Source: ("text", "media_type"),
     PathSource: (),
@@ -227,9 +225,9 @@ _SOURCE_TEXTS: dict[type, tuple[str, ...]] = {
 
 def change_texts(block: ContentBlock, change: Callable[[str], str]) -> ContentBlock:
     """Return *block* with what *change* makes of each text that is not ASCII, such as `repair_text`."""
-    block = _change_fields(block, _BLOCK_TEXTS[type(block)], change)
+    block = _change_fields(block, change)
     if isinstance(block, MediaBlock):
-        source = _change_fields(block.source, _SOURCE_TEXTS[type(block.source)], change)
+        source = _change_fields(block.source, change)
         return block if source is block.source else replace(block, source=source)
     if isinstance(block, ToolResultBlock):
         output = tuple(change_texts(part, change) for part in block.output)
@@ -237,8 +235,8 @@ def change_texts(block: ContentBlock, change: Callable[[str], str]) -> ContentBl
     return block
 
 
-def _change_fields(value: _T, names: tuple[str, ...], change: Callable[[str], str]) -> _T:
-    for name in names:
+def _change_fields(value: _T, change: Callable[[str], str]) -> _T:
+    for name in _TEXT_FIELDS[type(value)]:
         text = getattr(value, name)
         if text is not None and not text.isascii() and (changed := change(text)) is not text:
             value = replace(value, **{name: changed})  # type: ignore[type-var]
