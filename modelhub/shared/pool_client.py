@@ -266,7 +266,8 @@ class PoolClient(OperationSender):
 
     def _pinged(self, ids: Sequence[str], result: str) -> None:
         *states, processes = map(int, result.split())
-        self.pool.store.process_counts[self.pool.key] = processes, self.pool.store.clock.now()
+        if self.link.clients.get(self.pool.key) is self:  # else the pool was forgotten meanwhile
+            self.pool.store.process_counts[self.pool.key] = processes, self.pool.store.clock.now()
         for permit_id, state in zip(ids, states, strict=True):
             if state >= 0:
                 self.admit(permit_id, self._sent_at - state / 1e6)  # the message that said so was lost

@@ -10,7 +10,7 @@ import pytest
 
 from modelhub import Chain, Hub
 from modelhub.core.context import Services
-from modelhub.core.errors import AllModelsFailed, ContentBlocked, InvalidRequest, RateLimited
+from modelhub.core.errors import AllModelsFailed, ConfigError, ContentBlocked, InvalidRequest, RateLimited
 from modelhub.core.events import ArmEjected, ArmRestored, FellBack, Restarted, Waiting
 from modelhub.logs import LogObserver
 from modelhub.middleware.chain.arms import Arm, Arms, ArmState
@@ -313,6 +313,12 @@ async def test_arms_can_be_made_by_hand():
     first, second = (ScriptedChatModel(name, reply=f"from {name}") for name in "ab")
     chain = Chain("main", [Arms([Arm("a", first, 3), Arm("b", second)], by="user")])
     assert {(await chain("hi", tags={"user": str(number)})).text for number in range(30)} == {"from a", "from b"}
+
+
+async def test_a_chain_of_arms_without_a_model_is_refused():
+    """As one without places is."""
+    with pytest.raises(ConfigError, match="chain `main` has no models"):
+        Chain("main", [Arms([])])
 
 
 async def test_the_ledger_groups_by_arm(tmp_path):

@@ -60,10 +60,10 @@ class Chain(StreamingCalls, ChatModelBase):  # type: ignore[misc] # a provider's
         sticky: float | StickyOptions | Mapping[str, Any] = 0.0,
         ask: Mapping[str, Any] | None = None,
     ) -> None:
-        if not models:
-            raise ConfigError(f"chain `{name}` has no models")
         self.plan = ChainPlan(name, models, FavouriteModels(sticky), on_broken_stream, fallback_on, no_fallback_on)
         self.models = self.plan.models
+        if not self.models:
+            raise ConfigError(f"chain `{name}` has no models")
         super().__init__(self.models[0].model_name, stream)
         self.stream_inside = stream_inside
         self.deadline = deadline

@@ -71,6 +71,19 @@ async def test_a_pool_that_is_forgotten_leaves_nothing_in_the_process(shared):
     assert store.make_pool(pool.name, LimitOptions(concurrency=2)) is not pool
 
 
+async def test_a_pool_that_is_forgotten_does_not_count_processes_any_more(shared):
+    """Not even by an answer that was under way when it was forgotten."""
+    first, second = shared.pools(2, requests="10/min")
+    await second.refresh()
+    await first.refresh()
+    assert first.store.health.replicas == 2
+    asking = asyncio.ensure_future(first.refresh())
+    await asyncio.sleep(0)
+    await first.store.forget_pool(first)
+    await asking
+    assert first.store.health.replicas is None
+
+
 def test_event_loops_of_one_process_share_their_limits(shared_url):
     """Code without an event loop, and one loop after the other: each call counts, and no slot is left behind."""
     with Hub.from_dict(config(shared_url, limits={"tier": {"requests": "10/min", "concurrency": 1}})) as hub:
