@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, NamedTuple
 
@@ -39,6 +39,7 @@ class RowResult(Generic[OutputT]):
     row: Any
     reply: ChatResponse[OutputT] | None = None
     error: CallError | None = None
+    _usage: RowUsage | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def text(self) -> str | None:
@@ -60,6 +61,11 @@ class RowResult(Generic[OutputT]):
     @property
     def usage(self) -> RowUsage:
         """The tokens and the cost of all attempts together."""
+        if self._usage is None:  # a job counts it, and writes it
+            self._usage = self._sum_usage()
+        return self._usage
+
+    def _sum_usage(self) -> RowUsage:
         input_tokens = output_tokens = unknown_costs = 0
         total = Decimal(0)
         for attempt in self.attempts:
@@ -106,14 +112,19 @@ class MapProgress:
             self.answered += 1
         else:
             self.failed += 1
-        for attempt in result.attempts:
-            usage = attempt["usage"]
-            if usage is not None:
-                self.input_tokens += usage["input_tokens"]
-                self.output_tokens += usage["output_tokens"]
-                self._unpriced.append(usage)
-        if self._has_priced or len(self._unpriced) >= _MAX_UNPRICED:
-            self._sum_costs()
+        if self._has_priced:
+            input_tokens, output_tokens, cost, unknown_costs = result.usage
+            self.input_tokens += input_tokens
+            self.output_tokens += output_tokens
+            self._cost += cost
+            self._unknown_costs += unknown_costs
+        else:
+            usages = [attempt["usage"] for attempt in result.attempts if attempt["usage"] is not None]
+            self.input_tokens += sum(usage["input_tokens"] for usage in usages)
+            self.output_tokens += sum(usage["output_tokens"] for usage in usages)
+            self._unpriced += usages
+            if len(self._unpriced) >= _MAX_UNPRICED:
+                self._sum_costs()
         now = self._clock.now()
         if now - self._samples[-1][0] >= _SAMPLE_SECONDS:
             self._samples.append((now, self.done))
