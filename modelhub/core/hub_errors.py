@@ -51,14 +51,14 @@ class ConfigError(ModelHubError, ValueError):
     """The configuration cannot be used. `problems` has every reason, in the order of the file."""
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
-        listed = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
+        listed = [Problem(problems)] if isinstance(problems, str) else problems
         paragraphs = [str(problem) for problem in listed]
         files = list(dict.fromkeys(problem.file for problem in listed if problem.file))
         if files:
             places = " and ".join(filter(None, (", ".join(files[:-1]), files[-1])))
             paragraphs.append(f"{len(listed)} problem{'s' if len(listed) > 1 else ''} in {places}")
         super().__init__("\n\n".join(paragraphs))
-        self.problems = listed
+        self.problems = tuple(listed)
 
 
 class UnknownModel(ModelHubError, KeyError):
