@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
 
 from modelhub.cli.chain_plan import Member, Plan
 from modelhub.cli.output import join_names
@@ -121,9 +120,9 @@ def warn_long_timeout(plan: Plan) -> Iterator[str]:
         return
     for index, member in enumerate(plan.models):
         has_fallback = any(other.name != member.name for other in plan.models[index + 1 :])
-        key, seconds = "total", member.timeout.total
-        if member.streams_inside:
-            key, seconds = min(("first_token", member.timeout.first_token), (key, seconds), key=itemgetter(1))
+        timeout = member.timeout
+        key = "first_token" if member.streams_inside and timeout.first_token <= timeout.total else "total"
+        seconds = getattr(timeout, key)
         if has_fallback and not member.scripted and seconds >= deadline:
             yield (
                 f"{member.name} alone may use up the deadline ({seconds:g} of {deadline:g} s), so that no other model "

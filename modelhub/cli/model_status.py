@@ -63,29 +63,27 @@ def list_entries(
 
     *missing* says what models lack, *unchecked* what must be so for their credentials.
     """
-    missing = missing or {}
+    missing, unchecked = missing or {}, unchecked or {}
     for name, entry in loaded.models.items():
         model_name = entry.options.model_name if entry.options is not None else None
         if model_name == entry.provider == "scripted":
             model_name = None  # a default that is not in the file
-        of_keys = tuple(f"{key.label}: {missing[key.label]}" for key in entry.keys if key.label in missing)
-        is_missing = name in missing
+        missing_keys = tuple(f"{key.label}: {missing[key.label]}" for key in entry.keys if key.label in missing)
         yield Entry(
             name,
             "model",
             entry.provider,
             model_name,
             missing=missing.get(name),
-            missing_keys=() if is_missing else of_keys,
+            missing_keys=() if name in missing else missing_keys,
             call_key=entry.call_key,
-            unchecked=(unchecked or {}).get(name),
+            unchecked=unchecked.get(name),
         )
     for name, chain in loaded.chains.items():
-        members = tuple(place if isinstance(place, str) else tuple(place.weights()) for place in chain.models)
+        places = tuple(place if isinstance(place, str) else tuple(place.weights()) for place in chain.models)
         is_unconfigured = all(leaf in missing for leaf in _list_leaves(loaded, name))
-        yield Entry(
-            name, "chain", models=members, missing="none of its models is configured" if is_unconfigured else None
-        )
+        reason = "none of its models is configured" if is_unconfigured else None
+        yield Entry(name, "chain", models=places, missing=reason)
 
 
 def _list_leaves(loaded: Loaded, name: str) -> Iterator[str]:
@@ -110,7 +108,7 @@ def find_missing(loaded: Loaded, *, check_clients: bool = False) -> dict[str, st
         asyncio.run(hub.aclose())
 
 
-def find_client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
+def _find_client_problems(loaded: Loaded, name: str) -> Iterator[Problem]:
     """Yield the problems of making the client of the model *name*, with their place in the file. Contacts no server."""
     for _, entry in loaded.models[name].list_variants():
         provider = entry.options.connect() if entry.options is not None else None
@@ -158,7 +156,7 @@ def find_missing_in(hub: Hub, *, check_clients: bool = False) -> dict[str, str]:
         if None not in lacking:
             unconfigured[name] = " or ".join(dict.fromkeys(problem for problem in lacking if problem is not None))
         if check_clients and entry.options is not None:
-            problems += find_client_problems(hub.loaded, name)
+            problems += _find_client_problems(hub.loaded, name)
     if check_clients:
         problems += [hub.loaded.problem((), str(problem)) for problem in check_proxies()]
     if problems:
