@@ -133,7 +133,9 @@ class TelemetrySpan:
 
     def _detach(self) -> None:
         token, self._token = self._token, None
-        if token is not None:
+        # Where a closing hub settles the calls of a dropped loop, their spans are not current: OpenTelemetry would log
+        # an error, and its traceback would keep such a call alive.
+        if token is not None and self._instruments.context.get_current() is self._context:
             self._instruments.context.detach(token)
 
     def _time_after(self, seconds: float) -> int:

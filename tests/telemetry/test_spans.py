@@ -344,6 +344,23 @@ def test_a_coroutine_that_is_thrown_away_is_no_trouble(told, caplog):
     assert told.call().attributes["modelhub.how"] == "cancelled"
 
 
+def test_a_call_whose_loop_is_dropped_is_no_trouble(told, caplog):
+    """Its span ends where the hub's close completes it, in another context than its own."""
+    hub = told.hub(a=[{"say": "late", "wait": 20}])
+
+    async def begin():
+        asyncio.ensure_future(hub.get("main")("hi"))  # noqa: RUF006 - nobody keeps it
+        await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+    hub.close()
+    gc.collect()
+    assert told.call().attributes["modelhub.how"] == "abandoned"
+    assert "detach" not in caplog.text
+
+
 def test_what_is_not_sampled_is_measured_all_the_same(telling):
     """No spans, and all metrics."""
     told = telling(ALWAYS_OFF)
