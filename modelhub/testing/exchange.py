@@ -6,11 +6,11 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelhub.testing.http import LAST_CHUNK, chunk, head_bytes
-from modelhub.testing.wires import CannedResponse, Frame, ParsedRequest, Refusal, VendorFormat
+from modelhub.testing.wires import CannedResponse, Frame, ParsedRequest, Part, Refusal, VendorFormat
 
 __all__ = ["Exchange", "ClientDisconnected"]
 
@@ -49,6 +49,17 @@ class Exchange:
         """Return the pieces of the streamed answer."""
         return list(self.wire.make_frames(self.answer, self.asked))
 
+    def first_frames(self, words: int) -> list[Frame]:
+        """Return the pieces of the streamed answer up to and including its first *words* words."""
+        frames: list[Frame] = []
+        words_seen = 0
+        for frame in self.frames():
+            words_seen += frame.part == "content"
+            if words_seen > words or frame.part not in ("opening", "content"):
+                break
+            frames.append(frame)
+        return frames
+
     def whole(self) -> bytes:
         """Return the body of the plain answer."""
         return _dump_json(self.wire.make_body(self.answer, self.asked))
@@ -59,6 +70,23 @@ class Exchange:
         return status, _dump_json(body)
 
     # -- sending in order ----------------------------------------------------------------------------------------------
+
+    async def send_answer(self, delay: float = 0.0, pause: float = 0.0, without: Collection[Part] = ()) -> None:
+        """Send the healthy answer, of a stream without the parts *without*.
+
+        The content begins after *delay* seconds and has *pause* seconds before each word; a plain answer arrives when
+        such a stream would be complete.
+        """
+        if not self.asked.stream:
+            if delay or pause:
+                await self.wait(delay + pause * sum(frame.part == "content" for frame in self.frames()))
+            await self.reply(self.whole(), headers=self.answer.headers)
+            return
+        await self.open_stream()
+        if delay:
+            await self.wait(delay)
+        await self.send_frames((frame for frame in self.frames() if frame.part not in without), pause)
+        await self.end_stream()
 
     async def reply(
         self,
@@ -81,9 +109,11 @@ class Exchange:
         headers += self.answer.headers.items()
         await self.send(head_bytes(200, headers))
 
-    async def send_frames(self, frames: Iterable[Frame]) -> None:
-        """Send pieces of a stream, each as one chunk, with a pause after each content."""
+    async def send_frames(self, frames: Iterable[Frame], pause: float = 0.0) -> None:
+        """Send pieces of a stream, each as one chunk, with *pause* before and the answer's interval after each word."""
         for part, data in frames:
+            if pause and part == "content":
+                await self.wait(pause)
             await self.send_piece(data)
             if part == "content":
                 await self.wait(self.answer.interval)

@@ -9,10 +9,11 @@ from email.utils import format_datetime
 from typing import Any, ClassVar, Literal
 
 from modelhub.testing.exchange import Exchange
-from modelhub.testing.wires import Frame, Part, Refusal
+from modelhub.testing.wires import Part, Refusal
 
 __all__ = [
     "Body",
+    "CleanCut",
     "ConnectionDropped",
     "Cut",
     "CutBody",
@@ -22,12 +23,9 @@ __all__ = [
     "Garbled",
     "HalfOpen",
     "Item",
-    "NoPrefill",
     "Recorded",
     "Refused",
     "Slow",
-    "SlowWords",
-    "Stall",
     "Status",
     "Trickle",
     "Without",
@@ -42,20 +40,12 @@ class Fault:
     """Whether the server reads the whole request."""
     listens: ClassVar[bool] = True
     """Whether the server accepts connections."""
+    stream_effect: ClassVar[Literal["same", "different", "none on plain answers"]] = "same"
+    """How it affects a stream: as it affects a plain answer, or in another way, or a stream is all that it affects."""
 
     async def respond(self, exchange: Exchange) -> None:
         """Answer the request, as a stream or not."""
-        await (self.stream if exchange.asked.stream else self.plain)(exchange)
-
-    async def plain(self, exchange: Exchange) -> None:
-        """Send a plain answer."""
-        await exchange.reply(exchange.whole(), headers=exchange.answer.headers)
-
-    async def stream(self, exchange: Exchange) -> None:
-        """Send a streamed answer."""
-        await exchange.open_stream()
-        await exchange.send_frames(exchange.frames())
-        await exchange.end_stream()
+        await exchange.send_answer()
 
 
 @dataclass(slots=True)
@@ -89,72 +79,56 @@ Item = Fault | Callable[[Recorded], Fault | None]
 """An item of a script: a fault, or a function that returns one for a request (None: the healthy answer)."""
 
 
-def _take_words(exchange: Exchange, words: int) -> list[Frame]:
-    """Return the pieces of the stream up to and including its first *words* words."""
-    frames: list[Frame] = []
-    words_seen = 0
-    for frame in exchange.frames():
-        words_seen += frame.part == "content"
-        if words_seen > words or frame.part not in ("opening", "content"):
-            break
-        frames.append(frame)
-    return frames
-
-
-async def _send_share(exchange: Exchange, share: float) -> None:
-    """Send the first *share* (0 to 1) of a plain answer, with the length of the whole."""
-    body = exchange.whole()
-    await exchange.reply(body[: int(len(body) * share)], length=len(body))
-
-
 # -- refusals and bodies -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Status(Fault):
-    """A refusal with an error status; *date_after* is a Retry-After in seconds that is written as a date."""
+    """A refusal with an error status.
+
+    *date_after* is a Retry-After in seconds that is written as a date. With *only_prefill*, just conversations that end
+    with an assistant's message are refused, and the others are answered.
+    """
 
     refusal: Refusal
     headers: Mapping[str, str] = field(default_factory=dict)
     date_after: float | None = None
+    only_prefill: bool = False
 
     async def respond(self, exchange: Exchange) -> None:
         """Send the refusal; if its status is 200, as an event of a stream where one was requested."""
+        if self.only_prefill and exchange.asked.last_role != "assistant":
+            await exchange.send_answer()
+            return
         headers = dict(self.headers)
         if self.date_after is not None:
             until = datetime.now(UTC) + timedelta(seconds=self.date_after)
             headers["Retry-After"] = format_datetime(until, usegmt=True)
         status, body = exchange.refusal(self.refusal)
         if status == 200 and exchange.asked.stream:
-            await ErrorEvent(self.refusal, 0).stream(exchange)
+            await ErrorEvent(self.refusal, 0).respond(exchange)
         else:
             await exchange.reply(body, status, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
-class NoPrefill(Status):
-    """A refusal of conversations that end with an assistant message."""
-
-    async def respond(self, exchange: Exchange) -> None:
-        """Refuse if the last message is an assistant's, else send the healthy answer."""
-        await (Status if exchange.asked.last_role == "assistant" else Fault).respond(self, exchange)
-
-
-@dataclass(frozen=True, slots=True)
 class ErrorEvent(Fault):
-    """An error event after some words of a stream."""
+    """An error event after some words of a stream, and then the proper end of the body.
+
+    For a plain answer, it is an error object with status 200.
+    """
 
     refusal: Refusal
     after: int
+    stream_effect = "different"
 
-    async def plain(self, exchange: Exchange) -> None:
-        """Send the error instead of the answer, with status 200."""
-        await exchange.reply(exchange.refusal(self.refusal)[1])
-
-    async def stream(self, exchange: Exchange) -> None:
-        """Send some words, the error, and the proper end of the body."""
+    async def respond(self, exchange: Exchange) -> None:
+        """Send the error, in a stream after its first words."""
+        if not exchange.asked.stream:
+            await ErrorIn200(self.refusal).respond(exchange)
+            return
         await exchange.open_stream()
-        await exchange.send_frames(_take_words(exchange, self.after) if self.after else ())
+        await exchange.send_frames(exchange.first_frames(self.after) if self.after else ())
         await exchange.send_piece(exchange.wire.make_refusal_event(self.refusal, exchange.asked))
         await exchange.end_stream()
 
@@ -184,20 +158,20 @@ class Body(Fault):
 
 @dataclass(frozen=True, slots=True)
 class CutBody(Fault):
-    """A body that is shorter than its Content-Length."""
+    """A body that is shorter than its Content-Length; of a stream, only the first pieces are sent."""
 
     share: float
+    stream_effect = "different"
 
-    async def plain(self, exchange: Exchange) -> None:
-        """Send a part of the body, with the length of the whole."""
-        await _send_share(exchange, self.share)
-        exchange.hang_up()
-
-    async def stream(self, exchange: Exchange) -> None:
-        """Send a part of the pieces of a stream with a Content-Length."""
-        frames = exchange.frames()
-        await exchange.open_stream(length=sum(len(frame.data) for frame in frames))
-        await exchange.send_frames(frames[: int(len(frames) * self.share)])
+    async def respond(self, exchange: Exchange) -> None:
+        """Send the first *share* (0 to 1) of the answer with the length of the whole, then close the connection."""
+        if exchange.asked.stream:
+            frames = exchange.frames()
+            await exchange.open_stream(length=sum(len(frame.data) for frame in frames))
+            await exchange.send_frames(frames[: int(len(frames) * self.share)])
+        else:
+            body = exchange.whole()
+            await exchange.reply(body[: int(len(body) * self.share)], length=len(body))
         exchange.hang_up()
 
 
@@ -218,6 +192,13 @@ class ConnectionDropped(Fault):
 
 
 @dataclass(frozen=True, slots=True)
+class Refused(ConnectionDropped):
+    """Refused connections: the server closes the port, and drops a connection that was open then."""
+
+    listens: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
 class HalfOpen(Fault):
     """A half-open connection, as after a crash of the server."""
 
@@ -230,126 +211,20 @@ class HalfOpen(Fault):
         exchange.hang_up()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused(Fault):
-    """Refused connections: the server closes the port."""
-
-    listens: ClassVar[bool] = False
-
-    async def respond(self, exchange: Exchange) -> None:
-        """Reset a connection that was open when the port was closed."""
-        exchange.reset()
-
-
 # -- streams -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Slow(Fault):
-    """A delay before the first content."""
+    """A delay in seconds before the first content, and a pause in seconds before each word."""
 
-    seconds: float
+    delay: float = 0.0
+    pause: float = 0.0
+    stream_effect = "different"
 
-    async def plain(self, exchange: Exchange) -> None:
-        """Send the answer after the delay."""
-        await exchange.wait(self.seconds)
-        await Fault.plain(self, exchange)
-
-    async def stream(self, exchange: Exchange) -> None:
-        """Send the head at once, and the rest after the delay."""
-        await exchange.open_stream()
-        await exchange.wait(self.seconds)
-        await exchange.send_frames(exchange.frames())
-        await exchange.end_stream()
-
-
-@dataclass(frozen=True, slots=True)
-class SlowWords(Fault):
-    """An answer that arrives slowly, word by word."""
-
-    words_per_second: float
-
-    async def plain(self, exchange: Exchange) -> None:
-        """Send the answer when a stream of it would be complete."""
-        await exchange.wait(sum(frame.part == "content" for frame in exchange.frames()) / self.words_per_second)
-        await Fault.plain(self, exchange)
-
-    async def stream(self, exchange: Exchange) -> None:
-        """Send each word after a pause."""
-        await exchange.open_stream()
-        for frame in exchange.frames():
-            if frame.part == "content":
-                await exchange.wait(1 / self.words_per_second)
-            await exchange.send_frames([frame])
-        await exchange.end_stream()
-
-
-@dataclass(frozen=True, slots=True)
-class Cut(Fault):
-    """A stream that ends after some words."""
-
-    after: int
-    clean: bool
-
-    async def plain(self, exchange: Exchange) -> None:
-        """Send half of the body, with the length of the whole, or, if *clean*, of the half."""
-        if not self.clean:
-            await _send_share(exchange, 0.5)
-            exchange.hang_up()
-        body = exchange.whole()
-        await exchange.reply(body[: len(body) // 2])
-
-    async def stream(self, exchange: Exchange) -> None:
-        """Send some words, then close the connection, or, if *clean*, end the body properly."""
-        await exchange.open_stream()
-        await exchange.send_frames(_take_words(exchange, self.after))
-        if not self.clean:
-            exchange.hang_up()
-        await exchange.end_stream()
-
-
-@dataclass(frozen=True, slots=True)
-class Stall(Fault):
-    """A stream that stalls after some words."""
-
-    after: int
-    seconds: float
-
-    async def plain(self, exchange: Exchange) -> None:
-        """Send half of the body, then nothing."""
-        await _send_share(exchange, 0.5)
-        await exchange.wait(self.seconds)
-        exchange.hang_up()
-
-    async def stream(self, exchange: Exchange) -> None:
-        """Send some words, then nothing."""
-        await exchange.open_stream()
-        await exchange.send_frames(_take_words(exchange, self.after))
-        await exchange.wait(self.seconds)
-        exchange.hang_up()
-
-
-@dataclass(frozen=True, slots=True)
-class Garbled(Fault):
-    """A malformed event among valid ones."""
-
-    at: int
-    replace: bool
-
-    async def plain(self, exchange: Exchange) -> None:
-        """Send half of the body followed by garbage."""
-        body = exchange.whole()
-        await exchange.reply(body[: len(body) // 2] + b'"oops')
-
-    async def stream(self, exchange: Exchange) -> None:
-        """Send some words, garbage, and the rest."""
-        before = _take_words(exchange, self.at)
-        remaining = exchange.frames()[len(before) :]
-        await exchange.open_stream()
-        await exchange.send_frames(before)
-        await exchange.send_piece(exchange.wire.garbage)
-        await exchange.send_frames(remaining[1:] if self.replace else remaining)
-        await exchange.end_stream()
+    async def respond(self, exchange: Exchange) -> None:
+        """Send the healthy answer so; a plain one when a stream of it would be complete."""
+        await exchange.send_answer(self.delay, self.pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,12 +232,11 @@ class Without(Fault):
     """A stream without some of its parts."""
 
     parts: tuple[Part, ...]
+    stream_effect = "none on plain answers"
 
-    async def stream(self, exchange: Exchange) -> None:
+    async def respond(self, exchange: Exchange) -> None:
         """Send the other parts."""
-        await exchange.open_stream()
-        await exchange.send_frames(frame for frame in exchange.frames() if frame.part not in self.parts)
-        await exchange.end_stream()
+        await exchange.send_answer(without=self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,4 +248,65 @@ class Trickle(Fault):
     async def respond(self, exchange: Exchange) -> None:
         """Send the healthy answer."""
         exchange.step_size = self.step_size
-        await Fault.respond(self, exchange)
+        await exchange.send_answer()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut(Fault):
+    """A stream that stops after some words, or a plain answer in the middle; later, the connection is closed."""
+
+    after: int
+    seconds: float = 0.0
+    stream_effect = "different"
+
+    async def respond(self, exchange: Exchange) -> None:
+        """Send the beginning of the answer, then nothing for some seconds, then close the connection."""
+        if exchange.asked.stream:
+            await exchange.open_stream()
+            await exchange.send_frames(exchange.first_frames(self.after))
+        else:
+            body = exchange.whole()
+            await exchange.reply(body[: len(body) // 2], length=len(body))
+        await exchange.wait(self.seconds)
+        exchange.hang_up()
+
+
+@dataclass(frozen=True, slots=True)
+class CleanCut(Fault):
+    """A stream that ends after some words, or a plain answer in the middle, in a body that ends properly."""
+
+    after: int
+    stream_effect = "different"
+
+    async def respond(self, exchange: Exchange) -> None:
+        """Send the beginning of the answer as if it were the whole."""
+        if exchange.asked.stream:
+            await exchange.open_stream()
+            await exchange.send_frames(exchange.first_frames(self.after))
+            await exchange.end_stream()
+        else:
+            body = exchange.whole()
+            await exchange.reply(body[: len(body) // 2])
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled(Fault):
+    """A malformed event among valid ones; in a plain answer, garbage in place of the second half."""
+
+    at: int
+    replace: bool
+    stream_effect = "different"
+
+    async def respond(self, exchange: Exchange) -> None:
+        """Send some words, garbage, and the rest; with *replace*, without the next word."""
+        if not exchange.asked.stream:
+            body = exchange.whole()
+            await exchange.reply(body[: len(body) // 2] + b'"oops')
+            return
+        before = exchange.first_frames(self.at)
+        remaining = exchange.frames()[len(before) :]
+        await exchange.open_stream()
+        await exchange.send_frames(before)
+        await exchange.send_piece(exchange.wire.garbage)
+        await exchange.send_frames(remaining[1:] if self.replace else remaining)
+        await exchange.end_stream()

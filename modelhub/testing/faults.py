@@ -109,7 +109,7 @@ def _list_fields(body: Any) -> Iterator[str]:
 
 def no_prefill() -> Fault:
     """A refusal if the conversation ends with an assistant's message, else the answer."""
-    return fault_types.NoPrefill(Refusal("no_prefill"))
+    return fault_types.Status(Refusal("no_prefill"), only_prefill=True)
 
 
 def error_in_200(kind: Kind = "overloaded") -> Fault:
@@ -155,7 +155,7 @@ def cut_body(share: float = 0.6) -> Fault:
 
 def refused() -> Fault:
     """Connections are refused until another script is set. Must be the only fault of a script."""
-    return fault_types.Refused()
+    return fault_types.Refused("reset")
 
 
 def reset() -> Fault:
@@ -188,17 +188,17 @@ def slow_first_token(seconds: float = 20.0) -> Fault:
 
 def slow(words_per_second: float = 3.0) -> Fault:
     """A stream with *words_per_second*; a plain answer arrives when such a stream would be complete."""
-    return fault_types.SlowWords(words_per_second)
+    return fault_types.Slow(pause=1 / words_per_second)
 
 
 def cut(after: int = 40, *, clean: bool = False) -> Fault:
     """A stream that ends after *after* words without its end marker; with *clean*, the HTTP body ends properly."""
-    return fault_types.Cut(after, clean)
+    return fault_types.CleanCut(after) if clean else fault_types.Cut(after)
 
 
 def stall(after: int = 20, seconds: float = _FOREVER) -> Fault:
     """A stream that stalls after *after* words for *seconds*, and is then closed."""
-    return fault_types.Stall(after, seconds)
+    return fault_types.Cut(after, seconds)
 
 
 def garbled(at: int = 10, *, replace: bool = False) -> Fault:

@@ -104,10 +104,10 @@ def _is_included(candidates: Candidates, key: str, depth: int, *, outages: bool,
 
 def _has_stream_fault(drill: Drill) -> bool:
     """Return whether *drill* has a fault that treats streams differently from plain answers."""
-    return any(type(item).stream is not Fault.stream for item in drill.script if isinstance(item, Fault))
+    return any(item.stream_effect != "same" for item in drill.script if isinstance(item, Fault))
 
 
 def _needs_stream(drill: Drill) -> bool:
     """Return whether *drill* only affects streams."""
-    faults = [type(item) for item in drill.script if isinstance(item, Fault)]
-    return all(fault.plain is Fault.plain and fault.stream is not Fault.stream for fault in faults)
+    effects = [item.stream_effect for item in drill.script if isinstance(item, Fault)]
+    return all(effect == "none on plain answers" for effect in effects)
