@@ -14,7 +14,7 @@ from modelhub import ChatResponse, ChatStream
 from modelhub.core.errors import BadReply, StreamBroken
 from modelhub.core.stream import Outcome, add_done_callback
 from modelhub.providers.scripted import ScriptedChatModel
-from modelhub.testing import run_virtual
+from modelhub.testing import VirtualLoop, run_virtual
 
 
 def snapshot(text, *, last=False):
@@ -285,6 +285,24 @@ def test_a_loop_that_is_closed_without_ending_its_tasks_is_no_complaint(caplog):
     asyncio.run(ScriptedChatModel(reply="fine")("hi"))
     assert found == [("it", "cancelled")]
     assert not caplog.records
+
+
+def test_a_stream_is_read_on_another_loop_than_it_was_opened_on():
+    """Where nothing of it belongs to the first loop, a read waits on the loop that it is made on."""
+
+    async def slow_words():
+        for text in ("one", "one two", "one two three"):
+            await asyncio.sleep(0.001)
+            yield snapshot(text, last=text.endswith("three"))
+
+    async def read():
+        return (await anext(stream)).text
+
+    first, second = VirtualLoop(grace=0), VirtualLoop(grace=0)
+    with contextlib.closing(first), contextlib.closing(second):
+        stream = first.run_until_complete(ChatStream.open(slow_words()))
+        texts = [loop.run_until_complete(read()) for loop in (second, second, first)]
+    assert texts == ["one", "one two", "one two three"]
 
 
 async def test_a_stream_read_to_its_end_is_no_warning():

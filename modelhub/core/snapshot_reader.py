@@ -60,7 +60,6 @@ class _Shield:
     __slots__ = ("_asyncio_future_blocking", "_callback", "_cancellation", "_context", "_loop", "future", "is_last")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._callback: Callable[[Any], object] | None = None
         self.is_last = False
         """Whether nobody will read on: the task was cancelled while its loop was not running, as when it ends."""
@@ -68,6 +67,7 @@ class _Shield:
     def protect(self, future: asyncio.Future[Any]) -> _Shield:
         """Stand for *future* from now on."""
         future._asyncio_future_blocking = False
+        self._loop = asyncio.get_running_loop()  # a stream may be opened on one loop and read on another
         self.future = future
         self._callback = None
         self._cancellation: tuple[Any, ...] | None = None
