@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from modelhub.testing.wires.base import (
     CannedResponse,
@@ -13,10 +14,9 @@ from modelhub.testing.wires.base import (
     Kind,
     ParsedRequest,
     Refusal,
-    ToolCall,
     VendorFormat,
     count_words,
-    format_event,
+    make_event_frame,
 )
 
 __all__ = ["AnthropicWire"]
@@ -44,6 +44,7 @@ class AnthropicWire(VendorFormat):
     kind = "anthropic"
     entry: ClassVar[Mapping[str, str]] = {"provider": "anthropic"}
     path: ClassVar[re.Pattern[str]] = re.compile(r"/v1/messages$")
+    error_event = "error"
     garbage = b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, "delta": {"te\n\n'
 
     def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
@@ -68,26 +69,45 @@ class AnthropicWire(VendorFormat):
         """A message."""
         tokens_in, tokens_out = answer.usage
         content: list[Json] = [{"type": "text", "text": answer.text}] if answer.text else []
-        content += [{**_call(call), "input": dict(call.arguments)} for call in answer.tool_calls]
-        return {**_message(parsed, content, tokens_in, tokens_out), "stop_reason": _stop(answer)}
+        content += [
+            {"type": "tool_use", "id": call.id, "name": call.name, "input": dict(call.arguments)}
+            for call in answer.tool_calls
+        ]
+        return {
+            "id": parsed.id,
+            "type": "message",
+            "role": "assistant",
+            "model": parsed.model,
+            "content": content,
+            "stop_reason": "tool_use" if answer.tool_calls else "end_turn",
+            "stop_sequence": None,
+            "usage": {"input_tokens": tokens_in, "output_tokens": tokens_out},
+        }
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The message, its blocks with their pieces, why it ends, `message_stop`."""
-        tokens_in, tokens_out = answer.usage
-        yield _frame("opening", "message_start", message=_message(parsed, [], tokens_in, 1))
-        yield _frame("opening", "ping")
-        if answer.words:
-            yield _frame("opening", "content_block_start", index=0, content_block={"type": "text", "text": ""})
-            for word in answer.words:
-                yield _delta(0, {"type": "text_delta", "text": word})
-            yield _frame("closing", "content_block_stop", index=0)
-        for index, call in enumerate(answer.tool_calls, start=1 if answer.words else 0):
-            yield _frame("content", "content_block_start", index=index, content_block={**_call(call), "input": {}})
-            yield _delta(index, {"type": "input_json_delta", "partial_json": call.arguments_text}, part="closing")
-            yield _frame("closing", "content_block_stop", index=index)
-        delta = {"stop_reason": _stop(answer), "stop_sequence": None}
-        yield _frame("closing", "message_delta", delta=delta, usage={"output_tokens": tokens_out})
-        yield _frame("mark", "message_stop")
+        whole = self.make_body(answer, parsed)
+        usage = {**whole["usage"], "output_tokens": 1}
+        started = {**whole, "content": [], "stop_reason": None, "usage": usage}
+        yield make_event_frame("opening", "message_start", message=started)
+        yield make_event_frame("opening", "ping")
+        for index, block in enumerate(whole["content"]):
+            if block["type"] == "text":
+                begun: Json = {"type": "text", "text": ""}
+                yield make_event_frame("opening", "content_block_start", index=index, content_block=begun)
+                for word in answer.words:
+                    delta: Json = {"type": "text_delta", "text": word}
+                    yield make_event_frame("content", "content_block_delta", index=index, delta=delta)
+            else:
+                begun = {**block, "input": {}}
+                yield make_event_frame("content", "content_block_start", index=index, content_block=begun)
+                delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"], ensure_ascii=False)}
+                yield make_event_frame("closing", "content_block_delta", index=index, delta=delta)
+            yield make_event_frame("closing", "content_block_stop", index=index)
+        delta = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+        output_tokens = whole["usage"]["output_tokens"]
+        yield make_event_frame("closing", "message_delta", delta=delta, usage={"output_tokens": output_tokens})
+        yield make_event_frame("mark", "message_stop")
 
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """An object of type `error`."""
@@ -95,36 +115,3 @@ class AnthropicWire(VendorFormat):
         message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
         error = {"type": refusal.code or kind, "message": message}
         return refusal.status or status, {"type": "error", "error": error, "request_id": f"req_{parsed.id}"}
-
-    def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
-        """The event `error`."""
-        return format_event(self.make_refusal(refusal, parsed)[1], "error")
-
-
-def _message(parsed: ParsedRequest, content: list[Json], tokens_in: int, tokens_out: int) -> Json:
-    return {
-        "id": parsed.id,
-        "type": "message",
-        "role": "assistant",
-        "model": parsed.model,
-        "content": content,
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": {"input_tokens": tokens_in, "output_tokens": tokens_out},
-    }
-
-
-def _frame(part: Any, kind: str, **fields: Any) -> Frame:
-    return Frame(part, format_event({"type": kind, **fields}, kind))
-
-
-def _delta(index: int, delta: Json, part: Any = "content") -> Frame:
-    return _frame(part, "content_block_delta", index=index, delta=delta)
-
-
-def _call(call: ToolCall) -> Json:
-    return {"type": "tool_use", "id": call.id, "name": call.name}
-
-
-def _stop(answer: CannedResponse) -> str:
-    return "tool_use" if answer.tool_calls else "end_turn"

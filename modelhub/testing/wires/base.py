@@ -25,6 +25,7 @@ __all__ = [
     "count_words",
     "format_event",
     "get_kind",
+    "make_event_frame",
 ]
 
 Json = dict[str, Any]
@@ -179,6 +180,8 @@ class VendorFormat(ABC):
     """The content type of its streams."""
     garbage: ClassVar[bytes] = b'data: {"id": "broken", "choices": [{"delta": {"content": \n\n'
     """An event that breaks off."""
+    error_event: ClassVar[str] = ""
+    """The name and type of the event that is a refusal in a stream; empty for events without a name."""
 
     @abstractmethod
     def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002
@@ -198,13 +201,19 @@ class VendorFormat(ABC):
 
     def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
         """Return a refusal as an event of a stream."""
-        return format_event(self.make_refusal(refusal, parsed)[1])
+        body = self.make_refusal(refusal, parsed)[1]
+        return format_event({"type": self.error_event, **body} if self.error_event else body, self.error_event)
 
 
 def format_event(data: Json, name: str = "", end: str = "\n\n") -> bytes:
     """Return *data* as a server-sent event."""
     before = f"event: {name}\n" if name else ""
     return f"{before}data: {json.dumps(data, ensure_ascii=False)}{end}".encode()
+
+
+def make_event_frame(part: Part, kind: str, /, **fields: Any) -> Frame:
+    """Return the piece of a stream that is an event of type *kind*, which is also its name, with *fields*."""
+    return Frame(part, format_event({"type": kind, **fields}, kind))
 
 
 def count_words(*values: Any) -> int:

@@ -18,7 +18,7 @@ from modelhub.testing.wires.base import (
     VendorFormat,
     count_words,
 )
-from modelhub.testing.wires.openai import forced_tool
+from modelhub.testing.wires.openai import forced_tool, get_finish_reason, make_tool_call
 
 __all__ = ["DashScopeWire"]
 
@@ -64,7 +64,7 @@ class DashScopeWire(VendorFormat):
 
     def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """A whole answer."""
-        return _body(answer, parsed, answer.text, answer.tool_calls, _finish(answer))
+        return _body(answer, parsed, answer.text, answer.tool_calls, get_finish_reason(answer))
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The words, the calls, and the event that says why it ends."""
@@ -73,7 +73,7 @@ class DashScopeWire(VendorFormat):
         number = len(answer.words) + 1
         if answer.tool_calls:
             yield Frame("content", _event(number, _body(answer, parsed, "", answer.tool_calls)))
-        yield Frame("mark", _event(number + 1, _body(answer, parsed, "", (), _finish(answer))))
+        yield Frame("mark", _event(number + 1, _body(answer, parsed, "", (), get_finish_reason(answer))))
 
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """A flat object with `code` and `message`."""
@@ -88,18 +88,12 @@ class DashScopeWire(VendorFormat):
         return _event(0, body, "error", status)
 
 
-def _finish(answer: CannedResponse) -> str:
-    return "tool_calls" if answer.tool_calls else "stop"
-
-
 def _body(
     answer: CannedResponse, parsed: ParsedRequest, text: str, calls: Sequence[ToolCall] = (), finish: str = "null"
 ) -> Json:
     message: Json = {"role": "assistant", "content": [{"text": text}] if parsed.multimodal else text}
-    for index, call in enumerate(calls):
-        function = {"name": call.name, "arguments": call.arguments_text}
-        made = {"index": index, "id": call.id, "type": "function", "function": function}
-        message.setdefault("tool_calls", []).append(made)
+    if calls:
+        message["tool_calls"] = [{"index": index, **make_tool_call(call)} for index, call in enumerate(calls)]
     tokens_in, tokens_out = answer.usage
     usage = {"input_tokens": tokens_in, "output_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
     output = {"choices": [{"message": message, "finish_reason": finish}]}

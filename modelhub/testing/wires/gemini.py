@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from modelhub.testing.wires.base import (
     CannedResponse,
@@ -73,6 +73,12 @@ class GeminiWire(VendorFormat):
         contents = body.get("contents") or [{}]
         config = body.get("generationConfig") or {}
         calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
+        declared = [function for tool in body.get("tools") or () for function in tool.get("functionDeclarations") or ()]
+        forced: tuple[str, Json] | None = None
+        if calling.get("mode") == "ANY" and declared:
+            allowed = calling.get("allowedFunctionNames") or [declared[0].get("name")]
+            chosen = next((function for function in declared if function.get("name") in allowed), declared[0])
+            forced = str(chosen.get("name")), chosen.get("parametersJsonSchema") or chosen.get("parameters") or {}
         match = self.path.search(path)
         return ParsedRequest(
             id=f"gemini-{id}",
@@ -82,7 +88,7 @@ class GeminiWire(VendorFormat):
             last_role="assistant" if contents[-1].get("role") == "model" else "user",
             tools=bool(body.get("tools")),
             schema=config.get("responseJsonSchema") or config.get("responseSchema"),
-            forced=_forced(body.get("tools"), calling),
+            forced=forced,
         )
 
     def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
@@ -109,15 +115,6 @@ class GeminiWire(VendorFormat):
             details = (_reason(refusal.code), *details)
         message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
         return status, {"error": {"code": status, "message": message, "status": state, "details": list(details)}}
-
-
-def _forced(tools: Any, calling: Mapping[str, Any]) -> tuple[str, Json] | None:
-    declared = [function for tool in tools or () for function in tool.get("functionDeclarations") or ()]
-    if calling.get("mode") != "ANY" or not declared:
-        return None
-    allowed = calling.get("allowedFunctionNames") or [declared[0].get("name")]
-    chosen = next((function for function in declared if function.get("name") in allowed), declared[0])
-    return str(chosen.get("name")), chosen.get("parametersJsonSchema") or chosen.get("parameters") or {}
 
 
 def _calls(answer: CannedResponse) -> list[Json]:

@@ -64,24 +64,38 @@ class OllamaWire(VendorFormat):
 
     def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """One line that says all."""
+        tokens_in, tokens_out = answer.usage
         message: Json = {"role": "assistant", "content": answer.text}
         if answer.tool_calls:
-            message["tool_calls"] = _calls(answer)
-        return {**_head(parsed), "message": message, **_end(answer)}
+            message["tool_calls"] = [
+                {"id": call.id, "function": {"name": call.name, "arguments": dict(call.arguments)}}
+                for call in answer.tool_calls
+            ]
+        return {
+            "model": parsed.model,
+            "created_at": "2026-01-01T00:00:00.000000Z",
+            "message": message,
+            "done": True,
+            "done_reason": "stop",
+            "total_duration": 1_000_000,
+            "load_duration": 1_000,
+            "prompt_eval_count": tokens_in,
+            "eval_count": tokens_out,
+        }
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The words, the calls, and the line that says `done`."""
+        whole = self.make_body(answer, parsed)
+        unfinished = {"model": whole["model"], "created_at": whole["created_at"], "done": False}
 
-        def line(part: Part, message: Json, **fields: object) -> Frame:
-            whole_message = {"role": "assistant", "content": "", **message}
-            fields = {**_head(parsed), "message": whole_message, "done": False, **fields}
-            return Frame(part, json.dumps(fields, ensure_ascii=False).encode() + b"\n")
+        def line(part: Part, fields: Json, **message: object) -> Frame:
+            return Frame(part, _dump_line({**fields, "message": {"role": "assistant", "content": "", **message}}))
 
         for word in answer.words:
-            yield line("content", {"content": word})
-        for call in _calls(answer):
-            yield line("content", {"tool_calls": [call]})
-        yield line("mark", {}, **_end(answer))
+            yield line("content", unfinished, content=word)
+        for call in whole["message"].get("tool_calls", ()):
+            yield line("content", unfinished, tool_calls=[call])
+        yield line("mark", whole)
 
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """A text under `error`."""
@@ -92,21 +106,8 @@ class OllamaWire(VendorFormat):
 
     def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
         """The same as a line."""
-        return json.dumps(self.make_refusal(refusal, parsed)[1]).encode() + b"\n"
+        return _dump_line(self.make_refusal(refusal, parsed)[1])
 
 
-def _head(parsed: ParsedRequest) -> Json:
-    return {"model": parsed.model, "created_at": "2026-01-01T00:00:00.000000Z"}
-
-
-def _calls(answer: CannedResponse) -> list[Json]:
-    return [
-        {"id": call.id, "function": {"name": call.name, "arguments": dict(call.arguments)}}
-        for call in answer.tool_calls
-    ]
-
-
-def _end(answer: CannedResponse) -> Json:
-    tokens_in, tokens_out = answer.usage
-    counts = {"prompt_eval_count": tokens_in, "eval_count": tokens_out}
-    return {"done": True, "done_reason": "stop", "total_duration": 1_000_000, "load_duration": 1_000, **counts}
+def _dump_line(fields: Json) -> bytes:
+    return json.dumps(fields, ensure_ascii=False).encode() + b"\n"

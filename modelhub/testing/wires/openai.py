@@ -12,15 +12,15 @@ from modelhub.testing.wires.base import (
     Json,
     Kind,
     ParsedRequest,
-    Part,
     Refusal,
     ToolCall,
     VendorFormat,
     count_words,
     format_event,
+    make_event_frame,
 )
 
-__all__ = ["OpenAIResponsesWire", "OpenAIWire", "forced_tool"]
+__all__ = ["OpenAIResponsesWire", "OpenAIWire", "forced_tool", "get_finish_reason", "make_tool_call"]
 
 _WRONG = "invalid_request_error"
 _REFUSALS: dict[Kind, tuple[int, str, str | None, str]] = {
@@ -81,13 +81,17 @@ class OpenAIWire(VendorFormat):
         """A chat completion."""
         message: Json = {"role": "assistant", "content": answer.text or None}
         if answer.tool_calls:
-            message["tool_calls"] = [_call(call) for call in answer.tool_calls]
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
-        return {**_head(parsed, "chat.completion"), "choices": [choice], "usage": _usage(answer)}
+            message["tool_calls"] = [make_tool_call(call) for call in answer.tool_calls]
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": get_finish_reason(answer)}
+        tokens_in, tokens_out = answer.usage
+        usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+        head = {"id": parsed.id, "object": "chat.completion", "created": 1_767_225_600, "model": parsed.model}
+        return {**head, "choices": [choice], "usage": usage}
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The role, the words, the calls, why it ends, the usage if asked for, `[DONE]`."""
-        head = _head(parsed, "chat.completion.chunk")
+        whole = self.make_body(answer, parsed)
+        head = {name: whole[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
 
         def chunk(delta: Json, finish: str | None = None) -> bytes:
             return format_event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
@@ -96,23 +100,18 @@ class OpenAIWire(VendorFormat):
         for word in answer.words:
             yield Frame("content", chunk({"content": word}))
         for index, call in enumerate(answer.tool_calls):
-            yield Frame("content", chunk({"tool_calls": [{"index": index, **_call(call)}]}))
-        yield Frame("mark", chunk({}, _finish(answer)))
+            yield Frame("content", chunk({"tool_calls": [{"index": index, **make_tool_call(call)}]}))
+        yield Frame("mark", chunk({}, get_finish_reason(answer)))
         if parsed.wants_usage:
-            yield Frame("after", format_event({**head, "choices": [], "usage": _usage(answer)}))
+            yield Frame("after", format_event({**head, "choices": [], "usage": whole["usage"]}))
         yield Frame("done", b"data: [DONE]\n\n")
 
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
-        """An `error` object."""
-        return _make_refusal(refusal, parsed)
-
-
-def _make_refusal(refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
-    """Return the status and the body of a refusal, which both of OpenAI's APIs write alike."""
-    status, kind, code, words = _REFUSALS[refusal.kind]
-    message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
-    error = {"message": message, "type": kind, "param": refusal.parameter, "code": refusal.code or code}
-    return refusal.status or status, {"error": error}
+        """An `error` object, which both of OpenAI's APIs write alike."""
+        status, kind, code, words = _REFUSALS[refusal.kind]
+        message = refusal.message or words.format(model=parsed.model, parameter=refusal.parameter)
+        error = {"message": message, "type": kind, "param": refusal.parameter, "code": refusal.code or code}
+        return refusal.status or status, {"error": error}
 
 
 def forced_tool(tools: Any, choice: Any) -> tuple[str, Json] | None:
@@ -125,32 +124,23 @@ def forced_tool(tools: Any, choice: Any) -> tuple[str, Json] | None:
     return (str(name), schemas[name]) if name in schemas else None
 
 
-def _head(parsed: ParsedRequest, kind: str) -> Json:
-    return {"id": parsed.id, "object": kind, "created": 1_767_225_600, "model": parsed.model}
-
-
-def _call(call: ToolCall) -> Json:
+def make_tool_call(call: ToolCall) -> Json:
+    """Return *call* in OpenAI's form."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_text}}
 
 
-def _finish(answer: CannedResponse) -> str:
+def get_finish_reason(answer: CannedResponse) -> str:
+    """Return why *answer* ends, in OpenAI's word."""
     return "tool_calls" if answer.tool_calls else "stop"
 
 
-def _usage(answer: CannedResponse) -> Json:
-    tokens_in, tokens_out = answer.usage
-    return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
-
-
-# -- the Responses API -------------------------------------------------------------------------------------------------
-
-
-class OpenAIResponsesWire(VendorFormat):
+class OpenAIResponsesWire(OpenAIWire):
     """OpenAI's Responses API, and of all who speak like it."""
 
     kind = "openai_responses"
     entry: ClassVar[Mapping[str, str]] = {"provider": "openai", "api": "responses"}
     path: ClassVar[re.Pattern[str]] = re.compile(r"/responses$")
+    error_event = "error"
     garbage = b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": "te\n\n'
 
     def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
@@ -176,82 +166,65 @@ class OpenAIResponsesWire(VendorFormat):
 
     def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
         """A response."""
-        return _response(parsed, "completed", list(_items(answer, parsed)), _response_usage(answer))
+        output: list[Json] = []
+        if answer.text:
+            content = [{"type": "output_text", "text": answer.text, "annotations": []}]
+            common = {"status": "completed", "role": "assistant"}
+            output.append({"id": f"msg_{parsed.id}", "type": "message", **common, "content": content})
+        for call in answer.tool_calls:
+            function = {"call_id": call.id, "name": call.name, "arguments": call.arguments_text}
+            output.append({"id": f"fc_{call.id}", "type": "function_call", "status": "completed", **function})
+        tokens_in, tokens_out = answer.usage
+        usage = {
+            "input_tokens": tokens_in,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": tokens_out,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": tokens_in + tokens_out,
+        }
+        return {
+            "id": parsed.id,
+            "object": "response",
+            "created_at": 1_767_225_600,
+            "status": "completed",
+            "error": None,
+            "incomplete_details": None,
+            "model": parsed.model,
+            "output": output,
+            "store": False,
+            "usage": usage,
+        }
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The response, its items with their pieces, the whole response."""
-        started = _response(parsed, "in_progress", [], None)
-        yield _frame("opening", "response.created", response=started)
-        yield _frame("opening", "response.in_progress", response=started)
-        for index, item in enumerate(_items(answer, parsed)):
-            place = {"output_index": index, "item_id": item["id"]}
-            yield from _text_frames(item, answer, place) if item["type"] == "message" else _call_frames(item, place)
-            yield _frame("closing", "response.output_item.done", output_index=index, item=item)
-        yield _frame("mark", "response.completed", response=self.make_body(answer, parsed))
-
-    def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
-        """An `error` object."""
-        return _make_refusal(refusal, parsed)
-
-    def make_refusal_event(self, refusal: Refusal, parsed: ParsedRequest) -> bytes:
-        """The event `error`."""
-        return format_event({"type": "error", **self.make_refusal(refusal, parsed)[1]}, "error")
+        whole = self.make_body(answer, parsed)
+        started = {**whole, "status": "in_progress", "output": [], "usage": None}
+        yield make_event_frame("opening", "response.created", response=started)
+        yield make_event_frame("opening", "response.in_progress", response=started)
+        for index, item in enumerate(whole["output"]):
+            is_text = item["type"] == "message"
+            yield from _text_frames(index, item, answer) if is_text else _call_frames(index, item)
+            yield make_event_frame("closing", "response.output_item.done", output_index=index, item=item)
+        yield make_event_frame("mark", "response.completed", response=whole)
 
 
-def _response(parsed: ParsedRequest, status: str, output: list[Json], usage: Json | None) -> Json:
-    return {
-        "id": parsed.id,
-        "object": "response",
-        "created_at": 1_767_225_600,
-        "status": status,
-        "error": None,
-        "incomplete_details": None,
-        "model": parsed.model,
-        "output": output,
-        "store": False,
-        "usage": usage,
-    }
-
-
-def _items(answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Json]:
-    if answer.text:
-        content = [{"type": "output_text", "text": answer.text, "annotations": []}]
-        common = {"status": "completed", "role": "assistant"}
-        yield {"id": f"msg_{parsed.id}", "type": "message", **common, "content": content}
-    for call in answer.tool_calls:
-        function = {"call_id": call.id, "name": call.name, "arguments": call.arguments_text}
-        yield {"id": f"fc_{call.id}", "type": "function_call", "status": "completed", **function}
-
-
-def _text_frames(item: Json, answer: CannedResponse, place: Json) -> Iterator[Frame]:
+def _text_frames(index: int, item: Json, answer: CannedResponse) -> Iterator[Frame]:
+    """Yield the pieces of the message *item*, the *index*-th of the response, from its beginning to its last part."""
     part: Json = item["content"][0]
-    at = {**place, "content_index": 0}
+    place = {"output_index": index, "item_id": item["id"], "content_index": 0}
     begun = {**item, "status": "in_progress", "content": []}
-    yield _frame("opening", "response.output_item.added", output_index=place["output_index"], item=begun)
-    yield _frame("opening", "response.content_part.added", **at, part={**part, "text": ""})
+    yield make_event_frame("opening", "response.output_item.added", output_index=index, item=begun)
+    yield make_event_frame("opening", "response.content_part.added", **place, part={**part, "text": ""})
     for word in answer.words:
-        yield _frame("content", "response.output_text.delta", **at, delta=word, logprobs=[])
-    yield _frame("closing", "response.output_text.done", **at, text=answer.text, logprobs=[])
-    yield _frame("closing", "response.content_part.done", **at, part=part)
+        yield make_event_frame("content", "response.output_text.delta", **place, delta=word, logprobs=[])
+    yield make_event_frame("closing", "response.output_text.done", **place, text=answer.text, logprobs=[])
+    yield make_event_frame("closing", "response.content_part.done", **place, part=part)
 
 
-def _call_frames(item: Json, place: Json) -> Iterator[Frame]:
+def _call_frames(index: int, item: Json) -> Iterator[Frame]:
+    """Yield the pieces of the tool call *item*, the *index*-th of the response."""
+    place = {"output_index": index, "item_id": item["id"]}
     begun = {**item, "status": "in_progress", "arguments": ""}
-    yield _frame("content", "response.output_item.added", output_index=place["output_index"], item=begun)
-    yield _frame("content", "response.function_call_arguments.delta", **place, delta=item["arguments"])
-    yield _frame("closing", "response.function_call_arguments.done", **place, arguments=item["arguments"])
-
-
-def _frame(stage: Part, kind: str, /, **fields: Any) -> Frame:
-    return Frame(stage, format_event({"type": kind, **fields}, kind))
-
-
-def _response_usage(answer: CannedResponse) -> Json:
-    tokens_in, tokens_out = answer.usage
-    return {
-        "input_tokens": tokens_in,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": tokens_out,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": tokens_in + tokens_out,
-    }
+    yield make_event_frame("content", "response.output_item.added", output_index=index, item=begun)
+    yield make_event_frame("content", "response.function_call_arguments.delta", **place, delta=item["arguments"])
+    yield make_event_frame("closing", "response.function_call_arguments.done", **place, arguments=item["arguments"])
