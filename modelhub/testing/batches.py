@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
@@ -66,88 +66,78 @@ class BatchEndpoints:
 
     def respond(self, head: Head, body: bytes, answer: CannedResponse, now: float) -> tuple[int, bytes] | None:
         """Return the status and the body of the answer to a request, or None if it is none for these endpoints."""
-        for batch in self.batches.values():
-            self._end_if_due(batch, answer, now)
-        for method, pattern, handle in self._handlers(head, body, now):
-            match = re.search(pattern, head.path)
-            if method == head.method and match is not None:
-                value = handle(match)
-                if value is None:
-                    return 404, json.dumps({"error": {"message": "there is no such batch"}}).encode()
-                return 200, value if isinstance(value, bytes) else json.dumps(value).encode()
-        return None
+        self._end_due_batches(answer, now)
+        request = f"{head.method} {head.path}"
+        content: Json | bytes | None
+        batch: SubmittedBatch | None
+        if match := re.search(rf"^GET .*/{_NAME}(?P<results>/results)?$", request):
+            batch = self.batches.get(match["name"])
+            content = _describe_batch(batch)
+            if batch is not None and match["results"]:
+                content = _write_anthropic_results(batch)
+        elif match := re.search(rf"^POST .*/{_NAME}[:/]cancel$", request):
+            batch = self.batches.get(match["name"])
+            if batch is not None:
+                batch.ends, batch.cancelled = min(batch.ends, now), True
+            content = _describe_batch(batch)
+        elif match := re.search(r"^GET .*/files/([\w-]+)/content$", request):
+            content = self._files.get(match[1])
+        elif re.search(r"^POST .*/files$", request):
+            file_id = f"file-{next(self._numbers)}"
+            file = body.partition(b'name="file"')[2].partition(b"\r\n\r\n")[2]
+            self._files[file_id] = file.rpartition(b"\r\n--")[0]
+            content = {"id": file_id, "object": "file", "purpose": "batch"}
+        elif re.search(r"^GET .*/batches$", request):
+            listed = [_describe_batch(submitted) for submitted in reversed(self.batches.values())]
+            is_google = "x-goog-api-key" in head.headers
+            content = {"operations": listed} if is_google else {"data": listed, "has_more": False}
+        elif re.search(r"^POST .*(/batches|:batchGenerateContent)$", request):
+            content = _describe_batch(self._submit(head.path, json.loads(body), now))
+        else:
+            return None
+        if content is None:
+            return 404, json.dumps({"error": {"message": "there is no such batch"}}).encode()
+        return 200, content if isinstance(content, bytes) else json.dumps(content).encode()
 
-    def _handlers(
-        self, head: Head, body: bytes, now: float
-    ) -> Iterator[tuple[str, str, Callable[[re.Match[str]], Any]]]:
-        yield "POST", r"/messages/batches$", lambda _: self._submit_anthropic(body, now)
-        yield "POST", r":batchGenerateContent$", lambda _: self._submit_gemini(head.path, body, now)
-        yield "POST", rf"/{_NAME}[:/]cancel$", lambda match: self._cancel(match["name"], now)
-        yield "GET", rf"/batches/{_NAME}/results$", lambda match: _write_anthropic_results(self.batches[match["name"]])
-        yield "POST", r"/files$", lambda _: self._upload(body)
-        yield "GET", r"/files/(?P<name>[\w-]+)/content$", lambda match: self._files.get(match["name"])
-        yield "POST", r"/batches$", lambda _: self._submit_openai(body, now)
-        yield "GET", r"/batches$", lambda _: self._list(head)
-        yield "GET", rf"/{_NAME}$", lambda match: _describe_batch(self.batches.get(match["name"]))
-
-    # -- handing in ------------------------------------------------------------------------------------------------
-
-    def _upload(self, body: bytes) -> Json:
-        name = f"file-{next(self._numbers)}"
-        content = body.partition(b'name="file"')[2].partition(b"\r\n\r\n")[2]
-        self._files[name] = content.rpartition(b"\r\n--")[0]
-        return {"id": name, "object": "file", "purpose": "batch"}
-
-    def _submit_openai(self, body: bytes, now: float) -> Json | None:
-        wanted = json.loads(body)
-        lines = [json.loads(line) for line in self._files[wanted["input_file_id"]].splitlines()]
-        rows = {line["custom_id"]: line["body"] for line in lines}
-        label = (wanted.get("metadata") or {}).get("modelhub_batch", "")
-        return self._add("openai", rows, wanted["endpoint"], label, now)
-
-    def _submit_anthropic(self, body: bytes, now: float) -> Json | None:
-        rows = {row["custom_id"]: row["params"] for row in json.loads(body)["requests"]}
-        return self._add("anthropic", rows, "/v1/messages", "", now)
-
-    def _submit_gemini(self, path: str, body: bytes, now: float) -> Json | None:
-        batch = json.loads(body)["batch"]
-        rows = {row["metadata"]["key"]: row["request"] for row in batch["inputConfig"]["requests"]["requests"]}
-        answering_path = path.replace(":batchGenerateContent", ":generateContent")
-        return self._add("gemini", rows, answering_path, batch["displayName"], now)
-
-    def _add(self, vendor: Vendor, rows: dict[str, Json], path: str, label: str, now: float) -> Json | None:
+    def _submit(self, path: str, wanted: Json, now: float) -> SubmittedBatch:
+        """Start the batch that the body *wanted* of a request to *path* describes, and return it."""
+        vendor: Vendor
+        if path.endswith("/messages/batches"):
+            vendor, endpoint, label = "anthropic", "/v1/messages", ""
+            rows = {row["custom_id"]: row["params"] for row in wanted["requests"]}
+        elif path.endswith(":batchGenerateContent"):
+            inputs = wanted["batch"]["inputConfig"]["requests"]["requests"]
+            vendor, label = "gemini", wanted["batch"]["displayName"]
+            endpoint = path.replace(":batchGenerateContent", ":generateContent")
+            rows = {row["metadata"]["key"]: row["request"] for row in inputs}
+        else:
+            lines = [json.loads(line) for line in self._files[wanted["input_file_id"]].splitlines()]
+            vendor, endpoint = "openai", wanted["endpoint"]
+            label = (wanted.get("metadata") or {}).get("modelhub_batch", "")
+            rows = {line["custom_id"]: line["body"] for line in lines}
         name = f"{_PREFIXES[vendor]}{next(self._numbers)}"
-        wire = wire_at(path)
-        assert wire is not None, path  # noqa: S101 - the client has named an endpoint that is none
+        wire = wire_at(endpoint)
+        assert wire is not None, endpoint  # noqa: S101 - the client has named an endpoint that is none
         ends = now + self.script.seconds
-        batch = SubmittedBatch(name, vendor, now, ends, rows, wire, label, path, failed=self.script.fails)
+        batch = SubmittedBatch(name, vendor, now, ends, rows, wire, label, endpoint, failed=self.script.fails)
         self.batches[name] = batch
-        return _describe_batch(batch)
+        return batch
 
     # -- what becomes of the rows ----------------------------------------------------------------------------------
 
-    def _end_if_due(self, batch: SubmittedBatch, answer: CannedResponse, now: float) -> None:
-        if batch.results or batch.failed or now < batch.ends:
-            return
-        for number, (row_id, body) in enumerate(batch.rows.items()):
-            outcome = self.script.outcome(number)
-            if outcome == "answer":
-                self.billed.append(body)
-            parsed = batch.wire.parse(row_id, batch.path, {}, body)
-            batch.results.append((row_id, outcome, batch.wire.make_body(parsed.adapt(answer), parsed)))
-        if batch.vendor == "openai":
-            self._files[f"out-{batch.name}"] = _write_openai_lines(batch, "answer")
-            self._files[f"err-{batch.name}"] = _write_openai_lines(batch, "error")
-
-    def _cancel(self, name: str, now: float) -> Json | None:
-        batch = self.batches.get(name)
-        if batch is not None:
-            batch.ends, batch.cancelled = min(batch.ends, now), True
-        return _describe_batch(batch)
-
-    def _list(self, head: Head) -> Json:
-        listed = [_describe_batch(batch) for batch in reversed(self.batches.values())]
-        return {"operations": listed} if "x-goog-api-key" in head.headers else {"data": listed, "has_more": False}
+    def _end_due_batches(self, answer: CannedResponse, now: float) -> None:
+        for batch in self.batches.values():
+            if batch.results or batch.failed or now < batch.ends:
+                continue
+            for number, (row_id, body) in enumerate(batch.rows.items()):
+                outcome = self.script.outcome(number)
+                if outcome == "answer":
+                    self.billed.append(body)
+                parsed = batch.wire.parse(row_id, batch.path, {}, body)
+                batch.results.append((row_id, outcome, batch.wire.make_body(parsed.adapt(answer), parsed)))
+            if batch.vendor == "openai":
+                self._files[f"out-{batch.name}"] = _write_openai_lines(batch, "answer")
+                self._files[f"err-{batch.name}"] = _write_openai_lines(batch, "error")
 
 
 _PREFIXES: Mapping[Vendor, str] = {"openai": "batch_", "anthropic": "msgbatch_", "gemini": "batches/"}

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +20,18 @@ _STREAMS = {".sse": "text/event-stream", ".ndjson": "application/x-ndjson"}
 # -- the folder --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
 class Fixtures:
-    """The fixture files of one provider."""
+    """The fixture files of one provider, in *folder*.
 
-    folder: Path
-    settings: dict[str, Any] = field(init=False)
+    `lacks` is what the vendor cannot do, and why; `wire` is whether the fixtures are played by a server.
+    """
 
-    def __post_init__(self) -> None:
-        path = self.folder / "contract.json"
-        self.settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-    @property
-    def lacks(self) -> Mapping[str, str]:
-        """What the vendor cannot do, and why."""
-        return self.settings.get("lacks") or {}
-
-    @property
-    def wire(self) -> bool:
-        """Whether the fixtures are played by a server."""
-        return self.settings.get("wire", True) is not False
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / "contract.json"
+        self.settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.lacks: Mapping[str, str] = self.settings.get("lacks") or {}
+        self.wire = self.settings.get("wire", True) is not False
 
     def list_expected_files(self) -> Iterator[tuple[str, ...]]:
         """Yield every required file, as a tuple of the names that it may have."""

@@ -32,23 +32,20 @@ class _Jumping(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            return self._wait_for_others()
+            # Only a thread or a socket can wake the loop; a test that waits in vain must not hang.
+            wait_budget = _PATIENCE_WITH_THREADS if self.threads else DEADLOCK_TIMEOUT
+            ready = super().select(wait_budget)
+            if not ready:
+                raise RuntimeError(
+                    f"every task waits, no timer is set, and nothing came in for {wait_budget:g} real seconds"
+                )
+            return ready
         if timeout <= 0:
             return super().select(timeout)
         # Before time jumps, sockets get a moment of real time, and a running thread all the time that it needs.
         ready = super().select(_PATIENCE_WITH_THREADS if self.threads else min(timeout, self._grace))
         if not ready:
             self.now += timeout
-        return ready
-
-    def _wait_for_others(self) -> Any:
-        # Without a timer, only a thread or a socket can wake the loop; a test that waits in vain must not hang.
-        wait_budget = _PATIENCE_WITH_THREADS if self.threads else DEADLOCK_TIMEOUT
-        ready = super().select(wait_budget)
-        if not ready:
-            raise RuntimeError(
-                f"every task waits, no timer is set, and nothing came in for {wait_budget:g} real seconds"
-            )
         return ready
 
 

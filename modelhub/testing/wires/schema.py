@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["make_instance"]
-
-Json = dict[str, Any]
 
 _FORMATS = {
     "date": "2026-01-01",
@@ -45,10 +43,7 @@ def _make_value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
             target = _resolve(str(part["$ref"]), root) if "$ref" in part else part
             joined |= target if isinstance(target, Mapping) else {}
         return _make_value({**joined, "allOf": None}, root, depth + 1)
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    kind = kind[0] if isinstance(kind, list) and kind else kind
-    make = _MAKERS.get(str(kind).lower(), _MAKERS["null"])  # Google writes OBJECT
-    return make(schema, root, depth)
+    return _make_typed_value(schema, root, depth)
 
 
 def _resolve(reference: str, root: Mapping[str, Any]) -> Any:
@@ -58,25 +53,28 @@ def _resolve(reference: str, root: Mapping[str, Any]) -> Any:
     return target
 
 
-def _make_object(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Json:
-    properties = schema.get("properties") or {}
-    names = schema.get("required", list(properties))
-    return {name: _make_value(properties.get(name), root, depth + 1) for name in names}
+def _make_typed_value(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Any:
+    """Return a value of the type that *schema* names, with the values in it one level below *depth*."""
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    kind = str(kind[0] if isinstance(kind, list) and kind else kind).lower()  # Google writes OBJECT
+    if kind == "object":
+        properties = schema.get("properties") or {}
+        names = schema.get("required", list(properties))
+        return {name: _make_value(properties.get(name), root, depth + 1) for name in names}
+    if kind == "array":
+        prefix = [_make_value(item, root, depth + 1) for item in schema.get("prefixItems") or ()]
+        remaining = max(0, int(schema.get("minItems") or 0) - len(prefix))
+        return prefix + [_make_value(schema.get("items"), root, depth + 1) for _ in range(remaining)]
+    if kind == "string":
+        text = _FORMATS.get(schema.get("format", ""), "text")
+        min_length = int(schema.get("minLength") or 0)
+        return text.ljust(min_length, "x")[: max(schema.get("maxLength", len(text)), min_length)]
+    if kind in ("integer", "number"):
+        return _make_number(schema)
+    return False if kind == "boolean" else None
 
 
-def _make_array(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> list[Any]:
-    prefix = [_make_value(item, root, depth + 1) for item in schema.get("prefixItems") or ()]
-    remaining = max(0, int(schema.get("minItems") or 0) - len(prefix))
-    return prefix + [_make_value(schema.get("items"), root, depth + 1) for _ in range(remaining)]
-
-
-def _make_string(schema: Mapping[str, Any], *_: Any) -> str:
-    text = _FORMATS.get(schema.get("format", ""), "text")
-    min_length = int(schema.get("minLength") or 0)
-    return text.ljust(min_length, "x")[: max(schema.get("maxLength", len(text)), min_length)]
-
-
-def _make_number(schema: Mapping[str, Any], *_: Any) -> Any:
+def _make_number(schema: Mapping[str, Any]) -> Any:
     step = schema.get("multipleOf") or 1
     if "minimum" in schema:
         minimum = schema["minimum"]
@@ -85,14 +83,3 @@ def _make_number(schema: Mapping[str, Any], *_: Any) -> Any:
     else:
         minimum = min(0, schema.get("maximum", 0), schema.get("exclusiveMaximum", step) - step)
     return -(-minimum // step) * step
-
-
-_MAKERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], Any]] = {
-    "object": _make_object,
-    "array": _make_array,
-    "string": _make_string,
-    "integer": _make_number,
-    "number": _make_number,
-    "boolean": lambda *_: False,
-    "null": lambda *_: None,
-}
