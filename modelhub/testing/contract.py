@@ -164,24 +164,22 @@ class _Contract:
 
     # What is asked, and of whom.
 
-    def _model(self, fixture: str) -> ChatModelBase:
-        if self.connect is not None:
-            return self.connect(Served(self.server.url, fixture))
-        cls = load_provider_options(self.kind)
-        entry = {"provider": self.kind, "base_url": self.server.url, **self.fixtures.settings["options"]}
-        if "api_key" in cls.model_fields:
-            entry["api_key"] = KEY
-        options = cls.model_validate(entry)
-        model: ChatModelBase = options.connect()
-        for shown in (repr(options), str(options), options.model_dump_json(), repr(model), str(vars(model))):
-            assert_true(KEY not in shown, f"the key is shown: {shown}")
-        return model
-
     @asynccontextmanager
     async def _asking(self, fixture: str = "") -> AsyncIterator[ChatModelBase]:
+        """Serve, and give a model that asks the server, or one that *connect* makes for the text *fixture*."""
         self.server = FixtureServer()
         async with self.server.running():
-            model = self._model(fixture)
+            if self.connect is not None:
+                model = self.connect(Served(self.server.url, fixture))
+            else:
+                cls = load_provider_options(self.kind)
+                entry = {"provider": self.kind, "base_url": self.server.url, **self.fixtures.settings["options"]}
+                if "api_key" in cls.model_fields:
+                    entry["api_key"] = KEY
+                options = cls.model_validate(entry)
+                model = options.connect()
+                for shown in (repr(options), str(options), options.model_dump_json(), repr(model), str(vars(model))):
+                    assert_true(KEY not in shown, f"the key is shown: {shown}")
             try:
                 yield model
             finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,27 +33,23 @@ class Fixtures:
         self.lacks: Mapping[str, str] = self.settings.get("lacks") or {}
         self.wire = self.settings.get("wire", True) is not False
 
-    def list_expected_files(self) -> Iterator[tuple[str, ...]]:
-        """Yield every required file, as a tuple of the names that it may have."""
-        yield ("contract.json",)
-        for case in (*ANSWERS, *ERRORS):
-            if case not in self.lacks:
-                yield (f"{case}.json",)
-        for case in (*ANSWERS, "broken"):
-            if case not in self.lacks and self.wire:
-                yield tuple(f"{case}{suffix}" for suffix in _STREAMS)
-        if not self.wire:
-            yield ("broken.json",)
-
     def find_problems(self) -> list[str]:
         """Return the problems of the folder: missing and unexpected files, and invalid settings."""
+        # Every required file, as the names that it may have.
+        required: list[tuple[str, ...]] = [("contract.json",)]
+        required += [(f"{case}.json",) for case in (*ANSWERS, *ERRORS) if case not in self.lacks]
+        if self.wire:
+            streams = [case for case in (*ANSWERS, "broken") if case not in self.lacks]
+            required += [tuple(f"{case}{suffix}" for suffix in _STREAMS) for case in streams]
+        else:
+            required.append(("broken.json",))
         present = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
-        missing = [" or ".join(options) for options in self.list_expected_files() if not present.intersection(options)]
+        missing = [" or ".join(options) for options in required if not present.intersection(options)]
         problems = [f"missing in {self.folder}: {', '.join(missing)}"] if missing else []
         valid = {*ANSWERS, *ERRORS, *FACTS}
         problems += [f"contract.json: lacks `{name}`, which is no case" for name in self.lacks if name not in valid]
         problems += [f"contract.json: no reason is given for `{name}`" for name, why in self.lacks.items() if not why]
-        expected = {name for alternatives in self.list_expected_files() for name in alternatives}
+        expected = {name for alternatives in required for name in alternatives}
         return problems + [f"{name} is not wanted" for name in sorted(present - expected)]
 
     def read(self, case: str) -> str:

@@ -16,13 +16,13 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import count
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from modelhub.testing.batches import BatchEndpoints
 from modelhub.testing.exchange import ClientDisconnected, Exchange
@@ -56,40 +56,6 @@ class _Script:
         return self.items[-1] if self.items and self.then == "repeat" else Fault()
 
 
-class _Listener:
-    """A listening port. While it refuses connections, the port number stays reserved."""
-
-    def __init__(self, on_accept: Callable[[socket.socket], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._on_accept = on_accept
-        self._socket = _bind(0)
-        self._is_open = False
-        self.port: int = self._socket.getsockname()[1]
-
-    def open(self) -> None:
-        if not self._is_open:
-            self._socket.listen(128)
-            self._loop.add_reader(self._socket.fileno(), self._accept)
-            self._is_open = True
-
-    def refuse(self) -> None:
-        if self._is_open:
-            self.close()
-            self._socket = _bind(self.port)
-            self._is_open = False
-
-    def close(self) -> None:
-        if self._is_open:
-            self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
-
-    def _accept(self) -> None:
-        with suppress(BlockingIOError, ConnectionError):
-            connection, _ = self._socket.accept()
-            connection.setblocking(False)
-            self._on_accept(connection)
-
-
 def _bind(port: int) -> socket.socket:
     # Explicitly TCP, so that asyncio sets TCP_NODELAY: else the kernel would delay small pieces.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -99,17 +65,55 @@ def _bind(port: int) -> socket.socket:
     return listener
 
 
-@dataclass(slots=True)
 class _Route:
-    """One endpoint: its port, its script, its log, and the open connections."""
+    """One endpoint: its port, its script, its log, and the open connections, which *serve* handles.
 
-    name: str
-    listener: _Listener
-    script: _Script
-    log: list[Recorded] = field(default_factory=list)
-    batches: BatchEndpoints = field(default_factory=BatchEndpoints)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    While it refuses connections, the port number stays reserved.
+    """
+
+    def __init__(self, name: str, serve: Callable[[_Route, socket.socket], Coroutine[Any, Any, None]]) -> None:
+        self.name = name
+        self.script = _Script((), "healthy", CannedResponse(), 0.0)
+        self.log: list[Recorded] = []
+        self.batches = BatchEndpoints()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.writers: set[asyncio.StreamWriter] = set()
+        self._serve = serve
+        self._loop = asyncio.get_running_loop()
+        self._socket = _bind(0)
+        self._is_open = False
+        self.port: int = self._socket.getsockname()[1]
+
+    def play(self, script: _Script, shut: bool = False) -> None:
+        """Answer as *script* says from now on; with *shut*, refuse connections and drop those that are open."""
+        self.script = script
+        if not shut and not self._is_open:
+            self._socket.listen(128)
+            self._loop.add_reader(self._socket.fileno(), self._accept)
+            self._is_open = True
+        elif shut and self._is_open:
+            self.close()
+            self._socket = _bind(self.port)
+            self._is_open = False
+            for writer in self.writers:
+                # Shut down at once for the next request: the transport only closes in the loop's next iteration.
+                with suppress(OSError):
+                    writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+                writer.transport.abort()
+
+    def close(self) -> None:
+        """Close the port."""
+        if self._is_open:
+            self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError, ConnectionError):
+            connection, _ = self._socket.accept()
+            connection.setblocking(False)
+            task = self._loop.create_task(self._serve(self, connection))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
 
 class FaultServer:
@@ -138,7 +142,7 @@ class FaultServer:
         """Close every connection and every port."""
         tasks = [task for route in self._routes.values() for task in route.tasks]
         for route in self._routes.values():
-            route.listener.close()
+            route.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -192,7 +196,7 @@ class FaultServer:
 
     def url(self, name: str) -> str:
         """Return the base URL of the route *name*, which is healthy until it has a script."""
-        return f"http://{_HOST}:{self._run_in_loop(lambda: self._get_route(name)).listener.port}/{name}"
+        return f"http://{_HOST}:{self._run_in_loop(lambda: self._get_route(name)).port}/{name}"
 
     def refused_url(self) -> str:
         """Return a URL at which connections are refused as long as the server runs."""
@@ -221,9 +225,8 @@ class FaultServer:
         shut = any(isinstance(item, Fault) and not item.listens for item in items)
         if shut and len(items) > 1:
             raise ValueError("refused() must be the only fault of a script: refused connections cannot be counted")
-        self._run_in_loop(
-            lambda: self._set_script(name, _Script(items, then, _make_answer(answer) or self.answer, self.now()), shut)
-        )
+        script = _Script(items, then, _make_answer(answer) or self.answer, self.now())
+        self._run_in_loop(lambda: self._get_route(name).play(script, shut))
 
     def add_models(self, names: Iterable[str]) -> None:
         """Take *names* for those of models: from now on a script for a name that is not known is a mistake."""
@@ -260,9 +263,9 @@ class FaultServer:
         def clear() -> None:
             self._started = asyncio.get_running_loop().time()
             self._models = set()
-            for name, route in self._routes.items():
+            for route in self._routes.values():
                 route.log.clear()
-                self._set_script(name, _Script((), "healthy", self.answer, 0.0), shut=False)
+                route.play(_Script((), "healthy", self.answer, 0.0))
 
         self._run_in_loop(clear)
 
@@ -270,31 +273,11 @@ class FaultServer:
 
     def _get_route(self, name: str) -> _Route:
         if name not in self._routes:
-            listener = _Listener(lambda connection: self._on_accept(name, connection))
-            self._routes[name] = _Route(name, listener, _Script((), "healthy", self.answer, self.now()))
-            listener.open()
+            self._routes[name] = _Route(name, self._handle_connection)
+            self._routes[name].play(_Script((), "healthy", self.answer, self.now()))
         return self._routes[name]
 
-    def _set_script(self, name: str, script: _Script, shut: bool) -> None:
-        route = self._get_route(name)
-        route.script = script
-        if not shut:
-            route.listener.open()
-            return
-        route.listener.refuse()
-        for writer in route.writers:
-            # Shut down at once for the next request: the transport only closes in the loop's next iteration.
-            with suppress(OSError):
-                writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-            writer.transport.abort()
-
     # -- connections ---------------------------------------------------------------------------------------------------
-
-    def _on_accept(self, name: str, connection: socket.socket) -> None:
-        route = self._routes[name]
-        task = asyncio.get_running_loop().create_task(self._handle_connection(route, connection))
-        route.tasks.add(task)
-        task.add_done_callback(route.tasks.discard)
 
     async def _handle_connection(self, route: _Route, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
