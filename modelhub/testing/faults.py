@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from modelhub.testing import fault_types
 from modelhub.testing.fault_types import Fault, Item, Recorded
-from modelhub.testing.wires import Kind, Refusal, get_kind
+from modelhub.testing.wires import Kind, Refusal
 
 __all__ = [
     "Fault",
@@ -44,6 +44,16 @@ __all__ = [
 ]
 
 _FOREVER = 3600.0
+_KINDS: dict[int, Kind] = {
+    401: "auth",
+    402: "insufficient_quota",
+    403: "auth",
+    404: "not_found",
+    429: "rate_limit",
+    503: "overloaded",
+    529: "overloaded",
+}
+"""The usual kind of error with a status, where it is not one of the server's or of the request's."""
 _HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>Bad Gateway</h1></body></html>"
 
 
@@ -73,7 +83,7 @@ def status(
     if kind is None:
         if code is None:
             raise ValueError("status() needs a code or a kind")
-        kind = get_kind(code)
+        kind = _KINDS.get(code) or ("server_error" if code >= 500 or code in (408, 409) else "invalid_request")
     all_headers = dict(headers or {})
     if should_retry is not None:
         all_headers["x-should-retry"] = str(should_retry).lower()

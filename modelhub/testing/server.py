@@ -123,7 +123,7 @@ class FaultServer:
     """
 
     def __init__(self, answer: CannedResponse | str | None = None) -> None:
-        self.answer = _make_answer(answer) or CannedResponse()
+        self.answer = CannedResponse(answer) if isinstance(answer, str) else answer or CannedResponse()
         self._routes: dict[str, _Route] = {}
         self._models: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -183,9 +183,11 @@ class FaultServer:
     def _run_in_loop(self, work: Callable[[], T]) -> T:
         """Run *work* in the server's loop, which may be that of the current thread, and return its result."""
         loop = self._get_loop()
+        running_loop: asyncio.AbstractEventLoop | None = None
         with suppress(RuntimeError):
-            if asyncio.get_running_loop() is loop:
-                return work()
+            running_loop = asyncio.get_running_loop()
+        if running_loop is loop:
+            return work()
 
         async def run() -> T:
             return work()
@@ -225,7 +227,8 @@ class FaultServer:
         shut = any(isinstance(item, Fault) and not item.listens for item in items)
         if shut and len(items) > 1:
             raise ValueError("refused() must be the only fault of a script: refused connections cannot be counted")
-        script = _Script(items, then, _make_answer(answer) or self.answer, self.now())
+        healthy = CannedResponse(answer) if isinstance(answer, str) else answer or self.answer
+        script = _Script(items, then, healthy, self.now())
         self._run_in_loop(lambda: self._get_route(name).play(script, shut))
 
     def add_models(self, names: Iterable[str]) -> None:
@@ -344,7 +347,3 @@ class FaultServer:
         )
         route.log.append(request)
         return request
-
-
-def _make_answer(answer: CannedResponse | str | None) -> CannedResponse | None:
-    return CannedResponse(answer) if isinstance(answer, str) else answer

@@ -13,7 +13,6 @@ from modelhub.testing.wires.base import (
     Refusal,
     ToolCall,
     VendorFormat,
-    get_kind,
 )
 from modelhub.testing.wires.dashscope import DashScopeWire
 from modelhub.testing.wires.gemini import GeminiWire
@@ -31,7 +30,6 @@ __all__ = [
     "Refusal",
     "ToolCall",
     "VendorFormat",
-    "get_kind",
     "wire_at",
 ]
 

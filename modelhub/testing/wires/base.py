@@ -24,7 +24,6 @@ __all__ = [
     "VendorFormat",
     "count_words",
     "format_event",
-    "get_kind",
     "make_event_frame",
 ]
 
@@ -149,22 +148,6 @@ class Refusal:
     message: str | None = None
     retry_after: float | None = None
     parameter: str | None = None
-
-
-_KINDS: dict[int, Kind] = {
-    401: "auth",
-    402: "insufficient_quota",
-    403: "auth",
-    404: "not_found",
-    429: "rate_limit",
-    503: "overloaded",
-    529: "overloaded",
-}
-
-
-def get_kind(status: int) -> Kind:
-    """Return the usual kind of error with *status*."""
-    return _KINDS.get(status) or ("server_error" if status >= 500 or status in (408, 409) else "invalid_request")
 
 
 class VendorFormat(ABC):
