@@ -65,8 +65,8 @@ async def run_map(count: int, at_once: int, *, ordered: bool = False) -> int:
 async def run_batch(at_once: int, folder: Path, ending: str = "jsonl", *, ordered: bool = False) -> int:
     from modelhub.jobs.batch_job import BatchJob
     from modelhub.jobs.journal import Journal, find_journal
-    from modelhub.jobs.keys import RowKeys, describe_entries
     from modelhub.jobs.plan import JobOptions, JobRows
+    from modelhub.jobs.row_keys import RowKeys, describe_entries
 
     source, output = folder / f"rows.{ending}", folder / f"answers.{ending}"
     options = JobOptions(source, output, concurrency=at_once, ordered=ordered)

@@ -19,8 +19,8 @@ from modelhub.core.events import Reloaded, ReloadFailed
 from modelhub.core.process import register_at_fork
 from modelhub.middleware.chain.call_keys import UnusedPart
 from modelhub.middleware.chain.layer import ChainHandle
-from modelhub.renewal import SecretRenewal
 from modelhub.retired_models import RetiredModels
+from modelhub.secret_renewal import SecretRenewal
 from modelhub.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from modelhub.core.row_prompts import RowPrompts
 from modelhub.core.row_result import RowResult
 from modelhub.hub import Hub
 from modelhub.jobs.journal import Journal, read_answers
-from modelhub.jobs.keys import RowKeys, describe_entries
+from modelhub.jobs.row_keys import RowKeys, describe_entries
 from modelhub.jobs.rows import Answer, make_answer
 
 __all__ = ["ChatRows"]

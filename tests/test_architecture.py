@@ -67,7 +67,7 @@ LEVELS = [
         "providers.structured_output",
     },
     ["providers.http_provider"],
-    ["providers.stainless"],
+    ["providers.sdk_writer"],
     ["middleware.time_limit", "middleware.token_estimates"],
     {
         *("middleware.*.options", "middleware.breaker.state", "middleware.retry.budget"),
@@ -82,7 +82,7 @@ LEVELS = [
     ["shared.*"],
     ["registry"],
     ["config.*"],
-    ["build", "config_source", "file_watcher", "retired_models", "renewal"],
+    ["build", "config_source", "file_watcher", "retired_models", "secret_renewal"],
     ["live_config"],
     ["hub"],
     ["integrations.*"],

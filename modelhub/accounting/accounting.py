@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelhub.accounting.location import LedgerLocation, parse_location
+from modelhub.accounting.ledger_location import LedgerLocation, parse_location
 from modelhub.accounting.options import SpendingOptions, UsageOptions
 from modelhub.accounting.prices import PriceBook
 from modelhub.accounting.usage_tracker import UsageTracker
@@ -91,7 +91,7 @@ class Accounting:
         old = self._previous._ledger if self._previous is not None else None
         if location is None:
             return None
-        from modelhub.accounting.reader import open_database
+        from modelhub.accounting.ledger_reader import open_database
 
         if self._previous is None or old is None or old.database.location != location:
             return self._make_ledger(open_database(location))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from modelhub.accounting.location import LedgerError, LedgerLocation
+from modelhub.accounting.ledger_location import LedgerError, LedgerLocation
 from modelhub.core.process import register_at_fork
 from modelhub.core.tracebacks import drop_frames
 

@@ -26,7 +26,7 @@ from uuid import uuid4
 
 from modelhub.accounting.database import LedgerDatabase
 from modelhub.accounting.health import Health
-from modelhub.accounting.location import LedgerError
+from modelhub.accounting.ledger_location import LedgerError
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.record_writer import RecordWriter
 from modelhub.core.events import CallEnded

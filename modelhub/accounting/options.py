@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from modelhub.accounting.location import validate_url
+from modelhub.accounting.ledger_location import validate_url
 from modelhub.options import Duration, Options
 
 __all__ = ["SpendingOptions", "UsageOptions", "find_period"]

@@ -16,7 +16,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import NullPool
 
 from modelhub.accounting.database import LedgerDatabase, RejectedRecord
-from modelhub.accounting.location import LedgerError, LedgerLocation
+from modelhub.accounting.ledger_location import LedgerError, LedgerLocation
 from modelhub.accounting.schema import MIGRATIONS, migrate, read_version
 
 __all__ = ["PostgresDatabase"]

@@ -21,7 +21,7 @@ from sqlalchemy import JSON, Dialect, Table, func, insert, select
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from modelhub.accounting.database import LedgerDatabase
-from modelhub.accounting.location import LedgerError
+from modelhub.accounting.ledger_location import LedgerError
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.schema import MIGRATIONS, ExactDecimal, UtcTime, clean_text, get_tables
 from modelhub.core.response import COUNTS

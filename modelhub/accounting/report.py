@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Double, Select, case, cast, exists, func, literal, or_, select
 from sqlalchemy.sql.selectable import FromClause
 
-from modelhub.accounting.location import LedgerLocation, parse_location
-from modelhub.accounting.reader import LedgerReader, open_database, open_ledger
+from modelhub.accounting.ledger_location import LedgerLocation, parse_location
+from modelhub.accounting.ledger_reader import LedgerReader, open_database, open_ledger
 from modelhub.accounting.schema import PlainText, UtcTime
 from modelhub.accounting.sql import count_if, count_unpriced, exact_sum, tag_value, utc_prefix
 from modelhub.accounting.usage_totals import UsageTotals

@@ -58,7 +58,7 @@ from sqlalchemy.schema import CreateColumn, CreateSchema
 from sqlalchemy.sql.selectable import FromClause
 from sqlalchemy.types import TypeEngine
 
-from modelhub.accounting.location import LedgerError
+from modelhub.accounting.ledger_location import LedgerError
 from modelhub.core.response import COUNTS
 
 __all__ = [

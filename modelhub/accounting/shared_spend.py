@@ -15,9 +15,9 @@ from datetime import datetime
 from decimal import Decimal
 
 from modelhub.accounting.database import LedgerDatabase
-from modelhub.accounting.location import LedgerError
+from modelhub.accounting.ledger_location import LedgerError
+from modelhub.accounting.ledger_reader import LedgerReader, open_ledger
 from modelhub.accounting.options import SpendingOptions, find_period
-from modelhub.accounting.reader import LedgerReader, open_ledger
 from modelhub.accounting.spending import Amount, Selection, read_last_batch, sum_spending
 from modelhub.core.clock import Clock
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, select, true
 
+from modelhub.accounting.ledger_reader import LedgerReader
 from modelhub.accounting.options import SpendingOptions, find_period
-from modelhub.accounting.reader import LedgerReader
 from modelhub.accounting.schema import PlainText
 from modelhub.accounting.sql import count_unpriced, exact_sum, tag_value, without_index
 

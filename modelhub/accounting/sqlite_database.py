@@ -19,7 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import NullPool
 
 from modelhub.accounting.database import LedgerDatabase, RejectedRecord
-from modelhub.accounting.location import LedgerError, LedgerLocation
+from modelhub.accounting.ledger_location import LedgerError, LedgerLocation
 from modelhub.accounting.schema import MIGRATIONS, migrate
 from modelhub.accounting.sql import DecimalSum
 

@@ -149,11 +149,11 @@ def _check_profiles(path: Path, profiles: Sequence[str]) -> None:
 
 def _check_ledger(loaded: Loaded) -> None:
     """Raise ConfigError if the driver of the ledger's database is not installed."""
-    from modelhub.accounting.location import is_server_url, parse_location
+    from modelhub.accounting.ledger_location import is_server_url, parse_location
 
     ledger = loaded.config.usage.ledger
     if ledger is not None and is_server_url(ledger):
-        from modelhub.accounting.reader import open_database
+        from modelhub.accounting.ledger_reader import open_database
 
         try:
             open_database(parse_location(ledger))

@@ -15,7 +15,7 @@ from modelhub.cli.output import make_line, print_lines, show_waiting
 from modelhub.cli.report import fail, fail_usage
 
 if TYPE_CHECKING:
-    from modelhub.accounting.location import LedgerLocation
+    from modelhub.accounting.ledger_location import LedgerLocation
     from modelhub.config.load import Loaded
 
 __all__ = ["LedgerFile", "Since", "check_exists", "find_ledger", "parse_ledger", "parse_since", "report_unreadable"]
@@ -46,7 +46,7 @@ def parse_since(since: str, now: datetime) -> datetime | None:
 
 def parse_ledger(text: str) -> LedgerLocation:
     """Return the ledger at the path or URL *text*. Exits with a usage error if it is an unusable URL."""
-    from modelhub.accounting.location import parse_location, validate_url
+    from modelhub.accounting.ledger_location import parse_location, validate_url
 
     try:
         validate_url(text)
@@ -82,7 +82,7 @@ def check_exists(ledger: LedgerLocation) -> bool:
 @contextmanager
 def report_unreadable(ledger: LedgerLocation) -> Iterator[None]:
     """Show that *ledger* is being read, if that takes long; print that it cannot be read, if that is so, and exit."""
-    from modelhub.accounting.location import LedgerError
+    from modelhub.accounting.ledger_location import LedgerError
 
     try:
         with show_waiting(f"reading {ledger}"):

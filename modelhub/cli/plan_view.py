@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelhub.accounting.accounting import find_ledger
-from modelhub.accounting.location import LedgerError, parse_location
+from modelhub.accounting.ledger_location import LedgerError, parse_location
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.cli.chain_plan import TOKENS, Member, Plan
 from modelhub.cli.chain_warnings import list_warnings

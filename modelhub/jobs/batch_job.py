@@ -26,8 +26,8 @@ from modelhub.jobs.errors import JobError
 from modelhub.jobs.estimate import CostEstimator
 from modelhub.jobs.files import find_format, make_writer
 from modelhub.jobs.journal import Journal, find_journal
-from modelhub.jobs.keys import RowKeys, describe_entries
 from modelhub.jobs.plan import CHUNK_ROWS, MAX_SAMPLES, JobOptions, JobRow, JobRows
+from modelhub.jobs.row_keys import RowKeys, describe_entries
 from modelhub.jobs.rows import Answer, InputRow, OrderedWriter, RowWriter, make_answer, name_columns
 from modelhub.jobs.vendor_batch.batch_model import BatchModel, find_batch_entry
 from modelhub.jobs.vendor_batch.phase import BatchPhase, BatchProgress

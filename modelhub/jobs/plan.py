@@ -15,7 +15,7 @@ from modelhub.core.row_result import RowResult
 from modelhub.jobs.errors import JobError
 from modelhub.jobs.files import open_reader
 from modelhub.jobs.journal import Journal
-from modelhub.jobs.keys import RowKeys
+from modelhub.jobs.row_keys import RowKeys
 from modelhub.jobs.rows import Answer, InputRow, RowReader, make_answer
 
 __all__ = ["CHUNK_ROWS", "MAX_SAMPLES", "JobOptions", "JobRow", "JobRows"]

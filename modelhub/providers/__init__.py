@@ -10,8 +10,8 @@ from modelhub.providers.base import Payload, Provider
 from modelhub.providers.endpoint import Endpoint, Site, resolve_endpoint
 from modelhub.providers.error_mapping import error_from_report, read_error_body
 from modelhub.providers.finish_reasons import read_finish_reason
+from modelhub.providers.http.request_templates import RequestTemplate
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.http.templates import RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.json_text import json_body as read_json
 from modelhub.providers.parameters import Spelling, Vocabulary

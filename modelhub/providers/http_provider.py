@@ -35,8 +35,8 @@ from modelhub.providers.http.aiohttp_transport import AiohttpTransport
 from modelhub.providers.http.client_adapter import make_httpx_client
 from modelhub.providers.http.per_loop import PerLoop
 from modelhub.providers.http.rate_limit_headers import record_rate_limits
+from modelhub.providers.http.request_templates import RequestTemplate, RequestTemplates
 from modelhub.providers.http.sse import ServerSentEvent, read_events, read_lines
-from modelhub.providers.http.templates import RequestTemplate, RequestTemplates
 from modelhub.providers.json_text import SHAPE_ERRORS, dump_json, dump_json_chunks, has_long_text
 from modelhub.providers.redaction import redact
 from modelhub.providers.response_builder import ResponseBuilder

@@ -20,8 +20,8 @@ from sqlalchemy import create_engine
 from modelhub import Hub
 from modelhub.accounting import ledger as room
 from modelhub.accounting import schema
-from modelhub.accounting.location import LedgerError, parse_location
-from modelhub.accounting.reader import open_database
+from modelhub.accounting.ledger_location import LedgerError, parse_location
+from modelhub.accounting.ledger_reader import open_database
 from modelhub.accounting.record_writer import RecordWriter
 from modelhub.accounting.report import GROUP_BY, query_report
 from modelhub.accounting.schema import MIGRATIONS

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from modelhub import BudgetExceeded, Hub
 from modelhub.accounting import shared_spend as shared_spend
-from modelhub.accounting.location import LedgerError, parse_location
+from modelhub.accounting.ledger_location import LedgerError, parse_location
+from modelhub.accounting.ledger_reader import open_database, open_ledger
 from modelhub.accounting.options import SpendingOptions, find_period
-from modelhub.accounting.reader import open_database, open_ledger
 from modelhub.accounting.record import UsageRecord
 from modelhub.accounting.spending import Selection, make_spending_query
 from modelhub.core.clock import SystemClock

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from modelhub.accounting.location import parse_location
-from modelhub.accounting.reader import open_database
+from modelhub.accounting.ledger_location import parse_location
+from modelhub.accounting.ledger_reader import open_database
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.record_writer import RecordWriter
 from modelhub.core.response import COUNTS

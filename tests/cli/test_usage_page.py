@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import pytest
 
-from modelhub.accounting.location import parse_location
+from modelhub.accounting.ledger_location import parse_location
+from modelhub.accounting.ledger_reader import open_database
 from modelhub.accounting.options import SpendingOptions
-from modelhub.accounting.reader import open_database
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.record_writer import RecordWriter
 from modelhub.cli.usage.page import make_page

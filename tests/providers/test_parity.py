@@ -14,7 +14,7 @@ import pytest
 from modelhub.providers.anthropic import AnthropicChatModel
 from modelhub.providers.dashscope import DashScopeChatModel
 from modelhub.providers.gemini import GeminiChatModel
-from modelhub.providers.http.templates import is_tracing_header
+from modelhub.providers.http.request_templates import is_tracing_header
 from modelhub.providers.ollama import OllamaChatModel
 from modelhub.providers.openai import OpenAIChatModel
 from tests.tables import table

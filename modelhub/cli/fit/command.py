@@ -26,7 +26,7 @@ from modelhub.cli.output import align_columns, format_count, make_line, print_js
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
-    from modelhub.accounting.location import LedgerLocation
+    from modelhub.accounting.ledger_location import LedgerLocation
     from modelhub.cli.fit.compare import Fit, MemberFit
     from modelhub.cli.fit.shape import CallShape
     from modelhub.config.load import Loaded

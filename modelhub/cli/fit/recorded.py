@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from modelhub.accounting.location import LedgerLocation
+from modelhub.accounting.ledger_location import LedgerLocation
 from modelhub.accounting.report import RecordedShape, query_shapes
 from modelhub.cli.fit.shape import MEDIA, SAMPLE_TOOL, CallShape, make_shape
 from modelhub.cli.output import format_count

@@ -25,7 +25,7 @@ from modelhub.cli.output import make_line, print_json, print_lines
 from modelhub.cli.report import fail_usage, report_errors
 
 if TYPE_CHECKING:
-    from modelhub.accounting.location import LedgerLocation
+    from modelhub.accounting.ledger_location import LedgerLocation
     from modelhub.accounting.options import SpendingOptions
     from modelhub.accounting.usage_totals import UsageTotals
 
@@ -156,7 +156,7 @@ def _write_page(page: Path, query: _Query) -> None:
 
 def _print_table(totals: dict[str, UsageTotals], by: str, query: _Query) -> None:
     """Print *totals*, and below them hops to other models, parameters that models did not take, and budgets."""
-    from modelhub.accounting.reader import open_database, open_ledger
+    from modelhub.accounting.ledger_reader import open_database, open_ledger
     from modelhub.accounting.report import filter_calls, list_parameter_changes, read_hops
     from modelhub.accounting.spending import read_budget_states
     from modelhub.cli.usage.table import format_budget, format_changes, format_hops, format_table
@@ -174,7 +174,7 @@ def _print_table(totals: dict[str, UsageTotals], by: str, query: _Query) -> None
 
 def _print_json(totals: dict[str, UsageTotals], by: str, query: _Query) -> None:
     """Print *totals* by name, and for models how many attempts left out which parameters."""
-    from modelhub.accounting.reader import open_database, open_ledger
+    from modelhub.accounting.ledger_reader import open_database, open_ledger
     from modelhub.accounting.report import filter_calls, list_parameter_changes
 
     rows = [{"name": name, **total.as_dict()} for name, total in totals.items()]

@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib.resources import files
 from string import Template
 
-from modelhub.accounting.location import LedgerLocation
+from modelhub.accounting.ledger_location import LedgerLocation
 from modelhub.accounting.options import SpendingOptions
 from modelhub.accounting.usage_totals import UsageTotals
 from modelhub.cli.output import format_count

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from modelhub.accounting.reader import LedgerReader, open_database, open_ledger
+from modelhub.accounting.ledger_reader import LedgerReader, open_database, open_ledger
 from modelhub.accounting.report import (
     GROUP_BY,
     CallSummary,
@@ -34,7 +34,7 @@ from modelhub.cli.usage.table import sort_by_cost
 if TYPE_CHECKING:
     from sqlalchemy import Select
 
-    from modelhub.accounting.location import LedgerLocation
+    from modelhub.accounting.ledger_location import LedgerLocation
     from modelhub.accounting.options import SpendingOptions
 
 __all__ = ["Bin", "PageFigures", "Times", "load_figures"]

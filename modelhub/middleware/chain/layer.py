@@ -27,7 +27,7 @@ from modelhub.middleware.chain.call_keys import check_call_keys
 from modelhub.middleware.chain.fallback import CallRun
 from modelhub.middleware.chain.options import ChainOptions, StickyOptions
 from modelhub.middleware.chain.plan import ChainPlan, FavouriteModels
-from modelhub.middleware.chain.restarting import RestartingSnapshots
+from modelhub.middleware.chain.stream_restarts import RestartingSnapshots
 
 __all__ = ["Chain", "ChainHandle", "ChainOptions", "Tagged"]
 

@@ -20,11 +20,11 @@ from modelhub.providers.anthropic.endpoint import CREDENTIALS, find_endpoint, ha
 from modelhub.providers.anthropic.parameters import VOCABULARY, find_native_schema
 from modelhub.providers.anthropic.request import PROVIDER_NAME, encode_request, thinks
 from modelhub.providers.anthropic.response import DONE, read_body, read_event
+from modelhub.providers.http.request_templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.sdk_client import merge_client_args
-from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
+from modelhub.providers.sdk_writer import SdkWriter, make_vendor_request, replace_environment_headers
 from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["AnthropicChatModel"]

@@ -14,7 +14,7 @@ from modelhub.providers.dashscope.endpoint import find_endpoint
 from modelhub.providers.dashscope.parameters import VOCABULARY
 from modelhub.providers.dashscope.request import PROVIDER_NAME, encode_request, is_multimodal, must_stream
 from modelhub.providers.dashscope.response import ends_answer, read_body, read_event
-from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
+from modelhub.providers.http.request_templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.sdk_client import merge_client_args
 from modelhub.providers.structured_output import Method, Structured

@@ -32,7 +32,7 @@ from modelhub.providers.gemini.parameters import (
 from modelhub.providers.gemini.request import encode_request
 from modelhub.providers.gemini.response import read_body, read_event
 from modelhub.providers.http import HttpxTransport, Transport
-from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
+from modelhub.providers.http.request_templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http.tls import tls_context
 from modelhub.providers.http_provider import READ_TIMEOUT, HttpProvider, VendorRequest
 from modelhub.providers.json_text import dump_json, loads

@@ -12,8 +12,8 @@ from modelhub.core.errors import CallError, ModelNotFound, NotConfigured
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import server_name, split_userinfo
 from modelhub.providers.http import Transport
+from modelhub.providers.http.request_templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.http.templates import RequestRecorder, RequestTemplate, SdkClient
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.json_text import loads
 from modelhub.providers.ollama.endpoint import find_endpoint, has_authorization, has_credentials

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from modelhub.core.errors import CallError, ConfigError
 from modelhub.core.request import ChatRequest
 from modelhub.providers.addresses import split_userinfo
+from modelhub.providers.http.request_templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import HttpProvider, VendorRequest
 from modelhub.providers.openai.apis import CHAT_API, Api, ApiName, choose_api, find_api, responses_api
 from modelhub.providers.openai.endpoint import find_endpoint
@@ -24,7 +24,7 @@ from modelhub.providers.openai.servers import SERVERS, Quirks, find_quirks, sugg
 from modelhub.providers.parameters import Vocabulary
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.sdk_client import merge_client_args
-from modelhub.providers.stainless import SdkWriter, make_vendor_request, replace_environment_headers
+from modelhub.providers.sdk_writer import SdkWriter, make_vendor_request, replace_environment_headers
 from modelhub.providers.structured_output import Method, Structured
 
 __all__ = ["OpenAIChatModel", "has_credentials"]

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from modelhub.providers.http import Timeouts
-from modelhub.providers.http.templates import (
+from modelhub.providers.http.request_templates import (
     MAX_TEMPLATES,
     RequestRecorder,
     RequestTemplate,

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from modelhub import BudgetExceeded, Hub
 from modelhub.accounting import ledger as writer
 from modelhub.accounting import schema
-from modelhub.accounting.location import LedgerError, parse_location
-from modelhub.accounting.reader import open_database, open_ledger
+from modelhub.accounting.ledger_location import LedgerError, parse_location
+from modelhub.accounting.ledger_reader import open_database, open_ledger
 from modelhub.accounting.record import AttemptUsage, UsageRecord
 from modelhub.accounting.record_writer import RecordWriter
 from modelhub.accounting.report import GROUP_BY, query_report, query_shapes

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from modelhub.providers.http import Timeouts
-from modelhub.providers.http.templates import RequestRecorder, RequestTemplate
+from modelhub.providers.http.request_templates import RequestRecorder, RequestTemplate
 from modelhub.providers.http_provider import VendorRequest
 from modelhub.providers.sdk_client import read_timeouts
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.sql.selectable import FromClause
 
 from modelhub.accounting.database import LedgerDatabase
-from modelhub.accounting.location import LedgerError, LedgerLocation
+from modelhub.accounting.ledger_location import LedgerError, LedgerLocation
 from modelhub.accounting.schema import MIGRATIONS, get_tables, read_version, select_columns
 from modelhub.accounting.sqlite_database import SqliteDatabase
 from modelhub.core.errors import ConfigError
