@@ -281,11 +281,20 @@ class Ledger:
                 self._drop_oldest()
             self._is_locked = error.locked
             if not self._is_locked or timeout > CALL_TIMEOUT:
-                self._mark_failed(error)
+                self._close_record_writer()
+                previous, self._error = self._error, str(error)
+                if previous != self._error:
+                    location = self.database.location
+                    _log.error("the ledger %s cannot be written, and is retried: %s", location, self._error)
+                self._report_dropped()
             return False
         finally:
             self._writing, self._write_start = 0, None
-        self._mark_healthy()
+        self._is_locked = False
+        if self._error is not None:
+            self._error = None
+            _log.warning("the ledger %s can be written again", self.database.location)
+            self._report_dropped()
         return True
 
     def _write_or_divide(self, events: list[CallEnded], timeout: float) -> list[list[CallEnded]]:
@@ -319,20 +328,6 @@ class Ledger:
                 return
         self._record_writer = RecordWriter(self.database, timeout)
         self._record_writer.add(records, self._signature, timeout)
-
-    def _mark_failed(self, error: LedgerError) -> None:
-        self._close_record_writer()
-        previous, self._error = self._error, str(error)
-        if previous != self._error:
-            _log.error("the ledger %s cannot be written, and is retried: %s", self.database.location, self._error)
-        self._report_dropped()
-
-    def _mark_healthy(self) -> None:
-        self._is_locked = False
-        if self._error is not None:
-            self._error = None
-            _log.warning("the ledger %s can be written again", self.database.location)
-            self._report_dropped()
 
     def _report_dropped(self) -> None:
         """Log how many calls were dropped since this was logged last."""
