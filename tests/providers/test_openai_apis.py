@@ -8,19 +8,9 @@ from modelhub import Hub
 from modelhub.core.errors import UnsupportedFeature
 from modelhub.providers.openai import OpenAIChatModel
 from modelhub.testing import FaultServer, reroute_config
-from tests.providers.openai_api import Anywhere
+from tests.providers.openai_api import TOOL, Anywhere
 from tests.providers.test_openai_corpus import KEY
 from tests.tables import table
-
-THOUGHT = {
-    "type": "reasoning",
-    "id": "rs_1",
-    "summary": [{"type": "summary_text", "text": "One."}, {"type": "summary_text", "text": "Two."}],
-    "encrypted_content": "c2VhbGVk",
-}
-SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}}
-CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": '{"a": 1}'}
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 
 
 @pytest.fixture
