@@ -27,8 +27,8 @@ PRESENCE = 60.0
 """For how many seconds after its last call a process is counted as a replica."""
 _MAX_GRACE = 1.0  # seconds that processes have to say what they admitted, after the store has lost its data
 
-RecordedAdmission = Sequence[tuple[Window, Slot, int]]
-"""Where an attempt was recorded: the window, its part, and the amount."""
+RecordedAdmission = Sequence[tuple[str, Window, Slot, int]]
+"""Where an attempt was recorded: the rate's key, its window, the part of that, and the amount."""
 
 
 class Admissions:
@@ -57,13 +57,13 @@ class Admissions:
             for key, window in self._windows.items():
                 window.forget(now)
                 amount = needs.get(key, 0)
-                recorded.append((window, window.add(amount, now), amount))
+                recorded.append((key, window, window.add(amount, now), amount))
             return recorded
 
     def settle(self, recorded: RecordedAdmission, used: Mapping[str, int]) -> None:
         """Correct *recorded* where less was *used*, by the rate's key."""
         with self._lock:
-            for key, (window, slot, amount) in zip(self._windows, recorded, strict=False):
+            for key, window, slot, amount in recorded:
                 if (unused := amount - used.get(key, amount)) > 0:
                     window.give_back(slot, unused)
 

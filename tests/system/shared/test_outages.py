@@ -10,6 +10,8 @@ from modelhub.core.clock import SystemClock
 from modelhub.core.errors import LimitRejected
 from modelhub.middleware.limit.layer import WaitLimits
 from modelhub.middleware.limit.options import LimitOptions
+from modelhub.middleware.limit.permit import AttemptResult
+from modelhub.middleware.limit.rates import Amounts
 from modelhub.shared.pool_client import get_client
 from modelhub.telemetry.observer import Telemetry
 from tests.clocks import SetForward
@@ -183,6 +185,21 @@ async def test_what_was_admitted_meanwhile_counts_too_when_a_rate_has_been_added
     await pool.refresh()
     left = await pool.refresh()
     assert [rate.left for rate in left.rates] == [8, 100]
+
+
+async def test_what_an_attempt_used_corrects_its_own_rate_when_a_rate_has_been_added(fragile):
+    """What is told to a store that has lost its data is less what was given back of the tokens, and of nothing else."""
+    (pool,) = fragile.pools(shared={**QUICK, "replicas": 1}, tokens="100/min", burst=1)
+    permit = await pool.acquire(Amounts(50))
+    pool.reconfigure(LimitOptions(requests="10/min", tokens="100/min", burst=1))
+    permit.settle(AttemptResult(Amounts(10), answered=True))
+    await pool.refresh()
+    fragile.server.stop()
+    fragile.server.start()
+    await until(lambda: pool.store.health.ok)
+    await pool.refresh()
+    left = await pool.refresh()
+    assert [rate.left for rate in left.rates if rate.what == "tokens"] == [90]
 
 
 async def test_a_server_that_hangs_holds_nobody_longer_than_the_timeout(fragile):
