@@ -85,12 +85,12 @@ class DecimalSum:
         self.total = Decimal(0)
 
     def step(self, value: str | None) -> None:
-        """Add *value*."""
+        """Add *value*, a number as text, as SQLite calls it for each row; null is ignored."""
         if value is not None:
             self.total += Decimal(value)
 
     def finalize(self) -> str:
-        """Return the sum."""
+        """Return the sum as text, 0 for no rows."""
         return format(self.total, "f")
 
 

@@ -11,7 +11,7 @@ __all__ = ["Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """A source of time."""
+    """What tells layers the time, in seconds, and waits for them."""
 
     def now(self) -> float:
         """Return the seconds on a steady clock, of which only differences mean anything."""

@@ -114,7 +114,7 @@ class DeltaReader:
         return self._has_text
 
     def read(self, snapshot: ChatResponse) -> Iterator[Delta]:
-        """Yield what *snapshot* adds."""
+        """Yield what *snapshot* has that the snapshots before it had not: text, then thinking, then calls."""
         if delta := snapshot["delta"]:
             self._has_text = True
             yield Delta("text", delta)

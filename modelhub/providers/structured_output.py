@@ -151,10 +151,10 @@ def _after_thinking(text: str) -> str:
 
 def _values_in(raw: str) -> Iterator[Any]:
     """The JSON values that *raw* may mean, the likeliest first: all of it, then what stands in it, last to first."""
-    whole = _decode(raw.strip()) or [*reversed([*_find_values(_after_thinking(raw))])]
-    yield from whole
-    if len(whole) == 1 and isinstance(whole[0], str):  # JSON that was encoded twice
-        yield from _decode(whole[0].strip())
+    values = _decode(raw.strip()) or [*reversed([*_find_values(_after_thinking(raw))])]
+    yield from values
+    if len(values) == 1 and isinstance(values[0], str):  # JSON that was encoded twice
+        yield from _decode(values[0].strip())
 
 
 def _decode(text: str) -> list[Any]:

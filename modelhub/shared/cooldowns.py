@@ -55,7 +55,7 @@ class CooldownClient(StoreClient):
         self._cooldowns.apply(event, float(values[0]) / 1e6)
 
     def ping(self) -> None:
-        """Ask what others know."""
+        """Ask the store for the cooldowns that other processes have told it."""
         self.exchange(())
 
     def store_is_back(self) -> None:

@@ -235,7 +235,7 @@ class Without(Fault):
     stream_effect = "none on plain answers"
 
     async def respond(self, exchange: Exchange) -> None:
-        """Send the other parts."""
+        """Send the healthy answer without the `parts`."""
         await exchange.send_answer(without=self.parts)
 
 
@@ -246,7 +246,7 @@ class Trickle(Fault):
     step_size: int
 
     async def respond(self, exchange: Exchange) -> None:
-        """Send the healthy answer."""
+        """Send the healthy answer, at most `step_size` bytes at a time."""
         exchange.step_size = self.step_size
         await exchange.send_answer()
 

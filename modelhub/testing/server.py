@@ -102,7 +102,7 @@ class _Route:
                 writer.transport.abort()
 
     def close(self) -> None:
-        """Close the port."""
+        """Stop listening; connections that are open go on."""
         if self._is_open:
             self._loop.remove_reader(self._socket.fileno())
         self._socket.close()

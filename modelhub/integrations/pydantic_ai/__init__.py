@@ -230,7 +230,7 @@ class _StreamedReply(StreamedResponse):
         self.finish_reason = _FINISH_REASONS.get(reply.finish_reason or "")
 
     async def close_stream(self) -> None:
-        """Stop the stream."""
+        """Close the stream of modelhub, and so the connection to the vendor."""
         await self._stream.aclose()
 
     @property
@@ -250,7 +250,7 @@ class _StreamedReply(StreamedResponse):
 
     @property
     def timestamp(self) -> datetime:
-        """When the stream began."""
+        """The date and time at which the request was made, in UTC."""
         return self._timestamp
 
 

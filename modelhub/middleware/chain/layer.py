@@ -194,7 +194,7 @@ class ChainHandle(Chain):
     """
 
     current: Chain
-    """The chain that answers."""
+    """The chain that the next call is made with."""
     before_call: Callable[[], None] | None = None
     """Called before each call, and may raise in its place; None for nothing."""
     owner: object | None = None

@@ -269,8 +269,8 @@ def encode_request(
     if tools:
         payload["tools"] = [_write_tool(tool, model_name) for tool in tools] + list(payload.get("tools") or ())
     if choice is not None:
-        given = payload.get("tool_choice")
-        kept = given if isinstance(given, Mapping) else {}  # such as `disable_parallel_tool_use`
+        parameter = payload.get("tool_choice")
+        kept = parameter if isinstance(parameter, Mapping) else {}  # such as `disable_parallel_tool_use`
         name = {} if choice.name is None else {"name": choice.name}
         payload["tool_choice"] = {**kept, "type": _CHOICES[choice.mode], **name}
     if structured is not None and structured.method == "native":

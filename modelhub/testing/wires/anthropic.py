@@ -86,12 +86,12 @@ class AnthropicWire(VendorFormat):
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The message, its blocks with their pieces, why it ends, `message_stop`."""
-        whole = self.make_body(answer, parsed)
-        usage = {**whole["usage"], "output_tokens": 1}
-        started = {**whole, "content": [], "stop_reason": None, "usage": usage}
+        body = self.make_body(answer, parsed)
+        usage = {**body["usage"], "output_tokens": 1}
+        started = {**body, "content": [], "stop_reason": None, "usage": usage}
         yield make_event_frame("opening", "message_start", message=started)
         yield make_event_frame("opening", "ping")
-        for index, block in enumerate(whole["content"]):
+        for index, block in enumerate(body["content"]):
             if block["type"] == "text":
                 begun: Json = {"type": "text", "text": ""}
                 yield make_event_frame("opening", "content_block_start", index=index, content_block=begun)
@@ -104,8 +104,8 @@ class AnthropicWire(VendorFormat):
                 delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"], ensure_ascii=False)}
                 yield make_event_frame("closing", "content_block_delta", index=index, delta=delta)
             yield make_event_frame("closing", "content_block_stop", index=index)
-        delta = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
-        output_tokens = whole["usage"]["output_tokens"]
+        delta = {"stop_reason": body["stop_reason"], "stop_sequence": None}
+        output_tokens = body["usage"]["output_tokens"]
         yield make_event_frame("closing", "message_delta", delta=delta, usage={"output_tokens": output_tokens})
         yield make_event_frame("mark", "message_stop")
 

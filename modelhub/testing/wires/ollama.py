@@ -85,17 +85,17 @@ class OllamaWire(VendorFormat):
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The words, the calls, and the line that says `done`."""
-        whole = self.make_body(answer, parsed)
-        unfinished = {"model": whole["model"], "created_at": whole["created_at"], "done": False}
+        body = self.make_body(answer, parsed)
+        unfinished = {"model": body["model"], "created_at": body["created_at"], "done": False}
 
         def line(part: Part, fields: Json, **message: object) -> Frame:
             return Frame(part, _dump_line({**fields, "message": {"role": "assistant", "content": "", **message}}))
 
         for word in answer.words:
             yield line("content", unfinished, content=word)
-        for call in whole["message"].get("tool_calls", ()):
+        for call in body["message"].get("tool_calls", ()):
             yield line("content", unfinished, tool_calls=[call])
-        yield line("mark", whole)
+        yield line("mark", body)
 
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
         """A text under `error`."""

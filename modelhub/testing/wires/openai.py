@@ -62,7 +62,7 @@ class OpenAIWire(VendorFormat):
     path: ClassVar[re.Pattern[str]] = re.compile(r"/chat/completions$")
 
     def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
-        """What the request wants."""
+        """Read a request, whose JSON is *body*."""
         messages = body.get("messages") or [{}]
         form = (body.get("response_format") or {}).get("json_schema") or {}
         return ParsedRequest(
@@ -90,8 +90,8 @@ class OpenAIWire(VendorFormat):
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The role, the words, the calls, why it ends, the usage if asked for, `[DONE]`."""
-        whole = self.make_body(answer, parsed)
-        head = {name: whole[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+        body = self.make_body(answer, parsed)
+        head = {name: body[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
 
         def chunk(delta: Json, finish: str | None = None) -> bytes:
             return format_event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
@@ -103,7 +103,7 @@ class OpenAIWire(VendorFormat):
             yield Frame("content", chunk({"tool_calls": [{"index": index, **make_tool_call(call)}]}))
         yield Frame("mark", chunk({}, get_finish_reason(answer)))
         if parsed.wants_usage:
-            yield Frame("after", format_event({**head, "choices": [], "usage": whole["usage"]}))
+            yield Frame("after", format_event({**head, "choices": [], "usage": body["usage"]}))
         yield Frame("done", b"data: [DONE]\n\n")
 
     def make_refusal(self, refusal: Refusal, parsed: ParsedRequest) -> tuple[int, Json]:
@@ -144,7 +144,7 @@ class OpenAIResponsesWire(OpenAIWire):
     garbage = b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": "te\n\n'
 
     def parse(self, id: str, path: str, headers: Mapping[str, str], body: Json) -> ParsedRequest:  # noqa: A002, ARG002
-        """What the request wants."""
+        """Read a request, whose JSON is *body*."""
         input_items = body.get("input") or ""
         items: list[Json] = [{"role": "user", "content": input_items}] if isinstance(input_items, str) else input_items
         last_item = items[-1] if items else {"role": "user"}
@@ -165,7 +165,7 @@ class OpenAIResponsesWire(OpenAIWire):
         )
 
     def make_body(self, answer: CannedResponse, parsed: ParsedRequest) -> Json:
-        """A response."""
+        """Return a whole response of the API."""
         output: list[Json] = []
         if answer.text:
             content = [{"type": "output_text", "text": answer.text, "annotations": []}]
@@ -197,15 +197,15 @@ class OpenAIResponsesWire(OpenAIWire):
 
     def make_frames(self, answer: CannedResponse, parsed: ParsedRequest) -> Iterator[Frame]:
         """The response, its items with their pieces, the whole response."""
-        whole = self.make_body(answer, parsed)
-        started = {**whole, "status": "in_progress", "output": [], "usage": None}
+        body = self.make_body(answer, parsed)
+        started = {**body, "status": "in_progress", "output": [], "usage": None}
         yield make_event_frame("opening", "response.created", response=started)
         yield make_event_frame("opening", "response.in_progress", response=started)
-        for index, item in enumerate(whole["output"]):
+        for index, item in enumerate(body["output"]):
             is_text = item["type"] == "message"
             yield from _text_frames(index, item, answer) if is_text else _call_frames(index, item)
             yield make_event_frame("closing", "response.output_item.done", output_index=index, item=item)
-        yield make_event_frame("mark", "response.completed", response=whole)
+        yield make_event_frame("mark", "response.completed", response=body)
 
 
 def _text_frames(index: int, item: Json, answer: CannedResponse) -> Iterator[Frame]:
