@@ -21,7 +21,7 @@ from modelhub.providers.finish_reasons import read_finish_reason
 from modelhub.providers.gemini.errors import error_from_response
 from modelhub.providers.gemini.request import GENERATED_ID_PREFIX, PROVIDER_NAME
 from modelhub.providers.http.sse import ServerSentEvent
-from modelhub.providers.json_text import SHAPE_ERRORS, loads
+from modelhub.providers.json_text import loads
 from modelhub.providers.response_builder import ResponseBuilder
 from modelhub.providers.token_counts import Counts, read_count
 from modelhub.providers.tool_arguments import dump_arguments
@@ -85,19 +85,16 @@ def _read_piece(piece: Any, answer: ResponseBuilder) -> None:
         raise BadReply(f"a part of the answer is no JSON object but {type(piece).__name__}")
     if piece.get("error") or (piece.keys().isdisjoint(_ANSWER_KEYS) and is_flat_error(piece)):
         raise error_from_response(None, {}, piece)
-    try:
-        answer.id = piece.get("responseId") or answer.id
-        answer.model_name = piece.get("modelVersion") or answer.model_name
-        if usage := piece.get("usageMetadata") or piece.get("usage_metadata"):
-            answer.report_counts(usage, _read_counts)
-        candidates = piece.get("candidates") or ()
-        if (feedback := piece.get("promptFeedback")) and not answer.has_content:
-            _refuse_blocked(feedback, candidates)
-        for candidate in candidates:
-            if not candidate.get("index"):  # of several candidates the first is the answer
-                _read_candidate(candidate, answer)
-    except SHAPE_ERRORS as error:
-        raise BadReply(f"the answer has another shape than Gemini's: {type(error).__name__}") from error
+    answer.id = piece.get("responseId") or answer.id
+    answer.model_name = piece.get("modelVersion") or answer.model_name
+    if usage := piece.get("usageMetadata") or piece.get("usage_metadata"):
+        answer.report_counts(usage, _read_counts)
+    candidates = piece.get("candidates") or ()
+    if (feedback := piece.get("promptFeedback")) and not answer.has_content:
+        _refuse_blocked(feedback, candidates)
+    for candidate in candidates:
+        if not candidate.get("index"):  # of several candidates the first is the answer
+            _read_candidate(candidate, answer)
 
 
 def _refuse_blocked(feedback: Json, candidates: Sequence[Json]) -> None:
